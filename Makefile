@@ -1,0 +1,57 @@
+# The only spelling of every task; people, pre-commit and CI use these names.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PORT ?= 8000
+STAMP := $(VENV)/.installed
+
+.PHONY: setup demo test check fmt lint types imports parity bench train docker clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,decord]'
+	@# the tests read CLIP's vocabulary out of this package; its own dependencies are not needed
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt clip-anytorch
+	@touch $(STAMP)
+
+demo: $(STAMP)  ## start the server on the embedded model, ask about a sample clip; ONCE=1 stops after the answer
+	$(BIN)/btchat demo --port $(PORT) $(if $(ONCE),--once)
+
+test: $(STAMP)  ## the whole default suite: no GPU, no network, no downloaded weights
+	$(BIN)/pytest
+
+check: fmt-check lint types imports test  ## what must be green before a commit
+
+fmt: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+fmt-check: $(STAMP)
+	$(BIN)/ruff format --check .
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+
+types: $(STAMP)
+	$(BIN)/pyright
+
+imports: $(STAMP)
+	$(BIN)/lint-imports
+
+parity: $(STAMP)  ## every golden case: make parity GOLDEN=dir
+	$(BIN)/python -m tests.parity $(or $(GOLDEN),../shared/golden)
+
+bench: $(STAMP)  ## the figures of docs/performance.md
+	$(BIN)/python -m benchmarks.main_job
+	$(BIN)/python -m benchmarks.embedded
+
+train: $(STAMP)  ## the embedded model from nothing, resumable
+	$(BIN)/btchat train embedded
+
+docker:
+	docker compose build
+
+clean:
+	rm -rf $(VENV) .work build *.egg-info

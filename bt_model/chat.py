@@ -1,0 +1,111 @@
+"""The whole model flow on one screen: frames -> pooled tokens -> prompt -> answer.
+
+T frames, H height, W width, K pooled tokens, D width of the vision tower.
+"""
+
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from bt_model.backends.text_stream import TextStream
+from bt_model.errors import ContextLengthError, EngineError
+from bt_model.generation.request import Delta, Engine, Finish, GenRequest
+from bt_model.types import GenerateOptions, ModelCard, Turn, VideoTokens
+from bt_model.video.transform import normalise
+from bt_model.vision.pool import pooling
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bt_model.backends.base import Backend
+    from bt_model.vision.encoder import VideoEncoder
+
+
+@dataclass(frozen=True, slots=True)
+class VideoChat:
+    """A loaded model. Holds no request state; `bt_model.model_folder.load` makes one from disk."""
+
+    encoder: "VideoEncoder"
+    backend: "Backend"
+    card: ModelCard
+
+    @torch.inference_mode()
+    def encode(self, clips: "Tensor") -> "Tensor":
+        """Frames of B clips (B, T, H, W, 3) uint8 -> pooled tokens (B, K, D).
+
+        Raises:
+            InvalidValueError: more frames than the branch can represent.
+        """
+        weight = self.encoder.tower.class_embedding
+        pixels = torch.stack([normalise(clip) for clip in clips.to(weight.device)]).to(weight.dtype)
+        return pooling(self.card.pooling)(self.encoder.chat(pixels))
+
+    def request(
+        self,
+        turns: Sequence[Turn],
+        video: VideoTokens | None,
+        options: GenerateOptions,
+        *,
+        request_id: str,
+        deadline: float | None = None,
+    ) -> GenRequest:
+        """The engine's request for one answer; without `max_tokens` it may fill the context.
+
+        Raises:
+            InvalidValueError: turns in a wrong order or without text.
+            ContextLengthError: the prompt leaves no room for an answer.
+        """
+        segments = self.backend.segments(turns, video)
+        chosen = options.or_else(self.backend.defaults)
+        asked = GenRequest(request_id, segments, 1, self.backend.stop_token_ids)
+        room = self.card.max_context - asked.num_prompt_tokens
+        needed = options.max_tokens or 1
+        if room < needed:
+            raise ContextLengthError(
+                f"the prompt has {asked.num_prompt_tokens} tokens ({asked.num_video_tokens} for the video) "
+                f"and {needed} are to be generated; the context holds {self.card.max_context}",
+                param="messages" if room < 1 else "max_tokens",
+            )
+        return GenRequest(
+            request_id,
+            segments,
+            max_new_tokens=min(chosen.max_tokens or room, room),
+            stop_token_ids=self.backend.stop_token_ids,
+            temperature=chosen.temperature or 0.0,
+            top_p=1.0 if chosen.top_p is None else chosen.top_p,
+            top_k=chosen.top_k or 0,
+            repetition_penalty=1.0 if chosen.repetition_penalty is None else chosen.repetition_penalty,
+            seed=chosen.seed,
+            deadline=deadline,
+        )
+
+    def text_stream(self, options: GenerateOptions) -> TextStream:
+        """What turns the answer's token ids into text."""
+        return TextStream(self.backend.decode, options.or_else(self.backend.defaults).stop)
+
+    def answer(
+        self, engine: Engine, turns: Sequence[Turn], video: VideoTokens | None, options: GenerateOptions
+    ) -> Iterator[str]:
+        """Stream one answer, piece by piece; closing the iterator cancels it.
+
+        Raises:
+            EngineError: the engine could not finish.
+        """
+        request = self.request(turns, video, options, request_id=uuid.uuid4().hex)
+        text = self.text_stream(options)
+        events = engine.submit(request).stream()
+        for event in events:
+            match event:
+                case Delta(token_ids=ids):
+                    if piece := text.push(ids):
+                        yield piece
+                    if text.stopped:
+                        return
+                case Finish(reason="error", message=message):
+                    raise EngineError(message)
+                case Finish():
+                    if piece := text.finish():
+                        yield piece

@@ -1,0 +1,124 @@
+"""Architecture configurations: frozen dataclasses, read from Hugging Face `config.json` dictionaries."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from bt_model.errors import InvalidValueError
+
+
+@dataclass(frozen=True, slots=True)
+class ClipVisionConfig:
+    """A CLIP vision tower. Names follow the field: width D, P patches, L layers."""
+
+    image_size: int
+    patch_size: int
+    width: int
+    num_layers: int
+    num_heads: int
+    mlp_width: int
+    projection_dim: int
+    eps: float = 1e-5
+
+    @property
+    def num_patches(self) -> int:
+        return (self.image_size // self.patch_size) ** 2
+
+    @classmethod
+    def from_hf(cls, config: Mapping[str, Any]) -> Self:
+        """From the `vision_config` part of a Hugging Face CLIP configuration."""
+        if config.get("hidden_act", "quick_gelu") != "quick_gelu":
+            raise InvalidValueError(
+                f"hidden_act is {config['hidden_act']!r}; allowed: 'quick_gelu'",
+                param="hidden_act",
+            )
+        return cls(
+            image_size=config["image_size"],
+            patch_size=config["patch_size"],
+            width=config["hidden_size"],
+            num_layers=config["num_hidden_layers"],
+            num_heads=config["num_attention_heads"],
+            mlp_width=config["intermediate_size"],
+            projection_dim=config["projection_dim"],
+            eps=config.get("layer_norm_eps", 1e-5),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ClipTextConfig:
+    """A CLIP text tower; pooled at the end token."""
+
+    vocab_size: int
+    context_length: int
+    width: int
+    num_layers: int
+    num_heads: int
+    mlp_width: int
+    projection_dim: int
+    eps: float = 1e-5
+
+    @classmethod
+    def from_hf(cls, config: Mapping[str, Any]) -> Self:
+        """From the `text_config` part of a Hugging Face CLIP configuration."""
+        return cls(
+            vocab_size=config["vocab_size"],
+            context_length=config["max_position_embeddings"],
+            width=config["hidden_size"],
+            num_layers=config["num_hidden_layers"],
+            num_heads=config["num_attention_heads"],
+            mlp_width=config["intermediate_size"],
+            projection_dim=config["projection_dim"],
+            eps=config.get("layer_norm_eps", 1e-5),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BTAdapterConfig:
+    """A BT-Adapter branch of K layers beside the last K trunk layers.
+
+    `middle_scale` and `output_scale` multiply the gate vectors balance2 and balance1 inside the sigmoid;
+    None means that the vector does not exist and plain sums are used (reference-behaviour 3.1).
+    """
+
+    num_layers: int = 4
+    max_frames: int = 64
+    middle_scale: float | None = 1e2
+    output_scale: float | None = 1e4
+
+
+@dataclass(frozen=True, slots=True)
+class LlamaConfig:
+    """A Llama decoder."""
+
+    vocab_size: int
+    width: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    mlp_width: int
+    max_context: int
+    rope_theta: float = 10000.0
+    eps: float = 1e-6
+    tie_embeddings: bool = False
+
+    @classmethod
+    def from_hf(cls, config: Mapping[str, Any]) -> Self:
+        """From a Hugging Face Llama `config.json`."""
+        rope: Mapping[str, Any] = config.get("rope_parameters") or {}
+        return cls(
+            vocab_size=config["vocab_size"],
+            width=config["hidden_size"],
+            num_layers=config["num_hidden_layers"],
+            num_heads=config["num_attention_heads"],
+            num_kv_heads=config.get("num_key_value_heads") or config["num_attention_heads"],
+            mlp_width=config["intermediate_size"],
+            max_context=config["max_position_embeddings"],
+            rope_theta=config.get("rope_theta", rope.get("rope_theta", 10000.0)),
+            eps=config.get("rms_norm_eps", 1e-6),
+            tie_embeddings=config.get("tie_word_embeddings", False),
+        )
+
+
+CLIP_L14 = ClipVisionConfig(
+    image_size=224, patch_size=14, width=1024, num_layers=24, num_heads=16, mlp_width=4096, projection_dim=768
+)

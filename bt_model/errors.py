@@ -1,0 +1,101 @@
+"""Everything that can go wrong in operation, with the code and parameter that a client is shown.
+
+BtchatError
+├── InvalidValueError (also ValueError)   a caller's bad value: 400
+│   └── ContextLengthError                prompt and answer do not fit the context
+├── UnknownNameError                      a model, video or backend that does not exist: 404
+├── VideoError                            a file that cannot be used: 422
+│   ├── UnsupportedMediaError             not a video container that we read: 415
+│   ├── DecodeTimeoutError                the decoder did not finish in time
+│   └── VideoLimitError                   too many pixels, frames or seconds: 413
+├── CheckpointError                       weights that are missing or do not fit: refuse to start
+└── EngineError                           the engine cannot take or finish the work: 503
+    ├── QueueFullError
+    ├── FeaturesMissingError              cached video tokens were evicted; encode again
+    └── EngineDeadError
+"""
+
+
+class BtchatError(Exception):
+    """Base of all errors in operation; `code` and `param` travel to the client."""
+
+    code = "internal_error"
+
+    def __init__(self, message: str, *, code: str | None = None, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        if code is not None:
+            self.code = code
+
+
+class InvalidValueError(BtchatError, ValueError):
+    """A caller's bad value; the message holds the value and the allowed ones."""
+
+    code = "invalid_value"
+
+
+class ContextLengthError(InvalidValueError):
+    """Prompt, video tokens and answer do not fit the model's context."""
+
+    code = "context_length_exceeded"
+
+
+class UnknownNameError(BtchatError):
+    """A name that nothing answers to."""
+
+    code = "not_found"
+
+
+class VideoError(BtchatError):
+    """A file that cannot be used as a video."""
+
+    code = "undecodable_video"
+
+
+class UnsupportedMediaError(VideoError):
+    """Not a container or codec that this server reads."""
+
+    code = "unsupported_media"
+
+
+class DecodeTimeoutError(VideoError):
+    """The decode child did not finish within its time limit."""
+
+    code = "decode_timeout"
+
+
+class VideoLimitError(VideoError):
+    """More pixels, frames or seconds than allowed."""
+
+    code = "video_too_large"
+
+
+class CheckpointError(BtchatError):
+    """Weights that are missing, unexpected or of the wrong shape; one line naming file and tensor."""
+
+    code = "bad_checkpoint"
+
+
+class EngineError(BtchatError):
+    """The engine cannot take or finish the work."""
+
+    code = "engine_error"
+
+
+class QueueFullError(EngineError):
+    """No room in the waiting queue; try again later."""
+
+    code = "overloaded"
+
+
+class FeaturesMissingError(EngineError):
+    """The video's cached tokens are no longer in the engine."""
+
+    code = "features_missing"
+
+
+class EngineDeadError(EngineError):
+    """The engine process or thread is gone."""
+
+    code = "engine_restarted"

@@ -1,0 +1,200 @@
+"""Values that travel between the steps. Frozen and slotted; torch and numpy only for type checkers.
+
+T frames, H height, W width, K pooled tokens, D width of the vision tower.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from bt_model.errors import InvalidValueError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+Strategy = Literal["uniform", "middle", "retrieval", "random"]
+Fit = Literal["squash", "crop"]
+Role = Literal["system", "user", "assistant"]
+
+STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
+ROLES: tuple[Role, ...] = get_args(Role)
+MAX_FRAMES = 128
+MAX_FPS = 240
+MAX_STOPS = 4
+MAX_STOP_LENGTH = 256
+
+
+def _require(ok: bool, param: str, value: object, allowed: str) -> None:
+    if not ok:
+        raise InvalidValueError(f"{param} is {value!r}; allowed: {allowed}", param=param)
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Which frames of a video the model sees: a count, or a rate, within an optional window of seconds.
+
+    Raises:
+        InvalidValueError: a value out of range, or both `num_frames` and `fps`.
+    """
+
+    num_frames: int | None = None
+    fps: float | None = None
+    start: float | None = None
+    end: float | None = None
+    strategy: Strategy = "uniform"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        both = self.num_frames is not None and self.fps is not None
+        _require(not both, "sampling", f"num_frames={self.num_frames}, fps={self.fps}", "one of the two")
+        if self.num_frames is not None:
+            ok = 1 <= self.num_frames <= MAX_FRAMES
+            _require(ok, "sampling.num_frames", self.num_frames, f"1 to {MAX_FRAMES}")
+        if self.fps is not None:
+            ok = math.isfinite(self.fps) and 0 < self.fps <= MAX_FPS
+            _require(ok, "sampling.fps", self.fps, f"above 0, up to {MAX_FPS}")
+        for name, value in (("start", self.start), ("end", self.end)):
+            ok = value is None or (math.isfinite(value) and value >= 0)
+            _require(ok, f"sampling.{name}", value, "seconds, 0 or more")
+        if self.end is not None:
+            _require(self.end > (self.start or 0.0), "sampling.end", self.end, "more than start")
+        _require(self.strategy in STRATEGIES, "sampling.strategy", self.strategy, ", ".join(STRATEGIES))
+
+
+@dataclass(frozen=True, slots=True)
+class FrameSize:
+    """The square that frames are brought to: `squash` ignores the aspect ratio, `crop` keeps the centre."""
+
+    side: int
+    fit: Fit = "crop"
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFacts:
+    """What the container says, after rotation. `num_frames` is counted where the header does not know."""
+
+    width: int
+    height: int
+    num_frames: int
+    fps: float
+    seconds: float
+    rotation: int
+    codec: str
+    container: str
+    has_audio: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """Sampled frames: `pixels` (T, H, W, 3) uint8 RGB, where they came from, and when they are shown."""
+
+    pixels: "NDArray[np.uint8]"
+    indices: tuple[int, ...]
+    timestamps: tuple[float, ...]
+    facts: VideoFacts
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.indices)
+
+
+@dataclass(frozen=True, slots=True)
+class VideoTokens:
+    """Pooled tokens of one video, (K, D), under a key that names the content and everything done to it."""
+
+    key: bytes
+    tokens: "Tensor"
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message of a dialogue."""
+
+    role: Role
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateOptions:
+    """How to sample an answer. `temperature` 0 is greedy; None leaves a value to the backend's default.
+
+    Raises:
+        InvalidValueError: a value out of range.
+    """
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    repetition_penalty: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        def check(name: str, low: float, high: float, *, above: bool = False) -> None:
+            value = getattr(self, name)
+            ok = value is None or (
+                math.isfinite(value) and (low < value if above else low <= value) and value <= high
+            )
+            _require(ok, name, value, f"{'above ' if above else ''}{low} to {high}")
+
+        check("max_tokens", 1, 4096)
+        check("temperature", 0.0, 2.0)
+        check("top_p", 0.0, 1.0, above=True)
+        check("top_k", 0, 1_000_000)
+        check("repetition_penalty", 0.0, 10.0, above=True)
+        check("seed", -(2**63), 2**63 - 1)
+        ok = len(self.stop) <= MAX_STOPS and all(0 < len(s) <= MAX_STOP_LENGTH for s in self.stop)
+        _require(
+            ok, "stop", list(self.stop), f"up to {MAX_STOPS} strings of 1 to {MAX_STOP_LENGTH} characters"
+        )
+
+    def or_else(self, defaults: "GenerateOptions") -> "GenerateOptions":
+        """These options with every None filled from `defaults`; stop strings are joined."""
+        names = ("max_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "seed")
+        picked: dict[str, Any] = {
+            n: getattr(defaults, n) if getattr(self, n) is None else getattr(self, n) for n in names
+        }
+        return GenerateOptions(
+            **picked, stop=self.stop + tuple(s for s in defaults.stop if s not in self.stop)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one answer; `video` of the prompt tokens came from the video, `cached` from a cache."""
+
+    prompt: int
+    completion: int
+    video: int = 0
+    cached: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.prompt + self.completion
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What the web side must know of a loaded model."""
+
+    id: str
+    backend: str
+    frame_size: FrameSize
+    default_frames: int
+    max_frames: int
+    max_context: int
+    num_video_tokens: int
+    video_dim: int
+    fingerprint: str
+    pooling: str
+    notice: str = ""
+    versions: dict[str, str] = field(default_factory=dict[str, str])
+
+
+def as_turns(messages: Sequence[tuple[Role, str]]) -> tuple[Turn, ...]:
+    """(role, text) pairs as turns."""
+    return tuple(Turn(role, text) for role, text in messages)

@@ -1,0 +1,1 @@
+"""The engine that turns prompt segments into token streams."""

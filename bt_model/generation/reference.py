@@ -1,0 +1,61 @@
+"""What an engine must compute, as slowly and plainly as possible: one request, no cache, no batch.
+
+The contract tests hold every engine against `continuation`.
+"""
+
+import math
+from random import Random
+from typing import TYPE_CHECKING
+
+import torch
+
+from bt_model.generation.request import GenRequest, Tokens
+
+if TYPE_CHECKING:
+    from bt_model.backends.base import LanguageModel
+
+
+def continuation(lm: "LanguageModel", request: GenRequest) -> tuple[int, ...]:
+    """The new tokens of a request without its stop token; each one computes the whole sequence again."""
+    random = Random(request.seed)
+    embeds = torch.cat(
+        [lm.embed(torch.tensor(s.ids)) if isinstance(s, Tokens) else s.embeds for s in request.segments]
+    )
+    ids: list[int] = []
+    while len(ids) < request.max_new_tokens:
+        new = lm.embed(torch.tensor(ids, dtype=torch.int64))
+        sequence = torch.cat((embeds, new))
+        logits = lm.prefill(lm.new_cache(1, len(sequence)), 0, sequence, 0)
+        chosen = _choose(logits.tolist(), request, frozenset(ids), random)
+        if chosen in request.stop_token_ids:
+            break
+        ids.append(chosen)
+    return tuple(ids)
+
+
+def _choose(logits: list[float], request: GenRequest, seen: frozenset[int], random: Random) -> int:
+    penalty = request.repetition_penalty
+    scores = [
+        x if i not in seen else x / penalty if x > 0 else x * penalty for i, x in enumerate(logits)
+    ]  # fmt: skip
+    if request.temperature == 0:
+        return scores.index(max(scores))
+    top = max(scores)
+    weights = [math.exp((x - top) / request.temperature) for x in scores]
+    kept = _kept(weights, request)
+    left = random.random() * sum(weights[i] for i in kept)
+    for i in kept:
+        left -= weights[i]
+        if left < 0:
+            return i
+    return kept[-1]
+
+
+def _kept(weights: list[float], request: GenRequest) -> list[int]:
+    """Ids that top-k and then top-p leave, in the order of the vocabulary."""
+    best = sorted(range(len(weights)), key=lambda i: -weights[i])[: request.top_k or None]
+    total, mass, count = sum(weights[i] for i in best), 0.0, 0
+    while count < len(best) and mass < request.top_p * total:
+        mass += weights[best[count]]
+        count += 1
+    return sorted(best[:count])

@@ -1,0 +1,66 @@
+"""The engines under contract, and what the tests do with them; a new engine is one line in `ENGINES`."""
+
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+from torch import Tensor
+
+from bt_model.backends.base import LanguageModel
+from bt_model.generation.engine import BatchEngine
+from bt_model.generation.llama import Llama
+from bt_model.generation.request import Engine, Event, GenRequest
+from tests.bt_model.generation.models import CONFIG, Options
+
+SLOTS, QUEUE = 4, 20
+SAMPLED: Options = {
+    "temperature": 0.9,
+    "top_k": 20,
+    "top_p": 0.9,
+    "repetition_penalty": 1.2,
+    "logprobs": True,
+}
+
+Make = Callable[[LanguageModel], Engine]
+
+ENGINES: dict[str, Make] = {
+    "batch": lambda lm: BatchEngine(lm, max_batch=SLOTS, max_queue=QUEUE),
+}
+
+
+class GatedLlama(Llama):
+    """A decoder whose decode steps wait for the test, so that "while it runs" is a fact and not a race."""
+
+    def __init__(self) -> None:
+        super().__init__(CONFIG)
+        self.steps = threading.Semaphore(0)
+        self.entered = threading.Semaphore(0)
+        self.is_open = True
+
+    def decode(self, cache: object, slots: Tensor, ids: Tensor, positions: Tensor) -> Tensor:
+        self.entered.release()
+        while not self.is_open and not self.steps.acquire(timeout=0.01):
+            pass
+        return super().decode(cache, slots, ids, positions)
+
+
+@contextmanager
+def running(engine: Engine) -> Generator[Engine]:
+    engine.start()
+    try:
+        yield engine
+    finally:
+        engine.stop()
+
+
+def run_all(engine: Engine, requests: list[GenRequest]) -> list[list[Event]]:
+    handles = [engine.submit(r) for r in requests]
+    return [list(h.stream()) for h in handles]
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.002)

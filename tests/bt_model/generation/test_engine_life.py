@@ -1,0 +1,178 @@
+"""Contract: failures stay alone; start and stop."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from torch import Tensor
+
+from bt_model.errors import (
+    BtchatError,
+    EngineDeadError,
+)
+from bt_model.generation.llama import Llama
+from bt_model.generation.reference import continuation
+from bt_model.generation.request import Engine, Event, Soft
+from tests.bt_model.generation.engines import (
+    SLOTS,
+    GatedLlama,
+    Make,
+    run_all,
+    running,
+    wait_until,
+)
+from tests.bt_model.generation.models import (
+    CONFIG,
+    WIDTH,
+    finish_of,
+    prompt,
+    request,
+    soft,
+    tokens_of,
+)
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [
+        Soft(b"shape", torch.zeros(3, WIDTH + 1)),
+        Soft(b"nan", torch.full((60, WIDTH), torch.nan)),
+    ],
+    ids=["bad shape", "nan"],
+)
+def test_a_poisoned_request_ends_alone(engine: Engine, lm: Llama, poison: Soft) -> None:
+    good = [request(prompt(i), 10 + i) for i in range(8)]
+    bad = [request((poison,), 20) for _ in range(4)]
+    mixed = [r for pair in zip(good, bad * 2, strict=True) for r in pair]
+    mixed = list({r.id: r for r in mixed}.values())
+    events = dict(zip((r.id for r in mixed), run_all(engine, mixed), strict=True))
+    assert [finish_of(events[r.id]).reason for r in bad] == ["error"] * 4
+    assert [tokens_of(events[r.id]) for r in good] == [continuation(lm, r) for r in good]
+
+
+class PoisonedLlama(Llama):
+    """Decode gives NaN in the row of slot 1 from its third token on."""
+
+    def decode(self, cache: object, slots: Tensor, ids: Tensor, positions: Tensor) -> Tensor:
+        logits = super().decode(cache, slots, ids, positions)
+        logits[(slots == 1) & (positions > 9)] = torch.nan
+        return logits
+
+
+def test_a_row_that_turns_nan_ends_alone(make: Make, lm: Llama) -> None:
+    poisoned = PoisonedLlama(CONFIG)
+    poisoned.load_state_dict(lm.state_dict())
+    requests = [request((soft(6, i),), 12, seed=i, temperature=0.5 * i) for i in range(3)]
+    with running(make(poisoned)) as engine:
+        events = run_all(engine, requests)
+    assert [finish_of(e).reason for e in events] == ["length", "error", "length"]
+    expected = [continuation(lm, r) for r in requests]
+    assert [tokens_of(events[0]), tokens_of(events[2])] == [expected[0], expected[2]]
+
+
+class FailingLlama(Llama):
+    """The first batched step raises."""
+
+    has_failed = False
+
+    def decode(self, cache: object, slots: Tensor, ids: Tensor, positions: Tensor) -> Tensor:
+        if not self.has_failed:
+            self.has_failed = True
+            raise RuntimeError("out of memory")
+        return super().decode(cache, slots, ids, positions)
+
+
+def test_a_failed_step_ends_its_rows_and_the_engine_goes_on(make: Make, lm: Llama) -> None:
+    failing = FailingLlama(CONFIG)
+    failing.load_state_dict(lm.state_dict())
+    asked = request()
+    with running(make(failing)) as engine:
+        finish = finish_of(run_all(engine, [request()])[0])
+        assert (finish.reason, "out of memory" in finish.message) == ("error", True)
+        assert tokens_of(run_all(engine, [asked])[0]) == continuation(lm, asked)
+
+
+def test_a_failing_receiver_ends_its_own_request_only(engine: Engine, lm: Llama) -> None:
+    def broken(event: Event) -> None:
+        raise OSError("pipe closed")
+
+    engine.submit(request(max_new_tokens=80), broken)
+    asked = request(prompt(1))
+    assert tokens_of(run_all(engine, [asked])[0]) == continuation(lm, asked)
+    wait_until(lambda: engine.stats().running == 0)
+    assert engine.stats().tokens_total < 80
+
+
+def test_it_takes_nothing_before_the_start(make: Make, lm: Llama) -> None:
+    with pytest.raises(EngineDeadError):
+        make(lm).submit(request())
+
+
+def test_it_takes_nothing_after_the_stop(engine: Engine) -> None:
+    engine.stop()
+    with pytest.raises(EngineDeadError):
+        engine.submit(request())
+    assert not engine.stats().alive
+
+
+def test_it_can_start_again(engine: Engine) -> None:
+    engine.stop()
+    engine.start()
+    assert finish_of(run_all(engine, [request()])[0]).reason == "length"
+
+
+def test_stop_without_a_drain_cancels(slow: Engine, gated: GatedLlama) -> None:
+    handles = [slow.submit(request(max_new_tokens=60)) for _ in range(SLOTS + 2)]
+    assert gated.entered.acquire(timeout=10)
+    with ThreadPoolExecutor(1) as pool:
+        stopping = pool.submit(slow.stop)
+        wait_until(lambda: _refuses(slow))
+        gated.is_open = True
+        stopping.result(10)
+    assert {finish_of(list(h.stream())).reason for h in handles} == {"cancelled"}
+
+
+def test_stop_with_a_drain_finishes_what_was_accepted(engine: Engine) -> None:
+    handles = [engine.submit(request(prompt(i), 40)) for i in range(SLOTS + 2)]
+    engine.stop(20)
+    assert {finish_of(list(h.stream())).reason for h in handles} == {"length"}
+
+
+def test_stop_returns_when_the_drain_time_is_over(slow: Engine, gated: GatedLlama) -> None:
+    handle = slow.submit(request(max_new_tokens=60))
+    assert gated.entered.acquire(timeout=10)
+    opener = threading.Timer(0.3, lambda: setattr(gated, "is_open", True))
+    opener.start()
+    slow.stop(0.1)
+    assert finish_of(list(handle.stream())).reason == "cancelled"
+    assert not slow.stats().alive
+
+
+def test_an_idle_engine_uses_no_processor_time(engine: Engine) -> None:
+    run_all(engine, [request()])
+    started = time.process_time()
+    time.sleep(0.3)
+    assert time.process_time() - started < 0.05
+
+
+def test_submit_and_cancel_from_many_threads_lose_nothing(engine: Engine) -> None:
+    def use(i: int) -> str:
+        handle = engine.submit(request(prompt(i % 7), 5 + i % 9))
+        if i % 3 == 0:
+            engine.cancel(handle.id)
+        return finish_of(list(handle.stream())).reason
+
+    with ThreadPoolExecutor(8) as pool:
+        reasons = list(pool.map(use, range(60)))
+    assert {r for i, r in enumerate(reasons) if i % 3} == {"length"}
+    assert engine.stats().kv_used == 0
+
+
+def _refuses(engine: Engine) -> bool:
+    try:
+        engine.submit(request(max_new_tokens=1))
+    except BtchatError as error:
+        return isinstance(error, EngineDeadError)
+    return False

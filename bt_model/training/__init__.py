@@ -1,0 +1,1 @@
+"""The training module: corpus, data, losses, loops."""

@@ -1,0 +1,116 @@
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from bt_model.training.corpus.clip_file import read_scene, sample_clip, write_clip, write_corpus, write_video
+from bt_model.training.corpus.paint import Pixels, paint_clip
+from bt_model.training.corpus.scene import BACKGROUNDS, COLOURS, Move
+from bt_model.training.corpus.splits import is_held_out, scenes
+
+
+def read(path: Path) -> Pixels:
+    with av.open(str(path)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    return np.stack(frames).astype(np.uint8)
+
+
+def test_a_decoded_clip_has_every_frame_at_8_per_second(tmp_path: Path) -> None:
+    write_clip(tmp_path / "a.mp4", scenes("train", 1, seed=1)[0])
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        times = [frame.time for frame in container.decode(video=0)]
+    assert times == [i / 8 for i in range(32)]
+
+
+def test_decoded_twins_are_exact_reversals(tmp_path: Path) -> None:
+    for i, scene in enumerate(scenes("train", 9, seed=2, kinds=["move", "change", "order"])):
+        write_clip(tmp_path / f"{i}.mp4", scene)
+        write_clip(tmp_path / f"{i}_twin.mp4", scene.reversed())
+        assert np.array_equal(read(tmp_path / f"{i}.mp4"), read(tmp_path / f"{i}_twin.mp4")[::-1])
+
+
+def test_coding_keeps_the_picture(tmp_path: Path) -> None:
+    for scene in scenes("train", 8, seed=3):
+        write_clip(tmp_path / "a.mp4", scene)
+        assert np.abs(read(tmp_path / "a.mp4").astype(int) - paint_clip(scene)).mean() < 4
+
+
+def test_coding_keeps_every_colour_nearest_to_its_own_name(tmp_path: Path) -> None:
+    names = COLOURS | BACKGROUNDS
+    palette = np.array(list(names.values()), float)
+    for scene in scenes("train", 24, seed=4, kinds=["still"]):
+        write_clip(tmp_path / "a.mp4", scene)
+        painted, decoded = paint_clip(scene)[0], read(tmp_path / "a.mp4")[0]
+        for name in (scene.item.colour, scene.background):
+            seen = decoded[(painted == names[name]).all(axis=-1)].mean(axis=0)
+            assert list(names)[np.linalg.norm(palette - seen, axis=1).argmin()] == name
+
+
+def test_the_sidecar_holds_the_scene(tmp_path: Path) -> None:
+    for scene in scenes("train", 4, seed=5):
+        write_clip(tmp_path / "a.mp4", scene)
+        assert read_scene(tmp_path / "a.mp4") == scene
+
+
+def test_an_odd_side_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="side 47"):
+        write_video(tmp_path / "a.mp4", np.zeros((2, 47, 47, 3), np.uint8))
+
+
+def test_a_corpus_lists_its_clips_in_the_scenes_order(tmp_path: Path) -> None:
+    drawn = scenes("train", 8, seed=6)
+    assert [read_scene(path) for path in write_corpus(tmp_path, drawn)] == drawn
+
+
+def test_a_corpus_leaves_nothing_unfinished(tmp_path: Path) -> None:
+    paths = write_corpus(tmp_path, scenes("train", 4, seed=6))
+    assert set(tmp_path.iterdir()) == {*paths, *(path.with_suffix(".json") for path in paths)}
+
+
+def test_a_second_run_writes_nothing(tmp_path: Path) -> None:
+    drawn = scenes("train", 4, seed=7)
+    before = {path: path.stat().st_mtime_ns for path in write_corpus(tmp_path, drawn)}
+    assert {path: path.stat().st_mtime_ns for path in write_corpus(tmp_path, drawn)} == before
+
+
+def test_a_clip_without_its_sidecar_is_written_again(tmp_path: Path) -> None:
+    drawn = scenes("train", 3, seed=8)
+    paths = write_corpus(tmp_path, drawn)
+    paths[1].write_bytes(b"half a clip")
+    paths[1].with_suffix(".json").unlink()
+    write_corpus(tmp_path, drawn)
+    assert read(paths[1]).shape == (32, 48, 48, 3)
+
+
+def test_progress_counts_what_was_there_before(tmp_path: Path) -> None:
+    drawn = scenes("train", 5, seed=9)
+    write_corpus(tmp_path, drawn[:2])
+    told: list[int] = []
+    write_corpus(tmp_path, drawn, progress=told.append)
+    assert told == [3, 4, 5]
+
+
+def test_several_processes_write_the_same_files_as_one(tmp_path: Path) -> None:
+    drawn = scenes("train", 20, seed=10)
+    alone = write_corpus(tmp_path / "alone", drawn)
+    together = write_corpus(tmp_path / "together", drawn, workers=2)
+    assert [path.read_bytes() for path in alone] == [path.read_bytes() for path in together]
+
+
+def test_the_sample_clip_is_the_same_every_time(tmp_path: Path) -> None:
+    sample_clip(tmp_path / "a.mp4")
+    sample_clip(tmp_path / "b.mp4")
+    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+
+
+def test_the_sample_clip_is_a_move_that_training_never_shows(tmp_path: Path) -> None:
+    scene = sample_clip(tmp_path / "a.mp4")
+    assert isinstance(scene.event, Move)
+    assert is_held_out(scene)
+
+
+def test_the_sample_clip_looks_like_the_corpus_at_its_size(tmp_path: Path) -> None:
+    scene = sample_clip(tmp_path / "a.mp4")
+    frames = read(tmp_path / "a.mp4").reshape(64, 48, 2, 48, 2, 3).mean(axis=(2, 4))
+    assert np.abs(frames - paint_clip(scene, num_frames=64)).mean() < 2

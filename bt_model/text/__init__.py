@@ -1,0 +1,1 @@
+"""CLIP text tower and tokenizer, for retrieval and training."""

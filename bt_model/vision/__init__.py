@@ -1,0 +1,1 @@
+"""CLIP trunk, BT-Adapter branch and the pooling that follows them."""

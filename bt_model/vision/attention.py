@@ -1,0 +1,67 @@
+"""The parts that the trunk, the branch and the text tower share.
+
+B batch of sequences, N tokens, D width, H heads.
+"""
+
+from typing import TYPE_CHECKING
+
+import torch
+from einops import rearrange
+from torch import nn
+from torch.nn.functional import scaled_dot_product_attention
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with biases, scaled by head_dim ** -0.5. (..., N, D) -> (..., N, D)."""
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.q_proj = nn.Linear(dim, dim)
+        self.k_proj = nn.Linear(dim, dim)
+        self.v_proj = nn.Linear(dim, dim)
+        self.out_proj = nn.Linear(dim, dim)
+
+    def forward(self, x: "Tensor", *, is_causal: bool = False) -> "Tensor":
+        def heads(y: "Tensor") -> "Tensor":
+            return rearrange(y, "b n (h d) -> b h n d", h=self.num_heads)
+
+        flat = x.flatten(0, -3)  # torch has fused attention for four axes only
+        q, k, v = heads(self.q_proj(flat)), heads(self.k_proj(flat)), heads(self.v_proj(flat))
+        mixed = scaled_dot_product_attention(q, k, v, is_causal=is_causal)
+        return self.out_proj(rearrange(mixed, "b h n d -> b n (h d)")).view_as(x)
+
+
+def quick_gelu(x: "Tensor") -> "Tensor":
+    """CLIP's activation, x * sigmoid(1.702 x)."""
+    return x * torch.sigmoid(1.702 * x)
+
+
+class Mlp(nn.Module):
+    """Two linear layers around quick-GELU. (..., D) -> (..., D)."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, dim)
+
+    def forward(self, x: "Tensor") -> "Tensor":
+        return self.fc2(quick_gelu(self.fc1(x)))
+
+
+class ClipLayer(nn.Module):
+    """One pre-norm CLIP block. (B, N, D) -> (B, N, D)."""
+
+    def __init__(self, dim: int, num_heads: int, mlp_width: int, eps: float) -> None:
+        super().__init__()
+        self.layer_norm1 = nn.LayerNorm(dim, eps=eps)
+        self.self_attn = SelfAttention(dim, num_heads)
+        self.layer_norm2 = nn.LayerNorm(dim, eps=eps)
+        self.mlp = Mlp(dim, mlp_width)
+
+    def forward(self, x: "Tensor", *, is_causal: bool = False) -> "Tensor":
+        x = x + self.self_attn(self.layer_norm1(x), is_causal=is_causal)
+        return x + self.mlp(self.layer_norm2(x))

@@ -1,0 +1,181 @@
+"""BT-Adapter: K divided space-time layers beside the last K layers of a frozen CLIP trunk.
+
+B clips, T frames, P patches, M visible patches (M = P without a mask), D width. Patches stay (B, T, M, D);
+the video's CLS is (B, D). Equations: reference-behaviour section 3.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from einops import rearrange, reduce, repeat
+from torch import nn
+
+from bt_model.errors import InvalidValueError
+from bt_model.vision.attention import ClipLayer, SelfAttention
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bt_model.config import BTAdapterConfig, ClipVisionConfig
+    from bt_model.vision.clip import ClipVisionTower
+
+
+@dataclass(frozen=True, slots=True)
+class BranchState:
+    """What flows along the branch: patches (B, T, M, D) and the video's CLS (B, D)."""
+
+    patches: "Tensor"
+    cls: "Tensor"
+
+
+class TemporalLayer(nn.Module):
+    """Every patch position looks along time. (B, T, M, D) -> (B, T, M, D)."""
+
+    def __init__(self, dim: int, num_heads: int, eps: float) -> None:
+        super().__init__()
+        self.layer_norm1 = nn.LayerNorm(dim, eps=eps)
+        self.self_attn = SelfAttention(dim, num_heads)
+        self.temporal_fc = nn.Linear(dim, dim)
+        nn.init.zeros_(self.temporal_fc.weight)  # the branch starts without any effect of time
+        nn.init.zeros_(self.temporal_fc.bias)
+
+    def forward(self, x: "Tensor") -> "Tensor":
+        tracks = rearrange(self.layer_norm1(x), "b t m d -> b m t d")
+        delta = self.temporal_fc(self.self_attn(tracks))
+        return x + rearrange(delta, "b m t d -> b t m d")
+
+
+class SpatialLayer(ClipLayer):
+    """Every frame looks over its own patches and the video's CLS; the CLS averages what it saw."""
+
+    def look(self, state: BranchState) -> BranchState:
+        """(B, T, M, D) and (B, D) -> the same shapes."""
+        cls = repeat(state.cls, "b d -> b t 1 d", t=state.patches.shape[1])
+        frames = torch.cat([cls, state.patches], dim=2)  # (B, T, 1 + M, D)
+        seen = self.self_attn(self.layer_norm1(frames))
+        patches = state.patches + seen[:, :, 1:]
+        cls = state.cls + seen[:, :, 0].mean(dim=1)
+        return BranchState(
+            patches + self.mlp(self.layer_norm2(patches)), cls + self.mlp(self.layer_norm2(cls))
+        )
+
+
+class BTAdapter(nn.Module):
+    """The branch. Holds no state between calls; the number of frames is an axis of its input."""
+
+    def __init__(self, vision: "ClipVisionConfig", config: "BTAdapterConfig") -> None:
+        super().__init__()
+        self.config = config
+        dim, heads, eps = vision.width, vision.num_heads, vision.eps
+        self.cls_token = nn.Parameter(torch.zeros(dim))
+        self.time_embed = nn.Embedding(config.max_frames, dim)  # unit scale matters: training spec 6.1 a
+        self.temporal = nn.ModuleList(TemporalLayer(dim, heads, eps) for _ in range(config.num_layers))
+        self.spatial = nn.ModuleList(
+            SpatialLayer(dim, heads, vision.mlp_width, eps) for _ in range(config.num_layers)
+        )
+        if config.output_scale is not None:
+            self.balance1 = nn.Parameter(torch.zeros(dim))
+        if config.middle_scale is not None:
+            self.balance2 = nn.Parameter(torch.zeros(dim))
+
+    @property
+    def output_gate(self) -> "Tensor | None":
+        """The trunk's share g1 (D,) of the retrieval output, or None for a plain sum."""
+        scale = self.config.output_scale
+        return None if scale is None else torch.sigmoid(scale * self.balance1)
+
+    @property
+    def middle_gate(self) -> "Tensor | None":
+        """The trunk's share g2 (D,) between branch layers, or None for a plain sum."""
+        scale = self.config.middle_scale
+        return None if scale is None else torch.sigmoid(scale * self.balance2)
+
+    def init_from_trunk(self, tower: "ClipVisionTower") -> None:
+        """Start the spatial layers as copies of the last K trunk layers (reference-behaviour 3.1)."""
+        for mine, theirs in zip(self.spatial, tower.layers[-len(self.spatial) :], strict=True):
+            mine.load_state_dict(theirs.state_dict())
+
+    def forward(
+        self,
+        trunk: "Sequence[Tensor]",
+        position: "Tensor",
+        *,
+        visible: "Tensor | None" = None,
+        upstream_compat: bool = False,
+    ) -> BranchState:
+        """Run len(trunk) branch layers.
+
+        Args:
+            trunk: output of trunk layer L-K+k for each branch layer k, each (B, T, 1 + P, D).
+            position: the trunk's position table, (1 + P, D).
+            visible: numbers of the patches that the branch sees, (B, M): a tube, the same in all frames.
+            upstream_compat: reproduce the published grouping of the chat model, which halves its frame
+                counter also where frames were not merged (reference-behaviour 4.2).
+
+        Raises:
+            InvalidValueError: more frames than can be represented, or an odd number where pairs are needed.
+        """
+        num_frames = trunk[0].shape[1]
+        is_merged = num_frames > self.config.max_frames
+        self._check_frames(num_frames, is_merged=is_merged, upstream_compat=upstream_compat)
+        halves = 2 if upstream_compat and not is_merged else 1
+        gate = self.middle_gate
+        state: BranchState | None = None
+        for tokens, temporal, spatial in zip(trunk, self.temporal, self.spatial, strict=False):
+            seen = self._see(_merge_pairs(tokens) if is_merged else tokens, visible)
+            state = self._enter(seen, position, visible) if state is None else _mix(state, seen, gate)
+            state = _step(state, temporal, spatial, halves)
+        assert state is not None, "a branch needs at least one trunk layer"
+        return state
+
+    def _check_frames(self, num_frames: int, *, is_merged: bool, upstream_compat: bool) -> None:
+        limit = 2 * self.config.max_frames
+        even = num_frames % 2 == 0
+        if num_frames > limit or (is_merged and not even):
+            allowed = f"1 to {self.config.max_frames}, or an even number up to {limit}"
+            raise InvalidValueError(f"num_frames is {num_frames}; allowed: {allowed}", param="num_frames")
+        if upstream_compat and not even:
+            allowed = "an even number (the published grouping is undefined for odd ones)"
+            raise InvalidValueError(f"num_frames is {num_frames}; allowed: {allowed}", param="num_frames")
+
+    @staticmethod
+    def _see(tokens: "Tensor", visible: "Tensor | None") -> BranchState:
+        """Trunk tokens (B, T, 1 + P, D) as the branch sees them: visible patches and the mean frame CLS."""
+        patches = tokens[:, :, 1:]
+        if visible is not None:
+            index = repeat(visible, "b m -> b t m d", t=tokens.shape[1], d=tokens.shape[3])
+            patches = patches.gather(2, index)
+        return BranchState(patches, tokens[:, :, 0].mean(dim=1))
+
+    def _enter(self, seen: BranchState, position: "Tensor", visible: "Tensor | None") -> BranchState:
+        """The first input: position and time are added to patches, the new CLS is averaged in (3.2)."""
+        place = (
+            position[1:] if visible is None else position[1:][visible].unsqueeze(1)
+        )  # (P, D) or (B, 1, M, D)
+        time = self.time_embed.weight[: seen.patches.shape[1], None]  # (T, 1, D)
+        return BranchState(seen.patches + place + time, 0.5 * (seen.cls + self.cls_token + position[0]))
+
+
+def _mix(state: BranchState, seen: BranchState, gate: "Tensor | None") -> BranchState:
+    """The trunk speaks into the branch between two layers: gated average, or plain sum (3.2)."""
+    if gate is None:
+        return BranchState(state.patches + seen.patches, state.cls + seen.cls)
+    return BranchState(torch.lerp(state.patches, seen.patches, gate), torch.lerp(state.cls, seen.cls, gate))
+
+
+def _step(state: BranchState, temporal: nn.Module, spatial: nn.Module, halves: int) -> BranchState:
+    """One branch layer. With 2 halves, frames t and t + T/2 share a spatial group, as published."""
+    assert isinstance(spatial, SpatialLayer)
+    num_frames = state.patches.shape[1]
+    grouped = rearrange(state.patches, "b (h t) m d -> b t (m h) d", h=halves)
+    out = spatial.look(BranchState(temporal(grouped), state.cls))
+    patches = rearrange(out.patches, "b t (m h) d -> b (h t) m d", h=halves)
+    assert patches.shape[1] == num_frames
+    return BranchState(patches, out.cls)
+
+
+def _merge_pairs(tokens: "Tensor") -> "Tensor":
+    """Neighbouring frames are averaged: (B, T, N, D) -> (B, T / 2, N, D)."""
+    return reduce(tokens, "b (t two) n d -> b t n d", "mean", two=2)

@@ -1,0 +1,63 @@
+"""CLIP vision tower of any size: patch embedding, pre-norm, L blocks (reference-behaviour section 2).
+
+N images, P patches (row-major), D width, L layers. Token 0 is the image's CLS.
+"""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from bt_model.vision.attention import ClipLayer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bt_model.config import ClipVisionConfig
+
+
+class ClipVisionTower(nn.Module):
+    """The frozen trunk. Parameter names are those of the published Hugging Face tower."""
+
+    def __init__(self, config: "ClipVisionConfig") -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.class_embedding = nn.Parameter(torch.randn(width) * width**-0.5)
+        self.patch_embedding = nn.Conv2d(3, width, config.patch_size, config.patch_size, bias=False)
+        self.position_embedding = nn.Embedding(1 + config.num_patches, width)
+        nn.init.normal_(self.position_embedding.weight, std=width**-0.5)
+        self.pre_layrnorm = nn.LayerNorm(width, eps=config.eps)
+        self.layers = nn.ModuleList(
+            ClipLayer(width, config.num_heads, config.mlp_width, config.eps) for _ in range(config.num_layers)
+        )
+        self.post_layernorm = nn.LayerNorm(width, eps=config.eps)
+        self.visual_projection = nn.Linear(width, config.projection_dim, bias=False)
+
+    @property
+    def position(self) -> "Tensor":
+        """The position table, (1 + P, D); the branch adds it a second time."""
+        return self.position_embedding.weight
+
+    def embed(self, pixels: "Tensor") -> "Tensor":
+        """Normalised images (N, 3, H, W) -> tokens (N, 1 + P, D), after the pre-norm."""
+        patches = self.patch_embedding(pixels).flatten(2).transpose(1, 2)
+        cls = self.class_embedding.expand(len(pixels), 1, -1)
+        return self.pre_layrnorm(torch.cat([cls, patches], dim=1) + self.position)
+
+    def forward(self, pixels: "Tensor", keep: range) -> "list[Tensor]":
+        """Outputs X_l of the layers l in `keep`; nothing after the last of them is computed.
+
+        (N, 3, H, W) -> len(keep) tensors (N, 1 + P, D).
+        """
+        x = self.embed(pixels)
+        kept: list[Tensor] = []
+        for index, layer in enumerate(self.layers[: keep.stop]):
+            x = layer(x)
+            if index in keep:
+                kept.append(x)
+        return kept
+
+    def project(self, cls: "Tensor") -> "Tensor":
+        """CLS tokens (..., D) -> joint embedding (..., projection_dim), not normalised."""
+        return self.visual_projection(self.post_layernorm(cls))

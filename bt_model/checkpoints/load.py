@@ -1,0 +1,199 @@
+"""Published weights into our modules: strict, shapes before bytes, every misfit named in one error.
+
+D width, K branch layers, L trunk layers. Rules: reference-behaviour section 10.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import torch
+
+from bt_model.checkpoints.keys import KeyMap, detect
+from bt_model.checkpoints.weights import Shape, Source, Weights, open_weights
+from bt_model.config import BTAdapterConfig
+from bt_model.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from bt_model.text.clip_text import ClipTextTower
+    from bt_model.vision.bt_adapter import BTAdapter
+    from bt_model.vision.clip import ClipVisionTower
+
+Side: TypeAlias = Literal["chat", "retrieval"]
+
+# The chat side never projects, and its files hold no projection.
+CHAT_MAY_MISS = ("visual_projection.",)
+_GATES = ("balance1", "balance2")
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterWeights:
+    """A branch as a file describes it: `state` by our names; layers of `config` that it lacks stay fresh."""
+
+    where: str
+    config: BTAdapterConfig
+    state: "dict[str, Tensor]"
+
+
+def holds(source: Source, part: str) -> bool:
+    """Whether a checkpoint has tensors of a part (a fine-tuned branch file has no trunk, for example).
+
+    Raises:
+        CheckpointError: a file that cannot be read, or names of no known layout.
+    """
+    weights = open_weights(source)
+    return bool(_sources(weights, detect(weights, weights.where), part))
+
+
+def load_vision(tower: "ClipVisionTower", source: Source, *, may_miss: tuple[str, ...] = ()) -> None:
+    """Fill the trunk; parameters whose names start with one of `may_miss` may be absent and stay as they are.
+
+    Raises:
+        CheckpointError: tensors that are missing, unexpected or wrongly shaped.
+    """
+    load_part(tower, source, "vision", may_miss=may_miss, num_layers=tower.config.num_layers)
+
+
+def load_text(tower: "ClipTextTower", source: Source) -> None:
+    """Fill the text tower.
+
+    Raises:
+        CheckpointError: tensors that are missing, unexpected or wrongly shaped.
+    """
+    load_part(tower, source, "text")
+
+
+def load_part(
+    module: "nn.Module",
+    source: Source,
+    part: str,
+    *,
+    may_miss: tuple[str, ...] = (),
+    num_layers: int | None = None,
+) -> None:
+    """Fill a module with one part (checkpoints.keys.PARTS) of a checkpoint of any known layout.
+
+    Raises:
+        CheckpointError: tensors that are missing, unexpected or wrongly shaped.
+    """
+    weights = open_weights(source)
+    keys = detect(weights, weights.where, num_layers)
+    sources = _sources(weights, keys, part)
+    found = {name: _shape(part, name, weights.shapes[key]) for name, key in sources.items()}
+    _check(weights.where, module, found, may_miss)
+    _fill(module, {name: weights[key].reshape(found[name]) for name, key in sources.items()})
+
+
+def read_adapter(
+    source: Source, *, side: Side = "chat", gated: bool | None = None, num_layers: int | None = None
+) -> AdapterWeights:
+    """The branch in a checkpoint: its configuration from the shapes, and its tensors.
+
+    Absent gate vectors become zeros (gates of one half) on the chat side and plain sums on the retrieval
+    side; `gated` overrides that for both. Files of chat training lack the last branch layer, so K is one
+    more than they hold; `num_layers` overrides K.
+
+    Raises:
+        CheckpointError: no branch, or layers that are not numbered from 0.
+    """
+    weights = open_weights(source)
+    keys = detect(weights, weights.where)
+    sources = _sources(weights, keys, "adapter")
+    if "cls_token" not in sources or "time_embed.weight" not in sources:
+        raise CheckpointError(f"{weights.where}: missing adapter.cls_token or adapter.time_embed.weight")
+    shapes = {name: _shape("adapter", name, weights.shapes[key]) for name, key in sources.items()}
+    stored = _count_layers(weights.where, sources)
+    if gated is False:
+        sources = {name: key for name, key in sources.items() if name not in _GATES}
+    state = {name: weights[key].reshape(shapes[name]) for name, key in sources.items()}
+    if gated or (gated is None and side == "chat"):
+        for gate in _GATES:
+            state.setdefault(gate, torch.zeros(shapes["cls_token"]))
+    scales = BTAdapterConfig()
+    config = BTAdapterConfig(
+        num_layers=num_layers or stored + int(keys.ends_early),
+        max_frames=shapes["time_embed.weight"][0],
+        middle_scale=scales.middle_scale if "balance2" in state else None,
+        output_scale=scales.output_scale if "balance1" in state else None,
+    )
+    return AdapterWeights(weights.where, config, state)
+
+
+def load_adapter(adapter: "BTAdapter", weights: AdapterWeights, tower: "ClipVisionTower") -> None:
+    """Fill a branch built from `weights.config`; layers that the file lacks start fresh from the trunk.
+
+    Raises:
+        CheckpointError: tensors that are missing, unexpected or wrongly shaped.
+    """
+    adapter.init_from_trunk(tower)
+    stored = _count_layers(weights.where, weights.state)
+    lacking = range(stored, adapter.config.num_layers)
+    fresh = tuple(f"{kind}.{k}." for kind in ("spatial", "temporal") for k in lacking)
+    found = {name: tuple(tensor.shape) for name, tensor in weights.state.items()}
+    _check(weights.where, adapter, found, fresh)
+    _fill(adapter, weights.state)
+
+
+def _count_layers(where: str, names: Collection[str]) -> int:
+    kinds = [
+        {int(name.split(".")[1]) for name in names if name.startswith(kind)}
+        for kind in ("spatial.", "temporal.")
+    ]
+    if kinds[0] != kinds[1] or kinds[0] != set(range(len(kinds[0]))) or not kinds[0]:
+        held = f"spatial {sorted(kinds[0])}, temporal {sorted(kinds[1])}"
+        raise CheckpointError(f"{where}: branch layers must be numbered 0, 1, … in pairs; it holds {held}")
+    return len(kinds[0])
+
+
+def _sources(weights: Weights, keys: KeyMap, part: str) -> dict[str, str]:
+    """Parameter names of one part, each with the published name that holds it."""
+    ours = {key: keys.ours(key) for key in weights if keys.why_dropped(key) is None}
+    unknown = [key for key, name in ours.items() if name is None]
+    if unknown:
+        raise CheckpointError(f"{weights.where}: unexpected {', '.join(unknown)} in a {keys.name}")
+    prefix = f"{part}."
+    return {name.removeprefix(prefix): key for key, name in ours.items() if name and name.startswith(prefix)}
+
+
+def _shape(part: str, name: str, shape: Shape) -> Shape:
+    """The video's CLS is published as (1, 1, D) and is (D,) here."""
+    is_cls = part == "adapter" and name == "cls_token" and prod(shape[:-1]) == 1
+    return shape[-1:] if is_cls else shape
+
+
+def _check(where: str, module: "nn.Module", found: Mapping[str, Shape], may_miss: tuple[str, ...]) -> None:
+    expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    missing = [name for name in expected if name not in found and not name.startswith(may_miss)]
+    unexpected = [name for name in found if name not in expected]
+    wrong = [
+        f"{name} (expected {_times(shape)}, found {_times(found[name])})"
+        for name, shape in expected.items()
+        if name in found and found[name] != shape
+    ]
+    kinds = (("missing", missing), ("unexpected", unexpected), ("wrong shape", wrong))
+    problems = [f"{kind} {', '.join(names)}" for kind, names in kinds if names]
+    if problems:
+        raise CheckpointError(f"{where}: {'; '.join(problems)} for {type(module).__name__}")
+
+
+def _times(shape: Shape) -> str:
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def _fill(module: "nn.Module", state: "Mapping[str, Tensor]") -> None:
+    """Copies into a module; one on the meta device takes the tensors themselves.
+
+    What may be absent, and is, becomes nan there: whoever reads it notices.
+    """
+    mine = module.state_dict()
+    on_meta = any(tensor.is_meta for tensor in mine.values())
+    device = next((tensor.device for tensor in state.values()), None)
+    absent = {
+        name: torch.full(tensor.shape, torch.nan, device=device)
+        for name, tensor in mine.items()
+        if tensor.is_meta and name not in state
+    }
+    module.load_state_dict({**state, **absent}, strict=False, assign=on_meta)

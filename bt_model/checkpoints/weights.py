@@ -1,0 +1,84 @@
+"""The tensors of one checkpoint by published name: names and shapes at once, bytes only when asked for."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from safetensors import SafetensorError, safe_open
+
+from bt_model.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Shape: TypeAlias = tuple[int, ...]
+Source: TypeAlias = "Path | Mapping[str, Tensor]"
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+
+class Weights(Mapping[str, "Tensor"]):
+    """A read-only view of a checkpoint. `where` names it in errors."""
+
+    def __init__(self, where: str, shapes: Mapping[str, Shape], read: "Callable[[str], Tensor]") -> None:
+        self.where = where
+        self.shapes = shapes
+        self._read = read
+
+    def __getitem__(self, name: str) -> "Tensor":
+        if name not in self.shapes:
+            raise KeyError(name)
+        return self._read(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.shapes)
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+
+def open_weights(source: Source) -> Weights:
+    """A safetensors file, a folder with one or with an index of several, or tensors in memory.
+
+    Raises:
+        CheckpointError: a file that is missing, damaged, or not safetensors.
+    """
+    if isinstance(source, Weights):
+        return source
+    if not isinstance(source, Path):
+        return Weights(
+            "tensors in memory", {k: tuple(v.shape) for k, v in source.items()}, source.__getitem__
+        )
+    if not source.is_dir():
+        return _open_file(source)
+    if (source / INDEX).is_file():
+        return _open_index(source)
+    return _open_file(source / SINGLE)
+
+
+def _open_file(path: Path) -> Weights:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    if path.suffix != ".safetensors":
+        raise CheckpointError(f"{path}: only safetensors files are read, not {path.suffix or 'this'}")
+    try:
+        file = safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from error
+    shapes: dict[str, Shape] = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - safe_open is no mapping
+    return Weights(str(path), shapes, file.get_tensor)
+
+
+def _open_index(folder: Path) -> Weights:
+    try:
+        weight_map: dict[str, str] = json.loads((folder / INDEX).read_text())["weight_map"]
+    except (ValueError, KeyError) as error:
+        raise CheckpointError(f"{folder / INDEX}: not a readable index ({error})") from error
+    shards = {name: _open_file(folder / name) for name in sorted(set(weight_map.values()))}
+    lost = [name for name, shard in weight_map.items() if name not in shards[shard].shapes]
+    if lost:
+        raise CheckpointError(f"{folder / INDEX}: tensors that their file does not hold: {', '.join(lost)}")
+    shapes = {name: shards[shard].shapes[name] for name, shard in weight_map.items()}
+    return Weights(str(folder), shapes, lambda name: shards[weight_map[name]][name])

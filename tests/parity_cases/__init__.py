@@ -1,0 +1,1 @@
+"""One file for each kind of golden case: our modules against the numbers of the published implementation."""

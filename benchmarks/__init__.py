@@ -1,0 +1,1 @@
+"""Measurements. Each module prints its figures; `results/` keeps them with date, machine and versions."""

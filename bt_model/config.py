@@ -7,6 +7,11 @@ from typing import Any, Self
 from bt_model.errors import InvalidValueError
 
 
+def _require_same(name: str, found: object, allowed: object) -> None:
+    if found != allowed:
+        raise InvalidValueError(f"{name} is {found!r}; allowed: {allowed!r}", param=name)
+
+
 @dataclass(frozen=True, slots=True)
 class ClipVisionConfig:
     """A CLIP vision tower. Names follow the field: width D, P patches, L layers."""
@@ -27,11 +32,7 @@ class ClipVisionConfig:
     @classmethod
     def from_hf(cls, config: Mapping[str, Any]) -> Self:
         """From the `vision_config` part of a Hugging Face CLIP configuration."""
-        if config.get("hidden_act", "quick_gelu") != "quick_gelu":
-            raise InvalidValueError(
-                f"hidden_act is {config['hidden_act']!r}; allowed: 'quick_gelu'",
-                param="hidden_act",
-            )
+        _require_same("hidden_act", config.get("hidden_act", "quick_gelu"), "quick_gelu")
         return cls(
             image_size=config["image_size"],
             patch_size=config["patch_size"],
@@ -103,8 +104,21 @@ class LlamaConfig:
 
     @classmethod
     def from_hf(cls, config: Mapping[str, Any]) -> Self:
-        """From a Hugging Face Llama `config.json`."""
-        rope: Mapping[str, Any] = config.get("rope_parameters") or {}
+        """From a Hugging Face Llama `config.json`.
+
+        Raises:
+            InvalidValueError: a variant of the architecture that our decoder does not compute.
+        """
+        rope: Mapping[str, Any] = config.get("rope_parameters") or config.get("rope_scaling") or {}
+        head_dim = config["hidden_size"] // config["num_attention_heads"]
+        for name, found, allowed in (
+            ("hidden_act", config.get("hidden_act", "silu"), "silu"),
+            ("attention_bias", config.get("attention_bias", False), False),
+            ("mlp_bias", config.get("mlp_bias", False), False),
+            ("head_dim", config.get("head_dim") or head_dim, head_dim),
+            ("rope_type", rope.get("rope_type", rope.get("type", "default")), "default"),
+        ):
+            _require_same(name, found, allowed)
         return cls(
             vocab_size=config["vocab_size"],
             width=config["hidden_size"],

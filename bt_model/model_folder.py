@@ -24,6 +24,7 @@ from bt_model.types import Fit, FrameSize, GenerateOptions, ModelCard
 from bt_model.vision.bt_adapter import BTAdapter
 from bt_model.vision.clip import ClipVisionTower
 from bt_model.vision.encoder import VideoEncoder
+from bt_model.vision.pool import pooling
 
 POOLED_WITH_CLS = "patches_cls"
 
@@ -86,7 +87,8 @@ def read(path: Path) -> ModelFile:
     if not isinstance(values, dict) or not {"id", "backend", "tower"} <= set(values) <= known:
         given = ", ".join(values) if isinstance(values, dict) else type(values).__name__
         raise CheckpointError(
-            f"{path}: has the fields {given}; id, backend and tower are needed, known are {known}"
+            f"{path}: has the fields {given}; id, backend and tower are needed, "
+            f"known are {', '.join(sorted(known))}"
         )
     entries = cast(dict[str, Any], values)
     if "gates" in entries:
@@ -103,6 +105,7 @@ def load(name: str, weights_dir: Path, *, device: str = "auto") -> VideoChat:
     """
     path = find(name, weights_dir)
     model = read(path)
+    pooling(model.pooling)  # a name that is wrong is refused now, not at the first video
     place = pick_device(device)
     dtype = torch.float32 if place.type == "cpu" else torch.bfloat16
     encoder = load_encoder(path.parent, model).to(place, dtype).eval().requires_grad_(requires_grad=False)
@@ -128,7 +131,11 @@ def load_encoder(folder: Path, model: ModelFile) -> VideoEncoder:
         CheckpointError: a file or tensor that is missing, unexpected or of the wrong shape.
     """
     config = read_config(folder / model.tower)
-    vision = ClipVisionConfig.from_hf({"projection_dim": config["projection_dim"], **config["vision_config"]})
+    try:
+        joint = {"projection_dim": config["projection_dim"]}
+        vision = ClipVisionConfig.from_hf({**joint, **config["vision_config"]})
+    except KeyError as error:
+        raise CheckpointError(f"{folder / model.tower}/config.json: lacks the field {error}") from error
     with torch.device("meta"):
         tower = ClipVisionTower(vision)
     load_vision(tower, folder / model.tower, may_miss=CHAT_MAY_MISS)

@@ -1,0 +1,92 @@
+"""What a training run is made of. One plan names every size and length; nothing else decides them."""
+
+from dataclasses import dataclass
+
+from bt_model.config import BTAdapterConfig, ClipTextConfig, ClipVisionConfig, LlamaConfig
+from bt_model.training.loop import Schedule
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusPlan:
+    """How many clips are made, and how many frames of each are read."""
+
+    num_clips: int
+    num_test_clips: int
+    num_frames: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class LossWeights:
+    """Weights of the three pre-training losses (paper, section 3.2)."""
+
+    vtc: float = 1.0
+    mbta: float = 1.0
+    mbca: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedPlan:
+    """Everything that decides the embedded model."""
+
+    vision: ClipVisionConfig
+    text: ClipTextConfig
+    adapter: BTAdapterConfig
+    llama: LlamaConfig
+    corpus: CorpusPlan
+    clip: Schedule
+    clip_batch: int
+    pretrain: Schedule
+    pretrain_batch: int
+    mask_rate: float
+    losses: LossWeights
+    language: Schedule
+    language_batch: int
+    instruct: Schedule
+    baseline: Schedule
+    instruct_batch: int
+    seed: int = 0
+
+
+def embedded_plan(vocab_size: int, text_vocab_size: int) -> EmbeddedPlan:
+    """The plan of `btchat train embedded`: 48 x 48 pictures, 36 patches, 6 trunk layers, a branch of 3."""
+    width, joint = 96, 96
+    vision = ClipVisionConfig(
+        image_size=48,
+        patch_size=8,
+        width=width,
+        num_layers=6,
+        num_heads=4,
+        mlp_width=384,
+        projection_dim=joint,
+    )
+    text = ClipTextConfig(
+        vocab_size=text_vocab_size, context_length=24, width=width, num_layers=2, num_heads=4, mlp_width=384,
+        projection_dim=joint,
+    )  # fmt: skip
+    llama = LlamaConfig(
+        vocab_size=vocab_size,
+        width=128,
+        num_layers=4,
+        num_heads=4,
+        num_kv_heads=4,
+        mlp_width=344,
+        max_context=512,
+    )
+    return EmbeddedPlan(
+        vision=vision,
+        text=text,
+        adapter=BTAdapterConfig(num_layers=3, max_frames=64, middle_scale=1.0, output_scale=1.0),
+        llama=llama,
+        corpus=CorpusPlan(num_clips=9000, num_test_clips=1200),
+        clip=Schedule(num_steps=1400, learning_rate=1e-3),
+        clip_batch=128,
+        pretrain=Schedule(num_steps=800, learning_rate=1e-3),
+        pretrain_batch=64,
+        mask_rate=0.7,
+        losses=LossWeights(),
+        language=Schedule(num_steps=1000, learning_rate=1e-3),
+        language_batch=48,
+        instruct=Schedule(num_steps=900, learning_rate=1e-3),
+        baseline=Schedule(num_steps=250, learning_rate=1e-3),
+        instruct_batch=32,
+    )

@@ -1,0 +1,148 @@
+"""Batches: pictures with captions, cached trunk states of clips, dialogues as token rows.
+
+B samples, T frames, P patches, D width, K video tokens, n tokens.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from bt_model.backends.prompt import SpecialIds, Template, segments
+from bt_model.generation.request import Soft, Tokens
+from bt_model.training.corpus.questions import Question
+from bt_model.training.losses import IGNORED
+from bt_model.types import FrameSize, Sampling, Turn
+from bt_model.video.decode import decode
+from bt_model.video.transform import normalise
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bt_model.vision.encoder import VideoEncoder
+
+CACHE_BATCH = 32
+
+
+def group_numbers(texts: Sequence[str]) -> "Tensor":
+    """Equal texts get equal numbers, (B,) int64."""
+    numbers: dict[str, int] = {}
+    return torch.tensor([numbers.setdefault(text, len(numbers)) for text in texts])
+
+
+@dataclass(frozen=True, slots=True)
+class TrunkCache:
+    """Frozen trunk outputs of all clips in one file: (clips, K, T, 1 + P, D) float16, read by row."""
+
+    states: "np.memmap[tuple[int, ...], np.dtype[np.float16]]"
+
+    def batch(self, rows: Sequence[int]) -> "list[Tensor]":
+        """K tensors (B, T, 1 + P, D) float32."""
+        picked = torch.from_numpy(self.states[sorted(rows)]).float()
+        order = torch.tensor(rows).argsort().argsort()
+        return list(picked[order].unbind(dim=1))
+
+
+def build_cache(
+    path: Path, clips: Sequence[Path], encoder: "VideoEncoder", num_frames: int, tick: Callable[[int], None]
+) -> TrunkCache:
+    """Decode every clip and run the frozen trunk once; resumes after the last complete batch.
+
+    `tick` is told how many clips are done.
+    """
+    vision = encoder.tower.config
+    shape = (len(clips), encoder.num_branch_layers, num_frames, 1 + vision.num_patches, vision.width)
+    mode = "r+" if path.exists() else "w+"
+    states = np.memmap(path, np.float16, mode, shape=shape)
+    mark = path.with_suffix(".done")
+    done = int(mark.read_text()) if mark.exists() else 0
+    size = FrameSize(vision.image_size)
+    for begin in range(done, len(clips), CACHE_BATCH):
+        batch = clips[begin : begin + CACHE_BATCH]
+        frames = [decode(clip, Sampling(num_frames=num_frames), size, num_frames).pixels for clip in batch]
+        with torch.inference_mode():
+            pixels = torch.stack([normalise(torch.from_numpy(f)) for f in frames])
+            kept = torch.stack(encoder.trunk_states(pixels), dim=1)
+        states[begin : begin + len(batch)] = kept.half().numpy()
+        states.flush()
+        mark.write_text(str(begin + len(batch)))
+        tick(begin + len(batch))
+    return TrunkCache(states)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRow:
+    """One dialogue: ids with `num_video` placeholders at `video_at`, and labels for the answers only."""
+
+    ids: list[int]
+    labels: list[int]
+    video_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class DialogueTokens:
+    """Dialogues as the serving backend spells them: the same template, ids and encoder."""
+
+    style: Template
+    ids: SpecialIds
+    encode: Callable[[str], list[int]]
+    num_video: int
+
+    def row(self, asked: Sequence[Question]) -> TokenRow:
+        """All questions about one clip, in this order, answered one after another."""
+        video = Soft(b"", torch.empty(self.num_video, 0))
+        turns: list[Turn] = []
+        labels: list[int] = []
+        flat: list[int] = []
+        place = 0
+        for question in asked:
+            turns.append(Turn("user", question.text))
+            prompt = segments(turns, self.style, self.ids, self.encode, video)
+            head, tail = prompt[0], prompt[2]
+            assert isinstance(head, Tokens)
+            assert isinstance(tail, Tokens)
+            place = len(head.ids)
+            flat = [*head.ids, *[self.ids.bos] * self.num_video, *tail.ids]
+            answer = [*self.encode(f" {question.answer}"), self.ids.eos]
+            labels += [IGNORED] * (len(flat) - len(labels)) + answer
+            flat += answer
+            turns.append(Turn("assistant", question.answer))
+        return TokenRow(flat, labels, place)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenBatch:
+    """Rows padded on the right: ids, labels (B, n); where the video stands and what is real, (B, n) bool."""
+
+    ids: "Tensor"
+    labels: "Tensor"
+    is_video: "Tensor"
+    is_real: "Tensor"
+
+
+def collate(rows: Sequence[TokenRow], num_video: int, pad: int) -> TokenBatch:
+    """Rows of different length -> one batch."""
+    length = max(len(row.ids) for row in rows)
+    ids = torch.full((len(rows), length), pad)
+    labels = torch.full((len(rows), length), IGNORED)
+    is_video = torch.zeros(len(rows), length, dtype=torch.bool)
+    is_real = torch.zeros(len(rows), length, dtype=torch.bool)
+    for number, row in enumerate(rows):
+        ids[number, : len(row.ids)] = torch.tensor(row.ids)
+        labels[number, : len(row.labels)] = torch.tensor(row.labels)
+        is_video[number, row.video_at : row.video_at + num_video] = True
+        is_real[number, : len(row.ids)] = True
+    return TokenBatch(ids, labels, is_video, is_real)
+
+
+def shuffled(asked: Sequence[Question], rng: Random, most: int) -> list[Question]:
+    """Up to `most` questions in random order; a temporal one is always among them."""
+    temporal = [q for q in asked if q.is_temporal]
+    others = [q for q in asked if not q.is_temporal]
+    picked = temporal + rng.sample(others, min(len(others), most - len(temporal)))
+    rng.shuffle(picked)
+    return picked

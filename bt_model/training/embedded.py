@@ -1,0 +1,195 @@
+"""`btchat train embedded`: the small model of every installation, from nothing, in one resumable run."""
+
+import copy
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import torch
+from rich.progress import Progress
+from torch import nn
+
+from bt_model.backends.llava import special_ids
+from bt_model.backends.prompt import template
+from bt_model.backends.tokenizer import TextTokenizer
+from bt_model.generation.llama import Llama
+from bt_model.text.clip_text import ClipTextTower
+from bt_model.text.tokenizer import ClipTokenizer
+from bt_model.training.config import EmbeddedPlan, embedded_plan
+from bt_model.training.corpus.captions import caption
+from bt_model.training.corpus.clip_file import write_corpus
+from bt_model.training.corpus.questions import questions
+from bt_model.training.corpus.splits import scenes
+from bt_model.training.data import DialogueTokens, build_cache
+from bt_model.training.export import export
+from bt_model.training.loop import Trained
+from bt_model.training.report import write_report
+from bt_model.training.stages import (
+    ChatParts,
+    Corpus,
+    TextSide,
+    train_baseline,
+    train_branch,
+    train_instruct,
+    train_language,
+    train_towers,
+)
+from bt_model.training.step import AlignmentHead
+from bt_model.training.tokenizers import CHAT_SPECIALS, CLIP_SPECIALS, train_tokenizer
+from bt_model.vision.bt_adapter import BTAdapter
+from bt_model.vision.clip import ClipVisionTower
+from bt_model.vision.encoder import VideoEncoder
+
+CHAT_VOCABULARY = 640
+CLIP_VOCABULARY = 512
+NUM_TEXT_SCENES = 3000
+TEMPLATE = "plain"
+CLIP_KINDS = ("move", "order", "change", "move", "order", "change", "still")
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """All parts of the embedded model. Three adapters and projectors: see `train_all`."""
+
+    plan: EmbeddedPlan
+    tower: ClipVisionTower
+    text: TextSide
+    head: AlignmentHead
+    pretrained: BTAdapter
+    tuned: BTAdapter
+    lm: Llama
+    image_projector: nn.Linear
+    tuned_projector: nn.Linear
+    baseline_projector: nn.Linear
+    tokens: DialogueTokens
+
+    def encoder(self, adapter: BTAdapter | None) -> VideoEncoder:
+        """The tower with one of the branches."""
+        return VideoEncoder(self.tower, adapter)
+
+
+@dataclass(frozen=True, slots=True)
+class Clips:
+    """Scenes and the trunk states of their clips, for training and for the held-out combinations."""
+
+    train: Corpus
+    test: Corpus
+
+
+def write_tokenizers(folder: Path, seed: int) -> None:
+    """Learn both tokenizers from the texts of the training split."""
+    rng = Random(f"texts {seed}")
+    drawn = scenes("train", NUM_TEXT_SCENES, seed=seed)
+    captions = [caption(scene, rng, static_share=0.3) for scene in drawn]
+    asked = [question for scene in drawn for question in questions(scene, rng)]
+    chats = [f"USER: {q.text}\n ASSISTANT: {q.answer}" for q in asked]
+    train_tokenizer(captions, CLIP_VOCABULARY, CLIP_SPECIALS, folder / "clip.json", lower_case=True)
+    train_tokenizer(chats, CHAT_VOCABULARY, CHAT_SPECIALS, folder / "chat.json", lower_case=False)
+
+
+def build(work: Path, seed: int) -> Model:
+    """Fresh parts, initialised from the seed; tokenizers are learnt once and kept in `work`."""
+    work.mkdir(parents=True, exist_ok=True)
+    if not (work / "chat.json").exists():
+        write_tokenizers(work, seed)
+    chat_tokenizer = TextTokenizer(work / "chat.json")
+    clip_tokenizer = ClipTokenizer.from_file(work / "clip.json")
+    plan = embedded_plan(chat_tokenizer.vocab_size, clip_tokenizer.vocab_size)
+    torch.manual_seed(seed)
+    tower = ClipVisionTower(plan.vision)
+    adapters = [BTAdapter(plan.vision, plan.adapter) for _ in range(2)]
+    projectors = [nn.Linear(plan.vision.width, plan.llama.width) for _ in range(3)]
+    ids = special_ids(chat_tokenizer)
+    tokens = DialogueTokens(template(TEMPLATE), ids, chat_tokenizer.encode, plan.vision.num_patches + 1)
+    return Model(
+        plan=plan,
+        tower=tower,
+        text=TextSide(ClipTextTower(plan.text), clip_tokenizer),
+        head=AlignmentHead(plan.vision.width, plan.vision.projection_dim),
+        pretrained=adapters[0],
+        tuned=adapters[1],
+        lm=Llama(plan.llama),
+        image_projector=projectors[0],
+        tuned_projector=projectors[1],
+        baseline_projector=projectors[2],
+        tokens=tokens,
+    )
+
+
+def prepare_clips(model: Model, work: Path, workers: int) -> Clips:
+    """Write the mp4 clips and run the frozen trunk over them; both are resumable."""
+    plan = model.plan.corpus
+    drawn = {
+        "train": scenes("train", plan.num_clips, seed=model.plan.seed, kinds=CLIP_KINDS),
+        "test_combo": scenes("test_combo", plan.num_test_clips, seed=model.plan.seed + 1),
+    }
+    encoder = model.encoder(model.pretrained)
+    corpora: list[Corpus] = []
+    with Progress() as progress:
+        for split, listed in drawn.items():
+            task = progress.add_task(f"clips {split}", total=len(listed))
+            paths = write_corpus(
+                work / split,
+                listed,
+                workers=workers,
+                progress=lambda n, t=task: progress.update(t, completed=n),
+            )
+            task = progress.add_task(f"trunk {split}", total=len(listed))
+            cache = build_cache(
+                work / f"{split}.trunk", paths, encoder, plan.num_frames,
+                lambda n, t=task: progress.update(t, completed=n),
+            )  # fmt: skip
+            corpora.append(Corpus(listed, cache))
+    return Clips(*corpora)
+
+
+def freeze(module: nn.Module) -> None:
+    """No gradients from here on."""
+    module.requires_grad_(requires_grad=False).eval()
+
+
+def train_all(work: Path, *, seed: int = 0, workers: int = 1) -> tuple[Model, Clips, dict[str, Trained]]:
+    """All stages in order; those that are done are only read back.
+
+    `pretrained` is the branch after video-text pre-training, `tuned` after instruction tuning. The image
+    projector belongs to the chat model that never saw video: with the pre-trained branch it is the paper's
+    zero-shot plug-in.
+    """
+    model = build(work, seed)
+    trained: dict[str, Trained] = {}
+    trained["towers"] = train_towers(model.plan, model.encoder(None), model.text, work)
+    freeze(model.tower)
+    freeze(model.text)
+    model.pretrained.init_from_trunk(model.tower)
+    begin = time.process_time(), time.monotonic()
+    clips = prepare_clips(model, work, workers)
+    trained["clips"] = Trained(time.process_time() - begin[0], time.monotonic() - begin[1])
+    trained["branch"] = train_branch(
+        model.plan, model.encoder(model.pretrained), model.head, model.text, clips.train, work
+    )
+    chat = ChatParts(model.lm, model.image_projector)
+    trained["language"] = train_language(model.plan, model.encoder(None), chat, model.tokens, work)
+    for done in (model.pretrained, model.lm, model.image_projector):
+        freeze(done)
+    model.tuned.load_state_dict(model.pretrained.state_dict())
+    for projector in (model.tuned_projector, model.baseline_projector):
+        projector.load_state_dict(copy.deepcopy(model.image_projector.state_dict()))
+    tuned = ChatParts(model.lm, model.tuned_projector)
+    trained["instruct"] = train_instruct(
+        model.plan, model.encoder(model.tuned), tuned, model.tokens, clips.train, work
+    )
+    baseline = ChatParts(model.lm, model.baseline_projector)
+    trained["baseline"] = train_baseline(model.plan, baseline, model.tokens, clips.train, work)
+    return model, clips, trained
+
+
+def train_embedded(out: Path, work: Path, *, seed: int = 0, workers: int = 1) -> None:
+    """Train, export to `out`, and write its REPORT.md."""
+    model, clips, trained = train_all(work, seed=seed, workers=workers)
+    export(model, out)
+    for name, folder in (("clip.json", "clip"), ("chat.json", "llava")):
+        shutil.copyfile(work / name, out / folder / "tokenizer.json")
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    write_report(out / "REPORT.md", model, clips, trained, size)

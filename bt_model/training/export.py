@@ -1,0 +1,175 @@
+"""The embedded model in the layouts that published models have: what serving reads."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors.torch import save_file
+
+from bt_model.checkpoints.export import published
+from bt_model.checkpoints.keys import HF_CLIP, LLAVA, RETRIEVAL, KeyMap
+from bt_model.training.corpus.clip_file import sample_clip
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from bt_model.config import ClipTextConfig, ClipVisionConfig, LlamaConfig
+    from bt_model.training.embedded import Model
+    from bt_model.vision.bt_adapter import BTAdapter
+
+NOTICE = "Trained by this project on its own drawn clips; it knows shapes, colours and motions, nothing else."
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One model file: which branch and which projector it names."""
+
+    id: str
+    adapter: str | None
+    projector: str
+    about: str
+
+
+VARIANTS = (
+    Variant("embedded", "bt_adapter_tuned.safetensors", "projector_tuned.safetensors", "Instruction-tuned."),
+    Variant("embedded-clip", None, "projector_clip.safetensors", "Without the branch: CLIP's frame average."),
+    Variant(
+        "embedded-zeroshot",
+        "bt_adapter.safetensors",
+        "projector_image.safetensors",
+        "The pre-trained branch plugged into a chat model that never saw video.",
+    ),
+)
+
+
+def export(model: "Model", out: Path) -> None:
+    """Write all files; each appears complete or not at all."""
+    plan = model.plan
+    for folder in (out / "clip", out / "llava"):
+        folder.mkdir(parents=True, exist_ok=True)
+    towers = {"vision": model.tower.state_dict(), "text": model.text.tower.state_dict()}
+    _save(out / "clip" / "model.safetensors", towers, HF_CLIP)
+    _write_json(out / "clip" / "config.json", clip_config(plan.vision, plan.text))
+    _save(out / "llava" / "model.safetensors", {"lm": model.lm.state_dict()}, LLAVA)
+    _write_json(out / "llava" / "config.json", llava_config(plan.llama, plan.vision))
+    pretrained = {"adapter": model.pretrained.state_dict(), "extra_proj": model.head.state_dict()}
+    _save(out / "bt_adapter.safetensors", pretrained, RETRIEVAL, _facts(model.pretrained))
+    _save(
+        out / "bt_adapter_tuned.safetensors",
+        {"adapter": model.tuned.state_dict()},
+        RETRIEVAL,
+        _facts(model.tuned),
+    )
+    for name, projector in _projectors(model).items():
+        _save(out / name, {"projector": projector.state_dict()}, LLAVA)
+    for variant in VARIANTS:
+        _write_json(out / f"{variant.id}.model.json", _model_file(variant, model))
+    sample_clip(out / "sample.mp4")
+
+
+def _projectors(model: "Model") -> "dict[str, nn.Linear]":
+    return {
+        "projector_image.safetensors": model.image_projector,
+        "projector_tuned.safetensors": model.tuned_projector,
+        "projector_clip.safetensors": model.baseline_projector,
+    }
+
+
+def _model_file(variant: Variant, model: "Model") -> dict[str, Any]:
+    gates = [model.plan.adapter.middle_scale, model.plan.adapter.output_scale]
+    return {
+        "id": variant.id,
+        "backend": "llava",
+        "tower": "clip",
+        "adapter": variant.adapter,
+        "gates": gates,
+        "llm": "llava",
+        "projector": variant.projector,
+        "template": "plain",
+        "default_frames": model.plan.corpus.num_frames,
+        "fit": "crop",
+        "defaults": {"temperature": 0.0},
+        "notice": f"{variant.about} {NOTICE}",
+    }
+
+
+def clip_config(vision: "ClipVisionConfig", text: "ClipTextConfig") -> dict[str, Any]:
+    """A Hugging Face CLIP config.json."""
+    return {
+        "architectures": ["CLIPModel"],
+        "model_type": "clip",
+        "projection_dim": vision.projection_dim,
+        "vision_config": {
+            "model_type": "clip_vision_model",
+            "image_size": vision.image_size,
+            "patch_size": vision.patch_size,
+            "hidden_size": vision.width,
+            "num_hidden_layers": vision.num_layers,
+            "num_attention_heads": vision.num_heads,
+            "intermediate_size": vision.mlp_width,
+            "projection_dim": vision.projection_dim,
+            "hidden_act": "quick_gelu",
+            "layer_norm_eps": vision.eps,
+        },
+        "text_config": {
+            "model_type": "clip_text_model",
+            "vocab_size": text.vocab_size,
+            "max_position_embeddings": text.context_length,
+            "hidden_size": text.width,
+            "num_hidden_layers": text.num_layers,
+            "num_attention_heads": text.num_heads,
+            "intermediate_size": text.mlp_width,
+            "projection_dim": text.projection_dim,
+            "hidden_act": "quick_gelu",
+            "layer_norm_eps": text.eps,
+            "bos_token_id": text.vocab_size - 2,
+            "eos_token_id": text.vocab_size - 1,
+            "pad_token_id": 0,
+        },
+    }
+
+
+def llava_config(llama: "LlamaConfig", vision: "ClipVisionConfig") -> dict[str, Any]:
+    """A LLaVA v1 config.json (backends spec 2.2), with true ids."""
+    return {
+        "architectures": ["LlavaLlamaForCausalLM"],
+        "model_type": "llava",
+        "vocab_size": llama.vocab_size,
+        "hidden_size": llama.width,
+        "num_hidden_layers": llama.num_layers,
+        "num_attention_heads": llama.num_heads,
+        "num_key_value_heads": llama.num_kv_heads,
+        "intermediate_size": llama.mlp_width,
+        "max_position_embeddings": llama.max_context,
+        "rms_norm_eps": llama.eps,
+        "rope_theta": llama.rope_theta,
+        "hidden_act": "silu",
+        "tie_word_embeddings": llama.tie_embeddings,
+        "mm_hidden_size": vision.width,
+        "mm_vision_select_layer": -2,
+        "mm_vision_tower": "../clip",
+        "use_mm_proj": True,
+    }
+
+
+def _facts(adapter: "BTAdapter") -> dict[str, str]:
+    """What the branch's tensors do not say by themselves (training spec 1.5)."""
+    facts = {**asdict(adapter.config), "mask": "tube", "layer_rule": "last K outputs"}
+    return {"bt_adapter": json.dumps(facts)}
+
+
+def _save(
+    path: Path, parts: "Mapping[str, Mapping[str, Tensor]]", keys: KeyMap, facts: dict[str, str] | None = None
+) -> None:
+    part = path.with_name(f".{path.name}.part")
+    save_file(published(parts, keys), part, metadata={"format": "pt", **(facts or {})})
+    part.chmod(0o644)  # the library's own mode shuts out every other user, a container's too
+    part.replace(path)
+
+
+def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    part.replace(path)

@@ -1,0 +1,40 @@
+"""The three pre-training losses and the language loss, as pure functions (reference-behaviour 6.3).
+
+B clips, T frames, M visible patches, D width, E joint embedding width, n tokens, V vocabulary.
+"""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn.functional import cross_entropy, normalize
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+IGNORED = -100
+TEMPERATURE = 0.01
+
+
+def contrastive(
+    a: "Tensor", b: "Tensor", group: "Tensor | None" = None, *, scale: "float | Tensor" = 1 / TEMPERATURE
+) -> "Tensor":
+    """InfoNCE of matching rows in both directions, summed. Two (B, E) -> scalar.
+
+    Rows of one `group` (B,) all match each other: the same caption can stand in a batch more than once.
+    """
+    logits = scale * normalize(a, dim=1, eps=1e-8) @ normalize(b, dim=1, eps=1e-8).T
+    if group is None:
+        group = torch.arange(len(a), device=a.device)
+    same = (group[:, None] == group[None]).to(logits.dtype)
+    target = same / same.sum(dim=1, keepdim=True)
+    return cross_entropy(logits, target) + cross_entropy(logits.T, target)
+
+
+def token_alignment(student: "Tensor", teacher: "Tensor") -> "Tensor":
+    """MBTA: mean squared distance of unit vectors, 2 - 2 cos. Two (B, T, M, E), the same tokens -> scalar."""
+    return (2 - 2 * (normalize(student, dim=-1) * normalize(teacher, dim=-1)).sum(-1)).mean()
+
+
+def answer_loss(logits: "Tensor", labels: "Tensor") -> "Tensor":
+    """Next-token loss on the supervised positions. Logits (B, n, V), labels (B, n) with IGNORED -> scalar."""
+    return cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED)

@@ -1,0 +1,1 @@
+"""Video files to uint8 frames with their source indices and timestamps."""

@@ -1,0 +1,107 @@
+"""File -> facts, and file -> the frames that a model looks at.
+
+T frames, H height, W width. Two readers behind one interface; no torch here, so a decode process is small.
+"""
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bt_model.errors import InvalidValueError
+from bt_model.types import Frames, FrameSize, Sampling, VideoFacts
+from bt_model.video import decord_reader, pyav_reader, refusals
+from bt_model.video.clip import Clip
+from bt_model.video.fit import scaled_size
+from bt_model.video.limits import DecodeLimits
+from bt_model.video.sample import frame_indices
+from bt_model.video.sniff import sniff
+
+ReaderName = Literal["pyav", "decord"]
+READER_NAMES: tuple[ReaderName, ...] = get_args(ReaderName)
+DEFAULT_LIMITS = DecodeLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """`read` gives frames by source index, perhaps not all; `recount` then tells what really comes out."""
+
+    read: Callable[[BinaryIO, Clip, Sequence[int], FrameSize, DecodeLimits], dict[int, NDArray[np.uint8]]]
+    recount: Callable[[BinaryIO, Clip, DecodeLimits], Clip]
+
+
+_READERS: dict[ReaderName, _Reader] = {
+    "pyav": _Reader(pyav_reader.read, pyav_reader.recount),
+    "decord": _Reader(decord_reader.read, decord_reader.recount),
+}
+
+
+def probe(source: Path | BinaryIO, limits: DecodeLimits = DEFAULT_LIMITS) -> VideoFacts:
+    """Facts of a video file; every packet is counted and the first frame decoded.
+
+    Raises:
+        VideoError: the file cannot be used; `code` says why (bt_model/video/refusals.py).
+    """
+    with _opened(source) as file:
+        return pyav_reader.scan(file, sniff(file), limits).facts
+
+
+def decode(
+    source: Path | BinaryIO,
+    sampling: Sampling,
+    size: FrameSize,
+    default_frames: int,
+    reader: ReaderName = "pyav",
+    limits: DecodeLimits = DEFAULT_LIMITS,
+) -> Frames:
+    """The sampled frames of a file, scaled (bicubic) while decoding. -> `Frames.pixels` (T, side, side, 3).
+
+    Raises:
+        VideoError: the file cannot be used; `code` says why (bt_model/video/refusals.py).
+        InvalidValueError: the sampling does not fit this video, or an unknown reader.
+    """
+    if reader not in _READERS:
+        raise InvalidValueError(f"reader is {reader!r}; allowed: {', '.join(READER_NAMES)}", param="reader")
+    with _opened(source) as file:
+        clip = pyav_reader.scan(file, sniff(file), limits)
+        indices = _indices(clip, sampling, default_frames)
+        _check_budget(clip, len(indices), size, limits)
+        found = _READERS[reader].read(file, clip, indices, size, limits)
+        if any(i not in found for i in indices):  # fewer frames come out than the packets promise
+            clip = _READERS[reader].recount(file, clip, limits)
+            indices = _indices(clip, sampling, default_frames)
+            found = _READERS[reader].read(file, clip, indices, size, limits)
+    if any(i not in found for i in indices):
+        raise refusals.undecodable()
+    return Frames(
+        pixels=np.stack([found[i] for i in indices]),
+        indices=indices,
+        timestamps=tuple(clip.times[i] for i in indices),
+        facts=clip.facts,
+    )
+
+
+def _indices(clip: Clip, sampling: Sampling, default_frames: int) -> tuple[int, ...]:
+    return frame_indices(len(clip.times), sampling, clip.fps, default_frames, clip.times)
+
+
+def _check_budget(clip: Clip, num_frames: int, size: FrameSize, limits: DecodeLimits) -> None:
+    """The frames handed back, and the widest one before its crop."""
+    width, height = scaled_size(*clip.orientation.displayed(clip.width, clip.height), size)
+    most = 3 * max(num_frames * size.side**2, width * height)
+    if most > limits.max_decoded_bytes:
+        raise refusals.too_large("decoded bytes", most, limits.max_decoded_bytes)
+
+
+@contextmanager
+def _opened(source: Path | BinaryIO) -> Generator[BinaryIO]:
+    """A path is opened and closed here; an open file stays open."""
+    if isinstance(source, Path):
+        with source.open("rb", buffering=0) as file:
+            yield file
+    else:
+        yield source

@@ -1,0 +1,78 @@
+"""Reads the wanted frames with decord; what the file is was already settled by PyAV.
+
+H height, W width. decord's bundled FFmpeg is old and its worker threads abort on damaged files, so it
+gets one thread and belongs in a disposable child process. It holds the file in memory and opens no path.
+"""
+
+from collections.abc import Sequence
+from importlib import import_module
+from os import SEEK_END
+from types import ModuleType
+from typing import TYPE_CHECKING, BinaryIO
+
+from bt_model.errors import InvalidValueError
+from bt_model.types import FrameSize
+from bt_model.video import refusals
+from bt_model.video.clip import Clip
+from bt_model.video.fit import centre, scaled_size
+from bt_model.video.limits import DecodeLimits
+
+if TYPE_CHECKING:
+    import numpy as np
+    from decord import VideoReader
+    from numpy.typing import NDArray
+
+
+def read(
+    file: BinaryIO, clip: Clip, indices: Sequence[int], size: FrameSize, limits: DecodeLimits
+) -> dict[int, "NDArray[np.uint8]"]:
+    """The wanted frames (H, W, 3) by source index; those that decord does not count are left out.
+
+    Raises:
+        InvalidValueError: decord is not installed.
+        VideoError: decord cannot read the file.
+    """
+    width, height = scaled_size(*clip.orientation.displayed(clip.width, clip.height), size)
+    decord = _decord()
+    reader = _opened(decord, file, limits, (width, height))
+    known = sorted({i for i in indices if i < len(reader)})
+    if not known:
+        return {}
+    try:
+        frames: NDArray[np.uint8] = reader.get_batch(known).asnumpy()
+    except decord.DECORDError:
+        raise refusals.undecodable() from None
+    return {i: centre(frame, size.side) for i, frame in zip(known, frames, strict=True)}
+
+
+def recount(file: BinaryIO, clip: Clip, limits: DecodeLimits) -> Clip:
+    """The frames that decord counts, where the packets promise more.
+
+    Raises:
+        VideoError: decord counts none, or all of them and still did not give one.
+    """
+    total = len(_opened(_decord(), file, limits, (-1, -1)))
+    if not 0 < total < len(clip.times):
+        raise refusals.undecodable()
+    return clip.recounted(clip.times[:total])
+
+
+def _decord() -> ModuleType:
+    try:
+        return import_module("decord")
+    except ImportError:
+        raise InvalidValueError(
+            "reader is 'decord', which is not installed (pip install 'btchat[decord]'); allowed: 'pyav'",
+            param="reader",
+        ) from None
+
+
+def _opened(decord: ModuleType, file: BinaryIO, limits: DecodeLimits, size: tuple[int, int]) -> "VideoReader":
+    num_bytes = file.seek(0, SEEK_END)
+    if num_bytes > limits.max_file_bytes:
+        raise refusals.too_large("bytes in the file for decord", num_bytes, limits.max_file_bytes)
+    file.seek(0)
+    try:
+        return decord.VideoReader(file, width=size[0], height=size[1], num_threads=1)
+    except (decord.DECORDError, RuntimeError, AssertionError):
+        raise refusals.undecodable() from None

@@ -1,0 +1,231 @@
+"""Reads video files with PyAV: one pass over the packets, then one over those that the wanted frames need.
+
+H height, W width. The demuxer is pinned, nested files are refused, and only a short list of codecs is opened.
+"""
+
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+from itertools import chain, islice
+from typing import TYPE_CHECKING, BinaryIO, NoReturn, cast
+
+import av
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.packet import Packet
+from av.stream import Discard, Disposition
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
+
+from bt_model.types import FrameSize
+from bt_model.video import refusals
+from bt_model.video.clip import Clip
+from bt_model.video.fit import centre, orientation_of, scaled_size
+from bt_model.video.limits import DecodeLimits
+from bt_model.video.sniff import DEMUXERS, Container
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+# FFmpeg's own probing decodes a little of every stream; this keeps it to the codecs that are read here.
+# Streams of other codecs are still listed.
+_PROBED_CODECS = "h264,hevc,vp8,vp9,libdav1d,av1,mpeg4"
+_BUFFER_BYTES = 256 * 1024
+_FALLBACK_FPS = Fraction(25)  # where neither header nor stamps tell; a single frame, usually
+
+
+def scan(file: BinaryIO, container: Container, limits: DecodeLimits) -> Clip:
+    """Read every packet of the video stream, and decode the first frame.
+
+    Raises:
+        VideoError: codes `no_video_stream`, `no_frames`, `undecodable_video`, `unsupported_media`,
+            `video_too_small`, `video_too_large`.
+    """
+    with _opened(file, container, limits) as (opened, stream):
+        pts: list[int | None] = []
+        keys: list[int] = []
+        shown: list[int | None] = []
+        first: VideoFrame | None = None
+        for ordinal, packet in enumerate(_packets(opened, stream)):
+            if ordinal >= limits.max_packets:
+                raise refusals.too_large("frames in the file", ordinal + 1, limits.max_packets)
+            pts.append(packet.pts)
+            if packet.is_keyframe:
+                keys.append(ordinal)
+            if not packet.is_discard:
+                shown.append(packet.pts)
+            first = first or next(_decoded(stream, packet), None)
+        if not shown:
+            raise refusals.no_frames()
+        first = first or next(_decoded(stream, None), None)
+        if first is None:
+            raise refusals.undecodable()
+        _check_size(first.width, first.height, limits)
+        rate = stream.average_rate or stream.guessed_rate or _FALLBACK_FPS
+        # AVI keeps no presentation stamps, only the order in which packets are stored
+        labels = None if container == "avi" or None in shown else sorted(p for p in shown if p is not None)
+        clip = Clip(
+            container=container,
+            codec=stream.codec_context.codec.canonical_name,
+            width=first.width,
+            height=first.height,
+            orientation=orientation_of(_display_matrix(first)),
+            has_audio=bool(opened.streams.audio),
+            header_fps=float(rate),
+            times=_seconds(labels, len(shown), rate, stream.time_base),
+            labels=labels,
+            pts=pts,
+            keys=keys,
+        )
+    if clip.times[-1] > limits.max_seconds:
+        raise refusals.too_large("seconds of video", clip.times[-1], limits.max_seconds)
+    return clip
+
+
+def read(
+    file: BinaryIO, clip: Clip, indices: Sequence[int], size: FrameSize, limits: DecodeLimits
+) -> dict[int, "NDArray[np.uint8]"]:
+    """The wanted frames (H, W, 3) by source index; those that do not come out of the decoder are left out."""
+    width, height = clip.orientation.displayed(
+        *scaled_size(*clip.orientation.displayed(clip.width, clip.height), size)
+    )
+    reformatter = VideoReformatter()
+
+    def square(frame: VideoFrame) -> "NDArray[np.uint8]":
+        scaled = reformatter.reformat(frame, width, height, "rgb24", interpolation="BICUBIC", threads=1)
+        pixels = cast("NDArray[np.uint8]", scaled.to_ndarray())
+        return centre(clip.orientation.apply(pixels), size.side)
+
+    wanted = {clip.label(i) for i in indices}
+    found: dict[int, NDArray[np.uint8]] = {}
+    with _opened(file, clip.container, limits) as (opened, stream):
+        for label, frame in _frames(opened, stream, clip, indices):
+            if label in wanted and label not in found:
+                _check_size(frame.width, frame.height, limits)
+                found[label] = square(frame)
+                if len(found) == len(wanted):
+                    break
+    return {i: found[clip.label(i)] for i in indices if clip.label(i) in found}
+
+
+def recount(file: BinaryIO, clip: Clip, limits: DecodeLimits) -> Clip:
+    """Decode everything, to learn which frames really come out where the packets promise others.
+
+    Raises:
+        VideoError: nothing comes out.
+    """
+    every = clip.recounted(clip.times)
+    with _opened(file, clip.container, limits) as (opened, stream):
+        stamps = [frame.pts for _, frame in _frames(opened, stream, every, ())]
+        time_base = stream.time_base
+    if not stamps:
+        raise refusals.undecodable()
+    rising = clip.labels is not None and None not in stamps
+    labels = sorted(p for p in stamps if p is not None) if rising else None
+    return clip.recounted(_seconds(labels, len(stamps), Fraction(clip.fps), time_base))
+
+
+@contextmanager
+def _opened(
+    file: BinaryIO, container: Container, limits: DecodeLimits
+) -> Generator[tuple[InputContainer, VideoStream]]:
+    """The one video stream of a file, ready to decode."""
+    file.seek(0)
+    try:
+        with av.open(
+            file,
+            mode="r",
+            format=DEMUXERS[container],
+            container_options={"codec_whitelist": _PROBED_CODECS},
+            io_open=_refuse_nested_file,
+            buffer_size=_BUFFER_BYTES,
+        ) as opened:
+            if len(opened.streams) > limits.max_streams:
+                raise refusals.too_large("streams in the file", len(opened.streams), limits.max_streams)
+            pictures = [s for s in opened.streams.video if not s.disposition & Disposition.attached_pic]
+            if not pictures:
+                raise refusals.no_video_stream()
+            stream = pictures[0]
+            _check_stream(stream, limits)
+            for other in opened.streams:
+                if other is not stream:
+                    other.discard = Discard.all
+            yield opened, stream
+    except FFmpegError:
+        raise refusals.undecodable() from None
+
+
+def _refuse_nested_file(*_: object) -> NoReturn:
+    raise PermissionError
+
+
+def _check_stream(stream: VideoStream, limits: DecodeLimits) -> None:
+    """Codec and frame size by the header, before anything is decoded."""
+    context = stream.codec_context
+    codec = context.codec.canonical_name
+    if codec not in refusals.CODECS:
+        raise refusals.unsupported_codec(codec)
+    _check_size(context.width, context.height, limits)
+    # a stream may change its size half-way: the decoder refuses before it allocates; it counts padded rows
+    context.options = {"max_pixels": str(2 * limits.max_pixels)}
+    context.thread_count = 1  # there is a process for every core
+
+
+def _check_size(width: int, height: int, limits: DecodeLimits) -> None:
+    if width * height > limits.max_pixels:
+        raise refusals.too_large("pixels in a frame", width * height, limits.max_pixels)
+    if min(width, height) < limits.min_side:
+        raise refusals.too_small(width, height, limits.min_side)
+
+
+def _packets(opened: InputContainer, stream: VideoStream) -> Iterator["Packet[VideoStream]"]:
+    """The stream's packets as stored; ends where the container is damaged."""
+    try:
+        for packet in opened.demux(stream):
+            if packet.size:
+                yield packet
+    except FFmpegError:
+        return
+
+
+def _decoded(stream: VideoStream, packet: "Packet[VideoStream] | None") -> Iterator[VideoFrame]:
+    """Frames that come out after this packet (None: the last ones); a damaged packet gives none."""
+    try:
+        yield from stream.decode(packet)
+    except FFmpegError:
+        return
+
+
+def _frames(
+    opened: InputContainer, stream: VideoStream, clip: Clip, indices: Iterable[int]
+) -> Iterator[tuple[int, VideoFrame]]:
+    """(label, frame) of everything that the needed runs of packets give."""
+    packets, position, count = _packets(opened, stream), 0, 0
+    for run in clip.runs(indices):
+        deque(islice(packets, run.start - position), maxlen=0)
+        position = run.stop
+        for packet in chain(islice(packets, len(run)), (None,)):
+            for frame in _decoded(stream, packet):
+                stamp = count if clip.labels is None else frame.pts
+                count += 1
+                if stamp is not None:
+                    yield stamp, frame
+        stream.codec_context.flush_buffers()
+
+
+def _seconds(
+    labels: Sequence[int] | None, total: int, rate: Fraction, time_base: Fraction | None
+) -> list[float]:
+    """When each frame is shown, from 0: by its stamp, or by the rate where there are none."""
+    if labels is None or time_base is None:
+        return [i / float(rate) for i in range(total)]
+    up, down, origin = time_base.numerator, time_base.denominator, labels[0]
+    return [(stamp - origin) * up / down for stamp in labels]
+
+
+def _display_matrix(frame: VideoFrame) -> bytes | None:
+    data = frame.side_data.get("DISPLAYMATRIX")
+    return None if data is None else bytes(data)

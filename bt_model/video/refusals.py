@@ -1,0 +1,50 @@
+"""The fixed catalogue of reasons to refuse a video: no path and no decoder text ever reaches a client."""
+
+from bt_model.errors import UnsupportedMediaError, VideoError, VideoLimitError
+
+CONTAINERS = "mp4/mov, webm/matroska, avi"
+CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4")
+
+
+def empty_file() -> VideoError:
+    return VideoError("the file is empty (0 bytes)", code="empty_file")
+
+
+def unsupported_container() -> VideoError:
+    return UnsupportedMediaError(
+        f"the file is not a video container that is read here; allowed: {CONTAINERS}"
+    )
+
+
+def unsupported_codec(name: str) -> VideoError:
+    return UnsupportedMediaError(f"the video codec is {name!r}; allowed: {', '.join(CODECS)}")
+
+
+def truncated() -> VideoError:
+    return VideoError(
+        "the file is cut off: it is shorter than its own header says, or has no index", code="truncated_video"
+    )
+
+
+def no_video_stream() -> VideoError:
+    return VideoError("the file has no video stream", code="no_video_stream")
+
+
+def no_frames() -> VideoError:
+    return VideoError("the video stream holds no frames", code="no_frames")
+
+
+def undecodable() -> VideoError:
+    return VideoError(
+        "the video cannot be decoded: its data is damaged, encrypted or not what its header says"
+    )
+
+
+def too_small(width: int, height: int, least: int) -> VideoError:
+    return VideoError(
+        f"frames are {width} x {height} pixels; at least {least} on each side", code="video_too_small"
+    )
+
+
+def too_large(what: str, value: float, most: float) -> VideoError:
+    return VideoLimitError(f"{what}: {value:g}; at most {most:g} allowed")

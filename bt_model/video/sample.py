@@ -1,0 +1,128 @@
+"""Which frames of a video are used: arithmetic only. Every rounding is half to even, as published.
+
+Indices always count the frames of the whole file, in the order in which they are shown, from 0.
+"""
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from itertools import pairwise
+from random import Random
+
+from bt_model.errors import InvalidValueError
+from bt_model.types import MAX_FRAMES, Sampling
+
+_EPSILON = 1e-6  # seconds; far below one tick of any container, above the rounding of float times
+
+
+def frame_indices(
+    total: int,
+    sampling: Sampling,
+    fps: float,
+    default_frames: int,
+    times: Sequence[float] | None = None,
+) -> tuple[int, ...]:
+    """The source indices of the frames that `sampling` asks for, at most MAX_FRAMES of them.
+
+    Args:
+        total: frames in the file.
+        sampling: what was asked for.
+        fps: frames a second of the source, on average.
+        default_frames: how many frames, where `sampling` names neither a count nor a rate.
+        times: seconds at which each frame is shown, rising from 0; needed where the source's rate varies.
+
+    Raises:
+        InvalidValueError: a window without frames, or a rate that gives more than MAX_FRAMES frames.
+    """
+    if total < 1 or not (math.isfinite(fps) and fps > 0):
+        raise InvalidValueError(f"total is {total}, fps {fps}; both must be above 0", param="video")
+    if sampling.fps is None and sampling.start is None and sampling.end is None:
+        return tuple(_by_count(total, sampling, default_frames))
+    shown = [i / fps for i in range(total)] if times is None else times
+    seconds = shown[-1] + 1 / fps
+    window = _window(shown, sampling, seconds)
+    if sampling.fps is not None:
+        return tuple(_by_rate(shown, window, sampling, min(seconds, sampling.end or seconds)))
+    return tuple(window.start + i for i in _by_count(len(window), sampling, default_frames))
+
+
+def uniform(total: int, count: int) -> list[int]:
+    """The chat sampler: the middle of each of min(total, count) equal stretches of 0..total-1."""
+    count = min(total, count)
+    edges = _edges(total, count)
+    return [(low + high) // 2 for low, high in pairwise(edges)]
+
+
+def middle(total: int, count: int) -> list[int]:
+    """The feature-extraction sampler: always `count` frames; short videos repeat some."""
+    return [int(i * total / count + total / (2 * count)) for i in range(count)]
+
+
+def retrieval(total: int, count: int) -> list[int]:
+    """The retrieval test sampler: always `count` frames; short videos repeat some."""
+    step = (total - 1) / count
+    return [round(step * i) + int(step / 2) for i in range(count)]
+
+
+def random_bounds(total: int, count: int) -> list[tuple[int, int]]:
+    """The retrieval training sampler draws its i-th frame between these two, both included."""
+    edges = _edges(total, count)
+    return list(pairwise(edges))
+
+
+def _edges(total: int, count: int) -> list[int]:
+    step = (total - 1) / count
+    return [round(step * i) for i in range(count + 1)]
+
+
+def _by_count(total: int, sampling: Sampling, default_frames: int) -> list[int]:
+    count = default_frames if sampling.num_frames is None else sampling.num_frames
+    if not 1 <= count <= MAX_FRAMES:
+        raise InvalidValueError(
+            f"sampling.num_frames is {count}; allowed: 1 to {MAX_FRAMES}", param="sampling.num_frames"
+        )
+    if sampling.strategy == "random":
+        rng = Random(sampling.seed)
+        return [rng.randint(low, high) for low, high in random_bounds(total, count)]
+    return {"uniform": uniform, "middle": middle, "retrieval": retrieval}[sampling.strategy](total, count)
+
+
+def _window(shown: Sequence[float], sampling: Sampling, seconds: float) -> range:
+    """The frames shown from `start` on and before `end`."""
+    start = sampling.start or 0.0
+    if start >= seconds - _EPSILON:
+        raise InvalidValueError(
+            f"sampling.start is {start:g} s; the video lasts {seconds:g} s", param="sampling.start"
+        )
+    first = bisect_left(shown, start - _EPSILON)
+    stop = len(shown) if sampling.end is None else bisect_left(shown, sampling.end - _EPSILON)
+    if first >= stop:
+        end = seconds if sampling.end is None else sampling.end
+        raise InvalidValueError(
+            f"no frame begins between sampling.start {start:g} s and sampling.end {end:g} s; "
+            f"the video has {len(shown)} frames in {seconds:g} s",
+            param="sampling.start" if sampling.end is None else "sampling.end",
+        )
+    return range(first, stop)
+
+
+def _by_rate(shown: Sequence[float], window: range, sampling: Sampling, end: float) -> list[int]:
+    """The frame on screen at start, start + 1/rate, ...; a rate above the source's gives each frame once."""
+    if sampling.strategy != "uniform":
+        raise InvalidValueError(
+            f"sampling.strategy is {sampling.strategy!r}; with fps only 'uniform' is allowed",
+            param="sampling.strategy",
+        )
+    rate, start = sampling.fps or 1.0, sampling.start or 0.0
+    count = max(1, math.ceil((end - start) * rate - _EPSILON))
+    if count <= MAX_FRAMES:
+        ticks = (start + tick / rate + _EPSILON for tick in range(count))
+        return sorted({max(window.start, bisect_right(shown, t, hi=window.stop) - 1) for t in ticks})
+    if len(window) <= MAX_FRAMES:
+        return list(window)
+    largest = math.floor(1000 * MAX_FRAMES / (end - start)) / 1000
+    raise InvalidValueError(
+        f"sampling.fps is {rate:g}, which gives {min(count, len(window))} frames of {end - start:g} s; "
+        f"allowed: {MAX_FRAMES} frames, so fps up to {largest:g} or a window up to {MAX_FRAMES / rate:g} s",
+        param="sampling.fps",
+    )

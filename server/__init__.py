@@ -1,0 +1,1 @@
+"""The service side of btchat: HTTP, uploads, decode children, the engine process and its client."""

@@ -1,0 +1,173 @@
+"""The `btchat` command. Heavy parts are imported by the command that needs them."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bt_model.errors import BtchatError
+from bt_model.types import STRATEGIES, Sampling
+from server.settings import Settings, add_flags
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; a failure is one line on stderr and exit code 1."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.run(arguments)
+    except BtchatError as error:
+        sys.stderr.write(f"btchat: {error.message}\n")
+        return 1
+    except OSError as error:  # a video that is not there, a folder that cannot be written
+        sys.stderr.write(f"btchat: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="btchat", description="Ask questions about videos.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    serve = commands.add_parser("serve", help="start the server")
+    add_flags(serve)
+    serve.set_defaults(run=_serve)
+
+    demo = commands.add_parser("demo", help="start a server, ask it about a sample clip, keep serving")
+    demo.add_argument("--port", type=int, default=8000)
+    demo.add_argument("--once", action="store_true", help="stop after the answer")
+    demo.set_defaults(run=_demo)
+
+    ask = commands.add_parser("ask", help="ask one question about a video file, without a server")
+    ask.add_argument("video", type=Path)
+    ask.add_argument("question")
+    ask.add_argument("--temperature", type=float, help="0 is greedy (default: the model's)")
+    ask.add_argument("--max-tokens", type=int, help="longest answer (default: what the context leaves)")
+    _add_video_options(ask)
+    ask.set_defaults(run=_ask)
+
+    frames = commands.add_parser("frames", help="show which frames the model would see")
+    frames.add_argument("video", type=Path)
+    frames.add_argument("-o", "--output", type=Path, help="folder for the frames as JPEG files")
+    _add_video_options(frames)
+    frames.set_defaults(run=_frames)
+
+    tokens = commands.add_parser("tokens", help="write a video's pooled tokens as safetensors")
+    tokens.add_argument("video", type=Path)
+    tokens.add_argument("-o", "--output", type=Path, required=True)
+    _add_video_options(tokens)
+    tokens.set_defaults(run=_tokens)
+
+    models = commands.add_parser("models", help="list the models that can be loaded")
+    models.add_argument("--weights-dir", type=Path, default=_default_weights_dir())
+    models.set_defaults(run=_models)
+
+    train = commands.add_parser("train", help="train a model").add_subparsers(required=True, metavar="WHAT")
+    embedded = train.add_parser("embedded", help="the small model that every installation carries")
+    embedded.add_argument("--out", type=Path, default=_default_weights_dir() / "embedded")
+    embedded.add_argument(
+        "--work", type=Path, default=Path(".work/embedded"), help="clips, checkpoints, logs"
+    )
+    embedded.add_argument("--seed", type=int, default=0)
+    embedded.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="processes that write clips"
+    )
+    embedded.set_defaults(run=_train_embedded)
+    return parser
+
+
+def _default_weights_dir() -> Path:
+    default: Path = Settings.model_fields["weights_dir"].default
+    return Path(os.environ.get("BTCHAT_WEIGHTS_DIR") or default)
+
+
+def _add_video_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model", default=os.environ.get("BTCHAT_MODEL", "embedded"), help="name or model file"
+    )
+    parser.add_argument("--weights-dir", type=Path, default=_default_weights_dir())
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 …")
+    parser.add_argument("--num-frames", type=int, help="how many frames (default: the model's)")
+    parser.add_argument("--fps", type=float, help="frames per second of video, instead of a number")
+    parser.add_argument("--start", type=float, help="seconds")
+    parser.add_argument("--end", type=float, help="seconds")
+    parser.add_argument("--strategy", choices=STRATEGIES, default="uniform")
+
+
+def _sampling(arguments: argparse.Namespace) -> Sampling:
+    return Sampling(
+        num_frames=arguments.num_frames,
+        fps=arguments.fps,
+        start=arguments.start,
+        end=arguments.end,
+        strategy=arguments.strategy,
+    )
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    from server.__main__ import serve
+
+    return serve(arguments)
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from server.demo import demo
+
+    return demo(arguments.port, once=arguments.once)
+
+
+def _ask(arguments: argparse.Namespace) -> int:
+    from bt_model.types import GenerateOptions
+    from server.local import LocalChat
+
+    sampling = _sampling(arguments)
+    options = GenerateOptions(max_tokens=arguments.max_tokens, temperature=arguments.temperature)
+    chat = LocalChat(arguments.model, arguments.weights_dir, arguments.device)
+    for piece in chat.ask(arguments.video, arguments.question, sampling, options):
+        print(piece, end="", flush=True)
+    print()
+    return 0
+
+
+def _frames(arguments: argparse.Namespace) -> int:
+    from server.local import show_frames
+
+    sampling = _sampling(arguments)
+    for line in show_frames(
+        arguments.model, arguments.weights_dir, arguments.video, sampling, arguments.output
+    ):
+        print(line)
+    return 0
+
+
+def _tokens(arguments: argparse.Namespace) -> int:
+    from server.local import LocalChat
+
+    sampling = _sampling(arguments)
+    chat = LocalChat(arguments.model, arguments.weights_dir, arguments.device)
+    print(chat.write_tokens(arguments.video, sampling, arguments.output))
+    return 0
+
+
+def _models(arguments: argparse.Namespace) -> int:
+    from bt_model.model_folder import available, read
+
+    for name, path in sorted(available(arguments.weights_dir).items()):
+        model = read(path)
+        branch = model.adapter or "none (CLIP averaged over frames)"
+        print(f"{name}\n  backend {model.backend}, branch {branch}\n  {path}")
+        if model.notice:
+            print(f"  {model.notice}")
+    return 0
+
+
+def _train_embedded(arguments: argparse.Namespace) -> int:
+    from bt_model.training.embedded import train_embedded
+
+    train_embedded(arguments.out, arguments.work, seed=arguments.seed, workers=arguments.workers)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Disposable decode children and their pool."""

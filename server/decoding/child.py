@@ -1,0 +1,106 @@
+"""A decode child: `python -m server.decoding.child`, with its end of the socket pair as standard input.
+
+It opens no path: each request brings the video as an open descriptor. It lives for a few files at most.
+"""
+
+import fcntl
+import io
+import mmap
+import os
+import socket
+from collections.abc import Sequence
+from importlib import import_module
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from bt_model.errors import BtchatError, VideoLimitError
+from bt_model.types import Frames
+from bt_model.video import refusals
+from bt_model.video.decode import decode, probe
+from server.decoding import wire
+from server.decoding.sandbox import allow_cpu, restrict
+
+_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
+_JPEG_QUALITY = 85
+
+
+def main() -> None:
+    """Set up, then one request after the other until the parent hangs up."""
+    with socket.socket(fileno=0) as connection:
+        setup = wire.Setup.unpack(_receive(connection)[0])
+        Image.preinit()
+        if setup.reader == "decord":
+            import_module("decord")
+        restrict(setup.child_limits, setup.parent)
+        connection.sendall(wire.READY)
+        while True:
+            payload, fds = _receive(connection)
+            if not payload:
+                return
+            allow_cpu(setup.child_limits)
+            connection.sendall(_answer(setup, wire.Request.unpack(payload), fds))
+
+
+def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
+    """One message and its descriptors; empty where the parent has hung up."""
+    header, fds, _, _ = socket.recv_fds(connection, wire.HEADER.size, wire.MAX_FDS)
+    if len(header) < wire.HEADER.size:
+        return b"", fds
+    (num_bytes,) = wire.HEADER.unpack(header)
+    return connection.recv(num_bytes, socket.MSG_WAITALL), fds
+
+
+def _answer(setup: wire.Setup, request: wire.Request, fds: Sequence[int]) -> bytes:
+    """The packed reply to one request; closes its descriptors."""
+    try:
+        return _work(setup, request, fds).pack()
+    except BtchatError as error:
+        return wire.pack_error(error)
+    except MemoryError:
+        return wire.pack_error(VideoLimitError("the video needs more memory than a decoder may use"))
+    except Exception:  # noqa: BLE001 - the process edge: whatever a hostile file provokes is a bad video
+        return wire.pack_error(refusals.undecodable())
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def _work(setup: wire.Setup, request: wire.Request, fds: Sequence[int]) -> wire.Reply:
+    with os.fdopen(os.dup(fds[0]), "rb", buffering=0) as file:
+        if request.job == "probe":
+            return wire.Reply(probe(file, setup.limits))
+        frames = decode(
+            file, request.sampling, request.size, request.default_frames, setup.reader, setup.limits
+        )
+    if request.job == "frames":
+        _hand_over(frames.pixels, fds[1])
+        return wire.Reply(frames.facts, frames.indices, frames.timestamps)
+    jpegs = _jpegs(frames, request.thumbnail_side)
+    return wire.Reply(frames.facts, frames.indices, frames.timestamps, jpegs)
+
+
+def _hand_over(pixels: NDArray[np.uint8], memory: int) -> None:
+    """Fill the parent's memory file, mapped because the file size limit of 0 forbids writes, and seal it."""
+    with mmap.mmap(memory, os.fstat(memory).st_size) as room:
+        room[: pixels.nbytes] = pixels.tobytes()
+    os.ftruncate(memory, pixels.nbytes)
+    fcntl.fcntl(memory, fcntl.F_ADD_SEALS, _SEALS)
+
+
+def _jpegs(frames: Frames, side: int) -> tuple[bytes, ...]:
+    """Exactly the frames that the model sees, as JPEG."""
+
+    def encoded(pixels: NDArray[np.uint8]) -> bytes:
+        image, data = Image.fromarray(pixels), io.BytesIO()
+        if side:
+            image = image.resize((side, side), Image.Resampling.BICUBIC)
+        image.save(data, "JPEG", quality=_JPEG_QUALITY)
+        return data.getvalue()
+
+    return tuple(encoded(pixels) for pixels in frames.pixels)
+
+
+if __name__ == "__main__":
+    main()

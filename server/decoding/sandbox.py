@@ -1,0 +1,46 @@
+"""The limits that a decode child puts on itself before it sees a file."""
+
+import ctypes
+import os
+import resource
+import signal
+from dataclasses import dataclass
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+@dataclass(frozen=True, slots=True)
+class ChildLimits:
+    """What a decode child may use; `cpu_seconds` for each of the `files` that it gets in its life."""
+
+    cpu_seconds: int = 20
+    address_space: int = 4 * 1024**3
+    open_files: int = 64
+    files: int = 8
+
+
+def restrict(limits: ChildLimits, parent: int) -> None:
+    """Set the limits, write no file, leave no core dump, and die with the process `parent`.
+
+    Raises:
+        ProcessLookupError: the parent is gone already.
+    """
+    for kind, most in (
+        (resource.RLIMIT_AS, limits.address_space),
+        (resource.RLIMIT_CPU, (limits.files + 1) * (limits.cpu_seconds + 1)),
+        (resource.RLIMIT_NOFILE, limits.open_files),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(kind, (most, most))
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the line above
+        raise ProcessLookupError(parent)
+
+
+def allow_cpu(limits: ChildLimits) -> None:
+    """Let the next file have its processor seconds; the kernel ends the process that uses more."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    soft = int(used.ru_utime + used.ru_stime) + 1 + limits.cpu_seconds
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (min(soft, hard), hard))

@@ -1,0 +1,137 @@
+"""What the web process and a decode child say to each other: length-prefixed msgpack over a socket pair.
+
+Files travel as descriptors beside a request: the video, opened for reading, and for frames an empty memory
+file that the child fills, cuts to size and seals. A child's word is checked as if a stranger had written it.
+"""
+
+import struct
+from dataclasses import astuple, dataclass, field, fields
+from typing import Any, Literal, TypeVar, cast
+
+import msgpack
+
+from bt_model.errors import BtchatError, InvalidValueError, UnsupportedMediaError, VideoError, VideoLimitError
+from bt_model.types import MAX_FRAMES, FrameSize, Sampling, VideoFacts
+from bt_model.video.decode import ReaderName
+from bt_model.video.limits import DecodeLimits
+from server.decoding.sandbox import ChildLimits
+
+HEADER = struct.Struct("<I")  # payload bytes
+MAX_REPLY_BYTES = 64 * 1024 * 1024
+MAX_FDS = 2
+READY = b"ready"
+
+_MAX_TEXT = 500
+_ERRORS: dict[str, type[BtchatError]] = {
+    kind.__name__: kind for kind in (InvalidValueError, VideoError, UnsupportedMediaError, VideoLimitError)
+}
+
+_T = TypeVar("_T")
+Job = Literal["probe", "frames", "thumbnails"]
+
+
+class WireError(Exception):
+    """Bytes that are not what the other side should have sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """Sent once to a new child, which answers READY."""
+
+    parent: int
+    reader: ReaderName
+    limits: DecodeLimits
+    child_limits: ChildLimits
+
+    def pack(self) -> bytes:
+        return _framed([self.parent, self.reader, astuple(self.limits), astuple(self.child_limits)])
+
+    @classmethod
+    def unpack(cls, payload: bytes) -> "Setup":
+        parent, reader, limits, child_limits = msgpack.unpackb(payload)
+        return cls(parent, reader, DecodeLimits(*limits), ChildLimits(*child_limits))
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One file. `thumbnail_side` is in pixels; 0 leaves thumbnails as large as the model's frames."""
+
+    job: Job
+    sampling: Sampling = field(default_factory=Sampling)
+    size: FrameSize = field(default_factory=lambda: FrameSize(1))
+    default_frames: int = 1
+    thumbnail_side: int = 0
+
+    @property
+    def max_bytes(self) -> int:
+        """Room for all the frames that this request can give."""
+        count = MAX_FRAMES if self.sampling.fps is not None else self.sampling.num_frames
+        return 3 * self.size.side**2 * (self.default_frames if count is None else count)
+
+    def pack(self) -> bytes:
+        size, sampling = astuple(self.size), astuple(self.sampling)
+        return _framed([self.job, sampling, size, self.default_frames, self.thumbnail_side])
+
+    @classmethod
+    def unpack(cls, payload: bytes) -> "Request":
+        job, sampling, size, default_frames, thumbnail_side = msgpack.unpackb(payload)
+        return cls(job, Sampling(*sampling), FrameSize(*size), default_frames, thumbnail_side)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a child found. `jpegs` only for thumbnails; `indices` and `timestamps` not for a probe."""
+
+    facts: VideoFacts
+    indices: tuple[int, ...] = ()
+    timestamps: tuple[float, ...] = ()
+    jpegs: tuple[bytes, ...] = ()
+
+    def pack(self) -> bytes:
+        return _framed(["ok", astuple(self.facts), self.indices, self.timestamps, self.jpegs])
+
+
+def pack_error(error: BtchatError) -> bytes:
+    """A refusal, for `unpack_reply` to raise on the other side."""
+    return _framed(["error", type(error).__name__, error.message, error.code, error.param])
+
+
+def unpack_reply(payload: bytes) -> Reply:
+    """One reply of a child.
+
+    Raises:
+        BtchatError: what the child refused the file with.
+        WireError: not a reply at all.
+    """
+    try:
+        kind, *values = cast(list[Any], msgpack.unpackb(payload))
+        if kind == "ok":
+            facts, indices, timestamps, jpegs = values
+            return Reply(_facts(facts), _all(indices, int), _all(timestamps, float), _all(jpegs, bytes))
+        name, message, code, param = values
+        error = _ERRORS[name](
+            str(message)[:_MAX_TEXT], code=str(code)[:_MAX_TEXT], param=param and str(param)
+        )
+    except (ValueError, TypeError, KeyError, msgpack.UnpackException) as broken:
+        raise WireError(f"not a reply: {type(broken).__name__}") from None
+    raise error
+
+
+def _facts(values: list[Any]) -> VideoFacts:
+    kinds = [int, int, int, float, float, int, str, str, bool]
+    if len(values) != len(fields(VideoFacts)) or any(
+        type(v) is not k for v, k in zip(values, kinds, strict=True)
+    ):
+        raise TypeError
+    return VideoFacts(*values)
+
+
+def _all(values: list[Any], kind: type[_T]) -> tuple[_T, ...]:
+    if len(values) > MAX_FRAMES or any(type(v) is not kind for v in values):
+        raise TypeError
+    return tuple(values)
+
+
+def _framed(value: list[Any]) -> bytes:
+    payload = cast(bytes, msgpack.packb(value))
+    return HEADER.pack(len(payload)) + payload

@@ -1,0 +1,149 @@
+"""Messages of a chat completion -> turns, and the one video that they talk about."""
+
+import asyncio
+import base64
+import binascii
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from bt_model.errors import ContextLengthError, InvalidValueError
+from bt_model.types import Turn
+from server.completions_schema import CompletionBody, CompletionMessage, PartBody, PartSampling
+from server.deps import Services, find_video
+from server.video_features import InlineVideo, VideoSource
+
+MAX_DIALOGUE_CHARACTERS = 1024 * 1024
+_DATA = "data:"
+_FORMS = "a data: URL of a video, or vid_ and 32 hexadecimal digits"
+
+
+@dataclass(frozen=True, slots=True)
+class VideoPart:
+    """A video as one message names it; `param` is where."""
+
+    url: str
+    param: str
+    sampling: PartSampling
+
+
+def check_turns(turns: Sequence[Turn]) -> tuple[Turn, ...]:
+    """The turns, if they can be answered at all.
+
+    Raises:
+        InvalidValueError: blank text, or the last turn is not the user's.
+        ContextLengthError: more text than any model takes.
+    """
+    for number, turn in enumerate(turns):
+        if not turn.text.strip():
+            raise InvalidValueError(
+                f"messages[{number}].content is blank; text is needed", param=f"messages[{number}].content"
+            )
+    if turns[-1].role != "user":
+        text = f"the last message is the {turns[-1].role}'s; allowed: user"
+        raise InvalidValueError(text, param=f"messages[{len(turns) - 1}].role")
+    num_characters = sum(len(turn.text) for turn in turns)
+    if num_characters > MAX_DIALOGUE_CHARACTERS:
+        text = f"the messages have {num_characters} characters; at most {MAX_DIALOGUE_CHARACTERS} are allowed"
+        raise ContextLengthError(text, param="messages")
+    return tuple(turns)
+
+
+def turns_of(body: CompletionBody) -> tuple[Turn, ...]:
+    """The text of all messages. Raises as `check_turns`."""
+    turns = [
+        Turn(message.turn_role, "\n".join(_text(message, number)))
+        for number, message in enumerate(body.messages)
+    ]
+    return check_turns(turns)
+
+
+def video_of(body: CompletionBody) -> VideoPart | None:
+    """The video of the dialogue, if there is one.
+
+    Raises:
+        InvalidValueError: more than one, or one outside the user's messages.
+    """
+    found = [part for number, message in enumerate(body.messages) for part in _videos(message, number)]
+    for part in found[1:]:
+        if part.url != found[0].url:
+            text = f"{part.param} is a second video; one video in a dialogue is allowed"
+            raise InvalidValueError(text, code="too_many_videos", param=part.param)
+    return found[0] if found else None
+
+
+async def find_source(services: Services, tenant: str, part: VideoPart) -> VideoSource:
+    """An upload, or the video inside the URL.
+
+    Raises:
+        UnknownNameError: no such upload.
+        InvalidValueError: not a URL that is read here.
+    """
+    if part.url.startswith(_DATA):
+        content = await asyncio.to_thread(_content, part)
+        digest = await asyncio.to_thread(hashlib.sha256, content)
+        return InlineVideo(content, tenant, digest.hexdigest(), services.store.incoming)
+    if part.url.startswith("vid_"):
+        return await find_video(services, tenant, part.url, part.param)
+    if part.url.startswith(("http://", "https://")):
+        text = f"{part.param} is a remote URL, and URL fetching is not enabled here; allowed: {_FORMS}"
+        raise InvalidValueError(text, code="url_fetching_disabled", param=part.param)
+    raise InvalidValueError(f"{part.param} is {part.url[:40]!r}; allowed: {_FORMS}", param=part.param)
+
+
+def _content(part: VideoPart) -> bytes:
+    head, comma, data = part.url.partition(",")
+    if not (comma and head.endswith(";base64") and head.startswith(f"{_DATA}video/")):
+        text = f"{part.param} is {head[:40]!r}; allowed: data:video/…;base64,…"
+        raise InvalidValueError(text, param=part.param)
+    try:
+        return base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidValueError(f"{part.param} is not base64: {error}", param=part.param) from error
+
+
+def _text(message: CompletionMessage, number: int) -> Iterator[str]:
+    for index, part in enumerate(message.content):
+        if part.type == "text":
+            if part.text is None:
+                raise _lacking(part, f"messages[{number}].content[{index}]")
+            yield part.text
+
+
+def _videos(message: CompletionMessage, number: int) -> Iterator[VideoPart]:
+    for index, part in enumerate(message.content):
+        where = f"messages[{number}].content[{index}]"
+        if part.type == "text":
+            continue
+        if message.role != "user":
+            text = f"{where} is a video in a message of the {message.role}; allowed: user"
+            raise InvalidValueError(text, param=where)
+        yield _file(part, where) if part.type == "file" else _media(part, where)
+
+
+def _media(part: PartBody, where: str) -> VideoPart:
+    media = {
+        "video_url": part.video_url,
+        "video": part.video,
+        "input_video": part.input_video,
+        "image_url": part.image_url,
+    }.get(part.type)
+    if media is None:
+        raise _lacking(part, where)
+    param = f"{where}.{part.type}.url"
+    if part.type == "image_url" and not media.url.startswith(("vid_", "data:video/")):
+        raise InvalidValueError(f"{param} is an image; this model takes a video: {_FORMS}", param=param)
+    return VideoPart(media.url, param, media)
+
+
+def _file(part: PartBody, where: str) -> VideoPart:
+    if part.file is not None and part.file.file_id is not None:
+        return VideoPart(part.file.file_id, f"{where}.file.file_id", PartSampling())
+    if part.file is not None and part.file.file_data is not None:
+        return VideoPart(part.file.file_data, f"{where}.file.file_data", PartSampling())
+    raise _lacking(part, where)
+
+
+def _lacking(part: PartBody, where: str) -> InvalidValueError:
+    text = f"{where} is of type {part.type} and lacks the field {part.type}"
+    return InvalidValueError(text, code="missing_required_parameter", param=f"{where}.{part.type}")

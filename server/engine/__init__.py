@@ -1,0 +1,1 @@
+"""The engine process and the web side's client for it."""

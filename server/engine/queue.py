@@ -1,0 +1,49 @@
+"""Who may come in: a bound on requests in flight, for all and for each key, refused at the door."""
+
+from collections import Counter
+from collections.abc import Generator
+from contextlib import contextmanager
+from time import monotonic
+
+from server.problems import BusyError, RateLimitError
+
+PUBLIC = "public"
+"""The tenant of a server without keys; it has no share of its own to exceed."""
+
+_SMOOTHING = 0.2
+
+
+class Admission:
+    """Counts requests in flight. Retry times follow how fast requests were finished lately."""
+
+    def __init__(self, max_requests: int, max_per_key: int) -> None:
+        self._max_requests = max_requests
+        self._max_per_key = max_per_key
+        self._running: Counter[str] = Counter()
+        self._seconds = 1.0
+
+    @property
+    def num_running(self) -> int:
+        return self._running.total()
+
+    @contextmanager
+    def enter(self, tenant: str) -> Generator[None]:
+        """Hold a place for the time of the `with`.
+
+        Raises:
+            BusyError: the server is full.
+            RateLimitError: this key has all the requests running that it may have.
+        """
+        if self.num_running >= self._max_requests:
+            raise BusyError(f"{self._max_requests} requests are in flight, no more fit", self._seconds)
+        if tenant != PUBLIC and self._running[tenant] >= self._max_per_key:
+            raise RateLimitError(f"this key may have {self._max_per_key} requests running", self._seconds)
+        self._running[tenant] += 1
+        since = monotonic()
+        try:
+            yield
+        finally:
+            self._seconds += _SMOOTHING * (monotonic() - since - self._seconds)
+            self._running[tenant] -= 1
+            if not self._running[tenant]:
+                del self._running[tenant]

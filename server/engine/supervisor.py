@@ -1,0 +1,168 @@
+"""Keeps one engine process alive: starts it, notices its death, starts it again, and gives up in the end."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from bt_model.errors import CheckpointError, EngineDeadError
+from bt_model.types import FrameSize, ModelCard
+from server.engine.channel import Channel, OnMessage
+from server.engine.wire import Message, Ready, Shutdown, StartFailed
+
+Command = Callable[[int], Sequence[str]]
+"""The engine's argument list, given the number of its inherited socket."""
+
+log = logging.getLogger(__name__)
+
+_STOP_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class RestartRule:
+    """How patient to be with an engine that dies."""
+
+    max_deaths: int = 3
+    window_seconds: float = 600.0
+    backoff_seconds: float = 0.5
+    start_seconds: float = 600.0
+
+
+class Supervisor:
+    """The engine process, across its deaths.
+
+    `on_message` gets all messages but those of the start; `on_death` is called after every death.
+    """
+
+    def __init__(
+        self, command: Command, on_message: OnMessage, on_death: Callable[[], None], rule: RestartRule
+    ) -> None:
+        self._command = command
+        self._on_message = on_message
+        self._on_death = on_death
+        self._rule = rule
+        self._process: asyncio.subprocess.Process | None = None
+        self._channel: Channel | None = None
+        self._card: ModelCard | None = None
+        self._closed = asyncio.Event()
+        self._watcher: asyncio.Task[None] | None = None
+        self.num_restarts = 0
+        self.gave_up = asyncio.Event()
+
+    @property
+    def card(self) -> ModelCard | None:
+        """None while no engine is ready."""
+        return self._card
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    async def start(self) -> None:
+        """Wait for the first engine, then keep watching.
+
+        Raises:
+            CheckpointError: the engine refused to start; its one line.
+        """
+        await self._spawn()
+        self._watcher = asyncio.create_task(self._watch())
+
+    async def stop(self, drain_seconds: float) -> None:
+        """Let running answers finish, then end the process, whatever it does."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watcher
+        if self._channel is not None and self._card is not None:
+            with contextlib.suppress(ConnectionError):
+                self._channel.send(Shutdown(drain_seconds))
+        await self._end(drain_seconds + _STOP_SECONDS)
+
+    def send(self, message: Message, fds: Sequence[int] = ()) -> None:
+        """Send to the engine of this moment; takes over the descriptors.
+
+        Raises:
+            EngineDeadError: there is none.
+        """
+        if self._channel is None:
+            raise EngineDeadError("the engine is not running")
+        try:
+            self._channel.send(message, fds)
+        except ConnectionError as error:
+            raise EngineDeadError("the engine is not running") from error
+
+    async def _spawn(self) -> None:
+        self._closed.clear()
+        started: asyncio.Future[ModelCard] = asyncio.get_running_loop().create_future()
+
+        def receive(message: Message, fds: list[int]) -> None:
+            if started.done():
+                self._on_message(message, fds)
+            elif isinstance(message, Ready):
+                started.set_result(_card(message))
+            elif isinstance(message, StartFailed):
+                started.set_exception(CheckpointError(message.message))
+
+        def lose() -> None:
+            self._closed.set()
+            if not started.done():
+                started.set_exception(CheckpointError("the engine process ended before it was ready"))
+
+        ours, theirs = socket.socketpair()
+        self._channel = Channel(ours, receive, lose)
+        with theirs:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command(theirs.fileno()), stdin=asyncio.subprocess.DEVNULL, pass_fds=(theirs.fileno(),)
+            )
+        try:
+            self._card = await asyncio.wait_for(started, self._rule.start_seconds)
+        except TimeoutError:
+            await self._end(0)
+            raise CheckpointError(f"no engine after {self._rule.start_seconds:g} seconds") from None
+        except BaseException:
+            await self._end(0)
+            raise
+
+    async def _watch(self) -> None:
+        deaths: deque[float] = deque(maxlen=self._rule.max_deaths)
+        clock = asyncio.get_running_loop().time
+        while True:
+            await self._closed.wait()
+            await self._end(0)
+            self._on_death()
+            deaths.append(clock())
+            log.error("the engine process ended with code %s", self._process and self._process.returncode)
+            if len(deaths) == self._rule.max_deaths and clock() - deaths[0] < self._rule.window_seconds:
+                log.error("the engine died %s times; giving up", len(deaths))
+                self.gave_up.set()
+                return
+            await asyncio.sleep(self._rule.backoff_seconds * 2 ** (len(deaths) - 1))
+            self.num_restarts += 1
+            try:
+                await self._spawn()
+            except (CheckpointError, OSError) as error:
+                log.error("the engine did not start again: %s", error)  # noqa: TRY400 - one line, no trace
+
+    async def _end(self, seconds: float) -> None:
+        self._card = None
+        process = self._process
+        if process is not None:
+            with contextlib.suppress(TimeoutError):
+                if seconds:
+                    await asyncio.wait_for(process.wait(), seconds)
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+
+
+def _card(ready: Ready) -> ModelCard:
+    card = dict(ready.card)
+    size = card.pop("frame_size")
+    return ModelCard(**card, frame_size=FrameSize(**size) if isinstance(size, dict) else FrameSize(*size))

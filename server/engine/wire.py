@@ -1,0 +1,215 @@
+"""Messages between the web process and the engine process: length-prefixed msgpack with a fixed schema.
+
+Frames and tokens travel as sealed memory files whose descriptors ride beside the message that names them;
+neither side ever unpickles anything.
+"""
+
+import struct
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, cast
+
+import msgpack
+
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+HEADER = struct.Struct("<IB")  # payload bytes, number of descriptors
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Base of all messages: plain values only."""
+
+    num_fds: ClassVar[int] = 0
+
+
+# --- web -> engine
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup(Message):
+    """Are this key's tokens cached? Answered by `Features`."""
+
+    id: str
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Encode(Message):
+    """Encode frames into pooled tokens. Descriptor: uint8 (T, height, width, 3). Answered by `Features`.
+
+    `receipt` is kept beside the tokens and returned with every later hit.
+    """
+
+    id: str
+    key: bytes
+    num_frames: int
+    height: int
+    width: int
+    receipt: dict[str, Any]
+    num_fds: ClassVar[int] = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch(Message):
+    """The pooled tokens themselves. Answered by `TokenData`, or `Failed` with code features_missing."""
+
+    id: str
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ask(Message):
+    """Answer a dialogue; `key` names the video's tokens, or is empty for text only.
+
+    `turns` are (role, text) pairs; `options` the fields of GenerateOptions that were given.
+    Answered by `Piece`*, then exactly one of `Done` or `Failed`.
+    """
+
+    id: str
+    key: bytes
+    turns: list[list[str]]
+    options: dict[str, Any]
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel(Message):
+    """Stop answering `id`; its terminal message follows within one step."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forget(Message):
+    """Drop the cached tokens of these keys (a video was deleted). No answer."""
+
+    keys: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class AskStats(Message):
+    """Answered by `Stats`."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shutdown(Message):
+    """Finish running answers for up to `drain` seconds, then exit."""
+
+    drain: float
+
+
+# --- engine -> web
+
+
+@dataclass(frozen=True, slots=True)
+class Ready(Message):
+    """Sent once when the model is loaded: the fields of ModelCard."""
+
+    card: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StartFailed(Message):
+    """Sent instead of `Ready`; the process exits."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Features(Message):
+    """Whether a key's tokens are in the cache now, and the receipt that is kept with them."""
+
+    id: str
+    found: bool
+    receipt: dict[str, Any]
+    encode_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TokenData(Message):
+    """Descriptor: a safetensors file with the tensor `tokens` (K, D)."""
+
+    id: str
+    num_bytes: int
+    shape: list[int]
+    dtype: str
+    num_fds: ClassVar[int] = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Piece(Message):
+    """New text of one answer; whole code points only."""
+
+    id: str
+    text: str
+    num_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Message):
+    """The answer is complete. `usage`: fields of Usage. `seconds`: queue, prefill, decode."""
+
+    id: str
+    reason: str
+    usage: dict[str, int]
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed(Message):
+    """One request failed; `error` is the class name in bt_model.errors."""
+
+    id: str
+    error: str
+    message: str
+    code: str
+    param: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stats(Message):
+    """Counters and gauges of the engine by metric name."""
+
+    id: str
+    values: dict[str, float]
+
+
+MESSAGES: tuple[type[Message], ...] = (
+    Lookup, Encode, Fetch, Ask, Cancel, Forget, AskStats, Shutdown,
+    Ready, StartFailed, Features, TokenData, Piece, Done, Failed, Stats,
+)  # fmt: skip
+_BY_NAME = {kind.__name__: kind for kind in MESSAGES}
+
+
+class WireError(Exception):
+    """Bytes that are not one of our messages."""
+
+
+def pack(message: Message) -> bytes:
+    """Header and payload of one message; the caller sends `num_fds` descriptors with the first byte."""
+    name = type(message).__name__
+    values = [getattr(message, f.name) for f in fields(message)]
+    payload = cast(bytes, msgpack.packb([name, *values], use_bin_type=True))
+    if len(payload) > MAX_MESSAGE_BYTES:
+        raise WireError(f"{name} has {len(payload)} bytes; at most {MAX_MESSAGE_BYTES} are allowed")
+    return HEADER.pack(len(payload), message.num_fds) + payload
+
+
+def unpack(payload: bytes) -> Message:
+    """One message from its payload.
+
+    Raises:
+        WireError: not msgpack, unknown name or wrong number of fields.
+    """
+    try:
+        items = cast(object, msgpack.unpackb(payload, raw=False, strict_map_key=True))
+    except ValueError as error:  # the base of all of msgpack's complaints
+        raise WireError(f"not msgpack: {error}") from error
+    if not isinstance(items, list) or not items or not isinstance(items[0], str):
+        raise WireError(f"not a message of ours: {str(items)[:80]}")
+    name, *values = cast(list[Any], items)
+    kind = _BY_NAME.get(name)
+    if kind is None or len(values) != len(fields(kind)):
+        raise WireError(f"not a message of ours: {name[:80]} with {len(values)} fields")
+    return kind(*values)

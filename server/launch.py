@@ -1,0 +1,80 @@
+"""A server in a process of its own, ready to be asked: for the demo, the benchmarks and the tests."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from bt_model.errors import BtchatError
+
+START_SECONDS = 120.0
+STOP_SECONDS = 45.0
+POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """Where a ready server answers, and its process."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+
+
+def free_port() -> int:
+    """A port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def running_server(
+    data_dir: Path,
+    *,
+    port: int | None = None,
+    model: str = "embedded",
+    settings: Mapping[str, str] | None = None,
+) -> Generator[RunningServer]:
+    """Start `python -m server`, wait until it is ready, and stop it at the end.
+
+    `settings` are BTCHAT_* variables without their prefix, in lower case.
+
+    Raises:
+        BtchatError: the process ended, or was not ready in time.
+    """
+    chosen = port or free_port()
+    values = {"port": str(chosen), "data_dir": str(data_dir), "model": model, **(settings or {})}
+    environment = {**os.environ, **{f"BTCHAT_{name.upper()}": value for name, value in values.items()}}
+    process = subprocess.Popen([sys.executable, "-m", "server"], env=environment)
+    try:
+        url = f"http://127.0.0.1:{chosen}"
+        _wait_until_ready(url, process)
+        yield RunningServer(url, process)
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise BtchatError(f"the server ended with code {process.returncode} before it was ready")
+        try:
+            if httpx.get(f"{url}/health/ready", trust_env=False).is_success:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(POLL_SECONDS)
+    raise BtchatError(f"the server was not ready after {START_SECONDS:g} seconds")

@@ -1,0 +1,152 @@
+"""Assembly of the web process; importing this does nothing."""
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+import sys
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from bt_model.errors import BtchatError, InvalidValueError
+from server.chat_flow import ChatFlow
+from server.decoding.pool import DecodePool
+from server.deps import Services, State
+from server.engine.client import EngineClient
+from server.engine.queue import Admission
+from server.engine.supervisor import Command, RestartRule
+from server.metrics import Metrics
+from server.middleware import BodyBounds, Envelope, KeyCheck, load_keys
+from server.problems import show_problem
+from server.routes import chat, frames, health, models, uploads
+from server.settings import Settings
+from server.uploads.store import VideoStore
+from server.video_features import VideoFeatures
+
+Start = Callable[[], AbstractAsyncContextManager[Services]]
+
+_SWEEP_SECONDS = 60.0
+
+
+def engine_command(settings: Settings) -> Command:
+    """How the real engine is started."""
+    threads = () if settings.threads is None else ("--threads", str(settings.threads))
+
+    def command(socket_fd: int) -> list[str]:
+        return [
+            *(sys.executable, "-m", "server.engine.worker"),
+            *("--socket-fd", str(socket_fd)),
+            *("--model", settings.model),
+            *("--weights-dir", str(settings.weights_dir)),
+            *("--device", settings.device),
+            *threads,
+        ]
+
+    return command
+
+
+@asynccontextmanager
+async def start_services(settings: Settings, command: Command) -> AsyncGenerator[Services]:
+    """Everything that the application needs, ready to serve; stopped in reverse order.
+
+    Raises:
+        BtchatError: the one line why this server cannot start.
+    """
+    metrics = Metrics()
+    async with AsyncExitStack() as stack:
+        store = await _open_store(settings)
+        stack.push_async_callback(store.close)
+        decoder = await stack.enter_async_context(_decoder(settings))
+        engine = EngineClient(command, RestartRule(start_seconds=settings.engine_start_seconds))
+        stack.push_async_callback(engine.stop)
+        await engine.start()
+        features = VideoFeatures(engine, decoder, metrics)
+        admission = Admission(settings.max_requests, settings.max_requests_per_key)
+        flow = ChatFlow(engine, features, admission, metrics, settings.request_seconds)
+        await stack.enter_async_context(_sweeping(store, features))
+        yield Services(
+            settings=settings,
+            metrics=metrics,
+            store=store,
+            decoder=decoder,
+            engine=engine,
+            features=features,
+            admission=admission,
+            flow=flow,
+            started_at=int(time.time()),
+        )
+
+
+def create_app(settings: Settings, start: Start) -> FastAPI:
+    """The application around the services that `start` opens.
+
+    Raises:
+        InvalidValueError: a keys file that cannot be used.
+    """
+    digests = load_keys(settings.api_keys_file) if settings.api_keys_file else ()
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncGenerator[State]:
+        async with start() as services:
+            yield {"services": services}
+
+    app = FastAPI(title="btchat", version=version("btchat"), lifespan=lifespan, redoc_url=None)
+    for resource in (health, models, uploads, frames, chat):
+        app.include_router(resource.router)
+    for kind in (BtchatError, HTTPException, RequestValidationError, TimeoutError):
+        app.add_exception_handler(kind, show_problem)
+    bounds = {
+        "/v1/video/uploads": settings.max_upload_bytes,
+        "/v1/chat/completions": settings.max_chat_bytes,
+    }
+    app.add_middleware(
+        BodyBounds,
+        default_bytes=settings.max_json_bytes,
+        bytes_by_path=bounds,
+        idle_seconds=settings.body_idle_seconds,
+    )
+    app.add_middleware(KeyCheck, digests=digests)
+    app.add_middleware(Envelope)
+    return app
+
+
+async def _open_store(settings: Settings) -> VideoStore:
+    try:
+        return await VideoStore.open(settings.data_dir, settings.upload_ttl_seconds)
+    except (OSError, sqlite3.Error) as error:
+        text = f"cannot use data folder {settings.data_dir}: {error}"
+        raise InvalidValueError(text, param="data_dir") from error
+
+
+@asynccontextmanager
+async def _decoder(settings: Settings) -> AsyncGenerator[DecodePool]:
+    size = settings.decode_workers or os.cpu_count() or 1
+    pool = DecodePool(size, reader=settings.decoder, seconds=settings.decode_seconds)
+    await pool.start()
+    try:
+        yield pool
+    finally:
+        await pool.close()
+
+
+@asynccontextmanager
+async def _sweeping(store: VideoStore, features: VideoFeatures) -> AsyncGenerator[None]:
+    async def sweep() -> None:
+        while True:
+            for video in await store.delete_expired():
+                features.forget(video.tenant, video.sha256)
+            await asyncio.sleep(_SWEEP_SECONDS)
+
+    task = asyncio.create_task(sweep())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

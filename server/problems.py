@@ -1,0 +1,171 @@
+"""What went wrong, as a client is shown it: exception class to status, and one body shape everywhere."""
+
+import math
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, cast
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from bt_model.errors import (
+    BtchatError,
+    EngineError,
+    InvalidValueError,
+    UnknownNameError,
+    UnsupportedMediaError,
+    VideoError,
+    VideoLimitError,
+)
+
+STATUSES: Mapping[type[BtchatError], int] = {
+    UnsupportedMediaError: 415,
+    VideoLimitError: 413,
+    VideoError: 422,
+    UnknownNameError: 404,
+    InvalidValueError: 400,
+    EngineError: 503,
+    BtchatError: 500,
+}
+_CODES: Mapping[int, str] = {
+    400: "invalid_json",
+    401: "invalid_api_key",
+    404: "not_found",
+    405: "method_not_allowed",
+    429: "rate_limited",
+    503: "overloaded",
+    504: "timeout",
+}
+_TYPES: Mapping[int, str] = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+_SERVER_FAULT = 500
+_SHOWN_CHARACTERS = 80
+_MAX_RETRY_SECONDS = 60
+
+
+class BusyError(EngineError):
+    """No room now; `retry_seconds` is when to come back."""
+
+    code = "overloaded"
+
+    def __init__(self, message: str, retry_seconds: float, **details: str) -> None:
+        super().__init__(message, **details)
+        self.retry_seconds = retry_seconds
+
+
+class RateLimitError(BusyError):
+    """One key asks for more than its share; other keys are served."""
+
+    code = "rate_limited"
+
+
+class Problem(HTTPException):
+    """An answer that is an error, with everything that its body and headers need."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(status, message, headers)
+        self.code = code
+        self.param = param
+
+    def body(self) -> dict[str, Any]:
+        """The error object that every route and every stream uses."""
+        kind = "server_error" if self.status_code >= _SERVER_FAULT else "invalid_request_error"
+        return {
+            "error": {
+                "message": self.detail,
+                "type": _TYPES.get(self.status_code, kind),
+                "param": self.param,
+                "code": self.code,
+            }
+        }
+
+    def response(self) -> JSONResponse:
+        return JSONResponse(self.body(), self.status_code, self.headers)
+
+
+def problem_of(error: Exception) -> Problem:
+    """What a client is shown of any exception; one that we did not foresee says nothing of its inside."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, HTTPException):
+        code = _CODES.get(error.status_code, "invalid_request")
+        return Problem(error.status_code, error.detail, code=code, headers=error.headers)
+    if isinstance(error, TimeoutError):
+        return Problem(504, str(error) or "the request took too long", code="timeout")
+    if isinstance(error, BtchatError):
+        return _of_ours(error)
+    return Problem(500, "internal error; the request id names it in the log", code="internal_error")
+
+
+def _of_ours(error: BtchatError) -> Problem:
+    headers: dict[str, str] = {}
+    if isinstance(error, EngineError):
+        seconds = error.retry_seconds if isinstance(error, BusyError) else 1.0
+        headers["retry-after"] = str(min(max(math.ceil(seconds), 1), _MAX_RETRY_SECONDS))
+    if isinstance(error, RateLimitError):
+        status = int(HTTPStatus.TOO_MANY_REQUESTS)
+    else:
+        status = next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
+    param = error.param or ("video" if isinstance(error, VideoError) else None)
+    return Problem(status, error.message, code=error.code, param=param, headers=headers)
+
+
+def of_validation(errors: Sequence[Mapping[str, Any]]) -> Problem:
+    """The first of pydantic's complaints as a 400 that names the field, its value and what is allowed."""
+    first = errors[0]
+    param = _path(first["loc"])
+    if first["type"] == "json_invalid":
+        reason = first.get("ctx", {}).get("error", "")
+        return Problem(400, f"the body is not JSON: {reason}", code="invalid_json")
+    code = {
+        "missing": "missing_required_parameter",
+        "extra_forbidden": "unknown_parameter",
+    }.get(first["type"], "invalid_value")
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    shown = "" if first["type"] == "missing" else f" is {_shown(first.get('input'))}"
+    return Problem(400, f"{param or 'body'}{shown}: {first['msg']}{more}", code=code, param=param or None)
+
+
+def _path(loc: Sequence[str | int]) -> str:
+    path = ""
+    for part in loc[1:]:  # the first says body, query or path
+        path += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return path.removeprefix(".")
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict | list):
+        return f"a {'list' if isinstance(value, list) else 'object'} of {len(cast(list[object], value))}"
+    if isinstance(value, bytes):
+        return f"{len(value)} bytes that are not declared as application/json"
+    text = repr(value[:_SHOWN_CHARACTERS] if isinstance(value, str) else value)
+    # a lone surrogate is a valid Python string but cannot be sent
+    return text[:_SHOWN_CHARACTERS].encode("ascii", "backslashreplace").decode()
+
+
+def _of_routing(request: Request, error: HTTPException) -> Problem:
+    problem = problem_of(error)
+    where = f"{request.method} {request.url.path[:_SHOWN_CHARACTERS]}"
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        problem.detail = f"no route {where}"
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        problem.detail = f"no route {where}; allowed: {(error.headers or {}).get('Allow', '')}"
+    return problem
+
+
+async def show_problem(request: Request, error: Exception) -> JSONResponse:
+    """Exception handler of the application."""
+    if isinstance(error, RequestValidationError):
+        return of_validation(error.errors()).response()
+    if isinstance(error, HTTPException) and not isinstance(error, Problem):
+        return _of_routing(request, error).response()
+    return problem_of(error).response()

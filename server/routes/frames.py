@@ -1,0 +1,101 @@
+"""What the model sees of a video, and what it makes of it: frames and pooled tokens, without a question."""
+
+import base64
+from dataclasses import asdict
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Request, Response
+
+from bt_model.errors import FeaturesMissingError
+from bt_model.types import ModelCard
+from server.chat_flow import as_receipt
+from server.deps import Card, Services, ServicesDep, Tenant, find_video
+from server.engine.client import TokenFile
+from server.schemas import FrameObject, FramesObject, TokensBody, TokensObject, VideoBody
+from server.streams.reader import while_connected
+from server.video_features import Encoded, Stage, UploadedVideo, check_frames
+
+router = APIRouter(prefix="/v1/video", tags=["videos"])
+
+_ATTEMPTS = 2
+
+
+@router.post("/frames")
+async def show_frames(
+    body: VideoBody, request: Request, services: ServicesDep, tenant: Tenant, card: Card
+) -> FramesObject:
+    """Thumbnails of exactly the frames that the model would see."""
+    sampling = body.sampling.value()
+    check_frames(sampling.num_frames or 0, sampling, card)
+    video = await find_video(services, tenant, body.video)
+    with services.admission.enter(tenant):
+        async with video.reading() as path:
+            work = services.decoder.thumbnails(path, sampling, card.frame_size, card.default_frames)
+            shown = await while_connected(request, work)
+    check_frames(len(shown.indices), sampling, card)
+    services.metrics.videos_decoded.inc()
+    frames = zip(shown.indices, shown.timestamps, shown.jpegs, strict=True)
+    return FramesObject(
+        video=video.name,
+        num_frames=len(shown.indices),
+        sampling=asdict(sampling) | {"num_frames": len(shown.indices)},
+        frames=[
+            FrameObject(index=index, timestamp=seconds, image=_data_url(jpeg))
+            for index, seconds, jpeg in frames
+        ],
+        facts=shown.facts,
+    )
+
+
+@router.post("/tokens", response_model=TokensObject)
+async def show_tokens(
+    body: TokensBody,
+    request: Request,
+    services: ServicesDep,
+    tenant: Tenant,
+    card: Card,
+    accept: Annotated[str, Header()] = "",
+) -> TokensObject | Response:
+    """Pooled tokens as a safetensors file, or as JSON where `format` or the Accept header says so."""
+    video = await find_video(services, tenant, body.video)
+    with services.admission.enter(tenant):
+        encoded, file = await while_connected(request, _tokens(services, video, body))
+    wants_json = body.format == "json" or (body.format is None and "application/json" in accept)
+    if wants_json:
+        return _as_json(card, video.name, encoded, file)
+    headers = {
+        "x-btchat-shape": ",".join(map(str, file.shape)),
+        "x-btchat-dtype": file.dtype,
+        "x-btchat-fingerprint": card.fingerprint,
+    }
+    return Response(file.content, media_type="application/octet-stream", headers=headers)
+
+
+async def _tokens(services: Services, video: UploadedVideo, body: TokensBody) -> tuple[Encoded, TokenFile]:
+    def ignore(_stage: Stage) -> None:
+        """Nobody watches."""
+
+    for attempt in range(_ATTEMPTS):
+        encoded = await services.features.prepare(video, body.sampling.value(), ignore)
+        try:
+            return encoded, await services.engine.fetch_tokens(encoded.key)
+        except FeaturesMissingError:  # evicted since
+            if attempt == _ATTEMPTS - 1:
+                raise
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _as_json(card: ModelCard, name: str, encoded: Encoded, file: TokenFile) -> TokensObject:
+    return TokensObject(
+        video=name,
+        shape=list(file.shape),
+        dtype=file.dtype,
+        fingerprint=card.fingerprint,
+        pooling=card.pooling,
+        data=base64.b64encode(file.array).decode(),
+        receipt=as_receipt(card, encoded, name),
+    )
+
+
+def _data_url(jpeg: bytes) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()

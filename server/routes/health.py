@@ -1,0 +1,61 @@
+"""Is the server alive, is it ready, what is it, and how is it doing."""
+
+import asyncio
+import platform
+from importlib.metadata import version
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from bt_model.errors import EngineError
+from server.deps import Card, ServicesDep
+from server.problems import BusyError
+
+router = APIRouter(tags=["health"])
+
+_STATS_SECONDS = 1.0
+_RETRY_SECONDS = 5.0
+
+
+@router.get("/health/live")
+async def live() -> dict[str, str]:
+    """The web process answers."""
+    return {"status": "ok"}
+
+
+@router.get("/health/ready")
+async def ready(services: ServicesDep) -> dict[str, str]:
+    """The engine has its model and takes questions; otherwise 503."""
+    if not services.engine.is_ready:
+        raise BusyError("the engine is starting", _RETRY_SECONDS, code="not_ready")
+    return {"status": "ok", "model": services.engine.card.id}
+
+
+@router.get("/version")
+async def show_version(services: ServicesDep, card: Card) -> dict[str, object]:
+    """Versions of everything that shapes an answer."""
+    return {
+        "btchat": version("btchat"),
+        "python": platform.python_version(),
+        "model": card.id,
+        "backend": card.backend,
+        "fingerprint": card.fingerprint,
+        "pooling": card.pooling,
+        "decoder": services.settings.decoder,
+        "notice": card.notice,
+        "versions": card.versions,
+    }
+
+
+@router.get("/metrics", response_class=Response)
+async def show_metrics(services: ServicesDep) -> Response:
+    """Prometheus text; the engine's figures are left out while it does not answer."""
+    metrics = services.metrics
+    metrics.engine_ready.set(services.engine.is_ready)
+    metrics.engine_restarts.set(services.engine.num_restarts)
+    metrics.in_flight.set(services.admission.num_running)
+    try:
+        stats = await asyncio.wait_for(services.engine.stats(), _STATS_SECONDS)
+    except (EngineError, TimeoutError):
+        stats = {}
+    return Response(metrics.render(stats), media_type=CONTENT_TYPE_LATEST)

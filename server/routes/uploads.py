@@ -1,0 +1,70 @@
+"""Uploads: the raw bytes of a video in, an id out."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+
+from server.deps import ServicesDep, Tenant
+from server.schemas import Deleted, VideoObject, VideoPage
+from server.uploads.catalog import Order
+from server.uploads.receive import receiving
+
+router = APIRouter(prefix="/v1/video/uploads", tags=["videos"])
+
+_RAW_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"video/*": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+
+Filename = Annotated[
+    str, Query(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$", description="shown, never used as a path")
+]
+
+
+@router.post("", openapi_extra=_RAW_BODY)
+async def upload(
+    request: Request, services: ServicesDep, tenant: Tenant, filename: Filename = ""
+) -> VideoObject:
+    """Store a video. It is decoded once before it is acknowledged; the same bytes are stored once."""
+    async with receiving(request.stream(), services.store.incoming) as received:
+        facts = await services.decoder.probe(received.path)
+        video = await services.store.add(received, tenant, filename, facts)
+    services.metrics.uploads.inc()
+    services.metrics.upload_bytes.inc(video.num_bytes)
+    return VideoObject.of(video)
+
+
+@router.get("")
+async def list_uploads(
+    services: ServicesDep,
+    tenant: Tenant,
+    after: Annotated[str | None, Query(max_length=64)] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 20,
+    order: Order = "desc",
+) -> VideoPage:
+    """Uploads in order of arrival, newest first unless asked otherwise."""
+    videos = await services.store.page(tenant, after, limit + 1, order)
+    data = [VideoObject.of(video) for video in videos[:limit]]
+    return VideoPage(
+        data=data,
+        has_more=len(videos) > limit,
+        first_id=data[0].id if data else None,
+        last_id=data[-1].id if data else None,
+    )
+
+
+@router.get("/{video_id}")
+async def show_upload(video_id: str, services: ServicesDep, tenant: Tenant) -> VideoObject:
+    """One upload."""
+    return VideoObject.of(await services.store.get(tenant, video_id, param="video_id"))
+
+
+@router.delete("/{video_id}")
+async def delete_upload(video_id: str, services: ServicesDep, tenant: Tenant) -> Deleted:
+    """Delete an upload and what was computed from it; answers that read it now may finish."""
+    video = await services.store.get(tenant, video_id, param="video_id")
+    if await services.store.delete(video):
+        services.features.forget(tenant, video.sha256)
+    return Deleted(id=video.id)

@@ -1,0 +1,1 @@
+"""Answer pieces to server-sent events."""

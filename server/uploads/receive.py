@@ -1,0 +1,106 @@
+"""A request's body to a private temporary file, hashed on the way; bounds are kept by the middleware."""
+
+import asyncio
+import errno
+import hashlib
+import os
+import secrets
+import sqlite3
+from collections.abc import AsyncGenerator, AsyncIterable, Generator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bt_model.video.refusals import empty_file, unsupported_container
+from bt_model.video.sniff import HEAD_BYTES, container_of
+from server.problems import Problem
+
+_BLOCK_BYTES = 1024 * 1024
+_PRIVATE_FILE = 0o600
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A complete body on disk."""
+
+    path: Path
+    sha256: str
+    num_bytes: int
+
+
+@asynccontextmanager
+async def receiving(chunks: AsyncIterable[bytes], folder: Path) -> AsyncGenerator[Received]:
+    """Write all chunks to a synced file in `folder`, which is gone afterwards unless it was renamed.
+
+    Raises:
+        VideoError: nothing came, or the first bytes are not those of a video container.
+        Problem: the disk is full or failing.
+    """
+    path = folder / secrets.token_hex(16)
+    try:
+        with storage_problems():
+            received = await _write(_video_bytes(chunks), path)
+        yield received
+    finally:
+        await asyncio.shield(asyncio.to_thread(path.unlink, missing_ok=True))
+
+
+@contextmanager
+def storage_problems() -> Generator[None]:
+    """A disk that is full or failing, as what the client is told: nothing was stored."""
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        is_full = getattr(error, "errno", None) in _FULL or "disk is full" in str(error)
+        if is_full:
+            raise Problem(507, "the disk is full; nothing was stored", code="storage_full") from error
+        raise Problem(503, "the disk failed; nothing was stored", code="storage_failed") from error
+
+
+async def _video_bytes(chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
+    """The same chunks, as long as they may be a video."""
+    head = b""
+    is_known = False
+    async for chunk in chunks:
+        yield chunk
+        if not is_known:
+            head += chunk[:HEAD_BYTES]
+            is_known = _is_video(head)
+    if not head:
+        raise empty_file()
+    if not is_known and container_of(head) is None:
+        raise unsupported_container()
+
+
+def _is_video(head: bytes) -> bool:
+    """True for enough bytes of a video, False for too few to tell; other bytes are refused at once."""
+    if len(head) < HEAD_BYTES:
+        return False
+    if container_of(head) is None:
+        raise unsupported_container()
+    return True
+
+
+async def _write(chunks: AsyncIterable[bytes], path: Path) -> Received:
+    digest = hashlib.sha256()
+    num_bytes = 0
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, _PRIVATE_FILE)
+    with open(fd, "wb", buffering=0) as file:  # noqa: ASYNC230, PTH123 - a descriptor; blocks are written in threads
+
+        def write(block: bytes) -> None:
+            digest.update(block)
+            view = memoryview(block)
+            while view:
+                view = view[file.write(view) :]
+
+        block = bytearray()
+        async for chunk in chunks:
+            block += chunk
+            num_bytes += len(chunk)
+            if len(block) >= _BLOCK_BYTES:
+                await asyncio.to_thread(write, bytes(block))
+                block.clear()
+        await asyncio.to_thread(write, bytes(block))
+        await asyncio.to_thread(os.fsync, fd)
+    return Received(path, digest.hexdigest(), num_bytes)

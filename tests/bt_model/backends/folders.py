@@ -1,0 +1,22 @@
+"""What a backend is built from, out of the tiny model folder."""
+
+from pathlib import Path
+
+import torch
+
+from bt_model.backends.files import BackendFiles
+from bt_model.types import GenerateOptions
+from tests import tiny
+
+
+def files(folder: Path, *, projector: Path | None = None, style: str = "plain") -> BackendFiles:
+    return BackendFiles(
+        llm=folder / "llava",
+        projector=projector or folder / "projector_tuned.safetensors",
+        template=style,
+        num_video_tokens=tiny.P + 1,
+        video_dim=tiny.D,
+        defaults=GenerateOptions(temperature=0.0),
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+    )

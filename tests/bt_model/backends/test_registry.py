@@ -1,0 +1,89 @@
+"""The contract of every backend, and the registry that names them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from bt_model.backends.base import Backend
+from bt_model.backends.registry import factory, names
+from bt_model.errors import InvalidValueError, UnknownNameError
+from bt_model.generation.engine import BatchEngine
+from bt_model.generation.request import Delta, GenRequest, Soft
+from bt_model.types import Turn, VideoTokens
+from tests import tiny
+from tests.bt_model.backends.folders import files
+
+
+@pytest.fixture(params=names())
+def backend(request: pytest.FixtureRequest, tiny_weights: Path) -> Backend:
+    return factory(request.param)(files(tiny_weights / "tiny"))
+
+
+@pytest.fixture
+def video() -> VideoTokens:
+    return VideoTokens(b"key", torch.randn(tiny.P + 1, tiny.D))
+
+
+def test_a_backend_carries_its_registered_name(backend: Backend) -> None:
+    assert factory(backend.name)
+
+
+def test_the_video_takes_as_many_places_as_promised(backend: Backend, video: VideoTokens) -> None:
+    soft = [part for part in backend.segments([Turn("user", "q")], video) if isinstance(part, Soft)]
+    assert [tuple(part.embeds.shape) for part in soft] == [(backend.num_video_tokens, backend.lm.hidden_size)]
+    assert soft[0].key == video.key
+
+
+def test_a_dialogue_without_a_video_has_no_soft_tokens(backend: Backend) -> None:
+    assert not [p for p in backend.segments([Turn("user", "q")], None) if isinstance(p, Soft)]
+
+
+def test_bad_dialogues_are_refused(backend: Backend) -> None:
+    with pytest.raises(InvalidValueError):
+        backend.segments([Turn("assistant", "a")], None)
+
+
+def test_text_survives_a_round_trip(backend: Backend) -> None:
+    text = "what happens? 日本 🎬 </s>"
+    assert backend.decode(backend.encode(text)) == text
+
+
+def test_an_unfinished_character_decodes_to_a_replacement(backend: Backend) -> None:
+    assert backend.decode(backend.encode("🎬")[:1]).endswith("�")
+
+
+def test_its_decoder_runs_in_the_engine(backend: Backend, video: VideoTokens) -> None:
+    engine = BatchEngine(backend.lm, max_batch=2)
+    engine.start()
+    prompt = backend.segments([Turn("user", "say this")], video)
+    request = GenRequest("a", prompt, max_new_tokens=4, stop_token_ids=backend.stop_token_ids)
+    events = list(engine.submit(request).stream())
+    engine.stop()
+    assert sum(len(e.token_ids) for e in events if isinstance(e, Delta)) == 4
+
+
+@pytest.mark.parametrize("text", ["hello", "多 🎬 bytes"])
+def test_echo_repeats_the_last_question_and_stops(video: VideoTokens, tiny_weights: Path, text: str) -> None:
+    backend = factory("echo")(files(tiny_weights / "tiny"))
+    engine = BatchEngine(backend.lm, max_batch=2)
+    engine.start()
+    turns = [Turn("user", "first"), Turn("assistant", "a"), Turn("user", text)]
+    request = GenRequest("a", backend.segments(turns, video), 200, backend.stop_token_ids)
+    events = list(engine.submit(request).stream())
+    engine.stop()
+    assert backend.decode([i for e in events if isinstance(e, Delta) for i in e.token_ids]) == text
+
+
+def test_an_unknown_backend_is_refused_with_the_names_that_there_are() -> None:
+    with pytest.raises(UnknownNameError, match="backend is 'gpt'; allowed: echo, llava") as caught:
+        factory("gpt")
+    assert caught.value.param == "backend"
+
+
+def test_naming_the_backends_imports_none_of_them() -> None:
+    code = "import sys; from bt_model.backends.registry import names; names(); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

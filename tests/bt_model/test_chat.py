@@ -1,0 +1,177 @@
+"""The whole flow over tiny models: frames to tokens, dialogue to request, request to text."""
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from bt_model.chat import VideoChat
+from bt_model.errors import ContextLengthError, EngineError, InvalidValueError
+from bt_model.generation.engine import BatchEngine
+from bt_model.generation.request import Engine, Tokens
+from bt_model.model_folder import load
+from bt_model.types import GenerateOptions, Turn, VideoTokens
+from tests import tiny
+from tests.tiny import CONTEXT, D, P
+
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+ASKED = [Turn("user", "which way does it move?")]
+GREEDY = GenerateOptions(max_tokens=24, temperature=0.0)
+
+
+@pytest.fixture(scope="module")
+def chat(tiny_weights: Path) -> VideoChat:
+    return load(tiny.MODEL, tiny_weights, device="cpu")
+
+
+@pytest.fixture
+def engine(chat: VideoChat) -> Iterator[Engine]:
+    engine = BatchEngine(chat.backend.lm, max_batch=2)
+    engine.start()
+    yield engine
+    engine.stop()
+
+
+@pytest.fixture
+def video(chat: VideoChat) -> VideoTokens:
+    return VideoTokens(b"key", chat.encode(tiny.clips(1, 4))[0])
+
+
+def test_encode_is_normalise_chat_and_pool(chat: VideoChat) -> None:
+    clips = tiny.clips(2, 4)
+    pixels = (clips.permute(0, 1, 4, 2, 3) / 255 - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[
+        :, None, None
+    ]
+    features = tiny.encoder().chat(pixels)
+    expected = torch.cat([features.patches, features.cls[:, None]], dim=1)
+    torch.testing.assert_close(chat.encode(clips), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_encode_gives_each_clip_of_a_batch_its_own_tokens(chat: VideoChat) -> None:
+    clips = tiny.clips(3, 4)
+    together = chat.encode(clips)
+    assert together.shape == (3, P + 1, D)
+    torch.testing.assert_close(
+        together, torch.cat([chat.encode(clips[b : b + 1]) for b in range(3)]), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_encode_refuses_more_frames_than_the_branch_can_represent(chat: VideoChat) -> None:
+    with pytest.raises(
+        InvalidValueError, match="num_frames is 18; allowed: 1 to 8, or an even number up to 16"
+    ):
+        chat.encode(tiny.clips(1, 18))
+
+
+def test_the_answer_depends_on_the_video(chat: VideoChat, engine: Engine) -> None:
+    answers = {
+        "".join(chat.answer(engine, ASKED, VideoTokens(bytes([seed]), tokens), GREEDY))
+        for seed, tokens in enumerate(chat.encode(tiny.clips(3, 4)))
+    }
+    assert len(answers) == 3
+
+
+def greedy(chat: VideoChat, turns: Sequence[Turn], video: VideoTokens, num_new: int) -> str:
+    """The answer without an engine: the whole prompt is read again for every token."""
+    lm = tiny_llama(chat)
+    parts = chat.backend.segments(turns, video)
+    rows = [lm.embed(torch.tensor(p.ids)) if isinstance(p, Tokens) else p.embeds for p in parts]
+    prompt: Tensor = torch.cat(rows)
+    said: list[int] = []
+    for _ in range(num_new):
+        embeds = torch.cat([prompt, lm.embed(torch.tensor(said, dtype=torch.int64))])
+        said.append(int(lm(embeds[None], None)[0, -1].argmax()))
+    return chat.backend.decode(said).lstrip()
+
+
+def tiny_llama(chat: VideoChat) -> tiny.Llama:
+    assert isinstance(chat.backend.lm, tiny.Llama)
+    return chat.backend.lm
+
+
+@torch.inference_mode()
+def test_the_answer_is_what_the_decoder_says_after_the_prompt(
+    chat: VideoChat, engine: Engine, video: VideoTokens
+) -> None:
+    answer = "".join(chat.answer(engine, ASKED, video, GREEDY))
+    assert answer == greedy(chat, ASKED, video, 24)
+    assert answer
+
+
+def test_an_answer_ends_before_its_stop_string(chat: VideoChat, engine: Engine, video: VideoTokens) -> None:
+    whole = "".join(chat.answer(engine, ASKED, video, GREEDY))
+    stop = whole[5:8]
+    options = GenerateOptions(max_tokens=24, temperature=0.0, stop=(stop,))
+    assert "".join(chat.answer(engine, ASKED, video, options)) == whole[: whole.index(stop)]
+
+
+def wait_until_idle(engine: Engine) -> bool:
+    for _ in range(1000):
+        if engine.stats().running + engine.stats().waiting == 0:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_an_answer_that_is_closed_early_is_cancelled(
+    chat: VideoChat, engine: Engine, video: VideoTokens
+) -> None:
+    answer = chat.answer(engine, ASKED, video, GenerateOptions(temperature=0.0))
+    next(answer)
+    assert engine.stats().running == 1
+    answer.close()  # pyright: ignore[reportAttributeAccessIssue] - a generator, for those who know
+    assert wait_until_idle(engine)
+    assert engine.stats().tokens_total < CONTEXT // 2
+
+
+def test_a_failing_decoder_ends_the_answer_with_an_error(chat: VideoChat, engine: Engine) -> None:
+    broken = VideoTokens(b"nan", torch.full((P + 1, D), torch.nan))
+    with pytest.raises(EngineError, match="not finite"):
+        list(chat.answer(engine, ASKED, broken, GREEDY))
+
+
+def test_a_request_without_max_tokens_may_fill_the_context(chat: VideoChat, video: VideoTokens) -> None:
+    request = chat.request(ASKED, video, GenerateOptions(), request_id="a")
+    assert request.num_prompt_tokens + request.max_new_tokens == CONTEXT
+
+
+def test_a_request_holds_what_was_asked_for(chat: VideoChat, video: VideoTokens) -> None:
+    options = GenerateOptions(5, temperature=0.7, top_p=0.8, top_k=9, repetition_penalty=1.1, seed=3)
+    request = chat.request(ASKED, video, options, request_id="a", deadline=12.5)
+    held = (
+        request.id, request.max_new_tokens, request.temperature, request.top_p, request.top_k,
+        request.repetition_penalty, request.seed, request.deadline, request.stop_token_ids,
+    )  # fmt: skip
+    assert held == ("a", 5, 0.7, 0.8, 9, 1.1, 3, 12.5, chat.backend.stop_token_ids)
+
+
+def test_the_models_defaults_fill_what_was_not_given(chat: VideoChat, video: VideoTokens) -> None:
+    assert chat.request(ASKED, video, GenerateOptions(), request_id="a").temperature == 0.0
+
+
+def test_a_temperature_of_zero_is_not_mistaken_for_none(chat: VideoChat, video: VideoTokens) -> None:
+    assert chat.request(ASKED, video, GenerateOptions(temperature=0.0), request_id="a").temperature == 0.0
+
+
+def test_a_prompt_that_fills_the_context_is_refused(chat: VideoChat, video: VideoTokens) -> None:
+    with pytest.raises(
+        ContextLengthError, match=rf"\({P + 1} for the video\).*the context holds {CONTEXT}"
+    ) as caught:
+        chat.request([Turn("user", "many words " * CONTEXT)], video, GenerateOptions(), request_id="a")
+    assert caught.value.param == "messages"
+
+
+def test_more_new_tokens_than_there_is_room_for_are_refused(chat: VideoChat, video: VideoTokens) -> None:
+    with pytest.raises(ContextLengthError, match=f"and {CONTEXT} are to be generated") as caught:
+        chat.request(ASKED, video, GenerateOptions(max_tokens=CONTEXT), request_id="a")
+    assert caught.value.param == "max_tokens"
+
+
+def test_frames_from_the_decoder_are_taken_as_they_are(chat: VideoChat) -> None:
+    frames = np.zeros((4, tiny.SIDE, tiny.SIDE, 3), np.uint8)
+    assert chat.encode(torch.from_numpy(frames)[None]).shape == (1, P + 1, D)

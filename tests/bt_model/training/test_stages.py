@@ -1,0 +1,106 @@
+"""Stages on a tiny corpus: what each one trains, and that it leaves the rest alone."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from bt_model.checkpoints.fingerprint import fingerprint
+from bt_model.training.corpus.scene import Item, Move, Scene
+from bt_model.training.data import TrunkCache
+from bt_model.training.embedded import Model
+from bt_model.training.loop import Schedule
+from bt_model.training.stages import (
+    ChatParts,
+    Corpus,
+    train_baseline,
+    train_branch,
+    train_instruct,
+)
+from tests import tiny
+
+NUM_SCENES, T = 6, 4
+TWO_STEPS = Schedule(num_steps=2, learning_rate=1e-3)
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Corpus:
+    kept = torch.stack(tiny.encoder().trunk_states(tiny.pixels(NUM_SCENES, T)), dim=1).half().numpy()
+    cache = np.memmap(tmp_path / "a.trunk", np.float16, "w+", shape=kept.shape)
+    cache[:] = kept
+    listed = [
+        Scene(Item("circle", "red", diameter=18.0, x=20.0 + n, y=24.0), "black", Move("left", path=20.0))
+        for n in range(NUM_SCENES)
+    ]
+    return Corpus(listed, TrunkCache(cache))
+
+
+@pytest.fixture
+def trainable(model: Model) -> Model:
+    for part in (model.pretrained, model.tuned, model.head, *projectors(model).values()):
+        part.requires_grad_(requires_grad=True)
+    sizes = replace(
+        model.plan,
+        pretrain=TWO_STEPS,
+        instruct=TWO_STEPS,
+        baseline=TWO_STEPS,
+        pretrain_batch=4,
+        instruct_batch=4,
+    )
+    return replace(model, plan=sizes)
+
+
+def projectors(model: Model) -> dict[str, nn.Module]:
+    return {"tuned_projector": model.tuned_projector, "baseline_projector": model.baseline_projector}
+
+
+def changed_by(model: Model, run: Callable[[], object]) -> set[str]:
+    """Names of the parts whose weights a stage changes."""
+    parts: dict[str, nn.Module] = {
+        "tower": model.tower, "text": model.text, "head": model.head, "pretrained": model.pretrained,
+        "tuned": model.tuned, "lm": model.lm, **projectors(model),
+    }  # fmt: skip
+    before = {name: fingerprint(part.state_dict()) for name, part in parts.items()}
+    run()
+    return {name for name, part in parts.items() if fingerprint(part.state_dict()) != before[name]}
+
+
+def test_a_batch_holds_each_drawn_clip_and_its_twin(corpus: Corpus) -> None:
+    drawn, states = corpus.draw(4, Random(0))
+    assert [scene.key for scene in drawn[:2]] == [scene.key for scene in drawn[2:]]
+    assert drawn[2:] == [scene.reversed() for scene in drawn[:2]]
+    rows = [corpus.scenes.index(scene) for scene in drawn[:2]]
+    for x, cached in zip(states, corpus.cache.batch(rows), strict=True):
+        assert torch.equal(x[:2], cached)
+        assert torch.equal(x[2:], cached.flip(1))
+
+
+def test_pretraining_changes_the_branch_and_its_head_alone(
+    trainable: Model, corpus: Corpus, tmp_path: Path
+) -> None:
+    model = trainable
+    encoder = model.encoder(model.pretrained)
+    run = lambda: train_branch(model.plan, encoder, model.head, model.text, corpus, tmp_path)  # noqa: E731 - one call
+    assert changed_by(model, run) == {"pretrained", "head"}
+
+
+def test_instruction_tuning_changes_the_branch_and_the_projector_alone(
+    trainable: Model, corpus: Corpus, tmp_path: Path
+) -> None:
+    model = trainable
+    chat = ChatParts(model.lm, model.tuned_projector)
+    encoder = model.encoder(model.tuned)
+    run = lambda: train_instruct(model.plan, encoder, chat, model.tokens, corpus, tmp_path)  # noqa: E731 - one call
+    assert changed_by(model, run) == {"tuned", "tuned_projector"}
+
+
+def test_the_baseline_changes_its_projector_alone(trainable: Model, corpus: Corpus, tmp_path: Path) -> None:
+    model = trainable
+    chat = ChatParts(model.lm, model.baseline_projector)
+    run = lambda: train_baseline(model.plan, chat, model.tokens, corpus, tmp_path)  # noqa: E731 - one call
+    assert changed_by(model, run) == {"baseline_projector"}

@@ -1,0 +1,130 @@
+"""Trunk and branch side by side (reference-behaviour section 4)."""
+
+from itertools import product
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bt_model.vision.encoder import VideoEncoder
+from tests import tiny
+from tests.tiny import D, K, P
+
+B, T = 2, 4
+L = tiny.VISION.num_layers
+
+
+@pytest.fixture
+def encoder() -> VideoEncoder:
+    return tiny.encoder()
+
+
+@pytest.fixture
+def pixels() -> Tensor:
+    return tiny.pixels(B, T)
+
+
+def layer_outputs(encoder: VideoEncoder, pixels: Tensor) -> list[Tensor]:
+    """Every trunk layer's output by the definition, frame by frame, each (B, T, 1 + P, D)."""
+    outputs = [torch.empty(B, T, 1 + P, D) for _ in range(L)]
+    for b, t in product(range(B), range(T)):
+        x = encoder.tower.embed(pixels[b, t, None])
+        for number, layer in enumerate(encoder.tower.layers):
+            x = layer(x)
+            outputs[number][b, t] = x[0]
+    return outputs
+
+
+def poison(module: nn.Module) -> None:
+    for weight in module.parameters():
+        weight.fill_(torch.nan)
+
+
+def test_trunk_states_are_the_last_layers_of_each_frame_alone(encoder: VideoEncoder, pixels: Tensor) -> None:
+    states = encoder.trunk_states(pixels)
+    assert len(states) == K
+    torch.testing.assert_close(states, layer_outputs(encoder, pixels)[-K:], rtol=1e-4, atol=1e-4)
+
+
+def test_patches_of_a_picture_are_numbered_row_by_row() -> None:
+    tower = tiny.tower()
+    x = tiny.pixels(1, 1)[0]
+    changed = x.clone()
+    changed[:, :, 0:4, 8:12] += 1  # first row, last column of the 3 x 3 grid
+    moved = (tower.embed(changed) - tower.embed(x)).abs().amax(dim=(0, 2))
+    assert moved.nonzero().flatten().tolist() == [1 + 2]
+
+
+def test_chat_is_half_trunk_and_half_branch_at_layer_l_minus_2(encoder: VideoEncoder, pixels: Tensor) -> None:
+    outputs = layer_outputs(encoder, pixels)
+    assert encoder.adapter is not None
+    branch = encoder.adapter(outputs[-K:-1], encoder.tower.position)
+    trunk = outputs[L - 2].mean(dim=1)
+    features = encoder.chat(pixels)
+    expected = 0.5 * (trunk[:, 1:] + branch.patches.mean(dim=1)), 0.5 * (trunk[:, 0] + branch.cls)
+    torch.testing.assert_close((features.patches, features.cls), expected, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_chat_computes_nothing_after_the_second_last_layers(encoder: VideoEncoder, pixels: Tensor) -> None:
+    before = encoder.chat(pixels)
+    tower, adapter = encoder.tower, encoder.adapter
+    assert adapter is not None
+    unused = (
+        tower.layers[-1], tower.post_layernorm, tower.visual_projection,
+        adapter.spatial[-1], adapter.temporal[-1],
+    )  # fmt: skip
+    for module in unused:
+        poison(module)
+    adapter.balance1.fill_(torch.nan)
+    after = encoder.chat(pixels)
+    assert torch.equal(before.patches, after.patches)
+    assert torch.equal(before.cls, after.cls)
+
+
+def test_without_a_branch_chat_is_the_frame_average_of_clip(encoder: VideoEncoder, pixels: Tensor) -> None:
+    mean = layer_outputs(encoder, pixels)[L - 2].mean(dim=1)
+    features = VideoEncoder(encoder.tower, None).chat(pixels)
+    torch.testing.assert_close(
+        (features.patches, features.cls), (mean[:, 1:], mean[:, 0]), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_a_batch_of_clips_equals_single_clips(encoder: VideoEncoder, pixels: Tensor) -> None:
+    together = encoder.chat(pixels)
+    alone = [encoder.chat(pixels[b : b + 1]) for b in range(B)]
+    torch.testing.assert_close(together.patches, torch.cat([one.patches for one in alone]))
+    torch.testing.assert_close(together.cls, torch.cat([one.cls for one in alone]))
+
+
+def test_chat_from_cached_states_equals_chat(encoder: VideoEncoder, pixels: Tensor) -> None:
+    cached = encoder.chat_from_trunk(encoder.trunk_states(pixels)[:-1])
+    direct = encoder.chat(pixels)
+    assert torch.equal(cached.patches, direct.patches)
+    assert torch.equal(cached.cls, direct.cls)
+
+
+def test_upstream_compat_reaches_the_branch(pixels: Tensor) -> None:
+    published, own = (tiny.encoder(upstream_compat=flag).chat(pixels) for flag in (True, False))
+    assert (published.patches - own.patches).abs().max() > 1e-3
+
+
+def test_retrieve_gates_the_videos_cls_into_each_frame(encoder: VideoEncoder, pixels: Tensor) -> None:
+    outputs = layer_outputs(encoder, pixels)
+    tower, adapter = encoder.tower, encoder.adapter
+    assert adapter is not None
+    branch = adapter(outputs[-K:], tower.position)
+    gate = torch.sigmoid(adapter.balance1)
+    expected = torch.zeros(B, tiny.VISION.projection_dim)
+    for b, t in product(range(B), range(T)):
+        mixed = gate * outputs[-1][b, t, 0] + (1 - gate) * branch.cls[b]
+        expected[b] += tower.visual_projection(tower.post_layernorm(mixed)) / T
+    torch.testing.assert_close(encoder.retrieve(pixels), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_without_a_branch_retrieve_is_the_average_of_clips_image_embeddings(
+    encoder: VideoEncoder, pixels: Tensor
+) -> None:
+    tower = encoder.tower
+    alone = torch.stack([tower.project(tower(clip, range(L - 1, L))[0][:, 0]).mean(dim=0) for clip in pixels])
+    torch.testing.assert_close(VideoEncoder(tower, None).retrieve(pixels), alone)

@@ -1,0 +1,179 @@
+"""A fake engine: a real process that speaks the wire protocol over the real socket, without torch.
+
+It echoes the question word by word. Some questions make it misbehave; see `_answer`.
+"""
+
+import argparse
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save
+
+from bt_model.types import FrameSize, ModelCard
+from server.engine import wire
+from server.engine.channel import Channel
+from server.engine.supervisor import Command
+from server.engine.wire import Message
+
+MODEL = "fake/echo"
+CARD = ModelCard(
+    id=MODEL,
+    backend="echo",
+    frame_size=FrameSize(32, "crop"),
+    default_frames=4,
+    max_frames=8,
+    max_context=128,
+    num_video_tokens=3,
+    video_dim=4,
+    fingerprint="f" * 16,
+    pooling="patches_cls",
+    notice="a fake",
+)
+START_LINE = "weights/fake.safetensors: tensor proj.weight is missing"
+_PIECE_SECONDS = 0.005
+_LONG = 4000
+_LATE_SECONDS = 0.6
+
+
+def command(model: str = MODEL) -> Command:
+    """How this engine is started."""
+    return lambda fd: [sys.executable, "-m", "tests.fakes", "--socket-fd", str(fd), "--model", model]
+
+
+class FakeEngine:
+    """Remembers keys, counts everything, and answers."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.ended = asyncio.Event()
+        self._channel = Channel(sock, self._receive, self.ended.set)
+        self._receipts: dict[bytes, dict[str, Any]] = {}
+        self._answers: dict[str, asyncio.Task[None]] = {}
+        self._counts = {
+            "fake_asked_total": 0,
+            "fake_cancelled_total": 0,
+            "fake_frame_bytes": 0,
+            "fake_forgotten_total": 0,
+        }
+        self._evictions = 1
+
+    def send(self, message: Message, fds: Sequence[int] = ()) -> None:
+        if not self._channel.is_closed:
+            self._channel.send(message, fds)
+
+    def _receive(self, message: Message, fds: list[int]) -> None:
+        match message:
+            case wire.Lookup(id=id, key=key):
+                self.send(wire.Features(id, key in self._receipts, self._receipts.get(key, {}), 0.0))
+            case wire.Encode():
+                self._encode(message, fds[0])
+            case wire.Fetch(id=id, key=key):
+                self._fetch(id)
+            case wire.Ask():
+                self._begin(message)
+            case wire.Cancel(id=id):
+                self._cancel(id)
+            case wire.Forget(keys=keys):
+                forgotten = [self._receipts.pop(key, None) for key in keys]
+                self._counts["fake_forgotten_total"] += sum(receipt is not None for receipt in forgotten)
+            case wire.AskStats(id=id):
+                stats = {name: float(value) for name, value in self._counts.items()}
+                self.send(wire.Stats(id, {**stats, "running": float(len(self._answers))}))
+            case _:  # Shutdown
+                self.ended.set()
+        for fd in fds:
+            os.close(fd)
+
+    def _cancel(self, request_id: str) -> None:
+        if request_id in self._answers:
+            self._counts["fake_cancelled_total"] += 1
+            self._answers[request_id].cancel()
+
+    def _encode(self, message: wire.Encode, fd: int) -> None:
+        expected = message.num_frames * message.height * message.width * 3
+        assert os.fstat(fd).st_size == expected
+        self._counts["fake_frame_bytes"] += expected
+        self._receipts[message.key] = message.receipt
+        self.send(wire.Features(message.id, True, message.receipt, 0.001))
+
+    def _fetch(self, request_id: str) -> None:
+        tokens = np.arange(12, dtype=np.float32).reshape(3, 4)
+        data = save({"tokens": tokens})
+        fd = os.memfd_create("tokens")
+        os.write(fd, data)
+        self.send(wire.TokenData(request_id, len(data), [3, 4], "float32"), [fd])
+
+    def _begin(self, ask: wire.Ask) -> None:
+        self._counts["fake_asked_total"] += 1
+        task = self._answers[ask.id] = asyncio.create_task(self._answer(ask))
+        task.add_done_callback(lambda _task: self._answers.pop(ask.id, None))
+
+    async def _answer(self, ask: wire.Ask) -> None:
+        text = ask.turns[-1][1]
+        words = [f"{word} " for word in text.split()]
+        match text:
+            case "!die":
+                os._exit(9)
+            case "!too long":
+                self._fail(ask.id, "ContextLengthError", "context_length_exceeded", "messages")
+                return
+            case "!evicted" if self._evictions:
+                self._evictions -= 1
+                self._receipts.clear()
+                self._fail(ask.id, "FeaturesMissingError", "features_missing", None)
+                return
+            case "!always evicted":
+                self._fail(ask.id, "FeaturesMissingError", "features_missing", None)
+                return
+            case "!late":
+                await asyncio.sleep(_LATE_SECONDS)
+            case "!slow" | "!die later":
+                words = [f"{number} " for number in range(_LONG)]
+            case _:
+                pass
+        await self._say(ask, words, text)
+
+    async def _say(self, ask: wire.Ask, words: list[str], text: str) -> None:
+        for number, word in enumerate(words):
+            self.send(wire.Piece(ask.id, word, 1))
+            await asyncio.sleep(_PIECE_SECONDS)
+            if number == 2 and text == "!die later":
+                os._exit(9)
+            if text == "!fail midway":
+                self._fail(ask.id, "EngineError", "engine_error", None)
+                return
+        usage = {"prompt": 7, "completion": len(words), "video": 3 if ask.key else 0, "cached": 2}
+        seconds = {"queue": 0.001, "prefill": 0.002, "decode": 0.003}
+        self.send(wire.Done(ask.id, "stop", usage, seconds))
+
+    def _fail(self, request_id: str, error: str, code: str, param: str | None) -> None:
+        self.send(wire.Failed(request_id, error, f"scripted {code}", code, param))
+
+
+async def _serve(sock: socket.socket, model: str) -> int:
+    engine = FakeEngine(sock)
+    if model == "broken":
+        engine.send(wire.StartFailed(START_LINE))
+        return 1
+    if model == "silent":
+        await asyncio.sleep(60)
+    engine.send(wire.Ready(asdict(CARD)))
+    await engine.ended.wait()
+    return 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--socket-fd", type=int, required=True)
+    parser.add_argument("--model", required=True)
+    arguments = parser.parse_args()
+    return asyncio.run(_serve(socket.socket(fileno=arguments.socket_fd), arguments.model))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,207 @@
+"""The engine's process and its client: starts, deaths, restarts, and messages on a real socket."""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from bt_model.errors import CheckpointError, EngineDeadError, FeaturesMissingError
+from bt_model.types import GenerateOptions, Turn
+from server.engine.channel import Channel
+from server.engine.client import EngineClient
+from server.engine.supervisor import RestartRule
+from server.engine.wire import Done, Forget, Lookup, Message, Piece, TokenData
+from tests import fakes
+
+RULE = RestartRule(backoff_seconds=0.01, start_seconds=20)
+HELLO = [Turn("user", "hello you")]
+OPTIONS = GenerateOptions()
+
+
+@asynccontextmanager
+async def engine_client(rule: RestartRule = RULE, model: str = fakes.MODEL) -> AsyncGenerator[EngineClient]:
+    client = EngineClient(fakes.command(model), rule)
+    try:
+        await client.start()
+        yield client
+    finally:
+        await client.stop()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for what another process brings about."""
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(0.005)
+
+
+async def kill(client: EngineClient) -> None:
+    """End the engine's process and wait until that was noticed."""
+    assert client.pid is not None
+    os.kill(client.pid, signal.SIGKILL)
+    await until(lambda: not client.is_ready)
+
+
+async def text_of(client: EngineClient, text: str = "hello you") -> str:
+    async with client.ask(b"", [Turn("user", text)], OPTIONS, 10) as events:
+        return "".join([event.text async for event in events if isinstance(event, Piece)])
+
+
+async def test_an_engine_answers_in_pieces_and_one_done() -> None:
+    async with engine_client() as client, client.ask(b"", HELLO, OPTIONS, 10) as events:
+        found = [event async for event in events]
+    assert [event.text for event in found if isinstance(event, Piece)] == ["hello ", "you "]
+    assert [isinstance(event, Done) for event in found] == [False, False, True]
+
+
+async def test_the_card_survives_the_wire() -> None:
+    async with engine_client() as client:
+        assert client.card == fakes.CARD
+
+
+async def test_frames_are_looked_up_after_they_were_encoded() -> None:
+    async with engine_client() as client:
+        fd = os.memfd_create("frames")
+        os.write(fd, bytes(2 * 4 * 4 * 3))
+        assert await client.lookup(b"key") is None
+        await client.encode(b"key", fd, (2, 4, 4), {"frames": 2})
+        os.close(fd)
+        assert await client.lookup(b"key") == {"frames": 2}
+        client.forget([b"key"])
+        assert await client.lookup(b"key") is None
+
+
+async def test_a_refused_request_is_raised_as_its_own_class() -> None:
+    async with engine_client() as client:
+        with pytest.raises(FeaturesMissingError, match="scripted"):
+            await text_of(client, "!always evicted")
+
+
+async def test_an_engine_that_refuses_to_start_is_told_in_its_line() -> None:
+    with pytest.raises(CheckpointError, match=r"proj\.weight is missing"):
+        async with engine_client(model="broken"):
+            pass
+
+
+async def test_an_engine_that_says_nothing_is_given_up() -> None:
+    with pytest.raises(CheckpointError, match=r"no engine after 0\.5 seconds"):
+        async with engine_client(RestartRule(start_seconds=0.5), "silent"):
+            pass
+
+
+async def test_a_process_that_cannot_run_is_told() -> None:
+    client = EngineClient(lambda fd: ["false"], RULE)
+    with pytest.raises(CheckpointError, match="ended before it was ready"):
+        await client.start()
+    await client.stop()
+
+
+async def test_a_death_fails_what_runs_and_the_process_is_replaced() -> None:
+    async with engine_client() as client:
+        first = client.pid
+        with pytest.raises(EngineDeadError):
+            await text_of(client, "!die later")
+        await until(lambda: client.is_ready)
+        assert client.pid != first
+        assert client.num_restarts == 1
+        assert await text_of(client) == "hello you "
+
+
+async def test_a_dead_engine_takes_nothing() -> None:
+    async with engine_client(RestartRule(backoff_seconds=10, start_seconds=20)) as client:
+        await kill(client)
+        with pytest.raises(EngineDeadError):
+            await client.lookup(b"key")
+        with pytest.raises(EngineDeadError):
+            _ = client.card
+
+
+async def test_three_deaths_in_a_row_are_the_end() -> None:
+    async with engine_client() as client:
+        for _ in range(3):
+            await until(lambda: client.is_ready)
+            await kill(client)
+        await asyncio.wait_for(client.wait_given_up(), 5)
+        assert client.has_given_up
+        assert client.num_restarts == 2
+
+
+async def test_stopping_leaves_no_process() -> None:
+    async with engine_client() as client:
+        pid = client.pid
+        assert pid is not None
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+async def test_nothing_waits_after_a_caller_left() -> None:
+    async with engine_client() as client:
+        async with client.ask(b"", [Turn("user", "!slow")], OPTIONS, 10) as events:
+            await anext(events)
+        assert client.num_waiting == 0
+        while (await client.stats())["running"]:
+            pass
+        assert (await client.stats())["fake_cancelled_total"] == 1
+
+
+class Ends:
+    """Two channels on one socket pair."""
+
+    def __init__(self) -> None:
+        ours, self.theirs = socket.socketpair()
+        self.received: list[tuple[Message, list[int]]] = []
+        self.closed = asyncio.Event()
+        self.channel = Channel(
+            ours, lambda message, fds: self.received.append((message, fds)), self.closed.set
+        )
+
+
+async def test_many_large_messages_pass_a_full_socket_in_order() -> None:
+    ends, got = Ends(), list[Message]()
+    messages = [Forget([bytes([number]) * 200_000]) for number in range(20)]
+    for message in messages:
+        ends.channel.send(message)
+    reader = Channel(ends.theirs, lambda message, fds: got.append(message), lambda: None)
+    await until(lambda: len(got) == len(messages))
+    assert got == messages
+    ends.channel.close()
+    reader.close()
+
+
+async def test_a_descriptor_arrives_with_its_message_and_ours_is_closed() -> None:
+    ends = Ends()
+    writer = Channel(ends.theirs, lambda message, fds: None, lambda: None)
+    read, write = os.pipe()
+    writer.send(Lookup("before", b""))
+    writer.send(TokenData("with", 1, [1], "uint8"), [write])
+    await until(lambda: len(ends.received) == 2)
+    assert [(type(message), len(fds)) for message, fds in ends.received] == [(Lookup, 0), (TokenData, 1)]
+    arrived = ends.received[1][1][0]
+    os.write(arrived, b"x")
+    os.close(arrived)
+    assert os.read(read, 2) == b"x"
+    assert os.read(read, 2) == b""  # no other end is open
+    os.close(read)
+    ends.channel.close()
+    writer.close()
+
+
+@pytest.mark.parametrize("garbage", [b"\xff" * 5, b"\x01\x00\x00\x00\x00\xc1", b"\x00\x00\x00\x00\x03"])
+async def test_bytes_that_are_no_message_close_the_channel(garbage: bytes) -> None:
+    ends = Ends()
+    ends.theirs.sendall(garbage)
+    await asyncio.wait_for(ends.closed.wait(), 5)
+    assert ends.received == []
+    ends.theirs.close()
+
+
+async def test_a_closed_channel_takes_nothing() -> None:
+    ends = Ends()
+    ends.theirs.close()
+    await asyncio.wait_for(ends.closed.wait(), 5)
+    with pytest.raises(ConnectionError):
+        ends.channel.send(Lookup("late", b""))

@@ -1,0 +1,256 @@
+"""The whole program: settings, start and its refusals, routes, health, and the engine's death over HTTP."""
+
+import argparse
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+import pytest
+
+from bt_model.errors import InvalidValueError
+from server.main import create_app
+from server.settings import Settings, add_flags, load_settings
+from tests import fakes
+from tests.server.conftest import QUICK, RunningServer, count, error_of, question, running
+from tests.server.test_streams import until
+
+ROUTES = {
+    ("post", "/v1/video/uploads"),
+    ("get", "/v1/video/uploads"),
+    ("get", "/v1/video/uploads/{video_id}"),
+    ("delete", "/v1/video/uploads/{video_id}"),
+    ("post", "/v1/video/frames"),
+    ("post", "/v1/video/tokens"),
+    ("post", "/v1/video/chat"),
+    ("post", "/v1/chat/completions"),
+    ("get", "/v1/models"),
+    ("get", "/v1/models/{model_id}"),
+    ("get", "/health/live"),
+    ("get", "/health/ready"),
+    ("get", "/metrics"),
+    ("get", "/version"),
+}
+
+
+def parsed(*flags: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_flags(parser)
+    return parser.parse_args(flags)
+
+
+def test_flags_override_the_environment_which_overrides_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text('host = "a"\nport = 1\nmodel = "file"\n')
+    environ = {"BTCHAT_PORT": "2", "BTCHAT_MODEL": "environment", "OTHER": "x"}
+    settings = load_settings(parsed("--config", str(file), "--model", "flag"), environ)
+    assert (settings.host, settings.port, settings.model) == ("a", 2, "flag")
+
+
+def test_a_file_in_the_current_folder_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "btchat.toml").write_text("port = 99\n")
+    monkeypatch.chdir(tmp_path)
+    assert load_settings(parsed(), {}).port == 99
+
+
+@pytest.mark.parametrize(
+    ("environ", "param"),
+    [
+        ({"BTCHAT_PROT": "1"}, "prot"),
+        ({"BTCHAT_PORT": "70000"}, "port"),
+        ({"BTCHAT_DECODER": "opencv"}, "decoder"),
+        ({"BTCHAT_BODY_IDLE_SECONDS": "nan"}, "body_idle_seconds"),
+    ],
+)
+def test_a_bad_setting_is_one_line_that_names_it(environ: dict[str, str], param: str) -> None:
+    with pytest.raises(InvalidValueError) as caught:
+        load_settings(parsed(), environ)
+    assert caught.value.param == param
+    assert param in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+def test_a_settings_file_that_is_missing_or_broken_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "broken.toml").write_text("port = ")
+    for name in ("broken.toml", "missing.toml"):
+        with pytest.raises(InvalidValueError, match=name):
+            load_settings(parsed("--config", str(tmp_path / name)), {})
+
+
+@pytest.mark.parametrize("content", [None, "", "# nothing\n", "short\n"])
+def test_a_keys_file_without_keys_is_refused(tmp_path: Path, content: str | None) -> None:
+    file = tmp_path / "keys"
+    if content is not None:
+        file.write_text(content)
+    settings = Settings(api_keys_file=file)
+    with pytest.raises(InvalidValueError, match="keys"):
+        create_app(settings, lambda: nullcontext(cast(Any, None)))
+
+
+def started(*flags: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """`python -m server`, which must end by itself."""
+    command = [sys.executable, "-m", "server", *flags]
+    return subprocess.run(
+        command, env=os.environ | environ, capture_output=True, text=True, timeout=30, check=False
+    )
+
+
+def test_a_start_that_cannot_be_is_one_line_and_a_code(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        result = started("--port", str(taken.getsockname()[1]), "--data-dir", str(tmp_path))
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1
+    assert "cannot listen" in result.stderr
+
+
+def test_a_data_folder_that_is_a_file_is_one_line_and_a_code(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("x")
+    result = started("--port", "0", "--data-dir", str(file))
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1
+    assert str(file) in result.stderr
+
+
+FAKE_SERVER = """
+import sys
+from pathlib import Path
+from server import __main__
+from tests import fakes
+__main__.engine_command = lambda settings: fakes.command(settings.model)
+sys.exit(__main__.main())
+"""
+
+
+def fake_program(folder: Path, model: str = fakes.MODEL, port: int = 0) -> list[str]:
+    """The program with the fake engine."""
+    flags = ["--data-dir", str(folder), "--model", model, "--port", str(port), "--decode-workers", "1"]
+    return [sys.executable, "-c", FAKE_SERVER, *flags]
+
+
+def test_weights_that_do_not_fit_are_one_line_and_a_code(tmp_path: Path) -> None:
+    result = subprocess.run(
+        fake_program(tmp_path, "broken"), capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (result.returncode, result.stderr) == (1, f"btchat: {fakes.START_LINE}\n")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return sock.getsockname()[1]
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
+    """A server in a process of its own, ready."""
+    port = free_port()
+    process = subprocess.Popen(fake_program(tmp_path, port=port), stderr=subprocess.PIPE, text=True)
+    with process, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+
+        def is_ready() -> bool:
+            try:
+                return client.get("/health/ready").is_success
+            except httpx.TransportError:
+                return False
+
+        assert until(is_ready, 20)
+        yield process, client
+        process.kill()
+
+
+def test_a_signal_ends_the_program_cleanly(program: tuple[subprocess.Popen[str], httpx.Client]) -> None:
+    process, _ = program
+    process.send_signal(signal.SIGTERM)
+    process.wait(10)
+    assert process.returncode in {0, -signal.SIGTERM}  # uvicorn raises the signal again once it has ended
+
+
+def test_a_stream_may_end_after_a_signal(
+    program: tuple[subprocess.Popen[str], httpx.Client], clip: bytes
+) -> None:
+    process, client = program
+    video = client.post("/v1/video/uploads", content=clip).json()["id"]
+    words = " ".join(["word"] * 200)
+    with client.stream("POST", "/v1/video/chat", json=question(video, words, stream=True)) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        process.send_signal(signal.SIGTERM)
+        assert [line for line in lines if line][-1] == "data: [DONE]"
+    process.wait(10)
+
+
+def test_an_engine_that_keeps_dying_ends_the_program(
+    program: tuple[subprocess.Popen[str], httpx.Client], clip: bytes
+) -> None:
+    process, client = program
+    for _ in range(3):
+        assert until(lambda: client.get("/health/ready").is_success, 10)
+        answer = client.post(
+            "/v1/chat/completions",
+            json={"model": fakes.MODEL, "messages": [{"role": "user", "content": "!die"}]},
+        )
+        assert (answer.status_code, error_of(answer)["code"]) == (503, "engine_restarted")
+    assert process.wait(15) == 1
+
+
+def test_the_routes_are_those_that_were_promised(client: httpx.Client) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    assert {(method, path) for path, methods in paths.items() for method in methods} == ROUTES
+
+
+def test_the_documentation_is_served(client: httpx.Client) -> None:
+    assert client.get("/docs").status_code == 200
+
+
+def test_health_and_version(client: httpx.Client) -> None:
+    assert client.get("/health/live").json() == {"status": "ok"}
+    assert client.get("/health/ready").json() == {"status": "ok", "model": fakes.MODEL}
+    version = client.get("/version").json()
+    assert (version["fingerprint"], version["decoder"]) == (fakes.CARD.fingerprint, "pyav")
+
+
+def test_a_dead_engine_is_not_ready_and_what_ran_says_why(tmp_path: Path, clip: bytes) -> None:
+    settings = Settings.model_validate(QUICK | {"data_dir": tmp_path / "data"})
+    with running(settings) as server, server.client() as client:
+        video = client.post("/v1/video/uploads", content=clip).json()["id"]
+        with client.stream(
+            "POST", "/v1/video/chat", json=question(video, "!die later", stream=True)
+        ) as answer:
+            lines = [line for line in answer.iter_lines() if line]
+        assert "engine_restarted" in lines[-2]
+        assert lines[-1] == "data: [DONE]"
+        ready = client.get("/health/ready")
+        assert (ready.status_code, error_of(ready)["code"]) == (503, "not_ready")
+        assert until(lambda: client.get("/health/ready").is_success, 10)
+        assert client.post("/v1/video/chat", json=question(video)).status_code == 200
+        assert count(client, "btchat_engine_restarts") == 1
+
+
+def test_the_web_process_never_loads_torch() -> None:
+    code = "import server.__main__, sys; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_answer_has_a_request_id(server: RunningServer) -> None:
+    with server.client() as client:
+        answers = [client.get(path) for path in ("/health/live", "/nothing", "/metrics", "/v1/models/x")]
+    assert len({answer.headers["x-request-id"] for answer in answers}) == 4
+
+
+def test_an_unforeseen_error_is_500_and_says_nothing(
+    client: httpx.Client, server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError("secret /path 0xdeadbeef")
+
+    monkeypatch.setattr("server.routes.health.platform.python_version", fail)
+    answer = client.get("/version")
+    assert (answer.status_code, error_of(answer)["code"]) == (500, "internal_error")
+    assert "secret" not in answer.text
+    assert client.get("/health/live").status_code == 200

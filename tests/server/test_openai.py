@@ -1,0 +1,227 @@
+"""The official client against our server."""
+
+import base64
+from collections.abc import Iterator
+from typing import Any, cast
+
+import openai
+import pytest
+from openai.types.chat import ChatCompletionMessageParam
+
+from tests import fakes
+from tests.server.conftest import RunningServer, count
+
+
+@pytest.fixture(scope="module")
+def api(server: RunningServer) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as api:
+        yield api
+
+
+def about(
+    video: object, text: str = "what is it", kind: str = "video_url"
+) -> list[ChatCompletionMessageParam]:
+    parts = [{"type": kind, kind: video}, {"type": "text", "text": text}]
+    return cast("list[ChatCompletionMessageParam]", [{"role": "user", "content": parts}])
+
+
+def data_url(clip: bytes) -> str:
+    return "data:video/mp4;base64," + base64.b64encode(clip).decode()
+
+
+def test_a_stream_with_usage_is_read(api: openai.OpenAI, video: str) -> None:
+    stream = api.chat.completions.create(
+        model=fakes.MODEL,
+        messages=about({"url": video}),
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    chunks = list(stream)
+    assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == "what is it "
+    assert [c.choices[0].finish_reason for c in chunks if c.choices][-1] == "stop"
+    assert chunks[-1].usage is not None
+    assert chunks[-1].choices == []
+    assert chunks[-1].usage.total_tokens == chunks[-1].usage.prompt_tokens + 3
+    assert len({(c.id, c.created, c.model) for c in chunks}) == 1
+    receipt = cast(Any, chunks[-2]).receipt
+    assert receipt["frames"]["count"] == fakes.CARD.default_frames
+
+
+def test_usage_is_left_out_unless_asked_for(api: openai.OpenAI, video: str) -> None:
+    chunks = list(api.chat.completions.create(model=fakes.MODEL, messages=about(video), stream=True))
+    assert all(chunk.choices and chunk.usage is None for chunk in chunks)
+
+
+def test_the_stream_helper_accepts_our_chunks(api: openai.OpenAI, video: str) -> None:
+    with api.chat.completions.stream(model=fakes.MODEL, messages=about(video)) as stream:
+        final = stream.get_final_completion()
+    assert final.choices[0].message.content == "what is it "
+
+
+def test_a_whole_answer_is_read(api: openai.OpenAI, video: str) -> None:
+    answer = api.chat.completions.create(model=fakes.MODEL, messages=about(video), max_completion_tokens=9)
+    assert answer.choices[0].message.content == "what is it "
+    assert answer.usage is not None
+    assert answer.system_fingerprint == fakes.CARD.fingerprint
+    assert cast(Any, answer).receipt["video"] == video
+
+
+def test_a_dialogue_without_a_video_is_answered(api: openai.OpenAI) -> None:
+    answer = api.chat.completions.create(model=fakes.MODEL, messages=[{"role": "user", "content": "hello"}])
+    assert answer.choices[0].message.content == "hello "
+    assert cast(Any, answer).receipt["video"] is None
+
+
+def test_an_answer_can_be_sent_back_as_history(api: openai.OpenAI, video: str) -> None:
+    first = api.chat.completions.create(model=fakes.MODEL, messages=about(video))
+    history = [*about(video), first.choices[0].message.model_dump(), {"role": "user", "content": "and now"}]
+    second = api.chat.completions.create(
+        model=fakes.MODEL, messages=cast("list[ChatCompletionMessageParam]", history)
+    )
+    assert second.choices[0].message.content == "and now "
+
+
+@pytest.mark.parametrize("kind", ["video_url", "video", "input_video", "image_url", "file"])
+def test_every_spelling_of_a_video_part_is_understood(
+    api: openai.OpenAI, video: str, clip: bytes, kind: str
+) -> None:
+    spellings: list[object] = [video, {"url": video}, {"url": data_url(clip)}]
+    if kind == "file":
+        spellings = [{"file_id": video}, {"file_data": data_url(clip), "filename": "a.mp4"}]
+    for spelling in spellings:
+        answer = api.chat.completions.create(model=fakes.MODEL, messages=about(spelling, kind=kind))
+        assert cast(Any, answer).receipt["frames"]["count"] == fakes.CARD.default_frames
+
+
+def test_a_data_url_is_decoded_once(api: openai.OpenAI, server: RunningServer, unseen: bytes) -> None:
+    with server.client() as client:
+        before = count(client, "btchat_videos_decoded_total")
+        for _ in range(2):
+            api.chat.completions.create(model=fakes.MODEL, messages=about({"url": data_url(unseen)}))
+        assert count(client, "btchat_videos_decoded_total") == before + 1
+    assert list(server.services.store.incoming.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("video_url", "extra", "expected"),
+    [
+        ({"num_frames": 2}, {}, 2),
+        ({}, {"sampling": {"num_frames": 3}}, 3),
+        ({}, {"media_io_kwargs": {"video": {"num_frames": 5}}}, 5),
+        ({"num_frames": 2}, {"sampling": {"num_frames": 3}}, 2),
+        ({"fps": 5}, {"media_io_kwargs": {"video": {"num_frames": 8}}}, 6),
+        ({"start": 0.5, "end": 0.9}, {"sampling": {"num_frames": 3}}, 3),
+    ],
+)
+def test_sampling_may_stand_in_three_places(
+    api: openai.OpenAI, video: str, video_url: dict[str, object], extra: dict[str, object], expected: int
+) -> None:
+    messages = about({"url": video} | video_url)
+    answer = api.chat.completions.create(model=fakes.MODEL, messages=messages, extra_body=extra)
+    assert cast(Any, answer).receipt["frames"]["count"] == expected
+
+
+def test_fields_that_change_nothing_are_ignored(api: openai.OpenAI, video: str) -> None:
+    answer = api.chat.completions.create(
+        model=fakes.MODEL, messages=about(video), user="me", metadata={"a": "b"}, store=False, n=1, tools=[]
+    )
+    assert answer.choices[0].finish_reason == "stop"
+
+
+UNSUPPORTED: dict[str, object] = {
+    "n": 2,
+    "tools": [{"type": "function", "function": {"name": "f"}}],
+    "logprobs": True,
+    "frequency_penalty": 0.5,
+    "logit_bias": {"1": 2},
+    "best_of": 3,
+    "chat_template": "{{ x }}",
+}
+
+
+@pytest.mark.parametrize("param", UNSUPPORTED)
+def test_a_field_that_would_change_the_answer_is_refused(api: openai.OpenAI, video: str, param: str) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        api.chat.completions.create(
+            model=fakes.MODEL, messages=about(video), extra_body={param: UNSUPPORTED[param]}
+        )
+    assert str(caught.value.param).split("[")[0] == param
+    assert caught.value.request_id
+
+
+def test_a_json_answer_format_is_refused(api: openai.OpenAI, video: str) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        api.chat.completions.create(
+            model=fakes.MODEL, messages=about(video), response_format={"type": "json_object"}
+        )
+    assert caught.value.param == "response_format.type"
+
+
+WRONG_VIDEOS: dict[str, tuple[object, str, str, str]] = {
+    "remote": ({"url": "https://example.com/a.mp4"}, "video_url", "url_fetching_disabled", "video_url.url"),
+    "local": ({"url": "file:///etc/passwd"}, "video_url", "invalid_value", "video_url.url"),
+    "not base64": ({"url": "data:video/mp4;base64,#"}, "video_url", "invalid_value", "video_url.url"),
+    "other media": ({"url": "data:text/plain;base64,AA=="}, "video_url", "invalid_value", "video_url.url"),
+    "image": ({"url": "data:image/png;base64,AA=="}, "image_url", "invalid_value", "image_url.url"),
+    "unknown key": (
+        {"url": "vid_", "max_frames": 3},
+        "video_url",
+        "unknown_parameter",
+        "video_url.max_frames",
+    ),
+    "no value": (None, "video_url", "missing_required_parameter", "video_url"),
+    "no url": ({}, "video_url", "missing_required_parameter", "video_url.url"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_VIDEOS)
+def test_a_video_that_cannot_be_used_is_never_answered_as_text(api: openai.OpenAI, name: str) -> None:
+    value, kind, code, param = WRONG_VIDEOS[name]
+    with pytest.raises(openai.BadRequestError) as caught:
+        api.chat.completions.create(model=fakes.MODEL, messages=about(value, kind=kind))
+    assert (caught.value.code, caught.value.param) == (code, f"messages[0].content[0].{param}")
+
+
+def test_a_broken_data_url_is_422(api: openai.OpenAI) -> None:
+    with pytest.raises(openai.APIStatusError) as caught:
+        api.chat.completions.create(model=fakes.MODEL, messages=about({"url": data_url(b"no video")}))
+    assert (caught.value.status_code, cast(Any, caught.value).code) == (415, "unsupported_media")
+
+
+def test_a_second_video_is_refused(api: openai.OpenAI, video: str) -> None:
+    messages = [*about(video), *about("vid_" + "1" * 32)]
+    with pytest.raises(openai.BadRequestError) as caught:
+        api.chat.completions.create(model=fakes.MODEL, messages=messages)
+    assert (caught.value.code, caught.value.param) == (
+        "too_many_videos",
+        "messages[1].content[0].video_url.url",
+    )
+
+
+def test_an_unknown_model_is_not_found(api: openai.OpenAI, video: str) -> None:
+    with pytest.raises(openai.NotFoundError) as caught:
+        api.chat.completions.create(model="gpt", messages=about(video))
+    assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
+
+
+def test_an_unknown_video_is_not_found(api: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as caught:
+        api.chat.completions.create(model=fakes.MODEL, messages=about("vid_" + "0" * 32))
+    assert caught.value.code == "video_not_found"
+
+
+def test_a_failure_midway_is_raised_by_the_client(api: openai.OpenAI, video: str) -> None:
+    stream = api.chat.completions.create(
+        model=fakes.MODEL, messages=about(video, "!fail midway"), stream=True
+    )
+    with pytest.raises(openai.APIError, match="scripted") as caught:
+        list(stream)
+    assert caught.value.code == "engine_error"
+
+
+def test_models_are_listed_and_shown(api: openai.OpenAI) -> None:
+    assert [model.id for model in api.models.list()] == [fakes.MODEL]
+    model = api.models.retrieve(fakes.MODEL)
+    assert (model.id, cast(Any, model).max_model_len) == (fakes.MODEL, fakes.CARD.max_context)
+    with pytest.raises(openai.NotFoundError):
+        api.models.retrieve("other")

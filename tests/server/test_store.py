@@ -1,0 +1,74 @@
+"""The store on its own: readers, expiry, and tenants."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from bt_model.errors import UnknownNameError
+from bt_model.types import VideoFacts
+from server.uploads.catalog import StoredVideo
+from server.uploads.receive import Received
+from server.uploads.store import VideoStore
+
+FACTS = VideoFacts(96, 64, 30, 25.0, 1.2, 0, "h264", "mp4", has_audio=False)
+
+
+async def added(store: VideoStore, tenant: str = "public", content: bytes = b"bytes") -> StoredVideo:
+    path = store.incoming / "file"
+    path.write_bytes(content)
+    return await store.add(Received(path, content.hex(), len(content)), tenant, "name", FACTS)
+
+
+async def test_a_file_stays_while_it_is_read(tmp_path: Path) -> None:
+    store = await VideoStore.open(tmp_path, None)
+    video = await added(store)
+    async with store.reading(video) as path:
+        await store.delete(video)
+        assert path.read_bytes() == b"bytes"
+    assert not path.exists()
+    await store.close()
+
+
+async def test_reading_a_video_that_was_just_deleted_says_so(tmp_path: Path) -> None:
+    store = await VideoStore.open(tmp_path, None)
+    video = await added(store)
+    await store.delete(video)
+    with pytest.raises(UnknownNameError, match="was deleted"):
+        async with store.reading(video):
+            pass
+    await store.close()
+
+
+async def test_tenants_share_bytes_but_never_see_each_other(tmp_path: Path) -> None:
+    store = await VideoStore.open(tmp_path, None)
+    mine, theirs = await added(store, "me"), await added(store, "them")
+    with pytest.raises(UnknownNameError):
+        await store.get("me", theirs.id)
+    assert await store.page("me", None, 10, "asc") == [mine]
+    assert await store.delete(mine)
+    async with store.reading(theirs) as path:
+        assert path.exists()
+    await store.close()
+
+
+async def test_an_upload_expires(tmp_path: Path) -> None:
+    store = await VideoStore.open(tmp_path, 1.0)
+    video = await added(store)
+    assert await store.get("public", video.id) == video
+    await asyncio.sleep(1.05)
+    with pytest.raises(UnknownNameError):
+        await store.get("public", video.id)
+    assert await store.delete_expired() == [video]
+    assert list((tmp_path / "videos").iterdir()) == []
+    await store.close()
+
+
+async def test_a_row_without_its_file_is_dropped_at_start(tmp_path: Path) -> None:
+    store = await VideoStore.open(tmp_path, None)
+    video = await added(store)
+    await store.close()
+    (tmp_path / "videos" / video.sha256).unlink()
+    store = await VideoStore.open(tmp_path, None)
+    assert await store.page("public", None, 10, "asc") == []
+    await store.close()

@@ -1,0 +1,122 @@
+"""The SSE contract, and clients that leave."""
+
+import asyncio
+import json
+import time
+
+import httpx
+import pytest
+
+from server.settings import Settings
+from tests.server.conftest import QUICK, RunningServer, count, question, running
+
+
+def events(client: httpx.Client, video: str, text: str) -> list[str]:
+    """All lines that are not blank."""
+    with client.stream("POST", "/v1/video/chat", json=question(video, text, stream=True)) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        return [line for line in answer.iter_lines() if line]
+
+
+def chunks(lines: list[str]) -> list[dict[str, object]]:
+    return [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: {")]
+
+
+def until(condition: object, seconds: float = 5.0) -> bool:
+    """Wait for a condition that another process brings about."""
+    assert callable(condition)
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_chunks_come_in_order(client: httpx.Client, video: str) -> None:
+    bodies = chunks(events(client, video, "one two"))
+    deltas = [choice["delta"] for body in bodies for choice in body["choices"]]  # pyright: ignore[reportGeneralTypeIssues,reportIndexIssue,reportArgumentType] - JSON
+    assert deltas == [{"role": "assistant", "content": ""}, {"content": "one "}, {"content": "two "}, {}]
+    assert len({(body["id"], body["created"], body["model"]) for body in bodies}) == 1
+
+
+def test_the_receipt_is_on_the_chunk_that_finishes(client: httpx.Client, video: str) -> None:
+    bodies = chunks(events(client, video, "one two"))
+    assert ["receipt" in body for body in bodies] == [False, False, False, True, False]
+    assert ["usage" in body for body in bodies] == [False, False, False, False, True]
+
+
+def test_a_stream_ends_with_done(client: httpx.Client, video: str) -> None:
+    lines = events(client, video, "one two")
+    assert lines[-1] == "data: [DONE]"
+    assert lines.count("data: [DONE]") == 1
+
+
+def test_a_failure_midway_is_one_error_and_done(client: httpx.Client, video: str) -> None:
+    lines = events(client, video, "!fail midway")
+    assert lines[-1] == "data: [DONE]"
+    bodies = chunks(lines)
+    assert ["error" in body for body in bodies] == [False] * (len(bodies) - 1) + [True]
+    assert bodies[-1]["error"] == {
+        "message": "scripted engine_error",
+        "type": "server_error",
+        "param": None,
+        "code": "engine_error",
+    }
+
+
+def test_a_wait_before_the_first_text_is_filled_with_comments(client: httpx.Client, video: str) -> None:
+    lines = events(client, video, "!late")  # later than the server holds the status back
+    first_text = next(i for i, line in enumerate(lines) if '"content": "!late' in line)
+    assert any(line.startswith(": ") for line in lines[:first_text])
+
+
+def test_leaving_a_stream_cancels_the_answer(server: RunningServer, client: httpx.Client, video: str) -> None:
+    before, aborted = server.stats(), count(client, "btchat_requests_aborted_total")
+    with client.stream("POST", "/v1/video/chat", json=question(video, "!slow", stream=True)) as answer:
+        next(answer.iter_lines())
+    assert until(lambda: server.stats()["fake_cancelled_total"] == before["fake_cancelled_total"] + 1)
+    assert server.stats()["running"] == 0
+    assert count(client, "btchat_requests_aborted_total") == aborted + 1
+
+
+def test_leaving_without_a_stream_cancels_the_answer(server: RunningServer, video: str) -> None:
+    before = server.stats()
+    with server.client() as client, pytest.raises(httpx.ReadTimeout):
+        client.post("/v1/video/chat", json=question(video, "!slow"), timeout=0.5)
+    assert until(lambda: server.stats()["fake_cancelled_total"] == before["fake_cancelled_total"] + 1)
+
+
+def test_leaving_before_the_first_text_cancels_the_answer(server: RunningServer, video: str) -> None:
+    before = server.stats()
+    with server.client() as client, pytest.raises(httpx.ReadTimeout):
+        client.post("/v1/video/chat", json=question(video, "!late", stream=True), timeout=0.15)
+    assert until(lambda: server.stats()["fake_cancelled_total"] == before["fake_cancelled_total"] + 1)
+
+
+def test_forty_streams_that_are_left_leave_nothing_behind(server: RunningServer, video: str) -> None:
+    async def leave(client: httpx.AsyncClient, number: int) -> None:
+        body = question(video, "!slow", stream=True)
+        async with client.stream("POST", "/v1/video/chat", json=body) as answer:
+            lines = answer.aiter_lines()
+            for _ in range(number % 7):
+                await anext(lines)
+
+    async def leave_all() -> None:
+        async with httpx.AsyncClient(base_url=server.url, timeout=20) as client:
+            await asyncio.gather(*(leave(client, number) for number in range(40)))
+
+    asyncio.run(leave_all())
+    assert until(lambda: server.stats()["running"] == 0)
+    assert until(lambda: server.services.engine.num_waiting == 0)
+    assert server.services.admission.num_running == 0
+
+
+def test_a_request_has_its_time(tmp_path_factory: pytest.TempPathFactory, clip: bytes) -> None:
+    values = QUICK | {"data_dir": tmp_path_factory.mktemp("short"), "request_seconds": 0.5}
+    with running(Settings.model_validate(values)) as server, server.client() as client:
+        video = client.post("/v1/video/uploads", content=clip).json()["id"]
+        answer = client.post("/v1/video/chat", json=question(video, "!slow"))
+        assert (answer.status_code, answer.json()["error"]["code"]) == (504, "timeout")
+        assert chunks(events(client, video, "!slow"))[-1]["error"]
+        assert until(lambda: server.stats()["running"] == 0)

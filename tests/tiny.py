@@ -1,0 +1,143 @@
+"""Tiny random models in which every part matters, and a folder that serving reads one from.
+
+B clips, T frames, P patches, D width, K branch layers.
+"""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from bt_model.backends.llava import special_ids
+from bt_model.backends.prompt import template
+from bt_model.backends.tokenizer import TextTokenizer
+from bt_model.config import BTAdapterConfig, ClipTextConfig, ClipVisionConfig, LlamaConfig
+from bt_model.generation.llama import Llama
+from bt_model.text.clip_text import ClipTextTower
+from bt_model.text.tokenizer import ClipTokenizer
+from bt_model.training.config import EmbeddedPlan, embedded_plan
+from bt_model.training.data import DialogueTokens
+from bt_model.training.embedded import Model
+from bt_model.training.export import export
+from bt_model.training.stages import TextSide
+from bt_model.training.step import AlignmentHead
+from bt_model.training.tokenizers import CHAT_SPECIALS, CLIP_SPECIALS, train_tokenizer
+from bt_model.vision.bt_adapter import BTAdapter
+from bt_model.vision.clip import ClipVisionTower
+from bt_model.vision.encoder import VideoEncoder
+
+M = TypeVar("M", bound=nn.Module)
+
+P, D, K, SIDE = 9, 32, 3, 12
+MAX_FRAMES = 8
+CONTEXT = 2048
+MODEL = "embedded"  # what training exports: the branch tuned on instructions
+VISION = ClipVisionConfig(
+    image_size=SIDE,
+    patch_size=4,
+    width=D,
+    num_layers=5,
+    num_heads=4,
+    mlp_width=48,
+    projection_dim=24,
+)
+ADAPTER = BTAdapterConfig(num_layers=K, max_frames=MAX_FRAMES, middle_scale=1.0, output_scale=1.0)
+TEXTS = (
+    "USER: which way does the red circle move?\n ASSISTANT: left",
+    "USER: what colour is the background?\n ASSISTANT: black",
+    "USER: what happens first, it grows or it blinks?\n ASSISTANT: it grows",
+)
+
+
+def wake(module: M, seed: int = 0) -> M:
+    """Weights as if trained: nothing is zero, no norm is the identity, every layer moves its input."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in module.named_parameters():
+            centre = 1.0 if "norm" in name and name.endswith("weight") else 0.0
+            weight.copy_(centre + 0.2 * torch.randn(weight.shape, generator=generator))
+    return module.eval().requires_grad_(requires_grad=False)
+
+
+def tower() -> ClipVisionTower:
+    return wake(ClipVisionTower(VISION))
+
+
+def adapter(config: BTAdapterConfig = ADAPTER) -> BTAdapter:
+    return wake(BTAdapter(VISION, config), seed=1)
+
+
+def encoder(*, upstream_compat: bool = False) -> VideoEncoder:
+    return VideoEncoder(tower(), adapter(), upstream_compat=upstream_compat)
+
+
+def pixels(batch: int, num_frames: int, seed: int = 0) -> Tensor:
+    """Normalised frames (B, T, 3, H, W)."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(batch, num_frames, 3, SIDE, SIDE, generator=generator)
+
+
+def clips(batch: int, num_frames: int, seed: int = 0) -> Tensor:
+    """Frames as decoded, (B, T, H, W, 3) uint8."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (batch, num_frames, SIDE, SIDE, 3), dtype=torch.uint8, generator=generator)
+
+
+def plan(chat_vocabulary: int, text_vocabulary: int) -> EmbeddedPlan:
+    """The embedded model's plan with tiny parts."""
+    text = ClipTextConfig(
+        vocab_size=text_vocabulary, context_length=77, width=D, num_layers=2, num_heads=4, mlp_width=48,
+        projection_dim=VISION.projection_dim,
+    )  # fmt: skip
+    llama = LlamaConfig(
+        vocab_size=chat_vocabulary, width=48, num_layers=2, num_heads=4, num_kv_heads=2, mlp_width=64,
+        max_context=CONTEXT,
+    )  # fmt: skip
+    full = embedded_plan(chat_vocabulary, text_vocabulary)
+    return replace(full, vision=VISION, text=text, adapter=ADAPTER, llama=llama)
+
+
+def write_tokenizers(folder: Path) -> None:
+    """chat.json and clip.json."""
+    train_tokenizer(TEXTS, 300, CHAT_SPECIALS, folder / "chat.json", lower_case=False)
+    train_tokenizer(TEXTS, 280, CLIP_SPECIALS, folder / "clip.json", lower_case=True)
+
+
+def model(folder: Path) -> Model:
+    """All parts of a model as training holds them, every one different; tokenizers stay in `folder`."""
+    write_tokenizers(folder)
+    chat_tokenizer = TextTokenizer(folder / "chat.json")
+    clip_tokenizer = ClipTokenizer.from_file(folder / "clip.json")
+    sizes = plan(chat_tokenizer.vocab_size, clip_tokenizer.vocab_size)
+    ids = special_ids(chat_tokenizer)
+    lm = wake(Llama(sizes.llama), seed=4)
+    assert lm.lm_head is not None
+    lm.lm_head.weight[ids.eos] = 0.0  # never the most likely: answers end by length
+    projectors = [wake(nn.Linear(D, sizes.llama.width), seed=7 + i) for i in range(3)]
+    return Model(
+        plan=sizes,
+        tower=tower(),
+        text=wake(TextSide(ClipTextTower(sizes.text), clip_tokenizer), seed=5),
+        head=wake(AlignmentHead(D, VISION.projection_dim), seed=6),
+        pretrained=wake(BTAdapter(VISION, ADAPTER), seed=2),
+        tuned=adapter(),
+        lm=lm,
+        image_projector=projectors[0],
+        tuned_projector=projectors[1],
+        baseline_projector=projectors[2],
+        tokens=DialogueTokens(template("plain"), ids, chat_tokenizer.encode, P + 1),
+    )
+
+
+def write_model_folder(weights_dir: Path) -> Model:
+    """Write `weights_dir`/tiny as `btchat train embedded` would; the parts that were written."""
+    out = weights_dir / "tiny"
+    out.mkdir(parents=True)
+    parts = model(weights_dir)
+    export(parts, out)
+    for name, folder in (("clip.json", "clip"), ("chat.json", "llava")):
+        shutil.move(weights_dir / name, out / folder / "tokenizer.json")
+    return parts

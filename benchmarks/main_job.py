@@ -1,6 +1,7 @@
-"""The main job with the embedded model: time to first token, tokens per CPU second, milliseconds by step, memory.
+"""The main job with the embedded model: time to first token, tokens per CPU second, step times, memory.
 
-python -m benchmarks.main_job. Ratios within one run are what counts; wall times are of this machine in this minute.
+python -m benchmarks.main_job. Ratios within one run are what counts; wall times are of this machine in
+this minute.
 """
 
 import asyncio

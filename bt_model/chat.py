@@ -96,16 +96,18 @@ class VideoChat:
         """
         request = self.request(turns, video, options, request_id=uuid.uuid4().hex)
         text = self.text_stream(options)
-        events = engine.submit(request).stream()
-        for event in events:
-            match event:
-                case Delta(token_ids=ids):
-                    if piece := text.push(ids):
-                        yield piece
-                    if text.stopped:
-                        return
-                case Finish(reason="error", message=message):
-                    raise EngineError(message)
-                case Finish():
-                    if piece := text.finish():
-                        yield piece
+        try:
+            for event in engine.submit(request).stream():
+                match event:
+                    case Delta(token_ids=ids):
+                        if piece := text.push(ids):
+                            yield piece
+                        if text.stopped:
+                            return
+                    case Finish(reason="error", message=message):
+                        raise EngineError(message)
+                    case Finish():
+                        if piece := text.finish():
+                            yield piece
+        finally:
+            engine.cancel(request.id)

@@ -20,13 +20,14 @@ from bt_model.checkpoints.load import CHAT_MAY_MISS, load_adapter, load_vision, 
 from bt_model.checkpoints.raw_config import read_config
 from bt_model.config import BTAdapterConfig, ClipVisionConfig
 from bt_model.errors import BtchatError, CheckpointError, UnknownNameError
-from bt_model.types import Fit, FrameSize, GenerateOptions, ModelCard
+from bt_model.types import MAX_FRAMES, Fit, FrameSize, GenerateOptions, ModelCard
 from bt_model.vision.bt_adapter import BTAdapter
 from bt_model.vision.clip import ClipVisionTower
 from bt_model.vision.encoder import VideoEncoder
 from bt_model.vision.pool import pooling
 
 POOLED_WITH_CLS = "patches_cls"
+FEWEST_LAYERS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class ModelFile:
     llm: str = ""
     projector: str = ""
     adapter: str | None = None
-    gates: tuple[float | None, float | None] = (1e2, 1e4)
+    gates: tuple[float, float] | tuple[None, None] = (1e2, 1e4)
     upstream_compat: bool = False
     pooling: str = POOLED_WITH_CLS
     template: str = "video-chatgpt_v1"
@@ -92,8 +93,20 @@ def read(path: Path) -> ModelFile:
         )
     entries = cast(dict[str, Any], values)
     if "gates" in entries:
-        entries["gates"] = tuple(entries["gates"])
+        entries["gates"] = _gates(path, entries["gates"])
     return ModelFile(**entries)
+
+
+def _gates(path: Path, value: object) -> tuple[float, float] | tuple[None, None]:
+    match value:
+        case [int() | float() as middle, int() | float() as output]:
+            return float(middle), float(output)
+        case [None, None]:
+            return None, None
+        case _:
+            raise CheckpointError(
+                f"{path}: gates is {value!r}; allowed: two numbers, or [null, null] for sums"
+            )
 
 
 def load(name: str, weights_dir: Path, *, device: str = "auto") -> VideoChat:
@@ -146,8 +159,13 @@ def load_encoder(folder: Path, model: ModelFile) -> VideoEncoder:
 def _load_adapter(
     path: Path, model: ModelFile, vision: ClipVisionConfig, tower: ClipVisionTower
 ) -> BTAdapter:
-    weights = read_adapter(path, gated=model.gates[0] is not None)
     middle, output = model.gates
+    weights = read_adapter(path, gated=middle is not None)
+    if weights.config.num_layers < FEWEST_LAYERS:
+        raise CheckpointError(
+            f"{path}: a branch of {weights.config.num_layers} layer; the chat output leaves the last one "
+            f"out, so at least {FEWEST_LAYERS} are needed"
+        )
     config = BTAdapterConfig(weights.config.num_layers, weights.config.max_frames, middle, output)
     adapter = BTAdapter(vision, config)
     load_adapter(adapter, weights, tower)
@@ -178,7 +196,7 @@ def _card(model: ModelFile, encoder: VideoEncoder, files: BackendFiles, max_cont
         backend=model.backend,
         frame_size=FrameSize(encoder.tower.config.image_size, model.fit),
         default_frames=model.default_frames,
-        max_frames=128 if adapter is None else 2 * adapter.config.max_frames,
+        max_frames=MAX_FRAMES if adapter is None else min(MAX_FRAMES, 2 * adapter.config.max_frames),
         max_context=max_context,
         num_video_tokens=files.num_video_tokens,
         video_dim=files.video_dim,

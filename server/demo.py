@@ -54,7 +54,7 @@ def _ask(client: httpx.Client, video: str) -> dict[str, dict[str, list[int]]]:
         ],
         "stream": True,
     }
-    receipt = None
+    receipt, has_text = None, False
     with client.stream("POST", "/v1/chat/completions", json=body) as answer:
         if not answer.is_success:
             answer.read()
@@ -68,9 +68,11 @@ def _ask(client: httpx.Client, video: str) -> dict[str, dict[str, list[int]]]:
                 raise BtchatError(chunk["error"]["message"])
             receipt = chunk.get("receipt") or receipt
             for choice in chunk["choices"]:
-                print(choice["delta"].get("content") or "", end="", flush=True)
-    if receipt is None:
-        raise BtchatError("the answer ended without a receipt")
+                text = choice["delta"].get("content") or ""
+                has_text = has_text or bool(text)
+                print(text, end="", flush=True)
+    if receipt is None or not has_text:
+        raise BtchatError("the answer ended without text or without its receipt")
     return receipt
 
 

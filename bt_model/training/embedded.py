@@ -27,6 +27,7 @@ from bt_model.training.export import export
 from bt_model.training.loop import Trained
 from bt_model.training.report import write_report
 from bt_model.training.stages import (
+    EVENT_SHARES,
     ChatParts,
     Corpus,
     TextSide,
@@ -46,7 +47,6 @@ CHAT_VOCABULARY = 640
 CLIP_VOCABULARY = 512
 NUM_TEXT_SCENES = 3000
 TEMPLATE = "plain"
-CLIP_KINDS = ("move", "order", "change", "move", "order", "change", "still")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ def prepare_clips(model: Model, work: Path, workers: int) -> Clips:
     """Write the mp4 clips and run the frozen trunk over them; both are resumable."""
     plan = model.plan.corpus
     drawn = {
-        "train": scenes("train", plan.num_clips, seed=model.plan.seed, kinds=CLIP_KINDS),
+        "train": scenes("train", plan.num_clips, seed=model.plan.seed, kinds=EVENT_SHARES),
         "test_combo": scenes("test_combo", plan.num_test_clips, seed=model.plan.seed + 1),
     }
     encoder = model.encoder(model.pretrained)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from bt_model.generation.llama import Llama
     from bt_model.text.clip_text import ClipTextTower
 
+EVENT_SHARES = ("move", "order", "change", "move", "order", "change", "still")
 STATIC_SHARE = 0.3  # of the captions leave the event out (training spec 6.1 f)
 MOST_QUESTIONS = 4
 INITIAL_SCALE = 1 / 0.07  # CLIP's own start of the learnt temperature
@@ -70,6 +71,19 @@ class TextSide(nn.Module):
         return self.tower(self.tokenizer(texts, self.tower.config.context_length))
 
 
+def picture_scenes(batch: int, rng: Random) -> list[Scene]:
+    """Training scenes to draw as pictures; the second half are the twins of the first."""
+    drawn = scenes("train", batch // 2, seed=rng.getrandbits(48), kinds=EVENT_SHARES)
+    return [*drawn, *(scene.reversed() for scene in drawn)]
+
+
+def captions_of(drawn: Sequence[Scene], rng: Random) -> list[str]:
+    """A caption for each scene; a scene and its twin are described in the same words but for the event."""
+    state, half = rng.getrandbits(64), len(drawn) // 2
+    words = [Random(f"{state} {number % half}") for number in range(len(drawn))]
+    return [caption(scene, own, static_share=STATIC_SHARE) for scene, own in zip(drawn, words, strict=True)]
+
+
 def pictures(drawn: Sequence[Scene]) -> "Tensor":
     """Scenes as single pictures with their cues: (B, 3, H, W) normalised."""
     return normalise(torch.from_numpy(paint_pictures(drawn)))
@@ -82,8 +96,8 @@ def train_towers(plan: EmbeddedPlan, encoder: VideoEncoder, text: TextSide, work
 
     def loss_at(step: int) -> "Tensor":
         rng = Random(f"towers {plan.seed} {step}")
-        drawn = scenes("train", plan.clip_batch, seed=rng.getrandbits(48))
-        texts = [caption(scene, rng, static_share=STATIC_SHARE) for scene in drawn]
+        drawn = picture_scenes(plan.clip_batch, rng)
+        texts = captions_of(drawn, rng)
         (x,) = tower(pictures(drawn), range(last - 1, last))
         scale = text.log_scale.exp().clamp(max=MAX_SCALE)
         return contrastive(tower.project(x[:, 0]), text(texts), group_numbers(texts), scale=scale)
@@ -101,11 +115,7 @@ def train_branch(
     def loss_at(step: int) -> "Tensor":
         rng = Random(f"branch {plan.seed} {step}")
         drawn, states = corpus.draw(plan.pretrain_batch, rng)
-        state = rng.getrandbits(64)  # a clip and its twin are described in the same words
-        texts = [
-            caption(scene, Random(f"{state} {number % (len(drawn) // 2)}"), static_share=STATIC_SHARE)
-            for number, scene in enumerate(drawn)
-        ]
+        texts = captions_of(drawn, rng)
         with torch.no_grad():
             embeds = text(texts)
         visible = tube_mask(
@@ -126,7 +136,7 @@ def train_language(
 
     def loss_at(step: int) -> "Tensor":
         rng = Random(f"language {plan.seed} {step}")
-        drawn = scenes("train", plan.language_batch, seed=rng.getrandbits(48))
+        drawn = picture_scenes(plan.language_batch, rng)
         with torch.no_grad():
             features = still.chat(pictures(drawn)[:, None])
         return instruct_loss(chat.lm, chat.projector, features, question_batch(drawn, tokens, rng))

@@ -99,7 +99,6 @@ class Worker:
         self._cache: FeatureCache[Tensor] = FeatureCache(cache_bytes)
         self._engine = BatchEngine(chat.backend.lm, max_batch=max_batch)
         self._vision = VisionBatcher(self)
-        self._encoded = 0
         self._encode_seconds = 0.0
 
     def run(self) -> None:
@@ -157,7 +156,6 @@ class Worker:
                 self.send(_failed(message.id, error))
             return
         seconds = time.monotonic() - begin
-        self._encoded += len(messages)
         self._encode_seconds += seconds
         for message, row in zip(messages, tokens, strict=True):
             kept = row.clone()  # a view would keep the whole batch alive
@@ -204,11 +202,11 @@ class Worker:
     def _stats(self) -> dict[str, float]:
         stats = asdict(self._engine.stats())
         return {
+            "engine_step_seconds": stats.pop("step_ms") / 1e3,
             **{name: float(value) for name, value in stats.items()},
             "feature_cache_bytes": float(self._cache.num_bytes),
             "feature_cache_entries": float(len(self._cache)),
-            "videos_encoded": float(self._encoded),
-            "encode_seconds": self._encode_seconds,
+            "engine_encode_seconds_total": self._encode_seconds,
         }
 
 
@@ -282,6 +280,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BtchatError as error:
         connection.send(StartFailed(error.message))
         return 1
+    except Exception as error:
+        connection.send(StartFailed(f"{arguments.model} cannot be loaded: {type(error).__name__}: {error}"))
+        raise
     Worker(chat, connection, cache_bytes=arguments.cache_bytes, max_batch=arguments.max_batch).run()
     return 0
 

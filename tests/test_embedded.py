@@ -1,0 +1,134 @@
+"""The embedded model as it lies in the repository, through real processes and real clients."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import httpx
+import pytest
+from openai import NotFoundError, OpenAI
+from prometheus_client.parser import text_string_to_metric_families
+
+from bt_model.training.corpus.clip_file import write_clip
+from bt_model.training.corpus.questions import questions
+from bt_model.training.corpus.splits import scenes
+from server.launch import RunningServer, free_port, running_server
+
+EMBEDDED = Path(__file__).parent.parent / "weights" / "embedded"
+SAMPLE = EMBEDDED / "sample.mp4"
+QUESTION = "which way does the triangle move?"
+MAX_BYTES = 20_000_000
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    with running_server(tmp_path_factory.mktemp("data")) as running:
+        yield running
+
+
+def upload(server: RunningServer, clip: bytes) -> str:
+    answer = httpx.post(f"{server.url}/v1/video/uploads", content=clip, trust_env=False)
+    answer.raise_for_status()
+    return str(answer.json()["id"])
+
+
+def ask(server: RunningServer, video: str, question: str) -> str:
+    body = {"video": video, "messages": [{"role": "user", "content": question}]}
+    answer = httpx.post(f"{server.url}/v1/video/chat", json=body, trust_env=False, timeout=60)
+    answer.raise_for_status()
+    return str(answer.json()["choices"][0]["message"]["content"])
+
+
+def counters(server: RunningServer) -> dict[str, float]:
+    text = httpx.get(f"{server.url}/metrics", trust_env=False).text
+    return {
+        sample.name: sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if not sample.labels
+    }
+
+
+def test_all_weights_together_stay_small() -> None:
+    assert sum(path.stat().st_size for path in EMBEDDED.rglob("*") if path.is_file()) <= MAX_BYTES
+
+
+def test_openai_client_streams_the_right_answer(server: RunningServer) -> None:
+    client = OpenAI(base_url=f"{server.url}/v1", api_key="none")
+    stream = client.chat.completions.create(
+        model="embedded",
+        stream=True,
+        stream_options={"include_usage": True},
+        messages=[
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": QUESTION},
+                    {"type": "video_url", "video_url": {"url": upload(server, SAMPLE.read_bytes())}},  # pyright: ignore[reportArgumentType] - the field's extension, unknown to the SDK's types
+                ],
+            }
+        ],
+    )
+    chunks = list(stream)
+    assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == "right"
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.completion_tokens == 1
+
+
+def test_openai_client_reads_an_error(server: RunningServer) -> None:
+    client = OpenAI(base_url=f"{server.url}/v1", api_key="none")
+    with pytest.raises(NotFoundError) as caught:
+        client.chat.completions.create(model="gpt-4", messages=[{"role": "user", "content": "hello"}])
+    assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
+
+
+def test_second_question_decodes_and_encodes_nothing(server: RunningServer, tmp_path: Path) -> None:
+    (scene,) = scenes("test", 1, seed=42)
+    write_clip(tmp_path / "clip.mp4", scene)
+    video = upload(server, (tmp_path / "clip.mp4").read_bytes())
+    ask(server, video, "what shape is the object?")
+    before = counters(server)
+    ask(server, video, "what colour is the background?")
+    after = counters(server)
+    for name in ("btchat_videos_decoded_total", "btchat_videos_encoded_total"):
+        assert after[name] == before[name] > 0
+    assert after["btchat_feature_cache_hits_total"] == before["btchat_feature_cache_hits_total"] + 1
+
+
+def test_follow_up_question_is_answered_in_the_same_dialogue(server: RunningServer) -> None:
+    messages = [
+        {"role": "user", "content": QUESTION},
+        {"role": "assistant", "content": "right"},
+        {"role": "user", "content": "what colour is the triangle?"},
+    ]
+    body = {"video": upload(server, SAMPLE.read_bytes()), "messages": messages}
+    answer = httpx.post(f"{server.url}/v1/video/chat", json=body, trust_env=False, timeout=60)
+    assert answer.json()["choices"][0]["message"]["content"] == "blue"
+
+
+def test_most_answers_about_unseen_combinations_are_right(server: RunningServer, tmp_path: Path) -> None:
+    right: list[bool] = []
+    for number, scene in enumerate(scenes("test_combo", 24, seed=7)):
+        path = tmp_path / f"{number}.mp4"
+        write_clip(path, scene)
+        video = upload(server, path.read_bytes())
+        for question in questions(scene, Random(number)):
+            right.append(ask(server, video, question.text) == question.answer)
+    assert sum(right) >= 0.85 * len(right)  # python -m benchmarks.embedded measures it
+
+
+def test_demo_prints_the_answer_and_ends_well() -> None:
+    command = [sys.executable, "-m", "server.cli", "demo", "--once", "--port", str(free_port())]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"{QUESTION}\n  right\n" in done.stdout
+
+
+def test_model_files_name_only_what_is_there() -> None:
+    for path in EMBEDDED.glob("*.model.json"):
+        model = json.loads(path.read_text())
+        parts = [model[name] for name in ("tower", "adapter", "llm", "projector") if model[name]]
+        assert all((EMBEDDED / part).exists() for part in parts)

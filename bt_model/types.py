@@ -4,6 +4,7 @@ T frames, H height, W width, K pooled tokens, D width of the vision tower.
 """
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -25,6 +26,8 @@ MAX_FRAMES = 128
 MAX_FPS = 240
 MAX_STOPS = 4
 MAX_STOP_LENGTH = 256
+
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # JSON can spell one alone; no text holds it
 
 
 def _require(ok: bool, param: str, value: object, allowed: str) -> None:
@@ -136,18 +139,18 @@ class GenerateOptions:
     def __post_init__(self) -> None:
         def check(name: str, low: float, high: float, *, above: bool = False) -> None:
             value = getattr(self, name)
-            ok = value is None or (
-                math.isfinite(value) and (low < value if above else low <= value) and value <= high
-            )
+            ok = value is None or ((low < value if above else low <= value) and value <= high)  # NaN is not
             _require(ok, name, value, f"{'above ' if above else ''}{low} to {high}")
 
         check("max_tokens", 1, 4096)
         check("temperature", 0.0, 2.0)
         check("top_p", 0.0, 1.0, above=True)
         check("top_k", 0, 1_000_000)
-        check("repetition_penalty", 0.0, 10.0, above=True)
+        check("repetition_penalty", 0.01, 10.0)  # logits divided by much less are no longer finite
         check("seed", -(2**63), 2**63 - 1)
-        ok = len(self.stop) <= MAX_STOPS and all(0 < len(s) <= MAX_STOP_LENGTH for s in self.stop)
+        ok = len(self.stop) <= MAX_STOPS and all(
+            0 < len(s) <= MAX_STOP_LENGTH and not _HALF_CHARACTER.search(s) for s in self.stop
+        )
         _require(
             ok, "stop", list(self.stop), f"up to {MAX_STOPS} strings of 1 to {MAX_STOP_LENGTH} characters"
         )

@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     embedded.add_argument("--seed", type=int, default=0)
     embedded.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, help="processes that write clips"
+        "--threads", type=int, default=os.cpu_count() or 1, help="threads of torch (default: %(default)s)"
     )
     embedded.set_defaults(run=_train_embedded)
     return parser
@@ -165,7 +165,7 @@ def _models(arguments: argparse.Namespace) -> int:
 def _train_embedded(arguments: argparse.Namespace) -> int:
     from bt_model.training.embedded import train_embedded
 
-    train_embedded(arguments.out, arguments.work, seed=arguments.seed, workers=arguments.workers)
+    train_embedded(arguments.out, arguments.work, seed=arguments.seed, threads=arguments.threads)
     return 0
 
 

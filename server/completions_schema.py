@@ -9,12 +9,13 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from bt_model.types import GenerateOptions, Role, Sampling
-from server.schemas import MAX_MESSAGES, Body, OptionsBody, SamplingBody, Text
+from server.schemas import MAX_MESSAGES, Body, OptionsBody, SamplingBody, SamplingSeed, Text
 
 MAX_PARTS = 64
 
 Ignored = object
 Empty = Annotated[list[object] | dict[str, object], Field(max_length=0)]
+Url = Annotated[str, Field(min_length=1)]  # a bound also makes pydantic refuse half characters
 Zero = Annotated[float, Field(ge=0, le=0)]
 
 
@@ -34,21 +35,21 @@ class PartSampling(Body):
     start: float | None = None
     end: float | None = None
     strategy: Literal["uniform", "middle", "retrieval", "random"] | None = None
-    seed: int | None = None
+    seed: SamplingSeed | None = None
 
 
 class MediaBody(PartSampling):
     """`url` is a data URL or the id of an upload."""
 
-    url: str
+    url: Url
     detail: Ignored = None
 
 
 class FileBody(Body):
     """A file part, the spelling that gateways pass on."""
 
-    file_id: str | None = None
-    file_data: str | None = None
+    file_id: Url | None = None
+    file_data: Url | None = None
     filename: Ignored = None
 
 

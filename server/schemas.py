@@ -11,6 +11,7 @@ MAX_MESSAGES = 512
 MAX_CHARACTERS = 262_144
 
 Text = Annotated[str, Field(max_length=MAX_CHARACTERS)]
+SamplingSeed = Annotated[int, Field(ge=0, lt=2**63)]
 VideoId = Annotated[str, Field(max_length=64, description="id of an upload, vid_ and 32 hexadecimal digits")]
 
 
@@ -28,7 +29,7 @@ class SamplingBody(Body):
     start: float | None = None
     end: float | None = None
     strategy: Literal["uniform", "middle", "retrieval", "random"] = "uniform"
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: SamplingSeed = 0
 
     def value(self) -> Sampling:
         """Raises InvalidValueError for a value out of range."""

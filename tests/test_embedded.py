@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -58,19 +59,13 @@ def test_all_weights_together_stay_small() -> None:
 
 def test_openai_client_streams_the_right_answer(server: RunningServer) -> None:
     client = OpenAI(base_url=f"{server.url}/v1", api_key="none")
+    video = {"type": "video_url", "video_url": {"url": upload(server, SAMPLE.read_bytes())}}
+    content = cast(Any, [{"type": "text", "text": QUESTION}, video])  # the SDK's types know no video part
     stream = client.chat.completions.create(
         model="embedded",
         stream=True,
         stream_options={"include_usage": True},
-        messages=[
-            {
-                "role": "user",
-                "content": [
-                    {"type": "text", "text": QUESTION},
-                    {"type": "video_url", "video_url": {"url": upload(server, SAMPLE.read_bytes())}},  # pyright: ignore[reportArgumentType] - the field's extension, unknown to the SDK's types
-                ],
-            }
-        ],
+        messages=[{"role": "user", "content": content}],
     )
     chunks = list(stream)
     assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == "right"

@@ -39,7 +39,8 @@ def truncated(scores: Tensor, top_k: Tensor, top_p: Tensor) -> Tensor:
     outside = torch.arange(width, device=scores.device) >= top_k
     probabilities = ordered.masked_fill(outside, -math.inf).softmax(-1)
     mass_before = probabilities.cumsum(-1) - probabilities
-    num_kept = ((mass_before < top_p) & ~outside).sum(-1, keepdim=True)
+    # the best id always stays: a tiny mass rounds to 0, and scores that are NaN compare false
+    num_kept = ((mass_before < top_p) & ~outside).sum(-1, keepdim=True).clamp_min(1)
     return scores.masked_fill(scores < ordered.gather(1, num_kept - 1), -math.inf)
 
 

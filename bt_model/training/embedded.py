@@ -118,7 +118,7 @@ def build(work: Path, seed: int) -> Model:
     )
 
 
-def prepare_clips(model: Model, work: Path, workers: int) -> Clips:
+def prepare_clips(model: Model, work: Path) -> Clips:
     """Write the mp4 clips and run the frozen trunk over them; both are resumable."""
     plan = model.plan.corpus
     drawn = {
@@ -133,7 +133,6 @@ def prepare_clips(model: Model, work: Path, workers: int) -> Clips:
             paths = write_corpus(
                 work / split,
                 listed,
-                workers=workers,
                 progress=lambda n, t=task: progress.update(t, completed=n),
             )
             task = progress.add_task(f"trunk {split}", total=len(listed))
@@ -150,7 +149,7 @@ def freeze(module: nn.Module) -> None:
     module.requires_grad_(requires_grad=False).eval()
 
 
-def train_all(work: Path, *, seed: int = 0, workers: int = 1) -> tuple[Model, Clips, dict[str, Trained]]:
+def train_all(work: Path, *, seed: int = 0) -> tuple[Model, Clips, dict[str, Trained]]:
     """All stages in order; those that are done are only read back.
 
     `pretrained` is the branch after video-text pre-training, `tuned` after instruction tuning. The image
@@ -164,7 +163,7 @@ def train_all(work: Path, *, seed: int = 0, workers: int = 1) -> tuple[Model, Cl
     freeze(model.text)
     model.pretrained.init_from_trunk(model.tower)
     begin = time.process_time(), time.monotonic()
-    clips = prepare_clips(model, work, workers)
+    clips = prepare_clips(model, work)
     trained["clips"] = Trained(time.process_time() - begin[0], time.monotonic() - begin[1])
     trained["branch"] = train_branch(
         model.plan, model.encoder(model.pretrained), model.head, model.text, clips.train, work
@@ -185,9 +184,10 @@ def train_all(work: Path, *, seed: int = 0, workers: int = 1) -> tuple[Model, Cl
     return model, clips, trained
 
 
-def train_embedded(out: Path, work: Path, *, seed: int = 0, workers: int = 1) -> None:
+def train_embedded(out: Path, work: Path, *, seed: int = 0, threads: int = 1) -> None:
     """Train, export to `out`, and write its REPORT.md."""
-    model, clips, trained = train_all(work, seed=seed, workers=workers)
+    torch.set_num_threads(threads)
+    model, clips, trained = train_all(work, seed=seed)
     export(model, out)
     for name, folder in (("clip.json", "clip"), ("chat.json", "llava")):
         shutil.copyfile(work / name, out / folder / "tokenizer.json")

@@ -5,7 +5,7 @@ batch holds each drawn clip and its twin, the hardest negative there is.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
@@ -18,8 +18,8 @@ from bt_model.training.config import EmbeddedPlan
 from bt_model.training.corpus.captions import caption
 from bt_model.training.corpus.cues import paint_pictures
 from bt_model.training.corpus.questions import questions
-from bt_model.training.corpus.scene import Scene
-from bt_model.training.corpus.splits import scenes
+from bt_model.training.corpus.scene import SHAPES, Scene, Still
+from bt_model.training.corpus.splits import scenes, split_of
 from bt_model.training.data import DialogueTokens, TokenBatch, TrunkCache, collate, group_numbers, shuffled
 from bt_model.training.loop import Trained, generator_for, train
 from bt_model.training.losses import contrastive
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from bt_model.text.clip_text import ClipTextTower
 
 EVENT_SHARES = ("move", "order", "change", "move", "order", "change", "still")
+TWIN_SHARE = 0.5
 STATIC_SHARE = 0.3  # of the captions leave the event out (training spec 6.1 f)
 MOST_QUESTIONS = 4
 INITIAL_SCALE = 1 / 0.07  # CLIP's own start of the learnt temperature
@@ -72,13 +73,26 @@ class TextSide(nn.Module):
 
 
 def picture_scenes(batch: int, rng: Random) -> list[Scene]:
-    """Training scenes to draw as pictures; the second half are the twins of the first."""
-    drawn = scenes("train", batch // 2, seed=rng.getrandbits(48), kinds=EVENT_SHARES)
-    return [*drawn, *(scene.reversed() for scene in drawn)]
+    """Training scenes to draw as pictures."""
+    return scenes("train", batch, seed=rng.getrandbits(48), kinds=EVENT_SHARES)
+
+
+def with_partners(drawn: Sequence[Scene], rng: Random) -> list[Scene]:
+    """Scenes and, in the second half, a partner of each that differs in one thing: event order or shape."""
+    return [*drawn, *(_partner(scene, rng) for scene in drawn)]
+
+
+def _partner(scene: Scene, rng: Random) -> Scene:
+    if not isinstance(scene.event, Still) and rng.random() < TWIN_SHARE:
+        return scene.reversed()
+    shapes = rng.sample(SHAPES, len(SHAPES))
+    others = [replace(scene, item=replace(scene.item, shape=shape)) for shape in shapes]
+    allowed = (other for other in others if other != scene and split_of(other) == "train")
+    return next(allowed, scene.reversed())
 
 
 def captions_of(drawn: Sequence[Scene], rng: Random) -> list[str]:
-    """A caption for each scene; a scene and its twin are described in the same words but for the event."""
+    """A caption for each scene; its partner's has the same words but for what differs."""
     state, half = rng.getrandbits(64), len(drawn) // 2
     words = [Random(f"{state} {number % half}") for number in range(len(drawn))]
     return [caption(scene, own, static_share=STATIC_SHARE) for scene, own in zip(drawn, words, strict=True)]
@@ -96,7 +110,7 @@ def train_towers(plan: EmbeddedPlan, encoder: VideoEncoder, text: TextSide, work
 
     def loss_at(step: int) -> "Tensor":
         rng = Random(f"towers {plan.seed} {step}")
-        drawn = picture_scenes(plan.clip_batch, rng)
+        drawn = with_partners(picture_scenes(plan.clip_batch // 2, rng), rng)
         texts = captions_of(drawn, rng)
         (x,) = tower(pictures(drawn), range(last - 1, last))
         scale = text.log_scale.exp().clamp(max=MAX_SCALE)

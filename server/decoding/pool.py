@@ -204,11 +204,14 @@ class DecodePool:
         return reply
 
     async def _take(self) -> ChildProcess:
-        child = await self._idle.get()
-        if child is None or self._closed:
-            self._idle.put_nowait(None)  # for the next one who waits
-            raise EngineError("the server is stopping; no more videos are decoded", code="stopping")
-        return child
+        while True:
+            child = await self._idle.get()
+            if child is None or self._closed:
+                self._idle.put_nowait(None)  # for the next one who waits
+                raise EngineError("the server is stopping; no more videos are decoded", code="stopping")
+            if child.is_alive:
+                return child
+            self._replace(child)  # it died before it saw a file, which is not the next file's fault
 
     def _timed_out(self) -> DecodeTimeoutError:
         return DecodeTimeoutError(f"the video was not decoded within {self._seconds:g} s")
@@ -231,7 +234,10 @@ class DecodePool:
 
     async def _spawn(self) -> bool:
         """Start one child and put it to the idle ones; False if it does not come up."""
-        child = ChildProcess(self._setup)
+        try:
+            child = ChildProcess(self._setup)
+        except OSError:  # no memory, processes or descriptors left at the moment
+            return False
         self._children.add(child)
         try:
             async with asyncio.timeout(_START_SECONDS):

@@ -35,6 +35,10 @@ class ChildProcess:
         self._socket = ours
         self.files = 0
 
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
     async def ready(self) -> None:
         """Wait until it has imported everything and limited itself.
 

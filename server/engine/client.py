@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -15,6 +16,8 @@ from bt_model.types import GenerateOptions, ModelCard, Turn
 from server.engine import wire
 from server.engine.supervisor import Command, RestartRule, Supervisor
 from server.engine.wire import Done, Failed, Features, Message, Piece, Stats, TokenData
+
+log = logging.getLogger(__name__)
 
 _LENGTH_BYTES = 8
 
@@ -63,7 +66,9 @@ class EngineClient:
 
     def __init__(self, command: Command, rule: RestartRule | None = None) -> None:
         self._waiting: dict[str, _Inbox] = {}
-        self._supervisor = Supervisor(command, self._receive, self._fail_all, rule or RestartRule())
+        self._rule = rule or RestartRule()
+        self._supervisor = Supervisor(command, self._receive, self._fail_all, self._rule)
+        self._nurse: asyncio.Task[None] | None = None
 
     @property
     def card(self) -> ModelCard:
@@ -101,8 +106,12 @@ class EngineClient:
             CheckpointError: the one line that the engine gave for not starting.
         """
         await self._supervisor.start()
+        self._nurse = asyncio.create_task(self._feel_pulse())
 
     async def stop(self, drain_seconds: float = 0.0) -> None:
+        if self._nurse is not None:
+            self._nurse.cancel()
+            await asyncio.wait({self._nurse})
         await self._supervisor.stop(drain_seconds)
         self._fail_all()
 
@@ -167,6 +176,20 @@ class EngineClient:
                 if not inbox.is_finished:
                     with contextlib.suppress(EngineDeadError):
                         self._supervisor.send(wire.Cancel(message.id))
+
+    async def _feel_pulse(self) -> None:
+        """An engine that lives but does not answer is ended: its callers would wait until their deadlines."""
+        while True:
+            await asyncio.sleep(self._rule.pulse_seconds)
+            if not self.is_ready:
+                continue
+            try:
+                await asyncio.wait_for(self.stats(), self._rule.silence_seconds)
+            except TimeoutError:
+                log.error("the engine said nothing for %g seconds", self._rule.silence_seconds)  # noqa: TRY400 - one line, no trace
+                self._supervisor.kill()
+            except EngineError:
+                continue  # it died, which others notice
 
     async def _request(
         self, message: Request, expected: type[_R], fds: Sequence[int] = ()

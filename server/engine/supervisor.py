@@ -23,12 +23,14 @@ _STOP_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class RestartRule:
-    """How patient to be with an engine that dies."""
+    """How patient to be with an engine that dies, or that is asked for a pulse and says nothing."""
 
     max_deaths: int = 3
     window_seconds: float = 600.0
     backoff_seconds: float = 0.5
     start_seconds: float = 600.0
+    pulse_seconds: float = 10.0
+    silence_seconds: float = 60.0
 
 
 class Supervisor:
@@ -94,6 +96,11 @@ class Supervisor:
         except ConnectionError as error:
             raise EngineDeadError("the engine is not running") from error
 
+    def kill(self) -> None:
+        """End an engine that hangs; it is noticed and replaced like any that died."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+
     async def _spawn(self) -> None:
         self._closed.clear()
         started: asyncio.Future[ModelCard] = asyncio.get_running_loop().create_future()
@@ -115,7 +122,10 @@ class Supervisor:
         self._channel = Channel(ours, receive, lose)
         with theirs:
             self._process = await asyncio.create_subprocess_exec(
-                *self._command(theirs.fileno()), stdin=asyncio.subprocess.DEVNULL, pass_fds=(theirs.fileno(),)
+                *self._command(theirs.fileno()),
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,  # Ctrl-C in the terminal is for us: running answers are finished
             )
         try:
             self._card = await asyncio.wait_for(started, self._rule.start_seconds)

@@ -1,5 +1,6 @@
 """What the model sees of a video, and what it makes of it: frames and pooled tokens, without a question."""
 
+import asyncio
 import base64
 from dataclasses import asdict
 from typing import Annotated
@@ -59,7 +60,8 @@ async def show_tokens(
     """Pooled tokens as a safetensors file, or as JSON where `format` or the Accept header says so."""
     video = await find_video(services, tenant, body.video)
     with services.admission.enter(tenant):
-        encoded, file = await while_connected(request, _tokens(services, video, body))
+        async with asyncio.timeout(services.settings.request_seconds):
+            encoded, file = await while_connected(request, _tokens(services, video, body))
     wants_json = body.format == "json" or (body.format is None and "application/json" in accept)
     if wants_json:
         return _as_json(card, video.name, encoded, file)

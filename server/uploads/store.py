@@ -6,6 +6,7 @@ Order of a commit: file synced, renamed, folder synced, then the row; what is in
 import asyncio
 import os
 import secrets
+import sqlite3
 import threading
 import time
 from collections import Counter
@@ -111,7 +112,11 @@ class VideoStore:
             else:
                 source.rename(blob)
                 _sync_folder(self._blobs)
-            self._catalog.insert(video)
+            try:
+                self._catalog.insert(video)
+            except sqlite3.Error:
+                self._free(video.sha256)
+                raise
 
     def _find(self, tenant: str, video_id: str) -> StoredVideo | None:
         with self._lock:

@@ -294,7 +294,7 @@ def test_stats_count_what_was_done(engine: EngineProcess, key: bytes) -> None:
     engine.encode("a", key + b" again", frames(), {})
     engine.expect(wire.Features)
     after = stats()
-    assert after["videos_encoded"] - before["videos_encoded"] == 1
+    assert after["engine_encode_seconds_total"] > before["engine_encode_seconds_total"]
     assert after["feature_cache_entries"] - before["feature_cache_entries"] == 1
     assert after["feature_cache_bytes"] - before["feature_cache_bytes"] == (tiny.P + 1) * tiny.D * 4
     assert (after["running"], after["alive"]) == (0.0, 1.0)

@@ -71,7 +71,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     embedded.add_argument("--seed", type=int, default=0)
     embedded.add_argument(
-        "--threads", type=int, default=os.cpu_count() or 1, help="threads of torch (default: %(default)s)"
+        "--threads",
+        type=int,
+        default=1,
+        help="of torch; on tensors this small, more cost more than they give",
     )
     embedded.set_defaults(run=_train_embedded)
     return parser

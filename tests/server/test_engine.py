@@ -111,6 +111,23 @@ async def test_a_death_fails_what_runs_and_the_process_is_replaced() -> None:
         assert await text_of(client) == "hello you "
 
 
+async def test_an_engine_that_hangs_is_replaced() -> None:
+    rule = RestartRule(backoff_seconds=0.01, start_seconds=20, pulse_seconds=0.05, silence_seconds=0.5)
+    async with engine_client(rule) as client:
+        assert client.pid is not None
+        os.kill(client.pid, signal.SIGSTOP)
+        with pytest.raises(EngineDeadError):
+            await text_of(client)
+        await until(lambda: client.is_ready)
+        assert await text_of(client) == "hello you "
+
+
+async def test_an_interrupt_in_the_terminal_spares_the_engine() -> None:
+    async with engine_client() as client:
+        assert client.pid is not None
+        assert os.getpgid(client.pid) != os.getpgid(0)
+
+
 async def test_a_dead_engine_takes_nothing() -> None:
     async with engine_client(RestartRule(backoff_seconds=10, start_seconds=20)) as client:
         await kill(client)

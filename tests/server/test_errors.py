@@ -36,6 +36,10 @@ REFUSED: dict[str, tuple[dict[str, object], int, str, str]] = {
     "max_tokens": ({"max_tokens": 0}, 400, "invalid_value", "max_tokens"),
     "stop": ({"stop": ["a", "b", "c", "d", "e"]}, 400, "invalid_value", "stop"),
     "huge seed": ({"seed": 2**63}, 400, "invalid_value", "seed"),
+    "seed of 400 digits": ({"seed": 10**400}, 400, "invalid_value", "seed"),
+    "max_tokens of 400 digits": ({"max_tokens": 10**400}, 400, "invalid_value", "max_tokens"),
+    "vanishing penalty": ({"repetition_penalty": 1e-50}, 400, "invalid_value", "repetition_penalty"),
+    "half a character": ({"stop": ["\ud800"]}, 400, "invalid_value", "stop"),
     "no messages": ({"messages": []}, 400, "invalid_value", "messages"),
     "too many messages": ({"messages": [USER] * 513}, 400, "invalid_value", "messages"),
     "role": ({"messages": [{"role": "tool", "content": "x"}]}, 400, "invalid_value", "messages[0].role"),
@@ -59,7 +63,8 @@ REFUSED: dict[str, tuple[dict[str, object], int, str, str]] = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_bad_chat_body_is_refused(client: httpx.Client, video: str, name: str) -> None:
     changes, status, code, param = REFUSED[name]
-    answer = client.post("/v1/video/chat", json=question(video) | changes)
+    content = json.dumps(question(video) | changes)  # escapes what UTF-8 cannot carry
+    answer = client.post("/v1/video/chat", content=content, headers={"content-type": "application/json"})
     error = error_of(answer)
     assert (answer.status_code, error["code"], error["param"]) == (status, code, param)
 

@@ -1,6 +1,7 @@
 """The official client against our server."""
 
 import base64
+import json
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -9,7 +10,7 @@ import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
 from tests import fakes
-from tests.server.conftest import RunningServer, count
+from tests.server.conftest import RunningServer, count, error_of
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +170,7 @@ WRONG_VIDEOS: dict[str, tuple[object, str, str, str]] = {
         "unknown_parameter",
         "video_url.max_frames",
     ),
+    "seed out of range": ({"url": "vid_", "seed": -1}, "video_url", "invalid_value", "video_url.seed"),
     "no value": (None, "video_url", "missing_required_parameter", "video_url"),
     "no url": ({}, "video_url", "missing_required_parameter", "video_url.url"),
 }
@@ -180,6 +182,15 @@ def test_a_video_that_cannot_be_used_is_never_answered_as_text(api: openai.OpenA
     with pytest.raises(openai.BadRequestError) as caught:
         api.chat.completions.create(model=fakes.MODEL, messages=about(value, kind=kind))
     assert (caught.value.code, caught.value.param) == (code, f"messages[0].content[0].{param}")
+
+
+def test_half_a_character_in_an_id_is_refused(server: RunningServer) -> None:
+    with server.client() as client:
+        content = json.dumps({"model": fakes.MODEL, "messages": about("vid_\ud800")})
+        answer = client.post(
+            "/v1/chat/completions", content=content, headers={"content-type": "application/json"}
+        )
+    assert (answer.status_code, error_of(answer)["param"]) == (400, "messages[0].content[0].video_url.url")
 
 
 def test_a_broken_data_url_is_422(api: openai.OpenAI) -> None:

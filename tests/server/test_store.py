@@ -1,12 +1,14 @@
 """The store on its own: readers, expiry, and tenants."""
 
 import asyncio
+import sqlite3
 from pathlib import Path
 
 import pytest
 
 from bt_model.errors import UnknownNameError
 from bt_model.types import VideoFacts
+from server.problems import Problem
 from server.uploads.catalog import StoredVideo
 from server.uploads.receive import Received
 from server.uploads.store import VideoStore
@@ -71,4 +73,14 @@ async def test_a_row_without_its_file_is_dropped_at_start(tmp_path: Path) -> Non
     (tmp_path / "videos" / video.sha256).unlink()
     store = await VideoStore.open(tmp_path, None)
     assert await store.page("public", None, 10, "asc") == []
+    await store.close()
+
+
+async def test_an_upload_that_cannot_be_noted_leaves_no_bytes(tmp_path: Path) -> None:
+    store = await VideoStore.open(tmp_path, None)
+    with sqlite3.connect(tmp_path / "btchat.sqlite3") as other:
+        other.execute("CREATE TRIGGER full BEFORE INSERT ON videos BEGIN SELECT RAISE(ABORT, 'no'); END")
+    with pytest.raises(Problem, match="nothing was stored"):
+        await added(store)
+    assert list((tmp_path / "videos").iterdir()) == []
     await store.close()

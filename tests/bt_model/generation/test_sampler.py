@@ -48,6 +48,19 @@ def test_top_p_counts_mass_within_top_k() -> None:
     assert kept(scores, 2, 0.6) == [1]
 
 
+def test_a_mass_that_rounds_to_nothing_keeps_the_best() -> None:
+    row = request(temperature=1.0, top_p=1e-50)
+    logits = logits_of(1)
+    assert choose([row], logits, [0.5]).ids == (int(logits.argmax()),)
+
+
+def test_a_row_that_is_not_a_number_leaves_its_neighbour_alone() -> None:
+    rows = [request(temperature=1.0, top_p=0.9), request(temperature=1.0, top_p=0.9)]
+    logits = logits_of(2)
+    logits[0, 3] = math.nan
+    assert choose(rows, logits, [0.5, 0.5]).ids == (None, *choose(rows[1:], logits[1:], [0.5]).ids)
+
+
 def test_a_whole_mass_keeps_the_whole_vocabulary() -> None:
     scores = torch.linspace(0, -40, VOCAB)
     assert len(kept(scores, VOCAB, math.inf)) == VOCAB

@@ -74,6 +74,7 @@ def uvicorn_config(app: object, settings: Settings) -> uvicorn.Config:
         log_level="info",
         server_header=False,
         proxy_headers=False,
+        http="h11",  # httptools has no bound on headers
         h11_max_incomplete_event_size=_HEADER_BYTES,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=settings.grace_seconds,

@@ -184,7 +184,10 @@ class VideoFeatures:
             facts = describe(frames, sampling)
             report("encode")
             shape = (frames.num_frames, frames.height, frames.width)
-            seconds = await self._engine.encode(key, frames.fd, shape, facts)
+            try:
+                seconds = await self._engine.encode(key, frames.fd, shape, facts)
+            except InvalidValueError as error:  # a count that the model cannot take, in the model's own words
+                raise InvalidValueError(error.message, param=_count_name(sampling)) from error
         self._metrics.videos_encoded.inc()
         self._metrics.encode_seconds.observe(seconds)
         return Encoded(key, facts, "miss", frames.seconds, seconds)
@@ -199,9 +202,13 @@ class VideoFeatures:
 def check_frames(num_frames: int, sampling: Sampling, card: ModelCard) -> None:
     """Raise InvalidValueError for more frames than the model takes."""
     if num_frames > card.max_frames:
-        name = "num_frames" if sampling.fps is None else "fps"
-        text = f"sampling.{name} asks for {num_frames} frames; {card.id} takes 1 to {card.max_frames}"
-        raise InvalidValueError(text, param=f"sampling.{name}")
+        name = _count_name(sampling)
+        text = f"{name} asks for {num_frames} frames; {card.id} takes 1 to {card.max_frames}"
+        raise InvalidValueError(text, param=name)
+
+
+def _count_name(sampling: Sampling) -> str:
+    return "sampling.num_frames" if sampling.fps is None else "sampling.fps"
 
 
 def feature_key(source: VideoSource, sampling: Sampling, card: ModelCard) -> bytes:

@@ -36,6 +36,7 @@ CARD = ModelCard(
     notice="a fake",
 )
 START_LINE = "weights/fake.safetensors: tensor proj.weight is missing"
+REFUSED_FRAMES = 7  # as a model that averages pairs refuses odd counts
 _PIECE_SECONDS = 0.005
 _LONG = 4000
 _LATE_SECONDS = 0.6
@@ -97,6 +98,9 @@ class FakeEngine:
     def _encode(self, message: wire.Encode, fd: int) -> None:
         expected = message.num_frames * message.height * message.width * 3
         assert os.fstat(fd).st_size == expected
+        if message.num_frames == REFUSED_FRAMES:
+            self._fail(message.id, "InvalidValueError", "invalid_value", "num_frames")
+            return
         self._counts["fake_frame_bytes"] += expected
         self._receipts[message.key] = message.receipt
         self.send(wire.Features(message.id, True, message.receipt, 0.001))

@@ -1,6 +1,7 @@
 """One decode child, seen from the web process."""
 
 import asyncio
+import contextlib
 import os
 import socket
 import subprocess
@@ -18,20 +19,17 @@ class ChildProcess:
     """A running child and our end of its socket pair. Whoever takes it must kill it, hang up and reap it."""
 
     def __init__(self, setup: wire.Setup) -> None:
+        """Raises OSError where no process or descriptor is to be had."""
         ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = subprocess.Popen(
-                # -P: nothing is imported from the working directory
-                [sys.executable, "-P", "-m", "server.decoding.child"],
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                cwd="/",
-                env=_environment(),
-                start_new_session=True,  # Ctrl-C in the terminal is for the parent
-            )
+        try:
+            with theirs:
+                self._process = _started(theirs)
+        except OSError:
+            ours.close()
+            raise
         ours.setblocking(False)
-        ours.send(setup.pack())
+        with contextlib.suppress(BrokenPipeError):  # it died already, which `ready` finds out
+            ours.send(setup.pack())
         self._socket = ours
         self.files = 0
 
@@ -83,6 +81,19 @@ class ChildProcess:
     def reap(self) -> int:
         """Wait for the killed process to be gone; its exit status, negative for a signal. Blocks."""
         return self._process.wait()
+
+
+def _started(connection: socket.socket) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        # -P: nothing is imported from the working directory
+        [sys.executable, "-P", "-m", "server.decoding.child"],
+        stdin=connection.fileno(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        env=_environment(),
+        start_new_session=True,  # Ctrl-C in the terminal is for the parent
+    )
 
 
 def _environment() -> dict[str, str]:

@@ -117,7 +117,7 @@ async def test_an_engine_that_hangs_is_replaced() -> None:
         assert client.pid is not None
         os.kill(client.pid, signal.SIGSTOP)
         with pytest.raises(EngineDeadError):
-            await text_of(client)
+            await asyncio.wait_for(text_of(client), 10)
         await until(lambda: client.is_ready)
         assert await text_of(client) == "hello you "
 

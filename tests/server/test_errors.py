@@ -25,6 +25,12 @@ REFUSED: dict[str, tuple[dict[str, object], int, str, str]] = {
     "no frames": ({"sampling": {"num_frames": 0}}, 400, "invalid_value", "sampling.num_frames"),
     "minus one frame": ({"sampling": {"num_frames": -1}}, 400, "invalid_value", "sampling.num_frames"),
     "too many frames": ({"sampling": {"num_frames": 9}}, 400, "invalid_value", "sampling.num_frames"),
+    "frames that the model refuses": (
+        {"sampling": {"num_frames": fakes.REFUSED_FRAMES}},
+        400,
+        "invalid_value",
+        "sampling.num_frames",
+    ),
     "count and rate": ({"sampling": {"num_frames": 2, "fps": 1}}, 400, "invalid_value", "sampling"),
     "too many by rate": ({"sampling": {"fps": 25}}, 400, "invalid_value", "sampling.fps"),
     "window behind the end": ({"sampling": {"start": 99}}, 400, "invalid_value", "sampling.start"),
@@ -237,3 +243,10 @@ def test_metrics_have_no_label_from_a_path(client: httpx.Client) -> None:
     text = client.get("/metrics").text
     assert "scan" not in text
     assert 'method="X' not in text
+
+
+def test_headers_without_an_end_are_refused(server: RunningServer) -> None:
+    url = httpx.URL(server.url)
+    with socket.create_connection((url.host, url.port or 0), timeout=20) as connection:
+        connection.sendall(b"GET /health/live HTTP/1.1\r\nhost: x\r\nlong: " + b"a" * 40_000)
+        assert connection.recv(100).startswith(b"HTTP/1.1 400 ")

@@ -47,13 +47,6 @@ def children() -> list[int]:
     ]
 
 
-def kill_all() -> None:
-    """End every child; dead on return, but nobody has waited for them."""
-    for child in children():
-        os.kill(child, signal.SIGKILL)
-        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
-
-
 def seen(pid: int, what: str) -> str:
     return Path(f"/proc/{pid}/{what}").read_text()
 
@@ -168,23 +161,6 @@ async def test_a_child_that_dies_is_a_bad_video(pool: DecodePool, clip: Path, de
     with pytest.raises(VideoError) as caught:
         await pool.decode(clip, FOUR, SIZE, 8)
     assert caught.value.code == "undecodable_video"
-
-
-async def test_a_child_that_died_before_it_saw_the_file_is_no_bad_video(pool: DecodePool, clip: Path) -> None:
-    kill_all()
-    assert (await pool.probe(clip)).num_frames == 30
-
-
-async def test_children_that_cannot_be_started_at_once_are_tried_again(
-    pool: DecodePool, clip: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as broken:
-        broken.setattr(sys, "executable", "/nowhere/python")
-        kill_all()
-        waiting = asyncio.create_task(pool.probe(clip))
-        await asyncio.sleep(0.3)
-        assert not waiting.done()
-    assert (await waiting).num_frames == 30
 
 
 async def test_a_child_that_uses_up_its_processor_time_is_too_slow(pool: DecodePool, clip: Path) -> None:

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from bt_model.errors import InvalidValueError
@@ -118,6 +119,29 @@ class Turn:
 
     role: Role
     text: str
+
+
+def check_turns(turns: Sequence[Turn]) -> None:
+    """A dialogue is an optional system turn, then user and assistant in turn, ending with the user.
+
+    Raises:
+        InvalidValueError: another order, no turn, or a turn without text.
+    """
+    for number, turn in enumerate(turns):
+        if not turn.text.strip():
+            raise InvalidValueError(
+                f"messages[{number}].content is empty; allowed: text with at least one visible character",
+                param=f"messages[{number}].content",
+            )
+    roles = [turn.role for turn in turns]
+    spoken = roles[1:] if roles[:1] == ["system"] else roles
+    in_turn = spoken[:1] == ["user"] and spoken[-1:] == ["user"] and all(a != b for a, b in pairwise(spoken))
+    if not in_turn or "system" in spoken:
+        raise InvalidValueError(
+            f"messages have the roles {', '.join(roles) or '(none)'}; allowed: an optional system message, "
+            "then user and assistant in turn, the last from the user",
+            param="messages",
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bt_model.errors import ContextLengthError, InvalidValueError
-from bt_model.types import Turn
+from bt_model.types import Turn, check_turns
 from server.completions_schema import CompletionBody, CompletionMessage, PartBody, PartSampling
 from server.deps import Services, find_video
 from server.video_features import InlineVideo, VideoSource
@@ -27,21 +27,14 @@ class VideoPart:
     sampling: PartSampling
 
 
-def check_turns(turns: Sequence[Turn]) -> tuple[Turn, ...]:
-    """The turns, if they can be answered at all.
+def bounded_turns(turns: Sequence[Turn]) -> tuple[Turn, ...]:
+    """The turns, if they can be answered at all: found out before any video is decoded.
 
     Raises:
-        InvalidValueError: blank text, or the last turn is not the user's.
+        InvalidValueError: blank text, or roles out of order.
         ContextLengthError: more text than any model takes.
     """
-    for number, turn in enumerate(turns):
-        if not turn.text.strip():
-            raise InvalidValueError(
-                f"messages[{number}].content is blank; text is needed", param=f"messages[{number}].content"
-            )
-    if turns[-1].role != "user":
-        text = f"the last message is the {turns[-1].role}'s; allowed: user"
-        raise InvalidValueError(text, param=f"messages[{len(turns) - 1}].role")
+    check_turns(turns)
     num_characters = sum(len(turn.text) for turn in turns)
     if num_characters > MAX_DIALOGUE_CHARACTERS:
         text = f"the messages have {num_characters} characters; at most {MAX_DIALOGUE_CHARACTERS} are allowed"
@@ -50,12 +43,12 @@ def check_turns(turns: Sequence[Turn]) -> tuple[Turn, ...]:
 
 
 def turns_of(body: CompletionBody) -> tuple[Turn, ...]:
-    """The text of all messages. Raises as `check_turns`."""
+    """The text of all messages. Raises as `bounded_turns`."""
     turns = [
         Turn(message.turn_role, "\n".join(_text(message, number)))
         for number, message in enumerate(body.messages)
     ]
-    return check_turns(turns)
+    return bounded_turns(turns)
 
 
 def video_of(body: CompletionBody) -> VideoPart | None:

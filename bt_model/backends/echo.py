@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import one_hot
 
-from bt_model.backends.prompt import check_turns
 from bt_model.generation.request import Segment, Soft, Tokens
-from bt_model.types import GenerateOptions, Turn, VideoTokens
+from bt_model.types import GenerateOptions, Turn, VideoTokens, check_turns
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,11 +6,10 @@ special token (backends spec, section 5 rule 6).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
-from bt_model.errors import InvalidValueError, UnknownNameError
+from bt_model.errors import UnknownNameError
 from bt_model.generation.request import Segment, Soft, Tokens
-from bt_model.types import Turn
+from bt_model.types import Turn, check_turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,29 +65,6 @@ class SpecialIds:
     eos: int
     video_start: int
     video_end: int
-
-
-def check_turns(turns: Sequence[Turn]) -> None:
-    """A dialogue is an optional system turn, then user and assistant in turn, ending with the user.
-
-    Raises:
-        InvalidValueError: another order, no turn, or a turn without text.
-    """
-    for number, turn in enumerate(turns):
-        if not turn.text.strip():
-            raise InvalidValueError(
-                f"messages[{number}].content is empty; allowed: text with at least one visible character",
-                param=f"messages[{number}].content",
-            )
-    roles = [turn.role for turn in turns]
-    spoken = roles[1:] if roles[:1] == ["system"] else roles
-    in_turn = spoken[:1] == ["user"] and spoken[-1:] == ["user"] and all(a != b for a, b in pairwise(spoken))
-    if not in_turn or "system" in spoken:
-        raise InvalidValueError(
-            f"messages have the roles {', '.join(roles) or '(none)'}; allowed: an optional system message, "
-            "then user and assistant in turn, the last from the user",
-            param="messages",
-        )
 
 
 def segments(

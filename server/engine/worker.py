@@ -112,6 +112,9 @@ class Worker:
                 drain = message.drain
                 break
             self._handle(message, fds)
+            if not self._engine.stats().alive:
+                sys.stderr.write("engine: the generation thread is gone; this process ends\n")
+                break  # the web process starts another
         self._vision.stop()
         self._engine.stop(drain)
         self._connection.close()

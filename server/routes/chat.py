@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, Response
 from server.chat_flow import DEFAULT_SAMPLING, Question
 from server.completions_schema import CompletionBody
 from server.deps import Card, Lifetime, Services, ServicesDep, Tenant, check_model, find_video
-from server.dialogue import check_turns, find_source, turns_of, video_of
+from server.dialogue import bounded_turns, find_source, turns_of, video_of
 from server.schemas import ChatBody
 from server.streams.completion import CompletionShape
 from server.streams.reader import AnswerReader
@@ -38,7 +38,7 @@ async def chat(
 ) -> Response:
     """Answer the last message of a dialogue about one uploaded video, as JSON or as a stream."""
     check_model(body.model, card)
-    turns = check_turns([message.turn() for message in body.messages])
+    turns = bounded_turns([message.turn() for message in body.messages])
     sampling, options = body.sampling.value(), body.options()
     video = await find_video(services, tenant, body.video)
     question = Question(tenant, turns, options, video, sampling)

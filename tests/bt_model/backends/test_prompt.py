@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from bt_model.backends.prompt import TEMPLATES, SpecialIds, check_turns, segments, template
+from bt_model.backends.prompt import TEMPLATES, SpecialIds, segments, template
 from bt_model.errors import InvalidValueError, UnknownNameError
 from bt_model.generation.request import Segment, Soft
-from bt_model.types import Role, Turn, as_turns
+from bt_model.types import Role, Turn, as_turns, check_turns
 
 IDS = SpecialIds(bos=0x110001, eos=0x110002, video_start=0x110003, video_end=0x110004)
 NAMES = {IDS.bos: "<s>", IDS.eos: "</s>", IDS.video_start: "<vid_start>", IDS.video_end: "<vid_end>"}

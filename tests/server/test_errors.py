@@ -54,7 +54,7 @@ REFUSED: dict[str, tuple[dict[str, object], int, str, str]] = {
         {"messages": [USER, {"role": "assistant", "content": "x"}]},
         400,
         "invalid_value",
-        "messages[1].role",
+        "messages",
     ),
     "too long": ({"messages": [USER | {"content": "!too long"}]}, 400, "context_length_exceeded", "messages"),
     "very long": (

@@ -200,12 +200,13 @@ def test_a_broken_data_url_is_422(api: openai.OpenAI) -> None:
 
 
 def test_a_second_video_is_refused(api: openai.OpenAI, video: str) -> None:
-    messages = [*about(video), *about("vid_" + "1" * 32)]
+    said: ChatCompletionMessageParam = {"role": "assistant", "content": "something"}
+    messages = [*about(video), said, *about("vid_" + "1" * 32)]
     with pytest.raises(openai.BadRequestError) as caught:
         api.chat.completions.create(model=fakes.MODEL, messages=messages)
     assert (caught.value.code, caught.value.param) == (
         "too_many_videos",
-        "messages[1].content[0].video_url.url",
+        "messages[2].content[0].video_url.url",
     )
 
 

@@ -3,7 +3,6 @@
 B clips, T frames, P patches, D width, K branch layers.
 """
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -22,7 +21,7 @@ from bt_model.training.config import EmbeddedPlan, embedded_plan
 from bt_model.training.data import DialogueTokens
 from bt_model.training.embedded import Model
 from bt_model.training.export import export
-from bt_model.training.stages import TextSide
+from bt_model.training.stages import ChatParts, TextSide
 from bt_model.training.step import AlignmentHead
 from bt_model.training.tokenizers import CHAT_SPECIALS, CLIP_SPECIALS, train_tokenizer
 from bt_model.vision.bt_adapter import BTAdapter
@@ -106,6 +105,14 @@ def write_tokenizers(folder: Path) -> None:
     train_tokenizer(TEXTS, 280, CLIP_SPECIALS, folder / "clip.json", lower_case=True)
 
 
+def chat_parts(llama: LlamaConfig, eos: int, seed: int) -> ChatParts:
+    """A decoder and its projector."""
+    lm = wake(Llama(llama), seed=seed)
+    assert lm.lm_head is not None
+    lm.lm_head.weight[eos] = 0.0  # never the most likely: answers end by length
+    return ChatParts(lm, wake(nn.Linear(D, llama.width), seed=seed + 1))
+
+
 def model(folder: Path) -> Model:
     """All parts of a model as training holds them, every one different; tokenizers stay in `folder`."""
     write_tokenizers(folder)
@@ -113,10 +120,7 @@ def model(folder: Path) -> Model:
     clip_tokenizer = ClipTokenizer.from_file(folder / "clip.json")
     sizes = plan(chat_tokenizer.vocab_size, clip_tokenizer.vocab_size)
     ids = special_ids(chat_tokenizer)
-    lm = wake(Llama(sizes.llama), seed=4)
-    assert lm.lm_head is not None
-    lm.lm_head.weight[ids.eos] = 0.0  # never the most likely: answers end by length
-    projectors = [wake(nn.Linear(D, sizes.llama.width), seed=7 + i) for i in range(3)]
+    image, video, baseline = (chat_parts(sizes.llama, ids.eos, seed=10 * i) for i in range(1, 4))
     return Model(
         plan=sizes,
         tower=tower(),
@@ -124,10 +128,9 @@ def model(folder: Path) -> Model:
         head=wake(AlignmentHead(D, VISION.projection_dim), seed=6),
         pretrained=wake(BTAdapter(VISION, ADAPTER), seed=2),
         tuned=adapter(),
-        lm=lm,
-        image_projector=projectors[0],
-        tuned_projector=projectors[1],
-        baseline_projector=projectors[2],
+        image=image,
+        video=video,
+        baseline=baseline,
         tokens=DialogueTokens(template("plain"), ids, chat_tokenizer.encode, P + 1),
     )
 
@@ -137,7 +140,5 @@ def write_model_folder(weights_dir: Path) -> Model:
     out = weights_dir / "tiny"
     out.mkdir(parents=True)
     parts = model(weights_dir)
-    export(parts, out)
-    for name, folder in (("clip.json", "clip"), ("chat.json", "llava")):
-        shutil.move(weights_dir / name, out / folder / "tokenizer.json")
+    export(parts, out, weights_dir)
     return parts

@@ -86,7 +86,7 @@ def embedded_plan(vocab_size: int, text_vocab_size: int) -> EmbeddedPlan:
         losses=LossWeights(),
         language=Schedule(num_steps=600, learning_rate=1e-3),
         language_batch=48,
-        instruct=Schedule(num_steps=900, learning_rate=1e-3),
+        instruct=Schedule(num_steps=800, learning_rate=1e-3),
         baseline=Schedule(num_steps=250, learning_rate=1e-3),
         instruct_batch=32,
     )

@@ -1,7 +1,5 @@
 """`btchat train embedded`: the small model of every installation, from nothing, in one resumable run."""
 
-import copy
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +49,7 @@ TEMPLATE = "plain"
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """All parts of the embedded model. Three adapters and projectors: see `train_all`."""
+    """All parts of the embedded model; `train_all` says what the branches and chat models are."""
 
     plan: EmbeddedPlan
     tower: ClipVisionTower
@@ -59,10 +57,9 @@ class Model:
     head: AlignmentHead
     pretrained: BTAdapter
     tuned: BTAdapter
-    lm: Llama
-    image_projector: nn.Linear
-    tuned_projector: nn.Linear
-    baseline_projector: nn.Linear
+    image: ChatParts
+    video: ChatParts
+    baseline: ChatParts
     tokens: DialogueTokens
 
     def encoder(self, adapter: BTAdapter | None) -> VideoEncoder:
@@ -101,19 +98,21 @@ def build(work: Path, seed: int) -> Model:
     tower = ClipVisionTower(plan.vision)
     adapters = [BTAdapter(plan.vision, plan.adapter) for _ in range(2)]
     projectors = [nn.Linear(plan.vision.width, plan.llama.width) for _ in range(3)]
+    text = TextSide(ClipTextTower(plan.text), clip_tokenizer)
+    head = AlignmentHead(plan.vision.width, plan.vision.projection_dim)
+    image, video, baseline = (ChatParts(Llama(plan.llama), projector) for projector in projectors)
     ids = special_ids(chat_tokenizer)
     tokens = DialogueTokens(template(TEMPLATE), ids, chat_tokenizer.encode, plan.vision.num_patches + 1)
     return Model(
         plan=plan,
         tower=tower,
-        text=TextSide(ClipTextTower(plan.text), clip_tokenizer),
-        head=AlignmentHead(plan.vision.width, plan.vision.projection_dim),
+        text=text,
+        head=head,
         pretrained=adapters[0],
         tuned=adapters[1],
-        lm=Llama(plan.llama),
-        image_projector=projectors[0],
-        tuned_projector=projectors[1],
-        baseline_projector=projectors[2],
+        image=image,
+        video=video,
+        baseline=baseline,
         tokens=tokens,
     )
 
@@ -152,9 +151,8 @@ def freeze(module: nn.Module) -> None:
 def train_all(work: Path, *, seed: int = 0) -> tuple[Model, Clips, dict[str, Trained]]:
     """All stages in order; those that are done are only read back.
 
-    `pretrained` is the branch after video-text pre-training, `tuned` after instruction tuning. The image
-    projector belongs to the chat model that never saw video: with the pre-trained branch it is the paper's
-    zero-shot plug-in.
+    `pretrained` is the branch after video-text pre-training, `tuned` after instruction tuning. The `image`
+    chat model never saw video: with the pre-trained branch it is the paper's zero-shot plug-in.
     """
     model = build(work, seed)
     trained: dict[str, Trained] = {}
@@ -168,19 +166,17 @@ def train_all(work: Path, *, seed: int = 0) -> tuple[Model, Clips, dict[str, Tra
     trained["branch"] = train_branch(
         model.plan, model.encoder(model.pretrained), model.head, model.text, clips.train, work
     )
-    chat = ChatParts(model.lm, model.image_projector)
-    trained["language"] = train_language(model.plan, model.encoder(None), chat, model.tokens, work)
-    for done in (model.pretrained, model.lm, model.image_projector):
+    trained["language"] = train_language(model.plan, model.encoder(None), model.image, model.tokens, work)
+    for done in (model.pretrained, model.image.lm, model.image.projector):
         freeze(done)
     model.tuned.load_state_dict(model.pretrained.state_dict())
-    for projector in (model.tuned_projector, model.baseline_projector):
-        projector.load_state_dict(copy.deepcopy(model.image_projector.state_dict()))
-    tuned = ChatParts(model.lm, model.tuned_projector)
+    for chat in (model.video, model.baseline):
+        chat.lm.load_state_dict(model.image.lm.state_dict())
+        chat.projector.load_state_dict(model.image.projector.state_dict())
     trained["instruct"] = train_instruct(
-        model.plan, model.encoder(model.tuned), tuned, model.tokens, clips.train, work
+        model.plan, model.encoder(model.tuned), model.video, model.tokens, clips.train, work
     )
-    baseline = ChatParts(model.lm, model.baseline_projector)
-    trained["baseline"] = train_baseline(model.plan, baseline, model.tokens, clips.train, work)
+    trained["baseline"] = train_baseline(model.plan, model.baseline, model.tokens, clips.train, work)
     return model, clips, trained
 
 
@@ -188,8 +184,6 @@ def train_embedded(out: Path, work: Path, *, seed: int = 0, threads: int = 1) ->
     """Train, export to `out`, and write its REPORT.md."""
     torch.set_num_threads(threads)
     model, clips, trained = train_all(work, seed=seed)
-    export(model, out)
-    for name, folder in (("clip.json", "clip"), ("chat.json", "llava")):
-        shutil.copyfile(work / name, out / folder / "tokenizer.json")
+    export(model, out, work)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     write_report(out / "REPORT.md", model, clips, trained, size)

@@ -1,6 +1,7 @@
 """The embedded model in the layouts that published models have: what serving reads."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from bt_model.checkpoints.keys import HF_CLIP, LLAVA, RETRIEVAL, KeyMap
 from bt_model.training.corpus.clip_file import sample_clip
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from bt_model.config import ClipTextConfig, ClipVisionConfig, LlamaConfig
     from bt_model.training.embedded import Model
@@ -24,57 +25,59 @@ NOTICE = "Trained by this project on its own drawn clips; it knows shapes, colou
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One model file: which branch and which projector it names."""
+    """One model file: which branch it names, and which folder of a chat model with its projector."""
 
     id: str
     adapter: str | None
-    projector: str
+    chat: str
     about: str
 
 
 VARIANTS = (
-    Variant("embedded", "bt_adapter_tuned.safetensors", "projector_tuned.safetensors", "Instruction-tuned."),
-    Variant("embedded-clip", None, "projector_clip.safetensors", "Without the branch: CLIP's frame average."),
+    Variant("embedded", "bt_adapter_tuned.safetensors", "llava_video", "Instruction-tuned."),
+    Variant("embedded-clip", None, "llava_clip", "Without the branch: CLIP's frame average."),
     Variant(
         "embedded-zeroshot",
         "bt_adapter.safetensors",
-        "projector_image.safetensors",
+        "llava_image",
         "The pre-trained branch plugged into a chat model that never saw video.",
     ),
 )
 
 
-def export(model: "Model", out: Path) -> None:
-    """Write all files; each appears complete or not at all."""
+def export(model: "Model", out: Path, tokenizers: Path) -> None:
+    """Write all files; each appears complete or not at all. `tokenizers` holds clip.json and chat.json."""
     plan = model.plan
-    for folder in (out / "clip", out / "llava"):
-        folder.mkdir(parents=True, exist_ok=True)
     towers = {"vision": model.tower.state_dict(), "text": model.text.tower.state_dict()}
-    _save(out / "clip" / "model.safetensors", towers, HF_CLIP)
-    _write_json(out / "clip" / "config.json", clip_config(plan.vision, plan.text))
-    _save(out / "llava" / "model.safetensors", {"lm": model.lm.state_dict()}, LLAVA)
-    _write_json(out / "llava" / "config.json", llava_config(plan.llama, plan.vision))
+    _write_folder(
+        out / "clip", towers, HF_CLIP, clip_config(plan.vision, plan.text), tokenizers / "clip.json"
+    )
+    chats = {"llava_video": model.video, "llava_clip": model.baseline, "llava_image": model.image}
+    for name, chat in chats.items():
+        parts = {"lm": chat.lm.state_dict(), "projector": chat.projector.state_dict()}
+        config = llava_config(plan.llama, plan.vision)
+        _write_folder(out / name, parts, LLAVA, config, tokenizers / "chat.json")
     pretrained = {"adapter": model.pretrained.state_dict(), "extra_proj": model.head.state_dict()}
     _save(out / "bt_adapter.safetensors", pretrained, RETRIEVAL, _facts(model.pretrained))
-    _save(
-        out / "bt_adapter_tuned.safetensors",
-        {"adapter": model.tuned.state_dict()},
-        RETRIEVAL,
-        _facts(model.tuned),
-    )
-    for name, projector in _projectors(model).items():
-        _save(out / name, {"projector": projector.state_dict()}, LLAVA)
+    tuned = {"adapter": model.tuned.state_dict()}
+    _save(out / "bt_adapter_tuned.safetensors", tuned, RETRIEVAL, _facts(model.tuned))
     for variant in VARIANTS:
         _write_json(out / f"{variant.id}.model.json", _model_file(variant, model))
     sample_clip(out / "sample.mp4")
 
 
-def _projectors(model: "Model") -> "dict[str, nn.Linear]":
-    return {
-        "projector_image.safetensors": model.image_projector,
-        "projector_tuned.safetensors": model.tuned_projector,
-        "projector_clip.safetensors": model.baseline_projector,
-    }
+def _write_folder(
+    folder: Path,
+    parts: "Mapping[str, Mapping[str, Tensor]]",
+    keys: KeyMap,
+    config: Mapping[str, Any],
+    tokenizer: Path,
+) -> None:
+    """A folder as published checkpoints have it: config.json, model.safetensors, tokenizer.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _save(folder / "model.safetensors", parts, keys)
+    _write_json(folder / "config.json", config)
+    shutil.copyfile(tokenizer, folder / "tokenizer.json")
 
 
 def _model_file(variant: Variant, model: "Model") -> dict[str, Any]:
@@ -85,8 +88,8 @@ def _model_file(variant: Variant, model: "Model") -> dict[str, Any]:
         "tower": "clip",
         "adapter": variant.adapter,
         "gates": gates,
-        "llm": "llava",
-        "projector": variant.projector,
+        "llm": variant.chat,
+        "projector": variant.chat,
         "template": "plain",
         "default_frames": model.plan.corpus.num_frames,
         "fit": "crop",

@@ -11,7 +11,7 @@ import torch
 from bt_model.training.corpus.questions import STATIC, TEMPORAL
 from bt_model.training.evaluate import Answered, answer_questions, twin_retrieval
 from bt_model.training.loop import Trained
-from bt_model.training.stages import ChatParts, frame_mean
+from bt_model.training.stages import frame_mean
 
 if TYPE_CHECKING:
     from bt_model.training.embedded import Clips, Model
@@ -21,7 +21,7 @@ EVALUATION_SEED = 1
 KINDS = (*TEMPORAL, "static", *STATIC)
 MODELS = {
     "embedded": "branch, instruction-tuned",
-    "embedded-clip": "CLIP averaged over frames, projector tuned",
+    "embedded-clip": "CLIP averaged over frames, tuned alike",
     "embedded-zeroshot": "pre-trained branch in the image-only chat model",
 }
 
@@ -30,20 +30,20 @@ def evaluate_all(model: "Model", clips: "Clips", *, held_out: bool) -> dict[str,
     """Every variant's answers about the held-out combinations; `held_out` asks in wordings not trained on."""
     tuned, zeroshot = model.encoder(model.tuned), model.encoder(model.pretrained)
     variants = {
-        "embedded": (lambda s: tuned.chat_from_trunk(s[:-1]), model.tuned_projector),
-        "embedded-clip": (frame_mean, model.baseline_projector),
-        "embedded-zeroshot": (lambda s: zeroshot.chat_from_trunk(s[:-1]), model.image_projector),
+        "embedded": (lambda s: tuned.chat_from_trunk(s[:-1]), model.video),
+        "embedded-clip": (frame_mean, model.baseline),
+        "embedded-zeroshot": (lambda s: zeroshot.chat_from_trunk(s[:-1]), model.image),
     }
     return {
         name: answer_questions(
             features,
-            ChatParts(model.lm, projector),
+            chat,
             model.tokens,
             clips.test,
             held_out=held_out,
             seed=EVALUATION_SEED,
         )
-        for name, (features, projector) in variants.items()
+        for name, (features, chat) in variants.items()
     }
 
 

@@ -40,7 +40,7 @@ STATIC_SHARE = 0.3  # of the captions leave the event out (training spec 6.1 f)
 MOST_QUESTIONS = 4
 INITIAL_SCALE = 1 / 0.07  # CLIP's own start of the learnt temperature
 MAX_SCALE = 100.0
-BRANCH_RATE = 0.5  # of the projector's learning rate, in instruction tuning
+TUNED_RATE = 0.5  # of the projector's learning rate, for what was trained before
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +176,7 @@ def train_instruct(
     corpus: Corpus,
     work: Path,
 ) -> Trained:
-    """Instruction tuning on videos: branch and projector learn, decoder and towers stay frozen."""
+    """Instruction tuning on videos: branch, projector and decoder learn, the towers stay frozen."""
     assert encoder.adapter is not None
     adapter = encoder.adapter
 
@@ -189,16 +189,16 @@ def train_instruct(
     rate = plan.instruct.learning_rate
     groups = [
         {"params": list(chat.projector.parameters())},
-        {"params": [p for p in adapter.parameters() if p.requires_grad], "lr": BRANCH_RATE * rate},
+        {"params": [*adapter.parameters(), *chat.lm.parameters()], "lr": TUNED_RATE * rate},
     ]
-    modules = {"adapter": adapter, "projector": chat.projector}
+    modules = {"adapter": adapter, "projector": chat.projector, "lm": chat.lm}
     return train("instruct", modules, groups, plan.instruct, loss_at, work)
 
 
 def train_baseline(
     plan: EmbeddedPlan, chat: ChatParts, tokens: DialogueTokens, corpus: Corpus, work: Path
 ) -> Trained:
-    """The same tuning for CLIP averaged over frames: only its projector can learn."""
+    """The same tuning for CLIP averaged over frames: projector and decoder learn."""
 
     def loss_at(step: int) -> "Tensor":
         rng = Random(f"baseline {plan.seed} {step}")
@@ -206,8 +206,12 @@ def train_baseline(
         features = frame_mean(states)
         return instruct_loss(chat.lm, chat.projector, features, question_batch(drawn, tokens, rng))
 
-    parameters = list(chat.projector.parameters())
-    return train("baseline", {"projector": chat.projector}, parameters, plan.baseline, loss_at, work)
+    groups = [
+        {"params": list(chat.projector.parameters())},
+        {"params": list(chat.lm.parameters()), "lr": TUNED_RATE * plan.baseline.learning_rate},
+    ]
+    modules = {"projector": chat.projector, "lm": chat.lm}
+    return train("baseline", modules, groups, plan.baseline, loss_at, work)
 
 
 def frame_mean(states: "Sequence[Tensor]") -> ChatFeatures:

@@ -162,8 +162,8 @@ def test_unknown_names_in_a_model_file_refuse_to_load(
     ("name", "key"),
     [
         ("clip/model.safetensors", "vision_model.encoder.layers.0.mlp.fc1.weight"),
-        ("llava/model.safetensors", "model.layers.0.mlp.up_proj.weight"),
-        ("projector_tuned.safetensors", "model.mm_projector.weight"),
+        ("llava_video/model.safetensors", "model.layers.0.mlp.up_proj.weight"),
+        ("llava_video/model.safetensors", "model.mm_projector.weight"),
         ("bt_adapter_tuned.safetensors", "backbone.btadapter_S_layers.0.mlp.fc1.weight"),
     ],
 )
@@ -177,7 +177,12 @@ def test_a_missing_tensor_refuses_to_load(folder: Path, name: str, key: str) -> 
 
 @pytest.mark.parametrize(
     "name",
-    ["clip/config.json", "llava/config.json", "llava/model.safetensors", "bt_adapter_tuned.safetensors"],
+    [
+        "clip/config.json",
+        "llava_video/config.json",
+        "llava_video/model.safetensors",
+        "bt_adapter_tuned.safetensors",
+    ],
 )
 def test_a_missing_file_refuses_to_load(folder: Path, name: str) -> None:
     (folder / name).unlink()
@@ -186,7 +191,7 @@ def test_a_missing_file_refuses_to_load(folder: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "field"), [("clip", "projection_dim"), ("clip", "vision_config"), ("llava", "hidden_size")]
+    ("name", "field"), [("clip", "projection_dim"), ("clip", "vision_config"), ("llava_video", "hidden_size")]
 )
 def test_a_config_that_lacks_a_field_refuses_to_load(folder: Path, name: str, field: str) -> None:
     path = folder / name / "config.json"

@@ -11,8 +11,8 @@ from tests import tiny
 
 def files(folder: Path, *, projector: Path | None = None, style: str = "plain") -> BackendFiles:
     return BackendFiles(
-        llm=folder / "llava",
-        projector=projector or folder / "projector_tuned.safetensors",
+        llm=folder / "llava_video",
+        projector=projector or folder / "llava_video",
         template=style,
         num_video_tokens=tiny.P + 1,
         video_dim=tiny.D,

@@ -51,7 +51,7 @@ def test_the_video_is_projected_under_its_own_key(backend: LlavaBackend, video: 
 def test_the_prompt_decodes_to_the_template_with_its_markers(
     backend: LlavaBackend, video: VideoTokens, tiny_weights: Path
 ) -> None:
-    spec = json.loads((tiny_weights / "tiny" / "llava" / "tokenizer.json").read_text())
+    spec = json.loads((tiny_weights / "tiny" / "llava_video" / "tokenizer.json").read_text())
     names = {token["id"]: token["content"] for token in spec["added_tokens"]}
     turns = as_turns([("user", "which way?"), ("assistant", "left"), ("user", "why?")])
     text = "".join(names.get(i) or backend.decode([i]) for i in ids_of(backend, list(turns), video))
@@ -66,7 +66,7 @@ def test_text_that_spells_special_tokens_stays_text(
     roles = ("system", "user", "assistant", "user")
     plain = [Turn(role, "hello") for role in roles]
     hostile = [Turn(role, SPECIAL_TEXT if n == place else "hello") for n, role in enumerate(roles)]
-    known = specials(tiny_weights / "tiny" / "llava" / "tokenizer.json")
+    known = specials(tiny_weights / "tiny" / "llava_video" / "tokenizer.json")
     expected = [i for i in ids_of(backend, plain, video) if i in known]
     assert [i for i in ids_of(backend, hostile, video) if i in known] == expected
     assert expected.count(backend.ids.bos) == 1
@@ -87,7 +87,7 @@ def test_it_takes_pooled_tokens_of_the_towers_width(backend: LlavaBackend) -> No
 
 def test_image_markers_serve_where_the_videos_own_do_not_exist(tiny_weights: Path, tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
-    text = (tiny_weights / "tiny" / "llava" / "tokenizer.json").read_text()
+    text = (tiny_weights / "tiny" / "llava_video" / "tokenizer.json").read_text()
     path.write_text(text.replace("<vid_start>", "<im_start>").replace("<vid_end>", "<im_end>"))
     tokenizer = TextTokenizer(path)
     ids = special_ids(tokenizer)
@@ -99,7 +99,7 @@ def test_image_markers_serve_where_the_videos_own_do_not_exist(tiny_weights: Pat
 
 def test_a_tokenizer_without_markers_is_refused_by_name(tiny_weights: Path, tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
-    text = (tiny_weights / "tiny" / "llava" / "tokenizer.json").read_text()
+    text = (tiny_weights / "tiny" / "llava_video" / "tokenizer.json").read_text()
     path.write_text(text.replace("<vid_", "<pic_"))
     with pytest.raises(
         CheckpointError, match=r"tokenizer\.json: no token '<vid_start>'; there are <unk>, <s>"
@@ -123,7 +123,7 @@ def test_a_missing_tokenizer_file_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def broken_projector(folder: Path, tmp_path: Path, change: dict[str, Tensor | None]) -> Path:
-    tensors = load_file(folder / "projector_tuned.safetensors")
+    tensors = load_file(folder / "llava_video" / "model.safetensors")
     kept = {name: value for name, value in (tensors | change).items() if value is not None}
     path = tmp_path / "projector.safetensors"
     save_file(kept, path)

@@ -37,8 +37,8 @@ def backend(model: Model) -> LlavaBackend:
     encoder = tokens.encode.__self__  # pyright: ignore[reportFunctionMemberAccess] - a bound method
     assert isinstance(encoder, TextTokenizer)
     return LlavaBackend(
-        model.lm,
-        model.tuned_projector,
+        model.video.lm,
+        model.video.projector,
         encoder,
         tokens.style,
         tokens.ids,

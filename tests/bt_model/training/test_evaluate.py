@@ -14,7 +14,7 @@ from bt_model.training.corpus.scene import Item, Move, Scene
 from bt_model.training.data import TrunkCache
 from bt_model.training.embedded import Model
 from bt_model.training.evaluate import Answered, answer_questions, twin_retrieval
-from bt_model.training.stages import ChatParts, Corpus, frame_mean
+from bt_model.training.stages import Corpus, frame_mean
 from bt_model.vision.encoder import ChatFeatures, VideoEncoder
 from tests import tiny
 
@@ -57,7 +57,7 @@ def test_static_kinds_are_also_counted_together() -> None:
 
 def test_every_question_about_each_clip_and_its_twin_is_asked_once(model: Model, corpus: Corpus) -> None:
     encoder = model.encoder(model.tuned)
-    chat = ChatParts(model.lm, model.tuned_projector)
+    chat = model.video
     answered = answer_questions(
         lambda states: encoder.chat_from_trunk(states[:-1]),
         chat,
@@ -78,7 +78,7 @@ def test_features_are_asked_for_each_direction(model: Model, corpus: Corpus) -> 
         seen.append(states[0])
         return frame_mean(states)
 
-    chat = ChatParts(model.lm, model.tuned_projector)
+    chat = model.video
     answer_questions(features, chat, model.tokens, corpus, held_out=False, seed=0)
     forward, backward = seen
     assert torch.equal(backward, forward.flip(1))

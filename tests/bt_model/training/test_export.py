@@ -20,6 +20,7 @@ from bt_model.text.clip_text import ClipTextTower
 from bt_model.text.tokenizer import ClipTokenizer
 from bt_model.training.data import collate
 from bt_model.training.embedded import Model
+from bt_model.training.stages import ChatParts
 from bt_model.training.step import answer_logits
 from bt_model.types import Turn
 from bt_model.video.decode import probe
@@ -47,12 +48,12 @@ def loaded(written: Written, name: str) -> VideoChat:
     return load(name, written.folder.parent, device="cpu")
 
 
-def parts_of(model: Model, name: str) -> tuple[BTAdapter | None, nn.Linear]:
-    """The branch and projector that a variant stands for."""
+def parts_of(model: Model, name: str) -> tuple[BTAdapter | None, ChatParts]:
+    """The branch and chat model that a variant stands for."""
     return {
-        "embedded": (model.tuned, model.tuned_projector),
-        "embedded-clip": (None, model.baseline_projector),
-        "embedded-zeroshot": (model.pretrained, model.image_projector),
+        "embedded": (model.tuned, model.video),
+        "embedded-clip": (None, model.baseline),
+        "embedded-zeroshot": (model.pretrained, model.image),
     }[name]
 
 
@@ -71,10 +72,10 @@ def test_a_loaded_model_gives_the_trained_logits(written: Written, name: str) ->
     backend = chat.backend
     assert isinstance(backend, LlavaBackend)
     assert isinstance(backend.lm, Llama)
-    adapter, projector = parts_of(model, name)
+    adapter, trained = parts_of(model, name)
     features = model.encoder(adapter).chat(tiny.pixels(1, 4))
     batch = collate([model.tokens.row(ASKED)], model.tokens.num_video, model.tokens.ids.eos)
-    expected = answer_logits(model.lm, projector, features, batch)
+    expected = answer_logits(trained.lm, trained.projector, features, batch)
     assert torch.equal(answer_logits(backend.lm, backend.projector, features, batch), expected)
 
 

@@ -16,7 +16,6 @@ from bt_model.training.data import TrunkCache
 from bt_model.training.embedded import Model
 from bt_model.training.loop import Schedule
 from bt_model.training.stages import (
-    ChatParts,
     Corpus,
     train_baseline,
     train_branch,
@@ -42,7 +41,7 @@ def corpus(tmp_path: Path) -> Corpus:
 
 @pytest.fixture
 def trainable(model: Model) -> Model:
-    for part in (model.pretrained, model.tuned, model.head, *projectors(model).values()):
+    for part in (model.pretrained, model.tuned, model.head, *chats(model).values()):
         part.requires_grad_(requires_grad=True)
     sizes = replace(
         model.plan,
@@ -55,15 +54,16 @@ def trainable(model: Model) -> Model:
     return replace(model, plan=sizes)
 
 
-def projectors(model: Model) -> dict[str, nn.Module]:
-    return {"tuned_projector": model.tuned_projector, "baseline_projector": model.baseline_projector}
+def chats(model: Model) -> dict[str, nn.Module]:
+    parts = {"image": model.image, "video": model.video, "baseline": model.baseline}
+    return {name: nn.ModuleList([chat.lm, chat.projector]) for name, chat in parts.items()}
 
 
 def changed_by(model: Model, run: Callable[[], object]) -> set[str]:
     """Names of the parts whose weights a stage changes."""
     parts: dict[str, nn.Module] = {
         "tower": model.tower, "text": model.text, "head": model.head, "pretrained": model.pretrained,
-        "tuned": model.tuned, "lm": model.lm, **projectors(model),
+        "tuned": model.tuned, **chats(model),
     }  # fmt: skip
     before = {name: fingerprint(part.state_dict()) for name, part in parts.items()}
     run()
@@ -89,18 +89,16 @@ def test_pretraining_changes_the_branch_and_its_head_alone(
     assert changed_by(model, run) == {"pretrained", "head"}
 
 
-def test_instruction_tuning_changes_the_branch_and_the_projector_alone(
+def test_instruction_tuning_changes_the_branch_and_its_chat_model_alone(
     trainable: Model, corpus: Corpus, tmp_path: Path
 ) -> None:
     model = trainable
-    chat = ChatParts(model.lm, model.tuned_projector)
     encoder = model.encoder(model.tuned)
-    run = lambda: train_instruct(model.plan, encoder, chat, model.tokens, corpus, tmp_path)  # noqa: E731 - one call
-    assert changed_by(model, run) == {"tuned", "tuned_projector"}
+    run = lambda: train_instruct(model.plan, encoder, model.video, model.tokens, corpus, tmp_path)  # noqa: E731 - one call
+    assert changed_by(model, run) == {"tuned", "video"}
 
 
-def test_the_baseline_changes_its_projector_alone(trainable: Model, corpus: Corpus, tmp_path: Path) -> None:
+def test_the_baseline_changes_its_chat_model_alone(trainable: Model, corpus: Corpus, tmp_path: Path) -> None:
     model = trainable
-    chat = ChatParts(model.lm, model.baseline_projector)
-    run = lambda: train_baseline(model.plan, chat, model.tokens, corpus, tmp_path)  # noqa: E731 - one call
-    assert changed_by(model, run) == {"baseline_projector"}
+    run = lambda: train_baseline(model.plan, model.baseline, model.tokens, corpus, tmp_path)  # noqa: E731 - one call
+    assert changed_by(model, run) == {"baseline"}

@@ -149,26 +149,28 @@ def batch_of(model: Model, answers: list[str]) -> TokenBatch:
 
 def test_video_tokens_stand_where_the_prompt_has_them(model: Model) -> None:
     batch, seen = batch_of(model, ["red", "dark blue and more", "x"]), features()
-    logits = answer_logits(model.lm, model.tuned_projector, seen, batch)
+    logits = answer_logits(model.video.lm, model.video.projector, seen, batch)
     for b in range(B):
         length = int(batch.is_real[b].sum())
-        embeds = model.lm.embed(batch.ids[b, :length]).clone()
-        embeds[batch.is_video[b, :length]] = model.tuned_projector(patches_cls(seen)[b])
-        torch.testing.assert_close(logits[b, :length], model.lm(embeds[None], None)[0], rtol=1e-4, atol=1e-4)
+        embeds = model.video.lm.embed(batch.ids[b, :length]).clone()
+        embeds[batch.is_video[b, :length]] = model.video.projector(patches_cls(seen)[b])
+        torch.testing.assert_close(
+            logits[b, :length], model.video.lm(embeds[None], None)[0], rtol=1e-4, atol=1e-4
+        )
 
 
 def test_the_instruct_loss_is_the_answer_loss_of_these_logits(model: Model) -> None:
     batch, seen = batch_of(model, ["red", "blue", "x"]), features()
-    expected = answer_loss(answer_logits(model.lm, model.tuned_projector, seen, batch), batch.labels)
-    torch.testing.assert_close(instruct_loss(model.lm, model.tuned_projector, seen, batch), expected)
+    expected = answer_loss(answer_logits(model.video.lm, model.video.projector, seen, batch), batch.labels)
+    torch.testing.assert_close(instruct_loss(model.video.lm, model.video.projector, seen, batch), expected)
 
 
 def greedy(model: Model, number: int, question: Question, seen: ChatFeatures) -> list[int]:
     """The engine's answer to one question as a first turn."""
     tokens = model.tokens
-    soft = Soft(b"", model.tuned_projector(patches_cls(seen)[number]))
+    soft = Soft(b"", model.video.projector(patches_cls(seen)[number]))
     prompt = segments([Turn("user", question.text)], tokens.style, tokens.ids, tokens.encode, soft)
-    engine = BatchEngine(model.lm, max_batch=1)
+    engine = BatchEngine(model.video.lm, max_batch=1)
     engine.start()
     events = list(engine.submit(GenRequest("a", prompt, 12, frozenset({tokens.ids.eos}))).stream())
     engine.stop()
@@ -177,11 +179,11 @@ def greedy(model: Model, number: int, question: Question, seen: ChatFeatures) ->
 
 def overfit(model: Model, batch: TokenBatch, seen: ChatFeatures) -> None:
     """Learn the answers by heart."""
-    model.lm.requires_grad_(requires_grad=True)
-    optimiser = torch.optim.AdamW(model.lm.parameters(), lr=3e-3)
+    model.video.lm.requires_grad_(requires_grad=True)
+    optimiser = torch.optim.AdamW(model.video.lm.parameters(), lr=3e-3)
     for _ in range(60):
         optimiser.zero_grad()
-        instruct_loss(model.lm, model.tuned_projector, seen, batch).backward()
+        instruct_loss(model.video.lm, model.video.projector, seen, batch).backward()
         optimiser.step()
 
 
@@ -193,7 +195,7 @@ def test_exact_answers_agree_with_greedy_decoding(model: Model) -> None:
     verdicts = list[bool]()
     for wrong in range(B + 1):
         answers = [rng.choice(["green", "red it", "dark"]) if n == wrong else a for n, a in enumerate(known)]
-        right = exact_answers(model.lm, model.tuned_projector, seen, batch_of(model, answers)).tolist()
+        right = exact_answers(model.video.lm, model.video.projector, seen, batch_of(model, answers)).tolist()
         given = [greedy(model, n, question, seen) for n, question in enumerate(asked(answers))]
         assert right == [ids == model.tokens.encode(f" {a}") for ids, a in zip(given, answers, strict=True)]
         verdicts += right
@@ -202,7 +204,7 @@ def test_exact_answers_agree_with_greedy_decoding(model: Model) -> None:
 
 def test_no_answer_of_an_untrained_decoder_is_exact(model: Model) -> None:
     batch = batch_of(model, ["red", "blue", "x"])
-    assert not exact_answers(model.lm, model.tuned_projector, features(), batch).any()
+    assert not exact_answers(model.video.lm, model.video.projector, features(), batch).any()
 
 
 def test_the_alignment_head_is_the_published_extra_proj() -> None:

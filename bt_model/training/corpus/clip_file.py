@@ -15,7 +15,7 @@ from pathlib import Path
 import av
 
 from bt_model.training.corpus.paint import SIDE, Pixels, paint_clip
-from bt_model.training.corpus.scene import FPS, Item, Move, Scene
+from bt_model.training.corpus.scene import FPS, Change, Item, Scene
 
 _CODEC = "libx264"
 _PIXELS = "yuv420p"  # plays everywhere; costs 7 of 255 levels of colour inside a 48-pixel clip's items
@@ -27,7 +27,9 @@ _OPTIONS = {
     "threads": "1",
 }
 _CHUNK = 16  # clips handed to a worker at a time
-_SAMPLE = Scene(Item("triangle", "blue", diameter=20.0, x=24.0, y=26.0), "white", Move("right", path=24.0))
+_SAMPLE = Scene(
+    Item("circle", "blue", diameter=20.0, x=24.0, y=26.0), "white", Change("disappear", absent=16)
+)
 _SAMPLE_SIDE = 96
 _SAMPLE_FRAMES = 64
 

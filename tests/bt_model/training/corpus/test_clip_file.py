@@ -6,7 +6,7 @@ import pytest
 
 from bt_model.training.corpus.clip_file import read_scene, sample_clip, write_clip, write_corpus, write_video
 from bt_model.training.corpus.paint import Pixels, paint_clip
-from bt_model.training.corpus.scene import BACKGROUNDS, COLOURS, Move
+from bt_model.training.corpus.scene import BACKGROUNDS, COLOURS, Change
 from bt_model.training.corpus.splits import is_held_out, scenes
 
 
@@ -104,9 +104,9 @@ def test_the_sample_clip_is_the_same_every_time(tmp_path: Path) -> None:
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
 
 
-def test_the_sample_clip_is_a_move_that_training_never_shows(tmp_path: Path) -> None:
+def test_the_sample_clip_is_an_event_that_training_never_shows(tmp_path: Path) -> None:
     scene = sample_clip(tmp_path / "a.mp4")
-    assert isinstance(scene.event, Move)
+    assert isinstance(scene.event, Change)
     assert is_held_out(scene)
 
 

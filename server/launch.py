@@ -17,6 +17,7 @@ from bt_model.errors import BtchatError
 START_SECONDS = 120.0
 STOP_SECONDS = 45.0
 POLL_SECONDS = 0.1
+STDERR = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,8 @@ def running_server(
     chosen = port or free_port()
     values = {"port": str(chosen), "data_dir": str(data_dir), "model": model, **(settings or {})}
     environment = {**os.environ, **{f"BTCHAT_{name.upper()}": value for name, value in values.items()}}
-    process = subprocess.Popen([sys.executable, "-m", "server"], env=environment)
+    # its log goes to stderr: stdout belongs to whoever started it
+    process = subprocess.Popen([sys.executable, "-m", "server"], env=environment, stdout=STDERR)
     try:
         url = f"http://127.0.0.1:{chosen}"
         _wait_until_ready(url, process)

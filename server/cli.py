@@ -3,12 +3,14 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bt_model.errors import BtchatError
 from bt_model.types import STRATEGIES, Sampling
 from server.settings import Settings, add_flags
+
+AddParser = Callable[..., argparse.ArgumentParser]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,7 +41,16 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--once", action="store_true", help="stop after the answer")
     demo.set_defaults(run=_demo)
 
-    ask = commands.add_parser("ask", help="ask one question about a video file, without a server")
+    _add_video_commands(commands.add_parser)
+    models = commands.add_parser("models", help="list the models that can be loaded")
+    models.add_argument("--weights-dir", type=Path, default=_default_weights_dir())
+    models.set_defaults(run=_models)
+    _add_training(commands.add_parser)
+    return parser
+
+
+def _add_video_commands(add_parser: AddParser) -> None:
+    ask = add_parser("ask", help="ask one question about a video file, without a server")
     ask.add_argument("video", type=Path)
     ask.add_argument("question")
     ask.add_argument("--temperature", type=float, help="0 is greedy (default: the model's)")
@@ -47,23 +58,21 @@ def _parser() -> argparse.ArgumentParser:
     _add_video_options(ask)
     ask.set_defaults(run=_ask)
 
-    frames = commands.add_parser("frames", help="show which frames the model would see")
+    frames = add_parser("frames", help="show which frames the model would see")
     frames.add_argument("video", type=Path)
     frames.add_argument("-o", "--output", type=Path, help="folder for the frames as JPEG files")
     _add_video_options(frames)
     frames.set_defaults(run=_frames)
 
-    tokens = commands.add_parser("tokens", help="write a video's pooled tokens as safetensors")
+    tokens = add_parser("tokens", help="write a video's pooled tokens as safetensors")
     tokens.add_argument("video", type=Path)
     tokens.add_argument("-o", "--output", type=Path, required=True)
     _add_video_options(tokens)
     tokens.set_defaults(run=_tokens)
 
-    models = commands.add_parser("models", help="list the models that can be loaded")
-    models.add_argument("--weights-dir", type=Path, default=_default_weights_dir())
-    models.set_defaults(run=_models)
 
-    train = commands.add_parser("train", help="train a model").add_subparsers(required=True, metavar="WHAT")
+def _add_training(add_parser: AddParser) -> None:
+    train = add_parser("train", help="train a model").add_subparsers(required=True, metavar="WHAT")
     embedded = train.add_parser("embedded", help="the small model that every installation carries")
     embedded.add_argument("--out", type=Path, default=_default_weights_dir() / "embedded")
     embedded.add_argument(
@@ -77,7 +86,6 @@ def _parser() -> argparse.ArgumentParser:
         help="of torch; on tensors this small, more cost more than they give",
     )
     embedded.set_defaults(run=_train_embedded)
-    return parser
 
 
 def _default_weights_dir() -> Path:

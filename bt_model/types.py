@@ -220,8 +220,3 @@ class ModelCard:
     pooling: str
     notice: str = ""
     versions: dict[str, str] = field(default_factory=dict[str, str])
-
-
-def as_turns(messages: Sequence[tuple[Role, str]]) -> tuple[Turn, ...]:
-    """(role, text) pairs as turns."""
-    return tuple(Turn(role, text) for role, text in messages)

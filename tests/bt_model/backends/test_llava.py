@@ -15,7 +15,7 @@ from bt_model.backends.tokenizer import TextTokenizer
 from bt_model.errors import CheckpointError
 from bt_model.generation.request import Soft, Tokens
 from bt_model.training.tokenizers import CHAT_SPECIALS
-from bt_model.types import Turn, VideoTokens, as_turns
+from bt_model.types import Turn, VideoTokens
 from tests import tiny
 from tests.bt_model.backends.folders import files
 
@@ -53,7 +53,7 @@ def test_the_prompt_decodes_to_the_template_with_its_markers(
 ) -> None:
     spec = json.loads((tiny_weights / "tiny" / "llava_video" / "tokenizer.json").read_text())
     names = {token["id"]: token["content"] for token in spec["added_tokens"]}
-    turns = as_turns([("user", "which way?"), ("assistant", "left"), ("user", "why?")])
+    turns = [Turn("user", "which way?"), Turn("assistant", "left"), Turn("user", "why?")]
     text = "".join(names.get(i) or backend.decode([i]) for i in ids_of(backend, list(turns), video))
     expected = "<s>USER: which way?\n<vid_start><vid_end> ASSISTANT: left</s>USER: why? ASSISTANT:"
     assert text == expected

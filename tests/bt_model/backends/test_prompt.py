@@ -6,7 +6,7 @@ import torch
 from bt_model.backends.prompt import TEMPLATES, SpecialIds, segments, template
 from bt_model.errors import InvalidValueError, UnknownNameError
 from bt_model.generation.request import Segment, Soft
-from bt_model.types import Role, Turn, as_turns, check_turns
+from bt_model.types import Role, Turn, check_turns
 
 IDS = SpecialIds(bos=0x110001, eos=0x110002, video_start=0x110003, video_end=0x110004)
 NAMES = {IDS.bos: "<s>", IDS.eos: "</s>", IDS.video_start: "<vid_start>", IDS.video_end: "<vid_end>"}
@@ -45,7 +45,7 @@ def spelled(prompt: tuple[Segment, ...]) -> str:
 
 
 def prompt(name: str, *messages: tuple[Role, str], video: Soft | None = VIDEO) -> str:
-    return spelled(segments(as_turns(messages), template(name), IDS, characters, video))
+    return spelled(segments([Turn(*message) for message in messages], template(name), IDS, characters, video))
 
 
 @pytest.mark.parametrize("name", SYSTEMS)

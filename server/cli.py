@@ -85,6 +85,11 @@ def _add_training(add_parser: AddParser) -> None:
         default=1,
         help="of torch; on tensors this small, more cost more than they give",
     )
+    embedded.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        help="number format of matrix products; without it bfloat16 where the CPU has it in hardware",
+    )
     embedded.set_defaults(run=_train_embedded)
 
 
@@ -176,7 +181,13 @@ def _models(arguments: argparse.Namespace) -> int:
 def _train_embedded(arguments: argparse.Namespace) -> int:
     from bt_model.training.embedded import train_embedded
 
-    train_embedded(arguments.out, arguments.work, seed=arguments.seed, threads=arguments.threads)
+    train_embedded(
+        arguments.out,
+        arguments.work,
+        seed=arguments.seed,
+        threads=arguments.threads,
+        precision=arguments.precision,
+    )
     return 0
 
 

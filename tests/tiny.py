@@ -95,7 +95,7 @@ def plan(chat_vocabulary: int, text_vocabulary: int) -> EmbeddedPlan:
         vocab_size=chat_vocabulary, width=48, num_layers=2, num_heads=4, num_kv_heads=2, mlp_width=64,
         max_context=CONTEXT,
     )  # fmt: skip
-    full = embedded_plan(chat_vocabulary, text_vocabulary)
+    full = embedded_plan(chat_vocabulary, text_vocabulary, "float32")
     return replace(full, vision=VISION, text=text, adapter=ADAPTER, llama=llama)
 
 

@@ -1,9 +1,11 @@
 """What a training run is made of. One plan names every size and length; nothing else decides them."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from bt_model.config import BTAdapterConfig, ClipTextConfig, ClipVisionConfig, LlamaConfig
 from bt_model.training.loop import Schedule
+from bt_model.training.precision import Precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class EmbeddedPlan:
     seed: int = 0
 
 
-def embedded_plan(vocab_size: int, text_vocab_size: int) -> EmbeddedPlan:
+def embedded_plan(vocab_size: int, text_vocab_size: int, precision: Precision) -> EmbeddedPlan:
     """The plan of `btchat train embedded`: 48 x 48 pictures, 36 patches, 6 trunk layers, a branch of 3."""
     width, joint = 96, 96
     vision = ClipVisionConfig(
@@ -72,21 +74,22 @@ def embedded_plan(vocab_size: int, text_vocab_size: int) -> EmbeddedPlan:
         mlp_width=344,
         max_context=512,
     )
+    stage = partial(Schedule, learning_rate=1e-3, precision=precision)
     return EmbeddedPlan(
         vision=vision,
         text=text,
         adapter=BTAdapterConfig(num_layers=3, max_frames=64, middle_scale=1.0, output_scale=1.0),
         llama=llama,
         corpus=CorpusPlan(num_clips=9000, num_test_clips=300),
-        clip=Schedule(num_steps=1500, learning_rate=1e-3),
+        clip=stage(2400),
         clip_batch=128,
-        pretrain=Schedule(num_steps=1000, learning_rate=1e-3),
+        pretrain=stage(1500),
         pretrain_batch=64,
         mask_rate=0.7,
         losses=LossWeights(),
-        language=Schedule(num_steps=600, learning_rate=1e-3),
+        language=stage(1000),
         language_batch=48,
-        instruct=Schedule(num_steps=1200, learning_rate=1e-3),
-        baseline=Schedule(num_steps=250, learning_rate=1e-3),
+        instruct=stage(1500),
+        baseline=stage(300),
         instruct_batch=32,
     )

@@ -1,6 +1,5 @@
 """`btchat train embedded`: the small model of every installation, from nothing, in one resumable run."""
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -12,6 +11,7 @@ from torch import nn
 from bt_model.backends.llava import special_ids
 from bt_model.backends.prompt import template
 from bt_model.backends.tokenizer import TextTokenizer
+from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.generation.llama import Llama
 from bt_model.text.clip_text import ClipTextTower
 from bt_model.text.tokenizer import ClipTokenizer
@@ -22,7 +22,8 @@ from bt_model.training.corpus.questions import questions
 from bt_model.training.corpus.splits import scenes
 from bt_model.training.data import DialogueTokens, build_cache
 from bt_model.training.export import export
-from bt_model.training.loop import Trained
+from bt_model.training.loop import Trained, metered
+from bt_model.training.precision import Precision, native_precision
 from bt_model.training.report import write_report
 from bt_model.training.stages import (
     EVENT_SHARES,
@@ -86,14 +87,14 @@ def write_tokenizers(folder: Path, seed: int) -> None:
     train_tokenizer(chats, CHAT_VOCABULARY, CHAT_SPECIALS, folder / "chat.json", lower_case=False)
 
 
-def build(work: Path, seed: int) -> Model:
+def build(work: Path, seed: int, precision: Precision) -> Model:
     """Fresh parts, initialised from the seed; tokenizers are learnt once and kept in `work`."""
     work.mkdir(parents=True, exist_ok=True)
     if not (work / "chat.json").exists():
         write_tokenizers(work, seed)
     chat_tokenizer = TextTokenizer(work / "chat.json")
     clip_tokenizer = ClipTokenizer.from_file(work / "clip.json")
-    plan = embedded_plan(chat_tokenizer.vocab_size, clip_tokenizer.vocab_size)
+    plan = embedded_plan(chat_tokenizer.vocab_size, clip_tokenizer.vocab_size, precision)
     torch.manual_seed(seed)
     tower = ClipVisionTower(plan.vision)
     adapters = [BTAdapter(plan.vision, plan.adapter) for _ in range(2)]
@@ -125,6 +126,7 @@ def prepare_clips(model: Model, work: Path) -> Clips:
         "test_combo": scenes("test_combo", plan.num_test_clips, seed=model.plan.seed + 1),
     }
     encoder = model.encoder(model.pretrained)
+    made_by = fingerprint(model.tower.state_dict())[:12]
     corpora: list[Corpus] = []
     with Progress() as progress:
         for split, listed in drawn.items():
@@ -136,7 +138,7 @@ def prepare_clips(model: Model, work: Path) -> Clips:
             )
             task = progress.add_task(f"trunk {split}", total=len(listed))
             cache = build_cache(
-                work / f"{split}.trunk", paths, encoder, plan.num_frames,
+                work / f"{split}-{made_by}.trunk", paths, encoder, plan.num_frames,
                 lambda n, t=task: progress.update(t, completed=n),
             )  # fmt: skip
             corpora.append(Corpus(listed, cache))
@@ -148,21 +150,22 @@ def freeze(module: nn.Module) -> None:
     module.requires_grad_(requires_grad=False).eval()
 
 
-def train_all(work: Path, *, seed: int = 0) -> tuple[Model, Clips, dict[str, Trained]]:
+def train_all(
+    work: Path, *, seed: int = 0, precision: Precision = "float32"
+) -> tuple[Model, Clips, dict[str, Trained]]:
     """All stages in order; those that are done are only read back.
 
     `pretrained` is the branch after video-text pre-training, `tuned` after instruction tuning. The `image`
     chat model never saw video: with the pre-trained branch it is the paper's zero-shot plug-in.
     """
-    model = build(work, seed)
+    model = build(work, seed, precision)
     trained: dict[str, Trained] = {}
     trained["towers"] = train_towers(model.plan, model.encoder(None), model.text, work)
     freeze(model.tower)
     freeze(model.text)
     model.pretrained.init_from_trunk(model.tower)
-    begin = time.process_time(), time.monotonic()
-    clips = prepare_clips(model, work)
-    trained["clips"] = Trained(time.process_time() - begin[0], time.monotonic() - begin[1])
+    with metered(work / "clips.cost") as trained["clips"]:
+        clips = prepare_clips(model, work)
     trained["branch"] = train_branch(
         model.plan, model.encoder(model.pretrained), model.head, model.text, clips.train, work
     )
@@ -180,10 +183,12 @@ def train_all(work: Path, *, seed: int = 0) -> tuple[Model, Clips, dict[str, Tra
     return model, clips, trained
 
 
-def train_embedded(out: Path, work: Path, *, seed: int = 0, threads: int = 1) -> None:
-    """Train, export to `out`, and write its REPORT.md."""
+def train_embedded(
+    out: Path, work: Path, *, seed: int = 0, threads: int = 1, precision: Precision | None = None
+) -> None:
+    """Train, export to `out`, and write its REPORT.md; without a precision, in the fastest that fits here."""
     torch.set_num_threads(threads)
-    model, clips, trained = train_all(work, seed=seed)
+    model, clips, trained = train_all(work, seed=seed, precision=precision or native_precision())
     export(model, out, work)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     write_report(out / "REPORT.md", model, clips, trained, size)

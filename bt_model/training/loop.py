@@ -4,10 +4,12 @@ A stage is a function of the step number: `loss_at(step)` draws its batch from t
 resumed run sees what an uninterrupted one would have seen.
 """
 
+import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
+
+from bt_model.training.precision import Precision, multiplying_in
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,12 +30,13 @@ AVERAGED = 50  # steps in the mean loss that is shown
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Length, peak learning rate and weight decay of a stage; warm-up, then cosine to a tenth."""
+    """Length, peak learning rate, decay and number format of a stage; warm-up, then cosine to a tenth."""
 
     num_steps: int
     learning_rate: float
     weight_decay: float = 0.05
     clip_norm: float = 1.0
+    precision: Precision = "float32"
 
     def factor(self, step: int) -> float:
         """Share of the peak learning rate at a step."""
@@ -67,6 +72,19 @@ class Trained:
     loss: float = math.nan
 
 
+@contextmanager
+def metered(path: Path) -> Generator[Trained]:
+    """Add what a block costs to what earlier sessions spent, kept in `path`; for work that has no steps."""
+    trained = Trained(*json.loads(path.read_text())) if path.exists() else Trained()
+    cpu, wall = time.process_time(), time.monotonic()
+    try:
+        yield trained
+    finally:
+        trained.cpu_seconds += time.process_time() - cpu
+        trained.wall_seconds += time.monotonic() - wall
+        path.write_text(json.dumps([trained.cpu_seconds, trained.wall_seconds]))
+
+
 def train(
     name: str,
     modules: Mapping[str, nn.Module],
@@ -94,7 +112,8 @@ def train(
         for step in range(start, schedule.num_steps):
             for group, peak in zip(optimiser.param_groups, peaks, strict=True):
                 group["lr"] = peak * schedule.factor(step)
-            loss = loss_at(step)
+            with multiplying_in(schedule.precision):
+                loss = loss_at(step)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             norm = nn.utils.clip_grad_norm_(trainable, schedule.clip_norm)

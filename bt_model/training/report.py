@@ -89,6 +89,7 @@ def _cost(model: "Model", trained: Mapping[str, Trained], size_bytes: int) -> li
         f"- {total / 60:.1f} CPU minutes in all, seed {plan.seed}, torch {torch.__version__},"
         f" Python {platform.python_version()}, {platform.machine()}",
         f"- all weights together: {size_bytes / 1e6:.1f} MB",
+        f"- matrix products of all stages in {plan.clip.precision}",
         f"- tower: {_fields(plan.vision)}",
         f"- text tower: {_fields(plan.text)}",
         f"- branch: {_fields(plan.adapter)}, mask rate {plan.mask_rate}, losses {_fields(plan.losses)}",

@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from bt_model.generation.llama import Llama
     from bt_model.text.clip_text import ClipTextTower
 
-EVENT_SHARES = ("move", "order", "change", "move", "order", "change", "still")
+EVENT_SHARES = ("move", "order", "move", "change", "move", "order", "still")  # by how hard they are
 TWIN_SHARE = 0.5
 STATIC_SHARE = 0.3  # of the captions leave the event out (training spec 6.1 f)
-MOST_QUESTIONS = 4
+MOST_QUESTIONS = 3
 INITIAL_SCALE = 1 / 0.07  # CLIP's own start of the learnt temperature
 MAX_SCALE = 100.0
 TUNED_RATE = 0.5  # of the projector's learning rate, for what was trained before

@@ -58,7 +58,8 @@ def answer_logits(
 ) -> "Tensor":
     """Video tokens spliced into the embedded dialogue -> logits (B, n, V)."""
     soft = projector(patches_cls(features))  # (B, K, H)
-    embeds = lm.embed(batch.ids).masked_scatter(batch.is_video[..., None], soft)
+    embeds = lm.embed(batch.ids)
+    embeds = embeds.masked_scatter(batch.is_video[..., None], soft.to(embeds.dtype))
     return lm(embeds, batch.is_real)
 
 

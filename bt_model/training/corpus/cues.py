@@ -15,7 +15,7 @@ from bt_model.training.corpus.scene import BACKGROUNDS, COLOURS, EXTENT, Change,
 
 _PANEL_X = EXTENT / 4
 _PANEL_Y = EXTENT / 2
-_PANEL_RADIUS = 5.5
+_PANEL_RADIUS = 7.0
 _JITTER = 0.2  # share of the item's place that moves a panel's drawing
 _BRIGHT = 384  # sum of red, green and blue from which a background takes black signs
 _BLACK = (0, 0, 0)
@@ -78,13 +78,13 @@ def _panel_marks(picture: int, scene: Scene, pulse: Pulse) -> list[Mark]:
     sign = body._replace(colour=_sign_colour(scene))
     match pulse.name:
         case "jump":
-            return [body._replace(y=y - 9), sign._replace(form="arrow", y=y + 8, a=5.0, b=8.0)]
+            return [body._replace(y=y - 9), sign._replace(form="arrow", y=y + 9, a=5.0, b=8.0)]
         case "grow":
-            return [body, sign._replace(form=f"outline {item.shape}", a=2.0 * _PANEL_RADIUS)]
+            return [body, sign._replace(form=f"outline {item.shape}", a=1.6 * _PANEL_RADIUS)]
         case "blink":
             return [body._replace(y=y - 9), body._replace(form=f"hatched {item.shape}", y=y + 9)]
         case _:
-            return [body, sign._replace(form="bars", a=9.0, b=8.0)]
+            return [body, sign._replace(form="bars", a=10.5, b=8.0)]
 
 
 def _backgrounds(scenes: Sequence[Scene]) -> Array:

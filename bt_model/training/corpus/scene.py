@@ -36,7 +36,7 @@ OPPOSITE = {
 DIRECTIONS = ("left", "right", "up", "down")
 CHANGES = ("appear", "disappear")
 PULSES = ("blink", "grow", "jump", "sway")
-LARGE_FROM = 16.0  # diameter from which an item is called large
+LARGE_FROM = 19.0  # diameter from which an item is called large
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,10 +34,10 @@ SPLITS = ("train", "val", "test", "test_combo")
 GROUPS = ("horizontal", "vertical", "change", *("+".join(pair) for pair in combinations(PULSES, 2)))
 
 _SHARES = {"train": range(80), "val": range(80, 90), "test": range(90, 100)}  # of 100
-_SMALL = (13.0, 15.0)  # diameters, scene units
-_LARGE = (19.0, 22.0)
-_IN_PULSES = (13.0, 15.0)  # leaves room to jump, grow and sway
-_MIN_PATH = 18.0
+_SMALL = (14.0, 16.0)  # diameters, scene units
+_LARGE = (22.0, 25.0)
+_IN_PULSES = (14.0, 16.0)  # leaves room to jump, grow and sway
+_MIN_PATH = 20.0
 _MAX_PATH = 32.0
 _EDGE = 1.0  # least distance of an item from the picture's edge
 _ABSENT = (8, 20)  # of 32 frames: a few sampled ones always show the item, a few do not

@@ -8,7 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bt_model.training.loop import SAVE_EVERY, Schedule, Trained, generator_for, save_atomically, train
+from bt_model.training.loop import (
+    SAVE_EVERY,
+    Schedule,
+    Trained,
+    generator_for,
+    metered,
+    save_atomically,
+    train,
+)
 
 STEPS = SAVE_EVERY + 30
 SCHEDULE = Schedule(num_steps=STEPS, learning_rate=1e-2)
@@ -136,3 +144,12 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) 
     with pytest.raises(AttributeError):
         save_atomically(path, {"step": unpicklable})
     assert torch.load(path, weights_only=True) == {"step": 1}
+
+
+def test_the_cost_of_work_without_steps_adds_up_over_sessions(tmp_path: Path) -> None:
+    costs = list[float]()
+    for _ in range(2):
+        with metered(tmp_path / "clips.cost") as cost:
+            sum(range(200_000))
+        costs.append(cost.cpu_seconds)
+    assert costs[1] > costs[0] > 0

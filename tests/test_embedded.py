@@ -112,7 +112,7 @@ def test_most_answers_about_unseen_combinations_are_right(server: RunningServer,
         video = upload(server, path.read_bytes())
         for question in questions(scene, Random(number)):
             right.append(ask(server, video, question.text) == question.answer)
-    assert sum(right) >= 0.8 * len(right)  # python -m benchmarks.embedded measures it
+    assert sum(right) >= 0.95 * len(right)  # python -m benchmarks.embedded measures it
 
 
 def test_demo_prints_the_answer_and_ends_well() -> None:

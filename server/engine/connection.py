@@ -25,7 +25,8 @@ class Connection:
         data = memoryview(pack(message))
         with self._lock:
             sent = socket.send_fds(self._sock, [data], list(fds)) if fds else self._sock.send(data)
-            self._sock.sendall(data[sent:])
+            if rest := data[sent:]:  # sending nothing to a peer that has read all and left is an error, too
+                self._sock.sendall(rest)
 
     def receive(self) -> tuple[Message, tuple[int, ...]] | None:
         """The next message and its descriptors, which become the caller's; None when the peer is gone."""

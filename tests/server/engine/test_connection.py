@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Iterator
 from threading import Thread
+from typing import Any
 
 import pytest
 
@@ -106,6 +107,24 @@ def test_messages_of_many_threads_do_not_mix(connection: Connection, peer: socke
         assert received[0].text == received[0].id * 5000
     for sender in senders:
         sender.join()
+
+
+def test_a_peer_that_leaves_after_the_last_byte_is_no_error(
+    sockets: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = sockets
+
+    class ReadAtOnce(socket.socket):
+        """Its peer has read everything and left before `send` returns."""
+
+        def send(self, *given: Any) -> int:
+            sent = super().send(*given)
+            theirs.close()
+            return sent
+
+    connection = Connection(ReadAtOnce(fileno=ours.detach()))
+    connection.send(wire.Shutdown(0.0))
+    connection.close()
 
 
 def test_a_peer_that_is_gone_is_none(connection: Connection, peer: socket.socket) -> None:

@@ -15,6 +15,7 @@ from bt_model.errors import ContextLengthError, EngineError
 from bt_model.generation.request import Delta, Engine, Finish, GenRequest
 from bt_model.types import GenerateOptions, ModelCard, Turn, VideoTokens
 from bt_model.video.transform import normalise
+from bt_model.vision.encoder import encode_shared
 from bt_model.vision.pool import pooling
 
 if TYPE_CHECKING:
@@ -32,16 +33,13 @@ class VideoChat:
     backend: "Backend"
     card: ModelCard
 
-    @torch.inference_mode()
     def encode(self, clips: "Tensor") -> "Tensor":
         """Frames of B clips (B, T, H, W, 3) uint8 -> pooled tokens (B, K, D).
 
         Raises:
             InvalidValueError: more frames than the branch can represent.
         """
-        weight = self.encoder.tower.class_embedding
-        pixels = torch.stack([normalise(clip) for clip in clips.to(weight.device)]).to(weight.dtype)
-        return pooling(self.card.pooling)(self.encoder.chat(pixels))
+        return encode_together([self], clips)[0]
 
     def request(
         self,
@@ -84,7 +82,8 @@ class VideoChat:
 
     def text_stream(self, options: GenerateOptions) -> TextStream:
         """What turns the answer's token ids into text."""
-        return TextStream(self.backend.decode, options.or_else(self.backend.defaults).stop)
+        stops = options.or_else(self.backend.defaults).stop
+        return TextStream(self.backend.decode, (*stops, *self.backend.stop_strings))
 
     def answer(
         self, engine: Engine, turns: Sequence[Turn], video: VideoTokens | None, options: GenerateOptions
@@ -111,3 +110,23 @@ class VideoChat:
                             yield piece
         finally:
             engine.cancel(request.id)
+
+
+@torch.inference_mode()
+def encode_together(chats: Sequence[VideoChat], clips: "Tensor") -> "list[Tensor]":
+    """Frames of B clips (B, T, H, W, 3) uint8 -> each model's pooled tokens (B, K, D), in the order given.
+
+    Models that hold the same tower share one pass through it; their frames have one size.
+
+    Raises:
+        InvalidValueError: more frames than one of the branches can represent.
+    """
+    tokens: dict[int, Tensor] = {}
+    for tower in dict.fromkeys(chat.encoder.tower for chat in chats):
+        weight = tower.class_embedding
+        pixels = torch.stack([normalise(clip) for clip in clips.to(weight.device)]).to(weight.dtype)
+        group = {number: chat for number, chat in enumerate(chats) if chat.encoder.tower is tower}
+        features = encode_shared([chat.encoder for chat in group.values()], pixels)
+        for (number, chat), each in zip(group.items(), features, strict=True):
+            tokens[number] = pooling(chat.card.pooling).pool(each)
+    return [tokens[number] for number in range(len(chats))]

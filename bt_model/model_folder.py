@@ -1,14 +1,10 @@
-"""From a model file on disk to a loaded VideoChat.
-
-A model file is a small JSON that names the parts: tower (a Hugging Face CLIP folder), adapter (a branch, or
-none: CLIP averaged over frames), backend, its LLM folder and projector, pooling, prompt template, frames and
-generation defaults. Paths are relative to the file.
-"""
+"""From a model file on disk to a loaded VideoChat."""
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+import threading
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import torch
 
@@ -16,160 +12,193 @@ from bt_model.backends.files import BackendFiles
 from bt_model.backends.registry import factory
 from bt_model.chat import VideoChat
 from bt_model.checkpoints.fingerprint import fingerprint
-from bt_model.checkpoints.load import CHAT_MAY_MISS, load_adapter, load_vision, read_adapter
+from bt_model.checkpoints.load import (
+    CHAT_MAY_MISS,
+    AdapterWeights,
+    load_adapter,
+    load_vision,
+    read_adapter,
+    without_last_layer,
+)
 from bt_model.checkpoints.raw_config import read_config
 from bt_model.config import BTAdapterConfig, ClipVisionConfig
-from bt_model.errors import BtchatError, CheckpointError, UnknownNameError
-from bt_model.types import MAX_FRAMES, Fit, FrameSize, GenerateOptions, ModelCard
+from bt_model.errors import BtchatError, CheckpointError, InvalidValueError
+from bt_model.model_file import LAST_LAYER, ModelFile, find, read
+from bt_model.types import MAX_FRAMES, FrameSize, GenerateOptions, ModelCard, Quantise
 from bt_model.vision.bt_adapter import BTAdapter
 from bt_model.vision.clip import ClipVisionTower
 from bt_model.vision.encoder import VideoEncoder
 from bt_model.vision.pool import pooling
 
-POOLED_WITH_CLS = "patches_cls"
 FEWEST_LAYERS = 2
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True, slots=True)
-class ModelFile:
-    """The model file's fields. `gates`: scales of the middle and output gates, None for plain sums."""
+class Placement:
+    """Where a model lives and in which number format; `quantise` is for the decoder's matrices alone."""
 
-    id: str
-    backend: str
-    tower: str
-    llm: str = ""
-    projector: str = ""
-    adapter: str | None = None
-    gates: tuple[float, float] | tuple[None, None] = (1e2, 1e4)
-    upstream_compat: bool = False
-    pooling: str = POOLED_WITH_CLS
-    template: str = "video-chatgpt_v1"
-    default_frames: int = 8
-    fit: Fit = "crop"
-    defaults: dict[str, Any] = field(default_factory=dict[str, Any])
-    notice: str = ""
+    device: torch.device
+    dtype: torch.dtype
+    quantise: Quantise = "none"
 
+    @classmethod
+    def pick(cls, device: str = "auto", dtype: str | None = None, quantise: Quantise = "none") -> "Placement":
+        """`auto` is the GPU where there is one; without a dtype bfloat16 there, float32 on a CPU.
 
-def find(name: str, weights_dir: Path) -> Path:
-    """A model file by path, or by name anywhere one folder below `weights_dir`.
-
-    Raises:
-        UnknownNameError: nothing of that name; the message lists what there is.
-    """
-    path = Path(name)
-    if path.suffix == ".json" and path.is_file():
-        return path
-    files = available(weights_dir)
-    if name not in files:
-        raise UnknownNameError(
-            f"model is {name!r}; under {weights_dir} there are: {', '.join(sorted(files)) or '(none)'}",
-            code="model_not_found",
-            param="model",
-        )
-    return files[name]
+        Raises:
+            BtchatError: a device that this machine does not have, or an unknown dtype.
+        """
+        place = pick_device(device)
+        chosen = dtype or ("float32" if place.type == "cpu" else "bfloat16")
+        if chosen not in DTYPES:
+            raise BtchatError(f"dtype is {dtype!r}; allowed: {', '.join(DTYPES)}", param="dtype")
+        return cls(place, DTYPES[chosen], quantise)
 
 
-def available(weights_dir: Path) -> dict[str, Path]:
-    """Names of the model files one folder below `weights_dir`."""
-    return {path.name.removesuffix(".model.json"): path for path in weights_dir.glob("*/*.model.json")}
+class TowerShelf:
+    """Frozen towers that loaded models share; a tower stays for as long as some model uses it."""
+
+    def __init__(self) -> None:
+        self._towers: WeakValueDictionary[tuple[Path, Placement], ClipVisionTower] = WeakValueDictionary()
+        self._digests: WeakKeyDictionary[ClipVisionTower, str] = WeakKeyDictionary()
+        self._lock = threading.Lock()
+
+    def tower(self, folder: Path, place: Placement) -> ClipVisionTower:
+        """The tower of a folder on a device, read once.
+
+        Raises:
+            CheckpointError: a file or tensor that is missing, unexpected or of the wrong shape.
+        """
+        key = (folder.resolve(), Placement(place.device, place.dtype))
+        with self._lock:
+            tower = self._towers.get(key)
+            if tower is None:
+                tower = (
+                    load_tower(folder)
+                    .to(place.device, place.dtype)
+                    .eval()
+                    .requires_grad_(requires_grad=False)
+                )
+                self._towers[key] = tower
+            return tower
+
+    def digest(self, tower: ClipVisionTower) -> str:
+        """The fingerprint of a tower's weights, computed once."""
+        if tower not in self._digests:
+            self._digests[tower] = fingerprint(tower.state_dict())
+        return self._digests[tower]
 
 
-def read(path: Path) -> ModelFile:
-    """One model file.
-
-    Raises:
-        CheckpointError: not readable, or with fields that are missing or unknown.
-    """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: not a readable JSON file ({type(error).__name__})") from error
-    known = {f.name for f in fields(ModelFile)}
-    if not isinstance(values, dict) or not {"id", "backend", "tower"} <= set(values) <= known:
-        given = ", ".join(values) if isinstance(values, dict) else type(values).__name__
-        raise CheckpointError(
-            f"{path}: has the fields {given}; id, backend and tower are needed, "
-            f"known are {', '.join(sorted(known))}"
-        )
-    entries = cast(dict[str, Any], values)
-    if "gates" in entries:
-        entries["gates"] = _gates(path, entries["gates"])
-    return ModelFile(**entries)
-
-
-def _gates(path: Path, value: object) -> tuple[float, float] | tuple[None, None]:
-    match value:
-        case [int() | float() as middle, int() | float() as output]:
-            return float(middle), float(output)
-        case [None, None]:
-            return None, None
-        case _:
-            raise CheckpointError(
-                f"{path}: gates is {value!r}; allowed: two numbers, or [null, null] for sums"
-            )
-
-
-def load(name: str, weights_dir: Path, *, device: str = "auto") -> VideoChat:
-    """Load a model by name or path onto a device.
+def load(
+    name: str,
+    weights_dir: Path,
+    *,
+    device: str = "auto",
+    dtype: str | None = None,
+    quantise: Quantise = "none",
+    towers: TowerShelf | None = None,
+) -> VideoChat:
+    """Load a model by name or path onto a device; models loaded with one shelf share their towers.
 
     Raises:
-        CheckpointError: a file or tensor that is missing, unexpected or of the wrong shape.
+        CheckpointError: a file or tensor that is missing, unexpected or of the wrong shape, or parts that do
+            not fit together.
         UnknownNameError: no such model, backend, pooling or template.
     """
     path = find(name, weights_dir)
     model = read(path)
     pooling(model.pooling)  # a name that is wrong is refused now, not at the first video
-    place = pick_device(device)
-    dtype = torch.float32 if place.type == "cpu" else torch.bfloat16
-    encoder = load_encoder(path.parent, model).to(place, dtype).eval().requires_grad_(requires_grad=False)
-    vision = encoder.tower.config
-    files = BackendFiles(
-        llm=path.parent / model.llm,
-        projector=path.parent / model.projector,
-        template=model.template,
-        num_video_tokens=vision.num_patches + int(model.pooling == POOLED_WITH_CLS),
-        video_dim=vision.width,
-        defaults=GenerateOptions(**model.defaults),
-        device=place,
-        dtype=dtype,
-    )
+    place = Placement.pick(device, dtype, quantise)
+    shelf = towers or TowerShelf()
+    encoder, notes = load_encoder(path.parent, model, place, shelf)
+    encoder.eval()
+    files = _backend_files(path.parent, model, encoder.tower.config, place)
     backend = factory(model.backend)(files)
-    return VideoChat(encoder, backend, _card(model, encoder, files, backend.lm.max_context))
+    card = _card(model, encoder, files, _digest(model, encoder, shelf), backend.lm.max_context)
+    return VideoChat(encoder, backend, replace(card, notes=notes))
 
 
-def load_encoder(folder: Path, model: ModelFile) -> VideoEncoder:
-    """Tower and branch of a model file, in float32 on the CPU.
+def load_tower(folder: Path) -> ClipVisionTower:
+    """The tower of a folder with a config.json, in the file's number format on the CPU.
 
     Raises:
         CheckpointError: a file or tensor that is missing, unexpected or of the wrong shape.
     """
-    config = read_config(folder / model.tower)
-    try:
-        joint = {"projection_dim": config["projection_dim"]}
-        vision = ClipVisionConfig.from_hf({**joint, **config["vision_config"]})
-    except KeyError as error:
-        raise CheckpointError(f"{folder / model.tower}/config.json: lacks the field {error}") from error
     with torch.device("meta"):
-        tower = ClipVisionTower(vision)
-    load_vision(tower, folder / model.tower, may_miss=CHAT_MAY_MISS)
-    adapter = None if model.adapter is None else _load_adapter(folder / model.adapter, model, vision, tower)
-    return VideoEncoder(tower, adapter, upstream_compat=model.upstream_compat)
+        tower = ClipVisionTower(_vision_config(folder))
+    load_vision(tower, folder, may_miss=CHAT_MAY_MISS)
+    return tower
 
 
-def _load_adapter(
-    path: Path, model: ModelFile, vision: ClipVisionConfig, tower: ClipVisionTower
-) -> BTAdapter:
-    middle, output = model.gates
+def load_encoder(
+    folder: Path, model: ModelFile, place: Placement, shelf: TowerShelf
+) -> tuple[VideoEncoder, tuple[str, ...]]:
+    """Tower and branch of a model file, and what was adapted to make them fit.
+
+    Raises:
+        CheckpointError: a file or tensor that is missing, unexpected or of the wrong shape.
+    """
+    tower = shelf.tower(folder / model.tower, place)
+    skip = -1 - model.select_layer
+    if model.adapter is None:
+        return VideoEncoder(tower, None, skip=skip), ()
+    adapter, notes = _load_adapter(folder / model.adapter, model, tower)
+    adapter = adapter.to(place.device, place.dtype).eval().requires_grad_(requires_grad=False)
+    return VideoEncoder(tower, adapter, skip=skip, upstream_compat=model.upstream_compat), notes
+
+
+def _vision_config(folder: Path) -> ClipVisionConfig:
+    config = read_config(folder)
+    joint = {"projection_dim": config["projection_dim"]} if "projection_dim" in config else {}
+    try:
+        return ClipVisionConfig.from_hf({**joint, **config["vision_config"]})
+    except KeyError as error:
+        raise CheckpointError(f"{folder}/config.json: lacks the field {error}") from error
+    except InvalidValueError as error:
+        raise CheckpointError(f"{folder}/config.json: {error.message}") from error
+
+
+def _load_adapter(path: Path, model: ModelFile, tower: ClipVisionTower) -> tuple[BTAdapter, tuple[str, ...]]:
+    middle, output = model.gates if tower.config.family == "clip" else (None, None)
     weights = read_adapter(path, gated=middle is not None)
+    weights, notes = _shortened(weights, model)
     if weights.config.num_layers < FEWEST_LAYERS:
         raise CheckpointError(
             f"{path}: a branch of {weights.config.num_layers} layer; the chat output leaves the last one "
             f"out, so at least {FEWEST_LAYERS} are needed"
         )
     config = BTAdapterConfig(weights.config.num_layers, weights.config.max_frames, middle, output)
-    adapter = BTAdapter(vision, config)
+    adapter = BTAdapter(tower.config, config)
     load_adapter(adapter, weights, tower)
-    return adapter
+    return adapter, notes
+
+
+def _shortened(weights: AdapterWeights, model: ModelFile) -> tuple[AdapterWeights, tuple[str, ...]]:
+    """A branch pre-trained beside a whole tower, for one that was published without its last layer (1.3)."""
+    if model.select_layer != LAST_LAYER:
+        return weights, ()
+    count = weights.config.num_layers
+    note = f"the branch's last layer of {count} is left out: the tower has no layer to go with it"
+    return without_last_layer(weights), (note,)
+
+
+def _backend_files(
+    folder: Path, model: ModelFile, vision: ClipVisionConfig, place: Placement
+) -> BackendFiles:
+    return BackendFiles(
+        llm=folder / model.llm,
+        projector=folder / model.projector,
+        qformer=None if model.qformer is None else folder / model.qformer,
+        entry=model.entry,
+        template=model.template,
+        num_video_tokens=pooling(model.pooling).num_tokens(vision.num_patches),
+        video_dim=vision.width,
+        defaults=GenerateOptions(**model.defaults),
+        device=place.device,
+        dtype=place.dtype,
+        quantise=place.quantise,
+    )
 
 
 def pick_device(name: str) -> torch.device:
@@ -188,9 +217,10 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def _card(model: ModelFile, encoder: VideoEncoder, files: BackendFiles, max_context: int) -> ModelCard:
+def _card(
+    model: ModelFile, encoder: VideoEncoder, files: BackendFiles, digest: str, max_context: int
+) -> ModelCard:
     adapter = encoder.adapter
-    digest = fingerprint({**encoder.state_dict(), **_architecture(model, encoder)})
     return ModelCard(
         id=model.id,
         backend=model.backend,
@@ -203,12 +233,20 @@ def _card(model: ModelFile, encoder: VideoEncoder, files: BackendFiles, max_cont
         fingerprint=digest,
         pooling=model.pooling,
         notice=model.notice,
-        versions={"torch": torch.__version__, "device": str(files.device), "dtype": str(files.dtype)},
+        versions={
+            "torch": torch.__version__,
+            "device": str(files.device),
+            "dtype": str(files.dtype),
+            "quantise": files.quantise,
+        },
     )
 
 
-def _architecture(model: ModelFile, encoder: VideoEncoder) -> dict[str, torch.Tensor]:
-    """What decides the features beside the weights, as a tensor for the fingerprint."""
-    adapter = None if encoder.adapter is None else asdict(encoder.adapter.config)
-    text = json.dumps([asdict(encoder.tower.config), adapter, model.upstream_compat], sort_keys=True)
-    return {"architecture": torch.tensor(list(text.encode()), dtype=torch.uint8)}
+def _digest(model: ModelFile, encoder: VideoEncoder, shelf: TowerShelf) -> str:
+    """Of everything that decides the features: weights of tower and branch, and how they are used."""
+    adapter = encoder.adapter
+    config = None if adapter is None else asdict(adapter.config)
+    said = [shelf.digest(encoder.tower), asdict(encoder.tower.config), config, encoder.skip]
+    text = json.dumps([*said, model.upstream_compat], sort_keys=True)
+    how = torch.tensor(list(text.encode()), dtype=torch.uint8)
+    return fingerprint({**({} if adapter is None else adapter.state_dict()), "how": how})

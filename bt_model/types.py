@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Strategy = Literal["uniform", "middle", "retrieval", "random"]
-Fit = Literal["squash", "crop"]
+Fit = Literal["squash", "crop", "pad"]
 Role = Literal["system", "user", "assistant"]
+Quantise = Literal["none", "int8", "nf4"]
 
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -70,7 +71,10 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class FrameSize:
-    """The square that frames are brought to: `squash` ignores the aspect ratio, `crop` keeps the centre."""
+    """The square that frames are brought to.
+
+    `squash` ignores the aspect ratio, `crop` keeps the centre, `pad` keeps everything between two bars.
+    """
 
     side: int
     fit: Fit = "crop"
@@ -220,3 +224,5 @@ class ModelCard:
     pooling: str
     notice: str = ""
     versions: dict[str, str] = field(default_factory=dict[str, str])
+    accepted: tuple[str, ...] = ()  # fit checks that failed and were overridden
+    notes: tuple[str, ...] = ()  # what was adapted to make the parts fit

@@ -167,7 +167,7 @@ def _tokens(arguments: argparse.Namespace) -> int:
 
 
 def _models(arguments: argparse.Namespace) -> int:
-    from bt_model.model_folder import available, read
+    from bt_model.model_file import available, read
 
     for name, path in sorted(available(arguments.weights_dir).items()):
         model = read(path)

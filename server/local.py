@@ -9,7 +9,8 @@ from safetensors.torch import save
 
 from bt_model.checkpoints.raw_config import read_config
 from bt_model.generation.engine import BatchEngine
-from bt_model.model_folder import find, load, read
+from bt_model.model_file import find, read
+from bt_model.model_folder import load
 from bt_model.types import Frames, FrameSize, GenerateOptions, Sampling, Turn, VideoTokens
 from bt_model.video.decode import decode
 

@@ -65,6 +65,11 @@ class Backend(Protocol):
     def stop_token_ids(self) -> frozenset[int]: ...
 
     @property
+    def stop_strings(self) -> tuple[str, ...]:
+        """Texts that end an answer, whatever the user asks for."""
+        ...
+
+    @property
     def defaults(self) -> GenerateOptions: ...
 
     def segments(self, turns: Sequence[Turn], video: VideoTokens | None) -> tuple[Segment, ...]:

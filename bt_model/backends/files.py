@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bt_model.types import GenerateOptions
+from bt_model.types import GenerateOptions, Quantise
 
 if TYPE_CHECKING:
     import torch
@@ -22,3 +22,6 @@ class BackendFiles:
     defaults: GenerateOptions
     device: "torch.device"
     dtype: "torch.dtype"
+    qformer: Path | None = None
+    entry: str = "clip"
+    quantise: Quantise = "none"

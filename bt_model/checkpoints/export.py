@@ -1,15 +1,20 @@
 """Our modules' tensors under the names of a published layout."""
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from bt_model.checkpoints.keys import OWN
+import torch
+
+from bt_model.checkpoints.layouts import OWN
 from bt_model.errors import InvalidValueError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from bt_model.checkpoints.keys import KeyMap
+
+_QUERY = re.compile(r"(.+\.)q_proj\.(weight|bias)")
 
 
 def published(parts: "Mapping[str, Mapping[str, Tensor]]", keys: "KeyMap" = OWN) -> "dict[str, Tensor]":
@@ -20,12 +25,34 @@ def published(parts: "Mapping[str, Mapping[str, Tensor]]", keys: "KeyMap" = OWN)
     """
     flat: dict[str, Tensor] = {}
     for part, state in parts.items():
-        for name, tensor in state.items():
-            key = keys.published(f"{part}.{name}")
+        joined = _joined(state, part, keys) if keys.is_fused(part) else dict(state)
+        for name, tensor in joined.items():
+            ours = f"{part}.{name}"
+            key = keys.published(ours)
             if key is None:
-                raise InvalidValueError(
-                    f"{part}.{name} has no name in the layout {keys.name!r}", param="keys"
-                )
-            is_cls = keys is not OWN and (part, name) == ("adapter", "cls_token")
-            flat[key] = (tensor.view(1, 1, -1) if is_cls else tensor).detach().contiguous()
+                raise InvalidValueError(f"{ours} has no name in the layout {keys.name!r}", param="keys")
+            turned = tensor.t() if ours in keys.transposed else tensor
+            leading = (1,) * keys.leading.get(ours, 0)
+            flat[key] = turned.reshape(*leading, *turned.shape).detach().contiguous()
     return flat
+
+
+def _joined(state: "Mapping[str, Tensor]", part: str, keys: "KeyMap") -> "dict[str, Tensor]":
+    """Queries, keys and values in one tensor each, as the layout stores them.
+
+    A bias of the keys moves all scores of a query alike, so a layout without one loses nothing.
+    """
+    joined: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        query = _QUERY.fullmatch(name)
+        if query is None:
+            if not re.search(r"\.[kv]_proj\.", name):
+                joined[name] = tensor
+            continue
+        prefix, kind = query.groups()
+        thirds = [state[f"{prefix}{third}_proj.{kind}"] for third in "qkv"]
+        if kind == "bias" and keys.has_biases_apart(part):
+            joined |= {f"{prefix}q_bias": thirds[0], f"{prefix}v_bias": thirds[2]}
+        else:
+            joined[f"{prefix}qkv.{kind}"] = torch.cat(thirds)
+    return joined

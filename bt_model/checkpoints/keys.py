@@ -1,104 +1,157 @@
-"""Names of tensors in published checkpoints: one key map per layout, both directions.
+"""Names of tensors in published checkpoints: what one layout says, both directions.
 
 Our names are `<part>.<parameter>`. Parts: vision (ClipVisionTower), adapter (BTAdapter), text
-(ClipTextTower), extra_proj (pre-training head), projector and lm (chat model). Layouts: reference-behaviour
-section 10.
+(ClipTextTower), extra_proj (pre-training head), qformer, projector and lm (chat model).
+The layouts are in layouts*.py; which one a file has is found in detect.py.
 """
 
 import re
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
 
-from bt_model.errors import CheckpointError
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Pairs = tuple[tuple[str, str], ...]
+Shape = tuple[int, ...]
 
-PARTS = ("vision", "adapter", "text", "extra_proj", "projector", "lm")
+PARTS = ("vision", "adapter", "text", "extra_proj", "qformer", "projector", "lm")
+BUFFER = "a constant buffer"
 
-# A name that ends in a dot stands for everything below it.
-_VISION: Pairs = tuple(
-    (name, f"vision.{name}")
-    for name in (
-        "class_embedding",
-        "patch_embedding.",
-        "position_embedding.",
-        "pre_layrnorm.",
-        "layers.",
-        "post_layernorm.",
-        "visual_projection.",
-    )
-)
-_ADAPTER: Pairs = (
-    ("btadapter_cls_token", "adapter.cls_token"),
-    ("btadapter_time_embed.", "adapter.time_embed."),
-    ("btadapter_S_layers.", "adapter.spatial."),
-    ("btadapter_T_layers.", "adapter.temporal."),
-    ("balance1", "adapter.balance1"),
-    ("balance2", "adapter.balance2"),
-)
-_HF_VISION: Pairs = (
-    ("embeddings.class_embedding", "vision.class_embedding"),
-    ("embeddings.patch_embedding.", "vision.patch_embedding."),
-    ("embeddings.position_embedding.", "vision.position_embedding."),
-    ("pre_layrnorm.", "vision.pre_layrnorm."),
-    ("encoder.layers.", "vision.layers."),
-    ("post_layernorm.", "vision.post_layernorm."),
-)
-_HF_TEXT: Pairs = (
-    ("text_model.embeddings.token_embedding.", "text.token_embedding."),
-    ("text_model.embeddings.position_embedding.", "text.position_embedding."),
-    ("text_model.encoder.layers.", "text.layers."),
-    ("text_model.final_layer_norm.", "text.final_layer_norm."),
-    ("text_projection.", "text.text_projection."),
-)
-_CHAT_MODEL: Pairs = (
-    ("model.mm_projector.", "projector."),
-    ("model.embed_tokens.", "lm.model.embed_tokens."),
-    ("model.layers.", "lm.model.layers."),
-    ("model.norm.", "lm.model.norm."),
-    ("lm_head.", "lm.lm_head."),
-)
-_BUFFER = "a constant buffer"
-_TOWER = "model.vision_tower."
+_THIRDS = ("q_proj", "k_proj", "v_proj")
+_FUSED = re.compile(r"(.+\.)qkv\.(weight|bias)")
+_APART = re.compile(r"(.+\.)(q|v)_bias")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Where one of our parameters lies in a checkpoint: a whole tensor, or one third of its rows.
+
+    `leading` axes of length 1 stand before ours; a transposed matrix has its two axes exchanged.
+    """
+
+    key: str
+    third: int | None = None
+    leading: int = 0
+    is_transposed: bool = False
+
+    def shape(self, published: Shape) -> Shape:
+        """The shape of our parameter, of the published tensor's."""
+        shape = published
+        if self.leading and published[: self.leading] == (1,) * self.leading:
+            shape = published[self.leading :]
+        if self.third is not None:
+            shape = (shape[0] // len(_THIRDS), *shape[1:])
+        return shape[::-1] if self.is_transposed else shape
+
+    def take(self, published: "Tensor") -> "Tensor":
+        """Our parameter out of the published tensor."""
+        tensor = published if self.third is None else published.chunk(len(_THIRDS))[self.third]
+        tensor = tensor.t() if self.is_transposed else tensor
+        return tensor.reshape(self.shape(tuple(published.shape))).contiguous()
 
 
 @dataclass(frozen=True, slots=True)
 class KeyMap:
     """One layout: published names beside ours, and the published names that are left out with the reason.
 
-    `layer_offset` is the true number of the trunk layer that the file calls 0. `ends_early` says that the
-    file holds every branch layer but the last, which the chat output does not need.
+    A name of `pairs` that ends in a dot stands for everything below it; what is below is then renamed by the
+    part's `inner` pairs, published beside ours. `leading` counts axes of length 1 that the layout has in
+    front, by our name. `layer_offset` is the true number of the trunk layer that the file calls 0.
+    `ends_early` says that the file holds every branch layer but the last, which the chat output does not
+    need. Names that do not start with `only_under` belong to other parts of a larger model and are left out.
     """
 
     name: str
     pairs: Pairs
+    inner: Mapping[str, Pairs] = field(default_factory=dict[str, Pairs])
     dropped: Pairs = ()
+    leading: Mapping[str, int] = field(default_factory=lambda: {"adapter.cls_token": 2})
+    transposed: frozenset[str] = frozenset()
     layer_offset: int = 0
     ends_early: bool = False
+    only_under: str = ""
 
     def ours(self, key: str) -> str | None:
-        """The published name as ours, or None where the layout has no such name or leaves it out."""
+        """The published name as ours, or None where the layout has no such name or leaves it out.
+
+        Of a tensor that holds several of ours it ends in `qkv.weight`, `qkv.bias`, `q_bias` or `v_bias`.
+        """
         if self.why_dropped(key) is not None:
             return None
-        name = _rename(key, self.pairs)
-        return None if name is None else _shift(name, self.layer_offset)
+        for published, ours in self.pairs:
+            if (below := _below(published, key)) is not None:
+                name = ours + _substituted(below, self.inner.get(_part(ours), ()))
+                return _shift(name, self.layer_offset)
+        return None
+
+    def stored(self, key: str) -> dict[str, Stored]:
+        """Our parameters that a published tensor holds, each with its place in it."""
+        name = self.ours(key)
+        if name is None:
+            return {}
+        if fused := _FUSED.fullmatch(name):
+            prefix, kind = fused.groups()
+            return {f"{prefix}{third}.{kind}": Stored(key, i) for i, third in enumerate(_THIRDS)}
+        if apart := _APART.fullmatch(name):
+            return {f"{apart[1]}{apart[2]}_proj.bias": Stored(key)}
+        leading = self.leading.get(name, 0)
+        return {name: Stored(key, None, leading, name in self.transposed)}
 
     def published(self, name: str) -> str | None:
         """Our name as the layout spells it, or None where it does not hold that tensor."""
         shifted = _shift(name, -self.layer_offset)
-        return None if shifted is None else _rename(shifted, ((new, old) for old, new in self.pairs))
+        for published, ours in self.pairs:
+            if shifted is not None and (below := _below(ours, shifted)) is not None:
+                inner = tuple((new, old) for old, new in self.inner.get(_part(ours), ()))
+                return published + _substituted(below, inner)
+        return None
 
     def why_dropped(self, key: str) -> str | None:
         """The reason for leaving a published name out, or None."""
+        if not key.startswith(self.only_under):
+            return f"not under {self.only_under}: another part of a larger model"
         return next((why for pattern, why in self.dropped if fnmatchcase(key, pattern)), None)
 
+    def is_fused(self, part: str) -> bool:
+        """Whether a part's queries, keys and values lie in one tensor."""
+        return any("qkv." in ours for _, ours in self.inner.get(part, ()))
 
-def _rename(key: str, pairs: Iterable[tuple[str, str]]) -> str | None:
-    for old, new in pairs:
-        if key == old or (old.endswith(".") and key.startswith(old)):
-            return new + key.removeprefix(old)
-    return None
+    def has_biases_apart(self, part: str) -> bool:
+        """Whether biases of queries and values are tensors of their own, and keys have none."""
+        return any(ours.endswith("q_bias") for _, ours in self.inner.get(part, ()))
+
+
+def _part(name: str) -> str:
+    return name.split(".", 1)[0]
+
+
+def _below(start: str, name: str) -> str | None:
+    """What follows a name that ends in a dot, nothing where the names are equal, or None."""
+    if start.endswith(".") and name.startswith(start):
+        return name.removeprefix(start)
+    return "" if name == start else None
+
+
+def _substituted(name: str, inner: Pairs) -> str:
+    """A name with the first of the pairs that is in it, from a dot on, replaced."""
+    dotted = f".{name}"
+    for before, after in inner:
+        if f".{before}" in dotted:
+            return dotted.replace(f".{before}", f".{after}", 1)[1:]
+    return name
+
+
+def under(prefix: str, pairs: Pairs) -> Pairs:
+    """The pairs of a layout that stands below a prefix."""
+    return tuple((prefix + old, new) for old, new in pairs)
+
+
+def spelt(pairs: Pairs, word: str) -> Pairs:
+    """The pairs with another word for `btadapter`."""
+    return tuple((old.replace("btadapter", word), new) for old, new in pairs)
 
 
 def _shift(name: str, offset: int) -> str | None:
@@ -107,124 +160,3 @@ def _shift(name: str, offset: int) -> str | None:
         return name
     index = int(match[1]) + offset
     return f"vision.layers.{index}.{match[2]}" if index >= 0 else None
-
-
-def _under(prefix: str, pairs: Pairs) -> Pairs:
-    return tuple((prefix + old, new) for old, new in pairs)
-
-
-def _spelt(pairs: Pairs, word: str) -> Pairs:
-    return tuple((old.replace("btadapter", word), new) for old, new in pairs)
-
-
-OWN = KeyMap("own", tuple((f"{part}.", f"{part}.") for part in PARTS))
-
-HF_CLIP = KeyMap(
-    "Hugging Face CLIP",
-    (
-        *_under("vision_model.", _HF_VISION),
-        ("visual_projection.", "vision.visual_projection."),
-        *_HF_TEXT,
-    ),
-    dropped=(
-        ("*.embeddings.position_ids", _BUFFER),
-        ("logit_scale", "the contrastive scale of CLIP's own training"),
-    ),
-)
-
-HF_CLIP_VISION = KeyMap(
-    "Hugging Face CLIP vision tower", _HF_VISION, dropped=(("embeddings.position_ids", _BUFFER),)
-)
-
-RETRIEVAL = KeyMap(
-    "retrieval checkpoint",
-    (
-        *_under("backbone.", (*_VISION, *_ADAPTER)),
-        *_under("text_backbone.", _HF_TEXT),
-        ("extra_proj.", "extra_proj."),
-    ),
-    dropped=(("text_backbone.text_model.embeddings.position_ids", _BUFFER),),
-)
-
-LEGACY = KeyMap(
-    "retrieval checkpoint, timesFPN spelling",
-    _spelt(RETRIEVAL.pairs, "timesFPN"),
-    dropped=(
-        *RETRIEVAL.dropped,
-        ("backbone.timesFPN_pos_embed.*", "a position table that the branch never read"),
-    ),
-)
-
-CHAT = KeyMap("chat inference tower", (*_VISION, *_ADAPTER))
-
-BRANCH = KeyMap("fine-tuned branch", _ADAPTER, ends_early=True)
-
-CHAT_TRAINING = KeyMap("chat training tower", (*_VISION, *_ADAPTER), ends_early=True)
-
-LLAVA = KeyMap(
-    "LLaVA",
-    (
-        *_under("model.vision_tower.vision_tower.vision_model.", _HF_VISION),
-        *_CHAT_MODEL,
-    ),
-    dropped=(("*.rotary_emb.inv_freq", _BUFFER), ("*.embeddings.position_ids", _BUFFER)),
-)
-
-
-def in_chat_model(keys: KeyMap) -> KeyMap:
-    """A tower's layout as it is named inside a chat model's checkpoint."""
-    return replace(
-        keys,
-        pairs=(*_under(_TOWER, keys.pairs), *_CHAT_MODEL),
-        dropped=(*((_TOWER + pattern, why) for pattern, why in keys.dropped), *LLAVA.dropped),
-    )
-
-
-def detect(keys: Collection[str], where: str, num_layers: int | None = None) -> KeyMap:
-    """The layout of a checkpoint with these tensor names.
-
-    `num_layers` is that of the whole trunk; the chat training layout keeps and renumbers a slice of it.
-
-    Raises:
-        CheckpointError: a layout that is not known here; the message starts with `where`.
-    """
-    if any(re.search(r"btadapter_(S|T)\.|btadapter_(cls|position)$", key) for key in keys):
-        raise CheckpointError(f"{where}: an EVA-CLIP branch; a branch for CLIP is needed")
-    prefixes = {key.split(".")[0] for key in keys}
-    if any("timesFPN" in key for key in keys):
-        return LEGACY
-    if prefixes & {"backbone", "text_backbone"}:
-        return RETRIEVAL
-    if any(key.startswith(f"{_TOWER}btadapter_") for key in keys):
-        inside = [key.removeprefix(_TOWER) for key in keys if key.startswith(_TOWER)]
-        return in_chat_model(_tower_layout(inside, num_layers))
-    if prefixes & {"vision_model", "text_model"}:
-        return HF_CLIP
-    return _plain_layout(keys, prefixes, where, num_layers)
-
-
-def _plain_layout(keys: Collection[str], prefixes: set[str], where: str, num_layers: int | None) -> KeyMap:
-    if prefixes & {"btadapter_cls_token", "class_embedding"}:
-        return _tower_layout(keys, num_layers)
-    if prefixes <= {"model", "lm_head"} and "model" in prefixes:
-        return LLAVA
-    if "embeddings" in prefixes:
-        return HF_CLIP_VISION
-    if prefixes & set(PARTS):
-        return OWN
-    shown = ", ".join(sorted(keys)[:3]) or "no tensor at all"
-    raise CheckpointError(f"{where}: not a known checkpoint layout (it holds {shown})")
-
-
-def _tower_layout(keys: Collection[str], num_layers: int | None) -> KeyMap:
-    """Chat side: the whole tower, a renumbered slice of it with the branch, or the branch alone."""
-    if "class_embedding" in keys:
-        return CHAT
-    stored = {int(key.split(".")[1]) for key in keys if key.startswith("layers.")}
-    if not stored:
-        return BRANCH
-    if num_layers is None:
-        why = "a renumbered slice of the trunk; its place is known only beside the whole tower"
-        return replace(CHAT_TRAINING, dropped=(("layers.*", why),))
-    # Layers L-K .. L-2 are kept: the slice and the last layer, which is left out, end the trunk.
-    return replace(CHAT_TRAINING, layer_offset=num_layers - len(stored) - 1)

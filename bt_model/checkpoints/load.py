@@ -4,13 +4,13 @@ D width, K branch layers, L trunk layers. Rules: reference-behaviour section 10.
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from math import prod
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
 
-from bt_model.checkpoints.keys import KeyMap, detect
+from bt_model.checkpoints.detect import detect
+from bt_model.checkpoints.keys import KeyMap, Stored
 from bt_model.checkpoints.weights import Shape, Source, Weights, open_weights
 from bt_model.config import BTAdapterConfig
 from bt_model.errors import CheckpointError
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 Side: TypeAlias = Literal["chat", "retrieval"]
 
-# The chat side never projects, and its files hold no projection.
-CHAT_MAY_MISS = ("visual_projection.",)
+# The chat side reads layers before either, and its files may hold neither.
+CHAT_MAY_MISS = ("visual_projection.", "post_layernorm.")
 _GATES = ("balance1", "balance2")
 
 
@@ -82,9 +82,11 @@ def load_part(
     weights = open_weights(source)
     keys = detect(weights, weights.where, num_layers)
     sources = _sources(weights, keys, part)
-    found = {name: _shape(part, name, weights.shapes[key]) for name, key in sources.items()}
-    _check(weights.where, module, found, may_miss)
-    _fill(module, {name: weights[key].reshape(found[name]) for name, key in sources.items()})
+    found = {name: stored.shape(weights.shapes[stored.key]) for name, stored in sources.items()}
+    lacking = _lacking_key_biases(sources) if keys.is_fused(part) else {}
+    _check(weights.where, module, found | {name: found[query] for name, query in lacking.items()}, may_miss)
+    state = _read(weights, sources)
+    _fill(module, state | {name: torch.zeros_like(state[query]) for name, query in lacking.items()})
 
 
 def read_adapter(
@@ -104,22 +106,36 @@ def read_adapter(
     sources = _sources(weights, keys, "adapter")
     if "cls_token" not in sources or "time_embed.weight" not in sources:
         raise CheckpointError(f"{weights.where}: missing adapter.cls_token or adapter.time_embed.weight")
-    shapes = {name: _shape("adapter", name, weights.shapes[key]) for name, key in sources.items()}
     stored = _count_layers(weights.where, sources)
     if gated is False:
-        sources = {name: key for name, key in sources.items() if name not in _GATES}
-    state = {name: weights[key].reshape(shapes[name]) for name, key in sources.items()}
+        sources = {name: place for name, place in sources.items() if name not in _GATES}
+    state = _read(weights, sources)
+    if keys.is_fused("adapter"):
+        side = "retrieval"  # an EVA branch was never gated
+        lacking = _lacking_key_biases(sources)
+        state |= {name: torch.zeros_like(state[query]) for name, query in lacking.items()}
     if gated or (gated is None and side == "chat"):
         for gate in _GATES:
-            state.setdefault(gate, torch.zeros(shapes["cls_token"]))
+            state.setdefault(gate, torch.zeros_like(state["cls_token"]))
     scales = BTAdapterConfig()
     config = BTAdapterConfig(
         num_layers=num_layers or stored + int(keys.ends_early),
-        max_frames=shapes["time_embed.weight"][0],
+        max_frames=state["time_embed.weight"].shape[0],
         middle_scale=scales.middle_scale if "balance2" in state else None,
         output_scale=scales.output_scale if "balance1" in state else None,
     )
     return AdapterWeights(weights.where, config, state)
+
+
+def without_last_layer(weights: AdapterWeights) -> AdapterWeights:
+    """The same branch of K - 1 layers."""
+    last = weights.config.num_layers - 1
+    state = {
+        name: tensor
+        for name, tensor in weights.state.items()
+        if not name.startswith((f"spatial.{last}.", f"temporal.{last}."))
+    }
+    return replace(weights, config=replace(weights.config, num_layers=last), state=state)
 
 
 def load_adapter(adapter: "BTAdapter", weights: AdapterWeights, tower: "ClipVisionTower") -> None:
@@ -148,20 +164,25 @@ def _count_layers(where: str, names: Collection[str]) -> int:
     return len(kinds[0])
 
 
-def _sources(weights: Weights, keys: KeyMap, part: str) -> dict[str, str]:
-    """Parameter names of one part, each with the published name that holds it."""
-    ours = {key: keys.ours(key) for key in weights if keys.why_dropped(key) is None}
-    unknown = [key for key, name in ours.items() if name is None]
+def _sources(weights: Weights, keys: KeyMap, part: str) -> dict[str, Stored]:
+    """Parameter names of one part, each with its place in the file."""
+    unknown = [key for key in weights if keys.why_dropped(key) is None and not keys.stored(key)]
     if unknown:
         raise CheckpointError(f"{weights.where}: unexpected {', '.join(unknown)} in a {keys.name}")
     prefix = f"{part}."
-    return {name.removeprefix(prefix): key for key, name in ours.items() if name and name.startswith(prefix)}
+    every = (item for key in weights for item in keys.stored(key).items())
+    return {name.removeprefix(prefix): stored for name, stored in every if name.startswith(prefix)}
 
 
-def _shape(part: str, name: str, shape: Shape) -> Shape:
-    """The video's CLS is published as (1, 1, D) and is (D,) here."""
-    is_cls = part == "adapter" and name == "cls_token" and prod(shape[:-1]) == 1
-    return shape[-1:] if is_cls else shape
+def _read(weights: Weights, sources: Mapping[str, Stored]) -> "dict[str, Tensor]":
+    """The tensors themselves; one that several of ours share is read once at a time."""
+    return {name: stored.take(weights[stored.key]) for name, stored in sources.items()}
+
+
+def _lacking_key_biases(sources: Collection[str]) -> dict[str, str]:
+    """Key biases that a fused layout does not store, which are zero, each with its query bias (section 7)."""
+    queries = {name: name.replace("q_proj", "k_proj") for name in sources if name.endswith("q_proj.bias")}
+    return {key: query for query, key in queries.items() if key not in sources}
 
 
 def _check(where: str, module: "nn.Module", found: Mapping[str, Shape], may_miss: tuple[str, ...]) -> None:

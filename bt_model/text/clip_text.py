@@ -1,4 +1,4 @@
-"""CLIP text tower: causal, no padding mask, pooled at the end token (reference-behaviour section 5).
+"""CLIP and EVA-CLIP text towers: causal, no padding mask, pooled at the end token (section 5).
 
 B texts, n token positions, W width.
 """
@@ -28,7 +28,8 @@ class ClipTextTower(nn.Module):
         nn.init.normal_(self.token_embedding.weight, std=0.02)
         nn.init.normal_(self.position_embedding.weight, std=0.01)
         self.layers = nn.ModuleList(
-            ClipLayer(width, config.num_heads, config.mlp_width, config.eps) for _ in range(config.num_layers)
+            ClipLayer(width, config.num_heads, config.mlp_width, config.eps, config.act)
+            for _ in range(config.num_layers)
         )
         self.final_layer_norm = nn.LayerNorm(width, eps=config.eps)
         self.text_projection = nn.Linear(width, config.projection_dim, bias=False)

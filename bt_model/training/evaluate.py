@@ -21,10 +21,10 @@ from bt_model.training.step import exact_answers
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bt_model.vision.encoder import ChatFeatures, VideoEncoder
+    from bt_model.vision.encoder import VideoEncoder
 
 BATCH = 32
-Features = Callable[[Sequence["Tensor"]], "ChatFeatures"]
+VideoTokensOf = Callable[[Sequence["Tensor"]], "Tensor"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,13 @@ class Answered:
 
 
 def answer_questions(
-    features: Features, chat: ChatParts, tokens: DialogueTokens, corpus: Corpus, *, held_out: bool, seed: int
+    tokens_of: VideoTokensOf,
+    chat: ChatParts,
+    tokens: DialogueTokens,
+    corpus: Corpus,
+    *,
+    held_out: bool,
+    seed: int,
 ) -> Answered:
     """Ask every question about every clip and its twin, each as a first turn."""
     answered = Answered()
@@ -62,16 +68,16 @@ def answer_questions(
             states = corpus.cache.batch(rows)
             for backwards in (False, True):
                 listed = [corpus.scenes[row].reversed() if backwards else corpus.scenes[row] for row in rows]
-                seen = features([x.flip(1) if backwards else x for x in states])
+                video = tokens_of([x.flip(1) if backwards else x for x in states])
                 asked = [
                     questions(scene, Random(f"{seed} {scene.key}"), held_out=held_out) for scene in listed
                 ]
-                _answer(seen, chat, tokens, listed, asked, answered)
+                _answer(video, chat, tokens, listed, asked, answered)
     return answered
 
 
 def _answer(
-    seen: "ChatFeatures",
+    video: "Tensor",
     chat: ChatParts,
     tokens: DialogueTokens,
     listed: Sequence[Scene],
@@ -81,8 +87,7 @@ def _answer(
     for place in range(max(map(len, asked))):
         picked = [number for number, few in enumerate(asked) if place < len(few)]
         batch = collate([tokens.row([asked[n][place]]) for n in picked], tokens.num_video, tokens.ids.eos)
-        part = type(seen)(seen.patches[picked], seen.cls[picked])
-        right = exact_answers(chat.lm, chat.projector, part, batch).tolist()
+        right = exact_answers(chat.lm, chat.projector, video[picked], batch).tolist()
         for number, is_right in zip(picked, right, strict=True):
             answered.add(asked[number][place].kind, listed[number], is_right)
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from safetensors.torch import save_file
 
 from bt_model.checkpoints.export import published
-from bt_model.checkpoints.keys import HF_CLIP, LLAVA, RETRIEVAL, KeyMap
+from bt_model.checkpoints.keys import KeyMap
+from bt_model.checkpoints.layouts import HF_CLIP, LLAVA, RETRIEVAL
 from bt_model.training.corpus.clip_file import sample_clip
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from bt_model.training.corpus.questions import STATIC, TEMPORAL
 from bt_model.training.evaluate import Answered, answer_questions, twin_retrieval
 from bt_model.training.loop import Trained
 from bt_model.training.stages import frame_mean
+from bt_model.vision.pool import patches_cls
 
 if TYPE_CHECKING:
     from bt_model.training.embedded import Clips, Model
@@ -30,9 +31,9 @@ def evaluate_all(model: "Model", clips: "Clips", *, held_out: bool) -> dict[str,
     """Every variant's answers about the held-out combinations; `held_out` asks in wordings not trained on."""
     tuned, zeroshot = model.encoder(model.tuned), model.encoder(model.pretrained)
     variants = {
-        "embedded": (lambda s: tuned.chat_from_trunk(s[:-1]), model.video),
+        "embedded": (lambda s: patches_cls(tuned.chat_from_trunk(s[:-1])), model.video),
         "embedded-clip": (frame_mean, model.baseline),
-        "embedded-zeroshot": (lambda s: zeroshot.chat_from_trunk(s[:-1]), model.image),
+        "embedded-zeroshot": (lambda s: patches_cls(zeroshot.chat_from_trunk(s[:-1])), model.image),
     }
     return {
         name: answer_questions(

@@ -27,6 +27,7 @@ from bt_model.training.masking import tube_mask
 from bt_model.training.step import AlignmentHead, instruct_loss, pretrain_loss
 from bt_model.video.transform import normalise
 from bt_model.vision.encoder import ChatFeatures, VideoEncoder
+from bt_model.vision.pool import patches_cls
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -152,8 +153,8 @@ def train_language(
         rng = Random(f"language {plan.seed} {step}")
         drawn = picture_scenes(plan.language_batch, rng)
         with torch.no_grad():
-            features = still.chat(pictures(drawn)[:, None])
-        return instruct_loss(chat.lm, chat.projector, features, question_batch(drawn, tokens, rng))
+            video = patches_cls(still.chat(pictures(drawn)[:, None]))
+        return instruct_loss(chat.lm, chat.projector, video, question_batch(drawn, tokens, rng))
 
     modules = {"lm": chat.lm, "projector": chat.projector}
     parameters = [*chat.lm.parameters(), *chat.projector.parameters()]
@@ -183,8 +184,8 @@ def train_instruct(
     def loss_at(step: int) -> "Tensor":
         rng = Random(f"instruct {plan.seed} {step}")
         drawn, states = corpus.draw(plan.instruct_batch, rng)
-        features = encoder.chat_from_trunk(states[:-1])
-        return instruct_loss(chat.lm, chat.projector, features, question_batch(drawn, tokens, rng))
+        video = patches_cls(encoder.chat_from_trunk(states[:-1]))
+        return instruct_loss(chat.lm, chat.projector, video, question_batch(drawn, tokens, rng))
 
     rate = plan.instruct.learning_rate
     groups = [
@@ -203,8 +204,7 @@ def train_baseline(
     def loss_at(step: int) -> "Tensor":
         rng = Random(f"baseline {plan.seed} {step}")
         drawn, states = corpus.draw(plan.instruct_batch, rng)
-        features = frame_mean(states)
-        return instruct_loss(chat.lm, chat.projector, features, question_batch(drawn, tokens, rng))
+        return instruct_loss(chat.lm, chat.projector, frame_mean(states), question_batch(drawn, tokens, rng))
 
     groups = [
         {"params": list(chat.projector.parameters())},
@@ -214,10 +214,9 @@ def train_baseline(
     return train("baseline", modules, groups, plan.baseline, loss_at, work)
 
 
-def frame_mean(states: "Sequence[Tensor]") -> ChatFeatures:
-    """Hidden state -2 of CLIP alone, averaged over frames; states as cached, K x (B, T, 1 + P, D)."""
-    mean = states[-2].mean(dim=1)
-    return ChatFeatures(mean[:, 1:], mean[:, 0])
+def frame_mean(states: "Sequence[Tensor]") -> "Tensor":
+    """Hidden state -2 of CLIP alone, averaged; K x (B, T, 1 + P, D) as cached -> (B, P + 1, D)."""
+    return patches_cls(ChatFeatures(states[-2]))
 
 
 def question_batch(drawn: Sequence[Scene], tokens: DialogueTokens, rng: Random) -> TokenBatch:

@@ -11,14 +11,13 @@ from torch import nn
 
 from bt_model.training.config import LossWeights
 from bt_model.training.losses import answer_loss, contrastive, token_alignment
-from bt_model.vision.pool import patches_cls
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from bt_model.generation.llama import Llama
     from bt_model.training.data import TokenBatch
-    from bt_model.vision.encoder import ChatFeatures, VideoEncoder
+    from bt_model.vision.encoder import VideoEncoder
 
 
 class AlignmentHead(nn.Sequential):
@@ -53,31 +52,25 @@ def pretrain_loss(
     return weights.vtc * vtc + weights.mbta * mbta + weights.mbca * mbca
 
 
-def answer_logits(
-    lm: "Llama", projector: nn.Linear, features: "ChatFeatures", batch: "TokenBatch"
-) -> "Tensor":
-    """Video tokens spliced into the embedded dialogue -> logits (B, n, V)."""
-    soft = projector(patches_cls(features))  # (B, K, H)
+def answer_logits(lm: "Llama", projector: nn.Linear, video: "Tensor", batch: "TokenBatch") -> "Tensor":
+    """Video tokens (B, K, D) spliced into the embedded dialogue -> logits (B, n, V)."""
+    soft = projector(video)  # (B, K, H)
     embeds = lm.embed(batch.ids)
     embeds = embeds.masked_scatter(batch.is_video[..., None], soft.to(embeds.dtype))
     return lm(embeds, batch.is_real)
 
 
-def instruct_loss(
-    lm: "Llama", projector: nn.Linear, features: "ChatFeatures", batch: "TokenBatch"
-) -> "Tensor":
-    """Language loss on the answers."""
-    return answer_loss(answer_logits(lm, projector, features, batch), batch.labels)
+def instruct_loss(lm: "Llama", projector: nn.Linear, video: "Tensor", batch: "TokenBatch") -> "Tensor":
+    """Language loss on the answers about video tokens (B, K, D)."""
+    return answer_loss(answer_logits(lm, projector, video, batch), batch.labels)
 
 
 @torch.inference_mode()
-def exact_answers(
-    lm: "Llama", projector: nn.Linear, features: "ChatFeatures", batch: "TokenBatch"
-) -> "Tensor":
+def exact_answers(lm: "Llama", projector: nn.Linear, video: "Tensor", batch: "TokenBatch") -> "Tensor":
     """Whether greedy decoding gives the one right answer of each row, (B,) bool.
 
     All answer tokens being most likely under teacher forcing is the same as greedy decoding giving them.
     """
-    predicted = answer_logits(lm, projector, features, batch)[:, :-1].argmax(dim=-1)
+    predicted = answer_logits(lm, projector, video, batch)[:, :-1].argmax(dim=-1)
     labels = batch.labels[:, 1:]
     return ((predicted == labels) | (labels < 0)).all(dim=1)

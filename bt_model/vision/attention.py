@@ -3,15 +3,18 @@
 B batch of sequences, N tokens, D width, H heads.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
 from einops import rearrange
 from torch import nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import gelu, scaled_dot_product_attention
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from bt_model.config import Activation
 
 
 class SelfAttention(nn.Module):
@@ -40,27 +43,33 @@ def quick_gelu(x: "Tensor") -> "Tensor":
     return x * torch.sigmoid(1.702 * x)
 
 
-class Mlp(nn.Module):
-    """Two linear layers around quick-GELU. (..., D) -> (..., D)."""
+ACTIVATIONS: "dict[Activation, Callable[[Tensor], Tensor]]" = {"quick_gelu": quick_gelu, "gelu": gelu}
 
-    def __init__(self, dim: int, hidden: int) -> None:
+
+class Mlp(nn.Module):
+    """Two linear layers around an activation. (..., D) -> (..., D)."""
+
+    def __init__(self, dim: int, hidden: int, act: "Activation" = "quick_gelu") -> None:
         super().__init__()
+        self.act = ACTIVATIONS[act]
         self.fc1 = nn.Linear(dim, hidden)
         self.fc2 = nn.Linear(hidden, dim)
 
     def forward(self, x: "Tensor") -> "Tensor":
-        return self.fc2(quick_gelu(self.fc1(x)))
+        return self.fc2(self.act(self.fc1(x)))
 
 
 class ClipLayer(nn.Module):
-    """One pre-norm CLIP block. (B, N, D) -> (B, N, D)."""
+    """One pre-norm block of CLIP or EVA-CLIP. (B, N, D) -> (B, N, D)."""
 
-    def __init__(self, dim: int, num_heads: int, mlp_width: int, eps: float) -> None:
+    def __init__(
+        self, dim: int, num_heads: int, mlp_width: int, eps: float, act: "Activation" = "quick_gelu"
+    ) -> None:
         super().__init__()
         self.layer_norm1 = nn.LayerNorm(dim, eps=eps)
         self.self_attn = SelfAttention(dim, num_heads)
         self.layer_norm2 = nn.LayerNorm(dim, eps=eps)
-        self.mlp = Mlp(dim, mlp_width)
+        self.mlp = Mlp(dim, mlp_width, act)
 
     def forward(self, x: "Tensor", *, is_causal: bool = False) -> "Tensor":
         x = x + self.self_attn(self.layer_norm1(x), is_causal=is_causal)

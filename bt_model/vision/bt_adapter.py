@@ -73,7 +73,8 @@ class BTAdapter(nn.Module):
         self.time_embed = nn.Embedding(config.max_frames, dim)  # unit scale matters: training spec 6.1 a
         self.temporal = nn.ModuleList(TemporalLayer(dim, heads, eps) for _ in range(config.num_layers))
         self.spatial = nn.ModuleList(
-            SpatialLayer(dim, heads, vision.mlp_width, eps) for _ in range(config.num_layers)
+            SpatialLayer(dim, heads, vision.mlp_width, vision.spatial_eps, vision.act)
+            for _ in range(config.num_layers)
         )
         if config.output_scale is not None:
             self.balance1 = nn.Parameter(torch.zeros(dim))

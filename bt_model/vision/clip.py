@@ -1,4 +1,4 @@
-"""CLIP vision tower of any size: patch embedding, pre-norm, L blocks (reference-behaviour section 2).
+"""CLIP and EVA-CLIP vision towers of any size (reference-behaviour sections 2 and 7).
 
 N images, P patches (row-major), D width, L layers. Token 0 is the image's CLS.
 """
@@ -17,22 +17,24 @@ if TYPE_CHECKING:
 
 
 class ClipVisionTower(nn.Module):
-    """The frozen trunk. Parameter names are those of the published Hugging Face tower."""
+    """The frozen trunk. Parameter names are those of the published Hugging Face CLIP tower."""
 
     def __init__(self, config: "ClipVisionConfig") -> None:
         super().__init__()
         self.config = config
-        width = config.width
+        width, is_eva = config.width, config.family == "eva"
         self.class_embedding = nn.Parameter(torch.randn(width) * width**-0.5)
-        self.patch_embedding = nn.Conv2d(3, width, config.patch_size, config.patch_size, bias=False)
+        self.patch_embedding = nn.Conv2d(3, width, config.patch_size, config.patch_size, bias=is_eva)
         self.position_embedding = nn.Embedding(1 + config.num_patches, width)
         nn.init.normal_(self.position_embedding.weight, std=width**-0.5)
-        self.pre_layrnorm = nn.LayerNorm(width, eps=config.eps)
+        if not is_eva:
+            self.pre_layrnorm = nn.LayerNorm(width, eps=config.eps)
         self.layers = nn.ModuleList(
-            ClipLayer(width, config.num_heads, config.mlp_width, config.eps) for _ in range(config.num_layers)
+            ClipLayer(width, config.num_heads, config.mlp_width, config.eps, config.act)
+            for _ in range(config.num_layers)
         )
         self.post_layernorm = nn.LayerNorm(width, eps=config.eps)
-        self.visual_projection = nn.Linear(width, config.projection_dim, bias=False)
+        self.visual_projection = nn.Linear(width, config.projection_dim, bias=is_eva)
 
     @property
     def position(self) -> "Tensor":
@@ -40,10 +42,11 @@ class ClipVisionTower(nn.Module):
         return self.position_embedding.weight
 
     def embed(self, pixels: "Tensor") -> "Tensor":
-        """Normalised images (N, 3, H, W) -> tokens (N, 1 + P, D), after the pre-norm."""
+        """Normalised images (N, 3, H, W) -> tokens (N, 1 + P, D), after CLIP's pre-norm."""
         patches = self.patch_embedding(pixels).flatten(2).transpose(1, 2)
         cls = self.class_embedding.expand(len(pixels), 1, -1)
-        return self.pre_layrnorm(torch.cat([cls, patches], dim=1) + self.position)
+        tokens = torch.cat([cls, patches], dim=1) + self.position
+        return tokens if self.config.family == "eva" else self.pre_layrnorm(tokens)
 
     def forward(self, pixels: "Tensor", keep: range) -> "list[Tensor]":
         """Outputs X_l of the layers l in `keep`; nothing after the last of them is computed.

@@ -22,57 +22,66 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ChatFeatures:
-    """A clip pooled over time: patches (B, P, D) and CLS (B, D)."""
+    """What the chat side reads, before any pooling (vision/pool.py).
 
-    patches: "Tensor"
-    cls: "Tensor"
+    `trunk` (B, T, 1 + P, D), each frame's CLS first; `branch` has patches (B, T', P, D) and a CLS (B, D);
+    T' is T, or T / 2 where the branch merged pairs of frames.
+    """
+
+    trunk: "Tensor"
+    branch: "BranchState | None" = None
 
 
 class VideoEncoder(nn.Module):
-    """CLIP with the branch, or CLIP alone averaged over frames (`adapter` None)."""
+    """CLIP with the branch, or CLIP alone (`adapter` None).
+
+    `skip` trunk layers and as many branch layers are left out at the end of the chat path: 1 reads hidden
+    state -2; a tower that was published without its last layer is read to its end, 0.
+    """
 
     def __init__(
-        self, tower: "ClipVisionTower", adapter: "BTAdapter | None", *, upstream_compat: bool = False
+        self,
+        tower: "ClipVisionTower",
+        adapter: "BTAdapter | None",
+        *,
+        skip: int = 1,
+        upstream_compat: bool = False,
     ) -> None:
         super().__init__()
         self.tower = tower
         self.adapter = adapter
+        self.skip = skip
         self.upstream_compat = upstream_compat
 
     @property
     def num_branch_layers(self) -> int:
         return 1 if self.adapter is None else self.adapter.config.num_layers
 
-    def trunk_states(self, pixels: "Tensor", *, stop: int | None = None) -> "list[Tensor]":
-        """Outputs of the trunk layers L-K .. stop-1 (None: L-1), which the branch reads.
+    @property
+    def chat_layers(self) -> range:
+        """Trunk layers that the chat path reads; nothing behind them is computed."""
+        stop = self.tower.config.num_layers - self.skip
+        first = stop - 1 if self.adapter is None else self.tower.config.num_layers - self.num_branch_layers
+        return range(first, stop)
 
-        (B, T, 3, H, W) -> up to K tensors (B, T, 1 + P, D).
+    def trunk_states(self, pixels: "Tensor") -> "list[Tensor]":
+        """Outputs of the trunk layers L-K .. L-1, which the branch reads.
+
+        (B, T, 3, H, W) -> K tensors (B, T, 1 + P, D).
         """
         last = self.tower.config.num_layers
-        keep = range(last - self.num_branch_layers, last if stop is None else stop)
-        states = self.tower(rearrange(pixels, "b t c h w -> (b t) c h w"), keep)
-        return [rearrange(x, "(b t) n d -> b t n d", b=len(pixels)) for x in states]
+        return _run(self.tower, pixels, range(last - self.num_branch_layers, last))
 
     def chat(self, pixels: "Tensor") -> ChatFeatures:
-        """Hidden state -2 pooled over time; the last trunk and branch layers are not computed (4.2).
-
-        Normalised frames (B, T, 3, H, W) -> patches (B, P, D), CLS (B, D).
-        """
-        last = self.tower.config.num_layers
-        if self.adapter is None:
-            frames = rearrange(pixels, "b t c h w -> (b t) c h w")
-            (x,) = self.tower(frames, range(last - 2, last - 1))
-            return _mean_over_time(rearrange(x, "(b t) n d -> b t n d", b=len(pixels)))
-        return self.chat_from_trunk(self.trunk_states(pixels, stop=last - 1))
+        """Normalised frames (B, T, 3, H, W) -> what the chat side reads (4.2)."""
+        return self.chat_from_trunk(_run(self.tower, pixels, self.chat_layers))
 
     def chat_from_trunk(self, states: "Sequence[Tensor]") -> ChatFeatures:
-        """Trunk layers L-K .. L-2, each (B, T, 1 + P, D); branch and trunk are averaged (4.2)."""
-        assert self.adapter is not None
-        trunk = _mean_over_time(states[-1])
+        """Outputs of the trunk layers of `chat_layers`, each (B, T, 1 + P, D) (4.2)."""
+        if self.adapter is None:
+            return ChatFeatures(states[-1])
         branch = self.adapter(states, self.tower.position, upstream_compat=self.upstream_compat)
-        return ChatFeatures(
-            0.5 * (trunk.patches + branch.patches.mean(dim=1)), 0.5 * (trunk.cls + branch.cls)
-        )
+        return ChatFeatures(states[-1], branch)
 
     def retrieve(self, pixels: "Tensor") -> "Tensor":
         """Video embedding, not normalised (4.1). (B, T, 3, H, W) -> (B, projection_dim)."""
@@ -94,7 +103,21 @@ class VideoEncoder(nn.Module):
         return self.tower.project(cls).mean(dim=1)
 
 
-def _mean_over_time(tokens: "Tensor") -> ChatFeatures:
-    """(B, T, 1 + P, D) -> averaged over T."""
-    mean = tokens.mean(dim=1)
-    return ChatFeatures(mean[:, 1:], mean[:, 0])
+def encode_shared(encoders: Sequence[VideoEncoder], pixels: "Tensor") -> list[ChatFeatures]:
+    """The chat features of several encoders that hold one and the same tower, which runs once for all.
+
+    (B, T, 3, H, W) -> one ChatFeatures each, in the order given.
+    """
+    (tower,) = {encoder.tower for encoder in encoders}
+    wanted = [encoder.chat_layers for encoder in encoders]
+    layers = range(min(each.start for each in wanted), max(each.stop for each in wanted))
+    states = _run(tower, pixels, layers)
+    return [
+        encoder.chat_from_trunk(states[each.start - layers.start : each.stop - layers.start])
+        for encoder, each in zip(encoders, wanted, strict=True)
+    ]
+
+
+def _run(tower: "ClipVisionTower", pixels: "Tensor", layers: range) -> "list[Tensor]":
+    states = tower(rearrange(pixels, "b t c h w -> (b t) c h w"), layers)
+    return [rearrange(x, "(b t) n d -> b t n d", b=len(pixels)) for x in states]

@@ -1,12 +1,16 @@
-"""From a clip's features to the (K, D) tokens that a backend projects; each pooling is a named function.
+"""From a clip's features to the (K, D) tokens that a backend takes; each pooling is a named function.
 
-B clips, P patches, D width.
+B clips, T frames, T' frames of the branch (T, or T / 2 where it merged pairs), P patches, D width. Trunk and
+branch count half each (section 4.2).
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from einops import rearrange, reduce, repeat
+from torch.nn.functional import pad
 
 from bt_model.errors import UnknownNameError
 
@@ -15,21 +19,65 @@ if TYPE_CHECKING:
 
     from bt_model.vision.encoder import ChatFeatures
 
+TEMPORAL_TOKENS = 100  # of Video-ChatGPT, one a frame; the rest are zeros (backends spec 2.4)
+
 
 def patches_cls(features: "ChatFeatures") -> "Tensor":
-    """Patches first, CLS last: (B, P + 1, D), as the published weights were trained (section 4.2)."""
-    return torch.cat([features.patches, features.cls[:, None]], dim=1)
+    """Pooled over time, patches first, CLS last: (B, P + 1, D), as the published weights were trained."""
+    trunk = features.trunk.mean(dim=1)
+    trunk = torch.cat([trunk[:, 1:], trunk[:, :1]], dim=1)
+    if features.branch is None:
+        return trunk
+    branch = torch.cat([features.branch.patches.mean(dim=1), features.branch.cls[:, None]], dim=1)
+    return 0.5 * (trunk + branch)
 
 
 def patches(features: "ChatFeatures") -> "Tensor":
-    """Patches only: (B, P, D), as the paper says."""
-    return features.patches
+    """Pooled over time, patches only: (B, P, D), as the paper says."""
+    return patches_cls(features)[:, :-1]
 
 
-POOLINGS: "dict[str, Callable[[ChatFeatures], Tensor]]" = {"patches_cls": patches_cls, "patches": patches}
+def frames_cls(features: "ChatFeatures") -> "Tensor":
+    """Every frame apart, patches first, CLS last: (B, T' (P + 1), D) (backends spec 1.4, A and C)."""
+    trunk = features.trunk
+    if features.branch is not None:
+        num_frames = features.branch.patches.shape[1]
+        trunk = reduce(trunk, "b (t pair) n d -> b t n d", "mean", t=num_frames)
+        cls = repeat(features.branch.cls, "b d -> b t 1 d", t=num_frames)
+        trunk = 0.5 * (trunk + torch.cat([cls, features.branch.patches], dim=2))
+    return rearrange(torch.cat([trunk[:, :, 1:], trunk[:, :, :1]], dim=2), "b t n d -> b (t n) d")
 
 
-def pooling(name: str) -> "Callable[[ChatFeatures], Tensor]":
+def temporal_spatial(features: "ChatFeatures") -> "Tensor":
+    """Video-ChatGPT: 100 means of a frame's patches, zeros behind the last, then P means over frames.
+
+    (B, 100 + P, D); the CLS is not used. Frames behind the hundredth count in the means over frames alone.
+    """
+    tokens = frames_cls(features)
+    num_patches = features.trunk.shape[2] - 1
+    frames = rearrange(tokens, "b (t n) d -> b t n d", n=num_patches + 1)[:, :, :-1]
+    temporal = frames.mean(dim=2)[:, :TEMPORAL_TOKENS]
+    padded = pad(temporal, (0, 0, 0, TEMPORAL_TOKENS - temporal.shape[1]))
+    return torch.cat([padded, frames.mean(dim=1)], dim=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Pooling:
+    """A pooling and how many tokens it makes: of P patches, for one clip (`frames_cls`: for one frame)."""
+
+    pool: "Callable[[ChatFeatures], Tensor]"
+    num_tokens: Callable[[int], int]
+
+
+POOLINGS = {
+    "patches_cls": Pooling(patches_cls, lambda num_patches: num_patches + 1),
+    "patches": Pooling(patches, lambda num_patches: num_patches),
+    "frames_cls": Pooling(frames_cls, lambda num_patches: num_patches + 1),
+    "temporal_spatial": Pooling(temporal_spatial, lambda num_patches: TEMPORAL_TOKENS + num_patches),
+}
+
+
+def pooling(name: str) -> Pooling:
     """The pooling of that name.
 
     Raises:

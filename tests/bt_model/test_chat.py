@@ -15,6 +15,7 @@ from bt_model.generation.engine import BatchEngine
 from bt_model.generation.request import Engine, Tokens
 from bt_model.model_folder import load
 from bt_model.types import GenerateOptions, Turn, VideoTokens
+from bt_model.vision.pool import patches_cls
 from tests import tiny
 from tests.tiny import CONTEXT, D, P
 
@@ -47,8 +48,7 @@ def test_encode_is_normalise_chat_and_pool(chat: VideoChat) -> None:
     pixels = (clips.permute(0, 1, 4, 2, 3) / 255 - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[
         :, None, None
     ]
-    features = tiny.encoder().chat(pixels)
-    expected = torch.cat([features.patches, features.cls[:, None]], dim=1)
+    expected = patches_cls(tiny.encoder().chat(pixels))
     torch.testing.assert_close(chat.encode(clips), expected, rtol=1e-4, atol=1e-4)
 
 

@@ -24,6 +24,19 @@ def clip_text(case: Case) -> list[Check]:
     return case.compare({"text_tokens": tower.tokens(ids), "text_embed": tower(ids)})
 
 
+def eva_text(case: Case) -> list[Check]:
+    text = case.config["text"]
+    config = ClipTextConfig(
+        vocab_size=text["vocab_size"], context_length=text["context_length"], width=text["width"],
+        num_layers=text["layers"], num_heads=text["heads"], mlp_width=4 * text["width"],
+        projection_dim=text["output_dim"], act="gelu",
+    )  # fmt: skip
+    tower = ClipTextTower(config)
+    load_text(tower, case.state)
+    ids = case.inputs["token_ids"]
+    return case.compare({"text_tokens": tower.tokens(ids), "text_embed": tower(ids)})
+
+
 def vocabulary() -> Path | None:
     """OpenAI's merges from the installed package `clip`, which is not imported; None without it."""
     spec = find_spec("clip")

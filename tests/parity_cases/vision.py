@@ -4,7 +4,8 @@ B clips, T frames, P patches, D width, K branch layers, L trunk layers. Golden b
 first, then patch n of frame t at 1 + n * T + t.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -67,7 +68,7 @@ def chat_train(case: Case) -> list[Check]:
 def retrieval_eval(case: Case) -> list[Check]:
     tower = _tower(case)
     load_vision(tower, case.state)
-    is_gated = case.config["out_norm"] is not None
+    is_gated = case.config.get("out_norm") is not None
     adapter = _adapter(tower, read_adapter(case.state, side="retrieval", gated=is_gated))
     encoder = VideoEncoder(tower, adapter)
     states = encoder.trunk_states(case.inputs["pixel_values"])
@@ -87,7 +88,24 @@ def clip_baseline_eval(case: Case) -> list[Check]:
 
 
 def _tower(case: Case) -> ClipVisionTower:
-    return ClipVisionTower(ClipVisionConfig.from_hf(case.config["vision"]))
+    vision = case.config["vision"]
+    return ClipVisionTower(_eva(vision) if "embed_dim" in vision else ClipVisionConfig.from_hf(vision))
+
+
+def _eva(vision: Mapping[str, Any]) -> ClipVisionConfig:
+    """Of the names that the published EVA code gives its arguments."""
+    return ClipVisionConfig(
+        image_size=vision["img_size"],
+        patch_size=vision["patch_size"],
+        width=vision["embed_dim"],
+        num_layers=vision["depth"],
+        num_heads=vision["num_heads"],
+        mlp_width=int(vision["embed_dim"] * vision["mlp_ratio"]),
+        projection_dim=vision["num_classes"],
+        eps=1e-6,
+        family="eva",
+        act="gelu",
+    )
 
 
 def _adapter(tower: ClipVisionTower, weights: AdapterWeights) -> BTAdapter:

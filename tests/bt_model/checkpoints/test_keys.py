@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bt_model.checkpoints.keys import HF_CLIP, LEGACY, RETRIEVAL, KeyMap, detect
+from bt_model.checkpoints.detect import detect
+from bt_model.checkpoints.keys import KeyMap
+from bt_model.checkpoints.layouts import HF_CLIP, LEGACY, RETRIEVAL
 from bt_model.checkpoints.load import CHAT_MAY_MISS, load_adapter, load_part, load_vision, read_adapter
 from bt_model.checkpoints.weights import Weights
 from bt_model.config import CLIP_L14, BTAdapterConfig, ClipTextConfig
@@ -214,12 +216,6 @@ def test_the_projector_file_holds_the_projector_and_the_embedding_table() -> Non
     shapes, keys = key_map("projector")
     expected = {"projector.weight", "projector.bias", "lm.model.embed_tokens.weight"}
     assert {keys.ours(key) for key in shapes} == expected
-
-
-def test_an_eva_checkpoint_is_refused_by_name() -> None:
-    shapes = table()["eva_pretrain_checkpoint"]["state_dict"]
-    with pytest.raises(CheckpointError, match=r"eva\.safetensors: an EVA-CLIP branch"):
-        detect(shapes, "eva.safetensors")
 
 
 def test_an_unknown_layout_is_refused_with_some_of_its_names() -> None:

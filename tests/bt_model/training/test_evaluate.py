@@ -15,7 +15,8 @@ from bt_model.training.data import TrunkCache
 from bt_model.training.embedded import Model
 from bt_model.training.evaluate import Answered, answer_questions, twin_retrieval
 from bt_model.training.stages import Corpus, frame_mean
-from bt_model.vision.encoder import ChatFeatures, VideoEncoder
+from bt_model.vision.encoder import VideoEncoder
+from bt_model.vision.pool import patches_cls
 from tests import tiny
 
 NUM_SCENES, T = 5, 4
@@ -59,7 +60,7 @@ def test_every_question_about_each_clip_and_its_twin_is_asked_once(model: Model,
     encoder = model.encoder(model.tuned)
     chat = model.video
     answered = answer_questions(
-        lambda states: encoder.chat_from_trunk(states[:-1]),
+        lambda states: patches_cls(encoder.chat_from_trunk(states[:-1])),
         chat,
         model.tokens,
         corpus,
@@ -74,7 +75,7 @@ def test_every_question_about_each_clip_and_its_twin_is_asked_once(model: Model,
 def test_features_are_asked_for_each_direction(model: Model, corpus: Corpus) -> None:
     seen = list[Tensor]()
 
-    def features(states: Sequence[Tensor]) -> ChatFeatures:
+    def features(states: Sequence[Tensor]) -> Tensor:
         seen.append(states[0])
         return frame_mean(states)
 
@@ -100,6 +101,6 @@ def test_a_model_that_cannot_see_time_has_half_of_the_twins_right(model: Model, 
 
 
 def test_the_frame_mean_is_the_encoders_without_a_branch(corpus: Corpus) -> None:
-    plain = VideoEncoder(tiny.tower(), None).chat(tiny.pixels(NUM_SCENES, T))
+    plain = patches_cls(VideoEncoder(tiny.tower(), None).chat(tiny.pixels(NUM_SCENES, T)))
     mean = frame_mean(tiny.encoder().trunk_states(tiny.pixels(NUM_SCENES, T)))
-    torch.testing.assert_close((mean.patches, mean.cls), (plain.patches, plain.cls))
+    torch.testing.assert_close(mean, plain)

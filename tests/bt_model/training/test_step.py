@@ -20,8 +20,7 @@ from bt_model.training.losses import answer_loss, contrastive
 from bt_model.training.step import AlignmentHead, answer_logits, exact_answers, instruct_loss, pretrain_loss
 from bt_model.types import Turn
 from bt_model.vision.bt_adapter import BTAdapter
-from bt_model.vision.encoder import ChatFeatures, VideoEncoder
-from bt_model.vision.pool import patches_cls
+from bt_model.vision.encoder import VideoEncoder
 from tests import tiny
 
 B, T = 3, 4
@@ -131,11 +130,8 @@ def test_at_the_first_step_everything_else_of_the_branch_learns(states: list[Ten
     assert idle == []
 
 
-def features(seed: int = 0) -> ChatFeatures:
-    generator = torch.Generator().manual_seed(seed)
-    return ChatFeatures(
-        torch.randn(B, tiny.P, tiny.D, generator=generator), torch.randn(B, tiny.D, generator=generator)
-    )
+def features(seed: int = 0) -> Tensor:
+    return torch.randn(B, tiny.P + 1, tiny.D, generator=torch.Generator().manual_seed(seed))
 
 
 def asked(answers: list[str]) -> list[Question]:
@@ -153,7 +149,7 @@ def test_video_tokens_stand_where_the_prompt_has_them(model: Model) -> None:
     for b in range(B):
         length = int(batch.is_real[b].sum())
         embeds = model.video.lm.embed(batch.ids[b, :length]).clone()
-        embeds[batch.is_video[b, :length]] = model.video.projector(patches_cls(seen)[b])
+        embeds[batch.is_video[b, :length]] = model.video.projector(seen[b])
         torch.testing.assert_close(
             logits[b, :length], model.video.lm(embeds[None], None)[0], rtol=1e-4, atol=1e-4
         )
@@ -165,10 +161,10 @@ def test_the_instruct_loss_is_the_answer_loss_of_these_logits(model: Model) -> N
     torch.testing.assert_close(instruct_loss(model.video.lm, model.video.projector, seen, batch), expected)
 
 
-def greedy(model: Model, number: int, question: Question, seen: ChatFeatures) -> list[int]:
+def greedy(model: Model, number: int, question: Question, seen: Tensor) -> list[int]:
     """The engine's answer to one question as a first turn."""
     tokens = model.tokens
-    soft = Soft(b"", model.video.projector(patches_cls(seen)[number]))
+    soft = Soft(b"", model.video.projector(seen[number]))
     prompt = segments([Turn("user", question.text)], tokens.style, tokens.ids, tokens.encode, soft)
     engine = BatchEngine(model.video.lm, max_batch=1)
     engine.start()
@@ -177,7 +173,7 @@ def greedy(model: Model, number: int, question: Question, seen: ChatFeatures) ->
     return [i for event in events if isinstance(event, Delta) for i in event.token_ids]
 
 
-def overfit(model: Model, batch: TokenBatch, seen: ChatFeatures) -> None:
+def overfit(model: Model, batch: TokenBatch, seen: Tensor) -> None:
     """Learn the answers by heart."""
     model.video.lm.requires_grad_(requires_grad=True)
     optimiser = torch.optim.AdamW(model.video.lm.parameters(), lr=3e-3)

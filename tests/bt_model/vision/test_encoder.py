@@ -1,12 +1,14 @@
 """Trunk and branch side by side (reference-behaviour section 4)."""
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from bt_model.vision.encoder import VideoEncoder
+from bt_model.vision.encoder import VideoEncoder, encode_shared
+from bt_model.vision.pool import patches_cls
 from tests import tiny
 from tests.tiny import D, K, P
 
@@ -60,14 +62,21 @@ def test_chat_is_half_trunk_and_half_branch_at_layer_l_minus_2(encoder: VideoEnc
     assert encoder.adapter is not None
     branch = encoder.adapter(outputs[-K:-1], encoder.tower.position)
     trunk = outputs[L - 2].mean(dim=1)
-    features = encoder.chat(pixels)
     expected = 0.5 * (trunk[:, 1:] + branch.patches.mean(dim=1)), 0.5 * (trunk[:, 0] + branch.cls)
-    torch.testing.assert_close((features.patches, features.cls), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(chat(encoder, pixels), last_is_cls(*expected), rtol=1e-4, atol=1e-4)
+
+
+def chat(encoder: VideoEncoder, pixels: Tensor) -> Tensor:
+    return patches_cls(encoder.chat(pixels))
+
+
+def last_is_cls(patches: Tensor, cls: Tensor) -> Tensor:
+    return torch.cat([patches, cls[:, None]], dim=1)
 
 
 @torch.no_grad()
 def test_chat_computes_nothing_after_the_second_last_layers(encoder: VideoEncoder, pixels: Tensor) -> None:
-    before = encoder.chat(pixels)
+    before = chat(encoder, pixels)
     tower, adapter = encoder.tower, encoder.adapter
     assert adapter is not None
     unused = (
@@ -77,36 +86,50 @@ def test_chat_computes_nothing_after_the_second_last_layers(encoder: VideoEncode
     for module in unused:
         poison(module)
     adapter.balance1.fill_(torch.nan)
-    after = encoder.chat(pixels)
-    assert torch.equal(before.patches, after.patches)
-    assert torch.equal(before.cls, after.cls)
+    assert torch.equal(before, chat(encoder, pixels))
 
 
 def test_without_a_branch_chat_is_the_frame_average_of_clip(encoder: VideoEncoder, pixels: Tensor) -> None:
     mean = layer_outputs(encoder, pixels)[L - 2].mean(dim=1)
-    features = VideoEncoder(encoder.tower, None).chat(pixels)
-    torch.testing.assert_close(
-        (features.patches, features.cls), (mean[:, 1:], mean[:, 0]), rtol=1e-4, atol=1e-4
-    )
+    alone = chat(VideoEncoder(encoder.tower, None), pixels)
+    torch.testing.assert_close(alone, last_is_cls(mean[:, 1:], mean[:, 0]), rtol=1e-4, atol=1e-4)
 
 
 def test_a_batch_of_clips_equals_single_clips(encoder: VideoEncoder, pixels: Tensor) -> None:
-    together = encoder.chat(pixels)
-    alone = [encoder.chat(pixels[b : b + 1]) for b in range(B)]
-    torch.testing.assert_close(together.patches, torch.cat([one.patches for one in alone]))
-    torch.testing.assert_close(together.cls, torch.cat([one.cls for one in alone]))
+    alone = [chat(encoder, pixels[b : b + 1]) for b in range(B)]
+    torch.testing.assert_close(chat(encoder, pixels), torch.cat(alone))
 
 
 def test_chat_from_cached_states_equals_chat(encoder: VideoEncoder, pixels: Tensor) -> None:
     cached = encoder.chat_from_trunk(encoder.trunk_states(pixels)[:-1])
-    direct = encoder.chat(pixels)
-    assert torch.equal(cached.patches, direct.patches)
-    assert torch.equal(cached.cls, direct.cls)
+    assert torch.equal(patches_cls(cached), chat(encoder, pixels))
 
 
 def test_upstream_compat_reaches_the_branch(pixels: Tensor) -> None:
-    published, own = (tiny.encoder(upstream_compat=flag).chat(pixels) for flag in (True, False))
-    assert (published.patches - own.patches).abs().max() > 1e-3
+    published, own = (chat(tiny.encoder(upstream_compat=flag), pixels) for flag in (True, False))
+    assert (published - own).abs().max() > 1e-3
+
+
+def test_encoders_of_one_tower_share_one_pass_and_lose_nothing(encoder: VideoEncoder, pixels: Tensor) -> None:
+    passes: list[int] = []
+    encoder.tower.layers[0].register_forward_hook(lambda *_: passes.append(1))
+    whole = VideoEncoder(encoder.tower, tiny.adapter(replace(tiny.ADAPTER, num_layers=2)), skip=0)
+    several = [encoder, VideoEncoder(encoder.tower, None), whole]
+    shared = encode_shared(several, pixels)
+    assert len(passes) == 1
+    for one, features in zip(several, shared, strict=True):
+        assert torch.equal(patches_cls(features), chat(one, pixels))
+
+
+def test_without_skip_the_tower_is_read_to_its_end(encoder: VideoEncoder, pixels: Tensor) -> None:
+    outputs = layer_outputs(encoder, pixels)
+    adapter = encoder.adapter
+    assert adapter is not None
+    features = VideoEncoder(encoder.tower, adapter, skip=0).chat(pixels)
+    assert features.branch is not None
+    assert torch.equal(features.trunk, outputs[-1])
+    expected = adapter(outputs[-K:], encoder.tower.position)
+    torch.testing.assert_close(features.branch.cls, expected.cls, rtol=1e-4, atol=1e-4)
 
 
 def test_retrieve_gates_the_videos_cls_into_each_frame(encoder: VideoEncoder, pixels: Tensor) -> None:

@@ -1,27 +1,92 @@
+"""Poolings, against arithmetic written out frame by frame."""
+
 import pytest
 import torch
+from torch import Tensor
 
 from bt_model.errors import UnknownNameError
+from bt_model.vision.bt_adapter import BranchState
 from bt_model.vision.encoder import ChatFeatures
-from bt_model.vision.pool import POOLINGS, pooling
+from bt_model.vision.pool import POOLINGS, TEMPORAL_TOKENS, pooling
 
-FEATURES = ChatFeatures(torch.arange(12.0).view(2, 3, 2), -torch.arange(1.0, 5.0).view(2, 2))
+B, T, P, D = 2, 4, 3, 2
 
 
-def test_patches_cls_puts_the_cls_last() -> None:
-    tokens = pooling("patches_cls")(FEATURES)
-    assert tokens.tolist() == [
-        [[0.0, 1.0], [2.0, 3.0], [4.0, 5.0], [-1.0, -2.0]],
-        [[6.0, 7.0], [8.0, 9.0], [10.0, 11.0], [-3.0, -4.0]],
-    ]
+def random(*shape: int, seed: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def features(num_frames: int = T, *, branch_frames: int | None = T) -> ChatFeatures:
+    trunk = random(B, num_frames, 1 + P, D, seed=0)
+    if branch_frames is None:
+        return ChatFeatures(trunk)
+    return ChatFeatures(trunk, BranchState(random(B, branch_frames, P, D, seed=1), random(B, D, seed=2)))
+
+
+def pool(name: str, seen: ChatFeatures) -> Tensor:
+    return pooling(name).pool(seen)
+
+
+def test_patches_cls_is_the_mean_of_trunk_and_branch_with_the_cls_last() -> None:
+    seen = features()
+    assert seen.branch is not None
+    tokens = pool("patches_cls", seen)
+    for b in range(B):
+        for n in range(P):
+            means = seen.trunk[b, :, 1 + n].mean(dim=0), seen.branch.patches[b, :, n].mean(dim=0)
+            torch.testing.assert_close(tokens[b, n], (means[0] + means[1]) / 2)
+        torch.testing.assert_close(tokens[b, P], (seen.trunk[b, :, 0].mean(dim=0) + seen.branch.cls[b]) / 2)
+
+
+def test_without_a_branch_the_trunk_counts_whole() -> None:
+    seen = features(branch_frames=None)
+    mean = seen.trunk.mean(dim=1)
+    assert torch.equal(pool("patches_cls", seen), torch.cat([mean[:, 1:], mean[:, :1]], dim=1))
 
 
 def test_patches_leaves_the_cls_out() -> None:
-    assert torch.equal(pooling("patches")(FEATURES), FEATURES.patches)
+    assert torch.equal(pool("patches", features()), pool("patches_cls", features())[:, :P])
+
+
+def test_frames_cls_keeps_the_frames_apart() -> None:
+    seen = features()
+    assert seen.branch is not None
+    tokens = pool("frames_cls", seen).view(B, T, P + 1, D)
+    for t in range(T):
+        patches = (seen.trunk[:, t, 1:] + seen.branch.patches[:, t]) / 2
+        torch.testing.assert_close(tokens[:, t, :P], patches)
+        torch.testing.assert_close(tokens[:, t, P], (seen.trunk[:, t, 0] + seen.branch.cls) / 2)
+
+
+def test_frames_that_the_branch_merged_are_merged_in_the_trunk_too() -> None:
+    seen = features(branch_frames=T // 2)
+    assert seen.branch is not None
+    tokens = pool("frames_cls", seen).view(B, T // 2, P + 1, D)
+    pair = (seen.trunk[:, 2, 1:] + seen.trunk[:, 3, 1:]) / 2
+    torch.testing.assert_close(tokens[:, 1, :P], (pair + seen.branch.patches[:, 1]) / 2)
+
+
+@pytest.mark.parametrize("num_frames", [4, 100, 120])
+def test_temporal_spatial_has_a_hundred_means_of_frames_then_means_over_frames(num_frames: int) -> None:
+    seen = features(num_frames, branch_frames=None)
+    tokens = pool("temporal_spatial", seen)
+    assert tokens.shape == (B, TEMPORAL_TOKENS + P, D)
+    told = min(num_frames, TEMPORAL_TOKENS)
+    for t in (0, told - 1):
+        torch.testing.assert_close(tokens[:, t], seen.trunk[:, t, 1:].mean(dim=1))
+    assert not tokens[:, told:TEMPORAL_TOKENS].any()
+    torch.testing.assert_close(tokens[:, TEMPORAL_TOKENS:], seen.trunk[:, :, 1:].mean(dim=1))
+
+
+@pytest.mark.parametrize("name", POOLINGS)
+def test_every_pooling_says_how_many_tokens_it_makes(name: str) -> None:
+    frames = T if name == "frames_cls" else 1
+    assert pool(name, features()).shape[1] == frames * POOLINGS[name].num_tokens(P)
 
 
 def test_an_unknown_pooling_is_refused_with_the_names_that_there_are() -> None:
-    with pytest.raises(UnknownNameError, match="pooling is 'mean'; allowed: patches_cls, patches") as caught:
+    with pytest.raises(
+        UnknownNameError, match="pooling is 'mean'; allowed: patches_cls, patches, frames_cls"
+    ) as caught:
         pooling("mean")
     assert caught.value.param == "pooling"
-    assert list(POOLINGS) == ["patches_cls", "patches"]

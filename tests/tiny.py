@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bt_model.backends.llava import special_ids
-from bt_model.backends.prompt import template
+from bt_model.backends.templates import template
 from bt_model.backends.tokenizer import TextTokenizer
 from bt_model.config import BTAdapterConfig, ClipTextConfig, ClipVisionConfig, LlamaConfig
 from bt_model.generation.llama import Llama

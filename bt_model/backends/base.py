@@ -57,11 +57,6 @@ class Backend(Protocol):
         ...
 
     @property
-    def num_video_tokens(self) -> int:
-        """Soft tokens that one video takes in the prompt."""
-        ...
-
-    @property
     def stop_token_ids(self) -> frozenset[int]: ...
 
     @property

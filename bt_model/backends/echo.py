@@ -71,8 +71,8 @@ class EchoBackend:
     """Takes video tokens of any width and gives each a place in the prompt."""
 
     video_dim: int
-    num_video_tokens: int
     name: str = "echo"
+    stop_strings: tuple[str, ...] = ()
 
     @property
     def defaults(self) -> GenerateOptions:
@@ -103,4 +103,4 @@ class EchoBackend:
 
 def create(files: "BackendFiles") -> EchoBackend:
     """Needs no file."""
-    return EchoBackend(files.video_dim, files.num_video_tokens)
+    return EchoBackend(files.video_dim)

@@ -1,23 +1,26 @@
-"""LLaVA v1: pooled video tokens through one linear projector into a Llama (backends spec, section 2)."""
+"""LLaVA: pooled video tokens through a projector into a Llama (backends spec, section 2).
+
+Every published form: v0, v1 and v1.1 with a linear projector, v1.5 with two layers, in the original folders
+or Hugging Face's. Video-ChatGPT is the same model behind another pooling.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
-from bt_model.backends.prompt import SpecialIds, Template, segments, template
-from bt_model.backends.tokenizer import TextTokenizer
-from bt_model.checkpoints.load import load_part
-from bt_model.checkpoints.raw_config import read_config
-from bt_model.config import LlamaConfig
-from bt_model.errors import CheckpointError
-from bt_model.generation.llama import Llama
+from bt_model.backends.llm import load_llama
+from bt_model.backends.projector import load_projector
+from bt_model.backends.prompt import SpecialIds, segments
+from bt_model.backends.templates import Template, template
+from bt_model.backends.tokenizer import Tokenizer, open_tokenizer
 from bt_model.generation.request import Segment, Soft
 from bt_model.types import GenerateOptions, Turn, VideoTokens
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from bt_model.backends.base import LanguageModel
     from bt_model.backends.files import BackendFiles
 
@@ -30,27 +33,27 @@ class LlavaBackend:
     """The parts of a LLaVA, already loaded; composed in `create`, or by a test."""
 
     lm: "LanguageModel"
-    projector: "nn.Linear"
-    tokenizer: "TextTokenizer"
+    projector: "nn.Module"
+    tokenizer: Tokenizer
     template: Template
     ids: SpecialIds
-    num_video_tokens: int
+    video_dim: int
     defaults: GenerateOptions
     name: str = "llava"
-
-    @property
-    def video_dim(self) -> int:
-        return self.projector.in_features
 
     @property
     def stop_token_ids(self) -> frozenset[int]:
         return frozenset({self.ids.eos})
 
+    @property
+    def stop_strings(self) -> tuple[str, ...]:
+        return self.template.stop_strings
+
     @torch.inference_mode()
     def segments(self, turns: Sequence[Turn], video: VideoTokens | None) -> tuple[Segment, ...]:
         soft = None
         if video is not None:
-            weight = self.projector.weight
+            weight = next(self.projector.parameters())
             soft = Soft(video.key, self.projector(video.tokens.to(weight.device, weight.dtype)))
         return segments(turns, self.template, self.ids, self.tokenizer.encode, soft)
 
@@ -62,44 +65,35 @@ class LlavaBackend:
 
 
 def create(files: "BackendFiles") -> LlavaBackend:
-    """Build the backend from a LLaVA v1 folder (config.json, safetensors, tokenizer.json) and a projector.
+    """Build the backend from a LLaVA folder (config.json, safetensors, tokenizer) and a projector.
 
     The ids in a published config.json are wrong; the tokenizer's are used (backends spec 2.2).
 
     Raises:
         CheckpointError: a file or tensor that is missing, unexpected or of the wrong shape.
     """
-    try:
-        config = LlamaConfig.from_hf(read_config(files.llm))
-    except KeyError as error:
-        raise CheckpointError(f"{files.llm}/config.json: lacks the field {error}") from error
-    tokenizer = TextTokenizer(files.llm / "tokenizer.json")
-    with torch.device("meta"):
-        lm = Llama(config)
-        projector = nn.Linear(files.video_dim, config.width)
-    load_part(lm, files.llm, "lm")
-    load_part(projector, files.projector, "projector")
+    style = template(files.template)
+    tokenizer = open_tokenizer(files.llm)
+    lm = load_llama(files)
     return LlavaBackend(
-        lm=lm.to(files.device, files.dtype).eval(),
-        projector=projector.to(files.device, files.dtype).eval(),
+        lm=lm,
+        projector=load_projector(files, files.video_dim, lm.hidden_size),
         tokenizer=tokenizer,
-        template=template(files.template),
-        ids=special_ids(tokenizer),
-        num_video_tokens=files.num_video_tokens,
+        template=style,
+        ids=special_ids(tokenizer, marked=not style.is_video_first),
+        video_dim=files.video_dim,
         defaults=files.defaults,
     )
 
 
-def special_ids(tokenizer: TextTokenizer) -> SpecialIds:
+def special_ids(tokenizer: Tokenizer, *, marked: bool = True) -> SpecialIds:
     """The ids that the prompt needs, by the names that the tokenizer has.
 
     Raises:
-        CheckpointError: the tokenizer has no pair of video or image markers.
+        CheckpointError: the tokenizer has no pair of video or image markers, and the prompt needs one.
     """
+    bos, eos = tokenizer.special("<s>"), tokenizer.special("</s>")
+    if not marked:
+        return SpecialIds(bos, eos)
     start, end = next((pair for pair in _MARKERS if pair[0] in tokenizer), _MARKERS[0])
-    return SpecialIds(
-        bos=tokenizer.special("<s>"),
-        eos=tokenizer.special("</s>"),
-        video_start=tokenizer.special(start),
-        video_end=tokenizer.special(end),
-    )
+    return SpecialIds(bos, eos, tokenizer.special(start), tokenizer.special(end))

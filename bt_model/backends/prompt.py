@@ -7,64 +7,19 @@ special token (backends spec, section 5 rule 6).
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bt_model.errors import UnknownNameError
+from bt_model.backends.templates import Template
 from bt_model.generation.request import Segment, Soft, Tokens
 from bt_model.types import Turn, check_turns
 
 
 @dataclass(frozen=True, slots=True)
-class Template:
-    """A two-separator chat format: `system USER: text ASSISTANT: text</s>USER: …` (backends spec 2.6)."""
-
-    system: str
-    user: str = "USER"
-    assistant: str = "ASSISTANT"
-
-    def opening(self, system: str | None) -> str:
-        """What stands before the first user turn; a dialogue's own system turn replaces the template's."""
-        text = self.system if system is None else system
-        return f"{text} " if text else ""
-
-
-TEMPLATES = {
-    "video-chatgpt_v1": Template(
-        "You are Video-ChatGPT, a large vision-language assistant. You are able to understand the video "
-        "content that the user provides, and assist the user with a variety of tasks using natural "
-        "language.Follow the instructions carefully and explain your answers in detail based on the "
-        "provided video."
-    ),
-    "vicuna_v1_1": Template(
-        "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
-        "helpful, detailed, and polite answers to the user's questions."
-    ),
-    "llava_v1": Template(
-        "You are LLaVA, a large language and vision assistant trained by UW Madison WAIV Lab.You are able "
-        "to understand the visual content that the user provides, and assist the user with a variety of "
-        "tasks using natural language.Follow the instructions carefully and explain your answers in detail."
-    ),
-    "plain": Template(""),
-}
-
-
-def template(name: str) -> Template:
-    """The template of that name.
-
-    Raises:
-        UnknownNameError: no such template.
-    """
-    if name not in TEMPLATES:
-        raise UnknownNameError(f"template is {name!r}; allowed: {', '.join(TEMPLATES)}", param="template")
-    return TEMPLATES[name]
-
-
-@dataclass(frozen=True, slots=True)
 class SpecialIds:
-    """Token ids that only the server inserts."""
+    """Token ids that only the server inserts; models without markers around a video have none."""
 
     bos: int
     eos: int
-    video_start: int
-    video_end: int
+    video_start: int | None = None
+    video_end: int | None = None
 
 
 def segments(
@@ -74,7 +29,7 @@ def segments(
     encode: Callable[[str], list[int]],
     video: Soft | None,
 ) -> tuple[Segment, ...]:
-    """The prompt of a dialogue: one BOS at the very start, the video after the first user's text.
+    """The prompt of a dialogue: one BOS at the very start, the video in the first user's turn.
 
     Raises:
         InvalidValueError: see `check_turns`.
@@ -82,16 +37,54 @@ def segments(
     check_turns(turns)
     system = turns[0].text if turns[0].role == "system" else None
     spoken = turns if system is None else turns[1:]
-    done: list[Segment] = []
-    run, text = [ids.bos], style.opening(system)
+    prompt = _Prompt(style.opening(system), ids, encode)
     for number, turn in enumerate(spoken):
         if turn.role == "assistant":
-            run += [*encode(f"{text} {turn.text}"), ids.eos]
-            text = ""
+            prompt.text += f" {turn.text}"
+            prompt.end_answer(style.answer_end)
             continue
-        text += f"{style.user}: {turn.text}"
+        prompt.text += style.user
         if number == 0 and video is not None:
-            done += [Tokens((*run, *encode(f"{text}\n"), ids.video_start)), video]
-            run, text = [ids.video_end], ""
-        text += f" {style.assistant}:"
-    return (*done, Tokens((*run, *encode(text))))
+            prompt.place(video, turn.text, style)
+        else:
+            prompt.text += turn.text
+        prompt.text += style.between + style.assistant
+        if number + 1 < len(spoken):
+            prompt.text = prompt.text.rstrip()  # what follows brings its own space
+    return prompt.segments()
+
+
+class _Prompt:
+    """A prompt in the making: finished segments, ids of the run that is open, and its last text."""
+
+    def __init__(self, text: str, ids: SpecialIds, encode: Callable[[str], list[int]]) -> None:
+        self.text = text
+        self._ids = ids
+        self._encode = encode
+        self._done: list[Segment] = []
+        self._run = [ids.bos]
+
+    def place(self, video: Soft, text: str, style: Template) -> None:
+        """A user's text and the video, in the template's order."""
+        start, end = self._ids.video_start, self._ids.video_end
+        self.text += style.before_video if style.is_video_first else f"{text}{style.before_video}"
+        self._flush()
+        marked = (*self._run, start) if start is not None else tuple(self._run)
+        self._done += [Tokens(marked), video]
+        self._run = [end] if end is not None else []
+        self.text = f"{style.after_video}{text}" if style.is_video_first else style.after_video
+
+    def end_answer(self, text: str) -> None:
+        """An answer's end: the template's text, or the end-of-sequence token."""
+        self.text += text
+        if not text:
+            self._flush()
+            self._run.append(self._ids.eos)
+
+    def segments(self) -> tuple[Segment, ...]:
+        self._flush()
+        return (*self._done, Tokens(tuple(self._run)))
+
+    def _flush(self) -> None:
+        self._run += self._encode(self.text)
+        self.text = ""

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 _MODULES = {
     "echo": "bt_model.backends.echo",  # no weights: tests, client development
     "llava": "bt_model.backends.llava",
+    "minigpt4": "bt_model.backends.minigpt4",
+    "instructblip": "bt_model.backends.instructblip",
+    "video-chatgpt": "bt_model.backends.video_chatgpt",
 }
 
 

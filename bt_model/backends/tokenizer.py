@@ -1,37 +1,31 @@
-"""A language model's tokenizer in which outside text can never become a special token."""
+"""A language model's tokenizer in which outside text can never become a special token.
+
+Special tokens are known by name, not by spelling; text is encoded piece by piece between them, each piece as
+if it stood alone (backends spec, section 5 rule 6).
+"""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from tokenizers import Tokenizer
+from sentencepiece import SentencePieceProcessor
+from tokenizers import Tokenizer as Pipeline
 
 from bt_model.errors import CheckpointError
 
 
-class TextTokenizer:
-    """A `tokenizer.json` with its added tokens taken out: they are known by name, not by spelling."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            spec: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            self._special: dict[str, int] = {t["content"]: t["id"] for t in spec.get("added_tokens", [])}
-            spec["added_tokens"] = []
-            spec["post_processor"] = None  # would add BOS and EOS by itself
-            self._tokenizer = Tokenizer.from_str(json.dumps(spec))
-        except Exception as error:  # the tokenizers library raises nothing narrower
-            why = type(error).__name__
-            raise CheckpointError(f"{path}: not a readable tokenizer.json ({why})") from error
+class Tokenizer(Protocol):
+    """What a backend needs of a tokenizer."""
 
     @property
     def vocab_size(self) -> int:
         """One more than the largest id, special ones included."""
-        return max(self._tokenizer.get_vocab_size(), 1 + max(self._special.values(), default=-1))
+        ...
 
     def __contains__(self, name: str) -> bool:
-        return name in self._special
+        """Whether there is a special token of that name."""
+        ...
 
     def special(self, name: str) -> int:
         """The id of a special token.
@@ -39,14 +33,115 @@ class TextTokenizer:
         Raises:
             CheckpointError: the tokenizer has no such token.
         """
-        if name not in self._special:
-            raise CheckpointError(f"{self._path}: no token {name!r}; there are {', '.join(self._special)}")
-        return self._special[name]
+        ...
 
     def encode(self, text: str) -> list[int]:
         """Plain text to ids, without special tokens."""
-        return self._tokenizer.encode(text, add_special_tokens=False).ids if text else []
+        ...
 
     def decode(self, ids: Sequence[int]) -> str:
         """Ids to text; ends in U+FFFD where a character is not complete yet."""
-        return self._tokenizer.decode(list(ids), skip_special_tokens=False)
+        ...
+
+
+def open_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of a checkpoint folder: `tokenizer.json`, or else `tokenizer.model`.
+
+    Raises:
+        CheckpointError: neither is there, or it cannot be read.
+    """
+    if (folder / "tokenizer.json").is_file():
+        return TextTokenizer(folder / "tokenizer.json")
+    if (folder / "tokenizer.model").is_file():
+        return SentencePieceTokenizer(folder / "tokenizer.model", added_tokens(folder))
+    raise CheckpointError(f"{folder}: neither tokenizer.json nor tokenizer.model is there")
+
+
+def added_tokens(folder: Path) -> dict[str, int]:
+    """Tokens that a checkpoint adds to its tokenizer.model, from the files that may list them.
+
+    Raises:
+        CheckpointError: one of them cannot be read.
+    """
+    known: dict[str, int] = {}
+    by_name, config = _read_json(folder / "added_tokens.json"), _read_json(folder / "tokenizer_config.json")
+    known |= {name: int(number) for name, number in by_name.items()}
+    decoder: Mapping[str, Any] = config.get("added_tokens_decoder", {})
+    return known | {str(token["content"]): int(number) for number, token in decoder.items()}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: not a readable JSON file ({type(error).__name__})") from error
+
+
+class _Specials:
+    """Special tokens by name."""
+
+    def __init__(self, where: Path, ids: Mapping[str, int]) -> None:
+        self._where = where
+        self._special = dict(ids)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._special
+
+    def special(self, name: str) -> int:
+        if name not in self._special:
+            raise CheckpointError(f"{self._where}: no token {name!r}; there are {', '.join(self._special)}")
+        return self._special[name]
+
+
+class TextTokenizer(_Specials):
+    """A `tokenizer.json`, of a file or given as its text, with its added tokens taken out."""
+
+    def __init__(self, path: Path, text: str | None = None) -> None:
+        try:
+            spec: dict[str, Any] = json.loads(text or path.read_text(encoding="utf-8"))
+            super().__init__(path, {t["content"]: t["id"] for t in spec.get("added_tokens", [])})
+            spec["added_tokens"] = []
+            spec["post_processor"] = None  # would add BOS and EOS by itself
+            spec["truncation"] = spec["padding"] = None
+            self._pipeline = Pipeline.from_str(json.dumps(spec))
+        except Exception as error:  # the tokenizers library raises nothing narrower
+            why = type(error).__name__
+            raise CheckpointError(f"{path}: not a readable tokenizer.json ({why})") from error
+
+    @property
+    def vocab_size(self) -> int:
+        return max(self._pipeline.get_vocab_size(), 1 + max(self._special.values(), default=-1))
+
+    def encode(self, text: str) -> list[int]:
+        return self._pipeline.encode(text, add_special_tokens=False).ids if text else []
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self._pipeline.decode(list(ids), skip_special_tokens=False)
+
+
+class SentencePieceTokenizer(_Specials):
+    """A `tokenizer.model`, with what the checkpoint adds to it; added tokens have no text of their own."""
+
+    def __init__(self, path: Path, added: Mapping[str, int]) -> None:
+        self._pieces = SentencePieceProcessor()
+        try:
+            self._pieces.LoadFromSerializedProto(path.read_bytes())
+        except (OSError, RuntimeError) as error:
+            why = type(error).__name__
+            raise CheckpointError(f"{path}: not a readable tokenizer.model ({why})") from error
+        size = self._pieces.GetPieceSize()
+        control = {self._pieces.IdToPiece(i): i for i in range(size) if self._pieces.IsControl(i)}
+        super().__init__(path, {**control, **added})
+
+    @property
+    def vocab_size(self) -> int:
+        return max(self._pieces.GetPieceSize(), 1 + max(self._special.values(), default=-1))
+
+    def encode(self, text: str) -> list[int]:
+        return list(self._pieces.EncodeAsIds(text)) if text else []
+
+    def decode(self, ids: Sequence[int]) -> str:
+        size = self._pieces.GetPieceSize()
+        return str(self._pieces.DecodeIds([number for number in ids if number < size]))

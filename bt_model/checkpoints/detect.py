@@ -30,7 +30,7 @@ def detect(keys: Collection[str], where: str, num_layers: int | None = None) -> 
     Raises:
         CheckpointError: a layout that is not known here; the message starts with `where`.
     """
-    found = detect_chat(keys, where) or detect_eva(keys, num_layers)
+    found = detect_chat(keys) or detect_eva(keys, num_layers)
     if found is not None:
         return found
     prefixes = {key.split(".")[0] for key in keys}

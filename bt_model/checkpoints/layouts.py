@@ -26,7 +26,7 @@ _ADAPTER: Pairs = (
     ("balance1", "adapter.balance1"),
     ("balance2", "adapter.balance2"),
 )
-_HF_VISION: Pairs = (
+HF_VISION: Pairs = (
     ("embeddings.class_embedding", "vision.class_embedding"),
     ("embeddings.patch_embedding.", "vision.patch_embedding."),
     ("embeddings.position_embedding.", "vision.position_embedding."),
@@ -53,7 +53,7 @@ OWN = KeyMap("own", tuple((f"{part}.", f"{part}.") for part in PARTS), leading={
 HF_CLIP = KeyMap(
     "Hugging Face CLIP",
     (
-        *under("vision_model.", _HF_VISION),
+        *under("vision_model.", HF_VISION),
         ("visual_projection.", "vision.visual_projection."),
         *_HF_TEXT,
     ),
@@ -64,7 +64,7 @@ HF_CLIP = KeyMap(
 )
 
 HF_CLIP_VISION = KeyMap(
-    "Hugging Face CLIP vision tower", _HF_VISION, dropped=(("embeddings.position_ids", BUFFER),)
+    "Hugging Face CLIP vision tower", HF_VISION, dropped=(("embeddings.position_ids", BUFFER),)
 )
 
 RETRIEVAL = KeyMap(
@@ -95,7 +95,7 @@ CHAT_TRAINING = KeyMap("chat training tower", (*_VISION, *_ADAPTER), ends_early=
 LLAVA = KeyMap(
     "LLaVA",
     (
-        *under("model.vision_tower.vision_tower.vision_model.", _HF_VISION),
+        *under("model.vision_tower.vision_tower.vision_model.", HF_VISION),
         *_CHAT_MODEL,
     ),
     dropped=(("*.rotary_emb.inv_freq", BUFFER), ("*.embeddings.position_ids", BUFFER)),

@@ -45,11 +45,21 @@ _TEXT_BLOCK: Pairs = (
     ("mlp.c_proj.", "mlp.fc2."),
 )
 
+# The tower inside Hugging Face's BLIP-2 and InstructBLIP; its post_layernorm belongs to the Q-Former.
+HF_VISION: Pairs = (
+    ("vision_model.embeddings.class_embedding", "vision.class_embedding"),
+    ("vision_model.embeddings.position_embedding", "vision.position_embedding.weight"),
+    ("vision_model.embeddings.patch_embedding.", "vision.patch_embedding."),
+    ("vision_model.encoder.layers.", "vision.layers."),
+)
+HF_BLOCK: Pairs = (("self_attn.qkv.", "self_attn.qkv."), ("self_attn.projection.", "self_attn.out_proj."))
+LEADING = {"adapter.cls_token": 2, "vision.class_embedding": 2, "vision.position_embedding.weight": 1}
+
 EVA = KeyMap(
     "EVA-CLIP tower",
     (*_VISION, *_ADAPTER),
     inner={"vision": _BLOCK, "adapter": _BLOCK, "text": _TEXT_BLOCK},
-    leading={"adapter.cls_token": 2, "vision.class_embedding": 2, "vision.position_embedding.weight": 1},
+    leading=LEADING,
     transposed=frozenset({"text.text_projection.weight"}),
 )
 

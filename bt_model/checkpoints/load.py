@@ -48,6 +48,17 @@ def holds(source: Source, part: str) -> bool:
     return bool(_sources(weights, detect(weights, weights.where), part))
 
 
+def shapes_of(source: Source, part: str) -> dict[str, Shape]:
+    """Parameter names of one part of a checkpoint, with their shapes; no tensor is read.
+
+    Raises:
+        CheckpointError: a file that cannot be read, or names of no known layout.
+    """
+    weights = open_weights(source)
+    sources = _sources(weights, detect(weights, weights.where), part)
+    return {name: stored.shape(weights.shapes[stored.key]) for name, stored in sources.items()}
+
+
 def load_vision(tower: "ClipVisionTower", source: Source, *, may_miss: tuple[str, ...] = ()) -> None:
     """Fill the trunk; parameters whose names start with one of `may_miss` may be absent and stay as they are.
 

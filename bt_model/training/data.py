@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from bt_model.backends.prompt import SpecialIds, Template, segments
+from bt_model.backends.prompt import SpecialIds, segments
+from bt_model.backends.templates import Template
 from bt_model.generation.request import Soft, Tokens
 from bt_model.training.corpus.questions import Question
 from bt_model.training.losses import IGNORED

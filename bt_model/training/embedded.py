@@ -9,7 +9,7 @@ from rich.progress import Progress
 from torch import nn
 
 from bt_model.backends.llava import special_ids
-from bt_model.backends.prompt import template
+from bt_model.backends.templates import template
 from bt_model.backends.tokenizer import TextTokenizer
 from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.generation.llama import Llama

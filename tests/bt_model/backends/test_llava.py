@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bt_model.backends.base import Backend
 from bt_model.backends.llava import LlavaBackend, create, special_ids
-from bt_model.backends.prompt import template
+from bt_model.backends.templates import template
 from bt_model.backends.tokenizer import TextTokenizer
 from bt_model.errors import CheckpointError
 from bt_model.generation.request import Soft, Tokens

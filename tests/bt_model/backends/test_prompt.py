@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from bt_model.backends.prompt import TEMPLATES, SpecialIds, segments, template
+from bt_model.backends.prompt import SpecialIds, segments
+from bt_model.backends.templates import TEMPLATES, template
 from bt_model.errors import InvalidValueError, UnknownNameError
 from bt_model.generation.request import Segment, Soft
 from bt_model.types import Role, Turn, check_turns

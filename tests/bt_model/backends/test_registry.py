@@ -33,7 +33,7 @@ def test_a_backend_carries_its_registered_name(backend: Backend) -> None:
 
 def test_the_video_takes_as_many_places_as_promised(backend: Backend, video: VideoTokens) -> None:
     soft = [part for part in backend.segments([Turn("user", "q")], video) if isinstance(part, Soft)]
-    assert [tuple(part.embeds.shape) for part in soft] == [(backend.num_video_tokens, backend.lm.hidden_size)]
+    assert [tuple(part.embeds.shape) for part in soft] == [(tiny.P + 1, backend.lm.hidden_size)]
     assert soft[0].key == video.key
 
 

@@ -1,0 +1,103 @@
+"""InstructBLIP: a Q-Former that reads the instruction beside the video (backends spec, section 4).
+
+The soft tokens depend on the instruction: features are cached, soft tokens are made anew for each question.
+They stand before the BOS, which is the end-of-sequence token in the published tokenizer.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from bt_model.backends.bridge import Bridge, load_bridge
+from bt_model.backends.llm import load_llama
+from bt_model.backends.tokenizer import Tokenizer, open_tokenizer
+from bt_model.backends.wordpiece import open_wordpiece
+from bt_model.errors import CheckpointError
+from bt_model.generation.request import Segment, Soft, Tokens
+from bt_model.types import GenerateOptions, Turn, VideoTokens, check_turns
+
+if TYPE_CHECKING:
+    from bt_model.backends.base import LanguageModel
+    from bt_model.backends.files import BackendFiles
+
+DEFAULTS = GenerateOptions(max_tokens=256, temperature=0.0, repetition_penalty=1.5)
+MAX_INSTRUCTION = 128  # tokens; what is longer loses its beginning
+_EOS = "</s>"
+_UNKNOWN = 0  # published decoding reads it as the end-of-sequence token: it has no text
+
+
+@dataclass(frozen=True, slots=True)
+class InstructBlipBackend:
+    """The parts of an InstructBLIP, already loaded; composed in `create`, or by a test."""
+
+    lm: "LanguageModel"
+    bridge: Bridge
+    tokenizer: Tokenizer
+    instruction_tokenizer: Tokenizer
+    defaults: GenerateOptions
+    name: str = "instructblip"
+    stop_strings: tuple[str, ...] = ()
+
+    @property
+    def video_dim(self) -> int:
+        return self.bridge.qformer.config.video_dim
+
+    @property
+    def stop_token_ids(self) -> frozenset[int]:
+        return frozenset({self.tokenizer.special(_EOS)})
+
+    @torch.inference_mode()
+    def segments(self, turns: Sequence[Turn], video: VideoTokens | None) -> tuple[Segment, ...]:
+        check_turns(turns)
+        text = prompt_text(turns)
+        asked = Tokens((self.tokenizer.special(_EOS), *self.tokenizer.encode(text)))
+        if video is None:
+            return (asked,)
+        key = hashlib.sha256(video.key + b"\0" + text.encode()).digest()
+        return (Soft(key, self.bridge.soft(video.tokens, self._instruction(text))), asked)
+
+    def _instruction(self, text: str) -> torch.Tensor:
+        known = self.instruction_tokenizer
+        ids = known.encode(text)[-(MAX_INSTRUCTION - 2) :]
+        return torch.tensor([known.special("[CLS]"), *ids, known.special("[SEP]")])
+
+    def encode(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self.tokenizer.decode([number for number in ids if number != _UNKNOWN])
+
+
+def prompt_text(turns: Sequence[Turn]) -> str:
+    """One question stands alone; earlier turns come before it as a dialogue history (backends spec 4.4)."""
+    system = [turn.text for turn in turns if turn.role == "system"]
+    *earlier, last = [turn.text for turn in turns if turn.role != "system"]
+    history = [f"dialog history: {' '.join(earlier)}"] if earlier else []
+    return "\n".join([*system, *history, last])
+
+
+def create(files: "BackendFiles") -> InstructBlipBackend:
+    """Build the backend from Hugging Face's folder, or from a Vicuna folder and the LAVIS file.
+
+    Raises:
+        CheckpointError: a file or tensor that is missing, unexpected or of the wrong shape.
+    """
+    tokenizer = open_tokenizer(files.llm)
+    instruction = _instruction_tokenizer(files)
+    lm = load_llama(files)
+    bridge = load_bridge(files, lm.hidden_size)
+    if not bridge.qformer.config.vocab_size:
+        raise CheckpointError(
+            f"{files.qformer}: a Q-Former without text; InstructBLIP's reads the instruction"
+        )
+    return InstructBlipBackend(lm, bridge, tokenizer, instruction, files.defaults.or_else(DEFAULTS))
+
+
+def _instruction_tokenizer(files: "BackendFiles") -> Tokenizer:
+    source = files.qformer or files.llm
+    folder: Path = (source if source.is_dir() else source.parent) / "qformer_tokenizer"
+    return open_wordpiece(folder)

@@ -1,0 +1,22 @@
+"""Video-ChatGPT, the baseline: LLaVA behind 100 temporal and P spatial means (backends spec 2.4).
+
+Its own file of trained embeddings and projector goes over a LLaVA folder; the pooling is the model file's.
+"""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from bt_model.backends import llava
+
+if TYPE_CHECKING:
+    from bt_model.backends.files import BackendFiles
+    from bt_model.backends.llava import LlavaBackend
+
+
+def create(files: "BackendFiles") -> "LlavaBackend":
+    """Build the backend from a LLaVA folder and Video-ChatGPT's own file.
+
+    Raises:
+        CheckpointError: a file or tensor that is missing, unexpected or of the wrong shape.
+    """
+    return replace(llava.create(files), name="video-chatgpt")

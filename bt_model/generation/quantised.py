@@ -1,0 +1,61 @@
+"""The decoder's matrices in 8 or 4 bits, through bitsandbytes.
+
+Only the Linear layers inside the decoder's blocks: embeddings, norms and the head keep their number format,
+as do tower, branch and bridge (backends spec section 9). Layers are quantised one by one, each as it is put on
+the device, so that the memory needed is that of the result and one layer more.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from bt_model.errors import BtchatError
+
+if TYPE_CHECKING:
+    from bt_model.generation.llama import Llama
+    from bt_model.types import Quantise
+
+OUTLIER = 6.0  # activations above it are multiplied in 16 bits (LLM.int8)
+NF4_BLOCK = 64  # weights that share one scale
+
+
+def quantise(lm: "Llama", kind: "Quantise", device: torch.device) -> "Llama":
+    """Replace the decoder's Linear layers in place and move everything to the device.
+
+    Raises:
+        BtchatError: bitsandbytes is not installed.
+    """
+    library = _library(kind)
+    for block in lm.model.layers:
+        for name, linear in list(block.named_modules()):
+            if isinstance(linear, nn.Linear):
+                parent = block.get_submodule(name.rpartition(".")[0])
+                setattr(parent, name.rpartition(".")[2], _quantised(library, linear, kind, device))
+        block.to(device)
+    return lm.to(device)
+
+
+def _library(kind: str) -> Any:
+    try:
+        return import_module("bitsandbytes")
+    except ImportError as error:
+        raise BtchatError(
+            f"quantise is {kind!r}, which needs bitsandbytes; install btchat[gpu], or use none",
+            param="quantise",
+        ) from error
+
+
+def _quantised(library: Any, linear: nn.Linear, kind: str, device: torch.device) -> nn.Module:
+    size = (linear.in_features, linear.out_features)
+    weight = linear.weight.detach()
+    if kind == "int8":
+        layer = library.nn.Linear8bitLt(*size, bias=False, has_fp16_weights=False, threshold=OUTLIER)
+        layer.weight = library.nn.Int8Params(weight, requires_grad=False, has_fp16_weights=False)
+    else:
+        layer = library.nn.Linear4bit(*size, bias=False, compute_dtype=weight.dtype, quant_type="nf4")
+        layer.weight = library.nn.Params4bit(
+            weight, requires_grad=False, quant_type="nf4", blocksize=NF4_BLOCK, compress_statistics=False
+        )
+    return layer.to(device).eval()

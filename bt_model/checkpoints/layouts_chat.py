@@ -87,6 +87,7 @@ HF_LLAVA = KeyMap(
     "Hugging Face LLaVA",
     (
         *under("vision_tower.vision_model.", HF_VISION),
+        *under("vision_tower.", HF_VISION),
         *under("multi_modal_projector.", _MLP_PROJECTOR),
         *_LLM,
     ),

@@ -1,8 +1,8 @@
 """The decoder's matrices in 8 or 4 bits, through bitsandbytes.
 
 Only the Linear layers inside the decoder's blocks: embeddings, norms and the head keep their number format,
-as do tower, branch and bridge (backends spec section 9). Layers are quantised one by one, each as it is put on
-the device, so that the memory needed is that of the result and one layer more.
+as do tower, branch and bridge (backends spec section 9). Layers are quantised one by one on their way to the
+device, so that the memory needed is that of the result and one layer more.
 """
 
 from importlib import import_module

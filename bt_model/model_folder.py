@@ -12,6 +12,7 @@ from bt_model.backends.files import BackendFiles
 from bt_model.backends.registry import factory
 from bt_model.chat import VideoChat
 from bt_model.checkpoints.fingerprint import fingerprint
+from bt_model.checkpoints.fit import ModelParts, check_model
 from bt_model.checkpoints.load import (
     CHAT_MAY_MISS,
     AdapterWeights,
@@ -109,6 +110,8 @@ def load(
     path = find(name, weights_dir)
     model = read(path)
     pooling(model.pooling)  # a name that is wrong is refused now, not at the first video
+    factory(model.backend)
+    accepted = check_model(parts_of(path.parent, model), model.accept)
     place = Placement.pick(device, dtype, quantise)
     shelf = towers or TowerShelf()
     encoder, notes = load_encoder(path.parent, model, place, shelf)
@@ -116,7 +119,24 @@ def load(
     files = _backend_files(path.parent, model, encoder.tower.config, place)
     backend = factory(model.backend)(files)
     card = _card(model, encoder, files, _digest(model, encoder, shelf), backend.lm.max_context)
-    return VideoChat(encoder, backend, replace(card, notes=notes))
+    return VideoChat(encoder, backend, replace(card, accepted=accepted, notes=notes))
+
+
+def parts_of(folder: Path, model: ModelFile) -> ModelParts:
+    """Where a model file's parts lie, for the fit checks.
+
+    Raises:
+        CheckpointError: the tower's config.json cannot be read.
+    """
+    return ModelParts(
+        tower=folder / model.tower,
+        vision=_vision_config(folder / model.tower),
+        adapter=None if model.adapter is None else folder / model.adapter,
+        llm=folder / model.llm if model.llm else None,
+        projector=folder / model.projector if model.projector else None,
+        qformer=None if model.qformer is None else folder / model.qformer,
+        select_layer=model.select_layer,
+    )
 
 
 def load_tower(folder: Path) -> ClipVisionTower:

@@ -59,6 +59,17 @@ def shapes_of(source: Source, part: str) -> dict[str, Shape]:
     return {name: stored.shape(weights.shapes[stored.key]) for name, stored in sources.items()}
 
 
+def read_part(source: Source, part: str, names: Collection[str]) -> "dict[str, Tensor]":
+    """Some tensors of one part of a checkpoint, by our names.
+
+    Raises:
+        CheckpointError: a file that cannot be read, or names of no known layout.
+    """
+    weights = open_weights(source)
+    sources = _sources(weights, detect(weights, weights.where), part)
+    return _read(weights, {name: sources[name] for name in names})
+
+
 def load_vision(tower: "ClipVisionTower", source: Source, *, may_miss: tuple[str, ...] = ()) -> None:
     """Fill the trunk; parameters whose names start with one of `may_miss` may be absent and stay as they are.
 

@@ -58,6 +58,18 @@ def open_weights(source: Source) -> Weights:
     return _open_file(source / SINGLE)
 
 
+def metadata_of(path: Path) -> dict[str, str]:
+    """What a safetensors file says of itself; nothing for a folder of several."""
+    file = path / SINGLE if path.is_dir() else path
+    if not file.is_file():
+        return {}
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return dict(opened.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{file}: not a readable safetensors file ({error})") from error
+
+
 def _open_file(path: Path) -> Weights:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")

@@ -1,0 +1,205 @@
+"""Do the parts of a model belong together? Asked before any large tensor is read (backends spec section 8).
+
+A mismatch is refused by the name of its check. Where the parts could still be computed together, the name may
+be accepted, in the model file's `accept`; what was accepted is shown by the server.
+"""
+
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from bt_model.checkpoints.load import holds, read_part, shapes_of
+from bt_model.checkpoints.raw_config import read_config
+from bt_model.checkpoints.weights import Shape, metadata_of, open_weights
+from bt_model.config import ClipVisionConfig
+from bt_model.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+OVERRIDABLE = (
+    "family", "positions", "blocks", "activation", "eva_variant", "tower_weights", "tuned_tower",
+    "select_layer",
+)  # fmt: skip
+FINAL = ("projector_in", "projector_out", "qformer_in")  # nothing could be computed
+CHECKS = (*OVERRIDABLE, *FINAL)
+FACTS = "bt_adapter"  # the branch file's own description, in its metadata
+
+# What the published branches were trained beside, by their width: CLIP ViT-L/14 and EVA-CLIP-g/14, at 224.
+_PUBLISHED: dict[int, dict[str, tuple[int, ...]]] = {
+    1024: {"positions": (257,), "blocks": (24,)},
+    1408: {"positions": (257,), "blocks": (39, 40)},
+}
+_ACTIVATION = {"clip": "quick_gelu", "eva": "gelu"}
+_OTHER_EVA = re.compile(r"EVA01_g_plus|EVA01_g_psz14(?!.*s11B)", re.IGNORECASE)
+_CLOSE = 2e-2  # relative; a bfloat16 file keeps 8 bits
+
+
+@dataclass(frozen=True, slots=True)
+class ModelParts:
+    """Where the parts of a model lie; a backend without files has no LLM and no projector."""
+
+    tower: Path
+    vision: ClipVisionConfig
+    adapter: Path | None
+    llm: Path | None
+    projector: Path | None
+    qformer: Path | None
+    select_layer: int
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """One failed check."""
+
+    check: str
+    where: Path
+    expected: str
+    found: str
+
+    def __str__(self) -> str:
+        end = (
+            f'accept it with "accept": ["{self.check}"] in the model file'
+            if self.check in OVERRIDABLE
+            else "this cannot be overridden: nothing could be computed"
+        )
+        return f"{self.where}: {self.check}: expected {self.expected}, found {self.found}; {end}"
+
+
+def check_model(parts: ModelParts, accepted: Collection[str]) -> tuple[str, ...]:
+    """The checks that failed and were accepted.
+
+    Raises:
+        CheckpointError: a check failed that is not accepted, or a name was accepted that cannot be.
+    """
+    unknown = [name for name in accepted if name not in OVERRIDABLE]
+    if unknown:
+        raise CheckpointError(f"accept names {', '.join(unknown)}; allowed: {', '.join(OVERRIDABLE)}")
+    misfits = list(find_misfits(parts))
+    refused = [misfit for misfit in misfits if misfit.check not in accepted]
+    if refused:
+        raise CheckpointError("; ".join(map(str, refused)), code="misfit")
+    return tuple(dict.fromkeys(misfit.check for misfit in misfits))
+
+
+def find_misfits(parts: ModelParts) -> Iterator[Misfit]:
+    """Every failed check."""
+    if parts.adapter is not None:
+        yield from _branch_misfits(parts, parts.adapter)
+    yield from _chat_misfits(parts)
+
+
+def _branch_misfits(parts: ModelParts, adapter: Path) -> Iterator[Misfit]:
+    vision, known = parts.vision, _trained_beside(adapter)
+    family = "eva" if _is_eva(adapter) else "clip"
+    if family != vision.family:
+        yield Misfit("family", adapter, f"a branch for {vision.family}", f"a branch for {family}")
+        return
+    found = {"positions": 1 + vision.num_patches, "blocks": vision.num_layers}
+    for check, number in found.items():
+        allowed = known.get(check, (number,))
+        if number not in allowed:
+            yield Misfit(check, parts.tower, " or ".join(map(str, allowed)), str(number))
+    if vision.act != _ACTIVATION[family]:
+        yield Misfit("activation", parts.tower, _ACTIVATION[family], vision.act)
+    source = str(read_config(parts.tower).get("source", ""))
+    if _OTHER_EVA.search(source):
+        yield Misfit("eva_variant", parts.tower, "EVA01_CLIP_g_14_psz14_s11B or eva_vit_g", source)
+    if (differing := _differing(parts, adapter)) is not None:
+        yield Misfit("tower_weights", parts.tower, f"the tower inside {adapter.name}", f"another {differing}")
+
+
+def _trained_beside(adapter: Path) -> Mapping[str, tuple[int, ...]]:
+    """Positions and blocks of the tower that a branch was trained beside, as far as anything says so."""
+    facts = _facts(adapter)
+    if "positions" in facts:
+        return {"positions": (int(facts["positions"]),), "blocks": (int(facts["blocks"]),)}
+    if holds(adapter, "vision"):
+        shapes = shapes_of(adapter, "vision")
+        blocks = {int(m[1]) for name in shapes if (m := re.match(r"layers\.(\d+)\.", name))}
+        if "position_embedding.weight" in shapes:
+            count = len(blocks)
+            allowed = (count - 1, count) if _is_eva(adapter) else (count,)
+            return {"positions": (shapes["position_embedding.weight"][0],), "blocks": allowed}
+    return _PUBLISHED.get(shapes_of(adapter, "adapter")["cls_token"][-1], {})
+
+
+def _facts(adapter: Path) -> dict[str, Any]:
+    text = metadata_of(adapter).get(FACTS)
+    return {} if text is None else json.loads(text)
+
+
+def _is_eva(adapter: Path) -> bool:
+    return any(re.search(r"(?i)btadapter_[ST]\.\d+\.", name) for name in open_weights(adapter))
+
+
+def _differing(parts: ModelParts, source: Path) -> str | None:
+    """The first tensor in which the tower differs from the one that another file holds; None without one."""
+    if not holds(source, "vision"):
+        return None
+    mine, theirs = shapes_of(parts.tower, "vision"), shapes_of(source, "vision")
+    for name in _compared(parts, mine):
+        if name in theirs and mine[name] == theirs[name]:
+            (a,), (b,) = (read_part(each, "vision", [name]).values() for each in (parts.tower, source))
+            if not _is_same(a, b):
+                return name
+    return None
+
+
+def _compared(parts: ModelParts, shapes: Mapping[str, Shape]) -> list[str]:
+    """Class and position embedding, first and last block that is used."""
+    last = parts.vision.num_layers + parts.select_layer
+    starts = ("class_embedding", "position_embedding.", "layers.0.", f"layers.{last}.")
+    return [name for name in shapes if name.startswith(starts)]
+
+
+def _is_same(a: "Tensor", b: "Tensor") -> bool:
+    """Equal in float16, in which the published towers were made; a bfloat16 file within its few bits."""
+    if torch.bfloat16 in (a.dtype, b.dtype):
+        scale = b.float().abs().max().clamp(min=1e-6)
+        return bool((a.float() - b.float()).abs().max() <= _CLOSE * scale)
+    return torch.equal(a.half(), b.half())
+
+
+def _chat_misfits(parts: ModelParts) -> Iterator[Misfit]:
+    if parts.llm is None or not (parts.llm / "config.json").is_file():
+        return
+    config = read_config(parts.llm)
+    if parts.qformer is None:
+        for name in ("mm_vision_select_layer", "vision_feature_layer"):
+            if name in config and config[name] != parts.select_layer:
+                yield Misfit("select_layer", parts.llm, f"{name} {parts.select_layer}", repr(config[name]))
+        if (
+            parts.llm.resolve() != parts.tower.resolve()
+            and (name := _differing(parts, parts.llm)) is not None
+        ):
+            yield Misfit("tuned_tower", parts.llm, f"the tower of {parts.tower.name}", f"its own {name}")
+    yield from _width_misfits(parts, config)
+
+
+def _width_misfits(parts: ModelParts, config: Mapping[str, Any]) -> Iterator[Misfit]:
+    width = parts.vision.width
+    if parts.qformer is not None:
+        shapes = shapes_of(parts.qformer, "qformer")
+        seen = shapes.get("ln_vision.weight", (width,))[0]
+        if seen != width:
+            yield Misfit("qformer_in", parts.qformer, f"{width}, the tower's width", str(seen))
+        width = shapes.get("query_tokens", (width,))[-1]
+    if parts.projector is None:
+        return
+    projector = shapes_of(parts.projector, "projector")
+    first, last = (projector.get(name) for name in _ends(projector))
+    llm_width = config.get("hidden_size", config.get("text_config", {}).get("hidden_size"))
+    if first is not None and first[1] != width:
+        yield Misfit("projector_in", parts.projector, str(width), str(first[1]))
+    if last is not None and llm_width not in (None, last[0]):
+        yield Misfit("projector_out", parts.projector, f"{llm_width}, the LLM's width", str(last[0]))
+
+
+def _ends(projector: Mapping[str, Shape]) -> tuple[str, str]:
+    return ("0.weight", "2.weight") if "0.weight" in projector else ("weight", "weight")

@@ -1,90 +1,31 @@
-"""One question from admission to its last token: features, prompt and answer, and the receipt of all that."""
+"""A question from admission to the last token of its answers: features, prompts and answers."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any
 
 from bt_model.errors import FeaturesMissingError
-from bt_model.types import GenerateOptions, ModelCard, Sampling, Turn, Usage
+from bt_model.types import Usage
+from server.answer import Answer, AnswerEvent, Finished, Question, Text
 from server.engine.client import EngineClient
 from server.engine.queue import Admission
 from server.engine.wire import Done
 from server.metrics import Metrics
+from server.preparation import Preparation
 from server.problems import problem_of
-from server.video_features import Encoded, Stage, VideoFeatures, VideoSource
+from server.video_features import Encoded, VideoFeatures
 
-DEFAULT_SAMPLING = Sampling()
-_TEXT_ONLY = Encoded(b"", {}, None)
 _ATTEMPTS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """A dialogue, perhaps about a video, and how to answer it."""
+class Speaker:
+    """One model's answer and its events: Text*, then one Finished."""
 
-    tenant: str
-    turns: tuple[Turn, ...]
-    options: GenerateOptions
-    video: VideoSource | None = None
-    sampling: Sampling = DEFAULT_SAMPLING
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """New text; whole code points."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """The end of an answer."""
-
-    reason: str
-    usage: Usage
-    receipt: dict[str, Any]
-
-
-AnswerEvent = Text | Finished
-
-
-class Answer:
-    """One answer while it is made. `stage` says what it waits for; times are monotonic seconds."""
-
-    def __init__(self, question: Question, card: ModelCard, seconds: float) -> None:
-        self.question = question
-        self.card = card
-        self.begin = monotonic()
-        self.deadline = asyncio.get_running_loop().time() + seconds
-        self.stage: Stage = "lookup"
-        self.first_text: float | None = None
-        self.last_text = self.begin
-
-    def set_stage(self, stage: Stage) -> None:
-        self.stage = stage
-
-    def receipt(self, encoded: Encoded, done: Done) -> dict[str, Any]:
-        """What was done for this answer; durations in seconds."""
-        video = self.question.video
-        return {
-            "video": video.name if video else None,
-            **encoded.facts,
-            "seconds": {
-                "decode": encoded.decode_seconds,
-                "encode": encoded.encode_seconds,
-                "queue": done.seconds["queue"],
-                "prefill": done.seconds["prefill"],
-                "generate": done.seconds["decode"],
-                "first_token": (self.first_text or self.last_text) - self.begin,
-                "total": monotonic() - self.begin,
-            },
-            "cache": {"features": encoded.cache, "prompt_tokens": done.usage.get("cached", 0)},
-            "model": self.card.id,
-            "fingerprint": self.card.fingerprint,
-        }
+    answer: Answer
+    events: AsyncGenerator[AnswerEvent]
 
 
 class ChatFlow:
@@ -105,36 +46,45 @@ class ChatFlow:
         self._request_seconds = request_seconds
 
     @asynccontextmanager
-    async def answer(self, question: Question) -> AsyncGenerator[tuple[Answer, AsyncGenerator[AnswerEvent]]]:
-        """An answer and its events: Text*, then one Finished. Leaving ends the work, wherever it is.
+    async def answer(self, question: Question) -> AsyncGenerator[Sequence[Speaker]]:
+        """Every model's answer to a question, in the order asked. Leaving ends the work, wherever it is.
+
+        However many models are asked, it is one request that is let in, one decode of the video, and one pass
+        through each frozen tower.
 
         Raises:
             BusyError: no room for one more.
         """
-        answer = Answer(question, self._engine.card, self._request_seconds)
-        with self._admission.enter(question.tenant):
-            async with aclosing(self._counted(answer)) as events:
-                yield answer, events
+        answers = [Answer(question, model, self._request_seconds) for model in question.models]
+        preparation = Preparation(self._engine, self._features, question, answers)
+        async with AsyncExitStack() as stack:
+            stack.enter_context(self._admission.enter(question.tenant))
+            stack.push_async_callback(preparation.close)
+            speakers = list[Speaker]()
+            for answer in answers:
+                events = await stack.enter_async_context(aclosing(self._counted(answer, preparation)))
+                speakers.append(Speaker(answer, events))
+            yield speakers
 
-    async def _counted(self, answer: Answer) -> AsyncGenerator[AnswerEvent]:
-        model = answer.card.id
+    async def _counted(self, answer: Answer, preparation: Preparation) -> AsyncGenerator[AnswerEvent]:
         is_finished = False
         try:
-            async with aclosing(self._events(answer)) as events:
+            async with aclosing(self._events(answer, preparation)) as events:
                 async for event in events:
                     is_finished = isinstance(event, Finished)
                     yield event
         except (GeneratorExit, asyncio.CancelledError):
             if not is_finished:
-                self._metrics.aborted.labels(model).inc()
+                self._metrics.aborted.labels(answer.model).inc()
             raise
         except Exception as error:
-            self._metrics.failed.labels(model, problem_of(error).code).inc()
+            self._metrics.failed.labels(answer.model, problem_of(error).code).inc()
             raise
 
-    async def _events(self, answer: Answer) -> AsyncGenerator[AnswerEvent]:
+    async def _events(self, answer: Answer, preparation: Preparation) -> AsyncGenerator[AnswerEvent]:
         for attempt in range(_ATTEMPTS):
-            encoded = await self._encoded(answer)
+            async with asyncio.timeout_at(answer.deadline):
+                encoded = await (preparation.again(answer) if attempt else preparation.encoded(answer))
             answer.set_stage("answer")
             try:
                 async with aclosing(self._ask(answer, encoded)) as events:
@@ -146,20 +96,14 @@ class ChatFlow:
             else:
                 return
 
-    async def _encoded(self, answer: Answer) -> Encoded:
-        question = answer.question
-        if question.video is None:
-            return _TEXT_ONLY
-        async with asyncio.timeout_at(answer.deadline):
-            return await self._features.prepare(question.video, question.sampling, answer.set_stage)
-
     async def _ask(self, answer: Answer, encoded: Encoded) -> AsyncGenerator[AnswerEvent]:
-        question = answer.question
+        asked = answer.question
         seconds = answer.deadline - asyncio.get_running_loop().time()
-        async with self._engine.ask(encoded.key, question.turns, question.options, seconds) as replies:
+        replies = self._engine.ask(answer.model, encoded.key, asked.turns, asked.options, seconds)
+        async with replies as events:
             while True:
                 async with asyncio.timeout_at(answer.deadline):
-                    reply = await anext(replies)
+                    reply = await anext(events)
                 if isinstance(reply, Done):
                     yield self._finish(answer, encoded, reply)
                     return
@@ -168,17 +112,16 @@ class ChatFlow:
 
     def _observe_text(self, answer: Answer) -> None:
         now = monotonic()
-        model = answer.card.id
         if answer.first_text is None:
             answer.first_text = now
-            self._metrics.first_token.labels(model).observe(now - answer.begin)
+            self._metrics.first_token.labels(answer.model).observe(now - answer.begin)
         else:
-            self._metrics.between_tokens.labels(model).observe(now - answer.last_text)
+            self._metrics.between_tokens.labels(answer.model).observe(now - answer.last_text)
         answer.last_text = now
 
     def _finish(self, answer: Answer, encoded: Encoded, done: Done) -> Finished:
         usage = Usage(**done.usage)
-        model = answer.card.id
+        model = answer.model
         metrics = self._metrics
         metrics.succeeded.labels(model, done.reason).inc()
         metrics.prompt_tokens.labels(model).inc(usage.prompt)
@@ -190,15 +133,3 @@ class ChatFlow:
         for stage, histogram in metrics.stage_seconds.items():
             histogram.labels(model).observe(done.seconds[stage])
         return Finished(done.reason, usage, answer.receipt(encoded, done))
-
-
-def as_receipt(card: ModelCard, encoded: Encoded, name: str) -> dict[str, Any]:
-    """The receipt of tokens that nobody asked a question about."""
-    return {
-        "video": name,
-        **encoded.facts,
-        "seconds": {"decode": encoded.decode_seconds, "encode": encoded.encode_seconds},
-        "cache": {"features": encoded.cache},
-        "model": card.id,
-        "fingerprint": card.fingerprint,
-    }

@@ -1,14 +1,16 @@
 """The `btchat` command. Heavy parts are imported by the command that needs them."""
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import get_args
 
 from bt_model.errors import BtchatError
-from bt_model.types import STRATEGIES, Sampling
-from server.settings import Settings, add_flags
+from bt_model.types import STRATEGIES, Quantise, Sampling
+from server.settings import DTYPES, Settings, add_flags
 
 AddParser = Callable[..., argparse.ArgumentParser]
 
@@ -44,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_video_commands(commands.add_parser)
     models = commands.add_parser("models", help="list the models that can be loaded")
     models.add_argument("--weights-dir", type=Path, default=_default_weights_dir())
+    models.add_argument("--json", action="store_true", help="for machines")
     models.set_defaults(run=_models)
     _add_training(commands.add_parser)
     return parser
@@ -56,6 +59,7 @@ def _add_video_commands(add_parser: AddParser) -> None:
     ask.add_argument("--temperature", type=float, help="0 is greedy (default: the model's)")
     ask.add_argument("--max-tokens", type=int, help="longest answer (default: what the context leaves)")
     _add_video_options(ask)
+    _add_formats(ask)
     ask.set_defaults(run=_ask)
 
     frames = add_parser("frames", help="show which frames the model would see")
@@ -68,6 +72,7 @@ def _add_video_commands(add_parser: AddParser) -> None:
     tokens.add_argument("video", type=Path)
     tokens.add_argument("-o", "--output", type=Path, required=True)
     _add_video_options(tokens)
+    _add_formats(tokens)
     tokens.set_defaults(run=_tokens)
 
 
@@ -111,6 +116,23 @@ def _add_video_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strategy", choices=STRATEGIES, default="uniform")
 
 
+def _add_formats(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dtype", choices=DTYPES, help="number format (default: the device's own)")
+    parser.add_argument(
+        "--quantise", choices=get_args(Quantise), default="none", help="of the language model's matrices"
+    )
+
+
+def _loading(arguments: argparse.Namespace) -> tuple[str, Path, str, str | None, Quantise]:
+    return (
+        arguments.model,
+        arguments.weights_dir,
+        arguments.device,
+        arguments.dtype,
+        arguments.quantise,
+    )
+
+
 def _sampling(arguments: argparse.Namespace) -> Sampling:
     return Sampling(
         num_frames=arguments.num_frames,
@@ -139,7 +161,8 @@ def _ask(arguments: argparse.Namespace) -> int:
 
     sampling = _sampling(arguments)
     options = GenerateOptions(max_tokens=arguments.max_tokens, temperature=arguments.temperature)
-    chat = LocalChat(arguments.model, arguments.weights_dir, arguments.device)
+    arguments.video.stat()  # a path that is wrong is told before gigabytes are loaded
+    chat = LocalChat(*_loading(arguments))
     for piece in chat.ask(arguments.video, arguments.question, sampling, options):
         print(piece, end="", flush=True)
     print()
@@ -161,20 +184,21 @@ def _tokens(arguments: argparse.Namespace) -> int:
     from server.local import LocalChat
 
     sampling = _sampling(arguments)
-    chat = LocalChat(arguments.model, arguments.weights_dir, arguments.device)
+    for path in (arguments.video, arguments.output.parent):
+        path.stat()
+    chat = LocalChat(*_loading(arguments))
     print(chat.write_tokens(arguments.video, sampling, arguments.output))
     return 0
 
 
 def _models(arguments: argparse.Namespace) -> int:
-    from bt_model.model_file import available, read
+    from server.models_table import describe_all, table
 
-    for name, path in sorted(available(arguments.weights_dir).items()):
-        model = read(path)
-        branch = model.adapter or "none (CLIP averaged over frames)"
-        print(f"{name}\n  backend {model.backend}, branch {branch}\n  {path}")
-        if model.notice:
-            print(f"  {model.notice}")
+    if arguments.json:
+        print(json.dumps(describe_all(arguments.weights_dir), indent=2))
+        return 0
+    for line in table(arguments.weights_dir):
+        print(line)
     return 0
 
 

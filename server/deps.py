@@ -7,8 +7,6 @@ from typing import Annotated, Protocol, TypedDict, cast
 
 from fastapi import Depends, Request
 
-from bt_model.errors import UnknownNameError
-from bt_model.types import ModelCard
 from server.chat_flow import ChatFlow
 from server.decoding.pool import DecodePool
 from server.engine.client import EngineClient
@@ -16,7 +14,8 @@ from server.engine.queue import Admission
 from server.metrics import Metrics
 from server.settings import Settings
 from server.uploads.store import VideoStore
-from server.video_features import UploadedVideo, VideoFeatures
+from server.video_features import VideoFeatures
+from server.video_sources import UploadedVideo
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,21 +64,6 @@ Tenant = Annotated[str, Depends(get_tenant)]
 Lifetime = Annotated[AsyncExitStack, Depends(get_lifetime)]
 
 
-def get_card(services: ServicesDep) -> ModelCard:
-    """The loaded model; EngineDeadError while there is none."""
-    return services.engine.card
-
-
-Card = Annotated[ModelCard, Depends(get_card)]
-
-
 async def find_video(services: Services, tenant: str, video_id: str, param: str = "video") -> UploadedVideo:
     """Raises UnknownNameError where this tenant has no such video."""
     return UploadedVideo(await services.store.get(tenant, video_id, param=param), services.store)
-
-
-def check_model(name: str | None, card: ModelCard) -> None:
-    """Raises UnknownNameError for a model that is not the loaded one."""
-    if name is not None and name != card.id:
-        text = f"no model {name[:80]!r}; available: {card.id}"
-        raise UnknownNameError(text, code="model_not_found", param="model")

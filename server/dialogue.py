@@ -11,7 +11,7 @@ from bt_model.errors import ContextLengthError, InvalidValueError
 from bt_model.types import Turn, check_turns
 from server.completions_schema import CompletionBody, CompletionMessage, PartBody, PartSampling
 from server.deps import Services, find_video
-from server.video_features import InlineVideo, VideoSource
+from server.video_sources import InlineVideo, VideoSource
 
 MAX_DIALOGUE_CHARACTERS = 1024 * 1024
 _DATA = "data:"

@@ -1,5 +1,6 @@
 """One video in this process, without a server: what `btchat ask`, `frames` and `tokens` do."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,20 +9,43 @@ from PIL import Image
 from safetensors.torch import save
 
 from bt_model.checkpoints.raw_config import read_config
+from bt_model.errors import BtchatError
 from bt_model.generation.engine import BatchEngine
 from bt_model.model_file import find, read
-from bt_model.model_folder import load
-from bt_model.types import Frames, FrameSize, GenerateOptions, Sampling, Turn, VideoTokens
+from bt_model.model_memory import shown
+from bt_model.types import Frames, FrameSize, GenerateOptions, Quantise, Sampling, Turn, VideoTokens
 from bt_model.video.decode import decode
+from server.engine.loader import DiskLoader
 
 LOCAL_KEY = b"local"
+NUM_SLOTS = 1  # one question at a time
 
 
 class LocalChat:
-    """A loaded model for one question at a time."""
+    """A loaded model for one question at a time; says on stderr what it takes before it is loaded.
 
-    def __init__(self, model: str, weights_dir: Path, device: str) -> None:
-        self._chat = load(model, weights_dir, device=device)
+    Raises:
+        BtchatError: no such model, weights that cannot be used, or no memory for it.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        weights_dir: Path,
+        device: str,
+        dtype: str | None = None,
+        quantise: Quantise = "none",
+    ) -> None:
+        loader = DiskLoader(
+            [model], weights_dir, device=device, dtype=dtype, quantise=quantise, num_slots=NUM_SLOTS
+        )
+        (name,) = loader.ids
+        needed, free = loader.estimate(name), loader.free_bytes()
+        sys.stderr.write(f"loading {name}: {needed}\n")
+        if needed.total > free:
+            text = f"{name} needs {shown(needed.total)}; {shown(free)} are free on this device"
+            raise BtchatError(text, code="model_memory")
+        self._chat = loader.load(name)
 
     def ask(self, video: Path, question: str, sampling: Sampling, options: GenerateOptions) -> Iterator[str]:
         """Stream the answer.
@@ -31,7 +55,7 @@ class LocalChat:
             InvalidValueError: sampling or options out of range.
         """
         tokens = VideoTokens(LOCAL_KEY, self._encode(video, sampling))
-        engine = BatchEngine(self._chat.backend.lm, max_batch=1)
+        engine = BatchEngine(self._chat.backend.lm, max_batch=NUM_SLOTS)
         engine.start()
         try:
             yield from self._chat.answer(engine, [Turn("user", question)], tokens, options)

@@ -36,16 +36,22 @@ _SWEEP_SECONDS = 60.0
 
 def engine_command(settings: Settings) -> Command:
     """How the real engine is started."""
-    threads = () if settings.threads is None else ("--threads", str(settings.threads))
+    optional = {
+        "--threads": settings.threads,
+        "--dtype": settings.dtype,
+        "--model-memory-bytes": settings.model_memory_bytes,
+    }
+    given = [part for flag, value in optional.items() if value is not None for part in (flag, str(value))]
 
     def command(socket_fd: int) -> list[str]:
         return [
             *(sys.executable, "-m", "server.engine.worker"),
             *("--socket-fd", str(socket_fd)),
-            *("--model", settings.model),
+            *(part for name in settings.model for part in ("--model", name)),
             *("--weights-dir", str(settings.weights_dir)),
             *("--device", settings.device),
-            *threads,
+            *("--quantise", settings.quantise),
+            *given,
         ]
 
     return command

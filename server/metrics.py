@@ -7,6 +7,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 PREFIX = "btchat"
+MODEL = "model_name"
+"""The label that says which model a figure is about."""
 
 # the buckets of the field's dashboards, in seconds
 _FIRST_TOKEN = (
@@ -79,9 +81,13 @@ class Metrics:
         self.upload_bytes = self._counter("upload_bytes", "Bytes of acknowledged uploads")
         self.uploads = self._counter("uploads", "Acknowledged uploads")
         self.videos_decoded = self._counter("videos_decoded", "Videos whose frames were decoded")
-        self.videos_encoded = self._counter("videos_encoded", "Videos that went through the vision model")
-        self.feature_hits = self._counter("feature_cache_hits", "Questions whose video was encoded before")
-        self.feature_misses = self._counter("feature_cache_misses", "Questions whose video had to be encoded")
+        self.videos_encoded = self._counter("videos_encoded", "Videos encoded for a model", MODEL)
+        self.feature_hits = self._counter(
+            "feature_cache_hits", "Questions whose video was encoded before", MODEL
+        )
+        self.feature_misses = self._counter(
+            "feature_cache_misses", "Questions whose video had to be encoded", MODEL
+        )
         self.decode_seconds = self._histogram("video_decode_seconds", "Decoding one video", _FIRST_TOKEN)
         self.encode_seconds = self._histogram("video_encode_seconds", "Encoding one video", _FIRST_TOKEN)
         self.video_frames = self._histogram("video_frames", "Frames the model saw of one video", _FRAMES)
@@ -92,7 +98,7 @@ class Metrics:
         self.in_flight = self._gauge("num_requests_in_flight", "Requests that have been let in")
 
     def _add_answers(self) -> None:
-        model = "model_name"
+        model = MODEL
         self.aborted = self._counter("requests_aborted", "Answers whose reader left", model)
         self.failed = self._counter("requests_failed", "Answers that ended in an error", model, "code")
         self.succeeded = self._counter("request_success", "Complete answers", model, "finished_reason")
@@ -132,25 +138,39 @@ class Metrics:
             f"{PREFIX}_{name}", text, labels, registry=self.registry, buckets=tuple(map(float, buckets))
         )
 
-    def render(self, engine_stats: Mapping[str, float]) -> bytes:
-        """The text exposition; the engine's own figures are added under the same prefix."""
-        engine = CollectorRegistry()
-        engine.register(_EngineStats(engine_stats, {family.name for family in self.registry.collect()}))
-        return generate_latest(self.registry) + generate_latest(engine)
+    def render(self, engine: Mapping[str, float], models: Mapping[str, Mapping[str, float]]) -> bytes:
+        """The text exposition; the engine's own figures and its models' are added under the same prefix."""
+        registry = CollectorRegistry()
+        registry.register(_EngineStats(engine, models, {family.name for family in self.registry.collect()}))
+        return generate_latest(self.registry) + generate_latest(registry)
 
 
 class _EngineStats:
     """Names that end in `_total` are counters, the rest gauges; names of the web process are left to it."""
 
-    def __init__(self, values: Mapping[str, float], taken: set[str]) -> None:
+    def __init__(
+        self, values: Mapping[str, float], models: Mapping[str, Mapping[str, float]], taken: set[str]
+    ) -> None:
         self._values = values
+        self._models = models
         self._taken = taken
 
     def collect(self) -> Iterable[Metric]:
         for given, value in self._values.items():
-            name = _STAT_NAMES.get(given, given)
-            family = f"{PREFIX}_{name.removesuffix('_total')}"
-            if not _STAT_NAME.fullmatch(name) or family in self._taken:
-                continue
-            kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
-            yield kind(family, "Reported by the engine", value=value)
+            yield from self._family(given, (), {(): value})
+        for given in dict.fromkeys(name for values in self._models.values() for name in values):
+            values = {(model,): of[given] for model, of in self._models.items() if given in of}
+            yield from self._family(given, (MODEL,), values)
+
+    def _family(
+        self, given: str, labels: tuple[str, ...], values: Mapping[tuple[str, ...], float]
+    ) -> Iterable[Metric]:
+        name = _STAT_NAMES.get(given, given)
+        family = f"{PREFIX}_{name.removesuffix('_total')}"
+        if not _STAT_NAME.fullmatch(name) or family in self._taken:
+            return
+        kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+        metric = kind(family, "Reported by the engine", labels=labels)
+        for names, value in values.items():
+            metric.add_metric(names, value)
+        yield metric

@@ -4,15 +4,18 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from bt_model.errors import InvalidValueError
 from bt_model.types import GenerateOptions, ModelCard, Role, Sampling, Turn, VideoFacts
 from server.uploads.catalog import StoredVideo
 
 MAX_MESSAGES = 512
+MAX_MODELS = 8
 MAX_CHARACTERS = 262_144
 
 Text = Annotated[str, Field(max_length=MAX_CHARACTERS)]
 SamplingSeed = Annotated[int, Field(ge=0, lt=2**63)]
 VideoId = Annotated[str, Field(max_length=64, description="id of an upload, vid_ and 32 hexadecimal digits")]
+ModelName = Annotated[str | None, Field(description="one of /v1/models; without it the first of them")]
 
 
 class Body(BaseModel):
@@ -37,10 +40,11 @@ class SamplingBody(Body):
 
 
 class VideoBody(Body):
-    """A video and how to sample it."""
+    """A video, how to sample it, and the model that looks at it."""
 
     video: VideoId
     sampling: SamplingBody = SamplingBody()
+    model: ModelName = None
 
 
 class TokensBody(VideoBody):
@@ -86,12 +90,33 @@ class OptionsBody(Body):
 
 
 class ChatBody(OptionsBody):
-    """A dialogue about one video."""
+    """A dialogue about one video; a list of models is answered by each of them."""
 
     video: VideoId
     sampling: SamplingBody = SamplingBody()
-    model: str | None = None
+    model: str | list[str] | None = None
     messages: Annotated[list[MessageBody], Field(min_length=1, max_length=MAX_MESSAGES)]
+
+    @property
+    def is_panel(self) -> bool:
+        """Whether each model has its own choice in the answer, however many there are."""
+        return isinstance(self.model, list)
+
+    def models(self) -> tuple[str | None, ...]:
+        """The models named, None for the default one.
+
+        Raises:
+            InvalidValueError: a list that is empty, too long or names one twice.
+        """
+        if not isinstance(self.model, list):
+            return (self.model,)
+        if not 1 <= len(self.model) <= MAX_MODELS or len(set(self.model)) < len(self.model):
+            names = ", ".join(name[:40] for name in self.model[: MAX_MODELS + 1])
+            text = (
+                f"model is a list of {len(self.model)} ({names}); allowed: 1 to {MAX_MODELS} different names"
+            )
+            raise InvalidValueError(text, param="model")
+        return tuple(self.model)
 
 
 class VideoObject(BaseModel):
@@ -170,35 +195,41 @@ class TokensObject(BaseModel):
 
 
 class ModelObject(BaseModel):
-    """One model that answers."""
+    """One model that can be asked. Its details are known once it has been loaded."""
 
     id: str
     object: Literal["model"] = "model"
     created: int
     owned_by: str = "btchat"
-    max_model_len: int
-    backend: str
-    default_frames: int
-    max_frames: int
-    num_video_tokens: int
-    notice: str
+    loaded: bool
+    max_model_len: int | None = None
+    backend: str | None = None
+    default_frames: int | None = None
+    max_frames: int | None = None
+    num_video_tokens: int | None = None
+    fingerprint: str | None = None
+    notice: str | None = None
 
     @classmethod
-    def of(cls, card: ModelCard, created: int) -> Self:
+    def of(cls, name: str, card: ModelCard | None, created: int, *, is_loaded: bool) -> Self:
+        if card is None:
+            return cls(id=name, created=created, loaded=is_loaded)
         return cls(
-            id=card.id,
+            id=name,
             created=created,
+            loaded=is_loaded,
             max_model_len=card.max_context,
             backend=card.backend,
             default_frames=card.default_frames,
             max_frames=card.max_frames,
             num_video_tokens=card.num_video_tokens,
+            fingerprint=card.fingerprint,
             notice=card.notice,
         )
 
 
 class ModelPage(BaseModel):
-    """All models that answer."""
+    """All models that can be asked, the default first."""
 
     object: Literal["list"] = "list"
     data: list[ModelObject]

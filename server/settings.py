@@ -4,17 +4,33 @@ import argparse
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from bt_model.errors import InvalidValueError
+from bt_model.types import Quantise
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 
+
+def _split(value: object) -> object:
+    """Names may be separated by commas, wherever they come from."""
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, list | tuple) or not all(isinstance(each, str) for each in values):
+        return value
+    return tuple(name.strip() for each in values for name in cast(str, each).split(",") if name.strip())
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_split), Field(min_length=1)]
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+DTYPES: tuple[Dtype, ...] = get_args(Dtype)
+
 PREFIX = "BTCHAT_"
 CONFIG_NAME = "btchat.toml"
+_REPEATABLE = frozenset({"model"})
 _MIB = 1024 * 1024
 
 
@@ -26,9 +42,12 @@ class Settings(BaseModel):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     data_dir: Path = Path("btchat-data")
-    model: str = "embedded"
+    model: Names = ("embedded",)
     weights_dir: Path = Path(__file__).parent.parent / "weights"
     device: str = "auto"
+    dtype: Dtype | None = None
+    quantise: Quantise = "none"
+    model_memory_bytes: Count | None = None
     threads: Count | None = None
     api_keys_file: Path | None = None
     decoder: Literal["pyav", "decord"] = "pyav"
@@ -56,8 +75,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, default=None, help=f"settings file (default: ./{CONFIG_NAME})")
     for name, field in Settings.model_fields.items():
         flag = "--" + name.replace("_", "-")
-        text = f"{PREFIX}{name.upper()} (default: {field.default})"
-        parser.add_argument(flag, default=argparse.SUPPRESS, metavar="VALUE", help=text)
+        default = ",".join(field.default) if name in _REPEATABLE else field.default
+        text = f"{PREFIX}{name.upper()} (default: {default})"
+        if name in _REPEATABLE:
+            parser.add_argument(
+                flag, default=argparse.SUPPRESS, metavar="VALUE", action="append", help=f"{text}; repeatable"
+            )
+        else:
+            parser.add_argument(flag, default=argparse.SUPPRESS, metavar="VALUE", help=text)
 
 
 def load_settings(flags: argparse.Namespace, environ: Mapping[str, str]) -> Settings:

@@ -1,88 +1,23 @@
 """From a video and a sampling to tokens in the engine's cache: looked up, or decoded and encoded once."""
 
 import asyncio
-import hashlib
-import json
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
-from bt_model.errors import InvalidValueError
+from bt_model.errors import BtchatError, InvalidValueError
 from bt_model.types import ModelCard, Sampling
 from server.decoding.pool import DecodedFrames, DecodePool
 from server.engine.client import EngineClient
+from server.feature_keys import check_frames, count_name, describe, feature_key
 from server.metrics import Metrics
-from server.uploads.catalog import StoredVideo
-from server.uploads.receive import receiving
-from server.uploads.store import VideoStore
+from server.video_sources import VideoSource
 
-Stage = Literal["lookup", "decode", "encode", "answer"]
+Stage = Literal["load", "lookup", "decode", "encode", "answer"]
 Report = Callable[[Stage], None]
 
 _KEYS_PER_VIDEO = 256
-
-
-class VideoSource(Protocol):
-    """A video that can be read when its frames are needed."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def tenant(self) -> str: ...
-
-    @property
-    def sha256(self) -> str: ...
-
-    def reading(self) -> AbstractAsyncContextManager[Path]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class UploadedVideo:
-    """An upload."""
-
-    video: StoredVideo
-    store: VideoStore
-
-    @property
-    def name(self) -> str:
-        return self.video.id
-
-    @property
-    def tenant(self) -> str:
-        return self.video.tenant
-
-    @property
-    def sha256(self) -> str:
-        return self.video.sha256
-
-    def reading(self) -> AbstractAsyncContextManager[Path]:
-        return self.store.reading(self.video)
-
-
-@dataclass(frozen=True, slots=True)
-class InlineVideo:
-    """A video inside the request itself; on disk only while it is decoded."""
-
-    content: bytes
-    tenant: str
-    sha256: str
-    folder: Path
-
-    @property
-    def name(self) -> str:
-        return "inline"
-
-    @asynccontextmanager
-    async def reading(self) -> AsyncGenerator[Path]:
-        async def whole() -> AsyncGenerator[bytes]:
-            yield self.content
-
-        async with receiving(whole(), self.folder) as received:
-            yield received.path
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +31,15 @@ class Encoded:
     encode_seconds: float = 0.0
 
 
+Outcome = Encoded | BtchatError
+"""What became of one model's tokens."""
+
+
 @dataclass(slots=True)
 class _Flight:
-    """Work that several requests wait for; it ends when all of them have left."""
+    """One decode and encode that requests wait for; it ends when all of them have left."""
 
-    task: asyncio.Task[Encoded]
+    task: asyncio.Task[dict[bytes, Outcome]]
     reports: list[Report] = field(default_factory=list[Report])
 
 
@@ -114,30 +53,45 @@ class VideoFeatures:
         self._flights: dict[bytes, _Flight] = {}
         self._keys: dict[tuple[str, str], deque[bytes]] = {}
 
-    async def prepare(self, source: VideoSource, sampling: Sampling, report: Report) -> Encoded:
-        """Make sure that the tokens are cached; requests for the same tokens share one decode and encode.
+    async def prepare(
+        self, source: VideoSource, sampling: Sampling, cards: Sequence[ModelCard], report: Report
+    ) -> dict[str, Outcome]:
+        """Make sure that each model's tokens are cached; what is missing is decoded once, for all of them.
+
+        Requests for the same tokens share one decode and encode. The sampling must be settled. A model that
+        cannot take the video has its error in the result.
 
         Raises:
-            InvalidValueError: more frames than the model takes.
             VideoError: the video cannot be decoded.
-            EngineError: the engine cannot encode it.
+            EngineError: the engine is gone.
         """
-        card = self._engine.card
-        check_frames(sampling.num_frames or 0, sampling, card)
+        outcomes: dict[str, Outcome] = {}
+        keys: dict[str, bytes] = {}
+        for card in cards:
+            try:
+                check_frames(sampling.num_frames or 0, sampling, card)
+                keys[card.id] = feature_key(source, sampling, card)
+            except InvalidValueError as error:
+                outcomes[card.id] = error
         report("lookup")
-        key = feature_key(source, sampling, card)
-        flight = self._flights.get(key)
-        if flight is None:
-            facts = await self._engine.lookup(key)
-            if facts is not None:
-                self._metrics.feature_hits.inc()
-                return Encoded(key, facts, "hit")
-        is_joined = key in self._flights  # perhaps begun during the lookup
-        if not is_joined:
-            self._metrics.feature_misses.inc()
-            self._begin(key, source, sampling, card)
-        encoded = await self._wait(self._flights[key], report)
-        return replace(encoded, cache="joined") if is_joined else encoded
+        wanted = {keys[card.id]: card for card in reversed(cards) if card.id in keys}
+        flights = {key: self._flights[key] for key in wanted if key in self._flights}
+        found = await self._find([key for key in wanted if key not in flights])
+        missing = {key: card for key, card in wanted.items() if key not in found}
+        flights |= {key: self._flights[key] for key in missing if key in self._flights}  # begun meanwhile
+        joined = frozenset(flights)
+        begun = {key: card for key, card in missing.items() if key not in joined}
+        for model, key in keys.items():
+            self._count(model, is_hit=key in found, is_begun=key in begun)
+        if begun:
+            flights |= dict.fromkeys(begun, self._begin(begun, source, sampling))
+        found |= await self._land(list({id(flight): flight for flight in flights.values()}.values()), report)
+        for model, key in keys.items():
+            outcome = found[key]
+            if isinstance(outcome, Encoded) and key in joined:
+                outcome = replace(outcome, cache="joined")
+            outcomes[model] = outcome
+        return outcomes
 
     def forget(self, tenant: str, sha256: str) -> None:
         """Drop everything computed from a deleted video."""
@@ -145,52 +99,98 @@ class VideoFeatures:
         if keys:
             self._engine.forget(keys)
 
-    def _begin(self, key: bytes, source: VideoSource, sampling: Sampling, card: ModelCard) -> None:
+    async def _find(self, keys: Sequence[bytes]) -> dict[bytes, Outcome]:
+        """What is cached already."""
+        facts = await asyncio.gather(*(self._engine.lookup(key) for key in keys))
+        pairs = zip(keys, facts, strict=True)
+        return {key: Encoded(key, each, "hit") for key, each in pairs if each is not None}
+
+    def _count(self, model: str, *, is_hit: bool, is_begun: bool) -> None:
+        if is_hit:
+            self._metrics.feature_hits.labels(model).inc()
+        elif is_begun:
+            self._metrics.feature_misses.labels(model).inc()
+
+    def _begin(self, targets: Mapping[bytes, ModelCard], source: VideoSource, sampling: Sampling) -> _Flight:
         known = self._keys.setdefault((source.tenant, source.sha256), deque(maxlen=_KEYS_PER_VIDEO))
-        known.append(key)
+        known.extend(targets)
         reports: list[Report] = []
-        task = asyncio.create_task(self._make(key, source, sampling, card, reports))
-        flight = self._flights[key] = _Flight(task, reports)
+        task = asyncio.create_task(self._make(targets, source, sampling, reports))
+        flight = _Flight(task, reports)
+        self._flights |= dict.fromkeys(targets, flight)
+        task.add_done_callback(lambda _task: self._drop(flight))
+        return flight
 
-        def land(_task: asyncio.Task[Encoded]) -> None:
-            if self._flights.get(key) is flight:
-                del self._flights[key]
+    def _drop(self, flight: _Flight) -> None:
+        self._flights = {key: other for key, other in self._flights.items() if other is not flight}
 
-        task.add_done_callback(land)
-
-    async def _wait(self, flight: _Flight, report: Report) -> Encoded:
-        flight.reports.append(report)
+    async def _land(self, flights: Sequence[_Flight], report: Report) -> dict[bytes, Outcome]:
+        """Wait for all of these; a flight that nobody waits for any more is called off."""
+        landed: dict[bytes, Outcome] = {}
+        for flight in flights:
+            flight.reports.append(report)
         try:
-            return await asyncio.shield(flight.task)
+            for flight in flights:
+                landed |= await asyncio.shield(flight.task)
         finally:
-            flight.reports.remove(report)
-            if not flight.reports and not flight.task.done():
-                self._flights = {key: other for key, other in self._flights.items() if other is not flight}
-                flight.task.cancel()
+            for flight in flights:
+                flight.reports.remove(report)
+                if not flight.reports and not flight.task.done():
+                    self._drop(flight)
+                    flight.task.cancel()
+        return landed
 
     async def _make(
-        self, key: bytes, source: VideoSource, sampling: Sampling, card: ModelCard, reports: list[Report]
-    ) -> Encoded:
+        self,
+        targets: Mapping[bytes, ModelCard],
+        source: VideoSource,
+        sampling: Sampling,
+        reports: Sequence[Report],
+    ) -> dict[bytes, Outcome]:
         def report(stage: Stage) -> None:
             for each in reports:
                 each(stage)
 
         report("decode")
+        sizes = [card.frame_size for card in targets.values()]
+        default = next(iter(targets.values())).default_frames
         async with source.reading() as path:
-            frames = await self._decoder.decode(path, sampling, card.frame_size, card.default_frames)
+            frames = await self._decoder.decode(path, sampling, sizes, default)
+        outcomes: dict[bytes, Outcome] = {}
         with frames:
-            check_frames(frames.num_frames, sampling, card)
             self._observe(frames)
-            facts = describe(frames, sampling)
             report("encode")
-            shape = (frames.num_frames, frames.height, frames.width)
+            for size in frames.memories:
+                group = {key: card for key, card in targets.items() if card.frame_size == size}
+                outcomes |= await self._encode(group, frames, sampling)
+        return outcomes
+
+    async def _encode(
+        self, targets: Mapping[bytes, ModelCard], frames: DecodedFrames, sampling: Sampling
+    ) -> dict[bytes, Outcome]:
+        """Frames of one size, for all models that look at this size."""
+        outcomes: dict[bytes, Outcome] = {}
+        able: dict[str, bytes] = {}
+        for key, card in targets.items():
             try:
-                seconds = await self._engine.encode(key, frames.fd, shape, facts)
-            except InvalidValueError as error:  # a count that the model cannot take, in the model's own words
-                raise InvalidValueError(error.message, param=_count_name(sampling)) from error
-        self._metrics.videos_encoded.inc()
-        self._metrics.encode_seconds.observe(seconds)
-        return Encoded(key, facts, "miss", frames.seconds, seconds)
+                check_frames(frames.num_frames, sampling, card)
+                able[card.id] = key
+            except InvalidValueError as error:
+                outcomes[key] = error
+        if not able:
+            return outcomes
+        size = next(iter(targets.values())).frame_size
+        shape = (frames.num_frames, size.side, size.side)
+        facts = describe(frames, sampling)
+        encoding = await self._engine.encode(able, frames.memories[size], shape, facts)
+        self._metrics.encode_seconds.observe(encoding.seconds)
+        for model, key in able.items():
+            if (error := encoding.failures.get(model)) is not None:
+                outcomes[key] = _in_our_words(error, sampling)
+            else:
+                self._metrics.videos_encoded.labels(model).inc()
+                outcomes[key] = Encoded(key, facts, "miss", frames.seconds, encoding.seconds)
+        return outcomes
 
     def _observe(self, frames: DecodedFrames) -> None:
         self._metrics.videos_decoded.inc()
@@ -199,48 +199,15 @@ class VideoFeatures:
         self._metrics.video_seconds.observe(frames.facts.seconds)
 
 
-def check_frames(num_frames: int, sampling: Sampling, card: ModelCard) -> None:
-    """Raise InvalidValueError for more frames than the model takes."""
-    if num_frames > card.max_frames:
-        name = _count_name(sampling)
-        text = f"{name} asks for {num_frames} frames; {card.id} takes 1 to {card.max_frames}"
-        raise InvalidValueError(text, param=name)
+def only(outcome: Outcome) -> Encoded:
+    """The tokens, or raises the error that they ended in."""
+    if isinstance(outcome, BtchatError):
+        raise outcome
+    return outcome
 
 
-def _count_name(sampling: Sampling) -> str:
-    return "sampling.num_frames" if sampling.fps is None else "sampling.fps"
-
-
-def feature_key(source: VideoSource, sampling: Sampling, card: ModelCard) -> bytes:
-    """A digest of the content, of who owns it, and of everything that is done to it."""
-    canonical = replace(
-        sampling,
-        num_frames=sampling.num_frames if sampling.fps else sampling.num_frames or card.default_frames,
-        start=sampling.start or None,
-        seed=sampling.seed if sampling.strategy == "random" else 0,
-    )
-    numbers = [
-        None if value is None else float(value) for value in (canonical.fps, canonical.start, canonical.end)
-    ]
-    parts = [
-        source.tenant,
-        source.sha256,
-        [canonical.num_frames, *numbers, canonical.strategy, canonical.seed],
-        card.fingerprint,
-        card.pooling,
-        [card.frame_size.side, card.frame_size.fit],
-    ]
-    return hashlib.sha256(json.dumps(parts).encode()).digest()
-
-
-def describe(frames: DecodedFrames, sampling: Sampling) -> dict[str, Any]:
-    """Which frames the model sees, for the receipt; times in seconds."""
-    return {
-        "frames": {
-            "count": frames.num_frames,
-            "indices": list(frames.indices),
-            "timestamps": [round(seconds, 6) for seconds in frames.timestamps],
-        },
-        "sampling": asdict(sampling) | {"num_frames": frames.num_frames},
-        "audio_ignored": frames.facts.has_audio,
-    }
+def _in_our_words(error: BtchatError, sampling: Sampling) -> BtchatError:
+    """A count that the model cannot take, in the model's words but under the client's name for it."""
+    if isinstance(error, InvalidValueError):
+        return InvalidValueError(error.message, param=count_name(sampling))
+    return error

@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,12 @@ CARD = ModelCard(
     pooling="patches_cls",
     notice="a fake",
 )
+OTHER = "fake/other"  # looks at frames of another size, answers in capitals
+TWIN = "fake/twin"  # sees exactly what the first sees
+BAD = "fake/bad"  # cannot be loaded
+OTHER_CARD = replace(CARD, id=OTHER, frame_size=FrameSize(16, "pad"), default_frames=2, fingerprint="e" * 16)
+CARDS = {MODEL: CARD, OTHER: OTHER_CARD, TWIN: replace(CARD, id=TWIN)}
+BAD_LINE = "weights/bad.safetensors: tensor proj.bias is missing"
 START_LINE = "weights/fake.safetensors: tensor proj.weight is missing"
 REFUSED_FRAMES = 7  # as a model that averages pairs refuses odd counts
 _PIECE_SECONDS = 0.005
@@ -42,15 +48,16 @@ _LONG = 4000
 _LATE_SECONDS = 0.6
 
 
-def command(model: str = MODEL) -> Command:
+def command(*models: str) -> Command:
     """How this engine is started."""
-    return lambda fd: [sys.executable, "-m", "tests.fakes", "--socket-fd", str(fd), "--model", model]
+    names = [part for model in models or (MODEL,) for part in ("--model", model)]
+    return lambda fd: [sys.executable, "-m", "tests.fakes", "--socket-fd", str(fd), *names]
 
 
 class FakeEngine:
     """Remembers keys, counts everything, and answers."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, loaded: str = MODEL) -> None:
         self.ended = asyncio.Event()
         self._channel = Channel(sock, self._receive, self.ended.set)
         self._receipts: dict[bytes, dict[str, Any]] = {}
@@ -60,8 +67,11 @@ class FakeEngine:
             "fake_cancelled_total": 0,
             "fake_frame_bytes": 0,
             "fake_forgotten_total": 0,
+            "fake_opened_total": 0,
+            "fake_encoded_total": 0,
         }
         self._evictions = 1
+        self._loaded = [loaded]
 
     def send(self, message: Message, fds: Sequence[int] = ()) -> None:
         if not self._channel.is_closed:
@@ -69,8 +79,10 @@ class FakeEngine:
 
     def _receive(self, message: Message, fds: list[int]) -> None:
         match message:
+            case wire.Open():
+                self._open(message)
             case wire.Lookup(id=id, key=key):
-                self.send(wire.Features(id, key in self._receipts, self._receipts.get(key, {}), 0.0))
+                self.send(wire.Features(id, key in self._receipts, self._receipts.get(key, {})))
             case wire.Encode():
                 self._encode(message, fds[0])
             case wire.Fetch(id=id, key=key):
@@ -84,7 +96,8 @@ class FakeEngine:
                 self._counts["fake_forgotten_total"] += sum(receipt is not None for receipt in forgotten)
             case wire.AskStats(id=id):
                 stats = {name: float(value) for name, value in self._counts.items()}
-                self.send(wire.Stats(id, {**stats, "running": float(len(self._answers))}))
+                values = {**stats, "running": float(len(self._answers))}
+                self.send(wire.Stats(id, values, {name: {"kv_used": 1.0} for name in self._loaded}))
             case _:  # Shutdown
                 self.ended.set()
         for fd in fds:
@@ -95,15 +108,32 @@ class FakeEngine:
             self._counts["fake_cancelled_total"] += 1
             self._answers[request_id].cancel()
 
+    def _open(self, message: wire.Open) -> None:
+        self._counts["fake_opened_total"] += 1
+        if message.model == BAD:
+            self.send(wire.Failed(message.id, "CheckpointError", BAD_LINE, "bad_checkpoint", None))
+            return
+        self._loaded.append(message.model)
+        self.send(wire.Holding(self._loaded))
+        self.send(wire.Opened(message.id, asdict(CARDS[message.model])))
+
     def _encode(self, message: wire.Encode, fd: int) -> None:
         expected = message.num_frames * message.height * message.width * 3
         assert os.fstat(fd).st_size == expected
-        if message.num_frames == REFUSED_FRAMES:
-            self._fail(message.id, "InvalidValueError", "invalid_value", "num_frames")
-            return
+        self._counts["fake_encoded_total"] += 1
         self._counts["fake_frame_bytes"] += expected
-        self._receipts[message.key] = message.receipt
-        self.send(wire.Features(message.id, True, message.receipt, 0.001))
+        failures = dict[str, list[Any]]()
+        for model, key in message.targets:
+            if message.num_frames == REFUSED_FRAMES and model != OTHER:
+                failures[model] = [
+                    "InvalidValueError",
+                    "scripted invalid_value",
+                    "invalid_value",
+                    "num_frames",
+                ]
+            else:
+                self._receipts[key] = message.receipt
+        self.send(wire.Encoded(message.id, failures, 0.001))
 
     def _fetch(self, request_id: str) -> None:
         tokens = np.arange(12, dtype=np.float32).reshape(3, 4)
@@ -119,7 +149,7 @@ class FakeEngine:
 
     async def _answer(self, ask: wire.Ask) -> None:
         text = ask.turns[-1][1]
-        words = [f"{word} " for word in text.split()]
+        words = [f"{word} " for word in (text.upper() if ask.model == OTHER else text).split()]
         match text:
             case "!die":
                 os._exit(9)
@@ -133,6 +163,9 @@ class FakeEngine:
                 return
             case "!always evicted":
                 self._fail(ask.id, "FeaturesMissingError", "features_missing", None)
+                return
+            case _ if text == f"!{ask.model} fails":
+                self._fail(ask.id, "EngineError", "engine_error", None)
                 return
             case "!late":
                 await asyncio.sleep(_LATE_SECONDS)
@@ -159,14 +192,15 @@ class FakeEngine:
         self.send(wire.Failed(request_id, error, f"scripted {code}", code, param))
 
 
-async def _serve(sock: socket.socket, model: str) -> int:
+async def _serve(sock: socket.socket, models: Sequence[str]) -> int:
+    model = models[0]
     engine = FakeEngine(sock)
     if model == "broken":
         engine.send(wire.StartFailed(START_LINE))
         return 1
     if model == "silent":
         await asyncio.sleep(60)
-    engine.send(wire.Ready(asdict(CARD)))
+    engine.send(wire.Ready(asdict(CARD), list(models)))
     await engine.ended.wait()
     return 0
 
@@ -174,7 +208,7 @@ async def _serve(sock: socket.socket, model: str) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--socket-fd", type=int, required=True)
-    parser.add_argument("--model", required=True)
+    parser.add_argument("--model", required=True, action="append")
     arguments = parser.parse_args()
     return asyncio.run(_serve(socket.socket(fileno=arguments.socket_fd), arguments.model))
 

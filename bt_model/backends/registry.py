@@ -1,15 +1,24 @@
-"""Backends by name: name -> module path. `names()` imports nothing; adding one is a file and a line."""
+"""Backends by name: the built-in ones, and those that installed packages announce.
+
+A package announces one with an entry point of the group `btchat.backends`: `name = "package.module"`, a
+module with a function `create(files: BackendFiles) -> Backend`, or `"package.module:function"`. Nothing is
+imported until it is asked for.
+"""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
-from bt_model.errors import UnknownNameError
+from bt_model.errors import BtchatError, UnknownNameError
 
 if TYPE_CHECKING:
     from bt_model.backends.base import Backend
     from bt_model.backends.files import BackendFiles
 
+GROUP = "btchat.backends"
+OURS = "btchat"
 _MODULES = {
     "echo": "bt_model.backends.echo",  # no weights: tests, client development
     "llava": "bt_model.backends.llava",
@@ -19,9 +28,24 @@ _MODULES = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a backend comes from: the distribution and the module (or `module:function`)."""
+
+    name: str
+    distribution: str
+    target: str
+
+
+def origins() -> tuple[Origin, ...]:
+    """Every backend that can be asked for; one announced twice, or under a built-in name, stands twice."""
+    announced = [Origin(e.name, _distribution(e), e.value) for e in entry_points(group=GROUP)]
+    return (*(Origin(name, OURS, module) for name, module in _MODULES.items()), *announced)
+
+
 def names() -> tuple[str, ...]:
     """All backends that can be asked for."""
-    return tuple(_MODULES)
+    return tuple(dict.fromkeys(origin.name for origin in origins()))
 
 
 def factory(name: str) -> "Callable[[BackendFiles], Backend]":
@@ -29,7 +53,29 @@ def factory(name: str) -> "Callable[[BackendFiles], Backend]":
 
     Raises:
         UnknownNameError: no such backend.
+        BtchatError: two distributions announce that name, or what is announced cannot be imported.
     """
-    if name not in _MODULES:
+    known = [origin for origin in origins() if origin.name == name]
+    if not known:
         raise UnknownNameError(f"backend is {name!r}; allowed: {', '.join(names())}", param="backend")
-    return import_module(_MODULES[name]).create
+    if len(known) > 1:
+        who = " and ".join(f"{origin.distribution} ({origin.target})" for origin in known)
+        raise BtchatError(f"backend {name!r} is announced by {who}; uninstall or rename one", param="backend")
+    return _imported(known[0])
+
+
+def _imported(origin: Origin) -> "Callable[[BackendFiles], Backend]":
+    module, _, function = origin.target.partition(":")
+    try:
+        create = getattr(import_module(module), function or "create")
+    except Exception as error:  # a stranger's module may raise anything while it is imported
+        why = f"{type(error).__name__}: {error}"
+        raise BtchatError(
+            f"backend {origin.name!r} of {origin.distribution} ({origin.target}) cannot be imported: {why}",
+            param="backend",
+        ) from error
+    return create
+
+
+def _distribution(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist is not None else "an unknown distribution"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 OUTLIER = 6.0  # activations above it are multiplied in 16 bits (LLM.int8)
 NF4_BLOCK = 64  # weights that share one scale
+CPU_ROWS = 32
 
 
 def quantise(lm: "Llama", kind: "Quantise", device: torch.device) -> "Llama":
@@ -55,6 +56,9 @@ def _quantised(library: Any, linear: nn.Linear, kind: str, device: torch.device)
         layer.weight = library.nn.Int8Params(weight, requires_grad=False, has_fp16_weights=False)
     else:
         layer = library.nn.Linear4bit(*size, bias=False, compute_dtype=weight.dtype, quant_type="nf4")
+        # the packed CPU kernel takes whole groups of rows, and whole blocks in each, only
+        is_even = linear.out_features % CPU_ROWS == 0 and linear.in_features % NF4_BLOCK == 0
+        layer.support_avx512bf16_for_cpu &= is_even
         layer.weight = library.nn.Params4bit(
             weight, requires_grad=False, quant_type="nf4", blocksize=NF4_BLOCK, compress_statistics=False
         )

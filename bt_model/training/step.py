@@ -52,7 +52,7 @@ def pretrain_loss(
     return weights.vtc * vtc + weights.mbta * mbta + weights.mbca * mbca
 
 
-def answer_logits(lm: "Llama", projector: nn.Linear, video: "Tensor", batch: "TokenBatch") -> "Tensor":
+def answer_logits(lm: "Llama", projector: nn.Module, video: "Tensor", batch: "TokenBatch") -> "Tensor":
     """Video tokens (B, K, D) spliced into the embedded dialogue -> logits (B, n, V)."""
     soft = projector(video)  # (B, K, H)
     embeds = lm.embed(batch.ids)
@@ -60,13 +60,13 @@ def answer_logits(lm: "Llama", projector: nn.Linear, video: "Tensor", batch: "To
     return lm(embeds, batch.is_real)
 
 
-def instruct_loss(lm: "Llama", projector: nn.Linear, video: "Tensor", batch: "TokenBatch") -> "Tensor":
+def instruct_loss(lm: "Llama", projector: nn.Module, video: "Tensor", batch: "TokenBatch") -> "Tensor":
     """Language loss on the answers about video tokens (B, K, D)."""
     return answer_loss(answer_logits(lm, projector, video, batch), batch.labels)
 
 
 @torch.inference_mode()
-def exact_answers(lm: "Llama", projector: nn.Linear, video: "Tensor", batch: "TokenBatch") -> "Tensor":
+def exact_answers(lm: "Llama", projector: nn.Module, video: "Tensor", batch: "TokenBatch") -> "Tensor":
     """Whether greedy decoding gives the one right answer of each row, (B,) bool.
 
     All answer tokens being most likely under teacher forcing is the same as greedy decoding giving them.

@@ -26,11 +26,16 @@ READER_NAMES: tuple[ReaderName, ...] = get_args(ReaderName)
 DEFAULT_LIMITS = DecodeLimits()
 
 
+_Read = Callable[
+    [BinaryIO, Clip, Sequence[int], Sequence[FrameSize], DecodeLimits], list[dict[int, NDArray[np.uint8]]]
+]
+
+
 @dataclass(frozen=True, slots=True)
 class _Reader:
-    """`read` gives frames by source index, perhaps not all; `recount` then tells what really comes out."""
+    """`read` gives frames of each size by source index, perhaps not all; `recount` tells what comes out."""
 
-    read: Callable[[BinaryIO, Clip, Sequence[int], FrameSize, DecodeLimits], dict[int, NDArray[np.uint8]]]
+    read: _Read
     recount: Callable[[BinaryIO, Clip, DecodeLimits], Clip]
 
 
@@ -64,35 +69,48 @@ def decode(
         VideoError: the file cannot be used; `code` says why (bt_model/video/refusals.py).
         InvalidValueError: the sampling does not fit this video, or an unknown reader.
     """
+    return decode_sizes(source, sampling, (size,), default_frames, reader, limits)[0]
+
+
+def decode_sizes(
+    source: Path | BinaryIO,
+    sampling: Sampling,
+    sizes: Sequence[FrameSize],
+    default_frames: int,
+    reader: ReaderName = "pyav",
+    limits: DecodeLimits = DEFAULT_LIMITS,
+) -> list[Frames]:
+    """The same frames in several sizes, in the order given; the file is decoded once. Raises as `decode`."""
     if reader not in _READERS:
         raise InvalidValueError(f"reader is {reader!r}; allowed: {', '.join(READER_NAMES)}", param="reader")
     with _opened(source) as file:
         clip = pyav_reader.scan(file, sniff(file), limits)
         indices = _indices(clip, sampling, default_frames)
-        _check_budget(clip, len(indices), size, limits)
-        found = _READERS[reader].read(file, clip, indices, size, limits)
-        if any(i not in found for i in indices):  # fewer frames come out than the packets promise
+        _check_budget(clip, len(indices), sizes, limits)
+        found = _READERS[reader].read(file, clip, indices, sizes, limits)
+        if any(i not in found[0] for i in indices):  # fewer frames come out than the packets promise
             clip = _READERS[reader].recount(file, clip, limits)
             indices = _indices(clip, sampling, default_frames)
-            found = _READERS[reader].read(file, clip, indices, size, limits)
-    if any(i not in found for i in indices):
+            found = _READERS[reader].read(file, clip, indices, sizes, limits)
+    if any(i not in found[0] for i in indices):
         raise refusals.undecodable()
-    return Frames(
-        pixels=np.stack([found[i] for i in indices]),
-        indices=indices,
-        timestamps=tuple(clip.times[i] for i in indices),
-        facts=clip.facts,
-    )
+    timestamps = tuple(clip.times[i] for i in indices)
+    return [
+        Frames(np.stack([by_index[i] for i in indices]), indices, timestamps, clip.facts)
+        for by_index in found
+    ]
 
 
 def _indices(clip: Clip, sampling: Sampling, default_frames: int) -> tuple[int, ...]:
     return frame_indices(len(clip.times), sampling, clip.fps, default_frames, clip.times)
 
 
-def _check_budget(clip: Clip, num_frames: int, size: FrameSize, limits: DecodeLimits) -> None:
-    """The frames handed back, and the widest one before its crop."""
-    width, height = scaled_size(*clip.orientation.displayed(clip.width, clip.height), size)
-    most = 3 * max(num_frames * size.side**2, width * height)
+def _check_budget(clip: Clip, num_frames: int, sizes: Sequence[FrameSize], limits: DecodeLimits) -> None:
+    """The frames handed back in all sizes, and the widest one before its crop or after its padding."""
+    displayed = clip.orientation.displayed(clip.width, clip.height)
+    handed = num_frames * sum(size.side**2 for size in sizes)
+    widest = max(width * height for width, height in (scaled_size(*displayed, size) for size in sizes))
+    most = 3 * max(handed, widest)
     if most > limits.max_decoded_bytes:
         raise refusals.too_large("decoded bytes", most, limits.max_decoded_bytes)
 

@@ -16,6 +16,7 @@ from bt_model.video import refusals
 from bt_model.video.clip import Clip
 from bt_model.video.fit import centre, scaled_size
 from bt_model.video.limits import DecodeLimits
+from bt_model.video.scale import Squarer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,21 +25,35 @@ if TYPE_CHECKING:
 
 
 def read(
-    file: BinaryIO, clip: Clip, indices: Sequence[int], size: FrameSize, limits: DecodeLimits
-) -> dict[int, "NDArray[np.uint8]"]:
-    """The wanted frames (H, W, 3) by source index; those that decord does not count are left out.
+    file: BinaryIO, clip: Clip, indices: Sequence[int], sizes: Sequence[FrameSize], limits: DecodeLimits
+) -> "list[dict[int, NDArray[np.uint8]]]":
+    """For every size the wanted frames (H, W, 3) by source index; those decord does not count are left out.
+
+    decord scales while it decodes, so it goes over the file once for each size.
 
     Raises:
         InvalidValueError: decord is not installed.
         VideoError: decord cannot read the file.
     """
-    width, height = scaled_size(*clip.orientation.displayed(clip.width, clip.height), size)
+    return [_read(file, clip, indices, size, limits) for size in sizes]
+
+
+def _read(
+    file: BinaryIO, clip: Clip, indices: Sequence[int], size: FrameSize, limits: DecodeLimits
+) -> "dict[int, NDArray[np.uint8]]":
+    is_padded = size.fit == "pad"
+    scaled = (
+        (-1, -1) if is_padded else scaled_size(*clip.orientation.displayed(clip.width, clip.height), size)
+    )
     decord = _decord()
-    reader = _opened(decord, file, limits, (width, height))
+    reader = _opened(decord, file, limits, scaled)
     known = sorted({i for i in indices if i < len(reader)})
     if not known:
         return {}
     try:
+        if is_padded:  # one by one: whole frames of a clip may not fit in memory together
+            squarer = Squarer(clip, size)
+            return {i: squarer.pad(reader[i].asnumpy()) for i in known}
         frames: NDArray[np.uint8] = reader.get_batch(known).asnumpy()
     except decord.DECORDError:
         raise refusals.undecodable() from None

@@ -1,17 +1,17 @@
-"""How one decoded frame becomes an upright square: orientation, size to scale to, centre crop.
+"""How one decoded frame becomes an upright square: orientation, size to scale to, centre crop, bars.
 
 H height, W width.
 """
 
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bt_model.types import FrameSize
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+PAD_COLOUR = (122, 116, 104)  # CLIP's mean, so that the bars are zero after normalisation
 
 _MATRIX = struct.Struct("=9i")
 
@@ -35,7 +35,7 @@ class Orientation:
         """Width and height as shown, of a stored width and height; its own inverse."""
         return (height, width) if self.transpose else (width, height)
 
-    def apply(self, pixels: "NDArray[np.uint8]") -> "NDArray[np.uint8]":
+    def apply(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(H, W, 3) as stored -> (H, W, 3) as shown."""
         if self.transpose:
             pixels = pixels.swapaxes(0, 1)
@@ -55,14 +55,26 @@ def orientation_of(matrix: bytes | None) -> Orientation:
 
 
 def scaled_size(width: int, height: int, size: FrameSize) -> tuple[int, int]:
-    """Width and height to scale a displayed frame to, before the crop."""
+    """Width and height of a displayed frame before the crop; of a padded one before it is scaled."""
     if size.fit == "squash":
         return size.side, size.side
+    if size.fit == "pad":
+        return max(width, height), max(width, height)
     shorter = min(width, height)
     return max(size.side, width * size.side // shorter), max(size.side, height * size.side // shorter)
 
 
-def centre(pixels: "NDArray[np.uint8]", side: int) -> "NDArray[np.uint8]":
+def centre(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     """(H, W, 3) -> its middle (side, side, 3); an odd margin leaves the extra pixel right and below."""
     top, left = (pixels.shape[0] - side) // 2, (pixels.shape[1] - side) // 2
     return pixels[top : top + side, left : left + side]
+
+
+def padded(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(H, W, 3) -> the middle of a square of the longer side; an odd bar is larger right and below."""
+    height, width = pixels.shape[:2]
+    side = max(height, width)
+    square = np.full((side, side, 3), PAD_COLOUR, np.uint8)
+    top, left = (side - height) // 2, (side - width) // 2
+    square[top : top + height, left : left + width] = pixels
+    return square

@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from itertools import chain, islice
-from typing import TYPE_CHECKING, BinaryIO, NoReturn, cast
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 import av
 from av.container import InputContainer
@@ -16,14 +16,14 @@ from av.error import FFmpegError
 from av.packet import Packet
 from av.stream import Discard, Disposition
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from bt_model.types import FrameSize
 from bt_model.video import refusals
 from bt_model.video.clip import Clip
-from bt_model.video.fit import centre, orientation_of, scaled_size
+from bt_model.video.fit import orientation_of
 from bt_model.video.limits import DecodeLimits
+from bt_model.video.scale import Squarer
 from bt_model.video.sniff import DEMUXERS, Container
 
 if TYPE_CHECKING:
@@ -86,29 +86,24 @@ def scan(file: BinaryIO, container: Container, limits: DecodeLimits) -> Clip:
 
 
 def read(
-    file: BinaryIO, clip: Clip, indices: Sequence[int], size: FrameSize, limits: DecodeLimits
-) -> dict[int, "NDArray[np.uint8]"]:
-    """The wanted frames (H, W, 3) by source index; those that do not come out of the decoder are left out."""
-    width, height = clip.orientation.displayed(
-        *scaled_size(*clip.orientation.displayed(clip.width, clip.height), size)
-    )
-    reformatter = VideoReformatter()
+    file: BinaryIO, clip: Clip, indices: Sequence[int], sizes: Sequence[FrameSize], limits: DecodeLimits
+) -> "list[dict[int, NDArray[np.uint8]]]":
+    """For every size the wanted frames (H, W, 3) by source index, all from one pass over the packets.
 
-    def square(frame: VideoFrame) -> "NDArray[np.uint8]":
-        scaled = reformatter.reformat(frame, width, height, "rgb24", interpolation="BICUBIC", threads=1)
-        pixels = cast("NDArray[np.uint8]", scaled.to_ndarray())
-        return centre(clip.orientation.apply(pixels), size.side)
-
+    Frames that do not come out of the decoder are left out.
+    """
+    squarers = [Squarer(clip, size) for size in sizes]
     wanted = {clip.label(i) for i in indices}
-    found: dict[int, NDArray[np.uint8]] = {}
+    found: dict[int, list[NDArray[np.uint8]]] = {}
     with _opened(file, clip.container, limits) as (opened, stream):
         for label, frame in _frames(opened, stream, clip, indices):
             if label in wanted and label not in found:
                 _check_size(frame.width, frame.height, limits)
-                found[label] = square(frame)
+                found[label] = [square(frame) for square in squarers]
                 if len(found) == len(wanted):
                     break
-    return {i: found[clip.label(i)] for i in indices if clip.label(i) in found}
+    known = [i for i in indices if clip.label(i) in found]
+    return [{i: found[clip.label(i)][place] for i in known} for place in range(len(sizes))]
 
 
 def recount(file: BinaryIO, clip: Clip, limits: DecodeLimits) -> Clip:

@@ -18,7 +18,7 @@ from PIL import Image
 from bt_model.errors import BtchatError, VideoLimitError
 from bt_model.types import Frames
 from bt_model.video import refusals
-from bt_model.video.decode import decode, probe
+from bt_model.video.decode import decode_sizes, probe
 from server.decoding import wire
 from server.decoding.sandbox import allow_cpu, restrict
 
@@ -71,11 +71,13 @@ def _work(setup: wire.Setup, request: wire.Request, fds: Sequence[int]) -> wire.
     with os.fdopen(os.dup(fds[0]), "rb", buffering=0) as file:
         if request.job == "probe":
             return wire.Reply(probe(file, setup.limits))
-        frames = decode(
-            file, request.sampling, request.size, request.default_frames, setup.reader, setup.limits
+        by_size = decode_sizes(
+            file, request.sampling, request.sizes, request.default_frames, setup.reader, setup.limits
         )
+    frames = by_size[0]
     if request.job == "frames":
-        _hand_over(frames.pixels, fds[1])
+        for each, memory in zip(by_size, fds[1:], strict=True):
+            _hand_over(each.pixels, memory)
         return wire.Reply(frames.facts, frames.indices, frames.timestamps)
     jpegs = _jpegs(frames, request.thumbnail_side)
     return wire.Reply(frames.facts, frames.indices, frames.timestamps, jpegs)

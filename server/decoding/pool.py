@@ -32,22 +32,24 @@ _LONGEST_PAUSE = 5.0
 
 @dataclass(slots=True)
 class DecodedFrames:
-    """Frames in a sealed memory file, uint8 (num_frames, height, width, 3); the owner closes it."""
+    """The same frames in one or more sizes, each in a sealed memory file; the owner closes them.
 
-    fd: int
-    num_frames: int
-    height: int
-    width: int
+    A file holds uint8 (num_frames, side, side, 3).
+    """
+
+    memories: dict[FrameSize, int]
     indices: tuple[int, ...]
     timestamps: tuple[float, ...]
     facts: VideoFacts
     seconds: float
 
+    @property
+    def num_frames(self) -> int:
+        return len(self.indices)
+
     def close(self) -> None:
         """Give the memory back. Idempotent."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        _close_all(self.memories)
 
     def __enter__(self) -> Self:
         return self
@@ -143,36 +145,31 @@ class DecodePool:
             return (await self._ask(wire.Request("probe"), [video])).facts
 
     async def decode(
-        self, path: Path, sampling: Sampling, size: FrameSize, default_frames: int
+        self, path: Path, sampling: Sampling, sizes: Sequence[FrameSize], default_frames: int
     ) -> DecodedFrames:
-        """The sampled frames, as a sealed memory file that the caller owns."""
-        request = wire.Request("frames", sampling, size, default_frames)
+        """The sampled frames in every size, decoded once, as sealed memory files that the caller owns."""
+        request = wire.Request("frames", sampling, tuple(dict.fromkeys(sizes)), default_frames)
         begin = time.monotonic()
-        memory = os.memfd_create("frames", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        memories: dict[FrameSize, int] = {}
         try:
-            os.ftruncate(memory, request.max_bytes)  # takes no memory until it is written
+            for size in request.sizes:
+                memories[size] = os.memfd_create("frames", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+                os.ftruncate(memories[size], request.max_bytes(size))  # takes no memory until it is written
             with _opened(path) as video:
-                reply = await self._ask(request, [video, memory])
-            _check_memory(memory, len(reply.indices), size.side)
+                reply = await self._ask(request, [video, *memories.values()])
+            for size, memory in memories.items():
+                _check_memory(memory, len(reply.indices), size.side)
         except BaseException:
-            os.close(memory)
+            _close_all(memories)
             raise
-        return DecodedFrames(
-            memory,
-            num_frames=len(reply.indices),
-            height=size.side,
-            width=size.side,
-            indices=reply.indices,
-            timestamps=reply.timestamps,
-            facts=reply.facts,
-            seconds=time.monotonic() - begin,
-        )
+        seconds = time.monotonic() - begin
+        return DecodedFrames(memories, reply.indices, reply.timestamps, reply.facts, seconds)
 
     async def thumbnails(
         self, path: Path, sampling: Sampling, size: FrameSize, default_frames: int, side: int = 0
     ) -> Thumbnails:
         """Exactly the frames that a model sees, as JPEG; `side` scales them for display."""
-        request = wire.Request("thumbnails", sampling, size, default_frames, side)
+        request = wire.Request("thumbnails", sampling, (size,), default_frames, side)
         begin = time.monotonic()
         with _opened(path) as video:
             reply = await self._ask(request, [video])
@@ -253,6 +250,11 @@ class DecodePool:
             raise
         self._idle.put_nowait(child)
         return True
+
+
+def _close_all(memories: dict[FrameSize, int]) -> None:
+    while memories:
+        os.close(memories.popitem()[1])
 
 
 @contextmanager

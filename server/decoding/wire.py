@@ -1,7 +1,8 @@
 """What the web process and a decode child say to each other: length-prefixed msgpack over a socket pair.
 
 Files travel as descriptors beside a request: the video, opened for reading, and for frames an empty memory
-file that the child fills, cuts to size and seals. A child's word is checked as if a stranger had written it.
+file for each size, which the child fills, cuts and seals. A child's word is checked as if a stranger had
+written it.
 """
 
 import struct
@@ -18,7 +19,8 @@ from server.decoding.sandbox import ChildLimits
 
 HEADER = struct.Struct("<I")  # payload bytes
 MAX_REPLY_BYTES = 64 * 1024 * 1024
-MAX_FDS = 2
+MAX_SIZES = 8
+MAX_FDS = 1 + MAX_SIZES
 READY = b"ready"
 
 _MAX_TEXT = 500
@@ -54,28 +56,31 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One file. `thumbnail_side` is in pixels; 0 leaves thumbnails as large as the model's frames."""
+    """One file, decoded once for all `sizes`.
+
+    `thumbnail_side` is in pixels; 0 leaves thumbnails as large as the model's frames.
+    """
 
     job: Job
     sampling: Sampling = field(default_factory=Sampling)
-    size: FrameSize = field(default_factory=lambda: FrameSize(1))
+    sizes: tuple[FrameSize, ...] = ()
     default_frames: int = 1
     thumbnail_side: int = 0
 
-    @property
-    def max_bytes(self) -> int:
-        """Room for all the frames that this request can give."""
+    def max_bytes(self, size: FrameSize) -> int:
+        """Room for all the frames of one size that this request can give."""
         count = MAX_FRAMES if self.sampling.fps is not None else self.sampling.num_frames
-        return 3 * self.size.side**2 * (self.default_frames if count is None else count)
+        return 3 * size.side**2 * (self.default_frames if count is None else count)
 
     def pack(self) -> bytes:
-        size, sampling = astuple(self.size), astuple(self.sampling)
-        return _framed([self.job, sampling, size, self.default_frames, self.thumbnail_side])
+        sizes, sampling = [astuple(size) for size in self.sizes], astuple(self.sampling)
+        return _framed([self.job, sampling, sizes, self.default_frames, self.thumbnail_side])
 
     @classmethod
     def unpack(cls, payload: bytes) -> "Request":
-        job, sampling, size, default_frames, thumbnail_side = msgpack.unpackb(payload)
-        return cls(job, Sampling(*sampling), FrameSize(*size), default_frames, thumbnail_side)
+        job, sampling, sizes, default_frames, thumbnail_side = msgpack.unpackb(payload)
+        all_sizes = tuple(FrameSize(*size) for size in sizes)
+        return cls(job, Sampling(*sampling), all_sizes, default_frames, thumbnail_side)
 
 
 @dataclass(frozen=True, slots=True)

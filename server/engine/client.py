@@ -4,87 +4,89 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from bt_model import errors
-from bt_model.errors import BtchatError, EngineDeadError, EngineError
+from bt_model.errors import EngineDeadError, EngineError, UnknownNameError
 from bt_model.types import GenerateOptions, ModelCard, Turn
 from server.engine import wire
+from server.engine.cards import Announcement, card_of
+from server.engine.replies import ClipEncoding, Inbox, Reply, TokenFile, close_all, exception_of
 from server.engine.supervisor import Command, RestartRule, Supervisor
-from server.engine.wire import Done, Failed, Features, Message, Piece, Stats, TokenData
+from server.engine.wire import Done, Encoded, Failed, Features, Message, Opened, Piece, Stats, TokenData
 
 log = logging.getLogger(__name__)
 
-_LENGTH_BYTES = 8
-
-
-@dataclass(frozen=True, slots=True)
-class TokenFile:
-    """Pooled tokens as the bytes of a safetensors file with the tensor `tokens`."""
-
-    content: bytes
-    shape: tuple[int, ...]
-    dtype: str
-
-    @property
-    def array(self) -> bytes:
-        """The numbers alone: what follows the length of the header and the header."""
-        header_bytes = int.from_bytes(self.content[:_LENGTH_BYTES], "little")
-        return self.content[_LENGTH_BYTES + header_bytes :]
-
-
-Request = wire.Lookup | wire.Encode | wire.Fetch | wire.Ask | wire.AskStats
-_R = TypeVar("_R", Features, TokenData, Stats)
-Reply = Features | TokenData | Stats | Piece | Done | Failed
-
-
-@dataclass(slots=True)
-class _Inbox:
-    """Replies to one request that nobody has read yet."""
-
-    replies: asyncio.Queue[tuple[Reply, list[int]]] = field(default_factory=asyncio.Queue)
-    is_finished: bool = False
-
-    def put(self, reply: Reply, fds: list[int]) -> None:
-        self.is_finished = self.is_finished or not isinstance(reply, Piece)
-        self.replies.put_nowait((reply, fds))
-
-    async def get(self) -> tuple[Reply, list[int]]:
-        """The next reply; one that failed is raised."""
-        reply, fds = await self.replies.get()
-        if isinstance(reply, Failed):
-            raise _exception(reply)
-        return reply, fds
+Request = wire.Open | wire.Lookup | wire.Encode | wire.Fetch | wire.Ask | wire.AskStats
+_R = TypeVar("_R", Opened, Features, Encoded, TokenData, Stats)
 
 
 class EngineClient:
     """Asks the engine process. Every call that waits may raise EngineDeadError."""
 
     def __init__(self, command: Command, rule: RestartRule | None = None) -> None:
-        self._waiting: dict[str, _Inbox] = {}
+        self._waiting: dict[str, Inbox] = {}
         self._rule = rule or RestartRule()
-        self._supervisor = Supervisor(command, self._receive, self._fail_all, self._rule)
+        self._supervisor = Supervisor(command, self._receive, self._lose, self._rule)
+        self._cards: dict[str, ModelCard] = {}  # of the engine that runs now
+        self._held: tuple[str, ...] | None = None
         self._nurse: asyncio.Task[None] | None = None
 
     @property
     def card(self) -> ModelCard:
-        """The loaded model.
+        """The first model, which is loaded at the start and answers where none is named.
 
         Raises:
             EngineDeadError: no engine is ready.
         """
-        card = self._supervisor.card
-        if card is None:
-            raise EngineDeadError("the engine is starting again; try again soon")
-        return card
+        return self._announced.card
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that can be asked, loaded or not, the first the default. Raises as `card`."""
+        return self._announced.models
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """The models that are loaded now. Raises as `card`."""
+        return (self.card.id,) if self._held is None else self._held
 
     @property
     def is_ready(self) -> bool:
-        return self._supervisor.card is not None
+        return self._supervisor.announced is not None
+
+    def known_card(self, model: str) -> ModelCard | None:
+        """A model's card, if it was ever loaded by this engine. Raises as `card`."""
+        first = self.card
+        return first if model == first.id else self._cards.get(model)
+
+    def resolve(self, model: str | None) -> str:
+        """The name of a model that can be asked; None is the default.
+
+        Raises:
+            UnknownNameError: no such model; the message lists those that there are.
+            EngineDeadError: no engine is ready.
+        """
+        if model is None or model in self.models:
+            return model or self.card.id
+        text = f"no model {model[:80]!r}; available: {', '.join(self.models)}"
+        raise UnknownNameError(text, code="model_not_found", param="model")
+
+    async def open(self, model: str) -> ModelCard:
+        """A model's card; loads it, which may take minutes, if this engine never did.
+
+        Raises:
+            CheckpointError: its weights cannot be used; the file and tensor.
+            EngineError: no memory for it (code model_memory).
+        """
+        card = self.known_card(model)
+        if card is None:
+            reply, _ = await self._request(wire.Open(_new_id(), model), Opened)
+            card = self._cards[model] = card_of(reply.card)
+        return card
 
     @property
     def num_restarts(self) -> int:
@@ -130,12 +132,17 @@ class EngineClient:
         return features.receipt if features.found else None
 
     async def encode(
-        self, key: bytes, fd: int, shape: tuple[int, int, int], receipt: dict[str, Any]
-    ) -> float:
-        """Encode uint8 frames (T, H, W, 3) behind a descriptor, which stays the caller's. Seconds it took."""
-        message = wire.Encode(_new_id(), key, *shape, receipt)
-        features, _ = await self._request(message, Features, [os.dup(fd)])
-        return features.encode_seconds
+        self, targets: Mapping[str, bytes], fd: int, shape: tuple[int, int, int], receipt: dict[str, Any]
+    ) -> ClipEncoding:
+        """Encode one clip for several models, each under its key.
+
+        Behind the descriptor, which stays the caller's, are uint8 frames (T, H, W, 3).
+        """
+        pairs: list[list[Any]] = [[model, key] for model, key in targets.items()]
+        message = wire.Encode(_new_id(), pairs, *shape, receipt)
+        encoded, _ = await self._request(message, Encoded, [os.dup(fd)])
+        failures = {model: exception_of(*said) for model, said in encoded.failures.items()}
+        return ClipEncoding(encoded.seconds, failures)
 
     async def fetch_tokens(self, key: bytes) -> TokenFile:
         """The pooled tokens themselves.
@@ -150,10 +157,10 @@ class EngineClient:
             os.close(fds[0])
         return TokenFile(content, tuple(data.shape), data.dtype)
 
-    async def stats(self) -> dict[str, float]:
-        """Counters and gauges of the engine by metric name."""
+    async def stats(self) -> Stats:
+        """Counters and gauges of the engine, and of each loaded model, by metric name."""
         reply, _ = await self._request(wire.AskStats(_new_id()), Stats)
-        return reply.values
+        return reply
 
     def forget(self, keys: Sequence[bytes]) -> None:
         """Drop cached tokens; an engine that is gone has none."""
@@ -162,12 +169,12 @@ class EngineClient:
 
     @asynccontextmanager
     async def ask(
-        self, key: bytes, turns: Sequence[Turn], options: GenerateOptions, seconds: float
+        self, model: str, key: bytes, turns: Sequence[Turn], options: GenerateOptions, seconds: float
     ) -> AsyncGenerator[AsyncIterator[Piece | Done]]:
         """Pieces, then one Done. Leaving early cancels; `key` is empty for text without a video."""
         given = {name: value for name, value in asdict(options).items() if value not in (None, ())}
         dialogue = [[turn.role, turn.text] for turn in turns]
-        message = wire.Ask(_new_id(), key, dialogue, given, seconds)
+        message = wire.Ask(_new_id(), model, key, dialogue, given, seconds)
         with self._expect(message.id) as inbox:
             self._supervisor.send(message)
             try:
@@ -202,21 +209,36 @@ class EngineClient:
         return reply, reply_fds
 
     @contextmanager
-    def _expect(self, request_id: str) -> Generator[_Inbox]:
-        inbox = self._waiting[request_id] = _Inbox()
+    def _expect(self, request_id: str) -> Generator[Inbox]:
+        inbox = self._waiting[request_id] = Inbox()
         try:
             yield inbox
         finally:
             del self._waiting[request_id]
             while not inbox.replies.empty():
-                _close_all(inbox.replies.get_nowait()[1])
+                close_all(inbox.replies.get_nowait()[1])
+
+    @property
+    def _announced(self) -> Announcement:
+        announced = self._supervisor.announced
+        if announced is None:
+            raise EngineDeadError("the engine is starting again; try again soon")
+        return announced
 
     def _receive(self, message: Message, fds: list[int]) -> None:
+        if isinstance(message, wire.Holding):
+            self._held = tuple(message.models)
+            return
         inbox = self._waiting.get(message.id) if isinstance(message, Reply) else None
         if inbox is None or not isinstance(message, Reply):  # the caller has left
-            _close_all(fds)
+            close_all(fds)
         else:
             inbox.put(message, fds)
+
+    def _lose(self) -> None:
+        """The engine died: what the next one will have loaded is not what this one had."""
+        self._cards, self._held = {}, None
+        self._fail_all()
 
     def _fail_all(self) -> None:
         for request_id, inbox in self._waiting.items():
@@ -224,7 +246,7 @@ class EngineClient:
             inbox.put(Failed(request_id, EngineDeadError.__name__, text, EngineDeadError.code, None), [])
 
 
-async def _answer(inbox: _Inbox) -> AsyncIterator[Piece | Done]:
+async def _answer(inbox: Inbox) -> AsyncIterator[Piece | Done]:
     while True:
         event, _ = await inbox.get()
         if isinstance(event, Piece | Done):
@@ -233,17 +255,5 @@ async def _answer(inbox: _Inbox) -> AsyncIterator[Piece | Done]:
             return
 
 
-def _exception(failed: Failed) -> BtchatError:
-    kind = getattr(errors, failed.error, None)
-    if not (isinstance(kind, type) and issubclass(kind, BtchatError)):
-        return EngineError(failed.message, code=failed.code, param=failed.param)
-    return kind(failed.message, code=failed.code, param=failed.param)
-
-
 def _new_id() -> str:
     return uuid4().hex
-
-
-def _close_all(fds: Sequence[int]) -> None:
-    for fd in fds:
-        os.close(fd)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bt_model.errors import CheckpointError, EngineDeadError
-from bt_model.types import FrameSize, ModelCard
+from server.engine.cards import Announcement
 from server.engine.channel import Channel, OnMessage
 from server.engine.wire import Message, Ready, Shutdown, StartFailed
 
@@ -48,16 +48,16 @@ class Supervisor:
         self._rule = rule
         self._process: asyncio.subprocess.Process | None = None
         self._channel: Channel | None = None
-        self._card: ModelCard | None = None
+        self._announced: Announcement | None = None
         self._closed = asyncio.Event()
         self._watcher: asyncio.Task[None] | None = None
         self.num_restarts = 0
         self.gave_up = asyncio.Event()
 
     @property
-    def card(self) -> ModelCard | None:
+    def announced(self) -> Announcement | None:
         """None while no engine is ready."""
-        return self._card
+        return self._announced
 
     @property
     def pid(self) -> int | None:
@@ -78,7 +78,7 @@ class Supervisor:
             self._watcher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watcher
-        if self._channel is not None and self._card is not None:
+        if self._channel is not None and self._announced is not None:
             with contextlib.suppress(ConnectionError):
                 self._channel.send(Shutdown(drain_seconds))
         await self._end(drain_seconds + _STOP_SECONDS)
@@ -103,13 +103,13 @@ class Supervisor:
 
     async def _spawn(self) -> None:
         self._closed.clear()
-        started: asyncio.Future[ModelCard] = asyncio.get_running_loop().create_future()
+        started: asyncio.Future[Announcement] = asyncio.get_running_loop().create_future()
 
         def receive(message: Message, fds: list[int]) -> None:
             if started.done():
                 self._on_message(message, fds)
             elif isinstance(message, Ready):
-                started.set_result(_card(message))
+                started.set_result(Announcement.of(message))
             elif isinstance(message, StartFailed):
                 started.set_exception(CheckpointError(message.message))
 
@@ -128,7 +128,7 @@ class Supervisor:
                 start_new_session=True,  # Ctrl-C in the terminal is for us: running answers are finished
             )
         try:
-            self._card = await asyncio.wait_for(started, self._rule.start_seconds)
+            self._announced = await asyncio.wait_for(started, self._rule.start_seconds)
         except TimeoutError:
             await self._end(0)
             raise CheckpointError(f"no engine after {self._rule.start_seconds:g} seconds") from None
@@ -157,7 +157,7 @@ class Supervisor:
                 log.error("the engine did not start again: %s", error)  # noqa: TRY400 - one line, no trace
 
     async def _end(self, seconds: float) -> None:
-        self._card = None
+        self._announced = None
         process = self._process
         if process is not None:
             with contextlib.suppress(TimeoutError):
@@ -170,9 +170,3 @@ class Supervisor:
         if self._channel is not None:
             self._channel.close()
             self._channel = None
-
-
-def _card(ready: Ready) -> ModelCard:
-    card = dict(ready.card)
-    size = card.pop("frame_size")
-    return ModelCard(**card, frame_size=FrameSize(**size) if isinstance(size, dict) else FrameSize(*size))

@@ -25,6 +25,14 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Open(Message):
+    """Load this model where it is not loaded. Answered by `Opened`."""
+
+    id: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
 class Lookup(Message):
     """Are this key's tokens cached? Answered by `Features`."""
 
@@ -34,13 +42,14 @@ class Lookup(Message):
 
 @dataclass(frozen=True, slots=True)
 class Encode(Message):
-    """Encode frames into pooled tokens. Descriptor: uint8 (T, height, width, 3). Answered by `Features`.
+    """Encode one clip for several models. Descriptor: uint8 (T, height, width, 3). Answered by `Encoded`.
 
-    `receipt` is kept beside the tokens and returned with every later hit.
+    `targets` are [model, key] pairs; models that share a tower share one pass through it. `receipt` is kept
+    beside the tokens and returned with every later hit.
     """
 
     id: str
-    key: bytes
+    targets: list[list[Any]]
     num_frames: int
     height: int
     width: int
@@ -58,13 +67,14 @@ class Fetch(Message):
 
 @dataclass(frozen=True, slots=True)
 class Ask(Message):
-    """Answer a dialogue; `key` names the video's tokens, or is empty for text only.
+    """Let one model answer a dialogue; `key` names the video's tokens, or is empty for text only.
 
     `turns` are (role, text) pairs; `options` the fields of GenerateOptions that were given.
     Answered by `Piece`*, then exactly one of `Done` or `Failed`.
     """
 
     id: str
+    model: str
     key: bytes
     turns: list[list[str]]
     options: dict[str, Any]
@@ -104,9 +114,10 @@ class Shutdown(Message):
 
 @dataclass(frozen=True, slots=True)
 class Ready(Message):
-    """Sent once when the model is loaded: the fields of ModelCard."""
+    """Sent once when the first model is loaded: its card's fields, and the names of all that can be asked."""
 
     card: dict[str, Any]
+    models: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +128,39 @@ class StartFailed(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class Holding(Message):
+    """The models that are loaded now; sent whenever that changes."""
+
+    models: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened(Message):
+    """The fields of a loaded model's card."""
+
+    id: str
+    card: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Features(Message):
     """Whether a key's tokens are in the cache now, and the receipt that is kept with them."""
 
     id: str
     found: bool
     receipt: dict[str, Any]
-    encode_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded(Message):
+    """A clip's tokens are in the cache, but for the models in `failures`.
+
+    Those are model -> [class name in bt_model.errors, message, code, param].
+    """
+
+    id: str
+    failures: dict[str, list[Any]]
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,15 +206,16 @@ class Failed(Message):
 
 @dataclass(frozen=True, slots=True)
 class Stats(Message):
-    """Counters and gauges of the engine by metric name."""
+    """Counters and gauges of the engine by metric name; `models` has those of each loaded model."""
 
     id: str
     values: dict[str, float]
+    models: dict[str, dict[str, float]]
 
 
 MESSAGES: tuple[type[Message], ...] = (
-    Lookup, Encode, Fetch, Ask, Cancel, Forget, AskStats, Shutdown,
-    Ready, StartFailed, Features, TokenData, Piece, Done, Failed, Stats,
+    Open, Lookup, Encode, Fetch, Ask, Cancel, Forget, AskStats, Shutdown,
+    Ready, StartFailed, Holding, Opened, Features, Encoded, TokenData, Piece, Done, Failed, Stats,
 )  # fmt: skip
 _BY_NAME = {kind.__name__: kind for kind in MESSAGES}
 

@@ -1,195 +1,91 @@
 """The engine process: models, vision batcher and generation behind one socket.
 
-The only file of the service that loads torch. Three threads: the main one reads messages, one encodes frames
-in batches, one (inside the engine) generates.
+Of the service only this file and those that it alone imports load torch. The main thread reads messages, one
+loads models, one encodes frames in batches, and each loaded model has one that generates.
 """
 
 import argparse
 import os
 import socket
 import sys
-import time
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import torch
 from safetensors.torch import save
 
 from bt_model.errors import BtchatError, FeaturesMissingError
-from bt_model.generation.engine import BatchEngine
-from bt_model.generation.request import Delta, Event, Finish
-from bt_model.model_folder import load
-from bt_model.types import GenerateOptions, Turn, Usage, VideoTokens
+from bt_model.model_folder import DTYPES
+from bt_model.types import Quantise
+from server.engine import wire
+from server.engine.answers import Answers
 from server.engine.connection import Connection
+from server.engine.failure import failed, failure_of
 from server.engine.feature_cache import FeatureCache
-from server.engine.wire import (
-    Ask,
-    AskStats,
-    Cancel,
-    Done,
-    Encode,
-    Failed,
-    Features,
-    Fetch,
-    Forget,
-    Lookup,
-    Message,
-    Piece,
-    Ready,
-    Shutdown,
-    StartFailed,
-    Stats,
-    TokenData,
-)
+from server.engine.loader import DiskLoader
+from server.engine.models import Lease, LoadedModel, Models
+from server.engine.vision import Batch, Clip, VisionBatcher
+from server.engine.wire import Message
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bt_model.backends.text_stream import TextStream
-    from bt_model.chat import VideoChat
 
-MAX_CLIPS_PER_BATCH = 8
+@dataclass(frozen=True, slots=True)
+class _Tokens:
+    """Pooled tokens (K, D) and the fingerprint of what made them."""
 
-
-class VisionBatcher:
-    """Encodes waiting clips, those of one shape together, on a thread of its own."""
-
-    def __init__(self, worker: "Worker") -> None:
-        self._worker = worker
-        self._waiting: SimpleQueue[tuple[Encode, Tensor] | None] = SimpleQueue()
-        self._thread = Thread(target=self._run, name="vision", daemon=True)
-        self._thread.start()
-
-    def add(self, message: Encode, pixels: "Tensor") -> None:
-        """Queue one clip, (T, H, W, 3) uint8."""
-        self._waiting.put((message, pixels))
-
-    def stop(self) -> None:
-        """Finish what is queued and end the thread."""
-        self._waiting.put(None)
-        self._thread.join()
-
-    def _run(self) -> None:
-        held: deque[tuple[Encode, Tensor] | None] = deque()  # taken out, but of another shape
-        while (first := held.popleft() if held else self._waiting.get()) is not None:
-            batch = [first]
-            while len(batch) < MAX_CLIPS_PER_BATCH and not self._waiting.empty():
-                more = self._waiting.get()
-                if more is None or more[1].shape != first[1].shape:
-                    held.append(more)  # begins the next batch, so that no shape waits for ever
-                    break
-                batch.append(more)
-            self._worker.encode_batch([m for m, _ in batch], [p for _, p in batch])
+    tokens: "Tensor"
+    fingerprint: str
 
 
 class Worker:
-    """One loaded model and the requests in flight."""
+    """The models of this process and the requests in flight."""
 
     def __init__(
-        self, chat: "VideoChat", connection: Connection, *, cache_bytes: int, max_batch: int
+        self,
+        loader: DiskLoader,
+        connection: Connection,
+        *,
+        cache_bytes: int,
+        max_model_bytes: int | None = None,
     ) -> None:
-        self._chat = chat
         self._connection = connection
-        self._cache: FeatureCache[Tensor] = FeatureCache(cache_bytes)
-        self._engine = BatchEngine(chat.backend.lm, max_batch=max_batch)
-        self._vision = VisionBatcher(self)
+        self._cache: FeatureCache[_Tokens] = FeatureCache(cache_bytes)
+        self._models = Models(
+            loader.ids, loader, self._hold, max_bytes=max_model_bytes, max_batch=loader.num_slots
+        )
+        self._vision = VisionBatcher(self._deliver)
+        self._answers = Answers(self._models, self._tokens_of, self.send)
+        self._is_ready = False
         self._encode_seconds = 0.0
 
     def run(self) -> None:
-        """Serve until the web process says `Shutdown` or is gone."""
-        self._engine.start()
-        self.send(Ready(asdict(self._chat.card)))
+        """Load the first model, then serve until the web process says `Shutdown` or is gone.
+
+        Raises:
+            BtchatError: the first model cannot be loaded; nothing was sent.
+        """
+        card = self._models.start()
+        self._is_ready = True
+        self.send(wire.Ready(asdict(card), list(self._models.names)))
         drain = 0.0
         while (received := self._connection.receive()) is not None:
             message, fds = received
-            if isinstance(message, Shutdown):
+            if isinstance(message, wire.Shutdown):
                 drain = message.drain
                 break
             self._handle(message, fds)
-            if not self._engine.stats().alive:
-                sys.stderr.write("engine: the generation thread is gone; this process ends\n")
+            if self._models.has_died():
+                sys.stderr.write("engine: a generation thread is gone; this process ends\n")
                 break  # the web process starts another
         self._vision.stop()
-        self._engine.stop(drain)
+        self._models.stop(drain)
         self._connection.close()
-
-    def _handle(self, message: Message, fds: tuple[int, ...]) -> None:
-        try:
-            match message:
-                case Lookup():
-                    self._lookup(message)
-                case Encode():
-                    self._vision.add(message, _read_frames(message, fds[0]))
-                case Fetch():
-                    self._fetch(message)
-                case Ask():
-                    self._ask(message)
-                case Cancel():
-                    self._engine.cancel(message.id)
-                case Forget():
-                    self._cache.forget(message.keys)
-                case AskStats():
-                    self.send(Stats(message.id, self._stats()))
-                case _:
-                    sys.stderr.write(f"engine: ignored a {type(message).__name__} from the web process\n")
-        except Exception as error:  # noqa: BLE001 - one bad request must not take its neighbours down
-            self.send(_failed(getattr(message, "id", ""), error))
-        finally:
-            for fd in fds:
-                os.close(fd)
-
-    def _lookup(self, message: Lookup) -> None:
-        entry = self._cache.get(message.key)
-        receipt = {} if entry is None else entry.receipt
-        self.send(Features(message.id, entry is not None, receipt, 0.0))
-
-    def encode_batch(self, messages: "list[Encode]", clips: "list[Tensor]") -> None:
-        """Encode clips of one shape and answer each; called by the vision thread."""
-        begin = time.monotonic()
-        try:
-            tokens = self._chat.encode(torch.stack(clips))
-        except Exception as error:  # noqa: BLE001 - reported to each request of the batch
-            for message in messages:
-                self.send(_failed(message.id, error))
-            return
-        seconds = time.monotonic() - begin
-        self._encode_seconds += seconds
-        for message, row in zip(messages, tokens, strict=True):
-            kept = row.clone()  # a view would keep the whole batch alive
-            self._cache.put(message.key, kept, kept.nbytes, message.receipt)
-            self.send(Features(message.id, True, message.receipt, seconds))
-
-    def _video(self, key: bytes) -> VideoTokens:
-        entry = self._cache.get(key)
-        if entry is None:
-            raise FeaturesMissingError("the video's tokens are no longer cached; they must be encoded again")
-        return VideoTokens(key, entry.value)
-
-    def _fetch(self, message: Fetch) -> None:
-        tokens = self._video(message.key).tokens.cpu().contiguous()
-        data = save({"tokens": tokens}, metadata={"fingerprint": self._chat.card.fingerprint})
-        fd = os.memfd_create("tokens", os.MFD_CLOEXEC)
-        with os.fdopen(fd, "wb") as file:
-            file.write(data)
-            file.flush()
-            dtype = str(tokens.dtype).removeprefix("torch.")
-            self.send(TokenData(message.id, len(data), list(tokens.shape), dtype), (fd,))
-
-    def _ask(self, message: Ask) -> None:
-        given: dict[str, Any] = {**message.options, "stop": tuple(message.options.get("stop", ()))}
-        options = GenerateOptions(**given)
-        turns = tuple(Turn(role, text) for role, text in message.turns)  # pyright: ignore[reportArgumentType] - checked by the web side's schema
-        video = self._video(message.key) if message.key else None
-        deadline = time.monotonic() + message.timeout
-        request = self._chat.request(turns, video, options, request_id=message.id, deadline=deadline)
-        answer = Answer(message.id, self._chat.text_stream(options), request.num_video_tokens, self)
-        self._engine.submit(request, answer.on_event)
 
     def send(self, message: Message, fds: tuple[int, ...] = ()) -> None:
         """Send to the web process; a peer that is gone ends `run` by itself."""
@@ -198,74 +94,136 @@ class Worker:
         except OSError:
             return
 
-    def cancel(self, request_id: str) -> None:
-        """Stop generating for one request."""
-        self._engine.cancel(request_id)
+    def _hold(self, names: list[str]) -> None:
+        if self._is_ready:  # `Ready` itself says that the first is loaded
+            self.send(wire.Holding(names))
+
+    def _handle(self, message: Message, fds: tuple[int, ...]) -> None:
+        try:
+            self._dispatch(message, fds)
+        except Exception as error:  # noqa: BLE001 - one bad request must not take its neighbours down
+            self.send(failed(getattr(message, "id", ""), error))
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def _dispatch(self, message: Message, fds: tuple[int, ...]) -> None:
+        match message:
+            case wire.Open():
+                self._models.borrow([message.model], partial(self._open, message))
+            case wire.Lookup():
+                self._lookup(message)
+            case wire.Encode():
+                self._encode(message, fds[0])
+            case wire.Fetch():
+                self._fetch(message)
+            case wire.Ask():
+                self._answers.ask(message)
+            case wire.Cancel():
+                self._answers.cancel(message.id)
+            case wire.Forget():
+                self._cache.forget(message.keys)
+            case wire.AskStats():
+                self.send(wire.Stats(message.id, self._stats(), self._model_stats()))
+            case _:
+                sys.stderr.write(f"engine: ignored a {type(message).__name__} from the web process\n")
+
+    def _open(self, message: wire.Open, lease: Lease) -> None:
+        self._models.give_back(lease.models.values())
+        model = lease.models.get(message.model)
+        if model is None:
+            self.send(failed(message.id, failure_of(lease, message.model)))
+        else:
+            self.send(wire.Opened(message.id, asdict(model.chat.card)))
+
+    def _lookup(self, message: wire.Lookup) -> None:
+        entry = self._cache.get(message.key)
+        self.send(wire.Features(message.id, entry is not None, {} if entry is None else entry.receipt))
+
+    def _encode(self, message: wire.Encode, fd: int) -> None:
+        pixels = _read_frames(message, fd)
+        names = [name for name, _ in message.targets]
+        self._models.borrow(names, lambda lease: self._vision.add(Clip(message, pixels, lease)))
+
+    def _deliver(self, batch: Batch) -> None:
+        """Keep the tokens of a batch and tell; called by the vision thread."""
+        self._encode_seconds += batch.seconds
+        for place, clip in enumerate(batch.clips):
+            failures = dict[str, list[Any]]()
+            for name, key in clip.message.targets:
+                tokens = batch.tokens[name] if name in batch.tokens else failure_of(clip.lease, name)
+                if isinstance(tokens, Exception):
+                    said = failed(clip.message.id, tokens)
+                    failures[name] = [said.error, said.message, said.code, said.param]
+                else:
+                    kept = tokens[place].clone()  # a view would keep the whole batch alive
+                    value = _Tokens(kept, clip.lease.models[name].chat.card.fingerprint)
+                    self._cache.put(key, value, kept.nbytes, clip.message.receipt)
+            self._models.give_back(clip.lease.models.values())
+            self.send(wire.Encoded(clip.message.id, failures, batch.seconds))
+
+    def _kept(self, key: bytes) -> _Tokens:
+        entry = self._cache.get(key)
+        if entry is None:
+            raise FeaturesMissingError("the video's tokens are no longer cached; they must be encoded again")
+        return entry.value
+
+    def _tokens_of(self, key: bytes) -> "Tensor":
+        return self._kept(key).tokens
+
+    def _fetch(self, message: wire.Fetch) -> None:
+        found = self._kept(message.key)
+        tokens = found.tokens.cpu().contiguous()
+        data = save({"tokens": tokens}, metadata={"fingerprint": found.fingerprint})
+        fd = os.memfd_create("tokens", os.MFD_CLOEXEC)
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            dtype = str(tokens.dtype).removeprefix("torch.")
+            self.send(wire.TokenData(message.id, len(data), list(tokens.shape), dtype), (fd,))
 
     def _stats(self) -> dict[str, float]:
-        stats = asdict(self._engine.stats())
         return {
-            "engine_step_seconds": stats.pop("step_ms") / 1e3,
-            **{name: float(value) for name, value in stats.items()},
             "feature_cache_bytes": float(self._cache.num_bytes),
             "feature_cache_entries": float(len(self._cache)),
             "engine_encode_seconds_total": self._encode_seconds,
+            "tower_encodes_total": float(self._vision.passes.total),
+            "models_loaded": float(len(self._models.loaded())),
+            "model_memory_bytes": float(sum(model.num_bytes for model in self._models.loaded())),
+            "model_loads_total": float(self._models.num_loads),
+            "model_unloads_total": float(self._models.num_unloads),
         }
 
+    def _model_stats(self) -> dict[str, dict[str, float]]:
+        def of(model: LoadedModel) -> dict[str, float]:
+            stats = asdict(model.engine.stats())
+            seconds = stats.pop("step_ms") / 1e3
+            return {"engine_step_seconds": seconds, **{name: float(value) for name, value in stats.items()}}
 
-class Answer:
-    """One answer on its way: engine events in, pieces and exactly one terminal message out."""
-
-    def __init__(self, request_id: str, text: "TextStream", num_video: int, worker: Worker) -> None:
-        self._id = request_id
-        self._text = text
-        self._num_video = num_video
-        self._worker = worker
-
-    def on_event(self, event: Event) -> None:
-        """Called on the engine's thread."""
-        match event:
-            case Delta(token_ids=ids):
-                piece = self._text.push(ids)
-                if piece:
-                    self._worker.send(Piece(self._id, piece, len(ids)))
-                if self._text.stopped:
-                    self._worker.cancel(self._id)
-            case Finish(reason="error"):
-                self._worker.send(Failed(self._id, "EngineError", event.message, "engine_error", None))
-            case Finish():
-                if rest := self._text.finish():
-                    self._worker.send(Piece(self._id, rest, 0))
-                self._worker.send(self._done(event))
-
-    def _done(self, event: Finish) -> Done:
-        reason = "stop" if self._text.stopped else event.reason
-        usage = Usage(event.num_prompt, event.num_new, self._num_video, event.num_cached)
-        return Done(self._id, reason, asdict(usage), asdict(event.timing))
+        return {model.name: of(model) for model in self._models.loaded()}
 
 
-def _read_frames(message: Encode, fd: int) -> "Tensor":
+def _read_frames(message: wire.Encode, fd: int) -> "Tensor":
     """A private copy of the frames (T, H, W, 3): the descriptor is closed right after."""
     shape = (message.num_frames, message.height, message.width, 3)
     data = np.fromfile(f"/proc/self/fd/{fd}", dtype=np.uint8, count=int(np.prod(shape)))
     return torch.from_numpy(data.reshape(shape))
 
 
-def _failed(request_id: str, error: Exception) -> Failed:
-    if isinstance(error, BtchatError):
-        return Failed(request_id, type(error).__name__, error.message, error.code, error.param)
-    sys.stderr.write(f"engine: {type(error).__name__}: {error}\n")
-    return Failed(request_id, "EngineError", "the engine failed on this request", "engine_error", None)
-
-
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m server.engine.worker")
     parser.add_argument("--socket-fd", type=int, required=True)
     parser.add_argument(
-        "--model", required=True, help="a name under --weights-dir, or a path to a model file"
+        "--model",
+        required=True,
+        action="append",
+        help="a name under --weights-dir, or a path to a model file; all but the first are loaded when used",
     )
     parser.add_argument("--weights-dir", type=Path, required=True)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--dtype", choices=tuple(DTYPES), help="default: the device's own")
+    parser.add_argument("--quantise", choices=get_args(Quantise), default="none")
+    parser.add_argument("--model-memory-bytes", type=int, help="all loaded models together")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of torch; 0 leaves its default")
     parser.add_argument("--cache-bytes", type=int, default=1 << 30)
     parser.add_argument("--max-batch", type=int, default=16)
@@ -273,20 +231,29 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Load the model, say so, serve."""
+    """Load the first model, say so, serve."""
     arguments = _arguments(argv)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     connection = Connection(socket.socket(fileno=arguments.socket_fd))
     try:
-        chat = load(arguments.model, arguments.weights_dir, device=arguments.device)
+        loader = DiskLoader(
+            arguments.model,
+            arguments.weights_dir,
+            device=arguments.device,
+            dtype=arguments.dtype,
+            quantise=arguments.quantise,
+            num_slots=arguments.max_batch,
+        )
+        Worker(
+            loader,
+            connection,
+            cache_bytes=arguments.cache_bytes,
+            max_model_bytes=arguments.model_memory_bytes,
+        ).run()
     except BtchatError as error:
-        connection.send(StartFailed(error.message))
+        connection.send(wire.StartFailed(error.message))
         return 1
-    except Exception as error:
-        connection.send(StartFailed(f"{arguments.model} cannot be loaded: {type(error).__name__}: {error}"))
-        raise
-    Worker(chat, connection, cache_bytes=arguments.cache_bytes, max_batch=arguments.max_batch).run()
     return 0
 
 

@@ -8,13 +8,15 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Request, Response
 
 from bt_model.errors import FeaturesMissingError
-from bt_model.types import ModelCard
-from server.chat_flow import as_receipt
-from server.deps import Card, Services, ServicesDep, Tenant, find_video
-from server.engine.client import TokenFile
+from bt_model.types import ModelCard, Sampling
+from server.answer import as_receipt
+from server.deps import Services, ServicesDep, Tenant, find_video
+from server.engine.replies import TokenFile
+from server.feature_keys import check_frames, settled
 from server.schemas import FrameObject, FramesObject, TokensBody, TokensObject, VideoBody
 from server.streams.reader import while_connected
-from server.video_features import Encoded, Stage, UploadedVideo, check_frames
+from server.video_features import Encoded, Stage, only
+from server.video_sources import UploadedVideo
 
 router = APIRouter(prefix="/v1/video", tags=["videos"])
 
@@ -23,13 +25,14 @@ _ATTEMPTS = 2
 
 @router.post("/frames")
 async def show_frames(
-    body: VideoBody, request: Request, services: ServicesDep, tenant: Tenant, card: Card
+    body: VideoBody, request: Request, services: ServicesDep, tenant: Tenant
 ) -> FramesObject:
     """Thumbnails of exactly the frames that the model would see."""
-    sampling = body.sampling.value()
-    check_frames(sampling.num_frames or 0, sampling, card)
+    model, sampling = services.engine.resolve(body.model), body.sampling.value()
     video = await find_video(services, tenant, body.video)
     with services.admission.enter(tenant):
+        card = await _opened(services, request, model)
+        check_frames(sampling.num_frames or 0, sampling, card)
         async with video.reading() as path:
             work = services.decoder.thumbnails(path, sampling, card.frame_size, card.default_frames)
             shown = await while_connected(request, work)
@@ -54,14 +57,16 @@ async def show_tokens(
     request: Request,
     services: ServicesDep,
     tenant: Tenant,
-    card: Card,
     accept: Annotated[str, Header()] = "",
 ) -> TokensObject | Response:
     """Pooled tokens as a safetensors file, or as JSON where `format` or the Accept header says so."""
+    model, sampling = services.engine.resolve(body.model), body.sampling.value()
     video = await find_video(services, tenant, body.video)
     with services.admission.enter(tenant):
+        card = await _opened(services, request, model)
         async with asyncio.timeout(services.settings.request_seconds):
-            encoded, file = await while_connected(request, _tokens(services, video, body))
+            work = _tokens(services, video, settled(sampling, card), card)
+            encoded, file = await while_connected(request, work)
     wants_json = body.format == "json" or (body.format is None and "application/json" in accept)
     if wants_json:
         return _as_json(card, video.name, encoded, file)
@@ -73,12 +78,21 @@ async def show_tokens(
     return Response(file.content, media_type="application/octet-stream", headers=headers)
 
 
-async def _tokens(services: Services, video: UploadedVideo, body: TokensBody) -> tuple[Encoded, TokenFile]:
+async def _opened(services: Services, request: Request, model: str) -> ModelCard:
+    """A model's card; waits while it is loaded."""
+    async with asyncio.timeout(services.settings.request_seconds):
+        return await while_connected(request, services.engine.open(model))
+
+
+async def _tokens(
+    services: Services, video: UploadedVideo, sampling: Sampling, card: ModelCard
+) -> tuple[Encoded, TokenFile]:
     def ignore(_stage: Stage) -> None:
         """Nobody watches."""
 
     for attempt in range(_ATTEMPTS):
-        encoded = await services.features.prepare(video, body.sampling.value(), ignore)
+        outcomes = await services.features.prepare(video, sampling, [card], ignore)
+        encoded = only(outcomes[card.id])
         try:
             return encoded, await services.engine.fetch_tokens(encoded.key)
         except FeaturesMissingError:  # evicted since

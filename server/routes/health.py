@@ -8,7 +8,9 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from bt_model.errors import EngineError
-from server.deps import Card, ServicesDep
+from bt_model.types import ModelCard
+from server.deps import ServicesDep
+from server.engine.wire import Stats
 from server.problems import BusyError
 
 router = APIRouter(tags=["health"])
@@ -32,8 +34,11 @@ async def ready(services: ServicesDep) -> dict[str, str]:
 
 
 @router.get("/version")
-async def show_version(services: ServicesDep, card: Card) -> dict[str, object]:
-    """Versions of everything that shapes an answer."""
+async def show_version(services: ServicesDep) -> dict[str, object]:
+    """Versions of everything that shapes an answer; `models` are those that are loaded now."""
+    engine = services.engine
+    card = engine.card
+    loaded = [engine.known_card(name) for name in engine.loaded]
     return {
         "btchat": version("btchat"),
         "python": platform.python_version(),
@@ -44,6 +49,7 @@ async def show_version(services: ServicesDep, card: Card) -> dict[str, object]:
         "decoder": services.settings.decoder,
         "notice": card.notice,
         "versions": card.versions,
+        "models": [_facts(each) for each in loaded if each is not None],
     }
 
 
@@ -57,5 +63,21 @@ async def show_metrics(services: ServicesDep) -> Response:
     try:
         stats = await asyncio.wait_for(services.engine.stats(), _STATS_SECONDS)
     except (EngineError, TimeoutError):
-        stats = {}
-    return Response(metrics.render(stats), media_type=CONTENT_TYPE_LATEST)
+        stats = Stats("", {}, {})
+    return Response(metrics.render(stats.values, stats.models), media_type=CONTENT_TYPE_LATEST)
+
+
+def _facts(card: ModelCard) -> dict[str, object]:
+    """What shapes one model's answers; `accepted` are fit checks that failed and were overridden."""
+    return {
+        "id": card.id,
+        "backend": card.backend,
+        "fingerprint": card.fingerprint,
+        "pooling": card.pooling,
+        "device": card.versions.get("device"),
+        "dtype": card.versions.get("dtype"),
+        "quantise": card.versions.get("quantise"),
+        "accepted": card.accepted,
+        "notes": card.notes,
+        "notice": card.notice,
+    }

@@ -1,21 +1,26 @@
-"""The models that answer, in OpenAI's shape."""
+"""The models that can be asked, in OpenAI's shape."""
 
 from fastapi import APIRouter
 
-from server.deps import Card, ServicesDep, check_model
+from server.deps import Services, ServicesDep
 from server.schemas import ModelObject, ModelPage
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
 
 @router.get("")
-async def list_models(card: Card, services: ServicesDep) -> ModelPage:
-    """All models."""
-    return ModelPage(data=[ModelObject.of(card, services.started_at)])
+async def list_models(services: ServicesDep) -> ModelPage:
+    """All models, the default first; nothing is loaded for it."""
+    return ModelPage(data=[_object(services, name) for name in services.engine.models])
 
 
 @router.get("/{model_id:path}")
-async def show_model(model_id: str, card: Card, services: ServicesDep) -> ModelObject:
+async def show_model(model_id: str, services: ServicesDep) -> ModelObject:
     """One model; names may hold slashes."""
-    check_model(model_id, card)
-    return ModelObject.of(card, services.started_at)
+    return _object(services, services.engine.resolve(model_id))
+
+
+def _object(services: Services, name: str) -> ModelObject:
+    engine = services.engine
+    is_loaded = name in engine.loaded
+    return ModelObject.of(name, engine.known_card(name), services.started_at, is_loaded=is_loaded)

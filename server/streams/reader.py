@@ -1,25 +1,23 @@
-"""Reads an answer for a client who may leave at any moment."""
+"""Reads answers for a client who may leave at any moment."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Coroutine
 from time import monotonic
-from typing import Any, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
-from server.chat_flow import Answer, AnswerEvent, Finished, Text
-
 _T = TypeVar("_T")
+Event = TypeVar("Event")
 
 
-class AnswerReader:
-    """Events of one answer. Inside `async with`; leaving stops whatever is under way."""
+class EventReader(Generic[Event]):
+    """Events of one response. Inside `async with`; leaving stops whatever is under way."""
 
-    def __init__(self, answer: Answer, events: AsyncGenerator[AnswerEvent]) -> None:
-        self.answer = answer
+    def __init__(self, events: AsyncGenerator[Event]) -> None:
         self._events = events
-        self._next: asyncio.Task[AnswerEvent] | None = None
+        self._next: asyncio.Task[Event] | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -28,7 +26,7 @@ class AnswerReader:
         if self._next is not None:
             await _stop(self._next)
 
-    async def wait_for_text(self, request: Request, seconds: float) -> None:
+    async def wait_for_first(self, request: Request, seconds: float) -> None:
         """Wait for the first event, but not longer than `seconds`: errors until then still have a status.
 
         Raises:
@@ -40,31 +38,25 @@ class AnswerReader:
         if done and self._next.exception() is not None:
             self._next.result()
 
-    async def whole(self, request: Request) -> tuple[str, Finished]:
-        """The complete text and its end.
+    async def whole(self, request: Request) -> list[Event]:
+        """All events.
 
         Raises:
             ClientDisconnect: the client left; nothing goes on.
         """
         return await while_connected(request, self._collect())
 
-    async def __aiter__(self) -> AsyncGenerator[AnswerEvent]:
+    async def __aiter__(self) -> AsyncGenerator[Event]:
         if self._next is not None:
             yield await self._next
         async for event in self._events:
             yield event
 
-    async def _collect(self) -> tuple[str, Finished]:
-        texts: list[str] = []
-        async for event in self._events:
-            if isinstance(event, Text):
-                texts.append(event.text)
-            else:
-                return "".join(texts), event
-        raise AssertionError("an answer without an end")
+    async def _collect(self) -> list[Event]:
+        return [event async for event in self._events]
 
 
-async def _next_of(events: AsyncGenerator[AnswerEvent]) -> AnswerEvent:
+async def _next_of(events: AsyncGenerator[Event]) -> Event:
     return await anext(events)
 
 

@@ -36,7 +36,7 @@ class RunningServer:
         return httpx.Client(base_url=self.url, timeout=20, **options)  # pyright: ignore[reportArgumentType] - passed on
 
     def stats(self) -> dict[str, float]:
-        return asyncio.run_coroutine_threadsafe(self.services.engine.stats(), self.loop).result(10)
+        return asyncio.run_coroutine_threadsafe(self.services.engine.stats(), self.loop).result(10).values
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The commands that need no server, over tiny models and real videos."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,24 @@ def test_ask_prints_the_answer(video: Path, options: list[str], capsys: pytest.C
     assert first.strip()
     assert main(["ask", str(video), "what happens?", "--max-tokens", "12", *options]) == 0
     assert capsys.readouterr().out == first
+
+
+def test_ask_says_on_stderr_what_the_model_will_take(
+    video: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    formats = ["--dtype", "bfloat16", "--max-tokens", "2"]
+    assert main(["ask", str(video), "what happens?", *formats, *options]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("loading embedded: ")
+    assert "of weights" in line
+
+
+def test_a_model_that_cannot_fit_is_refused_with_the_figures(
+    video: Path, options: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.engine.loader.free_bytes", lambda device: 2**10)
+    assert main(["ask", str(video), "what happens?", *options]) == 1
+    assert "embedded needs 1.3 MiB; 0.0 MiB are free on this device" in capsys.readouterr().err
 
 
 def test_the_answer_depends_on_the_frames(
@@ -98,9 +117,28 @@ def test_models_lists_what_can_be_loaded(weights: Path, capsys: pytest.CaptureFi
         "embedded",
         "embedded-clip",
         "embedded-zeroshot",
+        "backends",
     ]
-    assert "branch none (CLIP averaged over frames)" in out
+    assert "  adapter    none: CLIP averaged over frames" in out
+    assert "  backend    llava (btchat)" in out
     assert "Trained by this project on its own drawn clips" in out
+
+
+def test_models_are_listed_with_their_files_for_machines(
+    weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (weights / "tiny" / "bt_adapter_tuned.safetensors").rename(weights / "tiny" / "gone")
+    try:
+        assert main(["models", "--weights-dir", str(weights), "--json"]) == 0
+    finally:
+        (weights / "tiny" / "gone").rename(weights / "tiny" / "bt_adapter_tuned.safetensors")
+    told = json.loads(capsys.readouterr().out)
+    listed = {model["name"]: {p["part"]: p["bytes"] for p in model["parts"]} for model in told["models"]}
+    assert listed["embedded"]["adapter"] is None
+    assert listed["embedded"]["tower"] > 0
+    assert {"name": "llava", "distribution": "btchat", "module": "bt_model.backends.llava"} in told[
+        "backends"
+    ]
 
 
 def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:

@@ -47,12 +47,12 @@ async def kill(client: EngineClient) -> None:
 
 
 async def text_of(client: EngineClient, text: str = "hello you") -> str:
-    async with client.ask(b"", [Turn("user", text)], OPTIONS, 10) as events:
+    async with client.ask(fakes.MODEL, b"", [Turn("user", text)], OPTIONS, 10) as events:
         return "".join([event.text async for event in events if isinstance(event, Piece)])
 
 
 async def test_an_engine_answers_in_pieces_and_one_done() -> None:
-    async with engine_client() as client, client.ask(b"", HELLO, OPTIONS, 10) as events:
+    async with engine_client() as client, client.ask(fakes.MODEL, b"", HELLO, OPTIONS, 10) as events:
         found = [event async for event in events]
     assert [event.text for event in found if isinstance(event, Piece)] == ["hello ", "you "]
     assert [isinstance(event, Done) for event in found] == [False, False, True]
@@ -68,7 +68,7 @@ async def test_frames_are_looked_up_after_they_were_encoded() -> None:
         fd = os.memfd_create("frames")
         os.write(fd, bytes(2 * 4 * 4 * 3))
         assert await client.lookup(b"key") is None
-        await client.encode(b"key", fd, (2, 4, 4), {"frames": 2})
+        await client.encode({fakes.MODEL: b"key"}, fd, (2, 4, 4), {"frames": 2})
         os.close(fd)
         assert await client.lookup(b"key") == {"frames": 2}
         client.forget([b"key"])
@@ -157,12 +157,12 @@ async def test_stopping_leaves_no_process() -> None:
 
 async def test_nothing_waits_after_a_caller_left() -> None:
     async with engine_client() as client:
-        async with client.ask(b"", [Turn("user", "!slow")], OPTIONS, 10) as events:
+        async with client.ask(fakes.MODEL, b"", [Turn("user", "!slow")], OPTIONS, 10) as events:
             await anext(events)
         assert client.num_waiting == 0
-        while (await client.stats())["running"]:
+        while (await client.stats()).values["running"]:
             pass
-        assert (await client.stats())["fake_cancelled_total"] == 1
+        assert (await client.stats()).values["fake_cancelled_total"] == 1
 
 
 class Ends:

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from bt_model.errors import InvalidValueError
-from server.main import create_app
+from server.main import create_app, engine_command
 from server.settings import Settings, add_flags, load_settings
 from tests import fakes
 from tests.server.conftest import QUICK, RunningServer, count, error_of, question, running
@@ -50,7 +50,40 @@ def test_flags_override_the_environment_which_overrides_the_file(tmp_path: Path)
     file.write_text('host = "a"\nport = 1\nmodel = "file"\n')
     environ = {"BTCHAT_PORT": "2", "BTCHAT_MODEL": "environment", "OTHER": "x"}
     settings = load_settings(parsed("--config", str(file), "--model", "flag"), environ)
-    assert (settings.host, settings.port, settings.model) == ("a", 2, "flag")
+    assert (settings.host, settings.port, settings.model) == ("a", 2, ("flag",))
+
+
+@pytest.mark.parametrize(
+    ("flags", "environ"),
+    [
+        (["--model", "a", "--model", "b/c"], {}),
+        (["--model", "a,b/c"], {}),
+        ([], {"BTCHAT_MODEL": "a, b/c,"}),
+        (["--model", "a", "--model", "b/c"], {"BTCHAT_MODEL": "d"}),
+    ],
+)
+def test_several_models_may_be_named_in_two_ways(flags: list[str], environ: dict[str, str]) -> None:
+    assert load_settings(parsed(*flags), environ).model == ("a", "b/c")
+
+
+def test_several_models_may_be_named_in_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text('model = ["a", "b"]\n')
+    assert load_settings(parsed("--config", str(file)), {}).model == ("a", "b")
+
+
+def test_the_engine_is_started_with_what_was_set() -> None:
+    flags = ["--model", "a,b", "--dtype", "bfloat16", "--quantise", "nf4", "--model-memory-bytes", "99"]
+    command = list(engine_command(load_settings(parsed(*flags), {}))(7))
+    for flag, values in {
+        "--model": ["a", "b"],
+        "--dtype": ["bfloat16"],
+        "--quantise": ["nf4"],
+        "--model-memory-bytes": ["99"],
+    }.items():
+        assert [command[i + 1] for i, part in enumerate(command) if part == flag] == values
+    plain = engine_command(load_settings(parsed(), {}))(7)
+    assert not {"--dtype", "--model-memory-bytes"} & set(plain)
 
 
 def test_a_file_in_the_current_folder_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,6 +98,10 @@ def test_a_file_in_the_current_folder_is_read(tmp_path: Path, monkeypatch: pytes
         ({"BTCHAT_PROT": "1"}, "prot"),
         ({"BTCHAT_PORT": "70000"}, "port"),
         ({"BTCHAT_DECODER": "opencv"}, "decoder"),
+        ({"BTCHAT_MODEL": ","}, "model"),
+        ({"BTCHAT_DTYPE": "float8"}, "dtype"),
+        ({"BTCHAT_QUANTISE": "int4"}, "quantise"),
+        ({"BTCHAT_MODEL_MEMORY_BYTES": "0"}, "model_memory_bytes"),
         ({"BTCHAT_BODY_IDLE_SECONDS": "nan"}, "body_idle_seconds"),
     ],
 )
@@ -123,7 +160,7 @@ import sys
 from pathlib import Path
 from server import __main__
 from tests import fakes
-__main__.engine_command = lambda settings: fakes.command(settings.model)
+__main__.engine_command = lambda settings: fakes.command(*settings.model)
 sys.exit(__main__.main())
 """
 

@@ -44,7 +44,7 @@ def test_the_video_is_projected_under_its_own_key(backend: LlavaBackend, video: 
     _, soft, _ = backend.segments([Turn("user", "q")], video)
     assert isinstance(soft, Soft)
     assert soft.key == b"key"
-    weight, bias = backend.projector.weight, backend.projector.bias
+    weight, bias = (backend.projector.get_parameter(name) for name in ("weight", "bias"))
     torch.testing.assert_close(soft.embeds, video.tokens @ weight.T + bias)
 
 

@@ -10,6 +10,7 @@ from transformers import InstructBlipForConditionalGeneration, LlavaForCondition
 
 from bt_model.backends.instructblip import InstructBlipBackend
 from bt_model.backends.minigpt4 import MiniGpt4Backend
+from bt_model.backends.qformer import Attention
 from bt_model.chat import VideoChat
 from bt_model.generation.engine import BatchEngine
 from bt_model.generation.request import Delta, GenRequest, Soft
@@ -46,8 +47,9 @@ def answer(chat: VideoChat, request: GenRequest) -> list[int]:
     return [number for event in events if isinstance(event, Delta) for number in event.token_ids]
 
 
-def ids_of(request: GenRequest, image_id: int) -> Tensor:
+def ids_of(request: GenRequest, image_id: int | None) -> Tensor:
     """The prompt with the library's placeholder for every soft token."""
+    assert image_id is not None
     flat: list[int] = []
     for part in request.segments:
         flat += [image_id] * len(part.embeds) if isinstance(part, Soft) else part.ids
@@ -111,8 +113,8 @@ def test_the_original_files_give_what_the_librarys_folder_gives(weights: Path, t
     assert isinstance(original.backend, InstructBlipBackend)
     # 16 wide in the test, 64 a head in every published one
     for layer in original.backend.bridge.qformer.modules():
-        if hasattr(layer, "num_heads"):
-            layer.num_heads = 2  # pyright: ignore[reportAttributeAccessIssue]
+        if isinstance(layer, Attention):
+            layer.num_heads = 2
     soft, expected = request_of(original, picture()).segments[0], request_of(library, picture()).segments[0]
     assert isinstance(soft, Soft)
     assert isinstance(expected, Soft)

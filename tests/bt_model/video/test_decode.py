@@ -10,17 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bt_model.errors import InvalidValueError
+from bt_model.errors import InvalidValueError, VideoLimitError
 from bt_model.types import Frames, FrameSize, Sampling
 from bt_model.video import pyav_reader
 from bt_model.video.clip import Clip
-from bt_model.video.decode import READER_NAMES, ReaderName, decode, probe
+from bt_model.video.decode import READER_NAMES, ReaderName, decode, decode_sizes, probe
+from bt_model.video.fit import PAD_COLOUR, padded
 from bt_model.video.limits import DecodeLimits
 from bt_model.video.sniff import sniff
 from tests.clips import ClipSpec, corners_of, numbers_in, picture, write_clip
 
 SQUASH = FrameSize(64, "squash")
 CROP = FrameSize(64, "crop")
+PAD = FrameSize(64, "pad")
 EVERY = Sampling(fps=240)
 SHORT_GROUPS = {"crf": "10", "g": "5", "bf": "2"}
 STRICT_GROUPS = {"g": "5", "bf": "0", "sc_threshold": "0"}
@@ -88,7 +90,7 @@ def test_skipping_packets_gives_the_frames_of_decoding_everything(
     with path.open("rb") as file:
         for i in range(30):
             few = [i, i + 20]
-            found = pyav_reader.read(file, clip, few, SQUASH, DecodeLimits())
+            (found,) = pyav_reader.read(file, clip, few, [SQUASH], DecodeLimits())
             assert list(found) == few
             np.testing.assert_array_equal(np.stack([found[k] for k in few]), every[few])
 
@@ -154,7 +156,7 @@ def test_the_first_frame_is_at_zero_where_stamps_begin_later(tmp_path: Path) -> 
     ("matrix", "corners", "rotation"),
     [(None, "RGB-", 0), (CLOCKWISE, "BR-G", 90), (UPSIDE_DOWN, "-BGR", 180), (MIRRORED, "GR-B", 0)],
 )
-@pytest.mark.parametrize("size", [SQUASH, CROP])
+@pytest.mark.parametrize("size", [SQUASH, CROP, PAD])
 def test_frames_are_turned_as_the_display_matrix_says(
     tmp_path: Path, matrix: tuple[int, ...] | None, corners: str, rotation: int, size: FrameSize
 ) -> None:
@@ -183,7 +185,7 @@ def test_both_readers_give_the_same_frames(tmp_path: Path, suffix: str, codec: s
     # frame off would change the numbered corner, a quarter of the picture, by 7 levels and the mean by 1.75.
     options = {"x265-params": "log-level=none"} if codec == "libx265" else {}
     path = write_clip(tmp_path / f"a.{suffix}", ClipSpec(width=160, height=90, codec=codec, options=options))
-    for size in (SQUASH, CROP):
+    for size in (SQUASH, CROP, PAD):
         first, second = (decode(path, Sampling(num_frames=6), size, 8, reader) for reader in READER_NAMES)
         assert first.indices == second.indices
         difference = np.abs(first.pixels.astype(int) - second.pixels.astype(int))
@@ -192,7 +194,7 @@ def test_both_readers_give_the_same_frames(tmp_path: Path, suffix: str, codec: s
 
 
 @readers
-@pytest.mark.parametrize("size", [SQUASH, CROP])
+@pytest.mark.parametrize("size", [SQUASH, CROP, PAD])
 def test_frames_are_squares_of_the_wanted_side(tmp_path: Path, reader: ReaderName, size: FrameSize) -> None:
     path = write_clip(tmp_path / "a.mp4", ClipSpec(width=130, height=50))
     assert decode(path, Sampling(num_frames=3), size, 8, reader).pixels.shape == (3, 64, 64, 3)
@@ -204,6 +206,63 @@ def test_crop_keeps_the_centre(tmp_path: Path, reader: ReaderName) -> None:
     frames = decode(path, Sampling(num_frames=1), CROP, 8, reader)
     got, expected = frames.pixels[0], picture(frames.indices[0], 192, 64)[:, 64:128]
     assert np.abs(got.astype(int) - expected.astype(int)).mean() < 3
+
+
+@readers
+@pytest.mark.parametrize("turned", [False, True])
+def test_pad_keeps_the_whole_picture_between_bars(tmp_path: Path, reader: ReaderName, turned: bool) -> None:
+    matrix = CLOCKWISE if turned else None
+    path = write_clip(tmp_path / "a.mp4", ClipSpec(width=192, height=96, pix_fmt="yuv444p", matrix=matrix))
+    got = decode(path, Sampling(num_frames=1), PAD, 8, reader).pixels[0]
+    got = np.rot90(got) if turned else got
+    bars = np.concatenate([got[:15], got[49:]])
+    np.testing.assert_allclose(bars, np.broadcast_to(PAD_COLOUR, bars.shape), atol=2)
+    assert corners_of(got[16:48]) == "RGB-"
+
+
+@pytest.mark.parametrize(("height", "width", "bar"), [(2, 5, (1, 2)), (4, 2, (1, 1)), (3, 3, (0, 0))])
+def test_an_odd_bar_is_larger_behind(height: int, width: int, bar: tuple[int, int]) -> None:
+    square = padded(np.full((height, width, 3), 9, np.uint8))
+    along = square.any(axis=-1) & (square[..., 0] == 9)
+    lines = along.any(axis=int(height < width)).tolist()
+    assert square.shape == (max(height, width), max(height, width), 3)
+    assert lines == [False] * bar[0] + [True] * min(height, width) + [False] * bar[1]
+
+
+@readers
+def test_several_sizes_equal_one_after_the_other(tmp_path: Path, reader: ReaderName) -> None:
+    path = write_clip(tmp_path / "a.mp4", ClipSpec(options=SHORT_GROUPS))
+    sizes = (SQUASH, FrameSize(96, "crop"), PAD)
+    together = decode_sizes(path, Sampling(num_frames=5), sizes, 8, reader)
+    for frames, size in zip(together, sizes, strict=True):
+        alone = decode(path, Sampling(num_frames=5), size, 8, reader)
+        np.testing.assert_array_equal(frames.pixels, alone.pixels)
+        assert (frames.indices, frames.timestamps, frames.facts) == (
+            alone.indices,
+            alone.timestamps,
+            alone.facts,
+        )
+
+
+def test_several_sizes_are_read_in_one_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, passes = write_clip(tmp_path / "a.mp4"), list[object]()
+    real = pyav_reader._frames  # pyright: ignore[reportPrivateUsage] - what the test counts
+
+    def counted(*given: object) -> object:
+        passes.append(given)
+        return real(*given)  # pyright: ignore[reportArgumentType] - passed on
+
+    monkeypatch.setattr(pyav_reader, "_frames", counted)
+    decode_sizes(path, Sampling(num_frames=5), (SQUASH, CROP, PAD), 8)
+    assert len(passes) == 1
+
+
+def test_a_strip_whose_square_would_not_fit_in_memory_is_refused(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", ClipSpec(width=400, height=20, num_frames=2))
+    limits = DecodeLimits(max_decoded_bytes=3 * 64 * 64 * 8)
+    assert decode(path, Sampling(num_frames=2), SQUASH, 8, limits=limits).num_frames == 2
+    with pytest.raises(VideoLimitError, match="decoded bytes: 480000"):
+        decode(path, Sampling(num_frames=2), PAD, 8, limits=limits)
 
 
 def test_colours_come_out_as_they_went_in(tmp_path: Path) -> None:

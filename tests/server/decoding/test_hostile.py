@@ -36,7 +36,7 @@ async def pool(request: pytest.FixtureRequest) -> AsyncIterator[DecodePool]:
 async def outcome(pool: DecodePool, path: Path) -> str:
     """`frames`, or the code of the refusal."""
     try:
-        (await pool.decode(path, Sampling(num_frames=16), SIZE, 8)).close()
+        (await pool.decode(path, Sampling(num_frames=16), [SIZE], 8)).close()
     except VideoError as error:
         return error.code
     return "frames"
@@ -73,7 +73,7 @@ async def test_a_playlist_that_names_another_upload_is_refused(
     path = tmp_path / "list.mp4"
     path.write_text(text.format(other.name))
     with pytest.raises(UnsupportedMediaError):
-        await pool.decode(path, Sampling(), SIZE, 4)
+        await pool.decode(path, Sampling(), [SIZE], 4)
 
 
 async def test_a_playlist_behind_a_video_s_magic_is_refused(pool: DecodePool, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_a_message_that_arrives_byte_by_byte_is_whole(connection: Connection, pe
 def test_descriptors_come_with_their_own_message(connection: Connection, peer: socket.socket) -> None:
     for name in ("a", "b"):
         fd = memory_file(name.encode())
-        socket.send_fds(peer, [pack(wire.Encode(name, b"", 1, 1, 1, {}))], [fd])
+        socket.send_fds(peer, [pack(wire.Encode(name, [], 1, 1, 1, {}))], [fd])
         os.close(fd)
     for name in ("a", "b"):
         received = connection.receive()
@@ -148,7 +148,7 @@ def test_a_message_that_is_too_long_is_refused_before_it_is_read(
 
 
 def test_a_message_without_its_descriptors_is_refused(connection: Connection, peer: socket.socket) -> None:
-    peer.sendall(pack(wire.Encode("a", b"", 1, 1, 1, {})))
+    peer.sendall(pack(wire.Encode("a", [], 1, 1, 1, {})))
     with pytest.raises(WireError, match="0 of its 1 descriptors"):
         connection.receive()
 
@@ -156,7 +156,7 @@ def test_a_message_without_its_descriptors_is_refused(connection: Connection, pe
 def test_a_header_that_promises_no_descriptor_for_a_message_with_one_is_refused(
     connection: Connection, peer: socket.socket
 ) -> None:
-    data = bytearray(pack(wire.Encode("a", b"", 1, 1, 1, {})))
+    data = bytearray(pack(wire.Encode("a", [], 1, 1, 1, {})))
     data[HEADER.size - 1] = 0
     peer.sendall(data)
     with pytest.raises(WireError, match="Encode came with 0 descriptors"):

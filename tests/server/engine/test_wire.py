@@ -12,22 +12,28 @@ from server.engine.wire import HEADER, MAX_MESSAGE_BYTES, MESSAGES, Message, Wir
 
 KEY = b"\x00\xff"
 SAMPLES: tuple[Message, ...] = (
+    wire.Open("a", "m/é"),
     wire.Lookup("é 🎬", KEY),
-    wire.Encode("a", KEY, 8, 224, 200, {"indices": [1, 2], "facts": {"fps": 25.0, "codec": None}}),
+    wire.Encode(
+        "a", [["m", KEY], ["n", b""]], 8, 224, 200, {"indices": [1, 2], "facts": {"fps": 25.0, "codec": None}}
+    ),
     wire.Fetch("a", KEY),
-    wire.Ask("a", b"", [["user", "q 🎬"]], {"stop": ["#"], "seed": -(2**63)}, 1.5),
+    wire.Ask("a", "m", b"", [["user", "q 🎬"]], {"stop": ["#"], "seed": -(2**63)}, 1.5),
     wire.Cancel("a"),
     wire.Forget([KEY, b""]),
     wire.AskStats("a"),
     wire.Shutdown(0.0),
-    wire.Ready({"id": "m", "versions": {}}),
+    wire.Ready({"id": "m", "versions": {}}, ["m", "n"]),
     wire.StartFailed("no file"),
-    wire.Features("a", True, {}, 0.25),
+    wire.Holding(["m"]),
+    wire.Opened("a", {"id": "n"}),
+    wire.Features("a", True, {}),
+    wire.Encoded("a", {"m": ["EngineError", "why", "engine_error", None]}, 0.25),
     wire.TokenData("a", 2**40, [257, 1024], "bfloat16"),
     wire.Piece("a", "\n é", 3),
     wire.Done("a", "stop", {"prompt": 2**31}, {"queue": 0.0}),
     wire.Failed("a", "EngineError", "why", "engine_error", None),
-    wire.Stats("a", {"running": 1.0}),
+    wire.Stats("a", {"entries": 1.0}, {"m": {"running": 1.0}}),
 )
 
 

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from bt_model.chat import VideoChat
 from bt_model.generation.engine import BatchEngine
 from bt_model.types import GenerateOptions, Turn, VideoTokens
 from server.engine import wire
+from server.engine.cards import card_of
 from tests import tiny
 from tests.server.engine.processes import EngineProcess, started
 
@@ -55,29 +55,29 @@ def key(engine: EngineProcess, request: pytest.FixtureRequest) -> bytes:
     """The key of an encoded video, this test's own."""
     key = request.node.name.encode()
     engine.encode("e", key, frames(), RECEIPT)
-    assert engine.expect(wire.Features).found
+    assert not engine.expect(wire.Encoded).failures
     return key
 
 
 def test_it_says_what_it_has_loaded(ready: tuple[EngineProcess, wire.Ready], chat: VideoChat) -> None:
-    assert ready[1].card == asdict(chat.card)
+    assert (card_of(ready[1].card), ready[1].models) == (chat.card, [tiny.MODEL])
 
 
 def test_an_unknown_key_is_not_found(engine: EngineProcess) -> None:
     engine.connection.send(wire.Lookup("a", b"never seen"))
-    assert engine.expect(wire.Features) == wire.Features("a", False, {}, 0.0)
+    assert engine.expect(wire.Features) == wire.Features("a", False, {})
 
 
-def test_encoding_is_answered_with_the_receipt(engine: EngineProcess) -> None:
-    engine.encode("a", b"receipt", frames(), RECEIPT)
-    features = engine.expect(wire.Features)
-    assert (features.id, features.found, features.receipt) == ("a", True, RECEIPT)
-    assert features.encode_seconds > 0
+def test_encoding_is_answered_with_its_time(engine: EngineProcess) -> None:
+    engine.encode("a", b"time", frames(), RECEIPT)
+    encoded = engine.expect(wire.Encoded)
+    assert (encoded.id, encoded.failures) == ("a", {})
+    assert encoded.seconds > 0
 
 
 def test_what_was_encoded_is_found_with_its_receipt(engine: EngineProcess, key: bytes) -> None:
     engine.connection.send(wire.Lookup("a", key))
-    assert engine.expect(wire.Features) == wire.Features("a", True, RECEIPT, 0.0)
+    assert engine.expect(wire.Features) == wire.Features("a", True, RECEIPT)
 
 
 def test_a_forgotten_key_is_not_found(engine: EngineProcess, key: bytes) -> None:
@@ -110,9 +110,8 @@ def test_clips_of_different_lengths_sent_at_once_get_their_own_tokens(
     clips = {f"mixed {n}": frames(2 if n % 3 else 4, seed=n) for n in range(12)}
     for name, clip in clips.items():
         engine.encode(name, name.encode(), clip, {"name": name})
-    answered = [engine.expect(wire.Features) for _ in clips]
-    assert sorted(f.id for f in answered) == sorted(clips)
-    assert all(f.receipt == {"name": f.id} for f in answered)
+    answered = [engine.expect(wire.Encoded) for _ in clips]
+    assert sorted(each.id for each in answered) == sorted(clips)
     for name, clip in clips.items():
         expected = chat.encode(torch.from_numpy(clip)[None])[0]
         torch.testing.assert_close(fetched(engine, name.encode())[1], expected, rtol=1e-4, atol=1e-4)
@@ -183,7 +182,7 @@ def test_a_cancelled_answer_ends_soon_and_once(engine: EngineProcess, key: bytes
 
 
 def test_an_answer_that_takes_too_long_is_cancelled(engine: EngineProcess, key: bytes) -> None:
-    engine.connection.send(wire.Ask("a", key, [["user", QUESTION]], {}, 0.05))
+    engine.connection.send(wire.Ask("a", engine.model, key, [["user", QUESTION]], {}, 0.05))
     _, done = engine.answer()
     assert isinstance(done, wire.Done)
     assert done.reason == "cancelled"
@@ -249,14 +248,15 @@ def test_a_bad_option_fails_with_its_parameter(engine: EngineProcess, key: bytes
 
 def test_more_frames_than_the_branch_can_represent_fail_with_their_parameter(engine: EngineProcess) -> None:
     engine.encode("a", b"long", frames(18), {})
-    failure = failed(engine)
-    assert (failure.id, failure.code, failure.param) == ("a", "invalid_value", "num_frames")
+    failures = engine.expect(wire.Encoded).failures
+    assert failures.keys() == {engine.model}
+    assert failures[engine.model][2:] == ["invalid_value", "num_frames"]
 
 
 def test_frames_that_are_shorter_than_said_fail_alone(engine: EngineProcess, key: bytes) -> None:
     fd = os.memfd_create("frames")
     os.write(fd, b"short")
-    engine.connection.send(wire.Encode("a", b"short", 4, tiny.SIDE, tiny.SIDE, {}), (fd,))
+    engine.connection.send(wire.Encode("a", [[engine.model, b"short"]], 4, tiny.SIDE, tiny.SIDE, {}), (fd,))
     os.close(fd)
     assert failed(engine).code == "engine_error"
     engine.ask("b", key, QUESTION, max_tokens=2)
@@ -264,7 +264,7 @@ def test_frames_that_are_shorter_than_said_fail_alone(engine: EngineProcess, key
 
 
 def test_a_message_for_the_other_side_is_ignored(engine: EngineProcess) -> None:
-    engine.connection.send(wire.Ready({}))
+    engine.connection.send(wire.Ready({}, []))
     engine.connection.send(wire.Lookup("a", b"never seen"))
     assert engine.expect(wire.Features).id == "a"
 
@@ -273,7 +273,7 @@ def test_descriptors_do_not_leak(engine: EngineProcess) -> None:
     def work(number: int) -> None:
         key = f"leak {number}".encode()
         engine.encode("a", key, frames(seed=number), {})
-        engine.expect(wire.Features)
+        engine.expect(wire.Encoded)
         fetched(engine, key)
         engine.connection.send(wire.AskStats("s"))
         engine.expect(wire.Stats)  # the engine is done with everything before
@@ -286,15 +286,13 @@ def test_descriptors_do_not_leak(engine: EngineProcess) -> None:
 
 
 def test_stats_count_what_was_done(engine: EngineProcess, key: bytes) -> None:
-    def stats() -> dict[str, float]:
-        engine.connection.send(wire.AskStats("s"))
-        return engine.expect(wire.Stats).values
-
-    before = stats()
+    before = engine.stats().values
     engine.encode("a", key + b" again", frames(), {})
-    engine.expect(wire.Features)
-    after = stats()
-    assert after["engine_encode_seconds_total"] > before["engine_encode_seconds_total"]
-    assert after["feature_cache_entries"] - before["feature_cache_entries"] == 1
-    assert after["feature_cache_bytes"] - before["feature_cache_bytes"] == (tiny.P + 1) * tiny.D * 4
-    assert (after["running"], after["alive"]) == (0.0, 1.0)
+    engine.expect(wire.Encoded)
+    after = engine.stats()
+    assert after.values["engine_encode_seconds_total"] > before["engine_encode_seconds_total"]
+    assert after.values["tower_encodes_total"] - before["tower_encodes_total"] == 1
+    assert after.values["feature_cache_entries"] - before["feature_cache_entries"] == 1
+    assert after.values["feature_cache_bytes"] - before["feature_cache_bytes"] == (tiny.P + 1) * tiny.D * 4
+    of_model = after.models[engine.model]
+    assert (of_model["running"], of_model["alive"]) == (0.0, 1.0)

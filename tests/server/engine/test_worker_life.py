@@ -31,7 +31,7 @@ def test_a_full_cache_drops_the_oldest_video(weights: Path) -> None:
         engine.expect(wire.Ready)
         for name in (b"1", b"2", b"3"):
             engine.encode("e", name, frames(), {})
-            engine.expect(wire.Features)
+            engine.expect(wire.Encoded)
         found = list[bool]()
         for name in (b"1", b"2", b"3"):
             engine.connection.send(wire.Lookup("l", name))

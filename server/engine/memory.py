@@ -1,0 +1,33 @@
+"""How much memory models may still take: on the GPU, or on the machine as far as this process may use it."""
+
+from pathlib import Path
+
+import torch
+
+_MEMINFO = Path("/proc/meminfo")
+_CGROUP = Path("/sys/fs/cgroup")
+_KIB = 1024
+
+
+def free_bytes(device: torch.device) -> int:
+    """Bytes that are free for tensors on a device; on the CPU within the container's limit, if it has one."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(min(machine_bytes(_MEMINFO), container_bytes(_CGROUP)))
+
+
+def machine_bytes(meminfo: Path) -> int:
+    """What the kernel says is available without swapping."""
+    fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+    return int(fields["MemAvailable"].split()[0]) * _KIB
+
+
+def container_bytes(cgroup: Path) -> float:
+    """What the control group (version 2) leaves; page cache counts as free. Infinite without a limit."""
+    try:
+        most, used = ((cgroup / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        stat = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
+        return float(most) - int(used) + int(stat["inactive_file"]) if most != "max" else float("inf")
+    except (OSError, ValueError, KeyError):
+        return float("inf")

@@ -1,0 +1,119 @@
+"""One real server, real engine, three tiny models on two towers, one uploaded clip."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from server.engine.loader import DiskLoader
+from server.main import engine_command
+from server.settings import Settings
+from tests.server.conftest import QUICK, RunningServer, count, error_of, question, running
+from tests.server.engine.processes import write_models
+
+FIRST, SAME_TOWER, OTHER_TOWER = "embedded", "embedded-zeroshot", "second"
+ALL = [FIRST, SAME_TOWER, OTHER_TOWER]
+SHORT: dict[str, Any] = {"max_tokens": 12, "seed": 1}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("weights")
+    write_models(folder)
+    return folder
+
+
+def settings(folder: Path, weights: Path, **more: object) -> Settings:
+    values = {"data_dir": folder, "weights_dir": weights, "device": "cpu", "threads": 1, "model": ALL}
+    return Settings.model_validate(QUICK | values | more)
+
+
+@pytest.fixture
+def server(weights: Path, tmp_path: Path) -> Iterator[RunningServer]:
+    chosen = settings(tmp_path, weights)
+    with running(chosen, engine_command(chosen)) as server:
+        yield server
+
+
+def test_three_answers_from_one_decode_and_one_pass_through_each_tower(
+    server: RunningServer, clip: bytes
+) -> None:
+    with server.client() as client:
+        video = client.post("/v1/video/uploads", content=clip).json()["id"]
+        body = client.post("/v1/video/chat", json=question(video, model=ALL, **SHORT)).json()
+        texts = {choice["model"]: choice["message"]["content"] for choice in body["choices"]}
+        assert list(texts) == ALL
+        assert all(texts.values())
+        assert len(set(texts.values())) == 3
+        assert count(client, "btchat_videos_decoded_total") == 1
+        assert count(client, "btchat_tower_encodes_total") == 2
+        assert count(client, "btchat_models_loaded") == 3
+        assert count(client, "btchat_model_loads_total") == 3
+        shown = client.get("/version").json()["models"]
+        assert {each["id"]: (each["dtype"], each["quantise"]) for each in shown} == dict.fromkeys(
+            ALL, ("torch.float32", "none")
+        )
+        for choice in body["choices"]:
+            alone = client.post("/v1/video/chat", json=question(video, model=choice["model"], **SHORT)).json()
+            assert alone["choices"][0]["message"]["content"] == choice["message"]["content"]
+            assert alone["receipt"]["cache"]["features"] == "hit"
+        assert count(client, "btchat_videos_decoded_total") == 1
+        assert count(client, "btchat_tower_encodes_total") == 2
+        assert count(client, "btchat_request_success_total", model_name=OTHER_TOWER) == 2
+
+
+def test_first_uses_at_once_load_once(server: RunningServer) -> None:
+    hello = {"model": OTHER_TOWER, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 2}
+    with server.client() as client:
+        assert count(client, "btchat_models_loaded") == 1
+        with ThreadPoolExecutor(5) as pool:
+            posts = pool.map(lambda _: client.post("/v1/chat/completions", json=hello), range(5))
+            assert [answer.status_code for answer in posts] == [200] * 5
+        assert count(client, "btchat_model_loads_total") == 2
+
+
+def test_the_official_client_streams_a_model_that_is_not_loaded_yet(server: RunningServer) -> None:
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as api:
+        chunks = list(
+            api.chat.completions.create(
+                model=OTHER_TOWER, messages=[{"role": "user", "content": "hello"}], max_tokens=8, stream=True
+            )
+        )
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+        assert {chunk.model for chunk in chunks} == {OTHER_TOWER}
+        assert [model.id for model in api.models.list()] == ALL
+
+
+def test_under_a_limit_models_come_and_go(weights: Path, tmp_path: Path, clip: bytes) -> None:
+    loader = DiskLoader(ALL, weights, device="cpu")
+    limit = sum(loader.estimate(name).total for name in ALL) - 1
+    chosen = settings(tmp_path, weights, model_memory_bytes=limit)
+    with running(chosen, engine_command(chosen)) as server, server.client() as client:
+        video = client.post("/v1/video/uploads", content=clip).json()["id"]
+        for model in [*ALL, *ALL]:
+            answer = client.post("/v1/video/chat", json=question(video, model=model, **SHORT))
+            assert answer.status_code == 200, answer.text
+        assert count(client, "btchat_models_loaded") == 2
+        assert count(client, "btchat_model_unloads_total") == 4
+        assert count(client, "btchat_videos_decoded_total") == 3
+        loaded = {m["id"]: m["loaded"] for m in client.get("/v1/models").json()["data"]}
+        assert loaded == {FIRST: False, SAME_TOWER: True, OTHER_TOWER: True}
+        together = client.post("/v1/video/chat", json=question(video, model=ALL, **SHORT)).json()
+        ends = [choice["finish_reason"] for choice in together["choices"]]
+        assert ends.count("error") <= 1  # they do not all fit at once
+
+
+def test_a_model_larger_than_the_limit_is_refused_with_the_figures(weights: Path, tmp_path: Path) -> None:
+    small, large = OTHER_TOWER, FIRST  # without and with a branch
+    limit = DiskLoader([small], weights, device="cpu").estimate(small).total
+    chosen = settings(tmp_path, weights, model=[small, large], model_memory_bytes=limit)
+    with running(chosen, engine_command(chosen)) as server, server.client() as client:
+        hello = {"model": large, "messages": [{"role": "user", "content": "hello"}]}
+        answer = client.post("/v1/chat/completions", json=hello)
+        error = error_of(answer)
+        assert (answer.status_code, error["code"]) == (503, "model_memory")
+        assert "models may take" in str(error["message"])
+        assert client.post("/v1/chat/completions", json=hello | {"model": small, "max_tokens": 2}).is_success

@@ -1,0 +1,1 @@
+"""A backend for btchat, as a package of its own."""

@@ -1,0 +1,51 @@
+"""Says the question backwards, and how many video tokens came with it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from bt_model.backends.echo import EchoBackend
+from bt_model.backends.files import BackendFiles
+from bt_model.generation.request import Segment
+from bt_model.types import GenerateOptions, Turn, VideoTokens, check_turns
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorBackend:
+    """The echo backend's language model behind a prompt of our own."""
+
+    echo: EchoBackend
+    name: str = "mirror"
+    stop_strings: tuple[str, ...] = ()
+
+    @property
+    def lm(self):
+        return self.echo.lm
+
+    @property
+    def video_dim(self) -> int:
+        return self.echo.video_dim
+
+    @property
+    def stop_token_ids(self) -> frozenset[int]:
+        return self.echo.stop_token_ids
+
+    @property
+    def defaults(self) -> GenerateOptions:
+        return self.echo.defaults
+
+    def segments(self, turns: Sequence[Turn], video: VideoTokens | None) -> tuple[Segment, ...]:
+        check_turns(turns)
+        seen = 0 if video is None else len(video.tokens)
+        last = replace(turns[-1], text=f"{turns[-1].text[::-1]} ({seen} video tokens)")
+        return self.echo.segments([*turns[:-1], last], video)
+
+    def encode(self, text: str) -> list[int]:
+        return self.echo.encode(text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self.echo.decode(ids)
+
+
+def create(files: BackendFiles) -> MirrorBackend:
+    """Called once, when a model file names the backend `mirror`."""
+    return MirrorBackend(EchoBackend(files.video_dim))

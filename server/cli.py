@@ -11,6 +11,7 @@ from typing import get_args
 from bt_model.errors import BtchatError
 from bt_model.types import STRATEGIES, Quantise, Sampling
 from server.settings import DTYPES, Settings, add_flags
+from server.weights.commands import add_weights
 
 AddParser = Callable[..., argparse.ArgumentParser]
 
@@ -48,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     models.add_argument("--weights-dir", type=Path, default=_default_weights_dir())
     models.add_argument("--json", action="store_true", help="for machines")
     models.set_defaults(run=_models)
+    add_weights(commands.add_parser, _default_weights_dir())
     _add_training(commands.add_parser)
     return parser
 

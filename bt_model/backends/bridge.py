@@ -15,6 +15,7 @@ from bt_model.backends.projector import load_projector
 from bt_model.backends.qformer import QFormer, QFormerConfig
 from bt_model.checkpoints.load import load_part, shapes_of
 from bt_model.checkpoints.raw_config import read_config
+from bt_model.checkpoints.weights import Source
 from bt_model.errors import CheckpointError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def load_bridge(files: "BackendFiles", llm_width: int) -> Bridge:
     return Bridge(qformer, projector, files.entry, files.num_video_tokens)
 
 
-def read_qformer_config(source: Path) -> QFormerConfig:
+def read_qformer_config(source: Source) -> QFormerConfig:
     """From the shapes of the tensors, and from a config.json beside them for what shapes do not say.
 
     Raises:
@@ -95,9 +96,9 @@ def read_qformer_config(source: Path) -> QFormerConfig:
     )
 
 
-def _said(source: Path) -> dict[str, Any]:
+def _said(source: Source) -> dict[str, Any]:
     """What Hugging Face's config.json says; the original files have none, and another epsilon (4.3)."""
-    if not source.is_dir() or not (source / "config.json").is_file():
+    if not isinstance(source, Path) or not (source / "config.json").is_file():
         return {}
     config = read_config(source)
     if "qformer_config" not in config:

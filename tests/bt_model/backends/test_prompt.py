@@ -124,3 +124,47 @@ def test_a_turn_without_text_is_refused_by_its_place(text: str) -> None:
     with pytest.raises(InvalidValueError, match="content is empty") as caught:
         check_turns([Turn("user", "q"), Turn("assistant", text), Turn("user", "q")])
     assert caught.value.param == "messages[1].content"
+
+
+LLAVA_V0 = SYSTEMS["llava_v1"] + "###Human: Hi!###Assistant: Hi there!  How can I help you today?\n"
+LLAVA_15 = (
+    "A chat between a curious human and an artificial intelligence assistant. The assistant gives helpful, "
+    "detailed, and polite answers to the human's questions."
+)
+MINIGPT4 = (
+    "Give the following image: <Img>ImageContent</Img>. You will be able to see the image once I provide it "
+    "to you. Please answer my questions."
+)
+MINIGPT4_VIDEO = (
+    "Give the following video: <Video>VideoContent</Video>. You will be able to see the video once I provide "
+    "it to you. Please answer my questions."
+)
+PLAIN_IDS = SpecialIds(bos=IDS.bos, eos=IDS.eos)
+DIALOGUE = [Turn("user", "q1"), Turn("assistant", "a1"), Turn("user", "q2")]
+SPELLED = {
+    "llava_v0": (
+        f"<s>{LLAVA_V0}###Human: q1\n{MARKED}###Assistant: a1###Human: q2###Assistant:",
+        IDS,
+    ),
+    "llava_v1.5": (f"<s>{LLAVA_15} USER: <video>\nq1 ASSISTANT: a1</s>USER: q2 ASSISTANT:", PLAIN_IDS),
+    "minigpt4": (
+        f"<s>{MINIGPT4}###Human: <Img><video></Img> q1###Assistant: a1###Human: q2###Assistant: ",
+        PLAIN_IDS,
+    ),
+    "minigpt4_video": (
+        f"<s>{MINIGPT4_VIDEO}###Human: <Video><video></Video> q1###Assistant: a1###Human: q2###Assistant: ",
+        PLAIN_IDS,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SPELLED)
+def test_formats_of_the_other_models_are_spelled_as_published(name: str) -> None:
+    expected, ids = SPELLED[name]
+    assert spelled(segments(DIALOGUE, template(name), ids, characters, VIDEO)) == expected
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_where_a_turn_ends_with_text_that_text_stops_an_answer(name: str) -> None:
+    stops = ("###",) if "###" in prompt(name, ("user", "q")) else ()
+    assert template(name).stop_strings == stops

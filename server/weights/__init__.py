@@ -1,0 +1,1 @@
+"""`btchat weights`: what is published, getting it, converting it, checking it."""

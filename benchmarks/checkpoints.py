@@ -207,13 +207,10 @@ def layouts(layers: int) -> dict[str, Layout]:
 
     def bridge(out: int) -> Account:
         def told(weights: Weights) -> dict[str, int]:
-            done = {"qformer": qformer(weights, 12)}
-            named = any(name.startswith("t5_proj") for name in weights)
-            return (
-                done
-                if named
-                else done | {"projector": fill(lambda: nn.Linear(768, out), "projector", weights)}
-            )
+            done = {"qformer": qformer(weights)}
+            if any(name.startswith("t5_proj") for name in weights):  # the bridge to another LLM
+                return done
+            return done | {"projector": fill(lambda: nn.Linear(LAVIS_WIDTH, out), "projector", weights)}
 
         return told
 

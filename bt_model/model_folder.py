@@ -12,7 +12,7 @@ from bt_model.backends.files import BackendFiles
 from bt_model.backends.registry import factory
 from bt_model.chat import VideoChat
 from bt_model.checkpoints.fingerprint import fingerprint
-from bt_model.checkpoints.fit import ModelParts, check_model
+from bt_model.checkpoints.fit import ModelParts, check_model, trained_depth
 from bt_model.checkpoints.load import (
     CHAT_MAY_MISS,
     AdapterWeights,
@@ -182,7 +182,7 @@ def _vision_config(folder: Path) -> ClipVisionConfig:
 def _load_adapter(path: Path, model: ModelFile, tower: ClipVisionTower) -> tuple[BTAdapter, tuple[str, ...]]:
     middle, output = model.gates if tower.config.family == "clip" else (None, None)
     weights = read_adapter(path, gated=middle is not None)
-    weights, notes = _shortened(weights, model)
+    weights, notes = _shortened(path, weights, model, tower.config.num_layers)
     if weights.config.num_layers < FEWEST_LAYERS:
         raise CheckpointError(
             f"{path}: a branch of {weights.config.num_layers} layer; the chat output leaves the last one "
@@ -194,9 +194,12 @@ def _load_adapter(path: Path, model: ModelFile, tower: ClipVisionTower) -> tuple
     return adapter, notes
 
 
-def _shortened(weights: AdapterWeights, model: ModelFile) -> tuple[AdapterWeights, tuple[str, ...]]:
+def _shortened(
+    path: Path, weights: AdapterWeights, model: ModelFile, blocks: int
+) -> tuple[AdapterWeights, tuple[str, ...]]:
     """A branch pre-trained beside a whole tower, for one that was published without its last layer (1.3)."""
-    if model.select_layer != LAST_LAYER:
+    depth = trained_depth(path)
+    if model.select_layer != LAST_LAYER or (depth is not None and depth <= blocks):
         return weights, ()
     count = weights.config.num_layers
     note = f"the branch's last layer of {count} is left out: the tower has no layer to go with it"

@@ -16,7 +16,7 @@ import torch
 from bt_model.checkpoints.load import holds, read_part, shapes_of
 from bt_model.checkpoints.raw_config import read_config
 from bt_model.checkpoints.weights import Shape, metadata_of, open_weights
-from bt_model.config import ClipVisionConfig
+from bt_model.config import EVA_G14, ClipVisionConfig
 from bt_model.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ _PUBLISHED: dict[int, dict[str, tuple[int, ...]]] = {
 }
 _ACTIVATION = {"clip": "quick_gelu", "eva": "gelu"}
 _OTHER_EVA = re.compile(r"EVA01_g_plus|EVA01_g_psz14(?!.*s11B)", re.IGNORECASE)
+_EVA_START = 36  # the first block that a published EVA branch reads (backends spec 1.3)
 _CLOSE = 2e-2  # relative; a bfloat16 file keeps 8 bits
 
 
@@ -118,15 +119,34 @@ def _trained_beside(adapter: Path) -> Mapping[str, tuple[int, ...]]:
     """Positions and blocks of the tower that a branch was trained beside, as far as anything says so."""
     facts = _facts(adapter)
     if "positions" in facts:
-        return {"positions": (int(facts["positions"]),), "blocks": (int(facts["blocks"]),)}
+        return {"positions": (int(facts["positions"]),), "blocks": _allowed(adapter, int(facts["blocks"]))}
     if holds(adapter, "vision"):
         shapes = shapes_of(adapter, "vision")
         blocks = {int(m[1]) for name in shapes if (m := re.match(r"layers\.(\d+)\.", name))}
         if "position_embedding.weight" in shapes:
-            count = len(blocks)
-            allowed = (count - 1, count) if _is_eva(adapter) else (count,)
-            return {"positions": (shapes["position_embedding.weight"][0],), "blocks": allowed}
+            positions = shapes["position_embedding.weight"][0]
+            return {"positions": (positions,), "blocks": _allowed(adapter, len(blocks))}
     return _PUBLISHED.get(shapes_of(adapter, "adapter")["cls_token"][-1], {})
+
+
+def _allowed(adapter: Path, blocks: int) -> tuple[int, ...]:
+    """An EVA tower may lack its last block, as the image chat models' towers do."""
+    return (blocks - 1, blocks) if _is_eva(adapter) else (blocks,)
+
+
+def trained_depth(adapter: Path) -> int | None:
+    """Blocks of the trunk that a branch was pre-trained beside, or None where nothing says so.
+
+    A published EVA branch of four layers begins at block 36 of 40; one of three was made for 39.
+    """
+    facts = _facts(adapter)
+    if "blocks" in facts:
+        return int(facts["blocks"])
+    if holds(adapter, "vision"):
+        return max(_trained_beside(adapter).get("blocks", (0,))) or None
+    shapes = shapes_of(adapter, "adapter")
+    count = len({name.split(".")[1] for name in shapes if name.startswith("spatial.")})
+    return _EVA_START + count if shapes["cls_token"][-1] == EVA_G14.width else None
 
 
 def _facts(adapter: Path) -> dict[str, Any]:

@@ -179,6 +179,23 @@ def test_nothing_is_accepted_that_did_not_fail(folder: Path) -> None:
     assert chat.card.accepted == ()
 
 
+@pytest.mark.parametrize(
+    ("blocks", "num_layers"), [(published.LAYERS, 3), (published.LAYERS + 1, 2), (None, 2)]
+)
+def test_a_branch_loses_a_layer_only_beside_a_tower_that_lost_one(
+    folder: Path, blocks: int | None, num_layers: int
+) -> None:
+    path = folder / "eva_branch.safetensors"
+    if blocks is not None:
+        rewritten(path, keep, positions=tiny.P + 1, blocks=blocks)
+    chat = load(str(model_with(folder, "minigpt4", adapter=path.name)), folder, device="cpu")
+    assert chat.encoder.adapter is not None
+    assert chat.encoder.adapter.config.num_layers == num_layers
+    told = "the branch's last layer of 3 is left out" in "".join(chat.card.notes)
+    assert told == (num_layers == 2)
+    assert chat.encode(tiny.clips(1, 4)).isfinite().all()
+
+
 def test_a_copy_of_the_same_tower_fits_in_half_precision(folder: Path) -> None:
     inside = named({"vision": load_tower_state(folder)}, RETRIEVAL)
     rewritten(folder / BRANCH, lambda tensors: tensors.update({n: t.half() for n, t in inside.items()}))

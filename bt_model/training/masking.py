@@ -1,4 +1,4 @@
-"""Tube masks: the same patches are hidden in all frames of a clip (training spec 1.1, paper section 3.2).
+"""Which patches the branch sees: a tube, the same in all frames (paper section 3.2), or the published layout.
 
 B clips, P patches, M visible patches.
 """
@@ -16,3 +16,16 @@ def tube_mask(batch: int, num_patches: int, rate: float, generator: "Generator")
     num_visible = num_patches - int(rate * num_patches)
     order = torch.rand(batch, num_patches, generator=generator).argsort(dim=1)
     return order[:, :num_visible].sort(dim=1).values
+
+
+def published_places(hidden: "Tensor", num_frames: int) -> "tuple[Tensor, Tensor]":
+    """The masking of the published code, from the mask that it hands to the branch (reference-behaviour 6.2).
+
+    `hidden` (B, P T) is read patch by patch, the frame fastest, though it was drawn frame by frame, so what
+    survives is no tube. Returns which token t * P + p stands in each place of the branch, (B, T, M), and
+    which token the alignment loss compares it with, (B, T, M): the same entry, read frame by frame.
+    """
+    num_patches = hidden.shape[1] // num_frames
+    kept = torch.stack([(~row).nonzero()[:, 0] for row in hidden])
+    slots = kept.unflatten(1, (-1, num_frames)).transpose(1, 2)  # T survivors make a temporal group
+    return slots % num_frames * num_patches + slots // num_frames, slots

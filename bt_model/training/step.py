@@ -4,6 +4,7 @@ B samples, T frames, P patches, M visible patches, D width, E joint width, K vid
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from bt_model.generation.llama import Llama
     from bt_model.training.data import TokenBatch
+    from bt_model.vision.clip import ClipVisionTower
     from bt_model.vision.encoder import VideoEncoder
 
 
@@ -25,6 +27,19 @@ class AlignmentHead(nn.Sequential):
 
     def __init__(self, width: int, joint: int) -> None:
         super().__init__(nn.Linear(width, joint), nn.LayerNorm(joint))
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainLosses:
+    """The three losses, weighted."""
+
+    vtc: "Tensor"
+    mbta: "Tensor"
+    mbca: "Tensor"
+
+    @property
+    def total(self) -> "Tensor":
+        return self.vtc + self.mbta + self.mbca
 
 
 def pretrain_loss(
@@ -43,13 +58,45 @@ def pretrain_loss(
     assert encoder.adapter is not None
     tower, last = encoder.tower, states[-1]
     branch = encoder.adapter(states, tower.position, visible=visible)
-    vtc = contrastive(encoder.embed_video(last, branch), text, group)
-    index = visible[:, None, :, None].expand(-1, last.shape[1], -1, last.shape[3])
-    with torch.no_grad():
-        teacher = tower.project(last[:, :, 1:].gather(2, index))
-    mbta = token_alignment(head(branch.patches), teacher)
-    mbca = contrastive(tower.visual_projection(branch.patches).mean(dim=(1, 2)), text, group)
-    return weights.vtc * vtc + weights.mbta * mbta + weights.mbca * mbca
+    num_frames, num_patches = last.shape[1], last.shape[2] - 1
+    pairs = torch.arange(num_frames, device=visible.device)[:, None] * num_patches + visible[:, None]
+    seen = Seen(encoder.embed_video(last, branch), text, last, branch.patches, pairs)
+    return pretrain_losses(tower, head, seen, weights, group).total
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What trunk, branch and text tower made of a batch.
+
+    Embeddings `video`, `text` (B, E); the trunk's last layer `last` (B, T, 1 + P, D); the branch's `patches`
+    (B, T, M, D); `pairs` (B, T, M): the trunk token t * P + p that each of them is compared with.
+    """
+
+    video: "Tensor"
+    text: "Tensor"
+    last: "Tensor"
+    patches: "Tensor"
+    pairs: "Tensor"
+
+
+def pretrain_losses(
+    tower: "ClipVisionTower",
+    head: nn.Module | None,
+    seen: Seen,
+    weights: LossWeights,
+    group: "Tensor | None" = None,
+) -> PretrainLosses:
+    """The three losses; a weight of 0 leaves one out. Without MBTA, no `head` is needed."""
+    mbta = mbca = seen.video.new_zeros(())
+    if weights.mbta:
+        assert head is not None, "the token alignment needs its head"
+        index = seen.pairs.flatten(1)[..., None].expand(-1, -1, seen.last.shape[3])
+        teacher = tower.project(seen.last[:, :, 1:].flatten(1, 2).gather(1, index))
+        mbta = weights.mbta * token_alignment(head(seen.patches), teacher.unflatten(1, seen.pairs.shape[1:]))
+    if weights.mbca:
+        pooled = tower.visual_projection(seen.patches).mean(dim=(1, 2))
+        mbca = weights.mbca * contrastive(pooled, seen.text, group)
+    return PretrainLosses(weights.vtc * contrastive(seen.video, seen.text, group), mbta, mbca)
 
 
 def answer_logits(lm: "Llama", projector: nn.Module, video: "Tensor", batch: "TokenBatch") -> "Tensor":

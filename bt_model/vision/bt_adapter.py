@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from bt_model.vision.clip import ClipVisionTower
 
 
+PLACED = 3  # axes of `visible` that name a place in the clip, not only a patch
+
+
 @dataclass(frozen=True, slots=True)
 class BranchState:
     """What flows along the branch: patches (B, T, M, D) and the video's CLS (B, D)."""
@@ -111,7 +114,9 @@ class BTAdapter(nn.Module):
         Args:
             trunk: output of trunk layer L-K+k for each branch layer k, each (B, T, 1 + P, D).
             position: the trunk's position table, (1 + P, D).
-            visible: numbers of the patches that the branch sees, (B, M): a tube, the same in all frames.
+            visible: which patches the branch sees: their numbers, (B, M), the same in all frames (a tube); or
+                which token t * P + p of the clip stands in each place, (B, T, M), where the published masking
+                is to be reproduced (6.2).
             upstream_compat: reproduce the published grouping of the chat model, which halves its frame
                 counter also where frames were not merged (reference-behaviour 4.2).
 
@@ -122,11 +127,12 @@ class BTAdapter(nn.Module):
         is_merged = num_frames > self.config.max_frames
         self._check_frames(num_frames, is_merged=is_merged, upstream_compat=upstream_compat)
         halves = 2 if upstream_compat and not is_merged else 1
+        places = None if visible is None else _places(visible, num_frames, trunk[0].shape[2] - 1)
         gate = self.middle_gate
         state: BranchState | None = None
         for tokens, temporal, spatial in zip(trunk, self.temporal, self.spatial, strict=False):
-            seen = self._see(_merge_pairs(tokens) if is_merged else tokens, visible)
-            state = self._enter(seen, position, visible) if state is None else _mix(state, seen, gate)
+            seen = self._see(_merge_pairs(tokens) if is_merged else tokens, places)
+            state = self._enter(seen, position, places) if state is None else _mix(state, seen, gate)
             state = _step(state, temporal, spatial, halves)
         assert state is not None, "a branch needs at least one trunk layer"
         return state
@@ -142,21 +148,29 @@ class BTAdapter(nn.Module):
             raise InvalidValueError(f"num_frames is {num_frames}; allowed: {allowed}", param="num_frames")
 
     @staticmethod
-    def _see(tokens: "Tensor", visible: "Tensor | None") -> BranchState:
+    def _see(tokens: "Tensor", places: "Tensor | None") -> BranchState:
         """Trunk tokens (B, T, 1 + P, D) as the branch sees them: visible patches and the mean frame CLS."""
         patches = tokens[:, :, 1:]
-        if visible is not None:
-            index = repeat(visible, "b m -> b t m d", t=tokens.shape[1], d=tokens.shape[3])
-            patches = patches.gather(2, index)
+        if places is not None:
+            index = repeat(places, "b t m -> b (t m) d", d=tokens.shape[3])
+            patches = patches.flatten(1, 2).gather(1, index).unflatten(1, places.shape[1:])
         return BranchState(patches, tokens[:, :, 0].mean(dim=1))
 
-    def _enter(self, seen: BranchState, position: "Tensor", visible: "Tensor | None") -> BranchState:
+    def _enter(self, seen: BranchState, position: "Tensor", places: "Tensor | None") -> BranchState:
         """The first input: position and time are added to patches, the new CLS is averaged in (3.2)."""
-        place = (
-            position[1:] if visible is None else position[1:][visible].unsqueeze(1)
-        )  # (P, D) or (B, 1, M, D)
-        time = self.time_embed.weight[: seen.patches.shape[1], None]  # (T, 1, D)
+        place, time = position[1:], self.time_embed.weight[: seen.patches.shape[1], None]
+        if places is not None:
+            num_patches = len(place)
+            place, time = place[places % num_patches], time[places // num_patches, 0]
         return BranchState(seen.patches + place + time, 0.5 * (seen.cls + self.cls_token + position[0]))
+
+
+def _places(visible: "Tensor", num_frames: int, num_patches: int) -> "Tensor":
+    """A tube (B, M), or places already -> which token t * P + p stands where, (B, T, M)."""
+    if visible.dim() == PLACED:
+        return visible
+    first = torch.arange(num_frames, device=visible.device) * num_patches
+    return first[:, None] + visible[:, None]
 
 
 def _mix(state: BranchState, seen: BranchState, gate: "Tensor | None") -> BranchState:

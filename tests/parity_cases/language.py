@@ -1,6 +1,7 @@
 """The CLIP text tower, the table of its token ids, and the chat model with video tokens in its prompt."""
 
 import json
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -25,16 +26,19 @@ def clip_text(case: Case) -> list[Check]:
 
 
 def eva_text(case: Case) -> list[Check]:
-    text = case.config["text"]
-    config = ClipTextConfig(
+    tower = ClipTextTower(eva_text_config(case.config["text"]))
+    load_text(tower, case.state)
+    ids = case.inputs["token_ids"]
+    return case.compare({"text_tokens": tower.tokens(ids), "text_embed": tower(ids)})
+
+
+def eva_text_config(text: Mapping[str, Any]) -> ClipTextConfig:
+    """Of the names that the published EVA code gives its arguments."""
+    return ClipTextConfig(
         vocab_size=text["vocab_size"], context_length=text["context_length"], width=text["width"],
         num_layers=text["layers"], num_heads=text["heads"], mlp_width=4 * text["width"],
         projection_dim=text["output_dim"], act="gelu",
     )  # fmt: skip
-    tower = ClipTextTower(config)
-    load_text(tower, case.state)
-    ids = case.inputs["token_ids"]
-    return case.compare({"text_tokens": tower.tokens(ids), "text_embed": tower(ids)})
 
 
 def vocabulary() -> Path | None:

@@ -30,27 +30,27 @@ HALVED_UP_TO = 64  # frames; the published chat model halves its frame counter w
 
 
 def chat_infer(case: Case) -> list[Check]:
-    tower = _tower(case)
+    tower = tower_of(case)
     load_vision(tower, case.state, may_miss=CHAT_MAY_MISS)
     is_gated = case.config["out_norm"] is not None
-    adapter = _adapter(tower, read_adapter(case.state, side="chat", gated=is_gated))
+    adapter = adapter_of(tower, read_adapter(case.state, side="chat", gated=is_gated))
     return case.compare(_chat_outputs(VideoEncoder(tower, adapter, upstream_compat=_is_halved(case)), case))
 
 
 def chat_loader(case: Case) -> list[Check]:
-    tower = _tower(case)
+    tower = tower_of(case)
     load_vision(tower, below("clip_tower.", case.state), may_miss=CHAT_MAY_MISS)
     checkpoint = below("checkpoint.", case.state)
     if holds(checkpoint, "vision"):
         load_vision(tower, checkpoint, may_miss=CHAT_MAY_MISS)
-    adapter = _adapter(tower, read_adapter(checkpoint, side="chat"))
+    adapter = adapter_of(tower, read_adapter(checkpoint, side="chat"))
     assert adapter.config.num_layers == case.config["depth"]
     return case.compare(_chat_outputs(VideoEncoder(tower, adapter, upstream_compat=_is_halved(case)), case))
 
 
 def chat_train(case: Case) -> list[Check]:
-    tower = _tower(case)
-    adapter = _adapter(tower, read_adapter(case.state, side="chat"))
+    tower = tower_of(case)
+    adapter = adapter_of(tower, read_adapter(case.state, side="chat"))
     first = tower.config.num_layers - adapter.config.num_layers
     kept = range(first, tower.config.num_layers - 1)
     load_vision(
@@ -66,10 +66,10 @@ def chat_train(case: Case) -> list[Check]:
 
 
 def retrieval_eval(case: Case) -> list[Check]:
-    tower = _tower(case)
+    tower = tower_of(case)
     load_vision(tower, case.state)
     is_gated = case.config.get("out_norm") is not None
-    adapter = _adapter(tower, read_adapter(case.state, side="retrieval", gated=is_gated))
+    adapter = adapter_of(tower, read_adapter(case.state, side="retrieval", gated=is_gated))
     encoder = VideoEncoder(tower, adapter)
     states = encoder.trunk_states(case.inputs["pixel_values"])
     got = _branch_outputs(encoder, states)
@@ -79,7 +79,7 @@ def retrieval_eval(case: Case) -> list[Check]:
 
 
 def clip_baseline_eval(case: Case) -> list[Check]:
-    tower = _tower(case)
+    tower = tower_of(case)
     load_vision(tower, case.state)
     encoder = VideoEncoder(tower, None)
     pixels = case.inputs["pixel_values"]
@@ -87,7 +87,8 @@ def clip_baseline_eval(case: Case) -> list[Check]:
     return case.compare({"final_clip": last.flatten(0, 1), "video_embed": encoder.retrieve(pixels)})
 
 
-def _tower(case: Case) -> ClipVisionTower:
+def tower_of(case: Case) -> ClipVisionTower:
+    """A tower of the case's configuration, not filled."""
     vision = case.config["vision"]
     return ClipVisionTower(_eva(vision) if "embed_dim" in vision else ClipVisionConfig.from_hf(vision))
 
@@ -108,7 +109,8 @@ def _eva(vision: Mapping[str, Any]) -> ClipVisionConfig:
     )
 
 
-def _adapter(tower: ClipVisionTower, weights: AdapterWeights) -> BTAdapter:
+def adapter_of(tower: ClipVisionTower, weights: AdapterWeights) -> BTAdapter:
+    """A branch with its weights."""
     adapter = BTAdapter(tower.config, weights.config)
     load_adapter(adapter, weights, tower)
     return adapter

@@ -1,0 +1,173 @@
+"""The published pre-training step: tokens, losses and every gradient; and the published metrics.
+
+B clips, T frames, P patches, M visible patches, D width.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from bt_model.checkpoints.export import published
+from bt_model.checkpoints.layouts import RETRIEVAL
+from bt_model.checkpoints.layouts_eva import EVA_RETRIEVAL
+from bt_model.checkpoints.load import holds, load_part, load_text, load_vision, read_adapter
+from bt_model.config import ClipTextConfig, ClipVisionConfig
+from bt_model.evaluation.recognition import accuracy
+from bt_model.evaluation.retrieval import retrieval
+from bt_model.text.clip_text import ClipTextTower
+from bt_model.training.config import LossWeights
+from bt_model.training.masking import published_places
+from bt_model.training.step import AlignmentHead, PretrainLosses, Seen, pretrain_losses
+from bt_model.vision.clip import ClipVisionTower
+from bt_model.vision.encoder import VideoEncoder
+from tests.parity_cases.case import Case, Check, relative_error
+from tests.parity_cases.language import eva_text_config
+from tests.parity_cases.vision import adapter_of, tower_of
+
+GRADIENT_TOLERANCE = 5e-5  # cases.json, recommended_tolerance
+NAMES = {"vtc": "NCE_loss", "mbta": "clip_branch_mask_mse_loss", "mbca": "branch_text_nce_loss"}
+
+
+def weights_of(config: Mapping[str, Any]) -> LossWeights:
+    """Published names of the weights; a loss that is not named is not computed."""
+    mbta, mbca = (config.get(name, 0.0) for name in ("clip_branch_mask_mse_extra", "branch_text_nce"))
+    return LossWeights(1.0, mbta, mbca)
+
+
+def step(case: Case) -> list[Check]:
+    with torch.enable_grad():
+        return _step(case)
+
+
+def _step(case: Case) -> list[Check]:
+    tower = tower_of(case)
+    load_vision(tower, case.state)
+    is_gated = case.config.get("out_norm") is not None
+    adapter = adapter_of(tower, read_adapter(case.state, side="retrieval", gated=is_gated))
+    text = _text(case)
+    head = _head(tower, case.state)
+    for module in (tower, text):
+        module.requires_grad_(requires_grad=False)
+    states = VideoEncoder(tower, adapter).trunk_states(case.inputs["pixel_values"])
+    visible, pairs = _places(case)
+    branch = adapter(states, tower.position, visible=visible)
+    video = VideoEncoder(tower, adapter).embed_video(states[-1], branch)
+    seen = Seen(video, text(case.inputs["token_ids"]), states[-1], branch.patches, pairs)
+    losses = pretrain_losses(tower, head, seen, weights_of(case.config["pretrain"]))
+    losses.total.backward()
+    kept = rearrange(branch.patches, "b t m d -> b (m t) d")
+    got = {
+        "final_clip": states[-1].flatten(0, 1),
+        "final_branch": torch.cat([branch.cls[:, None], kept], dim=1),
+        "video_embed": video,
+        "text_embed": seen.text,
+        **_named(losses),
+    }
+    grads = _gradients(tower, adapter, head)
+    return [*_values(case, got), *_compared(case, grads)]
+
+
+def losses(case: Case) -> list[Check]:
+    with torch.enable_grad():
+        return _losses(case)
+
+
+def _losses(case: Case) -> list[Check]:
+    sizes = case.config
+    frames, patches, width, joint = (sizes[name] for name in ("T", "N", "D", "P"))
+    tower = ClipVisionTower(ClipVisionConfig(1, 1, width, 0, 1, 1, joint))
+    rest = ("class_embedding", "patch_embedding.", "position_embedding.", "pre_layrnorm.")
+    load_part(tower, case.state, "vision", may_miss=rest)
+    head = AlignmentHead(width, joint)
+    load_part(head, case.state, "extra_proj")
+    inputs = {
+        name: case.inputs[name].clone().requires_grad_()
+        for name in ("video_embed", "text_embed", "clip_tokens", "branch_tokens")
+    }
+    _, pairs = published_places(case.inputs["mask"], frames)
+    last = rearrange(inputs["clip_tokens"], "(b t) n d -> b t n d", t=frames)
+    assert last.shape[2] == 1 + patches
+    kept = rearrange(inputs["branch_tokens"][:, 1:], "b (m t) d -> b t m d", t=frames)
+    seen = Seen(inputs["video_embed"], inputs["text_embed"], last, kept, pairs)
+    told = pretrain_losses(tower, head, seen, weights_of(sizes["weights"]))
+    told.total.backward()
+    unit = {
+        name: nn.functional.normalize(inputs[name].detach(), dim=1) for name in ("video_embed", "text_embed")
+    }
+    got = {**_named(told), "sim_matrix": unit["video_embed"] @ unit["text_embed"].T}
+    grads = {f"input.{name}": tensor.grad for name, tensor in inputs.items()}
+    return [*_values(case, got), *_compared(case, {**_gradients(tower, None, head), **grads})]
+
+
+def metrics(case: Case) -> list[Check]:
+    found = retrieval(case.inputs["text_features"], case.inputs["video_features"])
+    features = case.inputs["recognition_video_features"], case.inputs["class_features"], case.inputs["labels"]
+    expected, recognised = case.facts["retrieval"], case.facts["recognition"]
+    got = {
+        "R1": (found.r1, expected["R1"]), "R5": (found.r5, expected["R5"]),
+        "R10": (found.r10, expected["R10"]),
+        "MdR": (found.median_rank, expected["MdR"]), "MnR": (found.mean_rank, expected["MnR"]),
+        "top-1": (accuracy(*features, 1), recognised["overall_acc1"]),
+        "top-5": (accuracy(*features, 5), recognised["overall_acc5"]),
+    }  # fmt: skip
+    return [Check(name, abs(mine - theirs), 1e-6 * max(1.0, theirs)) for name, (mine, theirs) in got.items()]
+
+
+def _places(case: Case) -> tuple[Tensor, Tensor]:
+    """Where the branch's tokens come from, and what each is compared with; a true tube compares equals."""
+    visible, pairs = published_places(case.inputs["mask"], case.config["T"])
+    return visible, visible if "mask_frame_major" in case.inputs else pairs
+
+
+def _text(case: Case) -> ClipTextTower:
+    text = case.config["text"]
+    config = eva_text_config(text) if "heads" in text else ClipTextConfig.from_hf(text)
+    tower = ClipTextTower(config)
+    load_text(tower, case.state)
+    return tower
+
+
+def _head(tower: ClipVisionTower, state: Mapping[str, Tensor]) -> AlignmentHead | None:
+    if not holds(state, "extra_proj"):
+        return None
+    head = AlignmentHead(tower.config.width, tower.config.projection_dim)
+    load_part(head, state, "extra_proj")
+    return head
+
+
+def _named(told: PretrainLosses) -> dict[str, Tensor]:
+    found = {f"loss.{name}": getattr(told, ours) for ours, name in NAMES.items()}
+    return {**found, "loss.total": told.total}
+
+
+def _gradients(
+    tower: ClipVisionTower, adapter: nn.Module | None, head: nn.Module | None
+) -> dict[str, Tensor | None]:
+    """Gradients under the published names, queries, keys and values in one where they are stored so."""
+    modules = {"vision": tower, "adapter": adapter, "extra_proj": head}
+    parts = {
+        part: {name: weight.grad for name, weight in module.named_parameters() if weight.grad is not None}
+        for part, module in modules.items()
+        if module is not None
+    }
+    keys = EVA_RETRIEVAL if tower.config.family == "eva" else RETRIEVAL
+    return dict(published(parts, replace(keys, name="gradients")))
+
+
+def _values(case: Case, got: Mapping[str, Tensor]) -> list[Check]:
+    wanted = {name: t for name, t in case.expects.items() if not name.startswith("grad.")}
+    return replace(case, expects=wanted).compare({name: tensor.detach() for name, tensor in got.items()})
+
+
+def _compared(case: Case, grads: Mapping[str, Tensor | None]) -> list[Check]:
+    wanted = {name.removeprefix("grad."): t for name, t in case.expects.items() if name.startswith("grad.")}
+    checks: list[Check] = []
+    for name, expected in wanted.items():
+        mine = grads.get(name)
+        error = float("inf") if mine is None else relative_error(mine, expected)
+        checks.append(Check(f"grad.{name}", error, GRADIENT_TOLERANCE))
+    return checks

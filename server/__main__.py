@@ -71,7 +71,7 @@ def uvicorn_config(app: object, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # pyright: ignore[reportArgumentType] - uvicorn's own type for applications is private
         lifespan="on",
-        log_level="info",
+        log_level=settings.log_level,
         server_header=False,
         proxy_headers=False,
         http="h11",  # httptools has no bound on headers

@@ -18,7 +18,7 @@ def demo(port: int, *, once: bool) -> int:
     clip = Path(Settings.model_fields["weights_dir"].default) / "embedded" / "sample.mp4"
     with (
         tempfile.TemporaryDirectory(prefix="btchat-demo-") as data_dir,
-        running_server(Path(data_dir), port=port) as server,
+        running_server(Path(data_dir), port=port, settings={"log_level": "warning"}) as server,
     ):
         with httpx.Client(base_url=server.url, timeout=60.0, trust_env=False) as client:
             video = _upload(client, clip)

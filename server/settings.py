@@ -51,6 +51,7 @@ class Settings(BaseModel):
     threads: Count | None = None
     api_keys_file: Path | None = None
     decoder: Literal["pyav", "decord"] = "pyav"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     max_upload_bytes: Count = 1024 * _MIB
     max_json_bytes: Count = _MIB

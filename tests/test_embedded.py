@@ -121,6 +121,7 @@ def test_demo_prints_the_answer_and_ends_well() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stderr
     assert f"{QUESTION}\n  it disappears\n" in done.stdout
+    assert "INFO" not in done.stderr  # the answer is not torn by the server's log
 
 
 def test_model_files_name_only_what_is_there() -> None:

@@ -17,6 +17,7 @@ RUN mkdir -p bt_model server && touch bt_model/__init__.py server/__init__.py \
  && pip install -c constraints.txt .
 COPY bt_model bt_model
 COPY server server
+COPY weights/manifest.toml weights/manifest.toml
 COPY weights/embedded weights/embedded
 COPY docker/healthcheck.py docker/healthcheck.py
 RUN pip install --no-deps --editable .

@@ -138,6 +138,8 @@ def of_validation(errors: Sequence[Mapping[str, Any]]) -> Problem:
 def _path(loc: Sequence[str | int]) -> str:
     path = ""
     for part in loc[1:]:  # the first says body, query or path
+        if part == "str" or str(part).startswith("list["):
+            continue  # which kind of a field that may be either was tried
         path += f"[{part}]" if isinstance(part, int) else f".{part}"
     return path.removeprefix(".")
 

@@ -5,6 +5,7 @@ as do tower, branch and bridge (backends spec section 9). Layers are quantised o
 device, so that the memory needed is that of the result and one layer more.
 """
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from bt_model.generation.llama import Llama
     from bt_model.types import Quantise
 
+_CHATTER = "bitsandbytes.autograd._functions"
 OUTLIER = 6.0  # activations above it are multiplied in 16 bits (LLM.int8)
 NF4_BLOCK = 64  # weights that share one scale
 CPU_ROWS = 32
@@ -40,12 +42,14 @@ def quantise(lm: "Llama", kind: "Quantise", device: torch.device) -> "Llama":
 
 def _library(kind: str) -> Any:
     try:
-        return import_module("bitsandbytes")
+        library = import_module("bitsandbytes")
     except ImportError as error:
         raise BtchatError(
             f"quantise is {kind!r}, which needs bitsandbytes; install btchat[gpu], or use none",
             param="quantise",
         ) from error
+    logging.getLogger(_CHATTER).setLevel(logging.ERROR)  # it says at every product that it casts to float16
+    return library
 
 
 def _quantised(library: Any, linear: nn.Linear, kind: str, device: torch.device) -> nn.Module:

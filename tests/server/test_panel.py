@@ -104,6 +104,13 @@ def test_a_list_is_of_one_to_eight_different_models(
     assert (answer.status_code, error_of(answer)["param"]) == (400, "model")
 
 
+def test_a_model_of_another_kind_is_refused_by_its_field(client: httpx.Client, video: str) -> None:
+    for value in (5, [5]):
+        answer = asked(client, video, model=value)
+        assert answer.status_code == 400
+        assert error_of(answer)["param"] == "model"
+
+
 def test_the_openai_route_takes_no_list(client: httpx.Client) -> None:
     body = {"model": [MODEL], "messages": [{"role": "user", "content": "hello"}]}
     answer = client.post("/v1/chat/completions", json=body)

@@ -70,6 +70,11 @@ def test_the_tiny_model_answers_on_the_cpu(kind: Quantise, tiny_weights: Path) -
     assert "".join(answers(chat))
 
 
+def test_the_library_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    logits(quantise(decoder(), "int8", CPU))
+    assert caplog.records == []
+
+
 def answers(chat: VideoChat) -> list[str]:
     engine = BatchEngine(chat.backend.lm, max_batch=2)
     engine.start()

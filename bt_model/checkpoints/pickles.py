@@ -34,6 +34,7 @@ _STORAGES = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
+_MAX_EXPANDED = 64 << 20  # bytes that a tensor may have beyond what is stored of it
 _TRUNCATED_PROJECTOR = 1 << 24  # bytes of the published sft_mm_projector.bin (backends spec 1.1)
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
 
@@ -140,16 +141,18 @@ class TorchFile(Mapping[str, "Tensor"]):
     def __getitem__(self, name: str) -> "Tensor":
         place = self.places[name]
         try:
-            data = bytearray(self._read(place.record))
+            data = bytearray(self._read(place))
             flat = torch.frombuffer(data, dtype=place.dtype) if data else torch.empty(0, dtype=place.dtype)
             return flat.as_strided(place.shape, place.stride, place.offset).contiguous()
         except (KeyError, RuntimeError, ValueError, zipfile.BadZipFile, EOFError) as error:
             raise CheckpointError(f"{self.path}: {name} cannot be read ({error})") from error
 
-    def _read(self, record: str) -> bytes:
-        info = self._zip.getinfo(f"{self._folder}data/{record}")
+    def _read(self, place: Place) -> bytes:
+        info = self._zip.getinfo(f"{self._folder}data/{place.record}")
         if info.compress_type != zipfile.ZIP_STORED:  # torch never does; it could grow without bound
             raise ValueError("its data is compressed")
+        if place.num_bytes > max(info.file_size, _MAX_EXPANDED):  # repeated by a stride of 0
+            raise ValueError(f"{place.num_bytes} bytes out of {info.file_size}")
         return self._zip.read(info)
 
     def __iter__(self) -> Iterator[str]:

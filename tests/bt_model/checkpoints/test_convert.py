@@ -142,6 +142,15 @@ def test_compressed_data_is_refused(tmp_path: Path) -> None:
         _ = TorchFile(tmp_path / "b.bin")["w"]
 
 
+def test_a_small_file_cannot_become_a_huge_tensor(tmp_path: Path) -> None:
+    row = torch.zeros(1000)
+    path = torch_file(tmp_path / "a.bin", {"few": row.expand(100, -1), "many": row.expand(10**9, -1)})
+    read = TorchFile(path)
+    assert read["few"].shape == (100, 1000)
+    with pytest.raises(CheckpointError, match="many cannot be read"):
+        _ = read["many"]
+
+
 def sharded(folder: Path, tensors: dict[str, Tensor], count: int) -> Path:
     """pytorch_model-*.bin with an index, a config and a tokenizer."""
     folder.mkdir()

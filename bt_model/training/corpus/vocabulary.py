@@ -7,7 +7,7 @@ from bt_model.training.corpus.captions import CAPTIONS
 from bt_model.training.corpus.events import CHANGES, DIRECTIONS, PACES, PULSES, RESIZES, TURNS
 from bt_model.training.corpus.facts import NUMBERS, TEXTURE_WORDS, TIMES, third_person
 from bt_model.training.corpus.scene import BACKGROUNDS, COLOURS, SHAPES, SIZES
-from bt_model.training.corpus.wordings import QUESTIONS, SENTENCES
+from bt_model.training.corpus.wordings import DESCRIPTIONS, QUESTIONS, SENTENCES
 
 _WORD = re.compile(r"[a-z]+|[^\sa-z]")
 _PLACEHOLDER = re.compile(r"\{\w+\}")
@@ -23,7 +23,7 @@ def split_words(text: str) -> list[str]:
 def vocabulary() -> list[str]:
     """Return every word and mark that captions, questions and answers can hold, sorted."""
     templates = chain.from_iterable(
-        (*group.train, *group.held_out) for group in (*CAPTIONS.values(), *QUESTIONS.values())
+        (*group.train, *group.held_out) for group in (*CAPTIONS.values(), *QUESTIONS.values(), DESCRIPTIONS)
     )
     bare = (_PLACEHOLDER.sub(" ", text) for text in (*templates, *chain.from_iterable(SENTENCES.values())))
     verbs = (*PACES, *CHANGES, *RESIZES)

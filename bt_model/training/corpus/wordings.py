@@ -8,6 +8,12 @@ wordings use no word that the others lack.
 
 from bt_model.training.corpus.captions import Templates
 
+# open questions, which a caption answers
+DESCRIPTIONS = Templates(
+    train=("what happens here?", "what can you see here?", "what do you see here?", "what is there?"),
+    held_out=("what can you see?", "what do you see?"),
+)
+
 QUESTIONS = {
     "direction": Templates(
         train=(

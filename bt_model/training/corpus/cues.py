@@ -1,10 +1,11 @@
 """Pictures that show an event by a diagram's means, never used in clips.
 
-A comet tail points away from where the item goes; its dots lie apart where the item is fast. A hatched item
-disappears, one with rays appears. Outlines and arrow heads around an item say that it grows, those inside and
-towards it that it shrinks. A left half has the colour that comes first. As many strokes as the item blinks
-stand below it; an arrow on a circle shows a turn. Two panels, read from left to right, show which of two
-events comes first. A still scene has no cue. N pictures, S picture side in pixels.
+A comet tail points away from where the item goes; strokes lie behind it, long and close together where it is
+slow. A hatched item disappears, one with rays appears. An outline and arrow heads around an item say that it
+grows, an outline inside and arrow heads towards it that it shrinks. A left half has the colour that comes
+first. As many strokes as the item blinks stand below it; an arrow on a circle shows a turn. Two panels, read
+from left to right, show which of two events comes first. A still scene has no cue. N pictures, S picture side
+in pixels.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bt_model.training.corpus.events import (
+    DIAGONALS,
     STEPS,
     Blink,
     Change,
@@ -23,6 +25,7 @@ from bt_model.training.corpus.events import (
     Resize,
     Rotate,
 )
+from bt_model.training.corpus.forms import STROKE
 from bt_model.training.corpus.grounds import paint_grounds, sign_colour
 from bt_model.training.corpus.paint import (
     BEHIND,
@@ -44,6 +47,7 @@ CHEVRON_GAP = 1.5  # between an item at its largest and the arrow heads around i
 ARC_GAP = 3.5  # between a turning item's farthest corner and the arrow around it
 CORNER = 1.42  # farthest corner of any shape, as a share of its radius
 TICK_GAP = 1.5
+CORNER_START = 1.3  # of a radius: a square's corner does not hide the trail behind it
 RECOLOUR_GAP = 1.0
 
 _ARROW_HALF_LENGTH = 8.0
@@ -52,6 +56,7 @@ _PANEL_X = EXTENT / 4
 _PANEL_Y = EXTENT / 2
 _PANEL_RADIUS = 7.0
 _JITTER = 0.2  # share of the item's place that moves a panel's drawing
+_INNER_STROKE = 0.7  # half width of an outline inside an item, whose colour has to stay
 _CROWDED_Y = 18.0  # of a panel's drawing above bystanders, which cannot be moved
 _BYSTANDER_Y = 43.0
 _BYSTANDER_RADIUS = 4.0
@@ -83,39 +88,46 @@ def _actor_marks(picture: int, scene: Scene) -> list[Mark]:
     sign = actor._replace(colour=sign_colour(scene))
     match scene.event:
         case Move() | Pace() as event:
-            return [_trail(sign, event), actor]
+            marks = [_trail(sign, event), actor]
         case Change(word="disappear"):
-            return [actor._replace(form=f"hatched {actor.form}")]
+            marks = [actor._replace(form=f"hatched {actor.form}")]
         case Change():
-            return [actor, sign._replace(form="rays")]
+            marks = [actor, sign._replace(form="rays")]
         case Resize() as event:
-            return [actor, *_growth_marks(sign, event)]
+            marks = [actor, *_growth_marks(sign, event)]
         case Recolour() as event:
-            return _recolour_marks(actor, sign, event)
+            marks = _recolour_marks(actor, sign, event)
         case Blink() as event:
             below = actor.a + TICK_GAP + TICK_HEIGHT
-            return [actor, sign._replace(form="ticks", a=below, b=float(event.count))]
+            marks = [actor, sign._replace(form="ticks", a=below, b=float(event.count))]
         case Rotate() as event:
             arc = sign._replace(form=f"arc {event.word}", a=actor.a * CORNER + ARC_GAP)
-            return [turned(actor, event.middle), arc]
+            marks = [turned(actor, event.middle), arc]
         case _:
-            return [actor]
+            marks = [actor]
+    return marks
 
 
 def _trail(sign: Mark, event: Move | Pace) -> Mark:
     right, down = STEPS[event.direction]
-    form = "tail" if isinstance(event, Move) else f"dots {event.word}"
+    form = "tail" if isinstance(event, Move) else f"strobes {event.word}"
     heading = float(np.rad2deg(np.arctan2(down, right)))
-    return sign._replace(form=form, b=sign.a + event.path / 2, turn=heading, layer=BEHIND)
+    start = sign.a * (CORNER_START if event.direction in DIAGONALS else 1.0)
+    return sign._replace(form=form, a=start, b=start + event.path / 2, turn=heading, layer=BEHIND)
+
+
+def _outline(sign: Mark, radius: float, half_width: float) -> Mark:
+    # a ring's inner edge, drawn larger, would cover the ring itself
+    shape = "circle" if sign.form == "ring" else sign.form
+    return sign._replace(form=f"outline {shape}", a=radius, b=half_width, layer=IN_FRONT)
 
 
 def _growth_marks(sign: Mark, event: Resize) -> list[Mark]:
-    outline, share = f"outline {sign.form}", event.share / 2
-    outer = sign.a * (1 + share)
-    chevrons = sign._replace(form=f"chevrons {event.word}", a=outer + CHEVRON_GAP, b=_CHEVRON_HALF_WIDTH)
-    if event.word == "grow":
-        return [sign._replace(form=outline, a=outer, layer=IN_FRONT), chevrons]
-    return [sign._replace(form=outline, a=sign.a * (1 - share), layer=IN_FRONT), chevrons]
+    is_growing, share = event.word == "grow", event.share / 2
+    last = sign.a * (1 + share if is_growing else 1 - share)
+    around = max(last, sign.a) + CHEVRON_GAP
+    chevrons = sign._replace(form=f"chevrons {event.word}", a=around, b=_CHEVRON_HALF_WIDTH)
+    return [_outline(sign, last, STROKE if is_growing else _INNER_STROKE), chevrons]
 
 
 def _recolour_marks(actor: Mark, sign: Mark, event: Recolour) -> list[Mark]:
@@ -153,7 +165,7 @@ def _panel_marks(picture: int, scene: Scene, pulse: Pulse) -> list[Mark]:
         case "jump":
             return [actor._replace(y=y - 9), sign._replace(form="arrow", y=y + 9, a=5.0, b=8.0)]
         case "grow":
-            return [actor, sign._replace(form=f"outline {actor.form}", a=1.6 * _PANEL_RADIUS)]
+            return [actor, _outline(sign, 1.6 * _PANEL_RADIUS, STROKE)]
         case "blink":
             return [actor._replace(y=y - 9), actor._replace(form=f"hatched {actor.form}", y=y + 9)]
         case _:

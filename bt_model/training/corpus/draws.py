@@ -61,7 +61,7 @@ _ONE_CHANGE = ("0" * _BEATS_ON + "1" * _BEATS_ON, "1" * _BEATS_ON + "0" * _BEATS
 
 
 def _patterns(count: int) -> tuple[str, ...]:
-    """All ways to be gone `count` times and there for half of the beats, but those that look like a change."""
+    """All ways to be gone `count` times and there for half of the beats, but what looks like a change."""
     every = ("".join(beats) for beats in product("01", repeat=NUM_BEATS))
     fair = [beats for beats in every if beats.count("1") == _BEATS_ON and beats not in _ONE_CHANGE]
     return tuple(beats for beats in fair if Blink(beats, beats).count == count)
@@ -84,16 +84,16 @@ class Variety:
 
 
 def draw(kind: str, rng: Random, variety: Variety) -> Scene:
-    """Draw any scene of an event kind."""
+    """Draw any scene of an event kind; each number of items is equally likely."""
+    count = rng.randint(1, variety.most_items)
     while True:
-        scene = _try(kind, rng, variety)
+        scene = _try(kind, count, rng, variety)
         if scene is not None:
             return scene
 
 
-def _try(kind: str, rng: Random, variety: Variety) -> Scene | None:
-    """Draw a scene, or none where no place is left for its bystanders."""
-    count = rng.randint(1, variety.most_items)
+def _try(kind: str, count: int, rng: Random, variety: Variety) -> Scene | None:
+    """Draw a scene of `count` items, or none where no place is left for its bystanders."""
     shapes = [rng.choice(TURNING if kind == Rotate.kind else SHAPES)]
     shapes += rng.sample([shape for shape in SHAPES if shape not in shapes], count - 1)
     colour, after, *others = rng.sample(list(COLOURS), 2 + count - 1)
@@ -118,26 +118,27 @@ def _try(kind: str, rng: Random, variety: Variety) -> Scene | None:
 def _event(kind: str, rng: Random, after: str, directions: tuple[str, ...], longest: float) -> Event:
     match kind:
         case Move.kind:
-            return Move(rng.choice(directions), _up_to(rng, _MOVE_PATHS, longest))
+            event = Move(rng.choice(directions), _up_to(rng, _MOVE_PATHS, longest))
         case Pace.kind:
-            return Pace(rng.choice(PACES), rng.choice(directions), _up_to(rng, _PACE_PATHS, longest))
+            event = Pace(rng.choice(PACES), rng.choice(directions), _up_to(rng, _PACE_PATHS, longest))
         case Change.kind:
-            return Change(rng.choice(CHANGES), rng.randint(*_ABSENT))
+            event = Change(rng.choice(CHANGES), rng.randint(*_ABSENT))
         case Resize.kind:
-            return Resize(rng.choice(RESIZES), rng.choice(_SHARES))
+            event = Resize(rng.choice(RESIZES), rng.choice(_SHARES))
         case Recolour.kind:
-            return Recolour(after, rng.randint(*_RECOLOURED_AT))
+            event = Recolour(after, rng.randint(*_RECOLOURED_AT))
         case Blink.kind:
             count, other = rng.sample(COUNTS, 2)
-            return Blink(rng.choice(_BEATS[count]), rng.choice(_BEATS[other]))
+            event = Blink(rng.choice(_BEATS[count]), rng.choice(_BEATS[other]))
         case Rotate.kind:
             degrees = rng.randrange(*_TURN_DEGREES, _ANGLE_STEP)
-            return Rotate(rng.choice(TURNS), degrees, rng.randrange(0, 360, _ANGLE_STEP))
+            event = Rotate(rng.choice(TURNS), degrees, rng.randrange(0, 360, _ANGLE_STEP))
         case Order.kind:
             first, second = (_pulse(name, rng) for name in rng.sample(PULSES, 2))
-            return Order(first, second)
+            event = Order(first, second)
         case _:
-            return Still()
+            event = Still()
+    return event
 
 
 def _pulse(name: str, rng: Random) -> Pulse:

@@ -15,7 +15,7 @@ from bt_model.training.corpus.scene import SHAPES
 Array = NDArray[np.floating]
 Form = Callable[[Array, Array, Array, Array, float], Array]
 
-STROKE = 1.1  # half width of outlines, in scene units
+STROKE = 1.1  # half width of lines, in scene units
 
 _CIRCLE = 0.92  # with full squares, corners tell the two apart at twelve pixels
 _SQUARE = 1.0  # half sides, bar widths and so on as shares of the radius; areas stay comparable
@@ -84,8 +84,9 @@ def _left(shape: str, dx: Array, dy: Array, a: Array, _b: Array, pixel: float) -
     return opacity(np.maximum(distance(shape, dx, dy, a), dx), pixel)
 
 
-def _outline(shape: str, dx: Array, dy: Array, a: Array, _b: Array, pixel: float) -> Array:
-    return opacity(np.abs(distance(shape, dx, dy, a)) - STROKE, pixel)
+def _outline(shape: str, dx: Array, dy: Array, a: Array, b: Array, pixel: float) -> Array:
+    """An outline of half width b."""
+    return opacity(np.abs(distance(shape, dx, dy, a)) - b, pixel)
 
 
 def _hatched(shape: str, dx: Array, dy: Array, a: Array, b: Array, pixel: float) -> Array:

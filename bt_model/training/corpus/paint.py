@@ -45,7 +45,7 @@ def paint_clip(scene: Scene, side: int = SIDE, num_frames: int = NUM_FRAMES) -> 
     if not isinstance(scene.event, Blink) and scene.to_json() > twin.to_json():
         return paint_clip(twin, side, num_frames)[::-1].copy()
     track = track_of(scene, num_frames)
-    states, frame_state = np.unique(np.stack(track, axis=1), axis=0, return_inverse=True)
+    states, frame_state = np.unique(np.stack(track, axis=1, dtype=np.float32), axis=0, return_inverse=True)
     canvas = paint_grounds([scene], side, side)
     blend([body(0, item) for item in scene.items[1:]], canvas)
     canvas = canvas.repeat(len(states), axis=0)

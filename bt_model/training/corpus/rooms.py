@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from bt_model.training.corpus import cues, signs, tracks
 from bt_model.training.corpus.events import (
+    DIAGONALS,
     STEPS,
     Blink,
     Change,
@@ -22,6 +23,7 @@ from bt_model.training.corpus.scene import EXTENT, Item
 
 _RAYS = 4.5
 _CHEVRONS = cues.CHEVRON_GAP + 4.0
+_CORNERS = 0.7 * cues.CORNER_START * (1 + signs.STROBE_HALF)  # of slanted strokes, as a share of a radius
 _TICKS = signs.TICK_PITCH * signs.MOST_TICKS / 2
 
 
@@ -62,24 +64,26 @@ def room_of(event: Event, diameter: float) -> Room:
     match event:
         case Move() | Pace():
             right, down = (abs(step) * event.path / 2 for step in STEPS[event.direction])
-            return Room(radius + right, radius + down, radius + right, radius + down)
+            body = radius * (_CORNERS if event.kind == Pace.kind and event.direction in DIAGONALS else 1.0)
+            room = Room(body + right, body + down, body + right, body + down)
         case Change():
-            return _square(radius + _RAYS)
+            room = _square(radius + _RAYS)
         case Resize():
-            return _square(radius * (1 + event.share / 2) + _CHEVRONS)
+            room = _square(radius * (1 + event.share / 2) + _CHEVRONS)
         case Recolour():
             below = cues.RECOLOUR_GAP + 2 * cues.ARROW_HALF_WIDTH
-            return Room(radius, radius, radius, radius + below)
+            room = Room(radius, radius, radius, radius + below)
         case Blink():
             side = max(radius, _TICKS)
-            return Room(side, radius, side, radius + cues.TICK_GAP + 2 * signs.TICK_HEIGHT)
+            room = Room(side, radius, side, radius + cues.TICK_GAP + 2 * signs.TICK_HEIGHT)
         case Rotate():
-            return _square(radius * cues.CORNER + cues.ARC_GAP + signs.ARC_WIDTH)
+            room = _square(radius * cues.CORNER + cues.ARC_GAP + signs.ARC_WIDTH)
         case Order():
             grown = radius * (1 + tracks.GROW)
-            return Room(grown, radius + tracks.JUMP, radius + tracks.SWAY, grown)
+            room = Room(grown, radius + tracks.JUMP, radius + tracks.SWAY, grown)
         case _:
-            return _square(radius)
+            room = _square(radius)
+    return room
 
 
 def box_of(item: Item) -> Box:

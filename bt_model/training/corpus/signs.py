@@ -13,6 +13,7 @@ from bt_model.training.corpus.forms import STROKE, Array, Form, box, opacity
 TICK_PITCH = 5.5  # scene units: nearly one patch of an 8 x 8 grid for each tick
 TICK_HEIGHT = 3.5  # half of it
 MOST_TICKS = 4
+STROBE_HALF = 0.62  # half length of a stroke behind an item, as a share of where the first one is
 ARC_WIDTH = 3.0  # half of an arc's arrow head
 
 _TICK_WIDTH = 1.3
@@ -21,8 +22,9 @@ _RAY_HALF_LENGTH = 2.2
 _RAY_HALF_WIDTH = 0.8
 _TAIL_WIDTH = 0.75
 _TAIL_FADE = 0.6
-_DOTS = 5
-_DOT = 1.7  # radius
+_STROBES = 5
+_STROBE_TAPER = 0.6
+_STROBE_WIDTH = 1.1  # half of it: where the item is slow, two strokes become one block
 _CHEVRON = 4.0  # from base to tip
 _ARC = np.float32(np.deg2rad(75))  # of its stem, from the top
 _ARC_HEAD = 5.0
@@ -43,15 +45,18 @@ def _tail(dx: Array, dy: Array, a: Array, b: Array, pixel: float) -> Array:
     return opacity(wedge, pixel) * (1 - _TAIL_FADE * (1 - np.clip(left, 0, 1)))
 
 
-def _dots(is_dense_behind: bool, dx: Array, dy: Array, a: Array, b: Array, pixel: float) -> Array:
-    """Dots from a to b behind an item that goes right, at equal times of an even acceleration."""
-    length = b - a - 2 * _DOT
-    signed = np.full(np.broadcast(dx, dy).shape, np.inf, np.float32)
-    for step in range(_DOTS):
-        share = np.float32((step / (_DOTS - 1)) ** 2)
-        behind = b - _DOT - length * share if is_dense_behind else a + _DOT + length * share
-        signed = np.minimum(signed, np.hypot(dx + behind, dy))
-    return opacity(signed - _DOT, pixel)
+def _strobes(is_dense_behind: bool, dx: Array, dy: Array, a: Array, b: Array, pixel: float) -> Array:
+    """Strokes from a to b behind an item that goes right, at equal times of an even acceleration.
+
+    The slower the item is, the longer they are, so that one end of the trail weighs more.
+    """
+    length = b - a - 2 * _STROBE_WIDTH
+    past = b - _STROBE_WIDTH + dx if is_dense_behind else -dx - a - _STROBE_WIDTH
+    aside = np.abs(past)
+    for step in range(1, _STROBES):
+        aside = np.minimum(aside, np.abs(past - length * np.float32((step / (_STROBES - 1)) ** 2)))
+    half = STROBE_HALF * a * (1 - _STROBE_TAPER * np.clip(past / length, 0, 1))
+    return opacity(np.maximum(aside - _STROBE_WIDTH, np.abs(dy) - half), pixel)
 
 
 def _ticks(dx: Array, dy: Array, a: Array, b: Array, pixel: float) -> Array:
@@ -94,8 +99,8 @@ def _arrow(dx: Array, dy: Array, a: Array, b: Array, pixel: float) -> Array:
 
 SIGNS: dict[str, Form] = {
     "tail": _tail,
-    "dots speed up": partial(_dots, True),
-    "dots slow down": partial(_dots, False),
+    "strobes speed up": partial(_strobes, True),
+    "strobes slow down": partial(_strobes, False),
     "rays": _rays,
     "chevrons grow": partial(_chevrons, True),
     "chevrons shrink": partial(_chevrons, False),

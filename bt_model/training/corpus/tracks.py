@@ -46,27 +46,28 @@ def track_of(scene: Scene, num_frames: int = NUM_FRAMES) -> Track:
     rest = _resting(scene, num_frames)
     match scene.event:
         case Move() as event:
-            return _moved(rest, event, share)
+            track = _moved(rest, event, share)
         case Pace() as event:
-            return _moved(rest, event, share**2 if event.word == "speed up" else 1 - (1 - share) ** 2)
+            track = _moved(rest, event, share**2 if event.word == "speed up" else 1 - (1 - share) ** 2)
         case Change() as event:
             since = time if event.word == "appear" else NUM_FRAMES - 1 - time
-            return rest._replace(is_visible=since >= event.absent)
+            track = rest._replace(is_visible=since >= event.absent)
         case Resize() as event:
             signed = event.share if event.word == "grow" else -event.share
-            return rest._replace(diameter=rest.diameter * (1 + signed * (share - np.float32(0.5))))
+            track = rest._replace(diameter=rest.diameter * (1 + signed * (share - np.float32(0.5))))
         case Recolour() as event:
-            return rest._replace(is_recoloured=time >= event.at)
+            track = rest._replace(is_recoloured=time >= event.at)
         case Blink() as event:
             beats = np.array(list(event.beats)) == "1"
-            return rest._replace(is_visible=beats[np.arange(num_frames) * NUM_BEATS // num_frames])
+            track = rest._replace(is_visible=beats[np.arange(num_frames) * NUM_BEATS // num_frames])
         case Rotate() as event:
             signed = event.degrees if event.word == "clockwise" else -event.degrees
-            return rest._replace(turn=event.middle + signed * (share - np.float32(0.5)))
+            track = rest._replace(turn=event.middle + signed * (share - np.float32(0.5)))
         case Order() as event:
-            return _swung(_swung(rest, event.first, time), event.second, NUM_FRAMES - 1 - time)
+            track = _swung(_swung(rest, event.first, time), event.second, NUM_FRAMES - 1 - time)
         case _:
-            return rest
+            track = rest
+    return track
 
 
 def _resting(scene: Scene, num_frames: int) -> Track:

@@ -1,7 +1,7 @@
 """Which facts of a scene hold in its clip, in its twin's clip and in its cue picture alike, and their words.
 
-Only these can be said and asked: a cue picture of an order leaves the bystanders out, that of a recolour
-shows the actor twice, and an item that grows has no one size.
+Only these can be said and asked: a cue picture of an order shows everything twice, its bystanders small and
+out of place; an item that grows has no one size, one that turns blue no one colour.
 """
 
 from itertools import permutations
@@ -32,17 +32,17 @@ def has_colour(scene: Scene, item: Item) -> bool:
 
 def has_size(scene: Scene) -> bool:
     """Tell whether the actor can be called small or large; where there are several, all are fairly small."""
-    return len(scene.items) == 1 and not isinstance(scene.event, Resize | Recolour | Order)
+    return len(scene.items) == 1 and not isinstance(scene.event, Resize | Order)
 
 
 def has_number(scene: Scene) -> bool:
     """Tell whether the number of items is beyond doubt: none comes, goes for good, or is drawn twice."""
-    return not isinstance(scene.event, Change | Recolour | Order)
+    return not isinstance(scene.event, Change | Order)
 
 
 def left_of(scene: Scene) -> list[tuple[Item, Item]]:
     """Return all pairs (A, B) of items that never move where A lies clearly left of B."""
-    actor_rests = isinstance(scene.event, Still | Change | Resize | Blink | Rotate)
+    actor_rests = isinstance(scene.event, Still | Change | Resize | Recolour | Blink | Rotate)
     resting = scene.items if actor_rests else bystanders(scene)
     return [(a, b) for a, b in permutations(resting, 2) if b.x - a.x >= CLEARLY]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bt_model.errors import InvalidValueError
-from bt_model.training.corpus.clip_file import write_corpus
+from bt_model.training.corpus.clip_file import CODECS, write_corpus
 from bt_model.training.corpus.events import KINDS, Still
 from bt_model.training.corpus.exports.answering import (
     write_activitynet_qa,
@@ -22,7 +22,6 @@ from bt_model.training.corpus.exports.webvid import write_caption_list, write_we
 from bt_model.training.corpus.scene import Scene
 from bt_model.training.corpus.splits import scenes
 
-CODECS = ("exact", "default")
 MANIFEST = "manifest.json"
 PLAN = "plan.json"
 STATIC_SHARE = 0.3  # of the training captions leave the event out (training spec 6.1 f)

@@ -175,7 +175,7 @@ def test_left_of_is_said_of_what_lies_left(scenes: list[Scene]) -> None:
 def test_no_size_is_named_where_it_is_no_fact(scenes: list[Scene]) -> None:
     for i, scene in enumerate(scenes * 3):
         named = set(SIZES) & set(caption(scene, Random(i), static_share=0.3).split())
-        if len(scene.items) > 1 or isinstance(scene.event, Order | Resize | Recolour):
+        if len(scene.items) > 1 or isinstance(scene.event, Order | Resize):
             assert not named
         else:
             assert named <= {scene.actor.size}

@@ -96,12 +96,12 @@ def test_static_answers_are_the_facts_of_the_scene() -> None:
     }
 
 
-@pytest.mark.parametrize("event", [ORDER, Resize("grow", 0.5), Recolour("red", 12)])
+@pytest.mark.parametrize("event", [ORDER, Resize("grow", 0.5)])
 def test_no_size_is_asked_where_the_item_may_grow(event: Event) -> None:
     assert "size" not in ask(event)
 
 
-@pytest.mark.parametrize("event", [ORDER, Change("appear", 12), Recolour("red", 12)])
+@pytest.mark.parametrize("event", [ORDER, Change("appear", 12)])
 def test_no_number_is_asked_where_an_item_comes_or_is_drawn_twice(event: Event) -> None:
     assert "number" not in ask(event)
 

@@ -4,9 +4,11 @@ from pathlib import Path
 import pytest
 
 from bt_model.errors import InvalidValueError
-from bt_model.training.corpus.clip_file import is_complete, read_scene
+from bt_model.training.corpus.clip_file import CODECS, is_complete, read_scene
 from bt_model.training.corpus.exports.corpus import CorpusPlan, make_corpus, with_twins
 from bt_model.training.corpus.splits import split_of
+from bt_model.types import FrameSize, Sampling
+from bt_model.video.decode import decode
 from tests.bt_model.training.corpus.hand_drawn import drawn
 
 PLAN = CorpusPlan(num_clips=6, num_test_clips=4, side=32, most_items=2, textures=True, diagonals=True)
@@ -41,6 +43,16 @@ def test_every_split_has_its_clips_and_each_beside_its_twin(made: Path, split: s
     scenes = [read_scene(clip) for clip in clips]
     assert {split_of(scene) for scene in scenes} == {split}
     assert all(scene.twin() in scenes for scene in scenes)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_the_clips_of_a_list_decode(tmp_path: Path, codec: str) -> None:
+    make_corpus(tmp_path, CorpusPlan(2, 2, side=32, kinds=("move",), codec=codec))
+    names = json.loads((tmp_path / "test" / "msrvtt" / "msrvtt_test.json").read_text())
+    for name in names:
+        path = tmp_path / "test" / "msrvtt" / "videos" / name
+        frames = decode(path, Sampling(num_frames=4), FrameSize(32), 4).pixels
+        assert frames.shape == (4, 32, 32, 3)
 
 
 def test_no_unfinished_file_is_left(made: Path) -> None:

@@ -18,8 +18,8 @@ RESIZES = ("grow", "shrink")
 TURNS = ("clockwise", "counterclockwise")
 PULSES = ("blink", "grow", "jump", "sway")
 COUNTS = (1, 2, 3, 4)
-_PAIRS = (*zip(DIRECTIONS[::2], DIRECTIONS[1::2], strict=True), *zip(DIAGONALS[::2], DIAGONALS[1::2], strict=True),
-          PACES, CHANGES, RESIZES, TURNS)  # fmt: skip
+_WAYS = DIRECTIONS + DIAGONALS
+_PAIRS = (*zip(_WAYS[::2], _WAYS[1::2], strict=True), PACES, CHANGES, RESIZES, TURNS)
 OPPOSITE = {a: b for pair in _PAIRS for a, b in (pair, pair[::-1])}
 STEPS = {
     "left": (-1.0, 0.0), "right": (1.0, 0.0), "up": (0.0, -1.0), "down": (0.0, 1.0),
@@ -92,7 +92,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Resize:
-    """The item's diameter grows, or shrinks, by `share` of itself, half of it before the middle of the clip."""
+    """The item's diameter grows, or shrinks, by `share` of itself, half of that before the middle."""
 
     kind: ClassVar[str] = "resize"
     word: str
@@ -108,7 +108,7 @@ class Resize:
 
 @dataclass(frozen=True, slots=True)
 class Recolour:
-    """The item has its own colour for `at` frames, then the colour `after`. The scene's twin swaps the two."""
+    """The item has its own colour for `at` frames, then the colour `after`; its twin swaps the two."""
 
     kind: ClassVar[str] = "recolour"
     after: str
@@ -125,7 +125,7 @@ class Recolour:
 
 @dataclass(frozen=True, slots=True)
 class Blink:
-    """The item is there ("1") or gone ("0") beat by beat; `other` is what its twin does with as many beats."""
+    """The item is there ("1") or gone ("0") beat by beat; `other`, with as many beats on, is its twin's."""
 
     kind: ClassVar[str] = "count"
     beats: str
@@ -146,7 +146,7 @@ class Blink:
 
 @dataclass(frozen=True, slots=True)
 class Rotate:
-    """The item turns by `degrees` about its centre, and stands at `middle` degrees in the middle of the clip."""
+    """The item turns by `degrees` about its centre, and stands at `middle` in the middle of the clip."""
 
     kind: ClassVar[str] = "rotate"
     word: str

@@ -1,4 +1,4 @@
-"""What a clip shows, as explicit values: one to three items, a background, and what happens to the first item.
+"""What a clip shows, as explicit values: one to three items, a background, and what happens to the first.
 
 Lengths are in units of 1/48 of the picture side (y grows downwards), times in frames of a 32-frame clip.
 """
@@ -7,7 +7,16 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from bt_model.training.corpus.events import EVENTS, NUM_BEATS, NUM_FRAMES, Blink, Event, Order, Pulse, Recolour
+from bt_model.training.corpus.events import (
+    EVENTS,
+    NUM_BEATS,
+    NUM_FRAMES,
+    Blink,
+    Event,
+    Order,
+    Pulse,
+    Recolour,
+)
 
 FPS = 8
 EXTENT = 48.0  # picture side in scene units
@@ -75,7 +84,7 @@ class Scene:
         return replace(self, event=self.event.twin())
 
     def twin_frames(self, frames: "list[int]") -> list[int]:
-        """Which of the numbers 0 .. len(frames) - 1 stands where in the twin's clip, sampled at `frames` of 32.
+        """Which of the numbers 0 .. len(frames) - 1 stands where in the twin's clip, sampled at `frames`.
 
         Raises:
             ValueError: the sampled frames of the twin are not a reordering of this clip's.

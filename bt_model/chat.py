@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bt_model.backends.base import Backend
-    from bt_model.vision.encoder import VideoEncoder
+    from bt_model.vision.encoder import TemporalEncoder
 
 
 @dataclass(frozen=True, slots=True)
 class VideoChat:
     """A loaded model. Holds no request state; `bt_model.model_folder.load` makes one from disk."""
 
-    encoder: "VideoEncoder"
+    encoder: "TemporalEncoder"
     backend: "Backend"
     card: ModelCard
 

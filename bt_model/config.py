@@ -1,7 +1,7 @@
 """Architecture configurations: frozen dataclasses, read from Hugging Face `config.json` dictionaries."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self, get_args
 
 from bt_model.errors import InvalidValueError
@@ -9,6 +9,13 @@ from bt_model.errors import InvalidValueError
 Family = Literal["clip", "eva"]
 Activation = Literal["quick_gelu", "gelu"]
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
+Projection = Literal["zero", "random", "none"]
+PROJECTIONS: tuple[Projection, ...] = get_args(Projection)
+Combination = Literal["gate", "add", "concat"]
+COMBINATIONS: tuple[Combination, ...] = get_args(Combination)
+TemporalKind = Literal["clip", "bt_adapter", "stan", "joint_st", "separate_st", "st_adapter"]
+TEMPORAL_KINDS: tuple[TemporalKind, ...] = get_args(TemporalKind)
+BRANCH_KINDS = ("bt_adapter", "stan")
 VISION_FAMILIES: dict[str, Family] = {
     "clip_vision_model": "clip",
     "eva_clip_vision_model": "eva",
@@ -21,6 +28,11 @@ VISION_FAMILIES: dict[str, Family] = {
 def _require_one(name: str, found: object, allowed: Collection[str]) -> None:
     if found not in allowed:
         raise InvalidValueError(f"{name} is {found!r}; allowed: {', '.join(allowed)}", param=name)
+
+
+def _require(ok: bool, name: str, found: object, allowed: str) -> None:
+    if not ok:
+        raise InvalidValueError(f"{name} is {found!r}; allowed: {allowed}", param=name)
 
 
 def _require_same(name: str, found: object, allowed: object) -> None:
@@ -125,13 +137,75 @@ class BTAdapterConfig:
     """A BT-Adapter branch of K layers beside the last K trunk layers.
 
     `middle_scale` and `output_scale` multiply the gate vectors balance2 and balance1 inside the sigmoid;
-    None means that the vector does not exist and plain sums are used (reference-behaviour 3.1).
+    None means that the vector does not exist and plain sums are used (reference-behaviour 3.1). The switches
+    behind them are those of Tables 6 and 11: how trunk and branch are combined ("add" and "concat" have no
+    gates, whatever the scales), what follows the temporal attention, and whether the trunk speaks into the
+    branch between its layers or only at the first. `drop_path` is the last layer's rate; the rates rise
+    linearly from 0 (published: 0.1).
+
+    Raises:
+        InvalidValueError: a value out of range.
     """
 
     num_layers: int = 4
     max_frames: int = 64
     middle_scale: float | None = 1e2
     output_scale: float | None = 1e4
+    combination: Combination = "gate"
+    projection: Projection = "zero"
+    interaction: bool = True
+    drop_path: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require(self.num_layers >= 1, "num_layers", self.num_layers, "1 or more")
+        _require(self.max_frames >= 1, "max_frames", self.max_frames, "1 or more")
+        _require_one("combination", self.combination, COMBINATIONS)
+        _require_one("projection", self.projection, PROJECTIONS)
+        _require(0 <= self.drop_path < 1, "drop_path", self.drop_path, "0 or more, below 1")
+
+    @property
+    def middle_gate(self) -> float | None:
+        """The scale of the gate between branch layers; None where there is no gate."""
+        return self.middle_scale if self.combination == "gate" and self.interaction else None
+
+    @property
+    def output_gate(self) -> float | None:
+        """The scale of the gate at the retrieval output; None where there is no gate."""
+        return self.output_scale if self.combination == "gate" else None
+
+
+@dataclass(frozen=True, slots=True)
+class TemporalConfig:
+    """One of the temporal models that the paper compares (vision/temporal.py builds it).
+
+    `branch` belongs to the kinds with a branch, bt_adapter and stan. `num_layers` is how many of the last
+    trunk layers the kinds inside the trunk change (None: all), `max_frames` the length of the time table of
+    joint_st and separate_st, `bottleneck` the width inside an ST-Adapter.
+    `is_open` trains CLIP's layers too, in a copy of the model's own. `time_std` scales a time table at its
+    start; the published one starts at 1.
+
+    Raises:
+        InvalidValueError: an unknown kind, or a value out of range.
+    """
+
+    kind: TemporalKind = "bt_adapter"
+    branch: BTAdapterConfig = field(default_factory=BTAdapterConfig)
+    num_layers: int | None = None
+    max_frames: int = 64
+    bottleneck: int = 384
+    is_open: bool = False
+    time_std: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require_one("kind", self.kind, TEMPORAL_KINDS)
+        _require(self.num_layers is None or self.num_layers >= 1, "num_layers", self.num_layers, "1 or more")
+        _require(self.max_frames >= 1, "max_frames", self.max_frames, "1 or more")
+        _require(self.bottleneck >= 1, "bottleneck", self.bottleneck, "1 or more")
+        _require(self.time_std >= 0, "time_std", self.time_std, "0 or more")
+
+    @property
+    def has_branch(self) -> bool:
+        return self.kind in BRANCH_KINDS
 
 
 @dataclass(frozen=True, slots=True)

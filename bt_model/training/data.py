@@ -3,7 +3,8 @@
 B samples, T frames, P patches, D width, K video tokens, n tokens.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -14,17 +15,19 @@ import torch
 
 from bt_model.backends.prompt import SpecialIds, segments
 from bt_model.backends.templates import Template
+from bt_model.errors import InvalidValueError
 from bt_model.generation.request import Soft, Tokens
 from bt_model.training.corpus.questions import Question
 from bt_model.training.losses import IGNORED
 from bt_model.types import FrameSize, Sampling, Turn
 from bt_model.video.decode import decode
 from bt_model.video.transform import normalise
+from bt_model.vision.encoder import hidden_states
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bt_model.vision.encoder import VideoEncoder
+    from bt_model.vision.encoder import TemporalEncoder
 
 CACHE_BATCH = 32
 
@@ -37,26 +40,51 @@ def group_numbers(texts: Sequence[str]) -> "Tensor":
 
 @dataclass(frozen=True, slots=True)
 class TrunkCache:
-    """Frozen trunk outputs of all clips in one file: (clips, K, T, 1 + P, D) float16, read by row."""
+    """Hidden states of a frozen trunk in one file: (clips, S, T, 1 + P, D) float16, read by row.
+
+    `numbers` says which states stand along the second axis.
+    """
 
     states: "np.memmap[tuple[int, ...], np.dtype[np.float16]]"
+    numbers: tuple[int, ...]
 
-    def batch(self, rows: Sequence[int]) -> "list[Tensor]":
-        """K tensors (B, T, 1 + P, D) float32."""
-        picked = torch.from_numpy(self.states[sorted(rows)]).float()
+    def batch(self, rows: Sequence[int], reads: Collection[int] | None = None) -> "list[Tensor]":
+        """Some states, or all, rising: each (B, T, 1 + P, D) float32.
+
+        Raises:
+            InvalidValueError: a state that is not cached.
+        """
+        wanted = self.numbers if reads is None else sorted(reads)
+        if not set(wanted) <= set(self.numbers):
+            raise InvalidValueError(f"reads is {wanted}; allowed: {self.numbers}, as cached", param="reads")
         order = torch.tensor(rows).argsort().argsort()
-        return list(picked[order].unbind(dim=1))
+        axes = [self.numbers.index(number) for number in wanted]
+        return [torch.from_numpy(self.states[sorted(rows), axis]).float()[order] for axis in axes]
 
 
 def build_cache(
-    path: Path, clips: Sequence[Path], encoder: "VideoEncoder", num_frames: int, tick: Callable[[int], None]
+    path: Path,
+    clips: Sequence[Path],
+    encoders: "Sequence[TemporalEncoder]",
+    num_frames: int,
+    tick: Callable[[int], None],
 ) -> TrunkCache:
     """Decode every clip and run the frozen trunk once; resumes after the last complete batch.
 
-    `tick` is told how many clips are done.
+    The encoders share one tower; what any of them reads, for retrieval or chat, is kept. `tick` is told how
+    many clips are done.
+
+    Raises:
+        InvalidValueError: the file holds the states of something else.
     """
-    vision = encoder.tower.config
-    shape = (len(clips), encoder.num_branch_layers, num_frames, 1 + vision.num_patches, vision.width)
+    (tower,) = {encoder.tower for encoder in encoders}
+    numbers = tuple(sorted({n for encoder in encoders for n in (*encoder.reads, *encoder.chat_reads)}))
+    vision = tower.config
+    shape = (len(clips), len(numbers), num_frames, 1 + vision.num_patches, vision.width)
+    expected = math.prod(shape) * np.dtype(np.float16).itemsize
+    if path.exists() and path.stat().st_size != expected:
+        found = path.stat().st_size
+        raise InvalidValueError(f"{path} has {found} bytes; allowed: {expected}, of {shape} in float16")
     mode = "r+" if path.exists() else "w+"
     states = np.memmap(path, np.float16, mode, shape=shape)
     mark = path.with_suffix(".done")
@@ -67,12 +95,12 @@ def build_cache(
         frames = [decode(clip, Sampling(num_frames=num_frames), size, num_frames).pixels for clip in batch]
         with torch.inference_mode():
             pixels = torch.stack([normalise(torch.from_numpy(f)) for f in frames])
-            kept = torch.stack(encoder.trunk_states(pixels), dim=1)
+            kept = torch.stack(list(hidden_states(tower, pixels, numbers).values()), dim=1)
         states[begin : begin + len(batch)] = kept.half().numpy()
         states.flush()
         mark.write_text(str(begin + len(batch)))
         tick(begin + len(batch))
-    return TrunkCache(states)
+    return TrunkCache(states, numbers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,7 +138,7 @@ def prepare_clips(model: Model, work: Path) -> Clips:
             )
             task = progress.add_task(f"trunk {split}", total=len(listed))
             cache = build_cache(
-                work / f"{split}-{made_by}.trunk", paths, encoder, plan.num_frames,
+                work / f"{split}-{made_by}.trunk", paths, [encoder], plan.num_frames,
                 lambda n, t=task: progress.update(t, completed=n),
             )  # fmt: skip
             corpora.append(Corpus(listed, cache))

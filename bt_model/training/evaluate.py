@@ -21,7 +21,7 @@ from bt_model.training.step import exact_answers
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bt_model.vision.encoder import VideoEncoder
+    from bt_model.vision.encoder import TemporalEncoder
 
 BATCH = 32
 VideoTokensOf = Callable[[Sequence["Tensor"]], "Tensor"]
@@ -92,13 +92,13 @@ def _answer(
             answered.add(asked[number][place].kind, listed[number], is_right)
 
 
-def twin_retrieval(encoder: "VideoEncoder", text: TextSide, corpus: Corpus, seed: int) -> dict[str, Share]:
+def twin_retrieval(encoder: "TemporalEncoder", text: TextSide, corpus: Corpus, seed: int) -> dict[str, Share]:
     """How often a clip is nearer to its own caption than to its twin's, by event kind; chance is 0.5."""
     right: dict[str, dict[str, list[bool]]] = {}
     with torch.inference_mode():
         for begin in range(0, len(corpus.scenes), BATCH):
             rows = range(begin, min(begin + BATCH, len(corpus.scenes)))
-            states = corpus.cache.batch(rows)
+            states = corpus.cache.batch(rows, encoder.reads)
             listed = [corpus.scenes[row] for row in rows]
             own = _unit(text([caption(s, Random(f"{seed} {s.key}")) for s in listed]))
             other = _unit(text([caption(s.reversed(), Random(f"{seed} {s.key}")) for s in listed]))

@@ -52,10 +52,13 @@ class Corpus:
     scenes: Sequence[Scene]
     cache: TrunkCache
 
-    def draw(self, batch: int, rng: Random) -> "tuple[list[Scene], list[Tensor]]":
-        """Half a batch of clips and their twins: scenes (B), trunk states K x (B, T, 1 + P, D)."""
+    def draw(self, batch: int, rng: Random, reads: range | None = None) -> "tuple[list[Scene], list[Tensor]]":
+        """Half a batch of clips and their twins: scenes (B), and hidden states, each (B, T, 1 + P, D).
+
+        `reads` are the numbers of the states; None for all that are cached.
+        """
         rows = rng.sample(range(len(self.scenes)), batch // 2)
-        states = self.cache.batch(rows)
+        states = self.cache.batch(rows, reads)
         drawn = [self.scenes[row] for row in rows]
         both = [torch.cat([x, x.flip(1)]) for x in states]
         return [*drawn, *(scene.reversed() for scene in drawn)], both
@@ -114,7 +117,7 @@ def train_towers(plan: EmbeddedPlan, encoder: VideoEncoder, text: TextSide, work
         rng = Random(f"towers {plan.seed} {step}")
         drawn = with_partners(picture_scenes(plan.clip_batch // 2, rng), rng)
         texts = captions_of(drawn, rng)
-        (x,) = tower(pictures(drawn), range(last - 1, last))
+        (x,) = tower(pictures(drawn), range(last, last + 1))
         scale = text.log_scale.exp().clamp(max=MAX_SCALE)
         return contrastive(tower.project(x[:, 0]), text(texts), group_numbers(texts), scale=scale)
 
@@ -130,7 +133,7 @@ def train_branch(
 
     def loss_at(step: int) -> "Tensor":
         rng = Random(f"branch {plan.seed} {step}")
-        drawn, states = corpus.draw(plan.pretrain_batch, rng)
+        drawn, states = corpus.draw(plan.pretrain_batch, rng, encoder.reads)
         texts = captions_of(drawn, rng)
         with torch.no_grad():
             embeds = text(texts)
@@ -184,8 +187,8 @@ def train_instruct(
 
     def loss_at(step: int) -> "Tensor":
         rng = Random(f"instruct {plan.seed} {step}")
-        drawn, states = corpus.draw(plan.instruct_batch, rng)
-        video = patches_cls(encoder.chat_from_trunk(states[:-1]))
+        drawn, states = corpus.draw(plan.instruct_batch, rng, encoder.chat_reads)
+        video = patches_cls(encoder.chat_from_trunk(states))
         return instruct_loss(chat.lm, chat.projector, video, question_batch(drawn, tokens, rng))
 
     rate = plan.instruct.learning_rate

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bt_model.generation.llama import Llama
     from bt_model.training.data import TokenBatch
     from bt_model.vision.clip import ClipVisionTower
-    from bt_model.vision.encoder import VideoEncoder
+    from bt_model.vision.encoder import TemporalEncoder
 
 
 class AlignmentHead(nn.Sequential):
@@ -43,7 +43,7 @@ class PretrainLosses:
 
 
 def pretrain_loss(
-    encoder: "VideoEncoder",
+    encoder: "TemporalEncoder",
     head: AlignmentHead,
     states: "Sequence[Tensor]",
     text: "Tensor",
@@ -53,15 +53,15 @@ def pretrain_loss(
 ) -> "Tensor":
     """VTC + MBTA + MBCA on the visible patches (reference-behaviour 6.3, with a true tube mask).
 
-    `states`: the last K trunk layers (B, T, 1 + P, D); `text` (B, E); `visible` (B, M).
+    `states`: the hidden states `encoder.reads`, each (B, T, 1 + P, D); `text` (B, E); `visible` (B, M).
     """
-    assert encoder.adapter is not None
-    tower, last = encoder.tower, states[-1]
-    branch = encoder.adapter(states, tower.position, visible=visible)
+    features = encoder.features_from_trunk(states, visible=visible)
+    last, branch = features.trunk, features.branch
+    assert branch is not None, "MBTA and MBCA are about a branch"
     num_frames, num_patches = last.shape[1], last.shape[2] - 1
     pairs = torch.arange(num_frames, device=visible.device)[:, None] * num_patches + visible[:, None]
     seen = Seen(encoder.embed_video(last, branch), text, last, branch.patches, pairs)
-    return pretrain_losses(tower, head, seen, weights, group).total
+    return pretrain_losses(encoder.trunk, head, seen, weights, group).total
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ the video's CLS is (B, D). Equations: reference-behaviour section 3.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from einops import rearrange, reduce, repeat
@@ -18,7 +18,7 @@ from bt_model.vision.attention import ClipLayer, SelfAttention
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bt_model.config import BTAdapterConfig, ClipVisionConfig
+    from bt_model.config import Activation, BTAdapterConfig, ClipVisionConfig, Projection, TemporalKind
     from bt_model.vision.clip import ClipVisionTower
 
 
@@ -34,30 +34,55 @@ class BranchState:
 
 
 class TemporalLayer(nn.Module):
-    """Every patch position looks along time. (B, T, M, D) -> (B, T, M, D)."""
+    """Every patch position looks along time. (B, T, M, D) -> (B, T, M, D).
 
-    def __init__(self, dim: int, num_heads: int, eps: float) -> None:
+    What it saw passes through `temporal_fc`, which starts at zero, at torch's default, or is not there
+    (Table 11). In training, patches of a clip are dropped as a whole, before the projection (3.3).
+    """
+
+    def __init__(
+        self, dim: int, num_heads: int, eps: float, projection: "Projection" = "zero", drop_path: float = 0.0
+    ) -> None:
         super().__init__()
+        self.drop_path = drop_path
         self.layer_norm1 = nn.LayerNorm(dim, eps=eps)
         self.self_attn = SelfAttention(dim, num_heads)
-        self.temporal_fc = nn.Linear(dim, dim)
-        nn.init.zeros_(self.temporal_fc.weight)  # the branch starts without any effect of time
-        nn.init.zeros_(self.temporal_fc.bias)
+        self.temporal_fc = nn.Identity() if projection == "none" else nn.Linear(dim, dim)
+        if projection == "zero":  # the layer starts without any effect of time
+            for weight in self.temporal_fc.parameters():
+                nn.init.zeros_(weight)
 
-    def forward(self, x: "Tensor") -> "Tensor":
-        tracks = rearrange(self.layer_norm1(x), "b t m d -> b m t d")
-        delta = self.temporal_fc(self.self_attn(tracks))
+    def forward(self, x: "Tensor", time: "Tensor | None" = None) -> "Tensor":
+        """`time` (T, 1, D) is seen by the attention alone; what passes by does not hold it."""
+        seen = self.layer_norm1(x if time is None else x + time)
+        tracks = self.self_attn(rearrange(seen, "b t m d -> b m t d"))
+        delta = self.temporal_fc(_drop(tracks, self.drop_path if self.training else 0.0))
         return x + rearrange(delta, "b m t d -> b t m d")
 
 
 class SpatialLayer(ClipLayer):
-    """Every frame looks over its own patches and the video's CLS; the CLS averages what it saw."""
+    """Every frame looks over its own patches and the video's CLS; the CLS averages what it saw.
+
+    In training, what a frame saw is dropped as a whole (3.3).
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        mlp_width: int,
+        eps: float,
+        act: "Activation" = "quick_gelu",
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__(dim, num_heads, mlp_width, eps, act)
+        self.drop_path = drop_path
 
     def look(self, state: BranchState) -> BranchState:
         """(B, T, M, D) and (B, D) -> the same shapes."""
         cls = repeat(state.cls, "b d -> b t 1 d", t=state.patches.shape[1])
         frames = torch.cat([cls, state.patches], dim=2)  # (B, T, 1 + M, D)
-        seen = self.self_attn(self.layer_norm1(frames))
+        seen = _drop(self.self_attn(self.layer_norm1(frames)), self.drop_path if self.training else 0.0)
         patches = state.patches + seen[:, :, 1:]
         cls = state.cls + seen[:, :, 0].mean(dim=1)
         return BranchState(
@@ -68,32 +93,39 @@ class SpatialLayer(ClipLayer):
 class BTAdapter(nn.Module):
     """The branch. Holds no state between calls; the number of frames is an axis of its input."""
 
+    kind: "ClassVar[TemporalKind]" = "bt_adapter"
+    cls_token: "Tensor"
+
     def __init__(self, vision: "ClipVisionConfig", config: "BTAdapterConfig") -> None:
         super().__init__()
         self.config = config
         dim, heads, eps = vision.width, vision.num_heads, vision.eps
         self.cls_token = nn.Parameter(torch.zeros(dim))
         self.time_embed = nn.Embedding(config.max_frames, dim)  # unit scale matters: training spec 6.1 a
-        self.temporal = nn.ModuleList(TemporalLayer(dim, heads, eps) for _ in range(config.num_layers))
+        rates = torch.linspace(0, config.drop_path, config.num_layers, device="cpu").tolist()
+        self.temporal = nn.ModuleList(TemporalLayer(dim, heads, eps, config.projection, r) for r in rates)
         self.spatial = nn.ModuleList(
-            SpatialLayer(dim, heads, vision.mlp_width, vision.spatial_eps, vision.act)
-            for _ in range(config.num_layers)
+            SpatialLayer(dim, heads, vision.mlp_width, vision.spatial_eps, vision.act, r) for r in rates
         )
-        if config.output_scale is not None:
+        if config.output_gate is not None:
             self.balance1 = nn.Parameter(torch.zeros(dim))
-        if config.middle_scale is not None:
+        if config.middle_gate is not None:
             self.balance2 = nn.Parameter(torch.zeros(dim))
+        if config.combination == "concat":
+            self.output_concat = _averaging(dim)
+            if config.interaction:
+                self.middle_concat = _averaging(dim)
 
     @property
     def output_gate(self) -> "Tensor | None":
-        """The trunk's share g1 (D,) of the retrieval output, or None for a plain sum."""
-        scale = self.config.output_scale
+        """The trunk's share g1 (D,) of the retrieval output, or None where there is no gate."""
+        scale = self.config.output_gate
         return None if scale is None else torch.sigmoid(scale * self.balance1)
 
     @property
     def middle_gate(self) -> "Tensor | None":
-        """The trunk's share g2 (D,) between branch layers, or None for a plain sum."""
-        scale = self.config.middle_scale
+        """The trunk's share g2 (D,) between branch layers, or None where there is no gate."""
+        scale = self.config.middle_gate
         return None if scale is None else torch.sigmoid(scale * self.balance2)
 
     def init_from_trunk(self, tower: "ClipVisionTower") -> None:
@@ -131,11 +163,20 @@ class BTAdapter(nn.Module):
         gate = self.middle_gate
         state: BranchState | None = None
         for tokens, temporal, spatial in zip(trunk, self.temporal, self.spatial, strict=False):
-            seen = self._see(_merge_pairs(tokens) if is_merged else tokens, places)
-            state = self._enter(seen, position, places) if state is None else _mix(state, seen, gate)
+            if state is None or self.config.interaction:
+                seen = self._see(_merge_pairs(tokens) if is_merged else tokens, places)
+                state = self._enter(seen, position, places) if state is None else self._mix(state, seen, gate)
             state = _step(state, temporal, spatial, halves)
         assert state is not None, "a branch needs at least one trunk layer"
         return state
+
+    def combine(self, cls: "Tensor", video: "Tensor") -> "Tensor":
+        """Frame CLS of the trunk's last layer (B, T, D) with the video's (B, D), for retrieval (4.1)."""
+        video = video[:, None]
+        if self.config.combination == "concat":
+            return self.output_concat(torch.cat([cls, video.expand_as(cls)], dim=-1))
+        gate = self.output_gate
+        return cls + video if gate is None else torch.lerp(video, cls, gate)
 
     def _check_frames(self, num_frames: int, *, is_merged: bool, upstream_compat: bool) -> None:
         limit = 2 * self.config.max_frames
@@ -164,6 +205,34 @@ class BTAdapter(nn.Module):
             place, time = place[places % num_patches], time[places // num_patches, 0]
         return BranchState(seen.patches + place + time, 0.5 * (seen.cls + self.cls_token + position[0]))
 
+    def _mix(self, state: BranchState, seen: BranchState, gate: "Tensor | None") -> BranchState:
+        """The trunk speaks into the branch between two layers: gated average, sum (3.2), or a projection."""
+        pairs = (state.patches, seen.patches), (state.cls, seen.cls)
+        if self.config.combination == "concat":
+            patches, cls = (self.middle_concat(torch.cat([b, a], dim=-1)) for a, b in pairs)
+        elif gate is None:
+            patches, cls = (a + b for a, b in pairs)
+        else:
+            patches, cls = (torch.lerp(a, b, gate) for a, b in pairs)
+        return BranchState(patches, cls)
+
+
+def _averaging(dim: int) -> nn.Linear:
+    """Trunk and branch, one behind the other (..., 2 D) -> (..., D); starts as their plain average."""
+    linear = nn.Linear(2 * dim, dim)
+    with torch.no_grad():
+        linear.weight.copy_(0.5 * torch.eye(dim).repeat(1, 2))
+        linear.bias.zero_()
+    return linear
+
+
+def _drop(x: "Tensor", rate: float) -> "Tensor":
+    """Stochastic depth over the two leading axes of (B, G, n, D); what stays is scaled up for what went."""
+    if rate == 0:
+        return x
+    kept = x.new_empty(x.shape[0], x.shape[1], 1, 1).bernoulli_(1 - rate)
+    return x * (kept / (1 - rate))
+
 
 def _places(visible: "Tensor", num_frames: int, num_patches: int) -> "Tensor":
     """A tube (B, M), or places already -> which token t * P + p stands where, (B, T, M)."""
@@ -171,13 +240,6 @@ def _places(visible: "Tensor", num_frames: int, num_patches: int) -> "Tensor":
         return visible
     first = torch.arange(num_frames, device=visible.device) * num_patches
     return first[:, None] + visible[:, None]
-
-
-def _mix(state: BranchState, seen: BranchState, gate: "Tensor | None") -> BranchState:
-    """The trunk speaks into the branch between two layers: gated average, or plain sum (3.2)."""
-    if gate is None:
-        return BranchState(state.patches + seen.patches, state.cls + seen.cls)
-    return BranchState(torch.lerp(state.patches, seen.patches, gate), torch.lerp(state.cls, seen.cls, gate))
 
 
 def _step(state: BranchState, temporal: nn.Module, spatial: nn.Module, halves: int) -> BranchState:

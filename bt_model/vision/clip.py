@@ -1,8 +1,10 @@
 """CLIP and EVA-CLIP vision towers of any size (reference-behaviour sections 2 and 7).
 
 N images, P patches (row-major), D width, L layers. Token 0 is the image's CLS.
+Hidden states are numbered 0 to L: 0 enters the first layer, l comes out of layer l, counted from 1.
 """
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import torch
@@ -48,16 +50,19 @@ class ClipVisionTower(nn.Module):
         tokens = torch.cat([cls, patches], dim=1) + self.position
         return tokens if self.config.family == "eva" else self.pre_layrnorm(tokens)
 
-    def forward(self, pixels: "Tensor", keep: range) -> "list[Tensor]":
-        """Outputs X_l of the layers l in `keep`; nothing after the last of them is computed.
+    def forward(self, pixels: "Tensor", keep: Collection[int]) -> "list[Tensor]":
+        """The hidden states whose numbers are in `keep`, rising; nothing after the last is computed.
 
         (N, 3, H, W) -> len(keep) tensors (N, 1 + P, D).
         """
-        x = self.embed(pixels)
-        kept: list[Tensor] = []
-        for index, layer in enumerate(self.layers[: keep.stop]):
-            x = layer(x)
-            if index in keep:
+        return self.advance(self.embed(pixels), 0, keep)
+
+    def advance(self, x: "Tensor", start: int, keep: Collection[int]) -> "list[Tensor]":
+        """From hidden state number `start` (..., 1 + P, D) to those whose numbers are in `keep`, rising."""
+        kept = [x] if start in keep else []
+        for number in range(start + 1, max(keep) + 1):
+            x = self.layers[number - 1](x)
+            if number in keep:
                 kept.append(x)
         return kept
 

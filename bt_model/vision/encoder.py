@@ -1,9 +1,12 @@
-"""Trunk and branch side by side: frames to what a chat model or a retrieval head reads.
+"""The one interface of all temporal models, and those whose trunk stays as it is: CLIP, BT-Adapter, STAN.
 
-B clips, T frames, P patches, D width, K branch layers, L trunk layers.
+B clips, T frames, P patches, D width, K branch layers, L trunk layers. Hidden states of the trunk are
+numbered 0 to L: 0 enters the first layer, l comes out of layer l. Every model says which of them it starts
+from, so that a frozen trunk runs once for several models, or once for ever where its states are cached.
 """
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,113 +14,249 @@ import torch
 from einops import rearrange
 from torch import nn
 
-from bt_model.vision.bt_adapter import BranchState
+from bt_model.config import TemporalConfig
+from bt_model.errors import InvalidValueError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bt_model.vision.bt_adapter import BTAdapter
+    from bt_model.vision.bt_adapter import BranchState, BTAdapter
     from bt_model.vision.clip import ClipVisionTower
+
+FIRST_STATE = range(1)  # what an open trunk starts from: CLIP's embeddings and pre-norm stay frozen
 
 
 @dataclass(frozen=True, slots=True)
 class ChatFeatures:
-    """What the chat side reads, before any pooling (vision/pool.py).
+    """What the chat side reads, before any pooling (vision/pool.py); for retrieval, that of the last layer.
 
     `trunk` (B, T, 1 + P, D), each frame's CLS first; `branch` has patches (B, T', P, D) and a CLS (B, D);
-    T' is T, or T / 2 where the branch merged pairs of frames.
+    T' is T, or T / 2 where the branch merged pairs of frames. Models inside the trunk have no branch.
     """
 
     trunk: "Tensor"
     branch: "BranchState | None" = None
 
 
-class VideoEncoder(nn.Module):
-    """CLIP with the branch, or CLIP alone (`adapter` None).
+class TemporalEncoder(nn.Module, ABC):
+    """A temporal model over a tower that it shares with others and never changes.
 
-    `skip` trunk layers and as many branch layers are left out at the end of the chat path: 1 reads hidden
-    state -2; a tower that was published without its last layer is read to its end, 0.
+    An open model trains a copy of the tower, `own`: its layers, last norm and projection. The copy starts
+    from hidden state 0 of the shared tower, so patch embedding, positions and pre-norm stay CLIP's.
+
+    `skip` layers are left out at the end of the chat path: 1 reads hidden state L - 1; a tower that was
+    published without its last layer is read to its end, 0.
     """
 
     def __init__(
-        self,
-        tower: "ClipVisionTower",
-        adapter: "BTAdapter | None",
-        *,
-        skip: int = 1,
-        upstream_compat: bool = False,
+        self, tower: "ClipVisionTower", *, own: "ClipVisionTower | None" = None, skip: int = 1
     ) -> None:
         super().__init__()
         self.tower = tower
-        self.adapter = adapter
+        self.own = own
         self.skip = skip
-        self.upstream_compat = upstream_compat
 
     @property
-    def num_branch_layers(self) -> int:
-        return 1 if self.adapter is None else self.adapter.config.num_layers
+    @abstractmethod
+    def config(self) -> TemporalConfig:
+        """What this model is."""
 
     @property
-    def chat_layers(self) -> range:
-        """Trunk layers that the chat path reads; nothing behind them is computed."""
-        stop = self.tower.config.num_layers - self.skip
-        first = stop - 1 if self.adapter is None else self.tower.config.num_layers - self.num_branch_layers
-        return range(first, stop)
+    @abstractmethod
+    def reads(self) -> range:
+        """The numbers of the hidden states that retrieval starts from."""
+
+    @property
+    @abstractmethod
+    def chat_reads(self) -> range:
+        """The numbers of the hidden states that the chat path starts from.
+
+        Raises:
+            InvalidValueError: no layer of this model is left on the chat path.
+        """
+
+    @property
+    @abstractmethod
+    def max_frames(self) -> int | None:
+        """The most frames that can be represented; None for any number."""
+
+    @abstractmethod
+    def chat_from_trunk(self, states: "Sequence[Tensor]") -> ChatFeatures:
+        """Hidden states `chat_reads`, each (B, T, 1 + P, D) -> what the chat side reads (4.2)."""
+
+    @abstractmethod
+    def features_from_trunk(
+        self, states: "Sequence[Tensor]", *, visible: "Tensor | None" = None
+    ) -> ChatFeatures:
+        """Hidden states `reads`, each (B, T, 1 + P, D) -> the last layer's tokens, for retrieval and losses.
+
+        `visible` is BTAdapter's: which patches the branch sees.
+
+        Raises:
+            InvalidValueError: a mask for a model without a branch.
+        """
+
+    @abstractmethod
+    def trainable(self) -> dict[str, nn.Module]:
+        """The modules that training updates, by the part that they are in a checkpoint (checkpoints/keys.py).
+
+        An open trunk, `vision`, has frozen parameters too; `trainable_parameters` leaves them out.
+        """
+
+    @property
+    def trunk(self) -> "ClipVisionTower":
+        """The tower whose layers are run: an open model's own, or the shared one."""
+        return self.tower if self.own is None else self.own
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """What an optimiser takes."""
+        return [p for module in self.trainable().values() for p in module.parameters() if p.requires_grad]
+
+    @property
+    def num_trainable(self) -> int:
+        """How many numbers training updates."""
+        return sum(p.numel() for p in self.trainable_parameters())
 
     def trunk_states(self, pixels: "Tensor") -> "list[Tensor]":
-        """Outputs of the trunk layers L-K .. L-1, which the branch reads.
-
-        (B, T, 3, H, W) -> K tensors (B, T, 1 + P, D).
-        """
-        last = self.tower.config.num_layers
-        return _run(self.tower, pixels, range(last - self.num_branch_layers, last))
+        """The hidden states `reads`. (B, T, 3, H, W) -> len(reads) tensors (B, T, 1 + P, D)."""
+        return list(hidden_states(self.tower, pixels, self.reads).values())
 
     def chat(self, pixels: "Tensor") -> ChatFeatures:
         """Normalised frames (B, T, 3, H, W) -> what the chat side reads (4.2)."""
-        return self.chat_from_trunk(_run(self.tower, pixels, self.chat_layers))
-
-    def chat_from_trunk(self, states: "Sequence[Tensor]") -> ChatFeatures:
-        """Outputs of the trunk layers of `chat_layers`, each (B, T, 1 + P, D) (4.2)."""
-        if self.adapter is None:
-            return ChatFeatures(states[-1])
-        branch = self.adapter(states, self.tower.position, upstream_compat=self.upstream_compat)
-        return ChatFeatures(states[-1], branch)
+        return self.chat_from_trunk(list(hidden_states(self.tower, pixels, self.chat_reads).values()))
 
     def retrieve(self, pixels: "Tensor") -> "Tensor":
         """Video embedding, not normalised (4.1). (B, T, 3, H, W) -> (B, projection_dim)."""
         return self.retrieve_from_trunk(self.trunk_states(pixels))
 
     def retrieve_from_trunk(self, states: "Sequence[Tensor]") -> "Tensor":
-        """The last K trunk layers, each (B, T, 1 + P, D) -> (B, projection_dim)."""
-        branch = None if self.adapter is None else self.adapter(states, self.tower.position)
-        return self.embed_video(states[-1], branch)
+        """Hidden states `reads`, each (B, T, 1 + P, D) -> (B, projection_dim)."""
+        features = self.features_from_trunk(states)
+        return self.embed_video(features.trunk, features.branch)
 
     def embed_video(self, last: "Tensor", branch: "BranchState | None") -> "Tensor":
-        """The video's CLS is gated into each frame's. (B, T, 1 + P, D) -> (B, projection_dim)."""
-        cls = last[:, :, 0]  # (B, T, D)
-        if branch is not None:
-            assert self.adapter is not None
-            gate = self.adapter.output_gate
-            video = branch.cls[:, None]
-            cls = cls + video if gate is None else torch.lerp(video, cls, gate)
-        return self.tower.project(cls).mean(dim=1)
+        """Each frame's CLS, projected and averaged. (B, T, 1 + P, D) -> (B, projection_dim)."""
+        assert branch is None, "only a model with a branch can read one"
+        return self.trunk.project(last[:, :, 0]).mean(dim=1)
+
+    def _chat_stop(self, num_layers: int) -> int:
+        """The number of the hidden state that the chat path ends at, of a model of K layers."""
+        if num_layers <= self.skip:
+            raise InvalidValueError(
+                f"num_layers is {num_layers}; allowed for chat: more than the {self.skip} that it leaves out",
+                param="num_layers",
+            )
+        return self.tower.config.num_layers - self.skip
 
 
-def encode_shared(encoders: Sequence[VideoEncoder], pixels: "Tensor") -> list[ChatFeatures]:
-    """The chat features of several encoders that hold one and the same tower, which runs once for all.
+class VideoEncoder(TemporalEncoder):
+    """CLIP with a branch, or CLIP alone (`adapter` None)."""
+
+    def __init__(
+        self,
+        tower: "ClipVisionTower",
+        adapter: "BTAdapter | None",
+        *,
+        own: "ClipVisionTower | None" = None,
+        skip: int = 1,
+        upstream_compat: bool = False,
+    ) -> None:
+        super().__init__(tower, own=own, skip=skip)
+        self.adapter = adapter
+        self.upstream_compat = upstream_compat
+
+    @property
+    def config(self) -> TemporalConfig:
+        is_open = self.own is not None
+        if self.adapter is None:
+            return TemporalConfig("clip", is_open=is_open)
+        return TemporalConfig(self.adapter.kind, self.adapter.config, is_open=is_open)
+
+    @property
+    def reads(self) -> range:
+        return self._beside() if self.own is None else FIRST_STATE
+
+    @property
+    def chat_reads(self) -> range:
+        return self._beside_chat() if self.own is None else FIRST_STATE
+
+    @property
+    def max_frames(self) -> int | None:
+        return None if self.adapter is None else 2 * self.adapter.config.max_frames  # pairs are merged
+
+    def chat_from_trunk(self, states: "Sequence[Tensor]") -> ChatFeatures:
+        if self.own is not None:
+            states = self.own.advance(states[0], 0, self._beside_chat())
+        if self.adapter is None:
+            return ChatFeatures(states[-1])
+        branch = self.adapter(states, self.tower.position, upstream_compat=self.upstream_compat)
+        return ChatFeatures(states[-1], branch)
+
+    def features_from_trunk(
+        self, states: "Sequence[Tensor]", *, visible: "Tensor | None" = None
+    ) -> ChatFeatures:
+        if self.own is not None:
+            states = self.own.advance(states[0], 0, self._beside())
+        if self.adapter is None:
+            refuse_mask(visible, "clip")
+            return ChatFeatures(states[-1])
+        return ChatFeatures(states[-1], self.adapter(states, self.tower.position, visible=visible))
+
+    def embed_video(self, last: "Tensor", branch: "BranchState | None") -> "Tensor":
+        """The video's CLS is combined with each frame's (4.1). (B, T, 1 + P, D) -> (B, projection_dim)."""
+        if branch is None:
+            return super().embed_video(last, None)
+        assert self.adapter is not None
+        return self.trunk.project(self.adapter.combine(last[:, :, 0], branch.cls)).mean(dim=1)
+
+    def trainable(self) -> dict[str, nn.Module]:
+        parts = {"adapter": self.adapter, "vision": self.own}
+        return {name: module for name, module in parts.items() if module is not None}
+
+    def _beside(self) -> range:
+        """The hidden states that the branch layers stand beside: the last K."""
+        last = self.tower.config.num_layers
+        num_layers = 1 if self.adapter is None else self.adapter.config.num_layers
+        return range(last - num_layers + 1, last + 1)
+
+    def _beside_chat(self) -> range:
+        if self.adapter is None:
+            last = self.tower.config.num_layers - self.skip
+            return range(last, last + 1)
+        return range(self._beside().start, self._chat_stop(self.adapter.config.num_layers) + 1)
+
+
+def refuse_mask(visible: "Tensor | None", kind: str) -> None:
+    """Only a branch can leave patches out.
+
+    Raises:
+        InvalidValueError: a mask.
+    """
+    if visible is not None:
+        raise InvalidValueError(
+            f"visible is a mask and the model {kind}; allowed with it: bt_adapter, stan", param="visible"
+        )
+
+
+@torch.no_grad()
+def hidden_states(
+    tower: "ClipVisionTower", pixels: "Tensor", numbers: Collection[int]
+) -> "dict[int, Tensor]":
+    """Hidden states of a frozen tower by number, rising. (B, T, 3, H, W) -> each (B, T, 1 + P, D)."""
+    states = tower(rearrange(pixels, "b t c h w -> (b t) c h w"), numbers)
+    grouped = (rearrange(x, "(b t) n d -> b t n d", b=len(pixels)) for x in states)
+    return dict(zip(sorted(set(numbers)), grouped, strict=True))
+
+
+def encode_shared(encoders: Sequence[TemporalEncoder], pixels: "Tensor") -> list[ChatFeatures]:
+    """The chat features of several models that share one and the same tower, which runs once for all.
 
     (B, T, 3, H, W) -> one ChatFeatures each, in the order given.
     """
     (tower,) = {encoder.tower for encoder in encoders}
-    wanted = [encoder.chat_layers for encoder in encoders]
-    layers = range(min(each.start for each in wanted), max(each.stop for each in wanted))
-    states = _run(tower, pixels, layers)
+    wanted = [encoder.chat_reads for encoder in encoders]
+    states = hidden_states(tower, pixels, {number for reads in wanted for number in reads})
     return [
-        encoder.chat_from_trunk(states[each.start - layers.start : each.stop - layers.start])
-        for encoder, each in zip(encoders, wanted, strict=True)
+        encoder.chat_from_trunk([states[number] for number in reads])
+        for encoder, reads in zip(encoders, wanted, strict=True)
     ]
-
-
-def _run(tower: "ClipVisionTower", pixels: "Tensor", layers: range) -> "list[Tensor]":
-    states = tower(rearrange(pixels, "b t c h w -> (b t) c h w"), layers)
-    return [rearrange(x, "(b t) n d -> b t n d", b=len(pixels)) for x in states]

@@ -89,7 +89,7 @@ def test_a_loaded_model_is_frozen(tiny_weights: Path) -> None:
 
 def test_without_a_branch_the_model_is_clips_frame_average(tiny_weights: Path) -> None:
     chat = load("embedded-clip", tiny_weights, device="cpu")
-    assert chat.encoder.adapter is None
+    assert chat.encoder.config.kind == "clip"
     clips = tiny.clips(1, 4)
     torch.testing.assert_close(chat.encode(clips), chat.encode(clips.flip(1)))
 

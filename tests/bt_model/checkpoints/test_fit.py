@@ -189,8 +189,7 @@ def test_a_branch_loses_a_layer_only_beside_a_tower_that_lost_one(
     if blocks is not None:
         rewritten(path, keep, positions=tiny.P + 1, blocks=blocks)
     chat = load(str(model_with(folder, "minigpt4", adapter=path.name)), folder, device="cpu")
-    assert chat.encoder.adapter is not None
-    assert chat.encoder.adapter.config.num_layers == num_layers
+    assert chat.encoder.config.branch.num_layers == num_layers
     told = "the branch's last layer of 3 is left out" in "".join(chat.card.notes)
     assert told == (num_layers == 2)
     assert chat.encode(tiny.clips(1, 4)).isfinite().all()

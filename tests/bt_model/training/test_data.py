@@ -118,7 +118,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def cache_of(clips: Sequence[Path], path: Path, ticks: list[int]) -> TrunkCache:
-    return build_cache(path, clips, tiny.encoder(), 4, ticks.append)
+    return build_cache(path, clips, [tiny.encoder()], 4, ticks.append)
 
 
 def test_the_cache_holds_what_the_trunk_gives_for_each_clip(clips: list[Path], tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def corpus(tmp_path: Path) -> Corpus:
     kept = torch.stack(states, dim=1).half().numpy()
     cache = np.memmap(tmp_path / "a.trunk", np.float16, "w+", shape=kept.shape)
     cache[:] = kept
-    return Corpus([scene(n) for n in range(NUM_SCENES)], TrunkCache(cache))
+    return Corpus([scene(n) for n in range(NUM_SCENES)], TrunkCache(cache, tuple(tiny.encoder().reads)))
 
 
 def test_twins_count_only_where_both_directions_are_right() -> None:

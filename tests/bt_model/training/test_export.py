@@ -94,7 +94,7 @@ def test_the_clip_folder_is_read_by_transformers(written: Written) -> None:
     with torch.no_grad():
         states = theirs.vision_model(pixels, output_hidden_states=True).hidden_states
     assert states is not None
-    (ours,) = written.model.tower(pixels, range(4, 5))
+    (ours,) = written.model.tower(pixels, [5])
     torch.testing.assert_close(ours, states[-1], rtol=1e-4, atol=1e-4)
 
 

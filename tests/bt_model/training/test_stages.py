@@ -36,7 +36,7 @@ def corpus(tmp_path: Path) -> Corpus:
         Scene(Item("circle", "red", diameter=18.0, x=20.0 + n, y=24.0), "black", Move("left", path=20.0))
         for n in range(NUM_SCENES)
     ]
-    return Corpus(listed, TrunkCache(cache))
+    return Corpus(listed, TrunkCache(cache, tuple(tiny.encoder().reads)))
 
 
 @pytest.fixture

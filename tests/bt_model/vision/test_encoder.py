@@ -149,5 +149,5 @@ def test_without_a_branch_retrieve_is_the_average_of_clips_image_embeddings(
     encoder: VideoEncoder, pixels: Tensor
 ) -> None:
     tower = encoder.tower
-    alone = torch.stack([tower.project(tower(clip, range(L - 1, L))[0][:, 0]).mean(dim=0) for clip in pixels])
+    alone = torch.stack([tower.project(tower(clip, [L])[0][:, 0]).mean(dim=0) for clip in pixels])
     torch.testing.assert_close(VideoEncoder(tower, None).retrieve(pixels), alone)

@@ -204,6 +204,11 @@ class TemporalConfig:
         _require(self.time_std >= 0, "time_std", self.time_std, "0 or more")
 
     @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.kind}, open" if self.is_open else self.kind
+
+    @property
     def has_branch(self) -> bool:
         return self.kind in BRANCH_KINDS
 

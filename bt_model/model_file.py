@@ -23,7 +23,9 @@ SECOND_TO_LAST, LAST_LAYER = -2, -1
 class ModelFile:
     """The model file's fields.
 
-    `gates`: scales of the middle and output gates, None for plain sums. `entry`: how video features enter a
+    `adapter`: a file with a temporal model of any kind; it says itself what it is. `gates`: scales of a
+    branch's middle and output gates, None for plain sums; not given, they are what the adapter file says, or
+    the published ones. `entry`: how video features enter a
     Q-Former (backends spec 1.4). `select_layer`: which hidden state of tower and branch the chat side reads.
     `accept`: fit checks that may fail.
     """
@@ -35,7 +37,7 @@ class ModelFile:
     projector: str = ""
     qformer: str | None = None
     adapter: str | None = None
-    gates: tuple[float, float] | tuple[None, None] = (1e2, 1e4)
+    gates: tuple[float, float] | tuple[None, None] | None = None
     upstream_compat: bool = False
     select_layer: int = SECOND_TO_LAST
     pooling: str = POOLED_WITH_CLS

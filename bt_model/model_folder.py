@@ -11,6 +11,7 @@ import torch
 from bt_model.backends.files import BackendFiles
 from bt_model.backends.registry import factory
 from bt_model.chat import VideoChat
+from bt_model.checkpoints.facts import temporal_config
 from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.checkpoints.fit import ModelParts, check_model, trained_depth
 from bt_model.checkpoints.load import (
@@ -22,16 +23,17 @@ from bt_model.checkpoints.load import (
     without_last_layer,
 )
 from bt_model.checkpoints.raw_config import read_config
-from bt_model.config import BTAdapterConfig, ClipVisionConfig
+from bt_model.checkpoints.temporal import load_temporal
+from bt_model.config import ClipVisionConfig
 from bt_model.errors import BtchatError, CheckpointError, InvalidValueError
 from bt_model.model_file import LAST_LAYER, ModelFile, find, read
 from bt_model.types import MAX_FRAMES, FrameSize, GenerateOptions, ModelCard, Quantise
 from bt_model.vision.bt_adapter import BTAdapter
 from bt_model.vision.clip import ClipVisionTower
-from bt_model.vision.encoder import VideoEncoder
+from bt_model.vision.encoder import TemporalEncoder, VideoEncoder
 from bt_model.vision.pool import pooling
 
-FEWEST_LAYERS = 2
+PUBLISHED_GATES = (1e2, 1e4)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -153,8 +155,8 @@ def load_tower(folder: Path) -> ClipVisionTower:
 
 def load_encoder(
     folder: Path, model: ModelFile, place: Placement, shelf: TowerShelf
-) -> tuple[VideoEncoder, tuple[str, ...]]:
-    """Tower and branch of a model file, and what was adapted to make them fit.
+) -> tuple[TemporalEncoder, tuple[str, ...]]:
+    """Tower and temporal model of a model file, and what was adapted to make them fit.
 
     Raises:
         CheckpointError: a file or tensor that is missing, unexpected or of the wrong shape.
@@ -163,9 +165,19 @@ def load_encoder(
     skip = -1 - model.select_layer
     if model.adapter is None:
         return VideoEncoder(tower, None, skip=skip), ()
-    adapter, notes = _load_adapter(folder / model.adapter, model, tower)
-    adapter = adapter.to(place.device, place.dtype).eval().requires_grad_(requires_grad=False)
-    return VideoEncoder(tower, adapter, skip=skip, upstream_compat=model.upstream_compat), notes
+    path, notes = folder / model.adapter, ()
+    said = temporal_config(path)
+    if said is None or (said.kind == "bt_adapter" and not said.is_open):
+        adapter, notes = _load_adapter(path, model, tower)
+        adapter = adapter.to(place.device, place.dtype)
+        encoder = VideoEncoder(tower, adapter, skip=skip, upstream_compat=model.upstream_compat)
+    else:
+        encoder = load_temporal(path, said, tower, skip=skip, upstream_compat=model.upstream_compat)
+    try:
+        _ = encoder.chat_reads
+    except InvalidValueError as error:
+        raise CheckpointError(f"{path}: {error.message}") from error
+    return encoder.eval().requires_grad_(requires_grad=False), notes
 
 
 def _vision_config(folder: Path) -> ClipVisionConfig:
@@ -180,16 +192,15 @@ def _vision_config(folder: Path) -> ClipVisionConfig:
 
 
 def _load_adapter(path: Path, model: ModelFile, tower: ClipVisionTower) -> tuple[BTAdapter, tuple[str, ...]]:
-    middle, output = model.gates if tower.config.family == "clip" else (None, None)
-    weights = read_adapter(path, gated=middle is not None)
+    gates = model.gates
+    if temporal_config(path) is None:
+        gates = (gates or PUBLISHED_GATES) if tower.config.family == "clip" else (None, None)
+    weights = read_adapter(path, gated=None if gates is None else gates[0] is not None)
+    if gates is not None:
+        config = replace(weights.config, middle_scale=gates[0], output_scale=gates[1])
+        weights = replace(weights, config=config)
     weights, notes = _shortened(path, weights, model, tower.config.num_layers)
-    if weights.config.num_layers < FEWEST_LAYERS:
-        raise CheckpointError(
-            f"{path}: a branch of {weights.config.num_layers} layer; the chat output leaves the last one "
-            f"out, so at least {FEWEST_LAYERS} are needed"
-        )
-    config = BTAdapterConfig(weights.config.num_layers, weights.config.max_frames, middle, output)
-    adapter = BTAdapter(tower.config, config)
+    adapter = BTAdapter(tower.config, weights.config)
     load_adapter(adapter, weights, tower)
     return adapter, notes
 
@@ -241,15 +252,14 @@ def pick_device(name: str) -> torch.device:
 
 
 def _card(
-    model: ModelFile, encoder: VideoEncoder, files: BackendFiles, digest: str, max_context: int
+    model: ModelFile, encoder: TemporalEncoder, files: BackendFiles, digest: str, max_context: int
 ) -> ModelCard:
-    adapter = encoder.adapter
     return ModelCard(
         id=model.id,
         backend=model.backend,
         frame_size=FrameSize(encoder.tower.config.image_size, model.fit),
         default_frames=model.default_frames,
-        max_frames=MAX_FRAMES if adapter is None else min(MAX_FRAMES, 2 * adapter.config.max_frames),
+        max_frames=min(MAX_FRAMES, encoder.max_frames or MAX_FRAMES),
         max_context=max_context,
         num_video_tokens=files.num_video_tokens,
         video_dim=files.video_dim,
@@ -261,15 +271,20 @@ def _card(
             "device": str(files.device),
             "dtype": str(files.dtype),
             "quantise": files.quantise,
+            "temporal": encoder.config.name,
         },
     )
 
 
-def _digest(model: ModelFile, encoder: VideoEncoder, shelf: TowerShelf) -> str:
-    """Of everything that decides the features: weights of tower and branch, and how they are used."""
-    adapter = encoder.adapter
-    config = None if adapter is None else asdict(adapter.config)
-    said = [shelf.digest(encoder.tower), asdict(encoder.tower.config), config, encoder.skip]
+def _digest(model: ModelFile, encoder: TemporalEncoder, shelf: TowerShelf) -> str:
+    """Of everything that decides the features: the weights of tower and model, and how they are used."""
+    tower = encoder.tower
+    said = [shelf.digest(tower), asdict(tower.config), asdict(encoder.config), encoder.skip]
     text = json.dumps([*said, model.upstream_compat], sort_keys=True)
     how = torch.tensor(list(text.encode()), dtype=torch.uint8)
-    return fingerprint({**({} if adapter is None else adapter.state_dict()), "how": how})
+    state = {
+        f"{part}.{name}": tensor
+        for part, module in encoder.trainable().items()
+        for name, tensor in module.state_dict().items()
+    }
+    return fingerprint({**state, "how": how})

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bt_model.checkpoints.facts import temporal_config
 from bt_model.checkpoints.load import shapes_of
 from bt_model.generation.quantised import NF4_BLOCK
 from bt_model.model_file import find, read
@@ -56,6 +57,9 @@ def memory_estimate(
         return (s for place in places if place for s in shapes_of(path.parent / place, part).values())
 
     seen = [*shapes("vision", model.tower), *shapes("adapter", model.adapter)]
+    said = None if model.adapter is None else temporal_config(path.parent / model.adapter)
+    if said is not None and said.is_open:  # a tower of its own
+        seen += shapes("vision", model.adapter)
     between = [*shapes("projector", model.projector), *shapes("qformer", model.qformer)]
     decoder = shapes_of(path.parent / model.llm, "lm") if model.llm else {}
     return MemoryEstimate(

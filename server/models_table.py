@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bt_model.backends.registry import Origin, origins
+from bt_model.checkpoints.facts import temporal_config
 from bt_model.errors import CheckpointError
 from bt_model.model_file import ModelFile, available, read
 
@@ -53,6 +54,8 @@ def _model_lines(name: str, path: Path, known: dict[str, Origin]) -> Iterator[st
         yield f"  {part.name:10s} {part.path}  {size}"
     if model.adapter is None:
         yield "  adapter    none: CLIP averaged over frames"
+    elif kind := _kind(path.parent, model):
+        yield f"  temporal   {kind}"
     if model.notice:
         yield f"  {model.notice}"
 
@@ -61,6 +64,15 @@ def parts(folder: Path, model: ModelFile) -> list[Part]:
     """The places that a model file names."""
     named = {name: getattr(model, name) for name in _PARTS}
     return [Part(name, folder / place, _size(folder / place)) for name, place in named.items() if place]
+
+
+def _kind(folder: Path, model: ModelFile) -> str | None:
+    """What an adapter file says it is; None where it is missing, silent or damaged."""
+    try:
+        said = temporal_config(folder / model.adapter) if model.adapter else None
+    except CheckpointError:
+        return None
+    return None if said is None else said.name
 
 
 def _size(path: Path) -> int | None:
@@ -77,4 +89,5 @@ def _as_json(name: str, path: Path) -> dict[str, Any]:
     except CheckpointError as error:
         return {"name": name, "file": str(path), "error": error.message}
     listed = [{"part": p.name, "path": str(p.path), "bytes": p.num_bytes} for p in parts(path.parent, model)]
-    return {"name": name, "file": str(path), "id": model.id, "backend": model.backend, "parts": listed}
+    known = {"id": model.id, "backend": model.backend, "temporal": _kind(path.parent, model)}
+    return {"name": name, "file": str(path), **known, "parts": listed}

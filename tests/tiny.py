@@ -13,7 +13,15 @@ from torch import Tensor, nn
 from bt_model.backends.llava import special_ids
 from bt_model.backends.templates import template
 from bt_model.backends.tokenizer import TextTokenizer
-from bt_model.config import BTAdapterConfig, ClipTextConfig, ClipVisionConfig, LlamaConfig
+from bt_model.config import (
+    BRANCH_KINDS,
+    BTAdapterConfig,
+    ClipTextConfig,
+    ClipVisionConfig,
+    LlamaConfig,
+    TemporalConfig,
+    TemporalKind,
+)
 from bt_model.generation.llama import Llama
 from bt_model.text.clip_text import ClipTextTower
 from bt_model.text.tokenizer import ClipTokenizer
@@ -26,7 +34,8 @@ from bt_model.training.step import AlignmentHead
 from bt_model.training.tokenizers import CHAT_SPECIALS, CLIP_SPECIALS, train_tokenizer
 from bt_model.vision.bt_adapter import BTAdapter
 from bt_model.vision.clip import ClipVisionTower
-from bt_model.vision.encoder import VideoEncoder
+from bt_model.vision.encoder import TemporalEncoder, VideoEncoder
+from bt_model.vision.temporal import build_encoder
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -44,6 +53,33 @@ VISION = ClipVisionConfig(
     projection_dim=24,
 )
 ADAPTER = BTAdapterConfig(num_layers=K, max_frames=MAX_FRAMES, middle_scale=1.0, output_scale=1.0)
+BOTTLENECK = 6
+
+
+def temporal_config(
+    kind: TemporalKind, *, num_layers: int | None = None, is_open: bool = False
+) -> TemporalConfig:
+    """A temporal model that fits the tiny tower."""
+    if kind in BRANCH_KINDS or kind == "clip":
+        return TemporalConfig(kind, ADAPTER if kind in BRANCH_KINDS else BTAdapterConfig(), is_open=is_open)
+    return TemporalConfig(
+        kind, num_layers=num_layers, max_frames=MAX_FRAMES, bottleneck=BOTTLENECK, is_open=is_open
+    )
+
+
+FROZEN = {
+    "clip": temporal_config("clip"),
+    "bt_adapter": temporal_config("bt_adapter"),
+    "stan": temporal_config("stan"),
+    "joint_st": temporal_config("joint_st"),
+    "separate_st": temporal_config("separate_st"),
+    "separate_st_2": temporal_config("separate_st", num_layers=2),
+    "st_adapter": temporal_config("st_adapter"),
+    "st_adapter_2": temporal_config("st_adapter", num_layers=2),
+}
+OPEN = {f"{name}_open": replace(config, is_open=True) for name, config in FROZEN.items()}
+TEMPORAL = FROZEN | OPEN
+TRAINED = {name: config for name, config in TEMPORAL.items() if name != "clip"}
 TEXTS = (
     "USER: which way does the red circle move?\n ASSISTANT: left",
     "USER: what colour is the background?\n ASSISTANT: black",
@@ -71,6 +107,22 @@ def adapter(config: BTAdapterConfig = ADAPTER) -> BTAdapter:
 
 def encoder(*, upstream_compat: bool = False) -> VideoEncoder:
     return VideoEncoder(tower(), adapter(), upstream_compat=upstream_compat)
+
+
+def fresh(config: TemporalConfig, vision: ClipVisionTower | None = None, seed: int = 0) -> TemporalEncoder:
+    """A temporal model as training starts it."""
+    torch.manual_seed(seed)
+    return build_encoder(config, vision or tower())
+
+
+def trained(config: TemporalConfig, vision: ClipVisionTower | None = None) -> TemporalEncoder:
+    """A temporal model as if trained: whatever training updates has moved, and nothing is zero."""
+    model = fresh(config, vision).eval()
+    generator = torch.Generator().manual_seed(8)
+    with torch.no_grad():
+        for weight in model.trainable_parameters():
+            weight.add_(0.2 * torch.randn(weight.shape, generator=generator))
+    return model.requires_grad_(requires_grad=False)
 
 
 def pixels(batch: int, num_frames: int, seed: int = 0) -> Tensor:

@@ -1,10 +1,12 @@
-"""Our modules' tensors under the names of a published layout."""
+"""Our modules' tensors under the names of a published layout, in memory and in files."""
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from safetensors.torch import save_file
 
 from bt_model.checkpoints.layouts import OWN
 from bt_model.errors import InvalidValueError
@@ -35,6 +37,23 @@ def published(parts: "Mapping[str, Mapping[str, Tensor]]", keys: "KeyMap" = OWN)
             leading = (1,) * keys.leading.get(ours, 0)
             flat[key] = turned.reshape(*leading, *turned.shape).detach().contiguous()
     return flat
+
+
+def save_parts(
+    path: Path,
+    parts: "Mapping[str, Mapping[str, Tensor]]",
+    keys: "KeyMap" = OWN,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """State dicts by part into one safetensors file, which appears complete or not at all.
+
+    Raises:
+        InvalidValueError: a tensor that the layout does not hold.
+    """
+    part = path.with_name(f".{path.name}.part")
+    save_file(published(parts, keys), part, metadata={"format": "pt", **(metadata or {})})
+    part.chmod(0o644)  # the library's own mode shuts out every other user, a container's too
+    part.replace(path)
 
 
 def _joined(state: "Mapping[str, Tensor]", part: str, keys: "KeyMap") -> "dict[str, Tensor]":

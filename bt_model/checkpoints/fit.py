@@ -4,7 +4,6 @@ A mismatch is refused by the name of its check. Where the parts could still be c
 be accepted, in the model file's `accept`; what was accepted is shown by the server.
 """
 
-import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from bt_model.checkpoints.facts import facts_of, temporal_config
 from bt_model.checkpoints.load import holds, read_part, shapes_of
 from bt_model.checkpoints.raw_config import read_config
-from bt_model.checkpoints.weights import Shape, metadata_of, open_weights
+from bt_model.checkpoints.weights import Shape, open_weights
 from bt_model.config import EVA_G14, ClipVisionConfig
 from bt_model.errors import CheckpointError
 
@@ -28,7 +28,6 @@ OVERRIDABLE = (
 )  # fmt: skip
 FINAL = ("projector_in", "projector_out", "qformer_in")  # nothing could be computed
 CHECKS = (*OVERRIDABLE, *FINAL)
-FACTS = "bt_adapter"  # the branch file's own description, in its metadata
 
 # What the published branches were trained beside, by their width: CLIP ViT-L/14 and EVA-CLIP-g/14, at 224.
 _PUBLISHED: dict[int, dict[str, tuple[int, ...]]] = {
@@ -117,7 +116,7 @@ def _branch_misfits(parts: ModelParts, adapter: Path) -> Iterator[Misfit]:
 
 def _trained_beside(adapter: Path) -> Mapping[str, tuple[int, ...]]:
     """Positions and blocks of the tower that a branch was trained beside, as far as anything says so."""
-    facts = _facts(adapter)
+    facts = facts_of(adapter)
     if "positions" in facts:
         return {"positions": (int(facts["positions"]),), "blocks": _allowed(adapter, int(facts["blocks"]))}
     if holds(adapter, "vision"):
@@ -126,7 +125,7 @@ def _trained_beside(adapter: Path) -> Mapping[str, tuple[int, ...]]:
         if "position_embedding.weight" in shapes:
             positions = shapes["position_embedding.weight"][0]
             return {"positions": (positions,), "blocks": _allowed(adapter, len(blocks))}
-    return _PUBLISHED.get(shapes_of(adapter, "adapter")["cls_token"][-1], {})
+    return _PUBLISHED.get(shapes_of(adapter, "adapter").get("cls_token", (0,))[-1], {})
 
 
 def _allowed(adapter: Path, blocks: int) -> tuple[int, ...]:
@@ -139,7 +138,7 @@ def trained_depth(adapter: Path) -> int | None:
 
     A published EVA branch of four layers begins at block 36 of 40; one of three was made for 39.
     """
-    facts = _facts(adapter)
+    facts = facts_of(adapter)
     if "blocks" in facts:
         return int(facts["blocks"])
     if holds(adapter, "vision"):
@@ -149,12 +148,10 @@ def trained_depth(adapter: Path) -> int | None:
     return _EVA_START + count if shapes["cls_token"][-1] == EVA_G14.width else None
 
 
-def _facts(adapter: Path) -> dict[str, Any]:
-    text = metadata_of(adapter).get(FACTS)
-    return {} if text is None else json.loads(text)
-
-
 def _is_eva(adapter: Path) -> bool:
+    facts = facts_of(adapter)
+    if "family" in facts:
+        return facts["family"] == "eva"
     return any(re.search(r"(?i)btadapter_[ST]\.\d+\.", name) for name in open_weights(adapter))
 
 
@@ -163,7 +160,8 @@ def _differing(parts: ModelParts, source: Path) -> str | None:
     if not holds(source, "vision"):
         return None
     mine, theirs = shapes_of(parts.tower, "vision"), shapes_of(source, "vision")
-    for name in _compared(parts, mine):
+    said = temporal_config(source)
+    for name in _compared(parts, mine, is_open=said is not None and said.is_open):
         if name in theirs and mine[name] == theirs[name]:
             (a,), (b,) = (read_part(each, "vision", [name]).values() for each in (parts.tower, source))
             if not _is_same(a, b):
@@ -171,10 +169,11 @@ def _differing(parts: ModelParts, source: Path) -> str | None:
     return None
 
 
-def _compared(parts: ModelParts, shapes: Mapping[str, Shape]) -> list[str]:
-    """Class and position embedding, first and last block that is used."""
+def _compared(parts: ModelParts, shapes: Mapping[str, Shape], *, is_open: bool) -> list[str]:
+    """Class and position embedding, first and last block that is used; an open model has its own blocks."""
     last = parts.vision.num_layers + parts.select_layer
-    starts = ("class_embedding", "position_embedding.", "layers.0.", f"layers.{last}.")
+    embeddings = ("class_embedding", "position_embedding.")
+    starts = embeddings if is_open else (*embeddings, "layers.0.", f"layers.{last}.")
     return [name for name in shapes if name.startswith(starts)]
 
 

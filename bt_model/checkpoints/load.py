@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import torch
 
 from bt_model.checkpoints.detect import detect
+from bt_model.checkpoints.facts import temporal_config
 from bt_model.checkpoints.keys import KeyMap, Stored
 from bt_model.checkpoints.weights import Shape, Source, Weights, open_weights
 from bt_model.config import BTAdapterConfig
@@ -26,7 +27,6 @@ Side: TypeAlias = Literal["chat", "retrieval"]
 
 # The chat side reads layers before either, and its files may hold neither.
 CHAT_MAY_MISS = ("visual_projection.", "post_layernorm.")
-_GATES = ("balance1", "balance2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +114,11 @@ def load_part(
 def read_adapter(
     source: Source, *, side: Side = "chat", gated: bool | None = None, num_layers: int | None = None
 ) -> AdapterWeights:
-    """The branch in a checkpoint: its configuration from the shapes, and its tensors.
+    """The branch in a checkpoint: its configuration from what it says or from the shapes, and its tensors.
 
-    Absent gate vectors become zeros (gates of one half) on the chat side and plain sums on the retrieval
-    side; `gated` overrides that for both. Files of chat training lack the last branch layer, so K is one
-    more than they hold; `num_layers` overrides K.
+    A file that names its kind has the gates that it says. In others absent gate vectors become zeros (gates
+    of one half) on the chat side and plain sums on the retrieval side. `gated` overrides both. Files of chat
+    training lack the last branch layer, so K is one more than they hold; `num_layers` overrides K.
 
     Raises:
         CheckpointError: no branch, or layers that are not numbered from 0.
@@ -129,24 +129,37 @@ def read_adapter(
     if "cls_token" not in sources or "time_embed.weight" not in sources:
         raise CheckpointError(f"{weights.where}: missing adapter.cls_token or adapter.time_embed.weight")
     stored = _count_layers(weights.where, sources)
-    if gated is False:
-        sources = {name: place for name, place in sources.items() if name not in _GATES}
-    state = _read(weights, sources)
-    if keys.is_fused("adapter"):
-        side = "retrieval"  # an EVA branch was never gated
+    is_fused = keys.is_fused("adapter")
+    config = _described(source, sources, "retrieval" if is_fused else side, gated)
+    scales = {"balance1": config.output_gate, "balance2": config.middle_gate}
+    unused = {gate for gate, scale in scales.items() if scale is None}
+    state = _read(weights, {name: place for name, place in sources.items() if name not in unused})
+    if is_fused:
         lacking = _lacking_key_biases(sources)
         state |= {name: torch.zeros_like(state[query]) for name, query in lacking.items()}
-    if gated or (gated is None and side == "chat"):
-        for gate in _GATES:
-            state.setdefault(gate, torch.zeros_like(state["cls_token"]))
-    scales = BTAdapterConfig()
-    config = BTAdapterConfig(
+    for gate in scales.keys() - unused:
+        state.setdefault(gate, torch.zeros_like(state["cls_token"]))
+    config = replace(
+        config,
         num_layers=num_layers or stored + int(keys.ends_early),
         max_frames=state["time_embed.weight"].shape[0],
-        middle_scale=scales.middle_scale if "balance2" in state else None,
-        output_scale=scales.output_scale if "balance1" in state else None,
     )
     return AdapterWeights(weights.where, config, state)
+
+
+def _described(source: Source, names: Collection[str], side: Side, gated: bool | None) -> BTAdapterConfig:
+    """What a file says of its branch; its gates as `read_adapter` says (an EVA branch was never gated)."""
+    said = temporal_config(source)
+    if said is not None and gated is None:
+        return said.branch
+    base = BTAdapterConfig() if said is None else said.branch
+
+    def scale(gate: str, default: float | None) -> float | None:
+        return default if (gated if gated is not None else gate in names or side == "chat") else None
+
+    published = BTAdapterConfig()
+    middle, output = scale("balance2", published.middle_scale), scale("balance1", published.output_scale)
+    return replace(base, middle_scale=middle, output_scale=output)
 
 
 def without_last_layer(weights: AdapterWeights) -> AdapterWeights:

@@ -64,7 +64,7 @@ def metadata_of(path: Path) -> dict[str, str]:
     if not file.is_file():
         return {}
     try:
-        with safe_open(file, framework="pt") as opened:
+        with safe_open(file, framework="np") as opened:  # torch is not needed, and its import is slow
             return dict(opened.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{file}: not a readable safetensors file ({error})") from error

@@ -3,15 +3,14 @@
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors.torch import save_file
-
-from bt_model.checkpoints.export import published
+from bt_model.checkpoints.export import save_parts
 from bt_model.checkpoints.keys import KeyMap
-from bt_model.checkpoints.layouts import HF_CLIP, LLAVA, RETRIEVAL
+from bt_model.checkpoints.layouts import HF_CLIP, LLAVA
+from bt_model.checkpoints.temporal import save_temporal
 from bt_model.training.corpus.clip_file import sample_clip
 
 if TYPE_CHECKING:
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
 
     from bt_model.config import ClipTextConfig, ClipVisionConfig, LlamaConfig
     from bt_model.training.embedded import Model
-    from bt_model.vision.bt_adapter import BTAdapter
 
+TRAINED = {"mask": "tube", "layer_rule": "last K outputs"}  # training spec 1.5
 NOTICE = "Trained by this project on its own drawn clips; it knows shapes, colours and motions, nothing else."
 
 
@@ -58,10 +57,10 @@ def export(model: "Model", out: Path, tokenizers: Path) -> None:
         parts = {"lm": chat.lm.state_dict(), "projector": chat.projector.state_dict()}
         config = llava_config(plan.llama, plan.vision)
         _write_folder(out / name, parts, LLAVA, config, tokenizers / "chat.json")
-    pretrained = {"adapter": model.pretrained.state_dict(), "extra_proj": model.head.state_dict()}
-    _save(out / "bt_adapter.safetensors", pretrained, RETRIEVAL, _facts(model.pretrained))
-    tuned = {"adapter": model.tuned.state_dict()}
-    _save(out / "bt_adapter_tuned.safetensors", tuned, RETRIEVAL, _facts(model.tuned))
+    pretrained, tuned = model.encoder(model.pretrained), model.encoder(model.tuned)
+    head = {"extra_proj": model.head.state_dict()}
+    save_temporal(out / "bt_adapter.safetensors", pretrained, parts=head, facts=TRAINED)
+    save_temporal(out / "bt_adapter_tuned.safetensors", tuned, facts=TRAINED)
     for variant in VARIANTS:
         _write_json(out / f"{variant.id}.model.json", _model_file(variant, model))
     sample_clip(out / "sample.mp4")
@@ -76,7 +75,7 @@ def _write_folder(
 ) -> None:
     """A folder as published checkpoints have it: config.json, model.safetensors, tokenizer.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    _save(folder / "model.safetensors", parts, keys)
+    save_parts(folder / "model.safetensors", parts, keys)
     _write_json(folder / "config.json", config)
     shutil.copyfile(tokenizer, folder / "tokenizer.json")
 
@@ -156,21 +155,6 @@ def llava_config(llama: "LlamaConfig", vision: "ClipVisionConfig") -> dict[str, 
         "mm_vision_tower": "../clip",
         "use_mm_proj": True,
     }
-
-
-def _facts(adapter: "BTAdapter") -> dict[str, str]:
-    """What the branch's tensors do not say by themselves (training spec 1.5)."""
-    facts = {**asdict(adapter.config), "mask": "tube", "layer_rule": "last K outputs"}
-    return {"bt_adapter": json.dumps(facts)}
-
-
-def _save(
-    path: Path, parts: "Mapping[str, Mapping[str, Tensor]]", keys: KeyMap, facts: dict[str, str] | None = None
-) -> None:
-    part = path.with_name(f".{path.name}.part")
-    save_file(published(parts, keys), part, metadata={"format": "pt", **(facts or {})})
-    part.chmod(0o644)  # the library's own mode shuts out every other user, a container's too
-    part.replace(path)
 
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:

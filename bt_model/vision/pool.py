@@ -48,22 +48,31 @@ def frames_cls(features: "ChatFeatures") -> "Tensor":
     return rearrange(torch.cat([trunk[:, :, 1:], trunk[:, :, :1]], dim=2), "b t n d -> b (t n) d")
 
 
+def frames(features: "ChatFeatures") -> "Tensor":
+    """Every frame apart, patches only: (B, T' P, D), the paper's T x N tokens."""
+    return _frame_patches(features).flatten(1, 2)
+
+
+def _frame_patches(features: "ChatFeatures") -> "Tensor":
+    """(B, T', P, D)."""
+    tokens = frames_cls(features)
+    return rearrange(tokens, "b (t n) d -> b t n d", n=features.trunk.shape[2])[:, :, :-1]
+
+
 def temporal_spatial(features: "ChatFeatures") -> "Tensor":
     """Video-ChatGPT: 100 means of a frame's patches, zeros behind the last, then P means over frames.
 
     (B, 100 + P, D); the CLS is not used. Frames behind the hundredth count in the means over frames alone.
     """
-    tokens = frames_cls(features)
-    num_patches = features.trunk.shape[2] - 1
-    frames = rearrange(tokens, "b (t n) d -> b t n d", n=num_patches + 1)[:, :, :-1]
-    temporal = frames.mean(dim=2)[:, :TEMPORAL_TOKENS]
+    apart = _frame_patches(features)
+    temporal = apart.mean(dim=2)[:, :TEMPORAL_TOKENS]
     padded = pad(temporal, (0, 0, 0, TEMPORAL_TOKENS - temporal.shape[1]))
-    return torch.cat([padded, frames.mean(dim=1)], dim=1)
+    return torch.cat([padded, apart.mean(dim=1)], dim=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Pooling:
-    """A pooling and how many tokens it makes: of P patches, for one clip (`frames_cls`: for one frame)."""
+    """A pooling and how many tokens it makes: of P patches, for one clip (`frames*`: for one frame)."""
 
     pool: "Callable[[ChatFeatures], Tensor]"
     num_tokens: Callable[[int], int]
@@ -73,6 +82,7 @@ POOLINGS = {
     "patches_cls": Pooling(patches_cls, lambda num_patches: num_patches + 1),
     "patches": Pooling(patches, lambda num_patches: num_patches),
     "frames_cls": Pooling(frames_cls, lambda num_patches: num_patches + 1),
+    "frames": Pooling(frames, lambda num_patches: num_patches),
     "temporal_spatial": Pooling(temporal_spatial, lambda num_patches: TEMPORAL_TOKENS + num_patches),
 }
 

@@ -288,5 +288,14 @@ def test_models_are_listed_whether_loaded_or_not(tmp_path_factory: pytest.TempPa
         assert [each["loaded"] for each in client.get("/v1/models").json()["data"]] == [True, True]
         shown = client.get("/version").json()["models"][1]
         assert (shown["id"], shown["fingerprint"]) == (OTHER, fakes.OTHER_CARD.fingerprint)
-        assert shown.keys() >= {"dtype", "quantise", "accepted", "notes", "device", "backend", "pooling"}
+        assert shown.keys() >= {
+            "dtype",
+            "quantise",
+            "accepted",
+            "notes",
+            "device",
+            "backend",
+            "pooling",
+            "temporal",
+        }
         assert count(client, "btchat_kv_cache_tokens_used", model_name=OTHER) == 1

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bt_model.checkpoints.export import published as named
-from bt_model.checkpoints.fit import CHECKS, FACTS, FINAL, OVERRIDABLE
+from bt_model.checkpoints.facts import FACTS
+from bt_model.checkpoints.fit import CHECKS, FINAL, OVERRIDABLE
 from bt_model.checkpoints.layouts import RETRIEVAL
 from bt_model.checkpoints.layouts_eva import EVA
 from bt_model.config import BTAdapterConfig

@@ -9,6 +9,7 @@ import torch
 
 from bt_model.backends.llava import LlavaBackend
 from bt_model.backends.tokenizer import TextTokenizer
+from bt_model.errors import InvalidValueError
 from bt_model.generation.request import Tokens
 from bt_model.training.corpus.clip_file import write_corpus
 from bt_model.training.corpus.questions import Question, questions
@@ -142,6 +143,36 @@ def test_a_finished_cache_is_not_computed_again(clips: list[Path], tmp_path: Pat
     again = cache_of([Path("gone.mp4")] * 3, tmp_path / "a.trunk", ticks).batch([0, 1, 2])
     torch.testing.assert_close(again, first, rtol=0, atol=0)
     assert ticks == [3]
+
+
+def test_one_cache_holds_what_all_models_of_a_tower_read(clips: list[Path], tmp_path: Path) -> None:
+    tower = tiny.tower()
+    models = [tiny.trained(config, tower) for config in tiny.TEMPORAL.values()]
+    cache = build_cache(tmp_path / "a.trunk", clips, models, 4, [].append)
+    assert cache.numbers == (0, 3, 4, 5)
+    frames = [decode(clip, Sampling(num_frames=4), FrameSize(tiny.SIDE), 4).pixels for clip in clips]
+    pixels = torch.stack([normalise(torch.from_numpy(each)) for each in frames])
+    for model in models:
+        states = cache.batch([0, 1, 2], model.reads)
+        torch.testing.assert_close(states, model.trunk_states(pixels), rtol=2e-3, atol=2e-3)
+        found, expected = model.chat_from_trunk(cache.batch([2], model.chat_reads)), model.chat(pixels[2:])
+        error = (found.trunk - expected.trunk).abs().max() / expected.trunk.abs().max()
+        assert error < 1e-2
+
+
+def test_a_state_that_is_not_cached_is_refused(clips: list[Path], tmp_path: Path) -> None:
+    cache = cache_of(clips, tmp_path / "a.trunk", [])
+    with pytest.raises(InvalidValueError, match=r"reads is \[0\]; allowed: \(3, 4, 5\), as cached") as caught:
+        cache.batch([0], range(1))
+    assert caught.value.param == "reads"
+
+
+def test_a_cache_of_something_else_is_refused(clips: list[Path], tmp_path: Path) -> None:
+    cache_of(clips, tmp_path / "a.trunk", [])
+    with pytest.raises(
+        InvalidValueError, match=r"a\.trunk has \d+ bytes; allowed: \d+, of \(3, 3, 8, 10, 32\)"
+    ):
+        build_cache(tmp_path / "a.trunk", clips, [tiny.encoder()], 8, [].append)
 
 
 def test_a_twins_states_are_the_states_in_reverse(clips: list[Path], tmp_path: Path) -> None:

@@ -31,7 +31,13 @@ def packed_branch(
                 position[1 + n] + adapter.time_embed.weight[t] for n, t in product(kept, range(num_frames))
             ]
             z, cls = own + torch.stack(added), 0.5 * (x[:, 0].mean(0) + adapter.cls_token + position[0])
-        elif adapter.config.middle_scale is None:
+        elif not adapter.config.interaction:
+            pass
+        elif adapter.config.combination == "concat":
+            weight, bias = adapter.middle_concat.weight, adapter.middle_concat.bias
+            z = torch.stack([weight @ torch.cat([a, b]) + bias for a, b in zip(own, z, strict=True)])
+            cls = weight @ torch.cat([x[:, 0].mean(0), cls]) + bias
+        elif adapter.config.middle_scale is None or adapter.config.combination == "add":
             z, cls = z + own, cls + x[:, 0].mean(0)
         else:
             gate = torch.sigmoid(adapter.config.middle_scale * adapter.balance2)

@@ -80,8 +80,17 @@ def test_temporal_spatial_has_a_hundred_means_of_frames_then_means_over_frames(n
 
 @pytest.mark.parametrize("name", POOLINGS)
 def test_every_pooling_says_how_many_tokens_it_makes(name: str) -> None:
-    frames = T if name == "frames_cls" else 1
+    frames = T if name in ("frames", "frames_cls") else 1
     assert pool(name, features()).shape[1] == frames * POOLINGS[name].num_tokens(P)
+
+
+@pytest.mark.parametrize("branch_frames", [T, T // 2, None])
+def test_frames_are_the_patches_of_every_frame_without_its_cls(branch_frames: int | None) -> None:
+    seen = features(branch_frames=branch_frames)
+    with_cls = pool("frames_cls", seen).view(B, -1, P + 1, D)
+    tokens = pool("frames", seen).view(B, -1, P, D)
+    for t in range(branch_frames or T):
+        assert torch.equal(tokens[:, t], with_cls[:, t, :P])
 
 
 def test_an_unknown_pooling_is_refused_with_the_names_that_there_are() -> None:

@@ -9,6 +9,7 @@ BtchatError
 │   ├── DecodeTimeoutError                the decoder did not finish in time
 │   └── VideoLimitError                   too many pixels, frames or seconds: 413
 ├── CheckpointError                       weights that are missing or do not fit: refuse to start
+├── TrainingError                         a run that cannot go on: diverged, or too many broken clips
 └── EngineError                           the engine cannot take or finish the work: 503
     ├── QueueFullError
     ├── FeaturesMissingError              cached video tokens were evicted; encode again
@@ -75,6 +76,12 @@ class CheckpointError(BtchatError):
     """Weights that are missing, unexpected or of the wrong shape; one line naming file and tensor."""
 
     code = "bad_checkpoint"
+
+
+class TrainingError(BtchatError):
+    """A training run that cannot go on; the message says at which step, and what to change."""
+
+    code = "training_failed"
 
 
 class EngineError(BtchatError):

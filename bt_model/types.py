@@ -74,10 +74,11 @@ class FrameSize:
     """The square that frames are brought to.
 
     `squash` ignores the aspect ratio, `crop` keeps the centre, `pad` keeps everything between two bars.
+    `whole` is no square: the shorter side is `side` and nothing is cut off, for training to draw a part of.
     """
 
     side: int
-    fit: Fit = "crop"
+    fit: Fit | Literal["whole"] = "crop"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from bt_model.config import BTAdapterConfig, ClipTextConfig, ClipVisionConfig, LlamaConfig
-from bt_model.training.loop import Schedule
 from bt_model.training.precision import Precision
+from bt_model.training.schedule import Schedule
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,9 @@ from bt_model.training.corpus.captions import caption
 from bt_model.training.corpus.clip_file import write_corpus
 from bt_model.training.corpus.questions import questions
 from bt_model.training.corpus.splits import scenes
+from bt_model.training.cost import Trained, metered
 from bt_model.training.data import DialogueTokens, build_cache
 from bt_model.training.export import export
-from bt_model.training.loop import Trained, metered
 from bt_model.training.precision import Precision, native_precision
 from bt_model.training.report import write_report
 from bt_model.training.stages import (

@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
 
+def generator_for(seed: int, step: int) -> "Generator":
+    """The random source of one step: a function of the two numbers only."""
+    return torch.Generator().manual_seed(seed * 1_000_003 + step)
+
+
 def tube_mask(batch: int, num_patches: int, rate: float, generator: "Generator") -> "Tensor":
     """Numbers of the visible patches, sorted, drawn for each clip: (B, M) int64, M = P - int(rate * P)."""
     num_visible = num_patches - int(rate * num_patches)

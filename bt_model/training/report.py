@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from bt_model.training.corpus.questions import STATIC, TEMPORAL
+from bt_model.training.cost import Trained
 from bt_model.training.evaluate import Answered, answer_questions, twin_retrieval
-from bt_model.training.loop import Trained
 from bt_model.training.stages import frame_mean
 from bt_model.vision.pool import patches_cls
 

@@ -20,10 +20,11 @@ from bt_model.training.corpus.cues import paint_pictures
 from bt_model.training.corpus.questions import questions
 from bt_model.training.corpus.scene import SHAPES, Scene, Still
 from bt_model.training.corpus.splits import scenes, split_of
+from bt_model.training.cost import Trained
 from bt_model.training.data import DialogueTokens, TokenBatch, TrunkCache, collate, group_numbers, shuffled
-from bt_model.training.loop import Trained, generator_for, train
+from bt_model.training.loop import train
 from bt_model.training.losses import contrastive
-from bt_model.training.masking import tube_mask
+from bt_model.training.masking import generator_for, tube_mask
 from bt_model.training.step import AlignmentHead, instruct_loss, pretrain_loss
 from bt_model.video.transform import normalise
 from bt_model.vision.encoder import ChatFeatures, VideoEncoder

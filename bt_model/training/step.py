@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from bt_model.training.config import LossWeights
+from bt_model.training.gather import Gather, gather
 from bt_model.training.losses import answer_loss, contrastive, token_alignment
 
 if TYPE_CHECKING:
@@ -85,9 +86,15 @@ def pretrain_losses(
     seen: Seen,
     weights: LossWeights,
     group: "Tensor | None" = None,
+    mode: Gather = "exact",
 ) -> PretrainLosses:
-    """The three losses; a weight of 0 leaves one out. Without MBTA, no `head` is needed."""
+    """The three losses; a weight of 0 leaves one out. Without MBTA, no `head` is needed.
+
+    Embeddings are compared across all ranks (training/gather.py); the token alignment needs no other rank.
+    """
     mbta = mbca = seen.video.new_zeros(())
+    text = gather(seen.text, mode)
+    group = None if group is None else gather(group)
     if weights.mbta:
         assert head is not None, "the token alignment needs its head"
         index = seen.pairs.flatten(1)[..., None].expand(-1, -1, seen.last.shape[3])
@@ -95,8 +102,9 @@ def pretrain_losses(
         mbta = weights.mbta * token_alignment(head(seen.patches), teacher.unflatten(1, seen.pairs.shape[1:]))
     if weights.mbca:
         pooled = tower.visual_projection(seen.patches).mean(dim=(1, 2))
-        mbca = weights.mbca * contrastive(pooled, seen.text, group)
-    return PretrainLosses(weights.vtc * contrastive(seen.video, seen.text, group), mbta, mbca)
+        mbca = weights.mbca * contrastive(gather(pooled, mode), text, group)
+    vtc = weights.vtc * contrastive(gather(seen.video, mode), text, group)
+    return PretrainLosses(vtc, mbta, mbca)
 
 
 def answer_logits(lm: "Llama", projector: nn.Module, video: "Tensor", batch: "TokenBatch") -> "Tensor":

@@ -65,6 +65,8 @@ def decode(
 ) -> Frames:
     """The sampled frames of a file, scaled (bicubic) while decoding. -> `Frames.pixels` (T, side, side, 3).
 
+    A size that is `whole` gives (T, H, W, 3), the shorter of the two being `side`.
+
     Raises:
         VideoError: the file cannot be used; `code` says why (bt_model/video/refusals.py).
         InvalidValueError: the sampling does not fit this video, or an unknown reader.
@@ -108,8 +110,10 @@ def _indices(clip: Clip, sampling: Sampling, default_frames: int) -> tuple[int, 
 def _check_budget(clip: Clip, num_frames: int, sizes: Sequence[FrameSize], limits: DecodeLimits) -> None:
     """The frames handed back in all sizes, and the widest one before its crop or after its padding."""
     displayed = clip.orientation.displayed(clip.width, clip.height)
-    handed = num_frames * sum(size.side**2 for size in sizes)
-    widest = max(width * height for width, height in (scaled_size(*displayed, size) for size in sizes))
+    areas = [width * height for width, height in (scaled_size(*displayed, size) for size in sizes)]
+    widest = max(areas)
+    given = zip(sizes, areas, strict=True)
+    handed = num_frames * sum(area if size.fit == "whole" else size.side**2 for size, area in given)
     most = 3 * max(handed, widest)
     if most > limits.max_decoded_bytes:
         raise refusals.too_large("decoded bytes", most, limits.max_decoded_bytes)

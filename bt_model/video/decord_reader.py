@@ -57,7 +57,8 @@ def _read(
         frames: NDArray[np.uint8] = reader.get_batch(known).asnumpy()
     except decord.DECORDError:
         raise refusals.undecodable() from None
-    return {i: centre(frame, size.side) for i, frame in zip(known, frames, strict=True)}
+    read = zip(known, frames, strict=True)
+    return {i: frame if size.fit == "whole" else centre(frame, size.side) for i, frame in read}
 
 
 def recount(file: BinaryIO, clip: Clip, limits: DecodeLimits) -> Clip:

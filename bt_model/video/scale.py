@@ -1,4 +1,4 @@
-"""Decoded frames to upright squares of one size, bicubic.
+"""Decoded frames to upright squares of one size, or whole with a shorter side of that size; bicubic.
 
 H height, W width.
 """
@@ -26,11 +26,12 @@ class Squarer:
         self._scaler = VideoReformatter()
 
     def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        """A frame as stored -> (side, side, 3) as shown."""
+        """A frame as stored -> (side, side, 3) as shown; (H, W, 3) where nothing is to be cut off."""
         if self._size.fit == "pad":  # bars are part of what is scaled: their edges are blended
             colours = cast("NDArray[np.uint8]", frame.to_ndarray(format="rgb24"))
             return self.pad(self._orientation.apply(colours))
-        return centre(self._orientation.apply(self._scaled(frame, *self._stored)), self._size.side)
+        shown = self._orientation.apply(self._scaled(frame, *self._stored))
+        return shown if self._size.fit == "whole" else centre(shown, self._size.side)
 
     def pad(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(H, W, 3) as shown -> (side, side, 3) with bars."""

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from bt_model.training.masking import published_places, tube_mask
+from bt_model.training.masking import generator_for, published_places, tube_mask
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -58,3 +58,9 @@ def test_a_mask_that_was_drawn_frame_by_frame_is_no_tube_in_the_published_layout
     assert set((pairs % 6).flatten().tolist()) == set(visible[0].tolist())
     flat = pairs.transpose(1, 2).flatten()
     assert torch.equal(flat, (~hidden.flatten()).nonzero()[:, 0])
+
+
+def test_a_step_has_a_random_source_of_its_own() -> None:
+    drawn = [torch.rand(3, generator=generator_for(seed, step)) for seed in range(3) for step in range(3)]
+    assert len({tuple(row.tolist()) for row in drawn}) == 9
+    assert torch.equal(drawn[4], torch.rand(3, generator=generator_for(1, 1)))

@@ -14,7 +14,7 @@ from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.training.corpus.scene import Item, Move, Scene
 from bt_model.training.data import TrunkCache
 from bt_model.training.embedded import Model
-from bt_model.training.loop import Schedule
+from bt_model.training.schedule import Schedule
 from bt_model.training.stages import (
     Corpus,
     train_baseline,

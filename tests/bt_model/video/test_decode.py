@@ -326,3 +326,24 @@ def test_decoding_loads_neither_torch_nor_decord() -> None:
     code = "import sys, bt_model.video.decode; print({'torch', 'decord'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("reader", ["pyav", "decord"])
+def test_whole_frames_keep_everything_with_a_shorter_side_of_that_size(
+    tmp_path: Path, reader: ReaderName
+) -> None:
+    clip = write_clip(tmp_path / "a.mp4", ClipSpec(num_frames=9, width=120, height=64))
+    whole = decode(clip, Sampling(num_frames=3), FrameSize(32, "whole"), 3, reader).pixels
+    assert whole.shape == (3, 32, 60, 3)
+    assert [corners_of(frame) for frame in whole] == ["RGB-"] * 3
+    middle = decode(clip, Sampling(num_frames=3), FrameSize(32), 3, reader).pixels
+    assert np.array_equal(whole[:, :, 14:46], middle)
+
+
+def test_whole_frames_count_with_all_their_pixels_against_the_limit(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mp4", ClipSpec(num_frames=9, width=128, height=32))
+    enough = DecodeLimits(max_decoded_bytes=3 * 3 * 32 * 128)
+    assert decode(clip, Sampling(num_frames=3), FrameSize(32, "whole"), 3, limits=enough).num_frames == 3
+    less = DecodeLimits(max_decoded_bytes=3 * 3 * 32 * 128 - 1)
+    with pytest.raises(VideoLimitError):
+        decode(clip, Sampling(num_frames=3), FrameSize(32, "whole"), 3, limits=less)

@@ -1,0 +1,147 @@
+"""The processes of a run: who is who, what they tell each other, and how a module is spread over them.
+
+W processes, each with a device of its own. A single process is a world of one and uses nothing of this.
+"""
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Literal, get_args
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.nn.parallel import DistributedDataParallel
+
+Parallel = Literal["ddp", "fsdp"]
+PARALLEL: tuple[Parallel, ...] = get_args(Parallel)
+_PATIENCE = timedelta(minutes=30)  # a rank may decode, or write a large checkpoint, while others wait
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a launcher put this process: rank of `size`, and its number on this machine."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    init_method: str = "env://"
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """This process among those of the run, and its device."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def is_first(self) -> bool:
+        """The first process writes; the others only compute."""
+        return self.rank == 0
+
+    def sums(self, values: Sequence[float]) -> list[float]:
+        """Each value summed over the processes."""
+        if self.size == 1:
+            return list(values)
+        together = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(together)
+        return together.tolist()
+
+    def first_says(self, value: int) -> int:
+        """The first process's value, on all of them."""
+        if self.size == 1:
+            return value
+        told = torch.tensor([value], dtype=torch.int64, device=self.device)
+        dist.broadcast(told, src=0)
+        return int(told.item())
+
+    def wait(self) -> None:
+        """Until every process has come here."""
+        if self.size > 1:
+            self.sums([0.0])
+
+
+@contextmanager
+def joined(place: Place, device: str = "auto") -> Generator[World]:
+    """Join the other processes for the length of a block; `device` is auto, cpu, cuda or cuda:N.
+
+    NCCL speaks between GPUs, gloo between CPUs. A process group that a launcher made already is used.
+    """
+    own = _device(device, place)
+    if own.type == "cuda":
+        torch.cuda.set_device(own)
+    if place.size == 1 or dist.is_initialized():
+        yield World(place.rank, place.size, own)
+        return
+    dist.init_process_group(
+        "nccl" if own.type == "cuda" else "gloo", init_method=place.init_method, rank=place.rank,
+        world_size=place.size, timeout=_PATIENCE,
+    )  # fmt: skip
+    try:
+        yield World(place.rank, place.size, own)
+    finally:
+        dist.destroy_process_group()
+
+
+def _device(name: str, place: Place) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(f"cuda:{place.local_rank}" if name == "cuda" else name)
+
+
+Synced = Callable[[bool], AbstractContextManager[Any]]
+
+
+def always_synced(_is_last: bool) -> AbstractContextManager[Any]:
+    """Gradients of a single process are whole after every backward pass."""
+    return nullcontext()
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A module over the processes: what to call, and the context in which its gradients are averaged."""
+
+    call: nn.Module
+    synced: Synced = always_synced
+
+
+def spread(
+    module: nn.Module,
+    world: World,
+    mode: Parallel = "ddp",
+    *,
+    units: tuple[type[nn.Module], ...] = (),
+    compute_dtype: torch.dtype | None = None,
+) -> Spread:
+    """Move a module to this process's device and spread it over the world; gradients become means over ranks.
+
+    DDP keeps a whole copy everywhere. FSDP2 keeps 1/W of every parameter: those inside one of `units` are
+    gathered while it runs, so a unit's forward must take and give plain tensors; the rest are gathered
+    while `module` runs, and `module` must be called by its forward. Build the optimiser afterwards.
+    """
+    module.to(world.device)
+    if world.size == 1:
+        return Spread(module)
+    if mode == "ddp":
+        ids = [world.device] if world.device.type == "cuda" else None
+        copies = DistributedDataParallel(
+            module, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True
+        )
+        return Spread(copies, lambda is_last: nullcontext() if is_last else copies.no_sync())
+    mesh = init_device_mesh(world.device.type, (world.size,))
+    policy = MixedPrecisionPolicy(param_dtype=compute_dtype)
+    for unit in [each for each in module.modules() if isinstance(each, units)]:
+        fully_shard(unit, mesh=mesh, mp_policy=policy)
+    sharded = fully_shard(module, mesh=mesh, mp_policy=policy)
+
+    @contextmanager
+    def synced(is_last: bool) -> Generator[None]:
+        sharded.set_requires_gradient_sync(is_last)
+        yield
+
+    return Spread(module, synced)

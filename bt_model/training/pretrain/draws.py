@@ -1,0 +1,108 @@
+"""What is drawn for each sample of a run, from the run's seed and the sample's place alone.
+
+A place counts the samples of all epochs, across ranks: the same run on another number of ranks, or resumed,
+draws the same. T frames, P patches, M visible patches.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.random import Generator, default_rng
+from numpy.typing import NDArray
+
+from bt_model.errors import InvalidValueError
+from bt_model.training.masking import published_places
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bt_model.training.pretrain.config import MaskSettings
+
+_ORDER, _CLIP, _MASK, _STEP = range(4)  # independent streams of one seed
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Which sample of which epoch stands in each slot of each step; what is left of an epoch is not used.
+
+    Raises:
+        InvalidValueError: fewer clips than one batch takes.
+    """
+
+    num_clips: int
+    batch: int
+    accumulate: int
+    seed: int
+    rank: int = 0
+    size: int = 1
+
+    def __post_init__(self) -> None:
+        whole = self.accumulate * self.size
+        if self.batch % whole or self.num_clips < self.batch:
+            allowed = f"a multiple of {whole} (accumulate x processes), up to the {self.num_clips} clips there are"
+            raise InvalidValueError(
+                f"optimiser.batch is {self.batch}; allowed: {allowed}", param="optimiser.batch"
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.num_clips // self.batch
+
+    @property
+    def clips_per_part(self) -> int:
+        """This rank's clips in one part of a step."""
+        return self.batch // self.accumulate // self.size
+
+    def places(self, step: int, part: int) -> range:
+        """The places of this rank's samples in a part of a step, whole parts being the same for all ranks."""
+        epoch, within = divmod(step, self.steps_per_epoch)
+        per_part = self.batch // self.accumulate
+        first = epoch * self.num_clips + within * self.batch + part * per_part + self.rank * self.clips_per_part
+        return range(first, first + self.clips_per_part)
+
+    def clip(self, place: int, attempt: int = 0) -> int:
+        """The clip at a place; after a broken one, any other."""
+        epoch, within = divmod(place, self.num_clips)
+        if attempt:
+            return int(default_rng([self.seed, _CLIP, place, attempt]).integers(self.num_clips))
+        return int(_permutation(self.num_clips, self.seed, epoch)[within])
+
+
+@lru_cache(maxsize=2)
+def _permutation(num_clips: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    return default_rng([seed, _ORDER, epoch]).permutation(num_clips)
+
+
+def clip_draws(seed: int, place: int) -> Generator:
+    """Source of a sample's frames, box and caption."""
+    return default_rng([seed, _CLIP, place])
+
+
+def step_seed(seed: int, step: int, part: int, rank: int) -> int:
+    """Seed of what a forward pass draws on its way, stochastic depth."""
+    return int(default_rng([seed, _STEP, step, part, rank]).integers(2**63 - 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Masks:
+    """The masks of some samples: BTAdapter's `visible`, None without any, and `pairs` (B, T, M)."""
+
+    visible: "Tensor | None"
+    pairs: "Tensor"
+
+
+def draw_masks(mask: "MaskSettings", seed: int, places: range, num_frames: int, num_patches: int) -> Masks:
+    """A mask for each place, in the layout that is wanted (training/masking.py)."""
+    num_visible = num_patches - int(mask.rate * num_patches)
+    orders = [default_rng([seed, _MASK, place]).permutation(num_patches)[:num_visible] for place in places]
+    kept = torch.from_numpy(np.sort(np.stack(orders), axis=1))  # (B, M)
+    frames = torch.arange(num_frames)[:, None] * num_patches
+    if not mask.rate:
+        return Masks(None, frames + kept[:, None])
+    if mask.layout == "tube":
+        return Masks(kept, frames + kept[:, None])
+    hidden = torch.ones(len(kept), num_patches, dtype=torch.bool).scatter(1, kept, value=False)
+    return Masks(*published_places(hidden.repeat(1, num_frames), num_frames))

@@ -1,0 +1,125 @@
+"""The background of a loader: decodes ahead, in order, and skips clips that cannot be read."""
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from queue import Full, Queue
+from typing import TYPE_CHECKING
+
+from bt_model.errors import TrainingError
+from bt_model.training.pretrain.broken import BrokenClips
+from bt_model.training.pretrain.decode_pool import DecodePool, Reply
+from bt_model.training.pretrain.listing import ClipList
+from bt_model.training.pretrain.recipe import Recipe
+from bt_model.training.pretrain.step import ClipBatch
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_MAX_ATTEMPTS = 50  # clips in a row for one sample
+_PAUSE = 0.05  # seconds
+
+Key = tuple[int, int]  # step and part
+
+
+@dataclass(slots=True)
+class _Slot:
+    """One sample of a batch: where it stands, the clip that is tried for it, its pixels once they are there."""
+
+    place: int
+    clip: int
+    attempts: int = 0
+    pixels: "NDArray[np.uint8] | None" = None
+
+
+@dataclass(slots=True)
+class _Open:
+    key: Key
+    places: range
+    slots: list[_Slot]
+
+    @property
+    def is_complete(self) -> bool:
+        return all(slot.pixels is not None for slot in self.slots)
+
+
+class ClipFeed(threading.Thread):
+    """Puts (key, batch) into `batches` for each of the keys, or the error that ended it."""
+
+    def __init__(self, clips: ClipList, recipe: Recipe, broken: BrokenClips, keys: Iterator[Key]) -> None:
+        super().__init__(daemon=True, name="clips")
+        self._clips, self._recipe, self._broken, self._keys = clips, recipe, broken, keys
+        self._open: deque[_Open] = deque()
+        self._pending: deque[_Slot] = deque()
+        self._sent: dict[int, _Slot] = {}
+        self._stopped = threading.Event()
+        self.batches: Queue[tuple[Key, ClipBatch] | BaseException] = Queue(maxsize=1)
+
+    def stop(self) -> None:
+        """End it and its children, and wait until they are gone."""
+        self._stopped.set()
+        self.join()
+
+    def run(self) -> None:
+        """The thread's own work; the children are made here because they die with their thread."""
+        data = self._recipe.data
+        pool = DecodePool(data.workers, data.seconds)
+        try:
+            while not self._stopped.is_set():
+                self._turn(pool)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the one who waits must hear of it
+            while not self._stopped.is_set() and not self._put(error):
+                self._stopped.wait(_PAUSE)
+        finally:
+            pool.close()
+
+    def _turn(self, pool: DecodePool) -> None:
+        """Open batches, hand out clips, take in what is decoded, give away what is complete."""
+        while len(self._open) < self._recipe.data.prefetch and (key := next(self._keys, None)) is not None:
+            self._begin(key)
+        while self._pending and pool.num_idle:
+            slot = self._pending.popleft()
+            self._sent[slot.place] = slot
+            pool.send(slot.place, self._recipe.request(self._clips, slot.place, slot.clip))
+        for place, reply in pool.poll(_PAUSE):
+            self._take(self._sent.pop(place), reply)
+        while self._open and self._open[0].is_complete and self._put(self._finished(self._open[0])):
+            self._open.popleft()
+
+    def _put(self, item: "tuple[Key, ClipBatch] | BaseException") -> bool:
+        try:
+            self.batches.put_nowait(item)
+        except Full:
+            return False
+        return True
+
+    def _begin(self, key: Key) -> None:
+        places = self._recipe.order.places(*key)
+        slots = [_Slot(place, self._recipe.order.clip(place)) for place in places]
+        for slot in slots:
+            self._skip_known(slot)
+        self._open.append(_Open(key, places, slots))
+        self._pending.extend(slots)
+
+    def _take(self, slot: _Slot, reply: Reply) -> None:
+        if not isinstance(reply, str):
+            slot.pixels = reply
+            return
+        self._broken.add(self._clips.sources[slot.clip], reply)
+        self._skip_known(slot)
+        self._pending.appendleft(slot)
+
+    def _skip_known(self, slot: _Slot) -> None:
+        """The next clip for this sample that is not known to be broken."""
+        while self._clips.sources[slot.clip] in self._broken.reasons:
+            slot.attempts += 1
+            if slot.attempts > _MAX_ATTEMPTS:
+                raise TrainingError(f"{_MAX_ATTEMPTS} clips in a row cannot be read; the last: {self._broken}")
+            slot.clip = self._recipe.order.clip(slot.place, slot.attempts)
+
+    def _finished(self, batch: _Open) -> tuple[Key, ClipBatch]:
+        pixels = [slot.pixels for slot in batch.slots if slot.pixels is not None]
+        chosen, skipped = [slot.clip for slot in batch.slots], sum(slot.attempts for slot in batch.slots)
+        return batch.key, self._recipe.batch(self._clips, batch.places, chosen, pixels, skipped)

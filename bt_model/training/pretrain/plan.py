@@ -1,0 +1,147 @@
+"""What a run will be, before it begins: steps, parameter groups, arithmetic, memory, hours.
+
+B clips, T frames, P patches, M visible patches.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.autograd.graph import saved_tensors_hooks
+
+from bt_model.training.flops import PEAKS, count_flops
+from bt_model.training.pretrain.config import PretrainSettings
+from bt_model.training.pretrain.groups import parameter_groups
+from bt_model.training.pretrain.step import ClipBatch, PretrainStep
+from bt_model.training.pretrain.towers import Towers, fresh_step
+from bt_model.training.schedule import Schedule
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WEBVID_CLIPS = 2_500_000  # pairs of WebVid-2M, where no list is at hand (training spec 1.1)
+_ADAM_BYTES = 16  # a learning parameter: itself, gradient, two moments, all float32
+_EXPECTED_MFU = 0.4
+_SHOWN_GPUS = ("V100", "A100", "H100")
+
+
+def schedule_of(settings: PretrainSettings, steps_per_epoch: int) -> Schedule:
+    """The run's length and its rates' course, of epochs made shares of the run."""
+    given = settings.optimiser
+    num_steps = given.epochs * steps_per_epoch
+    return Schedule(
+        num_steps=num_steps, learning_rate=given.rate, weight_decay=given.weight_decay,
+        clip_norm=given.clip_norm, precision=settings.run.precision, warmup=given.warmup_epochs / given.epochs,
+        warmup_from=given.warmup_from,
+        period=None if given.cosine_epochs is None else given.cosine_epochs / given.epochs, floor=given.floor,
+        betas=(given.beta1, given.beta2), eps=given.eps, accumulate=given.accumulate,
+    )  # fmt: skip
+
+
+def meta_batch(settings: PretrainSettings, towers: Towers, batch: int = 1) -> ClipBatch:
+    """Shapes of a batch, without contents."""
+    frames, side, patches = settings.data.frames, towers.vision.image_size, towers.vision.num_patches
+    seen = patches - int(settings.mask.rate * patches)
+    places = torch.empty(batch, frames, seen, dtype=torch.int64, device="meta")
+    tube = settings.mask.layout == "tube"
+    visible = None if not settings.mask.rate else places[:, 0] if tube else places
+    pixels = torch.empty(batch, frames, side, side, 3, dtype=torch.uint8, device="meta")
+    ids = torch.empty(batch, settings.data.tokens, dtype=torch.int64, device="meta")
+    return ClipBatch(pixels, ids, torch.empty(batch, dtype=torch.int64, device="meta"), visible, places)
+
+
+def meta_step(settings: PretrainSettings, towers: Towers) -> PretrainStep:
+    """The step without weights."""
+    settings = replace(settings, model=replace(settings.model, init=""))
+    with torch.device("meta"):
+        return fresh_step(settings, towers, are_loaded=False).train()
+
+
+def flops_per_clip(settings: PretrainSettings, towers: Towers) -> float:
+    """Operations of one clip's forward and backward pass; what is computed a second time counts once."""
+    step, batch = meta_step(settings, towers), meta_batch(settings, towers)
+    return count_flops(lambda: sum(step(batch).values()).backward())  # pyright: ignore[reportAttributeAccessIssue] - the sum of tensors is one
+
+
+def kept_bytes_per_clip(settings: PretrainSettings, towers: Towers) -> int:
+    """Float32 activations that wait for the backward pass, without those of the parameters."""
+    step, batch = meta_step(settings, towers), meta_batch(settings, towers)
+    owned = {id(parameter) for parameter in step.parameters()}
+    kept: dict[int, Tensor] = {}  # holds them, so that no two have the same id
+
+    def keep(x: "Tensor") -> "Tensor":
+        base = x if x._base is None else x._base  # noqa: SLF001 - views share the bytes of what they look at
+        if id(base) not in owned:
+            kept[id(base)] = base
+        return x
+
+    with saved_tensors_hooks(keep, lambda x: x):
+        step(batch)
+    return sum(x.nbytes for x in kept.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The figures of `--dry-run`; `rate` is in clips a second and device, None where it is not known."""
+
+    settings: PretrainSettings
+    towers: Towers
+    num_clips: int
+    num_devices: int = 1
+    rate: float | None = None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.num_clips // self.settings.optimiser.batch
+
+    def describe(self) -> dict[str, Any]:
+        """Everything, for people and machines."""
+        step = meta_step(self.settings, self.towers)
+        flops = flops_per_clip(self.settings, self.towers)
+        optimiser = self.settings.optimiser
+        return {
+            "steps": optimiser.epochs * self.steps_per_epoch,
+            "clips": {
+                "all": self.num_clips,
+                "per step": optimiser.batch,
+                "per device": optimiser.batch // optimiser.accumulate // self.num_devices,
+            },
+            "learning parameters": self._groups(step),
+            "frozen parameters": sum(p.numel() for p in step.parameters() if not p.requires_grad),
+            "GFLOP per clip": flops / 1e9,
+            "TFLOP per step": flops * optimiser.batch / 1e12,
+            "memory per device, GB (estimate)": self._memory(step) / 1e9,
+            "hours": self._hours(flops),
+        }
+
+    def _groups(self, step: PretrainStep) -> dict[str, dict[str, float]]:
+        optimiser = self.settings.optimiser
+        groups = parameter_groups(step.learning(), optimiser.rate, optimiser.rates)
+        return {
+            group["name"]: {"parameters": sum(p.numel() for p in group["params"]), "rate": group["lr"]}
+            for group in groups
+        }
+
+    def _memory(self, step: PretrainStep) -> float:
+        """Weights, gradients, moments and kept activations; work buffers come on top."""
+        optimiser, run = self.settings.optimiser, self.settings.run
+        shared = self.num_devices if run.parallel == "fsdp" else 1
+        sizes = {True: 0, False: 0}
+        for parameter in step.parameters():
+            sizes[parameter.requires_grad] += parameter.numel()
+        weights = (_ADAM_BYTES * sizes[True] + 4 * sizes[False]) / shared
+        clips = optimiser.batch / optimiser.accumulate / self.num_devices
+        kept = kept_bytes_per_clip(self.settings, self.towers) / (1 if run.precision == "float32" else 2)
+        return weights + clips * kept
+
+    def _hours(self, flops: float) -> Mapping[str, float]:
+        total = self.settings.optimiser.epochs * self.num_clips / self.num_devices / 3600
+        if self.rate is not None:
+            return {f"at {self.rate:g} clips/s per device": total / self.rate}
+        single = self.settings.run.precision == "float32"
+        peaks = {gpu: 1e12 * PEAKS[gpu][1 if single else 0] for gpu in _SHOWN_GPUS}
+        return {
+            f"on {self.num_devices} x {gpu} at {_EXPECTED_MFU:.0%} MFU": total * flops / (_EXPECTED_MFU * peak)
+            for gpu, peak in peaks.items()
+        }

@@ -1,0 +1,66 @@
+"""From places in a run to batches: which frames, which part of them, which caption, which mask."""
+
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from bt_model.training.pretrain.augment import Crop
+from bt_model.training.pretrain.decode_child import Request
+from bt_model.training.pretrain.draws import Order, clip_draws, draw_masks
+from bt_model.training.pretrain.listing import ClipList
+from bt_model.training.pretrain.step import ClipBatch
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from bt_model.text.tokenizer import ClipTokenizer
+    from bt_model.training.pretrain.config import DataSettings, MaskSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What makes batches out of a list of clips; `side` and `num_patches` are the tower's."""
+
+    data: "DataSettings"
+    mask: "MaskSettings"
+    order: Order
+    tokenizer: "ClipTokenizer"
+    side: int
+    num_patches: int
+
+    def request(self, clips: ClipList, place: int, clip: int) -> Request:
+        """What a decode child is asked for."""
+        data, source = self.data, clips.source(clip)
+        rng = clip_draws(self.order.seed, place)
+        frame_seed, box_seed = (int(x) for x in rng.integers(2**31, size=2))
+        return Request(
+            source.path, source.start, source.length, data.frames, self.side, data.short_side, data.reader,
+            frame_seed, box_seed if data.crop == "random" else None,
+            Crop(data.min_area, data.max_area, data.min_aspect, data.max_aspect),
+        )  # fmt: skip
+
+    def caption(self, clips: ClipList, place: int, clip: int) -> str:
+        """One of a clip's captions."""
+        captions = clips.captions_of(clip)
+        rng = clip_draws(self.order.seed, place)
+        return captions[int(rng.integers(2**31, size=3)[2]) % len(captions)]
+
+    def batch(
+        self, clips: ClipList, places: range, chosen: list[int], pixels: "list[NDArray[np.uint8]]", skipped: int
+    ) -> ClipBatch:
+        """Decoded clips with their captions and masks."""
+        captions = [self.caption(clips, p, clip) for p, clip in zip(places, chosen, strict=True)]
+        ids = self.tokenizer(captions, self.data.tokens, upstream_compat=self.data.upstream_cut)
+        masks = draw_masks(self.mask, self.order.seed, places, self.data.frames, self.num_patches)
+        groups = torch.tensor([_number(caption) for caption in captions])
+        stacked = torch.from_numpy(np.stack(pixels))
+        return ClipBatch(stacked, ids, groups, masks.visible, masks.pairs, skipped)
+
+
+def _number(text: str) -> int:
+    """The same for the same text, in every process."""
+    digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)

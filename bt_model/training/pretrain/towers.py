@@ -1,0 +1,142 @@
+"""Published towers, and beside them a fresh temporal model or the one that a checkpoint holds."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bt_model.checkpoints.load import (
+    holds,
+    load_adapter,
+    load_part,
+    load_text,
+    load_vision,
+    read_adapter,
+    shapes_of,
+)
+from bt_model.checkpoints.raw_config import read_config
+from bt_model.config import CLIP_L14, ClipTextConfig, ClipVisionConfig
+from bt_model.errors import CheckpointError, InvalidValueError
+from bt_model.text.clip_text import ClipTextTower
+from bt_model.text.tokenizer import ClipTokenizer
+from bt_model.training.pretrain.config import ModelSettings, PretrainSettings
+from bt_model.training.pretrain.step import PretrainStep
+from bt_model.training.step import AlignmentHead
+from bt_model.vision.bt_adapter import BTAdapter
+from bt_model.vision.clip import ClipVisionTower
+from bt_model.vision.encoder import VideoEncoder
+from bt_model.vision.temporal import build_encoder
+
+if TYPE_CHECKING:
+    from bt_model.config import Activation, Family
+    from bt_model.vision.encoder import TemporalEncoder
+
+TEXT_L14 = ClipTextConfig(49408, 77, 768, 12, 12, 3072, 768)
+_TEXT_HEAD_DIM = 64  # of every published text tower
+
+
+@dataclass(frozen=True, slots=True)
+class Towers:
+    """What the frozen towers are."""
+
+    vision: ClipVisionConfig
+    text: ClipTextConfig
+
+
+PUBLISHED = Towers(CLIP_L14, TEXT_L14)
+
+
+def towers_of(model: ModelSettings) -> Towers:
+    """The towers in the folders of a model section.
+
+    Raises:
+        CheckpointError: no configuration there, or one that is not of a CLIP.
+    """
+    folder = Path(model.clip)
+    config = read_config(folder)
+    joint = {"projection_dim": config["projection_dim"]} if "projection_dim" in config else {}
+    try:
+        vision = ClipVisionConfig.from_hf({**joint, **config["vision_config"]})
+        text_folder = Path(model.text) if model.text else folder
+        return Towers(vision, _text_config(text_folder, vision.family))
+    except KeyError as error:
+        raise CheckpointError(f"{folder}/config.json: lacks the field {error}") from error
+    except InvalidValueError as error:
+        raise CheckpointError(f"{folder}/config.json: {error.message}") from error
+
+
+def _text_config(source: Path, family: "Family") -> ClipTextConfig:
+    """By its config.json; published EVA text towers have none, and are described by their shapes."""
+    config: Mapping[str, Any] = read_config(source) if (source / "config.json").is_file() else {}
+    if "text_config" in config:
+        joint = {"projection_dim": config["projection_dim"]} if "projection_dim" in config else {}
+        return ClipTextConfig.from_hf({**joint, **config["text_config"]})
+    act: Activation = "gelu" if family == "eva" else "quick_gelu"
+    shapes = shapes_of(source, "text")
+    vocab_size, width = shapes["token_embedding.weight"]
+    layers = {int(match[1]) for name in shapes if (match := re.match(r"layers\.(\d+)\.", name))}
+    return ClipTextConfig(
+        vocab_size=vocab_size, context_length=shapes["position_embedding.weight"][0], width=width,
+        num_layers=len(layers), num_heads=width // _TEXT_HEAD_DIM,
+        mlp_width=shapes["layers.0.mlp.fc1.weight"][0], projection_dim=shapes["text_projection.weight"][0],
+        act=act,
+    )  # fmt: skip
+
+
+def tokenizer_of(model: ModelSettings) -> ClipTokenizer:
+    """Raises CheckpointError: no tokenizer there."""
+    return ClipTokenizer.from_file(Path(model.tokenizer or model.text or model.clip))
+
+
+def fresh_step(settings: PretrainSettings, towers: Towers, *, are_loaded: bool = True) -> PretrainStep:
+    """The step as training starts it; new parts are drawn from torch's global generator.
+
+    Towers stay random unless they `are_loaded`, to be counted on the meta device, for example.
+
+    Raises:
+        CheckpointError: weights that are missing or do not fit.
+    """
+    model = settings.model
+    tower, text = ClipVisionTower(towers.vision), ClipTextTower(towers.text)
+    if are_loaded:
+        load_vision(tower, Path(model.clip))
+        load_text(text, Path(model.text or model.clip))
+    encoder = build_encoder(model.temporal, tower)
+    head = AlignmentHead(towers.vision.width, towers.vision.projection_dim) if settings.loss.mbta else None
+    step = PretrainStep(
+        encoder, text, head, settings.loss.weights, mode=settings.loss.gather, merged=settings.loss.merged
+    )
+    if are_loaded and model.init:
+        start_from(step, Path(model.init))
+    return step
+
+
+def start_from(step: PretrainStep, source: Path) -> None:
+    """Fill what learns from a checkpoint of any known layout; its towers, if any, are not read.
+
+    A branch without gate vectors starts gates at one half where this model has them.
+
+    Raises:
+        CheckpointError: another temporal model, or tensors that do not fit.
+    """
+    _fill_encoder(step.encoder, source)
+    if step.head is not None and holds(source, "extra_proj"):
+        load_part(step.head, source, "extra_proj")
+
+
+def _fill_encoder(encoder: "TemporalEncoder", source: Path) -> None:
+    parts = encoder.trainable()
+    adapter = parts.get("adapter")
+    if not (isinstance(encoder, VideoEncoder) and isinstance(adapter, BTAdapter)):
+        for part, module in parts.items():
+            load_part(module, source, part, num_layers=encoder.tower.config.num_layers)
+        return
+    is_gated = adapter.output_gate is not None or adapter.middle_gate is not None
+    weights = read_adapter(source, side="retrieval", gated=is_gated)
+    if weights.config.num_layers != adapter.config.num_layers:
+        raise CheckpointError(
+            f"{source}: its branch has {weights.config.num_layers} layers; model.layers is "
+            f"{adapter.config.num_layers}"
+        )
+    load_adapter(adapter, weights, encoder.tower)

@@ -34,7 +34,11 @@ _OPTIONS = {
         "bf": "0",
         "threads": "1",
     },
-    "default": {"threads": "1"},
+    "default": {
+        "preset": "veryfast",
+        "x264-params": "mbtree=0",  # with it, pictures of unaligned widths do not code to the same bits twice
+        "threads": "1",
+    },
 }
 _CHUNK = 16  # clips handed to a worker at a time
 _SAMPLE = Scene(

@@ -47,7 +47,7 @@ CHEVRON_GAP = 1.5  # between an item at its largest and the arrow heads around i
 ARC_GAP = 3.5  # between a turning item's farthest corner and the arrow around it
 CORNER = 1.42  # farthest corner of any shape, as a share of its radius
 TICK_GAP = 1.5
-CORNER_START = 1.3  # of a radius: a square's corner does not hide the trail behind it
+CORNER_START = 1.25  # of a radius: a square's corner does not hide the trail behind it
 RECOLOUR_GAP = 1.0
 
 _ARROW_HALF_LENGTH = 8.0

@@ -23,7 +23,7 @@ from bt_model.training.corpus.scene import EXTENT, Item
 
 _RAYS = 4.5
 _CHEVRONS = cues.CHEVRON_GAP + 4.0
-_CORNERS = 0.7 * cues.CORNER_START * (1 + signs.STROBE_HALF)  # of slanted strokes, as a share of a radius
+_CORNERS = 0.72 * cues.CORNER_START * (1 + signs.STROBE_HALF)  # of slanted strokes, as a share of a radius
 _TICKS = signs.TICK_PITCH * signs.MOST_TICKS / 2
 
 

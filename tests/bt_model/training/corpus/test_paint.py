@@ -96,7 +96,8 @@ def test_what_speeds_up_goes_a_quarter_of_its_way_in_the_first_half(direction: s
 def test_what_slows_down_stops_at_the_end_of_its_way() -> None:
     x = centres(paint_clip(scene_of(Pace("slow down", "right", path=28.0))))[:, 0]
     assert x[-1] - x[0] == pytest.approx(28, abs=0.5)
-    assert x[31] - x[27] < 1 < 5 < x[4] - x[0]
+    assert x[4] - x[0] > 5
+    assert x[31] - x[27] < 1
 
 
 def test_what_appears_is_absent_for_the_first_frames_only() -> None:
@@ -163,7 +164,9 @@ def test_a_turn_changes_the_picture_but_not_the_place_nor_the_size(shape: str) -
     areas = [area(frame) for frame in clip]
     assert max(areas) - min(areas) < 0.02 * max(areas)
     assert np.ptp(centres(clip), axis=0).max() < 0.3
-    changed = [(of_colour(a, "red") ^ of_colour(b, "red")).sum() for a, b in zip(clip, clip[4:], strict=False)]
+    changed = [
+        (of_colour(a, "red") ^ of_colour(b, "red")).sum() for a, b in zip(clip, clip[4:], strict=False)
+    ]
     assert min(changed) > 0.04 * max(areas)
 
 
@@ -243,7 +246,9 @@ def test_a_texture_is_seen_but_leaves_the_background_its_name(texture: str, back
 
 
 def test_textures_differ_from_each_other() -> None:
-    clips = [paint_clip(Scene((Item("ring", "red", 14.0, 24.0, 24.0),), "gray", Still(), t)) for t in TEXTURES]
+    clips = [
+        paint_clip(Scene((Item("ring", "red", 14.0, 24.0, 24.0),), "gray", Still(), t)) for t in TEXTURES
+    ]
     for i, clip in enumerate(clips):
         for other in clips[:i]:
             assert (clip[0] != other[0]).any(axis=-1).mean() > 0.1

@@ -1,4 +1,4 @@
-"""Shares and their differences with 95 % intervals, and the tests that a claim is held to (training spec 6.6).
+"""Shares and their differences with 95 % intervals, and the tests that a claim is held to (spec 6.6).
 
 Answers about one scene and its twin stand or fall together, so scenes are what is resampled; where several
 seeds answered about the same scenes, seeds are resampled too. S seeds, n scenes, m answers a scene.
@@ -40,7 +40,7 @@ def share(right: Mapping[str, Sequence[bool]], seed: int = 0) -> Share:
 
 
 def mean_share(seeds: Sequence[Answers]) -> Share:
-    """The share of right answers of S seeds about the same scenes, each (n, m): seeds and scenes resampled."""
+    """The share of right answers of S seeds about the same scenes, each (n, m); both resampled."""
     scenes = np.stack([answers.mean(axis=1) for answers in seeds])  # (S, n)
     return _interval(scenes, seeds[0].size)
 
@@ -74,7 +74,7 @@ def is_equivalent(difference: Share, margin: float) -> bool:
 
 
 def sign_test(wins: int, losses: int) -> float:
-    """One-sided p value of at least `wins` wins where each side would win every second time; ties are left out."""
+    """One-sided p value of at least `wins` wins where each side would win every second time; no ties."""
     num = wins + losses
     return sum(comb(num, k) for k in range(wins, num + 1)) / 2**num
 

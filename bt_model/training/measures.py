@@ -1,4 +1,4 @@
-"""What a model of the grid can do with test clips: which twin is which, which clip is meant, what is in it.
+"""What embeddings of test clips tell: which twin is which, which clip is meant, what is in it.
 
 B clips, T frames, E joint width; answers are kept scene by scene, so every figure can be computed anew.
 """
@@ -19,7 +19,8 @@ from bt_model.training.statistics import Answers
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bt_model.training.stages import Corpus, TextSide
+    from bt_model.training.clips import Corpus
+    from bt_model.training.stages import TextSide
 
 BATCH = 50
 POOL = 100  # scenes whose clips and twins a caption is looked up among
@@ -109,8 +110,7 @@ def static_choices(embedded: Embedded, text: "TextSide", scenes: Sequence[Scene]
     for attribute, values in ATTRIBUTES.items():
         rows = [n for n, scene in enumerate(scenes) if attribute != "colour" or not _recolours(scene)]
         chosen = [
-            [table[_with(scenes[n], attribute, value)] for value in values]
-            for n in rows
+            [table[_with(scenes[n], attribute, value)] for value in values] for n in rows
         ]  # (n, values)
         candidates = prompts[torch.tensor(chosen)]
         truth = torch.tensor([values.index(_facts(scenes[n])[attribute]) for n in rows])

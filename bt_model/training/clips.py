@@ -1,4 +1,4 @@
-"""Clips of the corpus as training reads them: scenes beside the hidden states that a frozen trunk made of them.
+"""Clips of the corpus as training reads them: scenes beside the hidden states of a frozen trunk.
 
 A clip's twin holds the same frames in another order, so its states are the clip's, reordered: every batch has
 each drawn clip and its twin, the hardest negative there is. B clips, T frames, P patches, D width.
@@ -42,7 +42,7 @@ class Corpus:
         return states, [x[places, order] for x in states]
 
     def draw(self, batch: int, rng: Random, reads: range) -> "tuple[list[Scene], list[Tensor]]":
-        """Half a batch of clips and then their twins: scenes (B), and hidden states, each (B, T, 1 + P, D)."""
+        """Half a batch of clips, then their twins: scenes (B), and hidden states, each (B, T, 1 + P, D)."""
         rows = rng.sample(range(len(self.scenes)), batch // 2)
         states, twins = self.both(rows, reads)
         drawn = [self.scenes[row] for row in rows]

@@ -67,7 +67,7 @@ def by_kind(scenes: Sequence[Scene]) -> dict[str, list[int]]:
 
 
 def twin_choices(embedded: Embedded, scenes: Sequence[Scene]) -> dict[str, Answers]:
-    """Is a clip nearer to its own caption than to its twin's? By event kind, (n, 2): the clip, and its twin."""
+    """Is a clip nearer to its own caption than to its twin's? By event kind, (n, 2): clip and twin."""
     towards = embedded.captions - embedded.twin_captions
     ahead = torch.stack([(embedded.clips * towards).sum(1), -(embedded.twins * towards).sum(1)], dim=1)
     credit = (ahead > 0).double() + 0.5 * (ahead == 0).double()
@@ -97,7 +97,7 @@ def _hits(embedded: Embedded, rows: Sequence[int]) -> Answers:
 
 
 def static_choices(embedded: Embedded, text: "TextSide", scenes: Sequence[Scene]) -> dict[str, Answers]:
-    """Is the true shape, colour or background the nearest? By attribute, (n, 2), where it is a lasting fact."""
+    """Is the true shape, colour or background the nearest? By attribute, where it lasts, (n, 2)."""
     with torch.inference_mode():
         table = {
             (shape, colour, background): row

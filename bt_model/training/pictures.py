@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 # by how hard they are to learn
 EVENT_SHARES = (
-    "move", "order", "pace", "change", "resize", "count", "move", "order", "pace", "recolour", "rotate", "still",
+    "move", "order", "pace", "change", "resize", "count",
+    "move", "order", "pace", "recolour", "rotate", "still",
 )  # fmt: skip
 TWIN_SHARE = 0.5
 STATIC_SHARE = 0.3  # of the captions leave the event out (training spec 6.1 f)

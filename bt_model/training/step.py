@@ -13,6 +13,7 @@ from torch import nn
 from bt_model.training.config import LossWeights
 from bt_model.training.gather import Gather, gather
 from bt_model.training.losses import answer_loss, contrastive, token_alignment
+from bt_model.vision.encoder import VideoEncoder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from bt_model.generation.llama import Llama
     from bt_model.training.data import TokenBatch
     from bt_model.vision.clip import ClipVisionTower
-    from bt_model.vision.encoder import TemporalEncoder
+    from bt_model.vision.encoder import ChatFeatures, TemporalEncoder
 
 
 class AlignmentHead(nn.Sequential):
@@ -32,7 +33,7 @@ class AlignmentHead(nn.Sequential):
 
 @dataclass(frozen=True, slots=True)
 class PretrainLosses:
-    """The three losses, weighted."""
+    """The losses, weighted."""
 
     vtc: "Tensor"
     mbta: "Tensor"
@@ -45,24 +46,57 @@ class PretrainLosses:
 
 def pretrain_loss(
     encoder: "TemporalEncoder",
-    head: AlignmentHead,
+    head: AlignmentHead | None,
     states: "Sequence[Tensor]",
     text: "Tensor",
     group: "Tensor",
-    visible: "Tensor",
+    visible: "Tensor | None",
     weights: LossWeights,
 ) -> "Tensor":
-    """VTC + MBTA + MBCA on the visible patches (reference-behaviour 6.3, with a true tube mask).
+    """All losses of a batch (reference-behaviour 6.3, with a true tube mask); without a branch, VTC alone.
 
-    `states`: the hidden states `encoder.reads`, each (B, T, 1 + P, D); `text` (B, E); `visible` (B, M).
+    `states`: the hidden states `encoder.reads`, each (B, T, 1 + P, D); `text` (B, E); `visible` (B, M), or
+    None where the branch sees every patch.
     """
-    features = encoder.features_from_trunk(states, visible=visible)
+    extra = text.new_zeros(())
+    if weights.chat or weights.anchor:
+        assert isinstance(encoder, VideoEncoder)
+        chat, features = encoder.both_from_trunk(states, visible=visible)
+        extra = chat_losses(encoder, chat, visible, text, group, weights)
+    else:
+        features = encoder.features_from_trunk(states, visible=visible)
     last, branch = features.trunk, features.branch
-    assert branch is not None, "MBTA and MBCA are about a branch"
+    video = encoder.embed_video(last, branch)
+    if branch is None:
+        return weights.vtc * contrastive(video, text, group)
     num_frames, num_patches = last.shape[1], last.shape[2] - 1
-    pairs = torch.arange(num_frames, device=visible.device)[:, None] * num_patches + visible[:, None]
-    seen = Seen(encoder.embed_video(last, branch), text, last, branch.patches, pairs)
-    return pretrain_losses(encoder.trunk, head, seen, weights, group).total
+    shown = torch.arange(num_patches).expand(len(last), -1) if visible is None else visible
+    pairs = torch.arange(num_frames, device=shown.device)[:, None] * num_patches + shown[:, None]
+    seen = Seen(video, text, last, branch.patches, pairs)
+    return pretrain_losses(encoder.trunk, head, seen, weights, group).total + extra
+
+
+def chat_losses(
+    encoder: "VideoEncoder",
+    chat: "ChatFeatures",
+    visible: "Tensor | None",
+    text: "Tensor",
+    group: "Tensor",
+    weights: LossWeights,
+) -> "Tensor":
+    """The two losses on what a chat model reads (`LossWeights`), weighted; `chat` and `visible` as above."""
+    assert chat.branch is not None
+    trunk = chat.trunk.mean(dim=1)  # (B, 1 + P, D)
+    if visible is not None:
+        shown = (1 + visible)[..., None].expand(-1, -1, trunk.shape[2])
+        trunk = torch.cat([trunk[:, :1], trunk.gather(1, shown)], dim=1)
+    branch = torch.cat([chat.branch.cls[:, None], chat.branch.patches.mean(dim=1)], dim=1)
+    tower = encoder.trunk
+    start = tower.config.num_layers - encoder.skip
+    (picture,) = tower.advance(0.5 * (trunk + branch), start, (tower.config.num_layers,))
+    aligned = contrastive(tower.project(picture[:, 0]), text, group)
+    held = (branch - trunk).float().square().mean() / trunk.float().var()
+    return weights.chat * aligned + weights.anchor * held
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,7 +141,18 @@ class BTAdapter(nn.Module):
         visible: "Tensor | None" = None,
         upstream_compat: bool = False,
     ) -> BranchState:
-        """Run len(trunk) branch layers.
+        """Run len(trunk) branch layers; the arguments and errors are those of `layers`."""
+        return self.layers(trunk, position, visible=visible, upstream_compat=upstream_compat)[-1]
+
+    def layers(
+        self,
+        trunk: "Sequence[Tensor]",
+        position: "Tensor",
+        *,
+        visible: "Tensor | None" = None,
+        upstream_compat: bool = False,
+    ) -> list[BranchState]:
+        """Run len(trunk) branch layers, one at least; what comes out of each.
 
         Args:
             trunk: output of trunk layer L-K+k for each branch layer k, each (B, T, 1 + P, D).
@@ -161,14 +172,15 @@ class BTAdapter(nn.Module):
         halves = 2 if upstream_compat and not is_merged else 1
         places = None if visible is None else _places(visible, num_frames, trunk[0].shape[2] - 1)
         gate = self.middle_gate
-        state: BranchState | None = None
+        states: list[BranchState] = []
         for tokens, temporal, spatial in zip(trunk, self.temporal, self.spatial, strict=False):
-            if state is None or self.config.interaction:
+            if states and not self.config.interaction:
+                state = states[-1]
+            else:
                 seen = self._see(_merge_pairs(tokens) if is_merged else tokens, places)
-                state = self._enter(seen, position, places) if state is None else self._mix(state, seen, gate)
-            state = _step(state, temporal, spatial, halves)
-        assert state is not None, "a branch needs at least one trunk layer"
-        return state
+                state = self._mix(states[-1], seen, gate) if states else self._enter(seen, position, places)
+            states.append(_step(state, temporal, spatial, halves))
+        return states
 
     def combine(self, cls: "Tensor", video: "Tensor") -> "Tensor":
         """Frame CLS of the trunk's last layer (B, T, D) with the video's (B, D), for retrieval (4.1)."""

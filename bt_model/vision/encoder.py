@@ -202,6 +202,23 @@ class VideoEncoder(TemporalEncoder):
             return ChatFeatures(states[-1])
         return ChatFeatures(states[-1], self.adapter(states, self.tower.position, visible=visible))
 
+    def both_from_trunk(
+        self, states: "Sequence[Tensor]", *, visible: "Tensor | None" = None
+    ) -> tuple[ChatFeatures, ChatFeatures]:
+        """What the chat side reads and what retrieval reads, of one pass through the branch.
+
+        Raises:
+            InvalidValueError: this model has no branch, or its own trunk.
+        """
+        if self.adapter is None or self.own is not None:
+            found = "without a branch" if self.adapter is None else "open"
+            raise InvalidValueError(
+                f"the model is {found}; allowed: a branch over a frozen trunk", param="kind"
+            )
+        branch = self.adapter.layers(states, self.tower.position, visible=visible)
+        place = len(branch) - 1 - self.skip
+        return ChatFeatures(states[place], branch[place]), ChatFeatures(states[-1], branch[-1])
+
     def embed_video(self, last: "Tensor", branch: "BranchState | None") -> "Tensor":
         """The video's CLS is combined with each frame's (4.1). (B, T, 1 + P, D) -> (B, projection_dim)."""
         if branch is None:

@@ -1,0 +1,73 @@
+"""What all rows of the grid share: frozen towers, an image chat model, and clips with their trunk states."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bt_model.training.clips import Corpus, load_corpus
+from bt_model.training.corpus.events import REVERSIBLE, Still
+from bt_model.training.corpus.splits import scenes
+from bt_model.training.embedded import build, freeze
+from bt_model.training.evidence.rows import ROWS
+from bt_model.training.stages import train_language, train_towers
+from bt_model.vision.temporal import build_encoder
+
+if TYPE_CHECKING:
+    from bt_model.training.embedded import Model
+    from bt_model.training.precision import Precision
+
+KINDS = (*REVERSIBLE, Still.kind)  # a model that is blind to order is at chance for all but the last
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large the grid's corpora and runs are. Test clips stand for a scene and its twin each."""
+
+    num_clips: int = 3500
+    num_test: int = 200  # scenes a kind, for every row
+    num_headline: int = 1000  # scenes a kind, for CLIP and BT-Adapter
+    num_frames: int = 8
+    pretrain_steps: int = 800
+    pretrain_batch: int = 64
+    instruct_steps: int = 400
+    instruct_batch: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Frozen parts and clips; `headline` has more scenes, and the states of two models only."""
+
+    model: "Model"
+    size: Size
+    train: Corpus
+    test: Corpus
+    headline: Corpus
+    precision: "Precision"
+
+
+def set_up(work: Path, size: Size, *, seed: int, precision: "Precision") -> Bench:
+    """Train the towers and the image chat model, or read them back, and write the clips; resumable.
+
+    The parts are those of `btchat train embedded` in the same folder.
+    """
+    model = build(work, seed, precision)
+    train_towers(model.plan, model.encoder(None), model.text, work)
+    freeze(model.tower)
+    freeze(model.text)
+    train_language(model.plan, model.encoder(None), model.image, model.tokens, work)
+    freeze(model.image.lm)
+    freeze(model.image.projector)
+    every = [build_encoder(row.model, model.tower) for row in ROWS]
+    two = [build_encoder(row.model, model.tower) for row in ROWS[:2]]
+    orders = len(REVERSIBLE)
+    folder = work / "ablate"
+    listed = scenes("train", size.num_clips, seed=seed + 10, kinds=KINDS)
+    tested = scenes("test_combo", size.num_headline * orders, seed=seed + 11, kinds=REVERSIBLE)
+    return Bench(
+        model,
+        size,
+        load_corpus(folder, "train", listed, every, size.num_frames),
+        load_corpus(folder, "test", tested[: size.num_test * orders], every, size.num_frames),
+        load_corpus(folder, "headline", tested, two, size.num_frames),
+        precision,
+    )

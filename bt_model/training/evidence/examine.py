@@ -1,0 +1,112 @@
+"""Every measure of a trained row. n scenes, each asked twice: the clip and its twin."""
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from bt_model.errors import InvalidValueError
+from bt_model.training.corpus.questions import STATIC, TEMPORAL
+from bt_model.training.evaluate import Asker, answer_questions
+from bt_model.training.evidence.bench import Bench
+from bt_model.training.evidence.fit import ASKED, Fitted
+from bt_model.training.evidence.results import Cost, Result
+from bt_model.training.measures import embed_corpus, first_hits, static_choices, twin_choices
+from bt_model.vision.pool import pooling
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor
+
+    from bt_model.training.clips import Corpus
+    from bt_model.training.statistics import Answers
+
+SEED = 1  # of the test's wordings
+
+
+def examine(fitted: Fitted, bench: Bench, work: Path, *, is_headline: bool, with_controls: bool) -> Result:
+    """Ask everything that the row can answer.
+
+    A pre-trained row is asked as an encoder and through the frozen image chat model; a tuned one through its
+    own. With controls, frames are shuffled, and one picture is shown: a model that still tells twins apart
+    then knows them by something other than their order.
+    """
+    answers: dict[str, Answers] = {}
+    if fitted.row.training != "instruct":
+        answers |= _as_encoder(fitted, bench, bench.headline if is_headline else bench.test)
+        if with_controls:
+            for name, change in (("shuffled", _shuffler()), ("one picture", _one_picture)):
+                answers |= _control(name, fitted, bench, change)
+    answers |= _as_chat(fitted, bench)
+    return Result(answers, _cost(fitted, work))
+
+
+def _as_encoder(fitted: Fitted, bench: Bench, corpus: "Corpus") -> "dict[str, Answers]":
+    encoder, text = fitted.encoder, bench.model.text
+    embedded = embed_corpus(encoder.retrieve_from_trunk, text, corpus, encoder.reads, SEED)
+    measures = {
+        "twins": twin_choices(embedded, corpus.scenes),
+        "first": first_hits(embedded, corpus.scenes),
+        "static": static_choices(embedded, text, corpus.scenes),
+    }
+    return {f"{name}/{kind}": each for name, kinds in measures.items() for kind, each in kinds.items()}
+
+
+def _control(
+    name: str, fitted: Fitted, bench: Bench, change: "Callable[[list[Tensor]], list[Tensor]]"
+) -> "dict[str, Answers]":
+    encoder = fitted.encoder
+
+    def embed(states: "Sequence[Tensor]") -> "Tensor":
+        return encoder.retrieve_from_trunk(change(list(states)))
+
+    embedded = embed_corpus(embed, bench.model.text, bench.test, encoder.reads, SEED)
+    return {f"{name}/{kind}": each for kind, each in twin_choices(embedded, bench.test.scenes).items()}
+
+
+def _shuffler() -> "Callable[[list[Tensor]], list[Tensor]]":
+    """Every clip's frames in an order of its own."""
+    generator = torch.Generator().manual_seed(SEED)
+
+    def shuffled(states: "list[Tensor]") -> "list[Tensor]":
+        order = torch.rand(states[0].shape[:2], generator=generator).argsort(dim=1)
+        places = torch.arange(len(order))[:, None]
+        return [x[places, order] for x in states]
+
+    return shuffled
+
+
+def _one_picture(states: "list[Tensor]") -> "list[Tensor]":
+    """The mean of the two middle frames, which are a clip's and its reversal's, in the place of all."""
+    middle = states[0].shape[1] // 2
+    return [x[:, middle - 1 : middle + 1].mean(dim=1, keepdim=True).expand_as(x) for x in states]
+
+
+def _as_chat(fitted: Fitted, bench: Bench) -> "dict[str, Answers]":
+    encoder, pool = fitted.encoder, pooling(fitted.row.pooling).pool
+    try:
+        reads = encoder.chat_reads
+    except InvalidValueError:  # the only layer is not on the chat path
+        return {}
+    asker = Asker(fitted.chat, fitted.tokens, SEED, kinds=(*TEMPORAL, *ASKED))
+    answered = answer_questions(
+        lambda states: pool(encoder.chat_from_trunk(states)), reads, asker, bench.test
+    )
+    return {
+        f"{'chat static' if kind in STATIC else 'chat'}/{kind}": np.array(list(scenes.values()), float)
+        for kind, scenes in answered.kinds.items()
+    }
+
+
+def _cost(fitted: Fitted, work: Path) -> Cost:
+    trained = fitted.trained
+    log = work / f"{fitted.row.name}-0.csv"
+    peak = 0.0
+    if log.exists():
+        with log.open() as file:
+            peak = max((float(row["peak_mebibytes"]) for row in csv.DictReader(file)), default=0.0)
+    seconds = trained.cpu_seconds / fitted.num_steps if fitted.num_steps else 0.0
+    return Cost(fitted.num_trainable, seconds, peak, fitted.tokens.num_video)

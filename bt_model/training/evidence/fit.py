@@ -1,0 +1,134 @@
+"""Train one row of the grid with one seed. B clips, T frames, P patches, D width."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from bt_model.training.corpus.questions import Question, questions
+from bt_model.training.cost import Trained
+from bt_model.training.data import DialogueTokens, collate, group_numbers
+from bt_model.training.evidence.bench import Bench
+from bt_model.training.evidence.rows import Row
+from bt_model.training.loop import train
+from bt_model.training.masking import generator_for, tube_mask
+from bt_model.training.pictures import captions_of
+from bt_model.training.schedule import Schedule
+from bt_model.training.stages import ChatParts
+from bt_model.training.step import AlignmentHead, instruct_loss, pretrain_loss
+from bt_model.vision.pool import pooling
+from bt_model.vision.temporal import build_encoder
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bt_model.training.corpus.scene import Scene
+    from bt_model.vision.encoder import TemporalEncoder
+
+RATE = 1e-3
+ASKED = ("colour", "shape", "background")  # beside the question about the event
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A trained model, the chat model that reads it, how dialogues are spelled, and what training cost."""
+
+    row: Row
+    encoder: "TemporalEncoder"
+    chat: ChatParts
+    tokens: DialogueTokens
+    trained: Trained
+    num_steps: int
+
+    @property
+    def num_trainable(self) -> int:
+        """How many numbers training updates, without heads that are thrown away."""
+        projector = sum(p.numel() for p in self.chat.projector.parameters() if p.requires_grad)
+        return (0 if self.row.training == "none" else self.encoder.num_trainable) + projector
+
+
+def fit(row: Row, seed: int, bench: Bench, work: Path) -> Fitted:
+    """Build and train a row, or read it back; equal seeds give equal models."""
+    model = bench.model
+    torch.manual_seed(seed)
+    encoder = build_encoder(row.model, model.tower)
+    num_video = pooling(row.pooling).num_tokens(model.plan.vision.num_patches)
+    if row.pooling == "frames":
+        num_video *= bench.size.num_frames
+    tokens = DialogueTokens(model.tokens.style, model.tokens.ids, model.tokens.encode, num_video)
+    if row.training == "none":
+        return Fitted(row, encoder, model.image, tokens, Trained(), 0)
+    if row.training == "pretrain":
+        trained = _pretrain(row, seed, bench, encoder, work)
+        return Fitted(row, encoder.eval(), model.image, tokens, trained, bench.size.pretrain_steps)
+    chat = ChatParts(model.image.lm, _copy(model.image.projector))
+    trained = _instruct(row, seed, bench, encoder, chat, tokens, work)
+    return Fitted(row, encoder.eval(), chat, tokens, trained, bench.size.instruct_steps)
+
+
+def _copy(projector: nn.Linear) -> nn.Linear:
+    copy = nn.Linear(projector.in_features, projector.out_features)
+    copy.load_state_dict(projector.state_dict())
+    return copy
+
+
+def _pretrain(row: Row, seed: int, bench: Bench, encoder: "TemporalEncoder", work: Path) -> Trained:
+    size, vision, text = bench.size, bench.model.plan.vision, bench.model.text
+    head = (
+        AlignmentHead(vision.width, vision.projection_dim)
+        if row.model.has_branch and row.losses.mbta
+        else None
+    )
+    unmasked_from = round((1 - row.unmasked) * size.pretrain_steps)
+
+    def loss_at(step: int) -> "Tensor":
+        rng = Random(f"pretrain {seed} {step}")
+        drawn, states = bench.train.draw(size.pretrain_batch, rng, encoder.reads)
+        texts = captions_of(drawn, rng, static_share=row.static)
+        with torch.no_grad():
+            embeds = text(texts)
+        visible = None
+        if row.is_masked and step < unmasked_from:
+            visible = tube_mask(len(drawn), vision.num_patches, row.mask_rate, generator_for(seed, step))
+        return pretrain_loss(encoder, head, states, embeds, group_numbers(texts), visible, row.losses)
+
+    modules = {**encoder.trainable(), **({} if head is None else {"head": head})}
+    parameters = [*encoder.trainable_parameters(), *([] if head is None else head.parameters())]
+    schedule = Schedule(size.pretrain_steps, RATE, precision=bench.precision)
+    return train(f"{row.name}-{seed}", modules, parameters, schedule, loss_at, work)
+
+
+def _instruct(
+    row: Row,
+    seed: int,
+    bench: Bench,
+    encoder: "TemporalEncoder",
+    chat: ChatParts,
+    tokens: DialogueTokens,
+    work: Path,
+) -> Trained:
+    size, pool = bench.size, pooling(row.pooling).pool
+
+    def loss_at(step: int) -> "Tensor":
+        rng = Random(f"instruct {seed} {step}")
+        drawn, states = bench.train.draw(size.instruct_batch, rng, encoder.chat_reads)
+        video = pool(encoder.chat_from_trunk(states))
+        rows = [tokens.row(_dialogue(scene, rng)) for scene in drawn]
+        return instruct_loss(chat.lm, chat.projector, video, collate(rows, tokens.num_video, tokens.ids.eos))
+
+    modules = {**encoder.trainable(), "projector": chat.projector}
+    parameters = [*encoder.trainable_parameters(), *chat.projector.parameters()]
+    schedule = Schedule(size.instruct_steps, RATE, precision=bench.precision)
+    return train(f"{row.name}-{seed}", modules, parameters, schedule, loss_at, work)
+
+
+def _dialogue(scene: "Scene", rng: Random) -> list[Question]:
+    """The questions about the event, and one about a lasting fact, in random order."""
+    asked = questions(scene, rng)
+    static = [question for question in asked if question.kind in ASKED]
+    picked = [*(question for question in asked if question.is_temporal), rng.choice(static)]
+    rng.shuffle(picked)
+    return picked

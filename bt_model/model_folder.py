@@ -13,7 +13,7 @@ from bt_model.backends.registry import factory
 from bt_model.chat import VideoChat
 from bt_model.checkpoints.facts import temporal_config
 from bt_model.checkpoints.fingerprint import fingerprint
-from bt_model.checkpoints.fit import ModelParts, check_model, trained_depth
+from bt_model.checkpoints.fit import UNTRAINED, ModelParts, check_model, trained_depth
 from bt_model.checkpoints.load import (
     CHAT_MAY_MISS,
     AdapterWeights,
@@ -117,10 +117,11 @@ def load(
     shelf = towers or TowerShelf()
     encoder, notes = load_encoder(path.parent, model, place, shelf)
     encoder.eval()
-    files = _backend_files(path.parent, model, encoder.tower.config, place)
+    files = _backend_files(path.parent, model, encoder.tower.config, place, accepted)
     backend = factory(model.backend)(files)
     card = _card(model, encoder, files, _digest(model, encoder, shelf), backend.lm.max_context)
-    return VideoChat(encoder, backend, replace(card, accepted=accepted, notes=notes))
+    drawn = dict.fromkeys(f"{UNTRAINED[check]} is untrained" for check in accepted if check in UNTRAINED)
+    return VideoChat(encoder, backend, replace(card, accepted=accepted, notes=(*notes, *drawn)))
 
 
 def parts_of(folder: Path, model: ModelFile) -> ModelParts:
@@ -216,7 +217,7 @@ def _shortened(
 
 
 def _backend_files(
-    folder: Path, model: ModelFile, vision: ClipVisionConfig, place: Placement
+    folder: Path, model: ModelFile, vision: ClipVisionConfig, place: Placement, accepted: tuple[str, ...]
 ) -> BackendFiles:
     return BackendFiles(
         llm=folder / model.llm,
@@ -230,6 +231,7 @@ def _backend_files(
         device=place.device,
         dtype=place.dtype,
         quantise=place.quantise,
+        untrained=tuple(check for check in accepted if check in UNTRAINED),
     )
 
 

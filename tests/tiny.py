@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,8 +26,11 @@ from bt_model.config import (
 from bt_model.generation.llama import Llama
 from bt_model.text.clip_text import ClipTextTower
 from bt_model.text.tokenizer import ClipTokenizer
+from bt_model.training.clips import Corpus
 from bt_model.training.config import EmbeddedPlan, embedded_plan
-from bt_model.training.data import DialogueTokens
+from bt_model.training.corpus.events import Move
+from bt_model.training.corpus.scene import Item, Scene
+from bt_model.training.data import DialogueTokens, TrunkCache
 from bt_model.training.embedded import Model
 from bt_model.training.export import export
 from bt_model.training.stages import ChatParts, TextSide
@@ -34,7 +38,7 @@ from bt_model.training.step import AlignmentHead
 from bt_model.training.tokenizers import CHAT_SPECIALS, CLIP_SPECIALS, train_tokenizer
 from bt_model.vision.bt_adapter import BTAdapter
 from bt_model.vision.clip import ClipVisionTower
-from bt_model.vision.encoder import TemporalEncoder, VideoEncoder
+from bt_model.vision.encoder import TemporalEncoder, VideoEncoder, hidden_states
 from bt_model.vision.temporal import build_encoder
 
 M = TypeVar("M", bound=nn.Module)
@@ -185,6 +189,22 @@ def model(folder: Path) -> Model:
         baseline=baseline,
         tokens=DialogueTokens(template("plain"), ids, chat_tokenizer.encode, P + 1),
     )
+
+
+def scene(number: int, direction: str = "left") -> Scene:
+    """A red circle that moves; every number stands at another place."""
+    item = Item("circle", "red", diameter=18.0, x=20.0 + number, y=24.0)
+    return Scene((item,), "black", Move(direction, path=20.0))
+
+
+def corpus(folder: Path, num_scenes: int, num_frames: int) -> Corpus:
+    """Scenes beside the trunk states of random clips, as the branch and CLIP alone read them."""
+    reads = encoder().reads
+    states = hidden_states(tower(), pixels(num_scenes, num_frames), reads)
+    kept = torch.stack(list(states.values()), dim=1).half().numpy()
+    cache = np.memmap(folder / "a.trunk", np.float16, "w+", shape=kept.shape)
+    cache[:] = kept
+    return Corpus([scene(number) for number in range(num_scenes)], TrunkCache(cache, tuple(reads)))
 
 
 def write_model_folder(weights_dir: Path) -> Model:

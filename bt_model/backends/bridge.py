@@ -4,14 +4,14 @@ P patches, T frames, K = P + 1 (`clip`) or T (P + 1) pooled tokens, D vision wid
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from einops import rearrange
 
-from bt_model.backends.projector import load_projector
+from bt_model.backends.projector import draw, load_projector
 from bt_model.backends.qformer import QFormer, QFormerConfig
 from bt_model.checkpoints.load import load_part, shapes_of
 from bt_model.checkpoints.raw_config import read_config
@@ -59,9 +59,13 @@ def load_bridge(files: "BackendFiles", llm_width: int) -> Bridge:
     if files.qformer is None:
         raise CheckpointError(f"{files.llm}: the model file names no qformer, which this backend needs")
     config = read_qformer_config(files.qformer)
+    if "qformer_in" in files.untrained:
+        config = replace(config, video_dim=files.video_dim)
     with torch.device("meta"):
         qformer = QFormer(config)
-    load_part(qformer, files.qformer, "qformer")
+    drawn = qformer.reading() if "qformer_in" in files.untrained else ()
+    load_part(qformer, files.qformer, "qformer", without=drawn)
+    draw(weight for name, weight in qformer.named_parameters() if name in drawn)
     qformer = qformer.to(files.device, files.dtype).eval().requires_grad_(requires_grad=False)
     projector = load_projector(files, config.width, llm_width)
     return Bridge(qformer, projector, files.entry, files.num_video_tokens)

@@ -25,3 +25,4 @@ class BackendFiles:
     qformer: Path | None = None
     entry: str = "clip"
     quantise: Quantise = "none"
+    untrained: tuple[str, ...] = ()  # checks (checkpoints/fit.py) whose parts are drawn anew instead of read

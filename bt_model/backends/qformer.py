@@ -116,6 +116,11 @@ class QFormer(nn.Module):
             QFormerLayer(config, looks=index % config.cross_every == 0) for index in range(config.num_layers)
         )
 
+    def reading(self) -> tuple[str, ...]:
+        """Names of the parameters whose shape follows from the width of what is read."""
+        read = ("ln_vision.", "cross_attn.k_proj.", "cross_attn.v_proj.")
+        return tuple(name for name, _ in self.named_parameters() if any(part in name for part in read))
+
     def forward(
         self, video: "Tensor", text: "Tensor | None" = None, is_text: "Tensor | None" = None
     ) -> "Tensor":

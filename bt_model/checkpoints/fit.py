@@ -1,7 +1,8 @@
 """Do the parts of a model belong together? Asked before any large tensor is read (backends spec section 8).
 
-A mismatch is refused by the name of its check. Where the parts could still be computed together, the name may
-be accepted, in the model file's `accept`; what was accepted is shown by the server.
+A mismatch is refused by the name of its check. The name may be accepted, in the model file's `accept`; what
+was accepted is shown by the server. Where widths do not meet, nothing could be computed with what the file
+holds: accepting that puts an untrained part of the right width in its place, to be trained.
 """
 
 import re
@@ -22,12 +23,15 @@ from bt_model.errors import CheckpointError
 if TYPE_CHECKING:
     from torch import Tensor
 
-OVERRIDABLE = (
+UNTRAINED = {  # accepted, this is drawn anew
+    "projector_in": "the projector",
+    "projector_out": "the projector",
+    "qformer_in": "what the Q-Former reads the tower with",
+}
+CHECKS = (
     "family", "positions", "blocks", "activation", "eva_variant", "tower_weights", "tuned_tower",
-    "select_layer",
+    "select_layer", *UNTRAINED,
 )  # fmt: skip
-FINAL = ("projector_in", "projector_out", "qformer_in")  # nothing could be computed
-CHECKS = (*OVERRIDABLE, *FINAL)
 
 # What the published branches were trained beside, by their width: CLIP ViT-L/14 and EVA-CLIP-g/14, at 224.
 _PUBLISHED: dict[int, dict[str, tuple[int, ...]]] = {
@@ -63,23 +67,20 @@ class Misfit:
     found: str
 
     def __str__(self) -> str:
-        end = (
-            f'accept it with "accept": ["{self.check}"] in the model file'
-            if self.check in OVERRIDABLE
-            else "this cannot be overridden: nothing could be computed"
-        )
-        return f"{self.where}: {self.check}: expected {self.expected}, found {self.found}; {end}"
+        way_out = f'accept it with "accept": ["{self.check}"] in the model file'
+        cost = f", and {UNTRAINED[self.check]} is untrained" if self.check in UNTRAINED else ""
+        return f"{self.where}: {self.check}: expected {self.expected}, found {self.found}; {way_out}{cost}"
 
 
 def check_model(parts: ModelParts, accepted: Collection[str]) -> tuple[str, ...]:
     """The checks that failed and were accepted.
 
     Raises:
-        CheckpointError: a check failed that is not accepted, or a name was accepted that cannot be.
+        CheckpointError: a check failed that is not accepted, or a name was accepted that is no check.
     """
-    unknown = [name for name in accepted if name not in OVERRIDABLE]
+    unknown = [name for name in accepted if name not in CHECKS]
     if unknown:
-        raise CheckpointError(f"accept names {', '.join(unknown)}; allowed: {', '.join(OVERRIDABLE)}")
+        raise CheckpointError(f"accept names {', '.join(unknown)}; allowed: {', '.join(CHECKS)}")
     misfits = list(find_misfits(parts))
     refused = [misfit for misfit in misfits if misfit.check not in accepted]
     if refused:

@@ -94,19 +94,27 @@ def load_part(
     part: str,
     *,
     may_miss: tuple[str, ...] = (),
+    without: Collection[str] = (),
     num_layers: int | None = None,
 ) -> None:
     """Fill a module with one part (checkpoints.keys.PARTS) of a checkpoint of any known layout.
+
+    Tensors `without` are not read, whatever their shape; they become nan, as what `may_miss` and does.
 
     Raises:
         CheckpointError: tensors that are missing, unexpected or wrongly shaped.
     """
     weights = open_weights(source)
     keys = detect(weights, weights.where, num_layers)
-    sources = _sources(weights, keys, part)
+    sources = {n: stored for n, stored in _sources(weights, keys, part).items() if n not in without}
     found = {name: stored.shape(weights.shapes[stored.key]) for name, stored in sources.items()}
     lacking = _lacking_key_biases(sources) if keys.is_fused(part) else {}
-    _check(weights.where, module, found | {name: found[query] for name, query in lacking.items()}, may_miss)
+    _check(
+        weights.where,
+        module,
+        found | {name: found[query] for name, query in lacking.items()},
+        (*may_miss, *without),
+    )
     state = _read(weights, sources)
     _fill(module, state | {name: torch.zeros_like(state[query]) for name, query in lacking.items()})
 

@@ -64,7 +64,6 @@ def load_corpus(
         paths = write_corpus(
             work / name,
             listed,
-            side=tower.config.image_size,
             progress=lambda count: progress.update(writing, completed=count),
         )
         running = progress.add_task(f"trunk {name}", total=len(listed))

@@ -12,8 +12,9 @@ from bt_model.backends.tokenizer import TextTokenizer
 from bt_model.errors import InvalidValueError
 from bt_model.generation.request import Tokens
 from bt_model.training.corpus.clip_file import write_corpus
+from bt_model.training.corpus.events import OPPOSITE, Move
 from bt_model.training.corpus.questions import Question, questions
-from bt_model.training.corpus.scene import OPPOSITE, Item, Move, Scene
+from bt_model.training.corpus.scene import Item, Scene
 from bt_model.training.data import TokenRow, TrunkCache, build_cache, collate, group_numbers, shuffled
 from bt_model.training.embedded import Model
 from bt_model.training.losses import IGNORED
@@ -23,14 +24,14 @@ from bt_model.video.transform import normalise
 from tests import tiny
 
 ASKED = (
-    Question("direction", "which way does the circle move?", "left"),
-    Question("order", "what happens first?", "it grows"),
-    Question("colour", "what colour is it?", "blue"),
+    Question("direction", "which way does the circle move?", "left", "It moves left."),
+    Question("order", "what happens first?", "it grows", "First it grows."),
+    Question("colour", "what colour is it?", "blue", "It is blue."),
 )
 
 
 def scene(x: float = 24.0, direction: str = "left") -> Scene:
-    return Scene(Item("circle", "red", diameter=18.0, x=x, y=24.0), "black", Move(direction, path=20.0))
+    return Scene((Item("circle", "red", diameter=18.0, x=x, y=24.0),), "black", Move(direction, path=20.0))
 
 
 def backend(model: Model) -> LlavaBackend:
@@ -64,7 +65,9 @@ def supervised(row: TokenRow) -> list[list[int]]:
 def test_labels_cover_each_answer_and_its_eos_and_nothing_else(model: Model, count: int) -> None:
     decoder = backend(model)
     runs = supervised(model.tokens.row(ASKED[:count]))
-    assert [decoder.decode(run[:-1]) for run in runs] == [f" {question.answer}" for question in ASKED[:count]]
+    assert [decoder.decode(run[:-1]) for run in runs] == [
+        f" {question.sentence}" for question in ASKED[:count]
+    ]
     assert {run[-1] for run in runs} == {model.tokens.ids.eos}
 
 
@@ -72,7 +75,7 @@ def test_labels_cover_each_answer_and_its_eos_and_nothing_else(model: Model, cou
 def test_a_row_is_the_serving_prompt_of_the_same_dialogue(model: Model, count: int) -> None:
     turns: list[Turn] = []
     for question in ASKED[:count]:
-        turns += [Turn("user", question.text), Turn("assistant", question.answer)]
+        turns += [Turn("user", question.text), Turn("assistant", question.sentence)]
     video = VideoTokens(b"", torch.zeros(tiny.P + 1, tiny.D))
     served: list[int] = []
     for part in backend(model).segments([*turns, Turn("user", "and?")], video):

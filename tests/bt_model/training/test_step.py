@@ -135,7 +135,7 @@ def features(seed: int = 0) -> Tensor:
 
 
 def asked(answers: list[str]) -> list[Question]:
-    return [Question("colour", f"what is number {n}?", answer) for n, answer in enumerate(answers)]
+    return [Question("colour", f"what is number {n}?", answer, answer) for n, answer in enumerate(answers)]
 
 
 def batch_of(model: Model, answers: list[str]) -> TokenBatch:

@@ -78,7 +78,9 @@ def build_cache(
         InvalidValueError: the file holds the states of something else.
     """
     (tower,) = {encoder.tower for encoder in encoders}
-    numbers = tuple(sorted({n for encoder in encoders for n in (*encoder.reads, *encoder.chat_reads)}))
+    retrieval = {number for encoder in encoders for number in encoder.reads}
+    chat = {number for encoder in encoders if encoder.has_chat for number in encoder.chat_reads}
+    numbers = tuple(sorted(retrieval | chat))
     vision = tower.config
     shape = (len(clips), len(numbers), num_frames, 1 + vision.num_patches, vision.width)
     expected = math.prod(shape) * np.dtype(np.float16).itemsize

@@ -76,6 +76,14 @@ class TemporalEncoder(nn.Module, ABC):
         """
 
     @property
+    def has_chat(self) -> bool:
+        """Whether a layer of this model is left on the chat path."""
+        try:
+            return bool(self.chat_reads)
+        except InvalidValueError:
+            return False
+
+    @property
     @abstractmethod
     def max_frames(self) -> int | None:
         """The most frames that can be represented; None for any number."""

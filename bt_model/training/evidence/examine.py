@@ -1,13 +1,10 @@
 """Every measure of a trained row. n scenes, each asked twice: the clip and its twin."""
 
-import csv
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from bt_model.errors import InvalidValueError
 from bt_model.training.corpus.questions import STATIC, TEMPORAL
 from bt_model.training.evaluate import Asker, answer_questions
 from bt_model.training.evidence.bench import Bench
@@ -27,7 +24,7 @@ if TYPE_CHECKING:
 SEED = 1  # of the test's wordings
 
 
-def examine(fitted: Fitted, bench: Bench, work: Path, *, is_headline: bool, with_controls: bool) -> Result:
+def examine(fitted: Fitted, bench: Bench, *, is_headline: bool, with_controls: bool) -> Result:
     """Ask everything that the row can answer.
 
     A pre-trained row is asked as an encoder and through the frozen image chat model; a tuned one through its
@@ -41,7 +38,7 @@ def examine(fitted: Fitted, bench: Bench, work: Path, *, is_headline: bool, with
             for name, change in (("shuffled", _shuffler()), ("one picture", _one_picture)):
                 answers |= _control(name, fitted, bench, change)
     answers |= _as_chat(fitted, bench)
-    return Result(answers, _cost(fitted, work))
+    return Result(answers, _cost(fitted))
 
 
 def _as_encoder(fitted: Fitted, bench: Bench, corpus: "Corpus") -> "dict[str, Answers]":
@@ -87,10 +84,9 @@ def _one_picture(states: "list[Tensor]") -> "list[Tensor]":
 
 def _as_chat(fitted: Fitted, bench: Bench) -> "dict[str, Answers]":
     encoder, pool = fitted.encoder, pooling(fitted.row.pooling).pool
-    try:
-        reads = encoder.chat_reads
-    except InvalidValueError:  # the only layer is not on the chat path
+    if not encoder.has_chat:
         return {}
+    reads = encoder.chat_reads
     asker = Asker(fitted.chat, fitted.tokens, SEED, kinds=(*TEMPORAL, *ASKED))
     answered = answer_questions(
         lambda states: pool(encoder.chat_from_trunk(states)), reads, asker, bench.test
@@ -101,12 +97,6 @@ def _as_chat(fitted: Fitted, bench: Bench) -> "dict[str, Answers]":
     }
 
 
-def _cost(fitted: Fitted, work: Path) -> Cost:
-    trained = fitted.trained
-    log = work / f"{fitted.row.name}-0.csv"
-    peak = 0.0
-    if log.exists():
-        with log.open() as file:
-            peak = max((float(row["peak_mebibytes"]) for row in csv.DictReader(file)), default=0.0)
-    seconds = trained.cpu_seconds / fitted.num_steps if fitted.num_steps else 0.0
-    return Cost(fitted.num_trainable, seconds, peak, fitted.tokens.num_video)
+def _cost(fitted: Fitted) -> Cost:
+    seconds = fitted.trained.cpu_seconds / fitted.num_steps if fitted.num_steps else 0.0
+    return Cost(fitted.num_trainable, seconds, fitted.kept_bytes / 2**20, fitted.tokens.num_video)

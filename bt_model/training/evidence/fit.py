@@ -1,5 +1,6 @@
 """Train one row of the grid with one seed. B clips, T frames, P patches, D width."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -13,9 +14,11 @@ from bt_model.training.cost import Trained
 from bt_model.training.data import DialogueTokens, collate, group_numbers
 from bt_model.training.evidence.bench import Bench
 from bt_model.training.evidence.rows import Row
+from bt_model.training.kept import kept_bytes
 from bt_model.training.loop import train
 from bt_model.training.masking import generator_for, tube_mask
 from bt_model.training.pictures import captions_of
+from bt_model.training.precision import multiplying_in
 from bt_model.training.schedule import Schedule
 from bt_model.training.stages import ChatParts
 from bt_model.training.step import AlignmentHead, instruct_loss, pretrain_loss
@@ -42,6 +45,7 @@ class Fitted:
     tokens: DialogueTokens
     trained: Trained
     num_steps: int
+    kept_bytes: int = 0  # by a forward pass of a whole batch, for its backward pass
 
     @property
     def num_trainable(self) -> int:
@@ -62,11 +66,23 @@ def fit(row: Row, seed: int, bench: Bench, work: Path) -> Fitted:
     if row.training == "none":
         return Fitted(row, encoder, model.image, tokens, Trained(), 0)
     if row.training == "pretrain":
-        trained = _pretrain(row, seed, bench, encoder, work)
-        return Fitted(row, encoder.eval(), model.image, tokens, trained, bench.size.pretrain_steps)
-    chat = ChatParts(model.image.lm, _copy(model.image.projector))
-    trained = _instruct(row, seed, bench, encoder, chat, tokens, work)
-    return Fitted(row, encoder.eval(), chat, tokens, trained, bench.size.instruct_steps)
+        stage = _pretraining(row, seed, bench, encoder)
+        chat, num_steps = model.image, bench.size.pretrain_steps
+    else:
+        chat, num_steps = ChatParts(model.image.lm, _copy(model.image.projector)), bench.size.instruct_steps
+        stage = _tuning(row, seed, bench, encoder, chat, tokens)
+    with multiplying_in(bench.precision):
+        kept = kept_bytes(lambda: stage.loss_at(0), stage.parameters)
+    schedule = Schedule(num_steps, RATE, precision=bench.precision)
+    trained = train(f"{row.name}-{seed}", stage.modules, stage.parameters, schedule, stage.loss_at, work)
+    return Fitted(row, encoder.eval(), chat, tokens, trained, num_steps, kept)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    modules: Mapping[str, nn.Module]
+    parameters: Sequence[nn.Parameter]
+    loss_at: "Callable[[int], Tensor]"
 
 
 def _copy(projector: nn.Linear) -> nn.Linear:
@@ -75,7 +91,7 @@ def _copy(projector: nn.Linear) -> nn.Linear:
     return copy
 
 
-def _pretrain(row: Row, seed: int, bench: Bench, encoder: "TemporalEncoder", work: Path) -> Trained:
+def _pretraining(row: Row, seed: int, bench: Bench, encoder: "TemporalEncoder") -> _Stage:
     size, vision, text = bench.size, bench.model.plan.vision, bench.model.text
     head = (
         AlignmentHead(vision.width, vision.projection_dim)
@@ -97,19 +113,17 @@ def _pretrain(row: Row, seed: int, bench: Bench, encoder: "TemporalEncoder", wor
 
     modules = {**encoder.trainable(), **({} if head is None else {"head": head})}
     parameters = [*encoder.trainable_parameters(), *([] if head is None else head.parameters())]
-    schedule = Schedule(size.pretrain_steps, RATE, precision=bench.precision)
-    return train(f"{row.name}-{seed}", modules, parameters, schedule, loss_at, work)
+    return _Stage(modules, parameters, loss_at)
 
 
-def _instruct(
+def _tuning(
     row: Row,
     seed: int,
     bench: Bench,
     encoder: "TemporalEncoder",
     chat: ChatParts,
     tokens: DialogueTokens,
-    work: Path,
-) -> Trained:
+) -> _Stage:
     size, pool = bench.size, pooling(row.pooling).pool
 
     def loss_at(step: int) -> "Tensor":
@@ -121,8 +135,7 @@ def _instruct(
 
     modules = {**encoder.trainable(), "projector": chat.projector}
     parameters = [*encoder.trainable_parameters(), *chat.projector.parameters()]
-    schedule = Schedule(size.instruct_steps, RATE, precision=bench.precision)
-    return train(f"{row.name}-{seed}", modules, parameters, schedule, loss_at, work)
+    return _Stage(modules, parameters, loss_at)
 
 
 def _dialogue(scene: "Scene", rng: Random) -> list[Question]:

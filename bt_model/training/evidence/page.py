@@ -5,49 +5,11 @@ from pathlib import Path
 
 from bt_model.training.corpus.events import REVERSIBLE
 from bt_model.training.evidence.claims import Claim, claims, kind_tests, share_of
-from bt_model.training.evidence.results import Result
+from bt_model.training.evidence.paper import PRINTED
+from bt_model.training.evidence.results import Cost, Result
 from bt_model.training.evidence.rows import BASE, in_table
 from bt_model.training.evidence.study import Study
 
-# What the paper prints for its rows (tables 1, 6, 7, 10 and 11), and what the numbers are.
-PRINTED: Mapping[str, tuple[str, Mapping[str, str]]] = {
-    "1": (
-        "correctness / temporal, 0 to 5",
-        {
-            "tuned-mean": "2.38 / 1.93", "tuned-frames": "-", "tuned-st-pooling": "2.40 / 1.98",
-            "tuned-joint-st": "1.92 / 2.11", "tuned-separate-st-open": "2.10 / 2.13",
-            "tuned-separate-st": "2.29 / 2.01", "tuned-bt-adapter": "2.55 / 2.26",
-        },
-    ),
-    "6": (
-        "R@1 MSR-VTT / DiDeMo / temporal",
-        {
-            "clip": "35.4 / 30.3 / 1.78", "separate-st-last": "35.7 / 31.0 / 1.81",
-            "branch-alone": "37.4 / 32.9 / 1.97", "vtc": "38.5 / 33.9 / 2.06",
-        },
-    ),
-    "7": (
-        "R@1 MSR-VTT / DiDeMo",
-        {"vtc": "38.5 / 33.9", "vtc-mbta": "39.3 / 34.3", "vtc-mbca": "40.1 / 34.9", "bt-adapter": "40.9 / 35.6"},
-    ),
-    "10": (
-        "R@1 MSR-VTT / correctness / temporal",
-        {
-            "clip": "35.4 / 2.06 / 1.78", "st-adapter": "33.6 / 1.52 / 1.71", "stan-open": "40.5 / 1.84 / 1.77",
-            "stan-frozen": "38.1 / 2.07 / 1.92", "bt-adapter": "40.9 / 2.16 / 2.13",
-        },
-    ),
-    "11": (
-        "R@1 MSR-VTT / DiDeMo",
-        {
-            "projection-none": "39.1 / 33.5", "projection-random": "39.3 / 34.0", "bt-adapter": "40.9 / 35.6",
-            "addition": "40.0 / 34.4", "concatenation": "39.8 / 34.5",
-        },
-    ),
-    "F3": ("a plateau at 4 to 6 of 24 layers", {}),
-    "F4": ("flat up to 70 %, falling above", {}),
-    "R": ("not in the paper", {}),
-}  # fmt: skip
 TITLES = {
     "1": "Table 1: which temporal model to tune",
     "6": "Table 6: what the branch is made of",
@@ -65,13 +27,13 @@ MEASURES = {
     "chat": "answers about order",
     "chat static": "static answers",
 }
-SHOWN = ("twins", "first", "static", "chat", "chat static")
+_COSTS = ("learning", "tokens", "CPU s/step", "MiB kept")
 
 
 def write_page(path: Path, study: Study, pictures: Mapping[str, str]) -> None:
     """Write the page; `pictures` are file names beside it, by table."""
     lines = [
-        *_head(study),
+        _head(study),
         "## What holds",
         "",
         *_table(
@@ -93,29 +55,40 @@ def write_page(path: Path, study: Study, pictures: Mapping[str, str]) -> None:
     path.write_text("\n".join(lines), encoding="utf-8")
 
 
-def _head(study: Study) -> list[str]:
+_INTRODUCTION = """# Evidence
+
+Written by `btchat train ablate`. The question is which of the paper's claims hold at the smallest scale at
+which they can be asked: clips of one drawn thing, a CLIP of 6 layers and a language model of a million
+parameters, all trained by this project. Nothing here says what a model of the paper's size does.
+
+- Training: {clips} clips of the kinds {kinds} and still ones, and their twins; {pretrain} steps of {batch}
+  in pre-training, {instruct} of {dialogues} in tuning (Table 1), seeds {seeds}.
+- A twin holds the same frames in the opposite order, so a model that is blind to order has at most 0.5 of the
+  twins, of R@1 among a hundred pairs, and of the answers about order.
+- Test clips are of combinations of colour, shape and event that training never shows: {test} scenes a kind;
+  for CLIP and {base}, kind by kind, {headline}.
+- Chat answers come from a chat model that was trained on single pictures with drawn cues and never saw a
+  video. In Table 1 its projector and the temporal model were tuned; the language model stayed frozen.
+- Intervals are 95 %, from a bootstrap over seeds and scenes; a scene and its twin count as one. The towers
+  are the same for all seeds: the intervals say nothing about other towers.
+- MiB kept: what the forward pass of a batch keeps for its backward pass.
+"""
+
+
+def _head(study: Study) -> str:
     size = study.size
-    return [
-        "# Evidence",
-        "",
-        "Written by `btchat train ablate`. The question is which of the paper's claims hold at the smallest scale",
-        "at which they can be asked: clips of one drawn thing, a CLIP of 6 layers and a language model of a million",
-        "parameters, all trained by this project. Nothing here says what a model of the paper's size does.",
-        "",
-        f"- Training: {size.num_clips} clips of the kinds {', '.join(REVERSIBLE)} and still ones, and their twins;",
-        f"  {size.pretrain_steps} steps of {size.pretrain_batch} in pre-training, {size.instruct_steps} of"
-        f" {size.instruct_batch} in tuning (Table 1), seeds {', '.join(map(str, study.seeds))}.",
-        "- A twin holds the same frames in the opposite order, so a model that is blind to order has at most 0.5 of",
-        "  the twins, of R@1 among a hundred pairs, and of the answers about order.",
-        f"- Test clips are of combinations of colour, shape and event that training never shows: {size.num_test}"
-        f" scenes a kind, {size.num_headline}",
-        f"  for CLIP and {BASE.name} where they are told kind by kind.",
-        "- Chat answers come from a chat model that was trained on single pictures with drawn cues and never saw a",
-        "  video; in Table 1 its projector and the temporal model were tuned, the language model stayed frozen.",
-        "- Intervals are 95 %, from a bootstrap over seeds and scenes; a scene and its twin count as one.",
-        "- Towers are the same for all seeds: the intervals say nothing about other towers.",
-        "",
-    ]  # fmt: skip
+    return _INTRODUCTION.format(
+        clips=size.num_clips,
+        kinds=", ".join(REVERSIBLE),
+        pretrain=size.pretrain_steps,
+        batch=size.pretrain_batch,
+        instruct=size.instruct_steps,
+        dialogues=size.instruct_batch,
+        seeds=", ".join(map(str, study.seeds)),
+        test=size.num_test,
+        headline=size.num_headline,
+        base=BASE.name,
+    )
 
 
 def _verdict(claim: Claim) -> tuple[str, ...]:
@@ -123,32 +96,24 @@ def _verdict(claim: Claim) -> tuple[str, ...]:
 
 
 def _rows(table: str, study: Study) -> list[str]:
-    printed_as, printed = PRINTED[table]
+    printed = PRINTED[table]
     rows = [row for row in in_table(table) if row.name in study.results]
-    measures = [name for name in SHOWN if any(study.results[row.name][0].has(name) for row in rows)]
-    head = ("model", f"paper: {printed_as}" if printed else f"paper: {printed_as}", *(MEASURES[m] for m in measures),
-            "seeds", "learning", "tokens", "CPU s/step", "MiB")  # fmt: skip
+    measures = [name for name in MEASURES if any(study.results[row.name][0].has(name) for row in rows)]
     like = _fewest(study)
     body: list[tuple[str, ...]] = []
     for row in rows:
         results = study.results[row.name]
-        cost = results[0].cost
+        seeds = " ".join(f"{result.of(measures[0], like).mean():.3f}" for result in results)
         shares = [_share(results, name, like) for name in measures]
-        first = measures[0]
-        seeds = " ".join(f"{result.of(first, like).mean():.3f}" for result in results)
-        body.append(
-            (
-                row.about,
-                printed.get(row.name, "-"),
-                *shares,
-                seeds,
-                f"{cost.num_trainable:,}",
-                str(cost.num_tokens),
-                f"{cost.step_seconds:.2f}",
-                f"{cost.peak_mebibytes:.0f}",
-            )  # fmt: skip
-        )
+        body.append((row.about, printed.rows.get(row.name, "-"), *shares, seeds, *_costs(results[0].cost)))
+    told = [MEASURES[name] for name in measures]
+    head = ("model", f"paper: {printed.meaning}", *told, f"{told[0]}, by seed" if told else "", *_COSTS)
     return _table(head, body)
+
+
+def _costs(cost: Cost) -> tuple[str, ...]:
+    kept = f"{cost.kept_mebibytes:.0f}"
+    return f"{cost.num_trainable:,}", str(cost.num_tokens), f"{cost.step_seconds:.2f}", kept
 
 
 def _fewest(study: Study) -> Result | None:

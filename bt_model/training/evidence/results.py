@@ -14,11 +14,11 @@ _COST = "cost"
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a row costs: numbers that learn, CPU seconds a step, mebibytes, and tokens for the chat model."""
+    """What a row costs: numbers that learn, CPU seconds a step, MiB for its backward pass, chat tokens."""
 
     num_trainable: int
     step_seconds: float
-    peak_mebibytes: float
+    kept_mebibytes: float
     num_tokens: int
 
 

@@ -27,7 +27,7 @@ def _branch(**changes: Any) -> TemporalConfig:
 class Row:
     """One model and how it is trained; `tables`: the paper's tables ("6") and figures ("F3").
 
-    Pre-training: `unmasked` is the share of the steps, at the end, that see all patches; `static` the share of
+    Pre-training: `unmasked` is the share of steps, at the end, that see all patches; `static` the share of
     captions that leave the event out. Instruction tuning, as in Table 1: projector and model learn, the
     language model is frozen, and `pooling` says which tokens it reads.
     """

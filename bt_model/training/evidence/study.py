@@ -46,7 +46,7 @@ def run_rows(
 def _run_row(row: Row, seed: int, bench: Bench, folder: Path) -> Result:
     fitted = fit(row, seed, bench, folder)
     is_headline = row.name in HEADLINE
-    return examine(fitted, bench, folder, is_headline=is_headline, with_controls=is_headline)
+    return examine(fitted, bench, is_headline=is_headline, with_controls=is_headline)
 
 
 def result_path(work: Path, row: Row, seed: int) -> Path:

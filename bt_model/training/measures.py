@@ -109,6 +109,8 @@ def static_choices(embedded: Embedded, text: "TextSide", scenes: Sequence[Scene]
     answers: dict[str, Answers] = {}
     for attribute, values in ATTRIBUTES.items():
         rows = [n for n, scene in enumerate(scenes) if attribute != "colour" or not _recolours(scene)]
+        if not rows:
+            continue
         chosen = [
             [table[_with(scenes[n], attribute, value)] for value in values] for n in rows
         ]  # (n, values)

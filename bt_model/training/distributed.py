@@ -70,7 +70,8 @@ class World:
 def joined(place: Place, device: str = "auto") -> Generator[World]:
     """Join the other processes for the length of a block; `device` is auto, cpu, cuda or cuda:N.
 
-    NCCL speaks between GPUs, gloo between CPUs. A process group that a launcher made already is used.
+    NCCL speaks between GPUs, gloo between CPUs. A process group that a launcher made already is used. What
+    `spread` made must be gone at the end of the block: a group that DDP outlives may wait for ever.
     """
     own = _device(device, place)
     if own.type == "cuda":
@@ -82,10 +83,8 @@ def joined(place: Place, device: str = "auto") -> Generator[World]:
         "nccl" if own.type == "cuda" else "gloo", init_method=place.init_method, rank=place.rank,
         world_size=place.size, timeout=_PATIENCE,
     )  # fmt: skip
-    try:
-        yield World(place.rank, place.size, own)
-    finally:
-        dist.destroy_process_group()
+    yield World(place.rank, place.size, own)
+    dist.destroy_process_group()  # not after an error: others may wait for this rank; the launcher ends them
 
 
 def _device(name: str, place: Place) -> torch.device:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from bt_model.checkpoints.load import (
     shapes_of,
 )
 from bt_model.checkpoints.raw_config import read_config
-from bt_model.config import CLIP_L14, ClipTextConfig, ClipVisionConfig
+from bt_model.config import CLIP_L14, EVA_G14, ClipTextConfig, ClipVisionConfig
 from bt_model.errors import CheckpointError, InvalidValueError
 from bt_model.text.clip_text import ClipTextTower
 from bt_model.text.tokenizer import ClipTokenizer
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from bt_model.config import Activation, Family
     from bt_model.vision.encoder import TemporalEncoder
 
-TEXT_L14 = ClipTextConfig(49408, 77, 768, 12, 12, 3072, 768)
 _TEXT_HEAD_DIM = 64  # of every published text tower
 
 
@@ -44,7 +43,9 @@ class Towers:
     text: ClipTextConfig
 
 
-PUBLISHED = Towers(CLIP_L14, TEXT_L14)
+_TEXT_L14 = ClipTextConfig(49408, 77, 768, 12, 12, 3072, CLIP_L14.projection_dim)
+_TEXT_EVA = replace(_TEXT_L14, projection_dim=EVA_G14.projection_dim, act="gelu")
+PUBLISHED: "dict[Family, Towers]" = {"clip": Towers(CLIP_L14, _TEXT_L14), "eva": Towers(EVA_G14, _TEXT_EVA)}
 
 
 def towers_of(model: ModelSettings) -> Towers:

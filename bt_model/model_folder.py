@@ -33,7 +33,6 @@ from bt_model.vision.clip import ClipVisionTower
 from bt_model.vision.encoder import TemporalEncoder, VideoEncoder
 from bt_model.vision.pool import pooling
 
-PUBLISHED_GATES = (1e2, 1e4)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -192,9 +191,8 @@ def _vision_config(folder: Path) -> ClipVisionConfig:
 
 
 def _load_adapter(path: Path, model: ModelFile, tower: ClipVisionTower) -> tuple[BTAdapter, tuple[str, ...]]:
-    gates = model.gates
-    if temporal_config(path) is None:
-        gates = (gates or PUBLISHED_GATES) if tower.config.family == "clip" else (None, None)
+    is_silent = temporal_config(path) is None
+    gates = (None, None) if is_silent and tower.config.family == "eva" else model.gates
     weights = read_adapter(path, gated=None if gates is None else gates[0] is not None)
     if gates is not None:
         config = replace(weights.config, middle_scale=gates[0], output_scale=gates[1])

@@ -162,13 +162,10 @@ def test_gates_in_the_model_file_overrule_those_in_the_adapters(folder: Path) ->
         assert torch.equal(other.retrieve(pixels), twin.retrieve(pixels))
 
 
-@pytest.mark.parametrize("name", ["bt_adapter", "separate_st", "stan_open"])
+@pytest.mark.parametrize("name", ["bt_adapter", "added", "separate_st", "stan_open"])
 def test_an_eva_models_file_is_served_as_it_was(folder: Path, tmp_path: Path, name: str) -> None:
     published.write_all(tmp_path)
-    config = TRAINED[name]
-    if config.kind == "bt_adapter":
-        config = replace(config, branch=replace(ADAPTER, combination="add"))
-    model = saved(folder, config, tower="blip2/eva")
+    model = saved(folder, CONFIGS[name], tower="blip2/eva")
     chat = loaded(model_file(folder, "minigpt4"))
     model.skip = chat.encoder.skip  # the towers of these chat models end one layer earlier
     pixels = tiny.pixels(B, T)

@@ -68,6 +68,12 @@ def test_hidden_states_are_numbered_from_the_embedded_patches() -> None:
                 torch.testing.assert_close(states[number][b], x)
 
 
+def test_hidden_states_carry_no_gradient_even_of_a_tower_that_learns() -> None:
+    tower = tiny.tower().requires_grad_(requires_grad=True)
+    states = VideoEncoder(tower, tiny.adapter()).trunk_states(tiny.pixels(1, T))
+    assert not [x for x in states if x.requires_grad]
+
+
 @pytest.mark.parametrize("name", TEMPORAL)
 def test_from_cached_states_is_from_pixels(name: str) -> None:
     model, pixels = tiny.trained(TEMPORAL[name]), tiny.pixels(B, T)

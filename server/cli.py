@@ -10,6 +10,7 @@ from typing import get_args
 
 from bt_model.errors import BtchatError
 from bt_model.types import STRATEGIES, Quantise, Sampling
+from server.corpus_commands import add_corpus
 from server.settings import DTYPES, Settings, add_flags
 from server.train_commands import add_pretraining
 from server.weights.commands import add_weights
@@ -52,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     models.set_defaults(run=_models)
     add_weights(commands.add_parser, _default_weights_dir())
     _add_training(commands.add_parser)
+    add_corpus(commands.add_parser)
     return parser
 
 

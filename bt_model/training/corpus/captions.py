@@ -1,15 +1,37 @@
 """What can be said about a scene in one sentence.
 
 A picture that shows an event by a cue has the caption of a clip that shows it in time. Everything is lower
-case and without punctuation. The held-out templates use no word that the others lack.
+case and without punctuation. The held-out templates use no word that the others lack. Event kinds, wordings,
+the share of captions without the event: training spec 6.2.
+
+In a template {a} and {the} are the actor, {place} is the background and {ground} too, perhaps in one word.
 """
 
 from dataclasses import dataclass
 from random import Random
 
-from bt_model.training.corpus.scene import Change, Event, Move, Order, Scene, Still
+from bt_model.training.corpus.events import Blink, Change, Move, Order, Pace, Recolour, Resize, Rotate, Still
+from bt_model.training.corpus.facts import (
+    NUMBERS,
+    TEXTURE_WORDS,
+    TIMES,
+    bystanders,
+    has_colour,
+    has_number,
+    has_size,
+    left_of,
+    shown_items,
+    third_person,
+    with_article,
+)
+from bt_model.training.corpus.scene import Item, Scene
 
 _SIZE_SHARE = 0.5  # of the captions that can name the item's size
+_FULL_NAME_SHARE = 0.6  # of the captions that could name the actor by its colour or shape alone
+_BYSTANDER_SHARE = 0.3  # of the event captions that can mention one
+_STATIC_TEXTURE_SHARE = 0.5  # of the captions without the event
+_EVENT_TEXTURE_SHARE = 0.25
+_PLAIN_SHARE = 0.1  # of the captions that would name a texture if there were one: who says "plain"?
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,90 +48,203 @@ class Templates:
 CAPTIONS = {
     Still.kind: Templates(
         train=(
-            "a {item} on a {ground} background",
-            "a picture of a {item} on {ground}",
-            "there is a {item} on a {ground} background",
-            "one {item} and a {ground} background",
-            "{ground} background with a {item}",
-            "a {item} in front of a {ground} background",
+            "{items} on {ground}",
+            "a picture of {items} on {ground}",
+            "{items} in front of {place}",
+            "{place} with {items}",
+            "you can see {items} on {ground}",
+            "{place} behind {items}",
+            "here you see {items} on {ground}",
         ),
-        held_out=(
-            "a {ground} picture with one {item}",
-            "there is a {ground} background and a {item} in front of it",
-        ),
+        held_out=("a picture of {place} with {items}", "here you can see {items} in front of {place}"),
     ),
     Move.kind: Templates(
         train=(
-            "a {item} moves {way} on a {ground} background",
-            "the {item} goes {way} on {ground}",
-            "a {item} slides {way} in front of a {ground} background",
-            "there is a {item} moving {way} on a {ground} background",
-            "on {ground} a {item} travels {way}",
-            "a {item} that moves {way} and a {ground} background",
+            "{a} moves {way} on {ground}",
+            "{the} goes {way} on {ground}",
+            "{a} slides {way} in front of {place}",
+            "there is {a} moving {way} on {ground}",
+            "on {ground} {a} travels {way}",
+            "{a} that moves {way} and {place}",
+            "{place} where {a} goes {way}",
         ),
-        held_out=(
-            "on a {ground} background the {item} moves {way}",
-            "there is a {item} that goes {way} on {ground}",
+        held_out=("on {ground} {the} moves {way}", "there is {a} that goes {way} on {ground}"),
+    ),
+    Pace.kind: Templates(
+        train=(
+            "{a} {does} on {ground}",
+            "{the} {does} while it moves {way} on {ground}",
+            "{a} moves {way} and {does} on {ground}",
+            "{a} that {does} as it goes {way} in front of {place}",
+            "on {ground} {a} {does}",
+            "there is {a} that {does} on {ground}",
+            "{place} where {a} {does} while it goes {way}",
         ),
+        held_out=("on {ground} {the} goes {way} and {does}", "{a} {does} in front of {place}"),
     ),
     Change.kind: Templates(
         train=(
-            "a {item} {verb} on a {ground} background",
-            "the {item} {verb} on {ground}",
-            "a {item} that {verb} in front of a {ground} background",
-            "on {ground} a {item} {verb}",
-            "on a {ground} background the {item} suddenly {verb}",
-            "a {ground} background where a {item} {verb}",
+            "{a} {does} on {ground}",
+            "{the} {does} on {ground}",
+            "{a} that {does} in front of {place}",
+            "on {ground} {a} {does}",
+            "on {ground} {the} suddenly {does}",
+            "{place} where {a} {does}",
+        ),
+        held_out=("there is {a} that {does} on {ground}", "{the} suddenly {does} in front of {place}"),
+    ),
+    Resize.kind: Templates(
+        train=(
+            "{a} {does} on {ground}",
+            "{the} slowly {does} on {ground}",
+            "{a} that {does} in front of {place}",
+            "on {ground} {a} {does}",
+            "{place} where {a} slowly {does}",
+            "there is {a} that {does} on {ground}",
+        ),
+        held_out=("on {ground} {the} slowly {does}", "there is {a} that slowly {does} in front of {place}"),
+    ),
+    Recolour.kind: Templates(
+        train=(
+            "{a} turns {after} on {ground}",
+            "{the} becomes {after} on {ground}",
+            "the {shape} changes from {before} to {after} on {ground}",
+            "{a} that turns {after} in front of {place}",
+            "on {ground} {a} becomes {after}",
+            "{place} where a {shape} changes from {before} to {after}",
+            "a {shape} is first {before} and then {after} on {ground}",
         ),
         held_out=(
-            "there is a {item} that {verb} on {ground}",
-            "the {item} suddenly {verb} in front of a {ground} background",
+            "on {ground} {the} turns {after}",
+            "a {shape} that is first {before} and then turns {after} on {ground}",
         ),
     ),
     Order.kind: Templates(
         train=(
-            "a {item} {first} then {second} on a {ground} background",
-            "first the {item} {first} and then it {second} on {ground}",
-            "a {item} {first} before it {second} on a {ground} background",
-            "on {ground} a {item} {first} and then {second}",
-            "the {item} {first} and after that it {second} on {ground}",
-            "a {ground} background where a {item} first {first} then {second}",
+            "{a} {first} then {second} on {ground}",
+            "first {the} {first} and then it {second} on {ground}",
+            "{a} {first} before it {second} on {ground}",
+            "on {ground} {a} {first} and then {second}",
+            "{the} {first} and after that it {second} on {ground}",
+            "{place} where {a} first {first} then {second}",
         ),
         held_out=(
-            "on a {ground} background the {item} {first} before it {second}",
-            "first a {item} {first} then it {second} on {ground}",
+            "on {ground} {the} {first} before it {second}",
+            "first {a} {first} then it {second} on {ground}",
         ),
+    ),
+    Blink.kind: Templates(
+        train=(
+            "{a} blinks {times} on {ground}",
+            "{the} blinks {times} on {ground}",
+            "{a} that blinks {times} in front of {place}",
+            "on {ground} {a} blinks {times}",
+            "{place} where {a} blinks {times}",
+            "there is {a} blinking {times} on {ground}",
+            "{the} is gone {times} on {ground}",
+        ),
+        held_out=("on {ground} {the} blinks {times}", "there is {a} that blinks {times} on {ground}"),
+    ),
+    Rotate.kind: Templates(
+        train=(
+            "{a} turns {way} on {ground}",
+            "{the} rotates {way} on {ground}",
+            "{a} spins {way} in front of {place}",
+            "there is {a} turning {way} on {ground}",
+            "on {ground} {a} rotates {way}",
+            "{a} that turns {way} and {place}",
+            "{place} where {a} spins {way}",
+        ),
+        held_out=("on {ground} {the} turns {way}", "there is {a} that rotates {way} on {ground}"),
     ),
 }
 
 
 def caption(scene: Scene, rng: Random, *, static_share: float = 0.0, held_out: bool = False) -> str:
-    """Describe a scene; a share of the captions leaves its event out. Twins get the same words otherwise."""
-    is_static = rng.random() < static_share
-    templates = CAPTIONS[Still.kind if is_static else scene.event.kind]
-    template = templates.choose(rng, held_out)
+    """Describe a scene in at most 22 words; a share of the captions leaves its event out.
+
+    Twins get the same words, but for what differs, from equal random states.
+    """
+    is_static = rng.random() < static_share or isinstance(scene.event, Still)
+    template = CAPTIONS[Still.kind if is_static else scene.event.kind].choose(rng, held_out)
+    if is_static:
+        return template.format(items=_items_phrase(scene, rng), **_grounds(scene, rng, _STATIC_TEXTURE_SHARE))
+    actor = _actor_name(scene, rng)
+    beside = _bystander_phrase(scene, rng)
+    grounds = _grounds(scene, rng, _EVENT_TEXTURE_SHARE, beside)
     return template.format(
-        item=_item_phrase(scene, rng),
-        ground=scene.background,
-        **({} if is_static else event_words(scene.event)),
+        a=with_article(actor), the=f"the {actor}", shape=scene.actor.shape, **grounds, **event_words(scene)
     )
 
 
-def event_words(event: Event) -> dict[str, str]:
-    """Return the words that stand for an event in a caption, by placeholder."""
-    match event:
-        case Move():
-            return {"way": event.direction}
-        case Change():
-            return {"verb": f"{event.word}s"}
-        case Order():
-            return {"first": f"{event.first.name}s", "second": f"{event.second.name}s"}
+def event_words(scene: Scene) -> dict[str, str]:
+    """Return the words that stand for the scene's event in a caption, by placeholder."""
+    words: dict[str, str] = {}
+    match scene.event:
+        case Move(way) | Rotate(way):
+            words = {"way": way}
+        case Pace(word, way):
+            words = {"way": way, "does": third_person(word)}
+        case Change(word) | Resize(word):
+            words = {"does": third_person(word)}
+        case Recolour(after):
+            words = {"before": scene.actor.colour, "after": after}
+        case Order(first, second):
+            words = {"first": third_person(first.name), "second": third_person(second.name)}
+        case Blink() as event:
+            words = {"times": TIMES[event.count - 1]}
         case Still():
-            return {}
+            pass
+    return words
 
 
-def _item_phrase(scene: Scene, rng: Random) -> str:
-    item = scene.item
-    # where the item grows, or is drawn twice in a strip, its size is not a fact
-    names_size = rng.random() < _SIZE_SHARE and not isinstance(scene.event, Order)
+def _actor_name(scene: Scene, rng: Random) -> str:
+    item = scene.actor
+    full = f"{item.colour} {item.shape}"
+    if has_size(scene):
+        return f"{item.size} {full}" if rng.random() < _SIZE_SHARE else full
+    if len(scene.items) == 1 or rng.random() < _FULL_NAME_SHARE:
+        return full
+    return rng.choice((f"{item.colour} object", item.shape))
+
+
+def _items_phrase(scene: Scene, rng: Random) -> str:
+    """The scene's items without the event: all of them, their number, or which one is on the left."""
+    items = shown_items(scene)
+    if len(items) == 1:
+        return with_article(_static_name(scene, items[0], rng))
+    phrases = [
+        " and ".join(with_article(_static_name(scene, item, rng)) for item in rng.sample(items, len(items)))
+    ]
+    if has_number(scene):
+        phrases.append(f"{NUMBERS[len(items) - 1]} objects")
+    if pairs := left_of(scene):
+        first, second = (with_article(_static_name(scene, item, rng)) for item in rng.choice(pairs))
+        phrases.append(f"{first} left of {second}")
+    return rng.choice(phrases)
+
+
+def _static_name(scene: Scene, item: Item, rng: Random) -> str:
+    if not has_colour(scene, item):
+        return item.shape
+    names_size = has_size(scene) and rng.random() < _SIZE_SHARE
     return f"{item.size} {item.colour} {item.shape}" if names_size else f"{item.colour} {item.shape}"
+
+
+def _bystander_phrase(scene: Scene, rng: Random) -> str:
+    others = bystanders(scene)
+    if not others or rng.random() >= _BYSTANDER_SHARE:
+        return ""
+    item = rng.choice(others)
+    number = f"{NUMBERS[len(others) - 1]} other object{'s' if len(others) > 1 else ''}"
+    return f" with {rng.choice((with_article(f'{item.colour} {item.shape}'), number))}"
+
+
+def _grounds(scene: Scene, rng: Random, texture_share: float, beside: str = "") -> dict[str, str]:
+    share = texture_share * (_PLAIN_SHARE if scene.texture == "plain" else 1.0)
+    place = f"a {scene.background} background"
+    if rng.random() < share:
+        place = ground = with_article(f"{TEXTURE_WORDS[scene.texture]} {scene.background} background")
+    else:
+        ground = rng.choice((place, scene.background))
+    return {"place": place + beside, "ground": ground + beside}

@@ -1,40 +1,31 @@
 """A scene's clip, frame by frame.
 
-F frames, S picture side in pixels; colours are RGB. A clip depends on its scene alone, and
-the clip of a scene's twin is exactly its frames backwards.
+F frames, N pictures, S picture side, H and W pixels; colours are RGB. A clip depends on its scene alone, and
+the clip of a scene's twin holds exactly the same frames, backwards or, where it blinks, beat by beat.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bt_model.training.corpus.forms import FORMS, Array
-from bt_model.training.corpus.scene import (
-    BACKGROUNDS,
-    COLOURS,
-    EXTENT,
-    NUM_FRAMES,
-    Change,
-    Event,
-    Move,
-    Order,
-    Pulse,
-    Scene,
-)
+from bt_model.training.corpus.events import NUM_FRAMES, Blink, Recolour, Rotate
+from bt_model.training.corpus.forms import BODIES, Array, turned_centre
+from bt_model.training.corpus.grounds import paint_grounds
+from bt_model.training.corpus.scene import COLOURS, EXTENT, Item, Scene
+from bt_model.training.corpus.signs import SIGNS
+from bt_model.training.corpus.tracks import track_of
 
-SIDE = 48
+SIDE = 64
+BEHIND, LEVEL, IN_FRONT = range(3)
 Pixels = NDArray[np.uint8]
 
-_STEPS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
-_JUMP = 13.0  # scene units, at the height of a pulse
-_SWAY = 12.0
-_GROW = 0.9  # share of the diameter
-_BLINK_FROM = 0.45  # of a pulse's height: about the middle two thirds of its time
+_FORMS = BODIES | SIGNS
 
 
 class Mark(NamedTuple):
-    """One form in one picture: centre and two lengths (see forms.py) in scene units."""
+    """One form in one picture: centre and two lengths (see forms.py) in scene units, turn in degrees."""
 
     picture: int
     form: str
@@ -43,104 +34,85 @@ class Mark(NamedTuple):
     a: float
     b: float
     colour: tuple[int, int, int]
-
-
-class Track(NamedTuple):
-    """Where the item is in each frame. All (F,)."""
-
-    x: Array
-    y: Array
-    diameter: Array
-    is_visible: NDArray[np.bool_]
+    turn: float = 0.0
+    layer: int = LEVEL
 
 
 def paint_clip(scene: Scene, side: int = SIDE, num_frames: int = NUM_FRAMES) -> Pixels:
     """Paint all frames of a scene. -> (F,S,S,3)."""
-    twin = scene.reversed()
-    if scene.to_json() > twin.to_json():  # one of two twins is painted, the other is its reverse to the bit
+    twin = scene.twin()
+    # one of two twins is painted, the other is its reverse to the bit
+    if not isinstance(scene.event, Blink) and scene.to_json() > twin.to_json():
         return paint_clip(twin, side, num_frames)[::-1].copy()
-    track = _track(scene, num_frames)
-    stacked = np.stack(track, axis=1)
-    states, frame_state = np.unique(stacked, axis=0, return_inverse=True)
-    colour = COLOURS[scene.item.colour]
-    marks = [
-        Mark(i, scene.item.shape, float(x), float(y), float(diameter) / 2, 0.0, colour)
-        for i, (x, y, diameter, is_visible) in enumerate(states)
-        if is_visible
-    ]
-    backgrounds = np.tile(np.array(BACKGROUNDS[scene.background], np.float32), (len(states), 1))
-    return paint_marks(marks, backgrounds, side, side)[frame_state]
+    track = track_of(scene, num_frames)
+    states, frame_state = np.unique(np.stack(track, axis=1, dtype=np.float32), axis=0, return_inverse=True)
+    canvas = paint_grounds([scene], side, side)
+    blend([body(0, item) for item in scene.items[1:]], canvas)
+    canvas = canvas.repeat(len(states), axis=0)
+    blend(_actor_marks(scene, states), canvas)
+    return to_pixels(canvas)[frame_state]
 
 
-def paint_marks(marks: list[Mark], backgrounds: Array, width: int, side: int) -> Pixels:
-    """Paint many pictures at once, forms in the order of FORMS; one form at most once a picture.
+def body(picture: int, item: Item) -> Mark:
+    """An item at its resting place."""
+    return Mark(picture, item.shape, item.x, item.y, item.diameter / 2, 0.0, COLOURS[item.colour])
+
+
+def turned(mark: Mark, turn: float) -> Mark:
+    """A body turned about its centroid."""
+    right, down = turned_centre(mark.form, mark.a, turn)
+    return mark._replace(x=mark.x + right, y=mark.y + down, turn=turn)
+
+
+def blend(marks: Sequence[Mark], canvas: Array) -> None:
+    """Paint marks onto pictures in place; of one layer in any order, so one form at most once a layer.
 
     Args:
         marks: what to paint, in any order.
-        backgrounds: (N,3), one colour a picture.
-        width: picture width in pixels.
-        side: picture height in pixels; it spans EXTENT scene units.
+        canvas: (N,3,H,W), levels 0..255; H pixels span EXTENT scene units.
 
-    Returns:
-        (N,side,width,3).
+    Raises:
+        KeyError: an unknown form.
     """
-    # colours before pixels until the end: blending then runs along whole rows
-    canvas = np.empty((len(backgrounds), 3, side, width), np.float32)
-    canvas[:] = backgrounds[:, :, None, None]
-    pixel = EXTENT / side
-    columns = ((np.arange(width, dtype=np.float32) + 0.5) * np.float32(pixel))[None, None, :]
-    rows = ((np.arange(side, dtype=np.float32) + 0.5) * np.float32(pixel))[None, :, None]
-    by_form: dict[str, list[Mark]] = {}
+    pixel = EXTENT / canvas.shape[2]
+    columns = ((np.arange(canvas.shape[3], dtype=np.float32) + 0.5) * np.float32(pixel))[None, None, :]
+    rows = ((np.arange(canvas.shape[2], dtype=np.float32) + 0.5) * np.float32(pixel))[None, :, None]
+    by_form: dict[tuple[int, str], list[Mark]] = {}
     for mark in marks:
-        by_form.setdefault(mark.form, []).append(mark)
-    for form, paint in FORMS.items():
-        if form not in by_form:
-            continue
-        same = by_form[form]
+        by_form.setdefault((mark.layer, mark.form), []).append(mark)
+    for (_, form), same in sorted(by_form.items()):
         numbers = np.array([mark[2:6] for mark in same], np.float32)[:, :, None, None]
         x, y, a, b = numbers.swapaxes(0, 1)
-        alpha = paint(columns - x, rows - y, a, b, pixel)
+        dx, dy = _turned_back(columns - x, rows - y, [mark.turn for mark in same])
+        alpha = _FORMS[form](dx, dy, a, b, pixel)
         picture = [mark.picture for mark in same]
         colours = np.array([mark.colour for mark in same], np.float32)[:, :, None, None]
         below = canvas[picture]
         canvas[picture] = below + alpha[:, None] * (colours - below)
+
+
+def to_pixels(canvas: Array) -> Pixels:
+    """Round levels to bytes, in place. (N,3,H,W) -> (N,H,W,3)."""
+    # colours come before pixels until here: blending then runs along whole rows
     return np.ascontiguousarray(np.rint(canvas, out=canvas).astype(np.uint8).transpose(0, 2, 3, 1))
 
 
-def _track(scene: Scene, num_frames: int) -> Track:
-    item = scene.item
-    time = np.linspace(0, NUM_FRAMES - 1, num_frames, dtype=np.float32)
-    x = np.full(num_frames, item.x, np.float32)
-    y = np.full(num_frames, item.y, np.float32)
-    diameter = np.full(num_frames, item.diameter, np.float32)
-    is_visible = np.ones(num_frames, np.bool_)
-    event: Event = scene.event
-    if isinstance(event, Move):
-        step_x, step_y = _STEPS[event.direction]
-        done = event.path * (time / (NUM_FRAMES - 1) - 0.5)
-        x += step_x * done
-        y += step_y * done
-    elif isinstance(event, Change):
-        since = time if event.word == "appear" else NUM_FRAMES - 1 - time
-        is_visible = since >= event.absent
-    elif isinstance(event, Order):
-        first = _Swing(event.first, time)
-        second = _Swing(event.second, NUM_FRAMES - 1 - time)
-        for swing in (first, second):
-            x += swing.right
-            y -= swing.up
-            diameter *= swing.scale
-            is_visible &= swing.is_visible
-    return Track(x, y, diameter, is_visible)
+def _turned_back(dx: Array, dy: Array, turns: list[float]) -> tuple[Array, Array]:
+    """Offsets as the unturned form sees them; broadcast as they come where nothing is turned."""
+    if not any(turns):
+        return dx, dy
+    angles = np.deg2rad(np.array(turns))[:, None, None]
+    cosine, sine = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+    return dx * cosine + dy * sine, dy * cosine - dx * sine
 
 
-class _Swing:
-    """What a pulse adds to the resting item. time (F,), counted from the end of the clip it is nearer to."""
-
-    def __init__(self, pulse: Pulse, time: Array) -> None:
-        phase = np.clip((time - pulse.margin + 0.5) / pulse.width, 0, 1)
-        height = np.sin(np.pi * phase)
-        self.right = _SWAY * height if pulse.name == "sway" else np.zeros_like(time)
-        self.up = _JUMP * height if pulse.name == "jump" else np.zeros_like(time)
-        self.scale = 1 + _GROW * height if pulse.name == "grow" else np.ones_like(time)
-        self.is_visible = height < _BLINK_FROM if pulse.name == "blink" else np.ones(len(time), np.bool_)
+def _actor_marks(scene: Scene, states: Array) -> list[Mark]:
+    """The actor as each state has it; states (N,6) in the order of Track's fields."""
+    event, marks = scene.event, list[Mark]()
+    for i, (x, y, diameter, turn, is_recoloured, is_visible) in enumerate(states.tolist()):
+        mark = body(i, scene.actor)._replace(x=x, y=y, a=diameter / 2)
+        if is_recoloured and isinstance(event, Recolour):
+            mark = mark._replace(colour=COLOURS[event.after])
+        if is_visible:
+            marks.append(turned(mark, turn) if isinstance(event, Rotate) else mark)
+    return marks

@@ -4,12 +4,15 @@ import re
 from itertools import chain
 
 from bt_model.training.corpus.captions import CAPTIONS
-from bt_model.training.corpus.questions import QUESTIONS, happening
-from bt_model.training.corpus.scene import BACKGROUNDS, CHANGES, COLOURS, DIRECTIONS, PULSES, SHAPES
+from bt_model.training.corpus.events import CHANGES, DIRECTIONS, PACES, PULSES, RESIZES, TURNS
+from bt_model.training.corpus.facts import NUMBERS, TEXTURE_WORDS, TIMES, third_person
+from bt_model.training.corpus.scene import BACKGROUNDS, COLOURS, SHAPES, SIZES
+from bt_model.training.corpus.wordings import DESCRIPTIONS, QUESTIONS, SENTENCES
 
 _WORD = re.compile(r"[a-z]+|[^\sa-z]")
 _PLACEHOLDER = re.compile(r"\{\w+\}")
-_SIZES = ("small", "large")
+# articles, joining words and nouns that captions and answers put round the values
+_JOINTS = "a an and it left of with is are object objects other background ."
 
 
 def split_words(text: str) -> list[str]:
@@ -20,9 +23,10 @@ def split_words(text: str) -> list[str]:
 def vocabulary() -> list[str]:
     """Return every word and mark that captions, questions and answers can hold, sorted."""
     templates = chain.from_iterable(
-        (*group.train, *group.held_out) for group in (*CAPTIONS.values(), *QUESTIONS.values())
+        (*group.train, *group.held_out) for group in (*CAPTIONS.values(), *QUESTIONS.values(), DESCRIPTIONS)
     )
-    happenings = (happening(verb) for verb in (*CHANGES, *PULSES))
-    values = (*SHAPES, *COLOURS, *BACKGROUNDS, *DIRECTIONS, *_SIZES, "object", *happenings)
-    texts = (*(_PLACEHOLDER.sub(" ", template) for template in templates), *values)
+    bare = (_PLACEHOLDER.sub(" ", text) for text in (*templates, *chain.from_iterable(SENTENCES.values())))
+    verbs = (*PACES, *CHANGES, *RESIZES)
+    values = (*SHAPES, *COLOURS, *BACKGROUNDS, *TEXTURE_WORDS.values(), *SIZES, *DIRECTIONS, *TURNS)
+    texts = (*bare, *values, *NUMBERS, *TIMES, *verbs, *map(third_person, (*verbs, *PULSES)), _JOINTS)
     return sorted({word for text in texts for word in split_words(text)})

@@ -50,10 +50,10 @@ class EmbeddedPlan:
 
 
 def embedded_plan(vocab_size: int, text_vocab_size: int, precision: Precision) -> EmbeddedPlan:
-    """The plan of `btchat train embedded`: 48 x 48 pictures, 36 patches, 6 trunk layers, a branch of 3."""
+    """The plan of `btchat train embedded`: 64 x 64 pictures, 64 patches, 6 trunk layers, a branch of 3."""
     width, joint = 96, 96
     vision = ClipVisionConfig(
-        image_size=48,
+        image_size=64,
         patch_size=8,
         width=width,
         num_layers=6,
@@ -62,7 +62,7 @@ def embedded_plan(vocab_size: int, text_vocab_size: int, precision: Precision) -
         projection_dim=joint,
     )
     text = ClipTextConfig(
-        vocab_size=text_vocab_size, context_length=24, width=width, num_layers=2, num_heads=4, mlp_width=384,
+        vocab_size=text_vocab_size, context_length=40, width=width, num_layers=2, num_heads=4, mlp_width=384,
         projection_dim=joint,
     )  # fmt: skip
     llama = LlamaConfig(
@@ -80,16 +80,16 @@ def embedded_plan(vocab_size: int, text_vocab_size: int, precision: Precision) -
         text=text,
         adapter=BTAdapterConfig(num_layers=3, max_frames=64, middle_scale=1.0, output_scale=1.0),
         llama=llama,
-        corpus=CorpusPlan(num_clips=9000, num_test_clips=300),
-        clip=stage(2400),
+        corpus=CorpusPlan(num_clips=9600, num_test_clips=480),
+        clip=stage(4000),
         clip_batch=128,
-        pretrain=stage(1000),
+        pretrain=stage(1500),
         pretrain_batch=64,
         mask_rate=0.0,
         losses=LossWeights(),
-        language=stage(1000),
+        language=stage(2500),
         language_batch=48,
-        instruct=stage(1500),
-        baseline=stage(300),
+        instruct=stage(2500),
+        baseline=stage(400),
         instruct_batch=32,
     )

@@ -137,10 +137,10 @@ class DialogueTokens:
             place = len(head.ids)
             said, flat = flat, [*head.ids, *[self.ids.bos] * self.num_video, *tail.ids]
             assert flat[: len(said)] == said, "an answer must be spelled the same when it has become history"
-            answer = [*self.encode(f" {question.answer}"), self.ids.eos]
+            answer = [*self.encode(f" {question.sentence}"), self.ids.eos]
             labels += [IGNORED] * (len(flat) - len(labels)) + answer
             flat += answer
-            turns.append(Turn("assistant", question.answer))
+            turns.append(Turn("assistant", question.sentence))
         return TokenRow(flat, labels, place)
 
 

@@ -5,30 +5,26 @@ from pathlib import Path
 from random import Random
 
 import torch
-from rich.progress import Progress
 from torch import nn
 
 from bt_model.backends.llava import special_ids
 from bt_model.backends.templates import template
 from bt_model.backends.tokenizer import TextTokenizer
-from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.generation.llama import Llama
 from bt_model.text.clip_text import ClipTextTower
 from bt_model.text.tokenizer import ClipTokenizer
+from bt_model.training.clips import Corpus, load_corpus
 from bt_model.training.config import EmbeddedPlan, embedded_plan
 from bt_model.training.corpus.captions import caption
-from bt_model.training.corpus.clip_file import write_corpus
 from bt_model.training.corpus.questions import questions
-from bt_model.training.corpus.splits import scenes
 from bt_model.training.cost import Trained, metered
-from bt_model.training.data import DialogueTokens, build_cache
+from bt_model.training.data import DialogueTokens
 from bt_model.training.export import export
+from bt_model.training.pictures import varied_scenes
 from bt_model.training.precision import Precision, native_precision
 from bt_model.training.report import write_report
 from bt_model.training.stages import (
-    EVENT_SHARES,
     ChatParts,
-    Corpus,
     TextSide,
     train_baseline,
     train_branch,
@@ -79,10 +75,10 @@ class Clips:
 def write_tokenizers(folder: Path, seed: int) -> None:
     """Learn both tokenizers from the texts of the training split."""
     rng = Random(f"texts {seed}")
-    drawn = scenes("train", NUM_TEXT_SCENES, seed=seed)
+    drawn = varied_scenes("train", NUM_TEXT_SCENES, rng)
     captions = [caption(scene, rng, static_share=0.3) for scene in drawn]
     asked = [question for scene in drawn for question in questions(scene, rng)]
-    chats = [f"USER: {q.text}\n ASSISTANT: {q.answer}" for q in asked]
+    chats = [f"USER: {q.text}\n ASSISTANT: {q.sentence}" for q in asked]
     train_tokenizer(captions, CLIP_VOCABULARY, CLIP_SPECIALS, folder / "clip.json", lower_case=True)
     train_tokenizer(chats, CHAT_VOCABULARY, CHAT_SPECIALS, folder / "chat.json", lower_case=False)
 
@@ -119,30 +115,15 @@ def build(work: Path, seed: int, precision: Precision) -> Model:
 
 
 def prepare_clips(model: Model, work: Path) -> Clips:
-    """Write the mp4 clips and run the frozen trunk over them; both are resumable."""
+    """The clips with their trunk states, as the branch and CLIP alone read them."""
     plan = model.plan.corpus
+    encoders = [model.encoder(model.pretrained), model.encoder(None)]
+    splits = {"train": plan.num_clips, "test_combo": plan.num_test_clips}
     drawn = {
-        "train": scenes("train", plan.num_clips, seed=model.plan.seed, kinds=EVENT_SHARES),
-        "test_combo": scenes("test_combo", plan.num_test_clips, seed=model.plan.seed + 1),
+        split: varied_scenes(split, count, Random(f"clips {split} {model.plan.seed}"))
+        for split, count in splits.items()
     }
-    encoder = model.encoder(model.pretrained)
-    made_by = fingerprint(model.tower.state_dict())[:12]
-    corpora: list[Corpus] = []
-    with Progress() as progress:
-        for split, listed in drawn.items():
-            task = progress.add_task(f"clips {split}", total=len(listed))
-            paths = write_corpus(
-                work / split,
-                listed,
-                progress=lambda n, t=task: progress.update(t, completed=n),
-            )
-            task = progress.add_task(f"trunk {split}", total=len(listed))
-            cache = build_cache(
-                work / f"{split}-{made_by}.trunk", paths, [encoder], plan.num_frames,
-                lambda n, t=task: progress.update(t, completed=n),
-            )  # fmt: skip
-            corpora.append(Corpus(listed, cache))
-    return Clips(*corpora)
+    return Clips(*(load_corpus(work, name, some, encoders, plan.num_frames) for name, some in drawn.items()))
 
 
 def freeze(module: nn.Module) -> None:
@@ -179,7 +160,9 @@ def train_all(
     trained["instruct"] = train_instruct(
         model.plan, model.encoder(model.tuned), model.video, model.tokens, clips.train, work
     )
-    trained["baseline"] = train_baseline(model.plan, model.baseline, model.tokens, clips.train, work)
+    trained["baseline"] = train_baseline(
+        model.plan, model.encoder(None), model.baseline, model.tokens, clips.train, work
+    )
     return model, clips, trained
 
 

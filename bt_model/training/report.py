@@ -10,8 +10,9 @@ import torch
 
 from bt_model.training.corpus.questions import STATIC, TEMPORAL
 from bt_model.training.cost import Trained
-from bt_model.training.evaluate import Answered, answer_questions, twin_retrieval
-from bt_model.training.stages import frame_mean
+from bt_model.training.evaluate import Answered, Asker, answer_questions
+from bt_model.training.measures import embed_corpus, twin_choices
+from bt_model.training.statistics import mean_share
 from bt_model.vision.pool import patches_cls
 
 if TYPE_CHECKING:
@@ -29,22 +30,19 @@ MODELS = {
 
 def evaluate_all(model: "Model", clips: "Clips", *, held_out: bool) -> dict[str, Answered]:
     """Every variant's answers about the held-out combinations; `held_out` asks in wordings not trained on."""
-    tuned, zeroshot = model.encoder(model.tuned), model.encoder(model.pretrained)
     variants = {
-        "embedded": (lambda s: patches_cls(tuned.chat_from_trunk(s[:-1])), model.video),
-        "embedded-clip": (frame_mean, model.baseline),
-        "embedded-zeroshot": (lambda s: patches_cls(zeroshot.chat_from_trunk(s[:-1])), model.image),
+        "embedded": (model.encoder(model.tuned), model.video),
+        "embedded-clip": (model.encoder(None), model.baseline),
+        "embedded-zeroshot": (model.encoder(model.pretrained), model.image),
     }
     return {
         name: answer_questions(
-            features,
-            chat,
-            model.tokens,
+            lambda states, encoder=encoder: patches_cls(encoder.chat_from_trunk(states)),
+            encoder.chat_reads,
+            Asker(chat, model.tokens, EVALUATION_SEED, held_out=held_out),
             clips.test,
-            held_out=held_out,
-            seed=EVALUATION_SEED,
         )
-        for name, (features, chat) in variants.items()
+        for name, (encoder, chat) in variants.items()
     }
 
 
@@ -54,7 +52,11 @@ def write_report(
     """Evaluate everything and write the page."""
     known = evaluate_all(model, clips, held_out=False)
     worded = evaluate_all(model, clips, held_out=True)
-    retrieval = twin_retrieval(model.encoder(model.pretrained), model.text, clips.test, EVALUATION_SEED)
+    pretrained = model.encoder(model.pretrained)
+    embedded = embed_corpus(
+        pretrained.retrieve_from_trunk, model.text, clips.test, pretrained.reads, EVALUATION_SEED
+    )
+    retrieval = {k: mean_share([a]) for k, a in twin_choices(embedded, clips.test.scenes).items()}
     lines = [
         "# The embedded model",
         "",

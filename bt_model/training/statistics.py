@@ -1,17 +1,24 @@
-"""Shares with their uncertainty: bootstrap over scenes, whose questions stand or fall together."""
+"""Shares and their differences with 95 % intervals, and the tests that a claim is held to (spec 6.6).
+
+Answers about one scene and its twin stand or fall together, so scenes are what is resampled; where several
+seeds answered about the same scenes, seeds are resampled too. S seeds, n scenes, m answers a scene.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import comb
 
 import numpy as np
+from numpy.typing import NDArray
 
 RESAMPLES = 2000
 PERCENTILES = (2.5, 97.5)
+Answers = NDArray[np.float64]  # (n, m): 1 right, 0 wrong, 0.5 a tie
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A share of right answers with its 95 % interval, over `count` answers."""
+    """A share of right answers, or a difference of two, with its 95 % interval, over `count` answers."""
 
     value: float
     low: float
@@ -30,3 +37,61 @@ def share(right: Mapping[str, Sequence[bool]], seed: int = 0) -> Share:
     resampled = sums[rows].sum(axis=1) / counts[rows].sum(axis=1)
     low, high = np.percentile(resampled, PERCENTILES)
     return Share(float(sums.sum() / counts.sum()), float(low), float(high), int(counts.sum()))
+
+
+def mean_share(seeds: Sequence[Answers]) -> Share:
+    """The share of right answers of S seeds about the same scenes, each (n, m); both resampled."""
+    scenes = np.stack([answers.mean(axis=1) for answers in seeds])  # (S, n)
+    return _interval(scenes, seeds[0].size)
+
+
+def mean_difference(seeds: Sequence[Answers], others: Sequence[Answers]) -> Share:
+    """How much larger the first share is: paired by scene, and by seed where both have as many seeds.
+
+    `seeds` and `others` hold one (n, m) a seed, of the same scenes.
+    """
+    ours, theirs = (np.stack([x.mean(axis=1) for x in each]) for each in (seeds, others))
+    if len(ours) != len(theirs):
+        theirs = np.broadcast_to(theirs.mean(axis=0), ours.shape)
+    return _interval(ours - theirs, seeds[0].size)
+
+
+def _interval(scenes: "NDArray[np.float64]", count: int) -> Share:
+    """Two-level bootstrap of the mean of (S, n)."""
+    rng = np.random.default_rng(0)
+    num_seeds, num_scenes = scenes.shape
+    means = np.empty(RESAMPLES)
+    for number in range(RESAMPLES):
+        picked = scenes[rng.integers(num_seeds, size=num_seeds)]
+        means[number] = picked.mean(axis=0)[rng.integers(num_scenes, size=num_scenes)].mean()
+    low, high = np.percentile(means, PERCENTILES)
+    return Share(float(scenes.mean()), float(low), float(high), count)
+
+
+def is_equivalent(difference: Share, margin: float) -> bool:
+    """Two one-sided tests at 2.5 % each: the whole interval of a difference lies within +- `margin`."""
+    return -margin < difference.low and difference.high < margin
+
+
+def sign_test(wins: int, losses: int) -> float:
+    """One-sided p value of at least `wins` wins where each side would win every second time; no ties."""
+    num = wins + losses
+    return sum(comb(num, k) for k in range(wins, num + 1)) / 2**num
+
+
+def mcnemar(ours: "NDArray[np.bool_]", theirs: "NDArray[np.bool_]") -> float:
+    """Exact two-sided p value of McNemar's test for pairs of right and wrong answers, both (n,)."""
+    better = int((ours & ~theirs).sum())
+    worse = int((~ours & theirs).sum())
+    return min(1.0, 2 * sign_test(max(better, worse), min(better, worse)))
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Holm's correction: p values that may be compared with one level however many tests there are."""
+    ordered = sorted(p_values, key=lambda name: p_values[name])
+    adjusted: dict[str, float] = {}
+    largest = 0.0
+    for rank, name in enumerate(ordered):
+        largest = max(largest, min(1.0, (len(ordered) - rank) * p_values[name]))
+        adjusted[name] = largest
+    return adjusted

@@ -156,7 +156,8 @@ def _worded(asked: _Asked, rng: Random, held_out: bool) -> Question:
     words = {"it": rng.choice(asked.names), "other": asked.other}
     words |= dict(zip("ab", shown, strict=False))
     text = QUESTIONS[asked.wording].choose(rng, held_out).format(**words)
-    sentence = rng.choice(SENTENCES[asked.wording]).format(**words, **_said(kind, asked.value))
+    # a question is always answered in the same words, so that what is right can be told token by token
+    sentence = Random(text).choice(SENTENCES[asked.wording]).format(**words, **_said(kind, asked.value))
     return Question(kind, text, _phrase(kind, asked.value), f"{sentence[0].upper()}{sentence[1:]}.")
 
 

@@ -1,0 +1,1 @@
+"""The paper's claims at small scale: the grid of models, their training, measures, tests and the page of results."""

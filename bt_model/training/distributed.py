@@ -128,9 +128,7 @@ def spread(
         return Spread(module)
     if mode == "ddp":
         ids = [world.device] if world.device.type == "cuda" else None
-        copies = DistributedDataParallel(
-            module, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True
-        )
+        copies = DistributedDataParallel(module, device_ids=ids, gradient_as_bucket_view=True)
         return Spread(copies, lambda is_last: nullcontext() if is_last else copies.no_sync())
     mesh = init_device_mesh(world.device.type, (world.size,))
     policy = MixedPrecisionPolicy(param_dtype=compute_dtype)

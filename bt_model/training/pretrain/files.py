@@ -3,7 +3,7 @@
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import load_file
 
@@ -15,6 +15,9 @@ from bt_model.training.pretrain.config import PretrainSettings
 from bt_model.training.pretrain.step import PretrainStep
 from bt_model.training.pretrain.towers import fresh_step, towers_of
 from bt_model.training.settings import fill, plain
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NAME = "pretrain"
 SETTINGS = "settings.json"
@@ -80,6 +83,7 @@ def export(work: Path, out: Path, *, with_clip: bool = False) -> None:
             f"out is {out}; allowed: a name that ends in {' or '.join(SUFFIXES)}", param="out"
         )
     settings = read_settings(work)
+    out.parent.mkdir(parents=True, exist_ok=True)
     steps = Checkpoints(work, NAME).steps()
     if not steps:
         raise CheckpointError(f"{work}: the run has no checkpoint yet")
@@ -106,11 +110,15 @@ def _trained(work: Path, settings: PretrainSettings, steps: int) -> PretrainStep
 
 
 def _save(step: PretrainStep, out: Path, facts: dict[str, Any], *, with_clip: bool) -> None:
+    save_temporal(out, step.encoder, parts=parts_beside(step, with_clip=with_clip), facts=facts)
+
+
+def parts_beside(step: PretrainStep, *, with_clip: bool) -> "dict[str, dict[str, Tensor]]":
+    """What a file holds besides the temporal model, by part of a checkpoint (checkpoints/keys.py)."""
     parts = {} if step.head is None else {"extra_proj": step.head.state_dict()}
     if with_clip:
-        parts = {"vision": step.encoder.trunk.state_dict(), "text": step.text.state_dict(), **parts}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    save_temporal(out, step.encoder, parts=parts, facts=facts)
+        parts |= {"vision": step.encoder.trunk.state_dict(), "text": step.text.state_dict()}
+    return parts
 
 
 def _facts(settings: PretrainSettings, step: PretrainStep) -> dict[str, Any]:

@@ -66,6 +66,13 @@ def _loader(settings: PretrainSettings, work: Path, world: World, towers: Towers
     clips = read_clips(settings.data, work) if world.is_first else None
     world.wait()
     clips = read_clips(settings.data, work) if clips is None else clips
+    return loader_of(clips, settings, work, world, towers)
+
+
+def loader_of(
+    clips: ClipList, settings: PretrainSettings, work: Path, world: World, towers: Towers
+) -> ClipLoader:
+    """A rank's batches of a list of clips."""
     order = _order(settings, clips, world)
     vision = towers.vision
     tokenizer = tokenizer_of(settings.model)

@@ -1,6 +1,6 @@
 """Batches by step: the same from any step on, whatever cannot be read on the way."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from shutil import copytree
@@ -22,7 +22,7 @@ from tests.bt_model.training.pretrain.corpus import NUM_CLIPS, Corpus
 
 
 @contextmanager
-def loading(settings: PretrainSettings, work: Path, world: World | None = None) -> Iterator[ClipLoader]:
+def loading(settings: PretrainSettings, work: Path, world: World | None = None) -> Generator[ClipLoader]:
     clips = read_clips(settings.data, work)
     loader = loader_of(clips, settings, work, world or World(), towers_of(settings.model))
     with closing(loader):

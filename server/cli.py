@@ -12,6 +12,7 @@ from bt_model.errors import BtchatError
 from bt_model.types import STRATEGIES, Quantise, Sampling
 from server.corpus_commands import add_corpus
 from server.settings import DTYPES, Settings, add_flags
+from server.train_commands import add_pretraining
 from server.weights.commands import add_weights
 
 AddParser = Callable[..., argparse.ArgumentParser]
@@ -100,6 +101,7 @@ def _add_training(add_parser: AddParser) -> None:
         help="number format of matrix products; without it bfloat16 where the CPU has it in hardware",
     )
     embedded.set_defaults(run=_train_embedded)
+    add_pretraining(train.add_parser)
 
 
 def _default_weights_dir() -> Path:

@@ -70,7 +70,8 @@ class World:
 def joined(place: Place, device: str = "auto") -> Generator[World]:
     """Join the other processes for the length of a block; `device` is auto, cpu, cuda or cuda:N.
 
-    NCCL speaks between GPUs, gloo between CPUs. A process group that a launcher made already is used.
+    NCCL speaks between GPUs, gloo between CPUs. A process group that a launcher made already is used. What
+    `spread` made must be gone at the end of the block: a group that DDP outlives may wait for ever.
     """
     own = _device(device, place)
     if own.type == "cuda":
@@ -82,10 +83,8 @@ def joined(place: Place, device: str = "auto") -> Generator[World]:
         "nccl" if own.type == "cuda" else "gloo", init_method=place.init_method, rank=place.rank,
         world_size=place.size, timeout=_PATIENCE,
     )  # fmt: skip
-    try:
-        yield World(place.rank, place.size, own)
-    finally:
-        dist.destroy_process_group()
+    yield World(place.rank, place.size, own)
+    dist.destroy_process_group()  # not after an error: others may wait for this rank; the launcher ends them
 
 
 def _device(name: str, place: Place) -> torch.device:
@@ -129,9 +128,7 @@ def spread(
         return Spread(module)
     if mode == "ddp":
         ids = [world.device] if world.device.type == "cuda" else None
-        copies = DistributedDataParallel(
-            module, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True
-        )
+        copies = DistributedDataParallel(module, device_ids=ids, gradient_as_bucket_view=True)
         return Spread(copies, lambda is_last: nullcontext() if is_last else copies.no_sync())
     mesh = init_device_mesh(world.device.type, (world.size,))
     policy = MixedPrecisionPolicy(param_dtype=compute_dtype)

@@ -37,7 +37,8 @@ class Job:
     `told_at(step, part)` must draw whatever is random from the two numbers alone. `groups` are AdamW's:
     dictionaries of `params`, and where wanted `lr`, `weight_decay` and `name`; a rate is the peak, the
     schedule's factor is applied to all. `synced` is that of `spread`. With `flops_per_clip` the log has the
-    model FLOP utilisation; `watched` values become histograms.
+    model FLOP utilisation; `watched` values become histograms. With `stop_after` the run ends after so many
+    steps, and can go on later.
     """
 
     name: str
@@ -50,6 +51,13 @@ class Job:
     synced: Synced = always_synced
     save_every: int = SAVE_EVERY
     keep: int = 1
+    stop_after: int | None = None
     flops_per_clip: float = 0.0
     with_events: bool = False
     watched: "Mapping[str, Callable[[], Tensor]]" = field(default_factory=dict[str, "Callable[[], Tensor]"])
+
+    @property
+    def num_steps(self) -> int:
+        """Where this run ends."""
+        end = self.schedule.num_steps
+        return end if self.stop_after is None else min(end, self.stop_after)

@@ -47,7 +47,7 @@ def run(job: Job) -> Trained:
     """
     session = Session(job)
     start = session.resume()
-    if start == job.schedule.num_steps:
+    if start >= job.num_steps:
         return session.trained
     log = StepLog(job.work, job.name, start, with_events=job.with_events) if job.world.is_first else None
     if log is not None:
@@ -55,14 +55,14 @@ def run(job: Job) -> Trained:
     try:
         with progress_bar(is_shown=log is not None) as progress:
             task = progress.add_task(
-                job.name, total=job.schedule.num_steps, completed=start, loss=session.trained.loss, note=""
+                job.name, total=job.num_steps, completed=start, loss=session.trained.loss, note=""
             )
-            for step in range(start, job.schedule.num_steps):
+            for step in range(start, job.num_steps):
                 row = session.step(step)
                 if log is not None:
                     log.write(step, row)
                 progress.update(task, completed=step + 1, loss=session.trained.loss, note=_note(row))
-                if (step + 1) % job.save_every == 0 or step + 1 == job.schedule.num_steps:
+                if (step + 1) % job.save_every == 0 or step + 1 == job.num_steps:
                     seen = session.watched()
                     if log is not None:
                         log.watch(step, seen)

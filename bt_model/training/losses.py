@@ -6,6 +6,7 @@ All are computed in float32, whatever the number format of the rest: a cosine in
 B clips, T frames, M visible patches, D width, E joint embedding width, n tokens, V vocabulary.
 """
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -25,7 +26,8 @@ def contrastive(
 
     Rows of one `group` (B,) all match each other: the same caption can stand in a batch more than once.
     """
-    with torch.autocast(a.device.type, enabled=False):
+    # on the meta device, where operations are only counted, there is no number format to leave
+    with nullcontext() if a.is_meta else torch.autocast(a.device.type, enabled=False):
         logits = scale * normalize(a.float(), dim=1, eps=1e-8) @ normalize(b.float(), dim=1, eps=1e-8).T
     if group is None:
         group = torch.arange(len(a), device=a.device)

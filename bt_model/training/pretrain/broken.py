@@ -20,7 +20,9 @@ class BrokenClips:
                     self.reasons[source] = why
 
     def add(self, source: str, why: str) -> None:
-        """Note one, at once."""
+        """Note one, at once; it may have been tried for several samples."""
+        if source in self.reasons:
+            return
         self.reasons[source] = why
         with self._own.open("a", encoding="utf-8") as file:
             file.write(json.dumps([source, why]) + "\n")

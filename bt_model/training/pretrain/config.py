@@ -100,7 +100,9 @@ class DataSettings:
     def __post_init__(self) -> None:
         _require(1 <= self.frames <= MAX_FRAMES, "frames", self.frames, f"1 to {MAX_FRAMES}")
         _require(self.tokens >= 2, "tokens", self.tokens, "2 or more")  # noqa: PLR2004 - the two markers
-        _require(0 < self.min_area <= self.max_area <= 1, "min_area", self.min_area, "above 0, up to max_area")
+        _require(
+            0 < self.min_area <= self.max_area <= 1, "min_area", self.min_area, "above 0, up to max_area"
+        )
         _require(0 < self.min_aspect <= self.max_aspect, "min_aspect", self.min_aspect, "above 0, up to max")
         _require(0 <= self.max_broken <= 1, "max_broken", self.max_broken, "0 to 1")
         for name in ("short_side", "workers", "prefetch", "seconds", "max_caption"):
@@ -164,7 +166,9 @@ class OptimiserSettings:
     def __post_init__(self) -> None:
         for name in ("batch", "accumulate", "epochs", "rate", "eps", "clip_norm"):
             _require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
-        _require(self.batch % self.accumulate == 0, "accumulate", self.accumulate, f"a divisor of {self.batch}")
+        _require(
+            self.batch % self.accumulate == 0, "accumulate", self.accumulate, f"a divisor of {self.batch}"
+        )
         for name in ("weight_decay", "beta1", "beta2", "floor", "warmup_epochs"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
 

@@ -10,10 +10,11 @@ import json
 import os
 import resource
 import signal
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,15 +45,16 @@ class Request:
     reader: ReaderName = "pyav"
     frame_seed: int = 0
     box_seed: int | None = None
-    crop: Crop = Crop()
+    crop: Crop = field(default_factory=Crop)
 
     def pack(self) -> bytes:
         return json.dumps(asdict(self)).encode()
 
     @classmethod
     def unpack(cls, data: bytes) -> "Request":
-        values = json.loads(data)
-        return cls(**{**values, "crop": Crop(**values["crop"])})
+        values: dict[str, Any] = json.loads(data)
+        crop = Crop(**values.pop("crop"))
+        return cls(**values, crop=crop)
 
 
 def read_clip(request: Request) -> NDArray[np.uint8]:
@@ -106,4 +108,4 @@ def _answer(connection: Connection, request: Request) -> None:
         connection.send_bytes(json.dumps({"why": f"{type(error).__name__}: {error}"}).encode())
     else:
         connection.send_bytes(json.dumps({"shape": pixels.shape}).encode())
-        connection.send_bytes(pixels.data)
+        connection.send_bytes(pixels.tobytes())

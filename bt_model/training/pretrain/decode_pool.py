@@ -42,10 +42,16 @@ class DecodePool:
     Must be made and used in one thread: the children die with it.
     """
 
-    def __init__(self, size: int, seconds: float) -> None:
+    def __init__(self, size: int, seconds: float, python: str = sys.executable) -> None:
         self._seconds = seconds
+        self._python = python
         self._failed_starts = 0
-        self._children = [_start() for _ in range(size)]
+        self._children = [_start(python) for _ in range(size)]
+
+    @property
+    def pids(self) -> list[int]:
+        """The children's processes as they are now."""
+        return [child.process.pid for child in self._children]
 
     @property
     def num_idle(self) -> int:
@@ -90,7 +96,7 @@ class DecodePool:
             if "why" in told:
                 return str(told["why"])
             return np.frombuffer(child.connection.recv_bytes(), np.uint8).reshape(told["shape"])
-        except (EOFError, OSError):
+        except (EOFError, OSError, ValueError):  # it died, or talks nonsense
             return self._replaced(child, "the decoder died of it")
 
     def _late(self, child: _Child) -> Reply | None:
@@ -106,7 +112,7 @@ class DecodePool:
             self._failed_starts += 1
             if self._failed_starts >= _MAX_FAILED_STARTS:
                 raise TrainingError("the decode children do not start; their own messages say why")
-        fresh = _start()
+        fresh = _start(self._python)
         child.process, child.connection, child.is_ready = fresh.process, fresh.connection, False
         child.deadline = fresh.deadline
         return why if was_ready else None
@@ -117,11 +123,11 @@ class DecodePool:
             _end(child)
 
 
-def _start() -> _Child:
+def _start(python: str) -> _Child:
     ours, theirs = socket.socketpair()
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _RUN, str(os.getpid())], stdin=theirs.fileno(),
+            [python, "-P", "-c", _RUN, str(os.getpid())], stdin=theirs.fileno(),
             stdout=subprocess.DEVNULL,
         )  # fmt: skip
     return _Child(process, Connection(ours.detach()))

@@ -42,7 +42,9 @@ class Order:
     def __post_init__(self) -> None:
         whole = self.accumulate * self.size
         if self.batch % whole or self.num_clips < self.batch:
-            allowed = f"a multiple of {whole} (accumulate x processes), up to the {self.num_clips} clips there are"
+            allowed = (
+                f"a multiple of {whole} (accumulate x processes), up to the {self.num_clips} clips there are"
+            )
             raise InvalidValueError(
                 f"optimiser.batch is {self.batch}; allowed: {allowed}", param="optimiser.batch"
             )
@@ -60,7 +62,9 @@ class Order:
         """The places of this rank's samples in a part of a step, whole parts being the same for all ranks."""
         epoch, within = divmod(step, self.steps_per_epoch)
         per_part = self.batch // self.accumulate
-        first = epoch * self.num_clips + within * self.batch + part * per_part + self.rank * self.clips_per_part
+        first = (
+            epoch * self.num_clips + within * self.batch + part * per_part + self.rank * self.clips_per_part
+        )
         return range(first, first + self.clips_per_part)
 
     def clip(self, place: int, attempt: int = 0) -> int:

@@ -26,7 +26,7 @@ Key = tuple[int, int]  # step and part
 
 @dataclass(slots=True)
 class _Slot:
-    """One sample of a batch: where it stands, the clip that is tried for it, its pixels once they are there."""
+    """One sample of a batch: its place, the clip that is tried for it, its pixels once they are there."""
 
     place: int
     clip: int
@@ -116,7 +116,9 @@ class ClipFeed(threading.Thread):
         while self._clips.sources[slot.clip] in self._broken.reasons:
             slot.attempts += 1
             if slot.attempts > _MAX_ATTEMPTS:
-                raise TrainingError(f"{_MAX_ATTEMPTS} clips in a row cannot be read; the last: {self._broken}")
+                raise TrainingError(
+                    f"{_MAX_ATTEMPTS} clips in a row cannot be read; the last: {self._broken}"
+                )
             slot.clip = self._recipe.order.clip(slot.place, slot.attempts)
 
     def _finished(self, batch: _Open) -> tuple[Key, ClipBatch]:

@@ -1,4 +1,4 @@
-"""Which rate each parameter learns at: the longest matching name decides, as published (training spec 1.2)."""
+"""Which rate each parameter learns at: the longest matching name decides, as published (spec 1.2)."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -41,6 +41,4 @@ def parameter_groups(
     by_rule: dict[str, list[nn.Parameter]] = {}
     for name, parameter in named.items():
         by_rule.setdefault(rule_of(name, rates), []).append(parameter)
-    return [
-        {"name": rule, "params": found, "lr": rate * factors[rule]} for rule, found in by_rule.items()
-    ]
+    return [{"name": rule, "params": found, "lr": rate * factors[rule]} for rule, found in by_rule.items()]

@@ -28,6 +28,10 @@ class ClipLoader:
         self._next: Key | None = None
         self._tried = self._failed = 0
 
+    @property
+    def steps_per_epoch(self) -> int:
+        return self._recipe.order.steps_per_epoch
+
     def batch(self, step: int, part: int = 0) -> ClipBatch:
         """Waits until it is decoded.
 

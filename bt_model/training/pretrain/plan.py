@@ -32,9 +32,9 @@ def schedule_of(settings: PretrainSettings, steps_per_epoch: int) -> Schedule:
     num_steps = given.epochs * steps_per_epoch
     return Schedule(
         num_steps=num_steps, learning_rate=given.rate, weight_decay=given.weight_decay,
-        clip_norm=given.clip_norm, precision=settings.run.precision, warmup=given.warmup_epochs / given.epochs,
-        warmup_from=given.warmup_from,
-        period=None if given.cosine_epochs is None else given.cosine_epochs / given.epochs, floor=given.floor,
+        clip_norm=given.clip_norm, precision=settings.run.precision,
+        warmup=given.warmup_epochs / given.epochs, warmup_from=given.warmup_from, floor=given.floor,
+        period=None if given.cosine_epochs is None else given.cosine_epochs / given.epochs,
         betas=(given.beta1, given.beta2), eps=given.eps, accumulate=given.accumulate,
     )  # fmt: skip
 
@@ -71,7 +71,7 @@ def kept_bytes_per_clip(settings: PretrainSettings, towers: Towers) -> int:
     kept: dict[int, Tensor] = {}  # holds them, so that no two have the same id
 
     def keep(x: "Tensor") -> "Tensor":
-        base = x if x._base is None else x._base  # noqa: SLF001 - views share the bytes of what they look at
+        base = x if x._base is None else x._base
         if id(base) not in owned:
             kept[id(base)] = base
         return x
@@ -111,7 +111,7 @@ class Plan:
             "frozen parameters": sum(p.numel() for p in step.parameters() if not p.requires_grad),
             "GFLOP per clip": flops / 1e9,
             "TFLOP per step": flops * optimiser.batch / 1e12,
-            "memory per device, GB (estimate)": self._memory(step) / 1e9,
+            "memory per device, GB (estimate, nothing recomputed)": self._memory(step) / 1e9,
             "hours": self._hours(flops),
         }
 
@@ -142,6 +142,8 @@ class Plan:
         single = self.settings.run.precision == "float32"
         peaks = {gpu: 1e12 * PEAKS[gpu][1 if single else 0] for gpu in _SHOWN_GPUS}
         return {
-            f"on {self.num_devices} x {gpu} at {_EXPECTED_MFU:.0%} MFU": total * flops / (_EXPECTED_MFU * peak)
+            f"on {self.num_devices} x {gpu} at {_EXPECTED_MFU:.0%} MFU": total
+            * flops
+            / (_EXPECTED_MFU * peak)
             for gpu, peak in peaks.items()
         }

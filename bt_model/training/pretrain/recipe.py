@@ -49,7 +49,12 @@ class Recipe:
         return captions[int(rng.integers(2**31, size=3)[2]) % len(captions)]
 
     def batch(
-        self, clips: ClipList, places: range, chosen: list[int], pixels: "list[NDArray[np.uint8]]", skipped: int
+        self,
+        clips: ClipList,
+        places: range,
+        chosen: list[int],
+        pixels: "list[NDArray[np.uint8]]",
+        num_skipped: int,
     ) -> ClipBatch:
         """Decoded clips with their captions and masks."""
         captions = [self.caption(clips, p, clip) for p, clip in zip(places, chosen, strict=True)]
@@ -57,7 +62,7 @@ class Recipe:
         masks = draw_masks(self.mask, self.order.seed, places, self.data.frames, self.num_patches)
         groups = torch.tensor([_number(caption) for caption in captions])
         stacked = torch.from_numpy(np.stack(pixels))
-        return ClipBatch(stacked, ids, groups, masks.visible, masks.pairs, skipped)
+        return ClipBatch(stacked, ids, groups, masks.visible, masks.pairs, num_skipped)
 
 
 def _number(text: str) -> int:

@@ -1,16 +1,11 @@
 """`btchat train pretrain`: from settings to a trained, exported temporal model, in one resumable run."""
 
-import json
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
-from bt_model.errors import InvalidValueError
-from bt_model.training.checkpoint import gathered
 from bt_model.training.cost import Trained
 from bt_model.training.curves import draw_curves
 from bt_model.training.distributed import Place, Spread, World, joined, spread
@@ -19,7 +14,7 @@ from bt_model.training.loop import run
 from bt_model.training.pretrain.annotations import read_clips
 from bt_model.training.pretrain.config import PretrainSettings
 from bt_model.training.pretrain.draws import Order, step_seed
-from bt_model.training.pretrain.files import export
+from bt_model.training.pretrain.files import NAME, export, keep_settings
 from bt_model.training.pretrain.groups import parameter_groups
 from bt_model.training.pretrain.listing import ClipList
 from bt_model.training.pretrain.loader import ClipLoader
@@ -28,13 +23,114 @@ from bt_model.training.pretrain.recipe import Recipe
 from bt_model.training.pretrain.step import PretrainStep
 from bt_model.training.pretrain.towers import Towers, fresh_step, tokenizer_of, towers_of
 from bt_model.training.recompute import recompute
-from bt_model.training.settings import plain
 from bt_model.vision.attention import Mlp, SelfAttention
+from bt_model.vision.bt_adapter import BTAdapter
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
-NAME = "pretrain"
 UNITS = (SelfAttention, Mlp)  # tensors in, tensors out: what FSDP shards and what is computed again
-# what may differ between the sessions of one run: it changes how the run is computed, not what
-_FREE = {"run": ("parallel", "device", "compile", "recompute", "steps", "save_every", "keep"), "data": ("workers", "prefetch", "seconds", "max_broken")}
+ADAPTER = "bt_adapter.safetensors"
+
+
+def pretrain(settings: PretrainSettings, work: Path, place: Place) -> Trained:
+    """Train to the end, or go on with the run in `work`; all processes call it with the same arguments.
+
+    The first one writes checkpoints, logs, curves, and at the end `bt_adapter.safetensors`.
+
+    Raises:
+        InvalidValueError: settings that do not fit each other, the data or the run that is resumed.
+        CheckpointError: weights that are missing or do not fit.
+        TrainingError: the run cannot go on.
+    """
+    with joined(place, settings.run.device) as world:
+        if world.is_first:
+            keep_settings(work, settings)
+        towers = towers_of(settings.model)
+        loader = _loader(settings, work, world, towers)
+        try:
+            trained = run(_job(settings, work, world, towers, loader))
+        finally:
+            loader.close()
+        if world.is_first:
+            draw_curves(work / f"{NAME}.csv", work / f"{NAME}.png")
+            export(work, work / ADAPTER)
+        world.wait()
+    return trained
+
+
+def _loader(settings: PretrainSettings, work: Path, world: World, towers: Towers) -> ClipLoader:
+    """The data of this rank; the first rank reads it first, since it may have to look through shards."""
+    clips = read_clips(settings.data, work) if world.is_first else None
+    world.wait()
+    clips = read_clips(settings.data, work) if clips is None else clips
+    return loader_of(clips, settings, work, world, towers)
+
+
+def loader_of(
+    clips: ClipList, settings: PretrainSettings, work: Path, world: World, towers: Towers
+) -> ClipLoader:
+    """A rank's batches of a list of clips."""
+    order = _order(settings, clips, world)
+    vision = towers.vision
+    tokenizer = tokenizer_of(settings.model)
+    recipe = Recipe(settings.data, settings.mask, order, tokenizer, vision.image_size, vision.num_patches)
+    return ClipLoader(clips, recipe, settings.optimiser.epochs * order.steps_per_epoch, work)
+
+
+def _order(settings: PretrainSettings, clips: ClipList, world: World) -> Order:
+    given = settings.optimiser
+    return Order(len(clips), given.batch, given.accumulate, settings.run.seed, world.rank, world.size)
+
+
+def _job(settings: PretrainSettings, work: Path, world: World, towers: Towers, loader: ClipLoader) -> Job:
+    given = settings.run
+    torch.manual_seed(given.seed)  # the same fresh parts on every rank
+    step = fresh_step(settings, towers).train()
+    if given.recompute:
+        recompute(step.encoder, UNITS)
+    if given.compile:
+        for module in (step.encoder.tower, step.text, *step.encoder.trainable().values()):
+            module.compile()
+    spread_out = spread(step, world, given.parallel, units=UNITS)
+    optimiser = settings.optimiser
+    return Job(
+        NAME,
+        step.learning(),
+        parameter_groups(step.learning(), optimiser.rate, optimiser.rates),
+        schedule_of(settings, loader.steps_per_epoch),
+        _told_at(given.seed, world, spread_out, loader),
+        work,
+        world=world,
+        synced=spread_out.synced,
+        save_every=given.save_every,
+        keep=given.keep,
+        stop_after=given.steps or None,
+        flops_per_clip=flops_per_clip(settings, towers),
+        with_events=True,
+        watched=gates(step),
+    )
+
+
+def _told_at(seed: int, world: World, spread_out: Spread, loader: ClipLoader) -> "Callable[[int, int], Told]":
+    def told_at(step: int, part: int) -> Told:
+        begin = time.monotonic()
+        batch = loader.batch(step, part)
+        waited = time.monotonic() - begin
+        torch.manual_seed(step_seed(seed, step, part, world.rank))  # stochastic depth
+        losses: dict[str, Tensor] = spread_out.call(batch.to(world.device))
+        total = torch.stack(list(losses.values())).sum()
+        return Told(total, losses, len(batch.ids), waited, batch.num_skipped)
+
+    return told_at
+
+
+def gates(step: PretrainStep) -> "dict[str, Callable[[], Tensor]]":
+    """The trunk's shares, channel by channel, to be watched."""
+    adapter = step.encoder.trainable().get("adapter")
+    if not isinstance(adapter, BTAdapter):
+        return {}
+    shares = {"gate/output": lambda: adapter.output_gate, "gate/middle": lambda: adapter.middle_gate}
+    return {name: read for name, read in shares.items() if read() is not None}  # pyright: ignore[reportReturnType] - those without a gate are left out

@@ -27,9 +27,9 @@ def shard_entries(shards: Sequence[Path], index: Path) -> Iterator[Entry]:
         for shard in shards:
             stat = shard.stat()
             mark = [str(shard), stat.st_size, stat.st_mtime_ns]
-            clips = known.get(json.dumps(mark))
+            clips: list[list[Any]] | None = known.get(json.dumps(mark))
             if clips is None:
-                clips = [[start, length, caption] for start, length, caption in _scan(shard)]
+                clips = list(map(list, _scan(shard)))
                 file.write(json.dumps([mark, clips]) + "\n")
                 file.flush()
             for start, length, caption in clips:

@@ -26,8 +26,8 @@ class ClipBatch:
     """Clips with captions, and everything about them that was drawn.
 
     `pixels` (B, T, H, W, 3) uint8; `ids` (B, n); `group` (B,): equal captions, equal numbers. `visible` is
-    BTAdapter's, (B, M) or (B, T, M), None without a mask; `pairs` (B, T, M) are the trunk tokens t * P + p that
-    the branch's are compared with.
+    BTAdapter's, (B, M) or (B, T, M), None without a mask; `pairs` (B, T, M) are the trunk tokens t * P + p
+    that the branch's are compared with.
     """
 
     pixels: "Tensor"
@@ -44,8 +44,8 @@ class ClipBatch:
             return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
 
         visible = None if self.visible is None else move(self.visible)
-        moved = (move(x) for x in (self.pixels, self.ids, self.group))
-        return ClipBatch(*moved, visible, move(self.pairs), self.num_skipped)
+        pixels, ids, group, pairs = (move(x) for x in (self.pixels, self.ids, self.group, self.pairs))
+        return ClipBatch(pixels, ids, group, visible, pairs, self.num_skipped)
 
 
 class PretrainStep(nn.Module):
@@ -74,7 +74,7 @@ class PretrainStep(nn.Module):
         self.merged = merged
 
     def forward(self, batch: ClipBatch) -> "dict[str, Tensor]":
-        """The weighted losses `vtc`, `mbta`, `mbca`, equal on all ranks but for `mbta`, which is a rank's own."""
+        """The weighted losses `vtc`, `mbta`, `mbca`; `mbta` is this rank's own, the others those of all."""
         encoder = self.encoder
         with torch.no_grad():
             pixels = normalise_retrieval(batch.pixels.flatten(0, 1)).unflatten(0, batch.pixels.shape[:2])

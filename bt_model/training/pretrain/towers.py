@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +15,10 @@ from bt_model.checkpoints.load import (
     read_adapter,
     shapes_of,
 )
+from bt_model.checkpoints.pickles import TorchFile
 from bt_model.checkpoints.raw_config import read_config
-from bt_model.config import CLIP_L14, ClipTextConfig, ClipVisionConfig
+from bt_model.checkpoints.weights import Source, Weights
+from bt_model.config import CLIP_L14, EVA_G14, ClipTextConfig, ClipVisionConfig
 from bt_model.errors import CheckpointError, InvalidValueError
 from bt_model.text.clip_text import ClipTextTower
 from bt_model.text.tokenizer import ClipTokenizer
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from bt_model.config import Activation, Family
     from bt_model.vision.encoder import TemporalEncoder
 
-TEXT_L14 = ClipTextConfig(49408, 77, 768, 12, 12, 3072, 768)
+_TORCH_FILES = (".pth", ".pt", ".bin")
 _TEXT_HEAD_DIM = 64  # of every published text tower
 
 
@@ -44,7 +46,9 @@ class Towers:
     text: ClipTextConfig
 
 
-PUBLISHED = Towers(CLIP_L14, TEXT_L14)
+_TEXT_L14 = ClipTextConfig(49408, 77, 768, 12, 12, 3072, CLIP_L14.projection_dim)
+_TEXT_EVA = replace(_TEXT_L14, projection_dim=EVA_G14.projection_dim, act="gelu")
+PUBLISHED: "dict[Family, Towers]" = {"clip": Towers(CLIP_L14, _TEXT_L14), "eva": Towers(EVA_G14, _TEXT_EVA)}
 
 
 def towers_of(model: ModelSettings) -> Towers:
@@ -108,11 +112,20 @@ def fresh_step(settings: PretrainSettings, towers: Towers, *, are_loaded: bool =
         encoder, text, head, settings.loss.weights, mode=settings.loss.gather, merged=settings.loss.merged
     )
     if are_loaded and model.init:
-        start_from(step, Path(model.init))
+        start_from(step, _opened(Path(model.init)))
     return step
 
 
-def start_from(step: PretrainStep, source: Path) -> None:
+def _opened(path: Path) -> Source:
+    """Published checkpoints are torch files, whose tensors are read without running what they pickle."""
+    if path.suffix not in _TORCH_FILES:
+        return path
+    file = TorchFile(path)
+    shapes = {name: tuple(place.shape) for name, place in file.places.items()}
+    return Weights(str(path), shapes, file.__getitem__)
+
+
+def start_from(step: PretrainStep, source: Source) -> None:
     """Fill what learns from a checkpoint of any known layout; its towers, if any, are not read.
 
     A branch without gate vectors starts gates at one half where this model has them.
@@ -125,7 +138,7 @@ def start_from(step: PretrainStep, source: Path) -> None:
         load_part(step.head, source, "extra_proj")
 
 
-def _fill_encoder(encoder: "TemporalEncoder", source: Path) -> None:
+def _fill_encoder(encoder: "TemporalEncoder", source: Source) -> None:
     parts = encoder.trainable()
     adapter = parts.get("adapter")
     if not (isinstance(encoder, VideoEncoder) and isinstance(adapter, BTAdapter)):
@@ -136,7 +149,7 @@ def _fill_encoder(encoder: "TemporalEncoder", source: Path) -> None:
     weights = read_adapter(source, side="retrieval", gated=is_gated)
     if weights.config.num_layers != adapter.config.num_layers:
         raise CheckpointError(
-            f"{source}: its branch has {weights.config.num_layers} layers; model.layers is "
+            f"{weights.where}: its branch has {weights.config.num_layers} layers; model.layers is "
             f"{adapter.config.num_layers}"
         )
     load_adapter(adapter, weights, encoder.tower)

@@ -45,7 +45,7 @@ class Bench:
     precision: "Precision"
 
 
-def set_up(work: Path, size: Size, *, seed: int, precision: "Precision") -> Bench:
+def set_up(work: Path, size: Size, *, precision: "Precision", seed: int = 0) -> Bench:
     """Train the towers and the image chat model, or read them back, and write the clips; resumable.
 
     The parts are those of `btchat train embedded` in the same folder.

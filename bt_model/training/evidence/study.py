@@ -1,15 +1,20 @@
 """`btchat train ablate`: every row of the grid with every seed, resumable, then the page of results."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache, partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import torch
 
 from bt_model.training.evidence.bench import Bench, Size, set_up
 from bt_model.training.evidence.examine import examine
 from bt_model.training.evidence.fit import fit
 from bt_model.training.evidence.results import Result
-from bt_model.training.evidence.rows import BASE, CLIP, Row
+from bt_model.training.evidence.rows import BASE, CLIP, Row, row
 
 if TYPE_CHECKING:
     from bt_model.training.precision import Precision
@@ -27,26 +32,50 @@ class Study:
 
 
 def run_rows(
-    work: Path, rows: Sequence[Row], seeds: Sequence[int], *, size: Size, precision: "Precision"
+    work: Path,
+    rows: Sequence[Row],
+    seeds: Sequence[int],
+    *,
+    size: Size,
+    precision: "Precision",
+    workers: int = 1,
 ) -> None:
     """Train and examine what has no result yet, seed by seed, so that whole grids are there early.
 
-    Several processes may share the rows out between them; the parts that all need are trained first.
+    With several workers, processes of one thread each take the next row as they come free.
     """
-    folder = work / "ablate"
-    bench = set_up(work, size, seed=0, precision=precision)
-    for seed in seeds:
-        for row in rows:
-            if row.training == "none" and seed != seeds[0]:
-                continue  # nothing of it is drawn
-            if not result_path(work, row, seed).exists():
-                _run_row(row, seed, bench, folder).save(result_path(work, row, seed))
+    set_up(work, size, precision=precision)  # what all share is made once, before anything is shared out
+    missing = [
+        (each.name, seed)
+        for seed in seeds
+        for each in rows
+        # nothing of an untrained row is drawn
+        if (each.training != "none" or seed == seeds[0]) and not result_path(work, each, seed).exists()
+    ]
+    run = partial(_run_row, work=work, size=size, precision=precision)
+    if workers == 1:
+        for task in missing:
+            run(task)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        for _ in pool.map(run, missing):
+            pass
 
 
-def _run_row(row: Row, seed: int, bench: Bench, folder: Path) -> Result:
-    fitted = fit(row, seed, bench, folder)
-    is_headline = row.name in HEADLINE
-    return examine(fitted, bench, is_headline=is_headline, with_controls=is_headline)
+def _run_row(task: tuple[str, int], *, work: Path, size: Size, precision: "Precision") -> None:
+    name, seed = task
+    bench = _bench(work, size, precision)
+    fitted = fit(row(name), seed, bench, work / "ablate")
+    is_headline = name in HEADLINE
+    result = examine(fitted, bench, is_headline=is_headline, with_controls=is_headline)
+    result.save(result_path(work, fitted.row, seed))
+
+
+@cache
+def _bench(work: Path, size: Size, precision: "Precision") -> Bench:
+    """Read back once by every process."""
+    torch.set_num_threads(1)
+    return set_up(work, size, precision=precision)
 
 
 def result_path(work: Path, row: Row, seed: int) -> Path:
@@ -57,8 +86,8 @@ def result_path(work: Path, row: Row, seed: int) -> Path:
 def read_study(work: Path, rows: Sequence[Row], seeds: Sequence[int], size: Size) -> Study:
     """The results that are there; rows without any are left out."""
     results: dict[str, list[Result]] = {}
-    for row in rows:
-        paths = [result_path(work, row, seed) for seed in seeds]
+    for each in rows:
+        paths = [result_path(work, each, seed) for seed in seeds]
         if found := [Result.load(path) for path in paths if path.exists()]:
-            results[row.name] = found
+            results[each.name] = found
     return Study(size, seeds, results)

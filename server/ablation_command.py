@@ -1,0 +1,46 @@
+"""`btchat train ablate`: the paper's comparisons at small scale, and the page that tells what holds."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+AddParser = Callable[..., argparse.ArgumentParser]
+PAGE = Path("docs/evidence.md")
+
+
+def add_ablation(add: AddParser) -> None:
+    """The command, below `btchat train`."""
+    ablate = add("ablate", help="the paper's comparisons at small scale (docs/evidence.md); resumable")
+    ablate.add_argument("--work", type=Path, default=Path(".work/embedded"), help="that of train embedded")
+    ablate.add_argument("--rows", nargs="+", metavar="ROW", help="some rows of the grid (default: all)")
+    ablate.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    ablate.add_argument("--workers", type=int, default=1, help="processes, of one thread each")
+    ablate.add_argument("--precision", choices=("float32", "bfloat16"), help="default: this CPU's fastest")
+    ablate.add_argument("--out", type=Path, default=PAGE, help="the page; plots lie in a folder beside it")
+    ablate.add_argument("--list", action="store_true", help="only list the rows, and what has been run")
+    ablate.add_argument("--page-only", action="store_true", help="only write the page from what has been run")
+    ablate.set_defaults(run=_ablate)
+
+
+def _ablate(arguments: argparse.Namespace) -> int:
+    from bt_model.training.evidence.bench import Size
+    from bt_model.training.evidence.page import write_page
+    from bt_model.training.evidence.plots import draw_all
+    from bt_model.training.evidence.rows import ROWS, row
+    from bt_model.training.evidence.study import read_study, result_path, run_rows
+    from bt_model.training.precision import native_precision
+
+    rows = [row(name) for name in arguments.rows] if arguments.rows else list(ROWS)
+    work, seeds, size = arguments.work, arguments.seeds, Size()
+    if arguments.list:
+        for each in rows:
+            done = [seed for seed in seeds if result_path(work, each, seed).exists()]
+            print(f"{each.name:24} {each.about:60} seeds done: {' '.join(map(str, done)) or '-'}")
+        return 0
+    if not arguments.page_only:
+        precision = arguments.precision or native_precision()
+        run_rows(work, rows, seeds, size=size, precision=precision, workers=arguments.workers)
+    study = read_study(work, ROWS, seeds, size)
+    write_page(arguments.out, study, draw_all(arguments.out.with_suffix(""), study))
+    print(arguments.out)
+    return 0

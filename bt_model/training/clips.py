@@ -33,6 +33,10 @@ class Corpus:
     scenes: Sequence[Scene]
     cache: TrunkCache
 
+    def in_memory(self) -> "Corpus":
+        """The same clips with all states read now."""
+        return Corpus(self.scenes, self.cache.in_memory())
+
     def both(self, rows: Sequence[int], reads: range) -> "tuple[list[Tensor], list[Tensor]]":
         """Hidden states `reads` of clips and of their twins, each (B, T, 1 + P, D)."""
         states = self.cache.batch(rows, reads)

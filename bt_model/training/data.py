@@ -45,8 +45,12 @@ class TrunkCache:
     `numbers` says which states stand along the second axis.
     """
 
-    states: "np.memmap[tuple[int, ...], np.dtype[np.float16]]"
+    states: "np.ndarray[tuple[int, ...], np.dtype[np.float16]]"
     numbers: tuple[int, ...]
+
+    def in_memory(self) -> "TrunkCache":
+        """The same states, all read now: rows drawn at random from a file cost a wait each."""
+        return TrunkCache(np.array(self.states), self.numbers)
 
     def batch(self, rows: Sequence[int], reads: Collection[int] | None = None) -> "list[Tensor]":
         """Some states, or all, rising: each (B, T, 1 + P, D) float32.

@@ -123,7 +123,8 @@ def prepare_clips(model: Model, work: Path) -> Clips:
         split: varied_scenes(split, count, Random(f"clips {split} {model.plan.seed}"))
         for split, count in splits.items()
     }
-    return Clips(*(load_corpus(work, name, some, encoders, plan.num_frames) for name, some in drawn.items()))
+    loaded = (load_corpus(work, name, some, encoders, plan.num_frames) for name, some in drawn.items())
+    return Clips(*(corpus.in_memory() for corpus in loaded))
 
 
 def freeze(module: nn.Module) -> None:

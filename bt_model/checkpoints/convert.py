@@ -26,7 +26,13 @@ SHARD_BYTES = 2 << 30
 _TORCH_INDEX = "pytorch_model.bin.index.json"
 _PICKLES = (".bin", ".pth", ".pt")
 _COPIED = ("config.json", "generation_config.json", "preprocessor_config.json")
-_COPIED_PATTERNS = ("tokenizer*", "added_tokens.json", "special_tokens_map.json", "vocab.txt")
+_COPIED_PATTERNS = (
+    "tokenizer*",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+    "qformer_tokenizer/*",
+)
 _GROWN = re.compile(r"(embed_tokens|lm_head)\.weight$")  # a chat model adds rows to its base's
 _HEAD_DIM = 88  # of EVA-CLIP-g
 
@@ -211,7 +217,9 @@ def _copy_beside(source: Path, part: Path) -> None:
         found = [path for pattern in _COPIED_PATTERNS for path in source.glob(pattern)]
         for path in (*named, *found):
             if path.is_file():
-                shutil.copyfile(path, part / path.name)
+                target = part / path.relative_to(source)
+                target.parent.mkdir(exist_ok=True)
+                shutil.copyfile(path, target)
 
 
 def _describe_eva(source: Path, part: Path, shapes: Mapping[str, tuple[int, ...]], used: int | None) -> None:

@@ -74,10 +74,10 @@ def test_files_beside_pickles_keep_their_folders(hub: Hub, tmp_path: Path) -> No
 
 
 def test_a_star_stands_for_nothing_in_other_folders(hub: Hub, tmp_path: Path) -> None:
-    hub.files |= {"old/config.json": b"old", "../model.safetensors": b"above"}
-    fetch(tiny_set(Item(REPO, "*.json, *.safetensors", "all")), tmp_path, quiet)
+    hub.files |= {"old.json/a": b"old", "part/a.txt": b"a", "../a.txt": b"above"}
+    fetch(tiny_set(Item(REPO, "*.json, */a.txt", "all")), tmp_path, quiet)
     placed = sorted(path.name for path in (tmp_path / "tiny" / "all").rglob("*"))
-    assert placed == ["config.json", "model.safetensors"]
+    assert placed == ["a.txt", "config.json", "part"]
 
 
 @pytest.mark.parametrize(

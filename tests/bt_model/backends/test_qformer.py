@@ -13,7 +13,8 @@ from bt_model.backends.files import BackendFiles
 from bt_model.backends.qformer import QFormer
 from bt_model.checkpoints.load import load_part
 from bt_model.errors import CheckpointError, UnknownNameError
-from bt_model.model_folder import Placement, TowerShelf, load_tower
+from bt_model.placement import Placement
+from bt_model.tower_shelf import TowerShelf, load_tower
 from bt_model.types import GenerateOptions
 from tests import published, tiny
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from bt_model.checkpoints.convert import convert
 from bt_model.checkpoints.weights import SINGLE
 from bt_model.errors import CheckpointError
-from bt_model.model_folder import load_tower
+from bt_model.tower_shelf import load_tower
 from tests import published, tiny
 from tests.bt_model.checkpoints.torch_files import torch_file
 

@@ -19,8 +19,9 @@ from bt_model.checkpoints.weights import metadata_of
 from bt_model.config import TemporalConfig
 from bt_model.errors import CheckpointError, InvalidValueError
 from bt_model.generation.engine import BatchEngine
-from bt_model.model_folder import load, load_tower
+from bt_model.model_folder import load
 from bt_model.model_memory import memory_estimate
+from bt_model.tower_shelf import load_tower
 from bt_model.types import GenerateOptions, Turn, VideoTokens
 from bt_model.vision.encoder import TemporalEncoder
 from bt_model.vision.pool import frames_cls, pooling

@@ -52,13 +52,23 @@ def _checked(source: Source, facts: dict[str, Any]) -> dict[str, Any]:
         if value is None and name in _MAY_BE_NULL:
             continue
         odd = f"{source}: {FACTS} in its metadata: {name} is {value!r}; allowed:"
-        if name in _COUNTS and not (type(value) is int and 1 <= value <= _MAX_COUNT):
+        if name in _COUNTS and not _is_count(value):
             raise CheckpointError(f"{odd} 1 to {_MAX_COUNT}")
-        if name in _SCALES and not (type(value) in (int, float) and abs(value) <= _MAX_SCALE):
+        if name in _SCALES and not _is_scale(value):
             raise CheckpointError(f"{odd} a number, -{_MAX_SCALE:.0f} to {_MAX_SCALE:.0f}")
         if name in _FLAGS and type(value) is not bool:
             raise CheckpointError(f"{odd} true, false")
     return facts
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MAX_COUNT
+
+
+def _is_scale(value: object) -> bool:
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and -_MAX_SCALE <= value <= _MAX_SCALE
+    )
 
 
 def temporal_config(source: Source) -> TemporalConfig | None:

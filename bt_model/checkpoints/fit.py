@@ -42,7 +42,7 @@ _ACTIVATION = {"clip": "quick_gelu", "eva": "gelu"}
 _QFORMER_READS = 39  # the hidden state of EVA-CLIP-g that every published Q-Former was trained on (4.2)
 _OTHER_EVA = re.compile(r"EVA01_g_plus|EVA01_g_psz14(?!.*s11B)", re.IGNORECASE)
 _EVA_START = 36  # the first block that a published EVA branch reads (backends spec 1.3)
-_BFLOAT16 = 2**-8  # relative; its mantissa has 8 bits
+_BFLOAT16 = 2**-8 + 2**-10  # relative; half a step of its own 8 bits, and float16's before it
 _HALF = 1e-7  # absolute; what is smaller has few bits in float16
 
 

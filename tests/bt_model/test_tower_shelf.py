@@ -74,8 +74,9 @@ def test_equal_weights_that_are_computed_otherwise_stay_apart(two: Path) -> None
 )
 def test_number_formats_and_devices_stay_apart(two: Path, place: Placement) -> None:
     shelf = TowerShelf()
-    shelf.tower(two / "one" / "clip", CPU)
+    first = shelf.tower(two / "one" / "clip", CPU)  # held: the shelf itself holds nothing
     other = shelf.tower(two / "other" / "clip", place)
+    assert other is not first
     assert (other.position.dtype, other.position.device) == (place.dtype, place.device)
 
 

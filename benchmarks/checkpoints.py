@@ -34,6 +34,7 @@ from benchmarks.published import (
     llama,
     on_meta,
     pretrain,
+    rotations,
 )
 from benchmarks.record import record
 from bt_model.backends.bridge import read_qformer_config
@@ -269,7 +270,7 @@ def layouts(layers: int) -> dict[str, Layout]:
             lavis("t5_proj", 4096, has_text=False), bridge(4096), torch.float32, wrapper="model"
         ),
         "minigpt4-projection": Layout(
-            linear("llama_proj", 4096, LAVIS_WIDTH),
+            linear("llama_proj", 4096, LAVIS_WIDTH) | rotations("llama_model.model.", 32),
             lambda w: {"projector": fill(lambda: nn.Linear(LAVIS_WIDTH, 4096), "projector", w)},
             torch.float32, wrapper="model",
         ),

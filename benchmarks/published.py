@@ -43,8 +43,12 @@ def llama(layers: int, vocabulary: int) -> Shapes:
         vocab_size=vocabulary, hidden_size=4096, intermediate_size=11008, num_hidden_layers=layers
     )
     shapes = on_meta(lambda: HfLlama(config))
-    buffers: Shapes = {f"model.layers.{i}.self_attn.rotary_emb.inv_freq": (64,) for i in range(layers)}
-    return shapes | buffers
+    return shapes | rotations("model.", layers)
+
+
+def rotations(prefix: str, layers: int) -> Shapes:
+    """Buffers that old versions of the library saved."""
+    return {f"{prefix}layers.{i}.self_attn.rotary_emb.inv_freq": (64,) for i in range(layers)}
 
 
 def linear(name: str, out: int, inside: int) -> Shapes:

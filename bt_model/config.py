@@ -1,5 +1,6 @@
 """Architecture configurations: frozen dataclasses, read from Hugging Face `config.json` dictionaries."""
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, get_args
@@ -26,7 +27,7 @@ VISION_FAMILIES: dict[str, Family] = {
 
 
 def _require_one(name: str, found: object, allowed: Collection[str]) -> None:
-    if found not in allowed:
+    if not isinstance(found, str) or found not in allowed:
         raise InvalidValueError(f"{name} is {found!r}; allowed: {', '.join(allowed)}", param=name)
 
 
@@ -38,6 +39,25 @@ def _require(ok: bool, name: str, found: object, allowed: str) -> None:
 def _require_same(name: str, found: object, allowed: object) -> None:
     if found != allowed:
         raise InvalidValueError(f"{name} is {found!r}; allowed: {allowed!r}", param=name)
+
+
+def _count(config: Mapping[str, Any], name: str, most: int = 1 << 20) -> int:
+    """A size from a config.json; what is larger could be built by nobody."""
+    _require(type(config[name]) is int and 1 <= config[name] <= most, name, config[name], f"1 to {most}")
+    return config[name]
+
+
+def _positive(config: Mapping[str, Any], name: str, default: float) -> float:
+    value = config.get(name, default)
+    ok = type(value) in (int, float) and 0 < value < math.inf
+    _require(ok, name, value, "a number above 0")
+    return value
+
+
+def _heads(config: Mapping[str, Any], width: int) -> int:
+    heads = _count(config, "num_attention_heads")
+    _require(width % heads == 0, "num_attention_heads", heads, f"what divides hidden_size, {width}")
+    return heads
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +92,8 @@ class ClipVisionConfig:
         """From the `vision_config` of a Hugging Face configuration: CLIP, EVA-CLIP, BLIP-2 or InstructBLIP.
 
         Raises:
-            InvalidValueError: an activation or a model type that this tower does not compute.
+            InvalidValueError: an activation or a model type that this tower does not compute, or a size that
+                is none.
         """
         kind = config.get("model_type", "clip_vision_model")
         _require_one("model_type", kind, VISION_FAMILIES)
@@ -80,17 +101,18 @@ class ClipVisionConfig:
         is_eva = family == "eva"
         act = config.get("hidden_act", "gelu" if is_eva else "quick_gelu")
         _require_one("hidden_act", act, ACTIVATIONS)
+        width, side = _count(config, "hidden_size"), _count(config, "image_size", 1 << 13)
         return cls(
-            image_size=config["image_size"],
-            patch_size=config["patch_size"],
-            width=config["hidden_size"],
-            num_layers=config["num_hidden_layers"],
-            num_heads=config["num_attention_heads"],
-            mlp_width=config["intermediate_size"],
-            projection_dim=config.get("projection_dim", config["hidden_size"])
-            if is_eva
-            else config["projection_dim"],
-            eps=config.get("layer_norm_eps", 1e-6 if is_eva else 1e-5),
+            image_size=side,
+            patch_size=_count(config, "patch_size", side),
+            width=width,
+            num_layers=_count(config, "num_hidden_layers"),
+            num_heads=_heads(config, width),
+            mlp_width=_count(config, "intermediate_size"),
+            projection_dim=_count(
+                {"projection_dim": width, **config} if is_eva else config, "projection_dim"
+            ),
+            eps=_positive(config, "layer_norm_eps", 1e-6 if is_eva else 1e-5),
             family=family,
             act=act,
         )
@@ -233,10 +255,14 @@ class LlamaConfig:
         """From a Hugging Face Llama `config.json`.
 
         Raises:
-            InvalidValueError: a variant of the architecture that our decoder does not compute.
+            InvalidValueError: a variant of the architecture that our decoder does not compute, or a size that
+                is none.
         """
-        rope: Mapping[str, Any] = config.get("rope_parameters") or config.get("rope_scaling") or {}
-        head_dim = config["hidden_size"] // config["num_attention_heads"]
+        rope: Any = config.get("rope_parameters") or config.get("rope_scaling") or {}
+        _require(isinstance(rope, Mapping), "rope_parameters", rope, "an object")
+        width = _count(config, "hidden_size")
+        heads = _heads(config, width)
+        head_dim = width // heads
         for name, found, allowed in (
             ("hidden_act", config.get("hidden_act", "silu"), "silu"),
             ("attention_bias", config.get("attention_bias", False), False),
@@ -245,16 +271,19 @@ class LlamaConfig:
             ("rope_type", rope.get("rope_type", rope.get("type", "default")), "default"),
         ):
             _require_same(name, found, allowed)
+        shared = config.get("num_key_value_heads") or heads
+        ok = type(shared) is int and shared > 0 and heads % shared == 0
+        _require(ok, "num_key_value_heads", shared, f"what divides num_attention_heads, {heads}")
         return cls(
-            vocab_size=config["vocab_size"],
-            width=config["hidden_size"],
-            num_layers=config["num_hidden_layers"],
-            num_heads=config["num_attention_heads"],
-            num_kv_heads=config.get("num_key_value_heads") or config["num_attention_heads"],
-            mlp_width=config["intermediate_size"],
-            max_context=config["max_position_embeddings"],
-            rope_theta=config.get("rope_theta", rope.get("rope_theta", 10000.0)),
-            eps=config.get("rms_norm_eps", 1e-6),
+            vocab_size=_count(config, "vocab_size"),
+            width=width,
+            num_layers=_count(config, "num_hidden_layers"),
+            num_heads=heads,
+            num_kv_heads=shared,
+            mlp_width=_count(config, "intermediate_size"),
+            max_context=_count(config, "max_position_embeddings"),
+            rope_theta=_positive(config if "rope_theta" in config else rope, "rope_theta", 10000.0),
+            eps=_positive(config, "rms_norm_eps", 1e-6),
             tie_embeddings=config.get("tie_word_embeddings", False),
         )
 

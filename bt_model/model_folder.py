@@ -1,10 +1,8 @@
 """From a model file on disk to a loaded VideoChat."""
 
 import json
-import threading
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import torch
 
@@ -14,82 +12,18 @@ from bt_model.chat import VideoChat
 from bt_model.checkpoints.facts import temporal_config
 from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.checkpoints.fit import UNTRAINED, ModelParts, check_model, trained_depth
-from bt_model.checkpoints.load import (
-    CHAT_MAY_MISS,
-    AdapterWeights,
-    load_adapter,
-    load_vision,
-    read_adapter,
-    without_last_layer,
-)
-from bt_model.checkpoints.raw_config import read_config
+from bt_model.checkpoints.load import AdapterWeights, load_adapter, read_adapter, without_last_layer
 from bt_model.checkpoints.temporal import load_temporal
 from bt_model.config import ClipVisionConfig
-from bt_model.errors import BtchatError, CheckpointError, InvalidValueError
+from bt_model.errors import CheckpointError, InvalidValueError
 from bt_model.model_file import LAST_LAYER, ModelFile, find, read
-from bt_model.types import MAX_FRAMES, FrameSize, GenerateOptions, ModelCard, Quantise
+from bt_model.placement import Placement
+from bt_model.tower_shelf import TowerShelf, vision_config
+from bt_model.types import MAX_FRAMES, FrameSize, ModelCard, Quantise
 from bt_model.vision.bt_adapter import BTAdapter
 from bt_model.vision.clip import ClipVisionTower
 from bt_model.vision.encoder import TemporalEncoder, VideoEncoder
 from bt_model.vision.pool import pooling
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """Where a model lives and in which number format; `quantise` is for the decoder's matrices alone."""
-
-    device: torch.device
-    dtype: torch.dtype
-    quantise: Quantise = "none"
-
-    @classmethod
-    def pick(cls, device: str = "auto", dtype: str | None = None, quantise: Quantise = "none") -> "Placement":
-        """`auto` is the GPU where there is one; without a dtype bfloat16 there, float32 on a CPU.
-
-        Raises:
-            BtchatError: a device that this machine does not have, or an unknown dtype.
-        """
-        place = pick_device(device)
-        chosen = dtype or ("float32" if place.type == "cpu" else "bfloat16")
-        if chosen not in DTYPES:
-            raise BtchatError(f"dtype is {dtype!r}; allowed: {', '.join(DTYPES)}", param="dtype")
-        return cls(place, DTYPES[chosen], quantise)
-
-
-class TowerShelf:
-    """Frozen towers that loaded models share; a tower stays for as long as some model uses it."""
-
-    def __init__(self) -> None:
-        self._towers: WeakValueDictionary[tuple[Path, Placement], ClipVisionTower] = WeakValueDictionary()
-        self._digests: WeakKeyDictionary[ClipVisionTower, str] = WeakKeyDictionary()
-        self._lock = threading.Lock()
-
-    def tower(self, folder: Path, place: Placement) -> ClipVisionTower:
-        """The tower of a folder on a device, read once.
-
-        Raises:
-            CheckpointError: a file or tensor that is missing, unexpected or of the wrong shape.
-        """
-        key = (folder.resolve(), Placement(place.device, place.dtype))
-        with self._lock:
-            tower = self._towers.get(key)
-            if tower is None:
-                tower = (
-                    load_tower(folder)
-                    .to(place.device, place.dtype)
-                    .eval()
-                    .requires_grad_(requires_grad=False)
-                )
-                self._towers[key] = tower
-            return tower
-
-    def digest(self, tower: ClipVisionTower) -> str:
-        """The fingerprint of a tower's weights, computed once."""
-        if tower not in self._digests:
-            self._digests[tower] = fingerprint(tower.state_dict())
-        return self._digests[tower]
 
 
 def load(
@@ -132,25 +66,13 @@ def parts_of(folder: Path, model: ModelFile) -> ModelParts:
     """
     return ModelParts(
         tower=folder / model.tower,
-        vision=_vision_config(folder / model.tower),
+        vision=vision_config(folder / model.tower),
         adapter=None if model.adapter is None else folder / model.adapter,
         llm=folder / model.llm if model.llm else None,
         projector=folder / model.projector if model.projector else None,
         qformer=None if model.qformer is None else folder / model.qformer,
         select_layer=model.select_layer,
     )
-
-
-def load_tower(folder: Path) -> ClipVisionTower:
-    """The tower of a folder with a config.json, in the file's number format on the CPU.
-
-    Raises:
-        CheckpointError: a file or tensor that is missing, unexpected or of the wrong shape.
-    """
-    with torch.device("meta"):
-        tower = ClipVisionTower(_vision_config(folder))
-    load_vision(tower, folder, may_miss=CHAT_MAY_MISS)
-    return tower
 
 
 def load_encoder(
@@ -178,17 +100,6 @@ def load_encoder(
     except InvalidValueError as error:
         raise CheckpointError(f"{path}: {error.message}") from error
     return encoder.eval().requires_grad_(requires_grad=False), notes
-
-
-def _vision_config(folder: Path) -> ClipVisionConfig:
-    config = read_config(folder)
-    joint = {"projection_dim": config["projection_dim"]} if "projection_dim" in config else {}
-    try:
-        return ClipVisionConfig.from_hf({**joint, **config["vision_config"]})
-    except KeyError as error:
-        raise CheckpointError(f"{folder}/config.json: lacks the field {error}") from error
-    except InvalidValueError as error:
-        raise CheckpointError(f"{folder}/config.json: {error.message}") from error
 
 
 def _load_adapter(path: Path, model: ModelFile, tower: ClipVisionTower) -> tuple[BTAdapter, tuple[str, ...]]:
@@ -227,28 +138,12 @@ def _backend_files(
         template=model.template,
         num_video_tokens=pooling(model.pooling).num_tokens(vision.num_patches),
         video_dim=vision.width,
-        defaults=GenerateOptions(**model.defaults),
+        defaults=model.defaults,
         device=place.device,
         dtype=place.dtype,
         quantise=place.quantise,
         untrained=tuple(check for check in accepted if check in UNTRAINED),
     )
-
-
-def pick_device(name: str) -> torch.device:
-    """`auto` is the GPU where there is one.
-
-    Raises:
-        BtchatError: a device that this machine does not have.
-    """
-    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
-    try:
-        device = torch.device(chosen)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise BtchatError(f"device is {name!r}; it cannot be used here: {reason}", param="device") from error
-    return device
 
 
 def _card(

@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
-from bt_model.checkpoints.raw_config import read_config
 from bt_model.errors import BtchatError
 from bt_model.generation.engine import BatchEngine
 from bt_model.model_file import find, read
 from bt_model.model_memory import shown
+from bt_model.tower_shelf import vision_config
 from bt_model.types import Frames, FrameSize, GenerateOptions, Quantise, Sampling, Turn, VideoTokens
 from bt_model.video.decode import decode
 from server.engine.loader import DiskLoader
@@ -83,7 +83,7 @@ def show_frames(
     """A line for each frame that the model would see; JPEG files too, where `output` names a folder."""
     path = find(model, weights_dir)
     file = read(path)
-    side = read_config(path.parent / file.tower)["vision_config"]["image_size"]
+    side = vision_config(path.parent / file.tower).image_size
     frames = decode(video, sampling, FrameSize(side, file.fit), file.default_frames)
     yield f"{video}: {_facts(frames)}"
     if output is not None:

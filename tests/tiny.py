@@ -96,7 +96,7 @@ def wake(module: M, seed: int = 0) -> M:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in module.named_parameters():
-            centre = 1.0 if "norm" in name and name.endswith("weight") else 0.0
+            centre = 1.0 if "norm" in name.lower() and name.endswith("weight") else 0.0
             weight.copy_(centre + 0.2 * torch.randn(weight.shape, generator=generator))
     return module.eval().requires_grad_(requires_grad=False)
 

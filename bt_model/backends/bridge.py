@@ -3,6 +3,7 @@
 P patches, T frames, K = P + 1 (`clip`) or T (P + 1) pooled tokens, D vision width, Q queries, H LLM width.
 """
 
+import math
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from einops import rearrange
 from bt_model.backends.projector import draw, load_projector
 from bt_model.backends.qformer import QFormer, QFormerConfig
 from bt_model.checkpoints.load import load_part, shapes_of
-from bt_model.checkpoints.raw_config import read_config
+from bt_model.checkpoints.raw_config import read_config, section
 from bt_model.checkpoints.weights import Source
 from bt_model.errors import CheckpointError, UnknownNameError
 
@@ -85,10 +86,13 @@ def read_qformer_config(source: Source) -> QFormerConfig:
     looking = sorted(place for place in places if f"layers.{place}.cross_attn.q_proj.weight" in shapes)
     said = _said(source)
     num_queries, width = shapes["query_tokens"][-2:]
+    num_heads = said.get("num_attention_heads", max(1, width // _HEAD_DIM))
+    if type(num_heads) is not int or width % num_heads:
+        raise CheckpointError(f"{source}: num_attention_heads is {num_heads}; allowed: what divides {width}")
     return QFormerConfig(
         width=width,
         num_layers=len(places),
-        num_heads=said.get("num_attention_heads", max(1, width // _HEAD_DIM)),
+        num_heads=num_heads,
         mlp_width=shapes["layers.0.query_mlp.fc1.bias"][0],
         video_dim=shapes["ln_vision.weight"][0],
         num_queries=num_queries,
@@ -107,5 +111,10 @@ def _said(source: Source) -> dict[str, Any]:
     config = read_config(source)
     if "qformer_config" not in config:
         return {}
-    vision = config.get("vision_config", {})
-    return {**config["qformer_config"], "video_eps": vision.get("layer_norm_eps", 1e-6)}
+    qformer, vision = (section(source, config, name) for name in ("qformer_config", "vision_config"))
+    said = {**qformer, "video_eps": vision.get("layer_norm_eps", 1e-6)}
+    for name in ("num_attention_heads", "layer_norm_eps", "video_eps"):
+        value = said.get(name, 1)
+        if type(value) not in (int, float) or not 0 < value < math.inf:
+            raise CheckpointError(f"{source}/config.json: {name} is {value!r}; allowed: a number above 0")
+    return said

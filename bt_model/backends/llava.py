@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bt_model.backends.llm import load_llama
+from bt_model.backends.llm import load_llama, trained_rows
 from bt_model.backends.projector import load_projector
 from bt_model.backends.prompt import SpecialIds, segments
 from bt_model.backends.templates import Template, template
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # A v1 checkpoint's trained markers serve where the video's own do not exist (training spec, section 2).
 _MARKERS = (("<vid_start>", "<vid_end>"), ("<im_start>", "<im_end>"))
+_VIDEO_ROWS = 3  # <vid_patch>, <vid_start>, <vid_end>, behind an LLM's own (backends spec 2.5)
+DEFAULTS = GenerateOptions(max_tokens=1024, temperature=0.2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +82,20 @@ def create(files: "BackendFiles") -> LlavaBackend:
         projector=load_projector(files, files.video_dim, lm.hidden_size),
         tokenizer=tokenizer,
         template=style,
-        ids=special_ids(tokenizer, marked=not style.is_video_first),
+        ids=special_ids(
+            tokenizer, marked=not style.is_video_first, trained=_trained_markers(files, tokenizer)
+        ),
         video_dim=files.video_dim,
-        defaults=files.defaults,
+        defaults=files.defaults.or_else(DEFAULTS),
     )
 
 
-def special_ids(tokenizer: Tokenizer, *, marked: bool = True) -> SpecialIds:
+def special_ids(
+    tokenizer: Tokenizer, *, marked: bool = True, trained: tuple[int, int] | None = None
+) -> SpecialIds:
     """The ids that the prompt needs, by the names that the tokenizer has.
+
+    Markers that were `trained` with the projector stand for names that the tokenizer does not have.
 
     Raises:
         CheckpointError: the tokenizer has no pair of video or image markers, and the prompt needs one.
@@ -95,5 +103,15 @@ def special_ids(tokenizer: Tokenizer, *, marked: bool = True) -> SpecialIds:
     bos, eos = tokenizer.special("<s>"), tokenizer.special("</s>")
     if not marked:
         return SpecialIds(bos, eos)
+    if trained is not None and _MARKERS[0][0] not in tokenizer:
+        return SpecialIds(bos, eos, *trained)
     start, end = next((pair for pair in _MARKERS if pair[0] in tokenizer), _MARKERS[0])
     return SpecialIds(bos, eos, tokenizer.special(start), tokenizer.special(end))
+
+
+def _trained_markers(files: "BackendFiles", tokenizer: Tokenizer) -> tuple[int, int] | None:
+    """Start and end in a table that came with the projector, as Video-ChatGPT's does; None without one."""
+    own, brought = trained_rows(files)
+    if brought - _VIDEO_ROWS in (own, tokenizer.vocab_size):
+        return brought - 2, brought - 1
+    return None

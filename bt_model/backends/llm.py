@@ -1,14 +1,13 @@
 """The LLM of a chat model: its configuration, from whatever config.json there is, and its weights."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from bt_model.checkpoints.load import load_part, shapes_of
-from bt_model.checkpoints.raw_config import read_config
+from bt_model.checkpoints.load import load_part, refuse_more_layers, shapes_of
+from bt_model.checkpoints.raw_config import read_config, section
 from bt_model.checkpoints.weights import open_weights
 from bt_model.config import LlamaConfig
 from bt_model.errors import CheckpointError, InvalidValueError
@@ -39,9 +38,10 @@ def read_llama_config(folder: Path) -> LlamaConfig:
         CheckpointError: a field is missing, or says what this decoder does not compute.
     """
     config = read_config(folder)
-    nested: Mapping[str, Any] | None = config.get("text_config")
+    if "text_config" in config:
+        config = {**_DEFAULTS, **section(folder, config, "text_config")}
     try:
-        return LlamaConfig.from_hf(config if nested is None else {**_DEFAULTS, **nested})
+        return LlamaConfig.from_hf(config)
     except KeyError as error:
         raise CheckpointError(f"{folder}/config.json: lacks the field {error}") from error
     except InvalidValueError as error:
@@ -56,8 +56,10 @@ def load_llama(files: "BackendFiles") -> Llama:
     Raises:
         CheckpointError: tensors that are missing, unexpected or wrongly shaped.
     """
+    config = read_llama_config(files.llm)
+    refuse_more_layers(files.llm, "lm", "model.layers.", config.num_layers)
     with torch.device("meta"):
-        lm = Llama(read_llama_config(files.llm))
+        lm = Llama(config)
     load_part(lm, files.llm, "lm")
     if files.projector != files.llm and _EMBEDDING in shapes_of(files.projector, "lm"):
         _replace_embeddings(lm, files.projector)
@@ -69,10 +71,24 @@ def load_llama(files: "BackendFiles") -> Llama:
     return quantise(lm, files.quantise, files.device)
 
 
+def trained_rows(files: "BackendFiles") -> tuple[int, int]:
+    """Rows of the token table in the LLM's folder, and of one that comes with the projector (0: none does).
+
+    Raises:
+        CheckpointError: a file that cannot be read.
+    """
+    own = shapes_of(files.llm, "lm").get(_EMBEDDING, (0,))[0]
+    return own, shapes_of(files.projector, "lm").get(_EMBEDDING, (0,))[
+        0
+    ] if files.projector != files.llm else 0
+
+
 def _replace_embeddings(lm: Llama, source: Path) -> None:
     weights = open_weights(source)
     table = weights[_EMBEDDING]
     width = lm.model.embed_tokens.weight.shape[1]
     if table.shape[1] != width:
         raise CheckpointError(f"{source}: {_EMBEDDING} is {tuple(table.shape)}; the LLM is {width} wide")
+    if len(table) < lm.vocab_size:
+        raise CheckpointError(f"{source}: {_EMBEDDING} has {len(table)} rows; the LLM has {lm.vocab_size}")
     lm.model.embed_tokens = nn.Embedding.from_pretrained(table)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from sentencepiece import SentencePieceProcessor
 from tokenizers import Tokenizer as Pipeline
 
+from bt_model.checkpoints.raw_config import read_json
 from bt_model.errors import CheckpointError
 
 
@@ -63,20 +64,23 @@ def added_tokens(folder: Path) -> dict[str, int]:
     Raises:
         CheckpointError: one of them cannot be read.
     """
-    known: dict[str, int] = {}
-    by_name, config = _read_json(folder / "added_tokens.json"), _read_json(folder / "tokenizer_config.json")
-    known |= {name: int(number) for name, number in by_name.items()}
-    decoder: Mapping[str, Any] = config.get("added_tokens_decoder", {})
-    return known | {str(token["content"]): int(number) for number, token in decoder.items()}
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
+    names, config = folder / "added_tokens.json", folder / "tokenizer_config.json"
+    by_name, said = (read_json(path) if path.is_file() else {} for path in (names, config))
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: not a readable JSON file ({type(error).__name__})") from error
+        known = {name: _id(number) for name, number in by_name.items()}
+        decoder: Mapping[str, Any] = said.get("added_tokens_decoder", {})
+        known |= {str(token["content"]): _id(number) for number, token in decoder.items()}
+    except (TypeError, ValueError, AttributeError, KeyError) as error:
+        why = f"{type(error).__name__}: {error}"
+        raise CheckpointError(f"{names} or {config.name}: not a table of added tokens ({why})") from error
+    return known
+
+
+def _id(number: object) -> int:
+    """JSON's own number, or one that is a key."""
+    if type(number) is not int and not (isinstance(number, str) and number.isdecimal()):
+        raise ValueError(f"{number!r} is no id")
+    return int(number)
 
 
 class _Specials:
@@ -101,7 +105,7 @@ class TextTokenizer(_Specials):
     def __init__(self, path: Path, text: str | None = None) -> None:
         try:
             spec: dict[str, Any] = json.loads(text or path.read_text(encoding="utf-8"))
-            super().__init__(path, {t["content"]: t["id"] for t in spec.get("added_tokens", [])})
+            super().__init__(path, {t["content"]: _id(t["id"]) for t in spec.get("added_tokens", [])})
             spec["added_tokens"] = []
             spec["post_processor"] = None  # would add BOS and EOS by itself
             spec["truncation"] = spec["padding"] = None

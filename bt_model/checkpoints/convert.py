@@ -10,13 +10,15 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
+from bt_model.checkpoints.eva_config import eva_config
 from bt_model.checkpoints.pickles import TorchFile
-from bt_model.checkpoints.weights import INDEX, SINGLE, Weights, open_weights
+from bt_model.checkpoints.weights import INDEX, SINGLE, Weights, open_weights, read_index
 from bt_model.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -26,9 +28,16 @@ SHARD_BYTES = 2 << 30
 _TORCH_INDEX = "pytorch_model.bin.index.json"
 _PICKLES = (".bin", ".pth", ".pt")
 _COPIED = ("config.json", "generation_config.json", "preprocessor_config.json")
-_COPIED_PATTERNS = ("tokenizer*", "added_tokens.json", "special_tokens_map.json", "vocab.txt")
+_COPIED_PATTERNS = (
+    "tokenizer*",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+    "qformer_tokenizer/*",
+)
 _GROWN = re.compile(r"(embed_tokens|lm_head)\.weight$")  # a chat model adds rows to its base's
-_HEAD_DIM = 88  # of EVA-CLIP-g
+_WHOLE = re.compile(r"(^|\.)mm_projector\.|\.rotary_emb\.inv_freq$")  # published as they are inside a delta
+_RESERVED = "__metadata__"  # of the safetensors format
 
 Tick = Callable[[str, int], None]
 
@@ -70,7 +79,8 @@ def convert(
     tensor's name and bytes once it is read.
 
     Raises:
-        CheckpointError: a source that cannot be read, a base that does not fit, or an `out` that exists.
+        CheckpointError: a source that cannot be read, a base that does not fit, blocks that the source does
+            not have, or an `out` that exists.
     """
     if out.exists():
         raise CheckpointError(f"{out}: exists already; remove it first")
@@ -108,8 +118,7 @@ def sources_of(source: Path) -> list[Path]:
         return [source]
     index = source / _TORCH_INDEX
     if index.is_file():
-        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-        return [source / name for name in dict.fromkeys(names)]
+        return [source / name for name in dict.fromkeys(read_index(index).values())]
     found = sorted(path for path in source.glob("*") if path.suffix in _PICKLES) if source.is_dir() else []
     if not found:
         raise CheckpointError(f"{source}: no {', '.join(_PICKLES)} file there")
@@ -142,20 +151,25 @@ class _Base:
 
 
 def _merged(name: str, delta: "Tensor", base: _Base, done: Converted) -> "Tensor":
-    below = base.get(name)
-    if below is None or "mm_projector" in name:
+    if _WHOLE.search(name):
         return delta
+    below = base.get(name)
+    if below is None:
+        raise CheckpointError(f"{base.path}: {name} of the delta is not in this base; it has other names")
     done.merged += 1
     if below.shape == delta.shape:
         return delta + below.to(delta.dtype)
-    rows, columns = below.shape[0], below.shape[-1]
-    fits = delta.dim() == below.dim() and rows <= delta.shape[0] and columns <= delta.shape[-1]
-    if not _GROWN.search(name) or not fits:
-        shapes = f"{tuple(delta.shape)} over {tuple(below.shape)}"
-        raise CheckpointError(f"{base.path}: {name} does not fit its delta ({shapes})")
+    shapes = (tuple(delta.shape), tuple(below.shape))
+    if not (_GROWN.search(name) and _grows(*shapes)):
+        raise CheckpointError(f"{base.path}: {name} does not fit its delta ({shapes[0]} over {shapes[1]})")
     whole = delta.clone()
-    whole[:rows, :columns] += below.to(delta.dtype)
+    whole[: below.shape[0], : below.shape[1]] += below.to(delta.dtype)
     return whole
+
+
+def _grows(delta: tuple[int, ...], below: tuple[int, ...]) -> bool:
+    """Whether one matrix is the other with more rows or columns."""
+    return len(delta) == len(below) == 2 and all(a >= b for a, b in zip(delta, below, strict=True))  # noqa: PLR2004 - rows, columns
 
 
 class _ShardWriter:
@@ -172,6 +186,8 @@ class _ShardWriter:
     def add(self, name: str, tensor: "Tensor") -> None:
         if name in self.shapes:
             raise CheckpointError(f"{name} is in two shards of the source")
+        if name == _RESERVED:
+            raise CheckpointError(f"a tensor is called {name}, which no safetensors file can hold")
         if self._open and self._num_bytes + tensor.nbytes > self._limit:
             self._write()
         self._open[name] = tensor
@@ -199,7 +215,10 @@ class _ShardWriter:
         if not self._open:
             raise CheckpointError("the source holds no tensor")
         path = self._folder / f"{len(self._shards)}.shard"
-        save_file(self._open, path, metadata={"format": "pt"})
+        try:
+            save_file(self._open, path, metadata={"format": "pt"})
+        except (SafetensorError, ValueError) as error:
+            raise CheckpointError(f"{path}: cannot be written ({error})") from error
         path.chmod(0o644)
         self._shards.append(list(self._open))
         self._open, self._num_bytes = {}, 0
@@ -211,37 +230,20 @@ def _copy_beside(source: Path, part: Path) -> None:
         found = [path for pattern in _COPIED_PATTERNS for path in source.glob(pattern)]
         for path in (*named, *found):
             if path.is_file():
-                shutil.copyfile(path, part / path.name)
+                target = part / path.relative_to(source)
+                target.parent.mkdir(exist_ok=True)
+                shutil.copyfile(path, target)
 
 
 def _describe_eva(source: Path, part: Path, shapes: Mapping[str, tuple[int, ...]], used: int | None) -> None:
     """A tower's config.json, from its shapes: published EVA files come without one."""
-    key = next((name for name in shapes if name.endswith("patch_embed.proj.weight")), None)
-    if key is None or (part / "config.json").exists():
-        return
-    prefix = key.removesuffix("patch_embed.proj.weight")
-    width, _, patch, _ = shapes[key]
-    blocks = {int(m[1]) for name in shapes if (m := re.match(rf"{re.escape(prefix)}blocks\.(\d+)\.", name))}
-    positions = shapes[f"{prefix}pos_embed"][1] - 1
-    head = shapes.get(f"{prefix}head.weight", (width,))
-    vision: dict[str, Any] = {
-        "model_type": "eva_clip_vision_model",
-        "hidden_size": width,
-        "num_hidden_layers": used or len(blocks),
-        "num_attention_heads": max(1, width // _HEAD_DIM),
-        "intermediate_size": shapes[f"{prefix}blocks.0.mlp.fc1.weight"][0],
-        "image_size": round(positions**0.5) * patch,
-        "patch_size": patch,
-        "hidden_act": "gelu",
-        "layer_norm_eps": 1e-6,
-    }
-    config = {
-        "model_type": "eva_clip",
-        "source": source.name,
-        "projection_dim": head[0],
-        "vision_config": vision,
-    }
-    (part / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+    has_config = (part / "config.json").exists()
+    config = None if has_config else eva_config(source, shapes, used)
+    if config is not None:
+        (part / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+    elif used is not None:
+        why = "it has a config.json of its own" if has_config else "it is no EVA tower"
+        raise CheckpointError(f"{source}: blocks is {used}; {why}; allowed: no blocks")
 
 
 def _publish(part: Path, out: Path) -> None:

@@ -19,24 +19,56 @@ if TYPE_CHECKING:
 
 FACTS = "bt_adapter"  # the key in the metadata
 _IN_TRUNK = ("num_layers", "max_frames", "bottleneck", "time_std")
+_COUNTS = ("num_layers", "max_frames", "bottleneck", "positions", "blocks")
+_SCALES = ("middle_scale", "output_scale", "time_std", "drop_path")
+_FLAGS = ("interaction", "is_open")
+_MAY_BE_NULL = ("num_layers", "middle_scale", "output_scale")
+_MAX_COUNT, _MAX_SCALE = 1 << 16, 1e6
 
 
 def facts_of(source: Source) -> dict[str, Any]:
     """What a file says; nothing for one that is silent, and for tensors in memory.
 
     Raises:
-        CheckpointError: a file that cannot be read, or says something that is no JSON object.
+        CheckpointError: a file that cannot be read, says something that is no JSON object, or something else
+            than a number where a number belongs.
     """
     text = metadata_of(source).get(FACTS) if isinstance(source, Path) else None
     if text is None:
         return {}
     try:
         facts = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{source}: {FACTS} in its metadata is no JSON ({error})") from error
     if not isinstance(facts, dict):
         raise CheckpointError(f"{source}: {FACTS} in its metadata is {text!r}; allowed: a JSON object")
-    return cast(dict[str, Any], facts)
+    return _checked(source, cast(dict[str, Any], facts))
+
+
+def _checked(source: Source, facts: dict[str, Any]) -> dict[str, Any]:
+    if ("positions" in facts) != ("blocks" in facts):
+        raise CheckpointError(f"{source}: {FACTS} in its metadata says positions or blocks; allowed: both")
+    for name, value in facts.items():
+        if value is None and name in _MAY_BE_NULL:
+            continue
+        odd = f"{source}: {FACTS} in its metadata: {name} is {value!r}; allowed:"
+        if name in _COUNTS and not _is_count(value):
+            raise CheckpointError(f"{odd} 1 to {_MAX_COUNT}")
+        if name in _SCALES and not _is_scale(value):
+            raise CheckpointError(f"{odd} a number, -{_MAX_SCALE:.0f} to {_MAX_SCALE:.0f}")
+        if name in _FLAGS and type(value) is not bool:
+            raise CheckpointError(f"{odd} true, false")
+    return facts
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MAX_COUNT
+
+
+def _is_scale(value: object) -> bool:
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and -_MAX_SCALE <= value <= _MAX_SCALE
+    )
 
 
 def temporal_config(source: Source) -> TemporalConfig | None:

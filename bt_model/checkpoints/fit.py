@@ -39,9 +39,11 @@ _PUBLISHED: dict[int, dict[str, tuple[int, ...]]] = {
     1408: {"positions": (257,), "blocks": (39, 40)},
 }
 _ACTIVATION = {"clip": "quick_gelu", "eva": "gelu"}
+_QFORMER_READS = 39  # the hidden state of EVA-CLIP-g that every published Q-Former was trained on (4.2)
 _OTHER_EVA = re.compile(r"EVA01_g_plus|EVA01_g_psz14(?!.*s11B)", re.IGNORECASE)
 _EVA_START = 36  # the first block that a published EVA branch reads (backends spec 1.3)
-_CLOSE = 2e-2  # relative; a bfloat16 file keeps 8 bits
+_BFLOAT16 = 2**-8 + 2**-10  # relative; half a step of its own 8 bits, and float16's before it
+_HALF = 1e-7  # absolute; what is smaller has few bits in float16
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ def find_misfits(parts: ModelParts) -> Iterator[Misfit]:
     """Every failed check."""
     if parts.adapter is not None:
         yield from _branch_misfits(parts, parts.adapter)
+    yield from _layer_misfits(parts)
     yield from _chat_misfits(parts)
 
 
@@ -181,8 +184,7 @@ def _compared(parts: ModelParts, shapes: Mapping[str, Shape], *, is_open: bool) 
 def _is_same(a: "Tensor", b: "Tensor") -> bool:
     """Equal in float16, in which the published towers were made; a bfloat16 file within its few bits."""
     if torch.bfloat16 in (a.dtype, b.dtype):
-        scale = b.float().abs().max().clamp(min=1e-6)
-        return bool((a.float() - b.float()).abs().max() <= _CLOSE * scale)
+        return torch.allclose(a.float(), b.float(), rtol=_BFLOAT16, atol=_HALF)
     return torch.equal(a.half(), b.half())
 
 
@@ -194,12 +196,25 @@ def _chat_misfits(parts: ModelParts) -> Iterator[Misfit]:
         for name in ("mm_vision_select_layer", "vision_feature_layer"):
             if name in config and config[name] != parts.select_layer:
                 yield Misfit("select_layer", parts.llm, f"{name} {parts.select_layer}", repr(config[name]))
-        if (
-            parts.llm.resolve() != parts.tower.resolve()
-            and (name := _differing(parts, parts.llm)) is not None
-        ):
-            yield Misfit("tuned_tower", parts.llm, f"the tower of {parts.tower.name}", f"its own {name}")
+    yield from _tuned_misfits(parts)
     yield from _width_misfits(parts, config)
+
+
+def _layer_misfits(parts: ModelParts) -> Iterator[Misfit]:
+    vision = parts.vision
+    is_known = parts.qformer is not None and vision.family == "eva" and vision.width == EVA_G14.width
+    read = vision.num_layers + 1 + parts.select_layer
+    if is_known and read != _QFORMER_READS:
+        found = f"{read}, by select_layer {parts.select_layer} of {vision.num_layers} blocks"
+        yield Misfit("select_layer", parts.tower, f"hidden state {_QFORMER_READS}", found)
+
+
+def _tuned_misfits(parts: ModelParts) -> Iterator[Misfit]:
+    """A tower that comes with the chat model's own files, and is not the one that is used."""
+    for place in dict.fromkeys(part for part in (parts.llm, parts.qformer, parts.projector) if part):
+        is_other = place.resolve() != parts.tower.resolve()
+        if is_other and (name := _differing(parts, place)) is not None:
+            yield Misfit("tuned_tower", place, f"the tower of {parts.tower.name}", f"its own {name}")
 
 
 def _width_misfits(parts: ModelParts, config: Mapping[str, Any]) -> Iterator[Misfit]:
@@ -214,7 +229,8 @@ def _width_misfits(parts: ModelParts, config: Mapping[str, Any]) -> Iterator[Mis
         return
     projector = shapes_of(parts.projector, "projector")
     first, last = (projector.get(name) for name in _ends(projector))
-    llm_width = config.get("hidden_size", config.get("text_config", {}).get("hidden_size"))
+    nested = config.get("text_config")
+    llm_width = config.get("hidden_size", nested.get("hidden_size") if isinstance(nested, dict) else None)
     if first is not None and first[1] != width:
         yield Misfit("projector_in", parts.projector, str(width), str(first[1]))
     if last is not None and llm_width not in (None, last[0]):

@@ -62,6 +62,7 @@ LAVIS = KeyMap(
         ("vision_proj.*", "a head of pre-training"),
         ("text_proj.*", "a head of pre-training"),
         ("itm_head.*", "a head of pre-training"),
+        ("*.rotary_emb.inv_freq", BUFFER),
     ),
 )
 

@@ -1,7 +1,7 @@
 """Layouts of EVA-CLIP towers and branches (reference-behaviour section 7, backends spec 1.3 and 4.3)."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from bt_model.checkpoints.keys import KeyMap, Pairs, spelt, under
@@ -81,7 +81,7 @@ EVA_CLIP = replace(
 
 _TEXT_KEYS = "text_backbone.transformer.resblocks."
 _BRANCH_KEY = re.compile(r"(.*\.)?(btadapter|BTAdapter)_(cls|position\.weight|[ST]\.\d+\..+)")
-_TOWER_KEY = re.compile(r"(.*\.)?blocks\.(\d+)\.attn\.qkv\.weight")
+_TOWER_KEY = re.compile(r"(.*\.)?blocks\.(\d{1,6})\.attn\.qkv\.weight")
 
 
 def detect_eva(keys: Collection[str], num_layers: int | None = None) -> KeyMap | None:
@@ -99,9 +99,9 @@ def detect_eva(keys: Collection[str], num_layers: int | None = None) -> KeyMap |
     known = {"backbone.": EVA_RETRIEVAL, "visual.": EVA_CLIP}.get(prefix) or _inside(prefix)
     if branch is not None:
         known = replace(known, pairs=spelt(known.pairs, branch[2]))
-    stored = 1 + max((int(match[2]) for match in blocks), default=-1)
-    if num_layers is not None and stored > num_layers:
-        known = replace(known, dropped=(*known.dropped, *_behind(prefix, range(num_layers, stored))))
+    stored = sorted({int(match[2]) for match in blocks})
+    if num_layers is not None and (behind := [number for number in stored if number >= num_layers]):
+        known = replace(known, dropped=(*known.dropped, *_behind(prefix, behind, num_layers)))
     return known
 
 
@@ -109,7 +109,7 @@ def _inside(prefix: str) -> KeyMap:
     return replace(EVA, pairs=under(prefix, EVA.pairs), only_under=prefix) if prefix else EVA
 
 
-def _behind(prefix: str, layers: range) -> Pairs:
-    why = f"behind the {layers.start} blocks that this tower uses"
+def _behind(prefix: str, layers: Sequence[int], num_layers: int) -> Pairs:
+    why = f"behind the {num_layers} blocks that this tower uses"
     names = (*(f"blocks.{index}.*" for index in layers), "norm.*", "head.*")
     return tuple((prefix + name, why) for name in names)

@@ -5,6 +5,7 @@ D width, K branch layers, L trunk layers. Rules: reference-behaviour section 10.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
@@ -68,6 +69,19 @@ def read_part(source: Source, part: str, names: Collection[str]) -> "dict[str, T
     weights = open_weights(source)
     sources = _sources(weights, detect(weights, weights.where), part)
     return _read(weights, {name: sources[name] for name in names})
+
+
+def refuse_more_layers(folder: Path, part: str, start: str, num_layers: int) -> None:
+    """Before a module of that many layers is built: its config.json may say any number.
+
+    Raises:
+        CheckpointError: the folder's weights hold fewer layers, whose names begin with `start`.
+    """
+    names = shapes_of(folder, part)
+    stored = {name.removeprefix(start).split(".")[0] for name in names if name.startswith(start)}
+    if num_layers > len(stored):
+        allowed = f"up to {len(stored)}, which its weights hold"
+        raise CheckpointError(f"{folder}/config.json: num_hidden_layers is {num_layers}; allowed: {allowed}")
 
 
 def load_vision(tower: "ClipVisionTower", source: Source, *, may_miss: tuple[str, ...] = ()) -> None:

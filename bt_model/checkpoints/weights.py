@@ -1,12 +1,12 @@
 """The tensors of one checkpoint by published name: names and shapes at once, bytes only when asked for."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from safetensors import SafetensorError, safe_open
 
+from bt_model.checkpoints.raw_config import read_json
 from bt_model.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -83,11 +83,25 @@ def _open_file(path: Path) -> Weights:
     return Weights(str(path), shapes, file.get_tensor)
 
 
+def read_index(path: Path) -> dict[str, str]:
+    """Which file of the same folder holds a tensor, by the tensor's name.
+
+    Raises:
+        CheckpointError: not an index, or one that names a file outside its folder.
+    """
+    weight_map = read_json(path).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{path}: weight_map is {weight_map!r}; allowed: a file's name for each tensor")
+    for name, file in cast(dict[str, Any], weight_map).items():
+        if not isinstance(file, str) or Path(file).name != file or file == "..":
+            raise CheckpointError(
+                f"{path}: {name} is in {file!r}; allowed: the name of a file beside the index"
+            )
+    return cast(dict[str, str], weight_map)
+
+
 def _open_index(folder: Path) -> Weights:
-    try:
-        weight_map: dict[str, str] = json.loads((folder / INDEX).read_text())["weight_map"]
-    except (ValueError, KeyError) as error:
-        raise CheckpointError(f"{folder / INDEX}: not a readable index ({error})") from error
+    weight_map = read_index(folder / INDEX)
     shards = {name: _open_file(folder / name) for name in sorted(set(weight_map.values()))}
     lost = [name for name, shard in weight_map.items() if name not in shards[shard].shapes]
     if lost:

@@ -3,6 +3,8 @@
 B rows, n positions, W width, H query heads, G key/value heads, D head width, V vocabulary.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -103,7 +105,8 @@ class Llama(nn.Module):
 
     @property
     def vocab_size(self) -> int:
-        return self.cfg.vocab_size
+        """Rows of the token table; a table may have been grown for a prompt's markers, the head not."""
+        return self.model.embed_tokens.num_embeddings
 
     @property
     def hidden_size(self) -> int:
@@ -146,7 +149,9 @@ class Llama(nn.Module):
 
     def _logits(self, x: Tensor) -> Tensor:
         head = self.model.embed_tokens if self.lm_head is None else self.lm_head
-        return F.linear(self.model.norm(x), head.weight)
+        logits = F.linear(self.model.norm(x), head.weight)
+        unspoken = self.vocab_size - logits.shape[-1]
+        return F.pad(logits, (0, unspoken), value=-math.inf) if unspoken else logits
 
     def _rope(self, length: int) -> Rope:
         head_dim = self.cfg.width // self.cfg.num_heads

@@ -12,8 +12,10 @@ from bt_model.chat import VideoChat
 from bt_model.config import LlamaConfig
 from bt_model.errors import CheckpointError
 from bt_model.model_file import find, read
-from bt_model.model_folder import Placement, TowerShelf, load
+from bt_model.model_folder import load
 from bt_model.model_memory import MemoryEstimate, memory_estimate, shown
+from bt_model.placement import Placement
+from bt_model.tower_shelf import TowerShelf
 from bt_model.types import Quantise
 from server.engine.memory import free_bytes
 

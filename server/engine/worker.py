@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save
 
 from bt_model.errors import BtchatError, FeaturesMissingError
-from bt_model.model_folder import DTYPES
+from bt_model.placement import DTYPES
 from bt_model.types import Quantise
 from server.engine import wire
 from server.engine.answers import Answers

@@ -1,31 +1,31 @@
 """Download a set, convert its pickles, write its model file last: what is there is whole."""
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from fnmatch import fnmatch
-from pathlib import Path
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from huggingface_hub import HfApi, hf_hub_download
 
 from bt_model.checkpoints.convert import convert
+from bt_model.checkpoints.weights import INDEX, SINGLE, open_weights
 from bt_model.errors import BtchatError, CheckpointError
+from server.weights.lock import Lock, facts_of, read_lock, write_lock
 from server.weights.manifest import Item, WeightSet
 
-LOCK = "manifest.lock.json"
 _PICKLES = (".bin", ".pth", ".pt")
-_CHUNK = 1 << 20
 Say = Callable[[str], None]
 
 
 def fetch(chosen: WeightSet, weights_dir: Path, say: Say, *, dry_run: bool = False) -> None:
-    """Bring a set to weights_dir/NAME. A file that is there already, with the hash of the lock, stays.
+    """Bring a set to weights_dir/NAME. What is there already, with the hashes of the lock, stays.
 
     Raises:
         BtchatError: the hub cannot be reached, lacks a file, or the disk is too small.
-        CheckpointError: a file of another hash or size than the manifest says, or that cannot be converted.
+        CheckpointError: a file of another hash or size than the manifest or the lock says, or that cannot be
+            read or converted.
     """
     folder = weights_dir / chosen.name
     for item in chosen.items:
@@ -38,29 +38,42 @@ def fetch(chosen: WeightSet, weights_dir: Path, say: Say, *, dry_run: bool = Fal
     _check_disk(chosen, weights_dir)
     files = {item: _files_of(item) for item in chosen.items if item.repo}
     folder.mkdir(parents=True, exist_ok=True)
-    lock = _read_lock(folder)
+    lock = read_lock(folder)
     for item, names in files.items():
         if (folder / item.to).exists():
-            say(f"{folder / item.to} is there")
+            known = lock.check(folder, item.to)
+            say(f"{folder / item.to} is there" + ("" if known else ", and not known to have been fetched"))
             continue
         _bring(item, names, folder, lock, say)
-        _write_json(folder / LOCK, lock)
+        write_lock(folder, lock)
     if chosen.model:
         _write_json(folder / f"{chosen.name}.model.json", {"id": chosen.name, **chosen.model})
 
 
 def _files_of(item: Item) -> list[str]:
-    if "*" not in item.file and "," not in item.file:
+    """The files of the hub that an item stands for; each of its patterns has one at least."""
+    if "*" not in item.file and len(item.patterns) == 1 and not item.optional:
         return [item.file]
-    patterns = [pattern.strip() for pattern in item.file.split(",")]
     try:
         listed = HfApi().list_repo_files(item.repo)
     except Exception as error:  # whatever the client's own HTTP client raises
         raise _unreachable(item, error) from error
-    return [name for name in listed if any(fnmatch(name, pattern) for pattern in patterns)]
+    lacking = [pattern for pattern in item.patterns if not any(_fits(name, pattern) for name in listed)]
+    if lacking:
+        raise BtchatError(f"{item.repo}: the hub has no {', '.join(lacking)}, which {item.to} needs")
+    wanted = (*item.patterns, *item.optional_patterns)
+    return [name for name in listed if any(_fits(name, pattern) for pattern in wanted)]
 
 
-def _bring(item: Item, names: list[str], folder: Path, lock: dict[str, Any], say: Say) -> None:
+def _fits(name: str, pattern: str) -> bool:
+    """Folder by folder: a star never stands for a slash, nor for the folder above."""
+    parts, patterns = PurePosixPath(name).parts, PurePosixPath(pattern).parts
+    if len(parts) != len(patterns) or ".." in parts:
+        return False
+    return all(fnmatchcase(part, each) for part, each in zip(parts, patterns, strict=True))
+
+
+def _bring(item: Item, names: list[str], folder: Path, lock: Lock, say: Say) -> None:
     """Download into a folder of its own, which stays for the next try when it is cut off."""
     place = folder / ".download" / item.repo.replace("/", "--")
     for name in names:
@@ -68,39 +81,43 @@ def _bring(item: Item, names: list[str], folder: Path, lock: dict[str, Any], say
             path = Path(hf_hub_download(item.repo, name, local_dir=place))
         except Exception as error:
             raise _unreachable(item, error) from error
-        digest = sha256_of(path)
-        known = item.sha256 if len(names) == 1 else ""
-        _check_file(path, item if len(names) == 1 else None, digest, known)
-        lock[f"{item.repo}/{name}"] = {"sha256": digest, "bytes": path.stat().st_size}
-    _place(item, [place / name for name in names], folder, say)
+        facts = facts_of(path)
+        if len(names) == 1:
+            _check_file(path, item, str(facts["sha256"]))
+        lock.fetched[f"{item.repo}/{name}"] = facts
+    _place(item, place, names, folder, say)
+    lock.place(folder, item.to)
     shutil.rmtree(place, ignore_errors=True)
 
 
-def _place(item: Item, paths: list[Path], folder: Path, say: Say) -> None:
+def _place(item: Item, place: Path, names: list[str], folder: Path, say: Say) -> None:
     target = folder / item.to
     target.parent.mkdir(parents=True, exist_ok=True)
-    if any(path.suffix in _PICKLES for path in paths):
-        source = paths[0] if len(paths) == 1 else paths[0].parent
+    if any(name.endswith(_PICKLES) for name in names):
+        source = place / names[0] if len(names) == 1 else place
         base = folder / item.base if item.base else None
         say(str(convert(source, target, base=base, blocks=item.blocks or None)))
         return
-    if len(paths) == 1 and target.suffix == ".safetensors":
-        paths[0].rename(target)
+    if len(names) == 1 and target.suffix == ".safetensors":
+        open_weights(place / names[0])  # one that was published damaged is refused here
+        (place / names[0]).rename(target)
         return
     part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    for path in paths:
-        (part / path.name).parent.mkdir(parents=True, exist_ok=True)
-        path.rename(part / path.name)
+    for name in names:
+        (part / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).rename(part / name)
+    if (part / SINGLE).is_file() or (part / INDEX).is_file():
+        open_weights(part)
     part.rename(target)
 
 
-def _check_file(path: Path, item: Item | None, digest: str, known: str) -> None:
+def _check_file(path: Path, item: Item, digest: str) -> None:
     size = path.stat().st_size
-    if item is not None and item.num_bytes and size != item.num_bytes:
+    if item.num_bytes and size != item.num_bytes:
         raise CheckpointError(f"{path}: {size} bytes; the manifest says {item.num_bytes}")
-    if known and digest != known:
-        raise CheckpointError(f"{path}: SHA-256 is {digest}; the manifest says {known}")
+    if item.sha256 and digest != item.sha256:
+        raise CheckpointError(f"{path}: SHA-256 is {digest}; the manifest says {item.sha256}")
 
 
 def _check_disk(chosen: WeightSet, weights_dir: Path) -> None:
@@ -116,20 +133,6 @@ def _unreachable(item: Item, error: Exception) -> BtchatError:
     return BtchatError(
         f"{item.repo}/{item.file}: cannot be fetched ({reason}); run the same command to go on"
     )
-
-
-def sha256_of(path: Path) -> str:
-    """In hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _read_lock(folder: Path) -> dict[str, Any]:
-    path = folder / LOCK
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _write_json(path: Path, values: Any) -> None:

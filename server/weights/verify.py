@@ -1,4 +1,4 @@
-"""Is what lies on disk whole? Every tensor readable and finite, every name in its place."""
+"""Is what lies on disk whole? Files as fetched, every tensor readable and finite, every name in its place."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +10,11 @@ from bt_model.checkpoints.weights import open_weights
 from bt_model.errors import BtchatError, CheckpointError
 from bt_model.model_file import read
 from server.models_table import parts
+from server.weights.lock import LOCK, read_lock
 
 
 def verify(folder: Path) -> Iterator[str]:
-    """A line for each safetensors file and each model file below a folder.
+    """A line for each lock, each safetensors file and each model file below a folder.
 
     Raises:
         CheckpointError: the first thing that is not as it should be.
@@ -22,6 +23,8 @@ def verify(folder: Path) -> Iterator[str]:
     models = sorted(folder.rglob("*.model.json"))
     if not files:
         raise CheckpointError(f"{folder}: no safetensors file there")
+    for path in sorted(folder.rglob(LOCK)):
+        yield f"{path}: {read_lock(path.parent).check(path.parent)} files, all as they were fetched"
     for path in files:
         yield _check_file(path)
     for path in models:

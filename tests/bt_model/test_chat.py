@@ -135,9 +135,15 @@ def test_a_failing_decoder_ends_the_answer_with_an_error(chat: VideoChat, engine
         list(chat.answer(engine, ASKED, broken, GREEDY))
 
 
-def test_a_request_without_max_tokens_may_fill_the_context(chat: VideoChat, video: VideoTokens) -> None:
+def test_a_request_without_max_tokens_takes_the_backends_or_what_the_context_leaves(
+    chat: VideoChat, video: VideoTokens
+) -> None:
     request = chat.request(ASKED, video, GenerateOptions(), request_id="a")
-    assert request.num_prompt_tokens + request.max_new_tokens == CONTEXT
+    assert request.max_new_tokens == chat.backend.defaults.max_tokens == 1024
+    long = [Turn("user", "many words " * 200)]
+    longer = chat.request(long, video, GenerateOptions(), request_id="a")
+    assert longer.num_prompt_tokens + longer.max_new_tokens == CONTEXT
+    assert longer.max_new_tokens < 1024
 
 
 def test_a_request_holds_what_was_asked_for(chat: VideoChat, video: VideoTokens) -> None:

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from bt_model.chat import VideoChat
 from bt_model.errors import BtchatError, CheckpointError, UnknownNameError
 from bt_model.model_file import available, find, read
-from bt_model.model_folder import load, pick_device
+from bt_model.model_folder import load
+from bt_model.placement import pick_device
 from bt_model.types import FrameSize
 from tests import tiny
 

@@ -37,6 +37,34 @@ def options(weights: Path) -> list[str]:
     return ["--weights-dir", str(weights), "--device", "cpu"]
 
 
+@pytest.mark.parametrize("change", [{"tower": 5}, {"accept": None}, {"id": None}, {"default_frames": "8"}])
+def test_one_odd_model_file_does_not_hide_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, object]
+) -> None:
+    tiny.write_model_folder(tmp_path)
+    path = tmp_path / "tiny" / "embedded.model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    (name,) = change
+    assert main(["models", "--weights-dir", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert f"cannot be read: {path}: {name} is" in shown
+    assert "embedded-clip\n  backend    llava" in shown
+    assert main(["models", "--weights-dir", str(tmp_path), "--json"]) == 0
+    told = {model["name"]: model.get("error", "") for model in json.loads(capsys.readouterr().out)["models"]}
+    assert [name for name, error in told.items() if error] == ["embedded"]
+    assert main(["weights", "verify", str(tmp_path / "tiny")]) == 1
+    assert f"{name} is" in capsys.readouterr().err
+
+
+def test_frames_of_a_model_without_a_vision_config_is_one_line(
+    tmp_path: Path, video: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny.write_model_folder(tmp_path)
+    (tmp_path / "tiny" / "clip" / "config.json").write_text('{"vision_config": []}')
+    assert main(["frames", str(video), "--weights-dir", str(tmp_path)]) == 1
+    assert "vision_config is []; allowed: an object" in capsys.readouterr().err
+
+
 def test_ask_prints_the_answer(video: Path, options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ask", str(video), "what happens?", "--max-tokens", "12", *options]) == 0
     first = capsys.readouterr().out

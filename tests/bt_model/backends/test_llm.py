@@ -1,6 +1,7 @@
 """The LLM of a chat model: configurations of every kind, and embeddings that come with a projector."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from bt_model.backends.files import BackendFiles
 from bt_model.backends.llm import load_llama, read_llama_config
 from bt_model.backends.registry import factory
 from bt_model.errors import CheckpointError
+from bt_model.generation.engine import BatchEngine
+from bt_model.generation.request import Delta, GenRequest, Tokens
+from bt_model.types import Turn, VideoTokens
 from tests import tiny
 from tests.bt_model.backends.folders import files
 
@@ -37,6 +41,52 @@ def test_a_flat_config_must_say_everything(tmp_path: Path) -> None:
 def test_what_the_decoder_does_not_compute_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"config\.json: hidden_act is 'relu'; allowed: 'silu'"):
         read_llama_config(config(tmp_path, text_config={"hidden_act": "relu"}))
+
+
+PLAIN = {
+    "vocab_size": 100, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "intermediate_size": 48, "max_position_embeddings": 64,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_attention_heads": 0}, "num_attention_heads is 0; allowed: 1 to"),
+        ({"num_attention_heads": 5}, "num_attention_heads is 5; allowed: what divides hidden_size, 32"),
+        ({"num_key_value_heads": 3}, "num_key_value_heads is 3; allowed: what divides num_attention_heads"),
+        ({"num_key_value_heads": "4"}, "num_key_value_heads is '4'"),
+        ({"hidden_size": "32"}, "hidden_size is '32'"),
+        ({"hidden_size": 10**30}, "hidden_size is 10+; allowed: 1 to 1048576"),
+        ({"vocab_size": -1}, "vocab_size is -1"),
+        ({"max_position_embeddings": 2.5}, "max_position_embeddings is 2.5"),
+        ({"num_hidden_layers": True}, "num_hidden_layers is True"),
+        ({"rope_parameters": "x"}, "rope_parameters is 'x'; allowed: an object"),
+        ({"rope_parameters": {"rope_theta": "x"}}, "rope_theta is 'x'; allowed: a number above 0"),
+        ({"rope_theta": None}, "rope_theta is None"),
+        ({"rms_norm_eps": float("nan")}, "rms_norm_eps is nan"),
+        ({"text_config": None}, "text_config is None; allowed: an object"),
+    ],
+)
+def test_sizes_that_are_none_are_refused_by_name(
+    tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    assert read_llama_config(config(tmp_path, **PLAIN)).num_kv_heads == 4
+    with pytest.raises(CheckpointError, match=rf"config\.json: {message}"):
+        read_llama_config(config(tmp_path, **{**PLAIN, **changes}))
+
+
+def test_more_layers_than_the_weights_hold_are_refused_before_any_is_built(
+    tiny_weights: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_weights / "tiny" / "llava_video", tmp_path / "llava_video"))
+    said = json.loads((folder / "config.json").read_text())
+    config(folder, **(said | {"num_hidden_layers": 1_000_000}))
+    with pytest.raises(
+        CheckpointError,
+        match=r"config\.json: num_hidden_layers is 1000000; allowed: up to 2, which its weights",
+    ):
+        load_llama(files(tmp_path))
 
 
 @pytest.fixture
@@ -69,3 +119,74 @@ def test_embeddings_of_another_width_are_refused(video_chatgpt: tuple[BackendFil
     )
     with pytest.raises(CheckpointError, match=r"embed_tokens\.weight is .*; the LLM is 48 wide"):
         load_llama(given)
+
+
+def test_embeddings_with_too_few_rows_are_refused(video_chatgpt: tuple[BackendFiles, torch.Tensor]) -> None:
+    given, grown = video_chatgpt
+    save_file({**load_file(given.projector), "model.embed_tokens.weight": grown[:7].clone()}, given.projector)
+    with pytest.raises(CheckpointError, match=r"embed_tokens\.weight has 7 rows; the LLM has \d+"):
+        load_llama(given)
+
+
+def with_image_markers(given: BackendFiles, folder: Path) -> BackendFiles:
+    """The same, over a LLaVA whose tokenizer knows the markers of pictures alone."""
+    llm = Path(shutil.copytree(given.llm, folder / "llava"))
+    text = (llm / "tokenizer.json").read_text()
+    (llm / "tokenizer.json").write_text(
+        text.replace("<vid_start>", "<im_start>").replace("<vid_end>", "<im_end>")
+    )
+    return replace(given, llm=llm)
+
+
+def test_markers_that_were_trained_with_the_projector_stand_around_the_video(
+    video_chatgpt: tuple[BackendFiles, torch.Tensor], tmp_path: Path
+) -> None:
+    given, grown = video_chatgpt
+    backend = factory("video-chatgpt")(with_image_markers(given, tmp_path))
+    video = VideoTokens(b"key", torch.randn(5, tiny.D))
+    before, _, behind = backend.segments([Turn("user", "what is it?")], video)
+    assert isinstance(before, Tokens)
+    assert isinstance(behind, Tokens)
+    assert (before.ids[-1], behind.ids[0]) == (len(grown) - 2, len(grown) - 1)
+    assert torch.equal(backend.lm.embed(torch.tensor([len(grown) - 2])), grown[-2:-1])
+
+
+@pytest.mark.parametrize("rows", [0, 2])
+def test_without_three_rows_more_the_markers_of_pictures_stand_there(
+    video_chatgpt: tuple[BackendFiles, torch.Tensor], tmp_path: Path, rows: int
+) -> None:
+    given, grown = video_chatgpt
+    table = grown[: len(grown) - 3 + rows].clone()
+    save_file({**load_file(given.projector), "model.embed_tokens.weight": table}, given.projector)
+    pictures = with_image_markers(given, tmp_path)
+    names = json.loads((pictures.llm / "tokenizer.json").read_text())["added_tokens"]
+    ids = {token["content"]: token["id"] for token in names}
+    before, _, _ = factory("llava")(pictures).segments(
+        [Turn("user", "what is it?")], VideoTokens(b"key", torch.randn(5, tiny.D))
+    )
+    assert isinstance(before, Tokens)
+    assert before.ids[-1] == ids["<im_start>"]
+
+
+def test_rows_that_only_a_prompt_has_are_never_spoken(
+    video_chatgpt: tuple[BackendFiles, torch.Tensor], tmp_path: Path
+) -> None:
+    given, grown = video_chatgpt
+    backend = factory("video-chatgpt")(with_image_markers(given, tmp_path))
+    assert backend.lm.vocab_size == len(grown)
+    cache = backend.lm.new_cache(1, 8)
+    logits = backend.lm.prefill(cache, 0, backend.lm.embed(torch.tensor([len(grown) - 1, 5])), 0)
+    assert logits.shape == (len(grown),)
+    assert logits[:-3].isfinite().all()
+    assert (logits[-3:] == -torch.inf).all()
+    engine = BatchEngine(backend.lm, max_batch=1)
+    engine.start()
+    prompt = backend.segments([Turn("user", "q")], VideoTokens(b"key", torch.randn(5, tiny.D)))
+    request = GenRequest(
+        "a", prompt, 8, frozenset(), temperature=2.0, top_p=0.9, repetition_penalty=1.5, logprobs=True
+    )
+    events = list(engine.submit(request).stream())
+    engine.stop()
+    said = [number for event in events if isinstance(event, Delta) for number in event.token_ids]
+    assert len(said) == 8
+    assert max(said) < len(grown) - 3

@@ -1,5 +1,7 @@
 """The Q-Former and the tower before it, against the library's on random weights."""
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +15,8 @@ from bt_model.backends.files import BackendFiles
 from bt_model.backends.qformer import QFormer
 from bt_model.checkpoints.load import load_part
 from bt_model.errors import CheckpointError, UnknownNameError
-from bt_model.model_folder import Placement, TowerShelf, load_tower
+from bt_model.placement import Placement
+from bt_model.tower_shelf import TowerShelf, load_tower
 from bt_model.types import GenerateOptions
 from tests import published, tiny
 
@@ -114,6 +117,36 @@ def test_the_original_tower_of_one_block_more_gives_the_same(folder: Path) -> No
     # the library stores a bias of the keys, which no attention can tell
     close(original(pixels, last)[0], library(pixels, last)[0])
     assert shelf.tower(folder / "hf", place) is library
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"qformer_config": None}, "qformer_config is None; allowed: an object"),
+        ({"qformer_config": {"num_attention_heads": 0}}, "num_attention_heads is 0"),
+        (
+            {"qformer_config": {"num_attention_heads": 3}},
+            "num_attention_heads is 3; allowed: what divides 16",
+        ),
+        ({"qformer_config": {"num_attention_heads": 2.0}}, "num_attention_heads is 2.0"),
+        ({"qformer_config": {"layer_norm_eps": "small"}}, "layer_norm_eps is 'small'"),
+        ({"vision_config": []}, r"vision_config is \[\]; allowed: an object"),
+        ({"vision_config": {"layer_norm_eps": 0}}, "video_eps is 0"),
+    ],
+)
+def test_a_qformer_config_that_is_none_is_refused(
+    folder: Path, tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    config = json.loads((folder / "hf" / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | changes))
+    shutil.copyfile(folder / "hf" / "model.safetensors", tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=message):
+        read_qformer_config(tmp_path)
+
+
+def test_the_norm_before_it_has_the_epsilon_of_its_origin(folder: Path) -> None:
+    original, library = (ours(folder / name) for name in ("blip2/qformer.safetensors", "hf"))
+    assert (original.ln_vision.eps, library.ln_vision.eps) == (1e-5, 1e-6)
 
 
 def files(folder: Path, qformer: str | None, entry: str = "clip") -> BackendFiles:

@@ -86,6 +86,28 @@ def test_ids_beyond_the_pieces_have_no_text(tokenizer: SentencePieceTokenizer) -
     assert tokenizer.decode([400, *tokenizer.encode("left"), 5000]) == "left"
 
 
+@pytest.mark.parametrize(
+    ("added", "config"),
+    [
+        ("[]", "{}"),
+        ('{"<im_start>": "many"}', "{}"),
+        ('{"<im_start>": 1.5}', "{}"),
+        ('{"<im_start>": null}', "{}"),
+        ("{}", "[]"),
+        ("{}", '{"added_tokens_decoder": []}'),
+        ("{}", '{"added_tokens_decoder": null}'),
+        ("{}", '{"added_tokens_decoder": {"1": "<s>"}}'),
+        ("{}", '{"added_tokens_decoder": {"1": {}}}'),
+        ("{}", '{"added_tokens_decoder": {"-1": {"content": "<s>"}}}'),
+    ],
+)
+def test_added_tokens_of_another_shape_are_refused(tmp_path: Path, added: str, config: str) -> None:
+    (tmp_path / "added_tokens.json").write_text(added)
+    (tmp_path / "tokenizer_config.json").write_text(config)
+    with pytest.raises(CheckpointError, match=r"(added_tokens|tokenizer_config)\.json"):
+        added_tokens(tmp_path)
+
+
 def test_a_folder_without_either_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"neither tokenizer\.json nor tokenizer\.model"):
         open_tokenizer(tmp_path)

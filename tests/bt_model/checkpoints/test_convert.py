@@ -1,96 +1,24 @@
-"""Pickles in, safetensors out: nothing is run, nothing is lost, nothing is half there."""
+"""Pickles in, safetensors out: nothing is lost, nothing is half there."""
 
 import collections
-import json
-import os
 import pickle
 import sys
-import zipfile
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors.torch import load_file
+from torch import nn
 
 from bt_model.checkpoints.convert import convert
 from bt_model.checkpoints.detect import detect
 from bt_model.checkpoints.load import load_part, load_vision, read_adapter
-from bt_model.checkpoints.pickles import TorchFile
 from bt_model.checkpoints.weights import INDEX, SINGLE, open_weights
 from bt_model.errors import CheckpointError
-from bt_model.model_folder import load_tower
 from bt_model.vision.clip import ClipVisionTower
-from tests import published, tiny
-
-
-class Trap:
-    """Makes a folder when it is unpickled by anything that runs what it reads."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, tuple[str]]:
-        return os.mkdir, (str(self.path),)
-
-
-def torch_file(path: Path, value: object) -> Path:
-    torch.save(value, path)
-    return path
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.bool])
-def test_tensors_come_out_as_they_went_in(tmp_path: Path, dtype: torch.dtype) -> None:
-    whole = torch.randn(6, 5).mul(3).to(dtype)
-    tensors = {
-        "plain": whole, "turned": whole.t(), "part": whole[2:4, 1:3], "none": whole[:0], "one": whole[0, 0],
-        "shared": whole,
-    }  # fmt: skip
-    read = TorchFile(torch_file(tmp_path / "a.bin", tensors))
-    assert {name: read[name].tolist() for name in read} == {n: t.tolist() for n, t in tensors.items()}
-    assert {read[name].dtype for name in read} == {dtype}
-
-
-def test_parameters_and_modules_own_dicts_are_read(tmp_path: Path) -> None:
-    linear = nn.Linear(3, 2)
-    read = TorchFile(
-        torch_file(tmp_path / "a.pth", {"p": nn.Parameter(torch.ones(2)), **linear.state_dict()})
-    )
-    assert torch.equal(read["weight"], linear.weight)
-    assert read["p"].tolist() == [1, 1]
-    ordered = TorchFile(torch_file(tmp_path / "b.pth", linear.state_dict()))
-    assert list(ordered) == ["weight", "bias"]
-
-
-def test_nothing_in_the_file_is_run(tmp_path: Path) -> None:
-    mark = tmp_path / "mark"
-    path = torch_file(tmp_path / "evil.pth", {"state_dict": {"w": torch.ones(2)}, "meta": Trap(mark)})
-    read = TorchFile(path)
-    assert read["w"].tolist() == [1, 1]
-    assert not mark.exists()
-    assert any("mkdir" in stranger for stranger in read.strangers)
-    torch.load(path, weights_only=False)
-    assert mark.exists()  # the trap is a real one
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        'cbuiltins\neval\n(S\'open("MARK", "w")\'\ntR.',
-        "c__builtin__\ngetattr\n(c__builtin__\n__import__\n(S'os'\ntRS'system'\ntR(S'touch MARK'\ntR.",
-        "cos\nsystem\n(S'touch MARK'\ntR.",
-    ],
-)
-def test_a_pickle_written_by_hand_does_nothing_either(tmp_path: Path, source: str) -> None:
-    mark = tmp_path / "mark"
-    path = tmp_path / "evil.bin"
-    with zipfile.ZipFile(path, "w") as file:
-        file.writestr("archive/data.pkl", source.replace("MARK", str(mark)))
-    with pytest.raises(CheckpointError, match=r"evil\.bin"):
-        TorchFile(path)
-    assert not mark.exists()
+from tests import tiny
+from tests.bt_model.checkpoints.torch_files import random, sharded, torch_file
 
 
 def test_a_training_checkpoint_of_a_library_that_is_not_there_is_read(tmp_path: Path) -> None:
@@ -123,52 +51,6 @@ def test_the_published_projector_that_is_cut_off_is_explained(tmp_path: Path) ->
     with pytest.raises(CheckpointError, match=r"cut off at exactly 16777216 bytes.*zero-shot setting"):
         convert(path, tmp_path / "out.safetensors")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["sft_mm_projector.bin"]
-
-
-@pytest.mark.parametrize("data", [b"", b"no zip", b"PK\x03\x04 half"])
-def test_what_is_no_torch_file_is_refused(tmp_path: Path, data: bytes) -> None:
-    path = tmp_path / "a.bin"
-    path.write_bytes(data)
-    with pytest.raises(CheckpointError, match="not a whole torch file"):
-        TorchFile(path)
-
-
-def test_compressed_data_is_refused(tmp_path: Path) -> None:
-    plain = torch_file(tmp_path / "a.bin", {"w": torch.zeros(1000)})
-    with zipfile.ZipFile(plain) as old, zipfile.ZipFile(tmp_path / "b.bin", "w", zipfile.ZIP_DEFLATED) as new:
-        for name in old.namelist():
-            new.writestr(name, old.read(name))
-    with pytest.raises(CheckpointError, match=r"w cannot be read .its data is compressed"):
-        _ = TorchFile(tmp_path / "b.bin")["w"]
-
-
-def test_a_small_file_cannot_become_a_huge_tensor(tmp_path: Path) -> None:
-    row = torch.zeros(1000)
-    path = torch_file(tmp_path / "a.bin", {"few": row.expand(100, -1), "many": row.expand(10**9, -1)})
-    read = TorchFile(path)
-    assert read["few"].shape == (100, 1000)
-    with pytest.raises(CheckpointError, match="many cannot be read"):
-        _ = read["many"]
-
-
-def sharded(folder: Path, tensors: dict[str, Tensor], count: int) -> Path:
-    """pytorch_model-*.bin with an index, a config and a tokenizer."""
-    folder.mkdir()
-    names = list(tensors)
-    weight_map: dict[str, str] = {}
-    for number in range(count):
-        file = f"pytorch_model-{number + 1:05d}-of-{count:05d}.bin"
-        mine = names[number::count]
-        torch.save({name: tensors[name] for name in mine}, folder / file)
-        weight_map |= dict.fromkeys(mine, file)
-    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": weight_map}))
-    (folder / "config.json").write_text('{"hidden_size": 8}')
-    (folder / "tokenizer.model").write_bytes(b"pieces")
-    return folder
-
-
-def random(**shapes: tuple[int, ...]) -> dict[str, Tensor]:
-    return {name.replace("__", "."): torch.randn(shape) for name, shape in shapes.items()}
 
 
 def test_shards_become_shards_with_an_index_and_what_lies_beside(tmp_path: Path) -> None:
@@ -207,53 +89,6 @@ def test_a_source_that_breaks_in_the_middle_leaves_nothing(tmp_path: Path) -> No
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in"]
 
 
-@pytest.mark.parametrize("is_pickled", [True, False])
-def test_a_delta_is_added_to_its_base(tmp_path: Path, is_pickled: bool) -> None:
-    base = random(model__embed_tokens__weight=(10, 4), lm_head__weight=(10, 4), model__norm__weight=(4,))
-    delta = random(
-        model__embed_tokens__weight=(13, 4), lm_head__weight=(13, 4), model__norm__weight=(4,),
-        model__mm_projector__weight=(4, 6),
-    )  # fmt: skip
-    if is_pickled:
-        sharded(tmp_path / "base", base, 2)
-    else:
-        (tmp_path / "base").mkdir()
-        save_file(base, tmp_path / "base" / SINGLE)
-    done = convert(sharded(tmp_path / "delta", delta, 2), tmp_path / "out", base=tmp_path / "base")
-    merged = open_weights(tmp_path / "out")
-    for name in ("model.embed_tokens.weight", "lm_head.weight"):
-        assert torch.equal(merged[name][:10], delta[name][:10] + base[name])
-        assert torch.equal(merged[name][10:], delta[name][10:])
-    assert torch.equal(merged["model.norm.weight"], delta["model.norm.weight"] + base["model.norm.weight"])
-    assert torch.equal(merged["model.mm_projector.weight"], delta["model.mm_projector.weight"])
-    assert done.merged == 3
-
-
-def test_a_base_of_another_size_is_refused(tmp_path: Path) -> None:
-    sharded(tmp_path / "base", random(model__norm__weight=(5,)), 1)
-    delta = sharded(tmp_path / "delta", random(model__norm__weight=(4,)), 1)
-    with pytest.raises(CheckpointError, match=r"model\.norm\.weight does not fit .*\(\(4,\) over \(5,\)\)"):
-        convert(delta, tmp_path / "out", base=tmp_path / "base")
-
-
-def test_an_eva_file_gets_a_config_from_its_shapes(tmp_path: Path) -> None:
-    published.write_hf_instructblip(tmp_path / "hf")
-    published.write_eva(tmp_path / "eva", load_file(tmp_path / "hf" / SINGLE))
-    path = torch_file(tmp_path / "eva_vit_g.pth", load_file(tmp_path / "eva" / SINGLE))
-    convert(path, tmp_path / "out", blocks=published.LAYERS)
-    config = json.loads((tmp_path / "out" / "config.json").read_text())
-    vision = config["vision_config"]
-    assert config["source"] == "eva_vit_g.pth"
-    assert (vision["num_hidden_layers"], vision["hidden_size"]) == (published.LAYERS, published.WIDTH)
-    assert (vision["image_size"], vision["patch_size"]) == (published.SIDE, published.PATCH)
-    vision["num_attention_heads"] = published.HEADS  # 88 wide in every published one
-    (tmp_path / "out" / "config.json").write_text(json.dumps(config))
-    ours, theirs = load_tower(tmp_path / "out"), load_tower(tmp_path / "eva")
-    pixels = tiny.pixels(1, 2)[0]
-    last = range(published.LAYERS - 1, published.LAYERS)
-    assert torch.equal(ours(pixels, last)[0], theirs(pixels, last)[0])
-
-
 def test_minigpt4s_projection_is_found_beside_its_optimiser(tmp_path: Path) -> None:
     model = {"llama_proj.weight": torch.ones(6, 4), "llama_proj.bias": torch.ones(6)}
     path = torch_file(tmp_path / "minigpt4.pth", {"model": model, "optimizer": {"step": 3}, "epoch": 4})
@@ -277,3 +112,47 @@ def test_a_fine_tuned_branch_converts_to_a_branch(tmp_path: Path) -> None:
     convert(torch_file(tmp_path / "sft.bin", state), tmp_path / "sft.safetensors")
     assert detect(list(state), "file").ends_early
     assert read_adapter(tmp_path / "sft.safetensors").config.num_layers == 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        "5",
+        "{}",
+        '{"weight_map": []}',
+        '{"weight_map": {}}',
+        '{"weight_map": {"w": 1}}',
+        '{"weight_map": {"w": "../outside.bin"}}',
+        '{"weight_map": {"w": "/outside.bin"}}',
+        '{"weight_map": {"w": "in/outside.bin"}}',
+        '{"weight_map": {"w": ".."}}',
+    ],
+)
+def test_an_index_that_is_none_or_leads_outside_is_refused(tmp_path: Path, text: str) -> None:
+    torch_file(tmp_path / "outside.bin", {"w": torch.ones(2)})
+    for name in ("pytorch_model.bin.index.json", INDEX):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / name).write_text(text)
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin\.index\.json: "):
+        convert(tmp_path / "in", tmp_path / "out")
+    with pytest.raises(CheckpointError, match=r"model\.safetensors\.index\.json: "):
+        open_weights(tmp_path / "in")
+
+
+def test_a_name_that_the_format_keeps_for_itself_is_refused(tmp_path: Path) -> None:
+    path = torch_file(tmp_path / "a.bin", {"__metadata__": torch.ones(2)})
+    with pytest.raises(CheckpointError, match="a tensor is called __metadata__"):
+        convert(path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("stray", ["llama_model.model.layers.0", "llm_model.model.layers.31"])
+def test_minigpt4s_projection_is_found_beside_stray_buffers(tmp_path: Path, stray: str) -> None:
+    model = {"llama_proj.weight": torch.ones(6, 4), "llama_proj.bias": torch.ones(6)}
+    buffers = {f"{stray}.self_attn.rotary_emb.inv_freq": torch.ones(64)}
+    path = torch_file(tmp_path / "minigpt4.pth", {"model": model | buffers})
+    convert(path, tmp_path / "projection.safetensors")
+    linear = nn.Linear(4, 6)
+    load_part(linear, tmp_path / "projection.safetensors", "projector")
+    assert linear.bias.tolist() == [1] * 6

@@ -293,7 +293,7 @@ def test_an_index_that_names_a_tensor_nobody_holds_is_refused(tmp_path: Path) ->
 @pytest.mark.parametrize("text", ["not json", "{}"])
 def test_a_damaged_index_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors.index.json").write_text(text)
-    with pytest.raises(CheckpointError, match="not a readable index"):
+    with pytest.raises(CheckpointError, match=r"index\.json: (not a readable JSON file|weight_map is None)"):
         open_weights(tmp_path)
 
 

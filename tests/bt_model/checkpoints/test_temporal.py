@@ -19,8 +19,9 @@ from bt_model.checkpoints.weights import metadata_of
 from bt_model.config import TemporalConfig
 from bt_model.errors import CheckpointError, InvalidValueError
 from bt_model.generation.engine import BatchEngine
-from bt_model.model_folder import load, load_tower
+from bt_model.model_folder import load
 from bt_model.model_memory import memory_estimate
+from bt_model.tower_shelf import load_tower
 from bt_model.types import GenerateOptions, Turn, VideoTokens
 from bt_model.vision.encoder import TemporalEncoder
 from bt_model.vision.pool import frames_cls, pooling
@@ -213,9 +214,20 @@ def rewritten(path: Path, facts: str) -> None:
         ("{", "is no JSON"),
         ("[1]", "allowed: a JSON object"),
         ('{"kind": "lstm"}', "kind is 'lstm'; allowed: clip, bt_adapter"),
-        ('{"kind": "separate_st", "num_layers": 0}', "num_layers is 0; allowed: 1 or more"),
+        ('{"kind": "separate_st", "num_layers": 0}', "num_layers is 0; allowed: 1 to 65536"),
         ('{"kind": "stan", "combination": "mean"}', "combination is 'mean'; allowed: gate, add, concat"),
-        ('{"kind": "stan", "num_layers": "four"}', "num_layers|not supported"),
+        ('{"kind": "stan", "num_layers": "four"}', "num_layers is 'four'; allowed: 1 to 65536"),
+        ('{"kind": "stan", "num_layers": null}', "not supported"),
+        ('{"kind": "separate_st", "num_layers": 2.5}', "num_layers is 2.5"),
+        ('{"kind": "joint_st", "max_frames": 1000000000000}', "max_frames is 1000000000000"),
+        ('{"kind": "st_adapter", "bottleneck": true}', "bottleneck is True"),
+        ('{"kind": "joint_st", "time_std": NaN}', "time_std is nan; allowed: a number"),
+        ('{"kind": "stan", "middle_scale": "1"}', "middle_scale is '1'"),
+        ('{"kind": "joint_st", "is_open": "no"}', "is_open is 'no'; allowed: true, false"),
+        ('{"kind": ["stan"]}', r"kind is \['stan'\]"),
+        ('{"positions": 10}', "says positions or blocks; allowed: both"),
+        ('{"positions": "10", "blocks": 5}', "positions is '10'"),
+        ("[" * 100_000, "is no JSON"),
     ],
 )
 def test_facts_that_make_no_sense_refuse_to_load(folder: Path, facts: str, message: str) -> None:

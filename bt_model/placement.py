@@ -1,0 +1,48 @@
+"""Where a model lives: the device, and the number formats of its parts."""
+
+from dataclasses import dataclass
+
+import torch
+
+from bt_model.errors import BtchatError
+from bt_model.types import Quantise
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a model lives and in which number format; `quantise` is for the decoder's matrices alone."""
+
+    device: torch.device
+    dtype: torch.dtype
+    quantise: Quantise = "none"
+
+    @classmethod
+    def pick(cls, device: str = "auto", dtype: str | None = None, quantise: Quantise = "none") -> "Placement":
+        """`auto` is the GPU where there is one; without a dtype bfloat16 there, float32 on a CPU.
+
+        Raises:
+            BtchatError: a device that this machine does not have, or an unknown dtype.
+        """
+        place = pick_device(device)
+        chosen = dtype or ("float32" if place.type == "cpu" else "bfloat16")
+        if chosen not in DTYPES:
+            raise BtchatError(f"dtype is {dtype!r}; allowed: {', '.join(DTYPES)}", param="dtype")
+        return cls(place, DTYPES[chosen], quantise)
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is the GPU where there is one.
+
+    Raises:
+        BtchatError: a device that this machine does not have.
+    """
+    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+    try:
+        device = torch.device(chosen)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise BtchatError(f"device is {name!r}; it cannot be used here: {reason}", param="device") from error
+    return device

@@ -27,7 +27,7 @@ class ModelFile:
     branch's middle and output gates, None for plain sums; not given, they are what the adapter file says, or
     the published ones. `entry`: how video features enter a
     Q-Former (backends spec 1.4). `select_layer`: which hidden state of tower and branch the chat side reads.
-    `accept`: fit checks that may fail.
+    `lora`: a folder in PEFT's layout, added to the LLM. `accept`: fit checks that may fail.
     """
 
     id: str
@@ -47,11 +47,12 @@ class ModelFile:
     fit: Fit = "crop"
     defaults: dict[str, Any] = field(default_factory=dict[str, Any])
     accept: tuple[str, ...] = ()
+    lora: str | None = None
     notice: str = ""
 
 
 def find(name: str, weights_dir: Path) -> Path:
-    """A model file by path, or by name anywhere one folder below `weights_dir`.
+    """A model file by path, by the folder that holds it alone, or by name one folder below `weights_dir`.
 
     Raises:
         UnknownNameError: nothing of that name; the message lists what there is.
@@ -59,6 +60,9 @@ def find(name: str, weights_dir: Path) -> Path:
     path = Path(name)
     if path.suffix == ".json" and path.is_file():
         return path
+    inside = list(path.glob("*.model.json")) if path.is_dir() else []
+    if len(inside) == 1:
+        return inside[0]
     files = available(weights_dir)
     if name not in files:
         raise UnknownNameError(

@@ -230,6 +230,7 @@ def _backend_files(
         device=place.device,
         dtype=place.dtype,
         quantise=place.quantise,
+        lora=None if model.lora is None else folder / model.lora,
     )
 
 

@@ -25,3 +25,4 @@ class BackendFiles:
     qformer: Path | None = None
     entry: str = "clip"
     quantise: Quantise = "none"
+    lora: Path | None = None

@@ -175,3 +175,12 @@ class InstructSettings:
     learn: LearnSettings = field(default_factory=LearnSettings)
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
     run: RunSettings = field(default_factory=RunSettings)
+
+    def __post_init__(self) -> None:
+        fresh = self.model.adapter == FRESH
+        _require(
+            self.learn.temporal or not fresh,
+            "learn.temporal",
+            False,
+            f"true where model.adapter is {FRESH!r}",
+        )

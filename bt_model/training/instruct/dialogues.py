@@ -82,13 +82,13 @@ def _rows(path: Path, *, as_published: bool) -> Iterator[VideoDialogue | None]:
     number = 0
     try:
         listed: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        for number, row in enumerate(listed):  # noqa: B007 - the handler below tells it
+        for number, row in enumerate(listed):
             is_conversation = "conversations" in row
             read = _conversation(row) if is_conversation else _pair(row, number)
             yield _checked(read if as_published else VideoDialogue(read.video, read.said))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidValueError(
-            f'{path}, row {number}: not a list of {{"q", "a", "video_id"}} or of {{"video", "conversations"}} '
+            f'{path}, row {number}: neither {{"q", "a", "video_id"}} nor {{"video", "conversations"}} '
             f"({type(error).__name__}: {error})",
             param="data.annotations",
         ) from error

@@ -12,8 +12,8 @@ _ALIKE: dict[str, dict[str, Any]] = {
 }
 _COURSE = {"epochs": 3, "rate": 2e-5, "warmup": 0.03, "floor": 0.0, "weigh": "dialogue", "clip_norm": 1.0}
 
-# training spec, section 2. Where the paper says nothing, `paper` has the published script's value. That script
-# starts from a branch copied out of CLIP unless it is given one; the base's own is given here.
+# training spec, section 2. Where the paper says nothing, `paper` has the published script's value. The script
+# starts from a branch copied out of CLIP unless it is given one; here it is given the base's.
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "paper": {
         **_ALIKE,

@@ -12,7 +12,7 @@ from bt_model.training.pretrain.broken import BrokenClips
 from bt_model.training.pretrain.feed import B, ClipFeed, Key, Recipe
 from bt_model.training.pretrain.listing import ClipList
 
-_JUDGED_AFTER = 200  # clips; before that, a few broken ones say nothing about the rest
+JUDGED_AFTER = 200  # clips; before that, a few broken ones say nothing about the rest
 
 
 class ClipLoader(Generic[B]):
@@ -61,7 +61,7 @@ class ClipLoader(Generic[B]):
         self._tried += self._recipe.order.clips_per_part + batch.num_skipped
         self._failed += batch.num_skipped
         share, limit = self._failed / self._tried, self._recipe.data.max_broken
-        if self._tried >= _JUDGED_AFTER and share > limit:
+        if self._tried >= JUDGED_AFTER and share > limit:
             raise TrainingError(
                 f"{self._failed} of {self._tried} clips cannot be read, {share:.1%}; data.max_broken allows "
                 f"{limit:.1%}; the last: {self._broken}"

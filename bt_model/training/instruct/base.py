@@ -141,6 +141,10 @@ def num_video_tokens(encoder: "TemporalEncoder", pooled: str, num_frames: int) -
     num = pooling(pooled).num_tokens(encoder.tower.config.num_patches)
     if not pooled.startswith("frames"):
         return num
-    branch = encoder.config.branch if encoder.config.has_branch else None
-    is_merged = branch is not None and num_frames > branch.max_frames
-    return num * (num_frames // 2 if is_merged else num_frames)
+    return num * (num_frames // 2 if is_merged(encoder, num_frames) else num_frames)
+
+
+def is_merged(encoder: "TemporalEncoder", num_frames: int) -> bool:
+    """Whether a branch merges pairs of that many frames."""
+    config = encoder.config
+    return config.has_branch and num_frames > config.branch.max_frames

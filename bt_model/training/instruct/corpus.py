@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from bt_model.errors import InvalidValueError
 from bt_model.training.corpus.exports.files import write_text
-from bt_model.training.instruct.base import BaseFile, num_video_tokens, speller_of
+from bt_model.training.instruct.base import BaseFile, is_merged, num_video_tokens, speller_of
 from bt_model.training.instruct.config import InstructSettings
 from bt_model.training.instruct.dialogues import VideoDialogue, find_videos, listed, read_dialogues
 from bt_model.training.instruct.feature_folder import read_manifest, stored_videos
@@ -80,6 +80,18 @@ def _require_room(settings: InstructSettings, encoder: "TemporalEncoder", max_co
             f"data.frames is {data.frames}; allowed: up to {encoder.max_frames}, the temporal model's most",
             param="data.frames",
         )
+    if is_merged(encoder, data.frames):
+        if data.frames % 2:
+            raise InvalidValueError(
+                f"data.frames is {data.frames}; allowed: an even number, pairs are merged",
+                param="data.frames",
+            )
+        if data.strategy == "uniform":
+            raise InvalidValueError(
+                "data.strategy is 'uniform', which gives short videos fewer frames, perhaps an odd number; "
+                f"allowed for {data.frames} frames, which are merged in pairs: middle, retrieval",
+                param="data.strategy",
+            )
     if data.max_length > max_context:
         raise InvalidValueError(
             f"data.max_length is {data.max_length}; allowed: up to {max_context}, the model's context",

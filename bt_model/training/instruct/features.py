@@ -142,7 +142,7 @@ def _states(
     world: World,
 ) -> "Tensor":
     """(T, H, W, 3) uint8 -> (S, T, 1 + P, D) float16 on the CPU."""
-    frames = normalise(torch.from_numpy(pixels).to(world.device))[None]
+    frames = normalise(torch.tensor(pixels, device=world.device))[None]
     with multiplying_in(settings.run.precision, world.device.type):
         states = hidden_states(tower, frames, numbers)
     return torch.cat(list(states.values())).half().cpu()

@@ -142,9 +142,9 @@ def _told_at(
 
 
 def shares_of(batch: InstructBatch, weigh: "Weighing", world: World) -> "Tensor":
-    """What one answer token of each dialogue counts, (B,), so that sums over ranks' batches have this mean:
+    """What one answer token of each dialogue counts in the batch's sum, (B,). All ranks call it together.
 
-    that of all ranks' answer tokens, or of all their dialogues' means. All ranks call it together.
+    The mean of the sums over ranks is then that of all their answer tokens, or of all their dialogues' means.
     """
     counts = batch.num_answer_tokens
     if weigh == "dialogue":

@@ -22,11 +22,11 @@ def dry(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
 
 def config(videos: Videos, folder: Path) -> str:
     """A small run as a TOML file."""
-    path = folder / "run.toml"
+    path, root = folder / "run.toml", videos.export / "videos"
     path.write_text(
         f"""
         model.base = "{videos.base()}"
-        data = {{ annotations = ["{videos.pairs}"], root = "{videos.export / "videos"}", frames = 4, workers = 1 }}
+        data = {{ annotations = ["{videos.pairs}"], root = "{root}", frames = 4, workers = 1 }}
         optimiser = {{ batch = 4, rate = 1e-3 }}
         run = {{ device = "cpu", steps = 3 }}
         """

@@ -95,14 +95,14 @@ def load_language(
 ) -> "tuple[Llama, nn.Module]":
     """The frozen language model and its projector, on the CPU.
 
-    The language model's matrices are held in the format that they are multiplied in; the rest is float32.
+    The language model's matrices are held in the format that they are multiplied in; norms and projector are
+    float32.
 
     Raises:
         CheckpointError: weights that are missing or do not fit.
     """
     files = _files(base, vision, getattr(torch, precision))
     lm = load_llama(files)
-    lm.model.embed_tokens.float()
     for module in lm.modules():
         if isinstance(module, nn.RMSNorm):
             module.float()

@@ -83,7 +83,7 @@ def _require_room(settings: InstructSettings, encoder: "TemporalEncoder", max_co
     if is_merged(encoder, data.frames):
         if data.frames % 2:
             raise InvalidValueError(
-                f"data.frames is {data.frames}; allowed: an even number, pairs are merged",
+                f"data.frames is {data.frames}; allowed: an even number, to be merged",
                 param="data.frames",
             )
         if data.strategy == "uniform":

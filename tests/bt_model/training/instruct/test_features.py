@@ -15,9 +15,13 @@ from bt_model.training.distributed import Place
 from bt_model.training.instruct.config import InstructSettings
 from bt_model.training.instruct.feature_folder import FeaturePool, read_manifest, stored_videos
 from bt_model.training.instruct.features import write_features
+from bt_model.training.instruct.framing import Framing
 from bt_model.training.instruct.run import instruct
 from bt_model.training.log import read_rows
-from bt_model.training.pretrain.decode_child import Request
+from bt_model.training.pretrain.decode_child import Request, read_clip
+from bt_model.training.pretrain.listing import Source
+from bt_model.video.transform import normalise
+from bt_model.vision.encoder import hidden_states
 from tests import tiny
 from tests.bt_model.training.instruct.videos import NUM_CLIPS, Videos
 
@@ -56,12 +60,16 @@ def test_training_on_features_has_the_losses_of_training_on_videos(
 
 def test_a_file_holds_the_state_that_the_branch_begins_with(features: Path, videos: Videos) -> None:
     manifest = read_manifest(features)
+    framing = Framing(**manifest.framing)
     assert manifest.numbers == (3,)
     assert manifest.tower == fingerprint(tiny.tower().state_dict())
     assert set(stored_videos(features)) == {path.stem for path in videos.files}
-    for path in stored_videos(features).values():
+    for video, path in stored_videos(features).items():
+        pixels = read_clip(framing.request(Source(str(videos.export / "videos" / f"{video}.mp4")), "pyav"))
+        expected = hidden_states(tiny.tower(), normalise(torch.tensor(pixels))[None], [3])[3]
         states = load_file(path)["states"]
-        assert (states.shape, states.dtype) == ((1, 4, tiny.P + 1, tiny.D), torch.float16)
+        assert states.dtype == torch.float16
+        torch.testing.assert_close(states.float(), expected, rtol=2e-3, atol=2e-3)
 
 
 def test_equal_videos_share_a_file_whatever_their_names(videos: Videos, tmp_path: Path) -> None:

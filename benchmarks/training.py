@@ -3,6 +3,9 @@
 python -m benchmarks.training: at full size (CLIP ViT-L/14, a branch of 4 layers, 8 frames, 70 % of the
 patches hidden) operations are counted, beside the count by hand; on this machine's CPU a branch of a quarter
 of the width is timed forwards and backwards, masked and not, in one run.
+
+python -m benchmarks.training --device cuda: whole steps at full size on a GPU (benchmarks/throughput.py);
+with --tiny, on any device, it only tries whether that runs.
 """
 
 import argparse
@@ -16,10 +19,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.record import record
+from benchmarks.throughput import FULL, TINY, measure, ways_of
 from bt_model.config import CLIP_L14, BTAdapterConfig, ClipTextConfig, ClipVisionConfig
 from bt_model.text.clip_text import ClipTextTower
 from bt_model.training.config import LossWeights
 from bt_model.training.masking import tube_mask
+from bt_model.training.precision import PRECISIONS
 from bt_model.training.step import AlignmentHead, pretrain_loss
 from bt_model.vision.bt_adapter import BTAdapter
 from bt_model.vision.clip import ClipVisionTower
@@ -47,7 +52,22 @@ def main() -> None:
     """Count, time, print and record."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--device", help="cuda, cpu: time whole steps there, and nothing else")
+    parser.add_argument("--tiny", action="store_true", help="with --device: a model of toy size")
+    parser.add_argument("--batches", type=int, nargs="+", default=[16, 32, 64, 96, 128])
+    parser.add_argument("--precision", choices=PRECISIONS, default="bfloat16")
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--compiled", choices=("no", "yes", "both"), default="both")
     arguments = parser.parse_args()
+    if arguments.device:
+        compiled = {"no": [False], "yes": [True], "both": [False, True]}[arguments.compiled]
+        ways = ways_of(arguments.batches, arguments.precision, compiled=compiled)
+        sizes = TINY if arguments.tiny else FULL
+        steps = measure(sizes, torch.device(arguments.device), ways, arguments.steps)
+        print(f"best: {steps['best']}")
+        if not arguments.tiny:
+            print(record("pretraining-steps", steps))
+        return
     whole, masked = (branch_count(CLIP_L14, rate) for rate in (0.0, RATE))
     step = step_count()
     seconds = branch_seconds(arguments.rounds)

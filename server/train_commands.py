@@ -18,7 +18,7 @@ LAUNCHERS = ("none", "ray")
 
 def add_pretraining(add: AddParser) -> None:
     """The commands of video-text pre-training, below `btchat train`."""
-    pretrain = add("pretrain", help="video-text pre-training of the adapter (docs/training.md); resumable")
+    pretrain = add("pretrain", help="video-text pre-training of the adapter (docs/pretraining.md); resumable")
     pretrain.add_argument("--config", type=Path, help="a TOML file; it stands above the preset")
     pretrain.add_argument("--preset", help="paper, published, published-eva")
     pretrain.add_argument(

@@ -1,12 +1,13 @@
 """Several processes on this machine that make up one world, and what each of them does in these tests.
 
-The processes are forked from a server that has imported everything once. B clips, T frames, P patches.
+The processes are forked from a server that has imported everything once, and that `stop_server` ends.
+B clips, T frames, P patches.
 """
 
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
-from multiprocessing import get_context
+from multiprocessing import forkserver, get_context
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,11 @@ def run_ranks(work: Callable[..., None], size: int, *arguments: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:
         meeting = f"file://{folder}/meeting"
         start_processes(_enter, (work, size, meeting, arguments), nprocs=size, start_method="forkserver")
+
+
+def stop_server() -> None:
+    """End the process that ranks are forked from; the next `run_ranks` starts another."""
+    forkserver._forkserver._stop()  # pyright: ignore[reportAttributeAccessIssue, reportPrivateUsage] - made for tests
 
 
 def _enter(rank: int, work: Callable[..., None], size: int, meeting: str, arguments: tuple[Any, ...]) -> None:

@@ -17,6 +17,8 @@ from tests.bt_model.training.ranks import (
     write_gradients,
 )
 
+pytestmark = pytest.mark.usefixtures("forked_ranks")
+
 
 def alone(weights: LossWeights = EQUAL) -> dict[str, Tensor]:
     step = fresh_step(weights=weights)

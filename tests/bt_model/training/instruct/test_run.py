@@ -58,6 +58,7 @@ def single(videos: Videos, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return work
 
 
+@pytest.mark.usefixtures("forked_ranks")
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_two_processes_take_the_steps_of_one(
     single: Path, videos: Videos, tmp_path: Path, parallel: Parallel

@@ -1,6 +1,8 @@
 """Batches by step: the same from any step on, whatever cannot be read on the way."""
 
-from collections.abc import Iterator
+import csv
+import tarfile
+from collections.abc import Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from shutil import copytree
@@ -22,7 +24,9 @@ from tests.bt_model.training.pretrain.corpus import NUM_CLIPS, Corpus
 
 
 @contextmanager
-def loading(settings: PretrainSettings, work: Path, world: World | None = None) -> Iterator[ClipLoader[ClipBatch]]:
+def loading(
+    settings: PretrainSettings, work: Path, world: World | None = None
+) -> Generator[ClipLoader[ClipBatch]]:
     clips = read_clips(settings.data, work)
     loader = loader_of(clips, settings, work, world or World(), towers_of(settings.model))
     with closing(loader):
@@ -127,3 +131,17 @@ def test_the_list_of_vindlu_leads_to_the_same_clips(corpus: Corpus, tmp_path: Pa
     (ours,) = batches(corpus.settings({"data": listed}), tmp_path / "a", range(1))
     (webvid,) = batches(corpus.settings(), tmp_path / "b", range(1))
     assert torch.equal(ours.pixels, webvid.pixels)
+
+
+def test_shards_lead_to_the_same_clips_and_captions(corpus: Corpus, tmp_path: Path) -> None:
+    with corpus.table.open(newline="") as file, tarfile.open(tmp_path / "0.tar", "w") as tar:
+        for row in csv.DictReader(file):
+            tar.add(
+                corpus.webvid / "videos" / row["page_dir"] / f"{row['videoid']}.mp4", f"{row['videoid']}.mp4"
+            )
+            (tmp_path / "caption").write_text(row["name"])
+            tar.add(tmp_path / "caption", f"{row['videoid']}.txt")
+    shards = {"format": "webdataset", "annotations": [str(tmp_path / "*.tar")]}
+    ours = batches(corpus.settings({"data": shards}), tmp_path / "a", range(2))
+    webvid = batches(corpus.settings(), tmp_path / "b", range(2))
+    assert all(same(a, b) for a, b in zip(ours, webvid, strict=True))

@@ -23,6 +23,8 @@ from bt_model.training.settings import plain
 from tests.bt_model.training.pretrain.corpus import Corpus
 from tests.bt_model.training.ranks import run_ranks, write_run
 
+pytestmark = pytest.mark.usefixtures("forked_ranks")
+
 ROOT = Path(__file__).parents[4]
 LOSSES = ("loss", "vtc", "mbta", "mbca", "grad_norm")
 # with an epsilon of 1e-8, Adam makes whole steps out of gradients that are rounding errors
@@ -90,12 +92,17 @@ def killed(config: Path, work: Path, after: int) -> int:
 
 
 def test_a_run_killed_at_any_step_goes_on_as_if_it_had_not_been(corpus: Corpus, tmp_path: Path) -> None:
-    drawn = {"model": {"drop_path": 0.5}, "optimiser": {"accumulate": 2}, "run": {"save_every": 7}}
+    drawn = {
+        "model": {"drop_path": 0.5},
+        "optimiser": {"accumulate": 2, "epochs": 14},
+        "run": {"save_every": 4},
+    }
     settings = corpus.settings(drawn)
     pretrain(settings, tmp_path / "whole", ALONE)
     work = tmp_path / "killed"
-    done = killed(config_of(settings, tmp_path / "run.toml"), work, after=Random().randint(1, 24))
-    assert done < 30
+    done = killed(config_of(settings, tmp_path / "run.toml"), work, after=Random().randint(5, 24))
+    assert done < 42
+    assert list(work.glob("*.ckpt"))
     assert not list(work.glob("*.safetensors"))
     pretrain(settings, work, ALONE)
     assert rows(work) == rows(tmp_path / "whole")

@@ -55,8 +55,8 @@ class DataSettings:
     `annotations` are VideoChatGPT-100K's list or its conversations; wildcards are allowed. `root` holds the
     videos, anywhere below it. `features` is a folder of `btchat train features`, read instead of videos.
     `place` is where the video stands in the first question: as the template says, or as published, after it
-    in every other row. A dialogue of more than `max_length` tokens loses its last turns; one whose first turn
-    is too long is left out. `short_side` scales a frame before its middle is cut out; 0: as the base serves.
+    in every other row. A dialogue of more than `max_length` tokens (0: the language model's context) loses its
+    last turns; one whose first turn is too long is left out. `short_side` scales a frame before its middle is cut out; 0: as the base serves.
     `seconds` is how long one video may take to decode; more than `max_broken` that fail end the run.
     """
 
@@ -64,7 +64,7 @@ class DataSettings:
     root: str = "."
     features: str = ""
     place: Place = "template"
-    max_length: int = 2048
+    max_length: int = 0
     frames: int = 8
     strategy: Strategy = "uniform"
     short_side: int = 0
@@ -78,8 +78,9 @@ class DataSettings:
         _require(1 <= self.frames <= MAX_FRAMES, "frames", self.frames, f"1 to {MAX_FRAMES}")
         _require(self.strategy != "random", "strategy", self.strategy, "uniform, middle, retrieval")
         _require(0 <= self.max_broken <= 1, "max_broken", self.max_broken, "0 to 1")
-        _require(self.short_side >= 0, "short_side", self.short_side, "pixels, or 0")
-        for name in ("max_length", "workers", "prefetch", "seconds"):
+        for name in ("short_side", "max_length"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        for name in ("workers", "prefetch", "seconds"):
             _require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
 
 

@@ -54,7 +54,7 @@ def read_corpus(
     speller = speller_of(base)
     num_video = partial(num_video_tokens, encoder, base.file.pooling)
     read = read_dialogues(data)
-    fits = fitted(read.dialogues, speller, num_video(data.frames), data.max_length)
+    fits = fitted(read.dialogues, speller, num_video(data.frames), data.max_length or max_context)
     counts = {
         "read": len(read.dialogues) + read.num_empty,
         "empty": read.num_empty,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from bt_model.backends.llm import read_llama_config
 from bt_model.generation.llama import DecoderLayer
 from bt_model.training.cost import Trained
 from bt_model.training.curves import draw_curves
@@ -56,8 +57,6 @@ def instruct(settings: InstructSettings, work: Path, place: Place) -> Trained:
         TrainingError: the run cannot go on.
     """
     with joined(place, settings.run.device) as world:
-        if world.is_first:
-            keep_settings(work, settings)
         trained = _train(settings, work, world)
         if world.is_first:
             draw_curves(work / f"{NAME}.csv", work / f"{NAME}.png")
@@ -71,10 +70,11 @@ def _train(settings: InstructSettings, work: Path, world: World) -> Trained:
     torch.manual_seed(settings.run.seed)  # the same fresh parts on every rank
     base = read_base(settings)
     encoder = load_temporal_model(base, settings)
-    lm, projector = load_language(base, encoder.tower.config, settings.run.precision)
-    corpus = read_corpus(settings, base, encoder, lm.max_context)
+    corpus = read_corpus(settings, base, encoder, read_llama_config(base.at(base.file.llm)).max_context)
     if world.is_first:
+        keep_settings(work, settings)
         corpus.write_counts(work)
+    lm, projector = load_language(base, encoder.tower.config, settings.run.precision)
     step = InstructStep(encoder, pooling(base.file.pooling).pool, projector, lm, stored=corpus.stored)
     framing = Framing.of(settings.data, encoder.tower.config.image_size, base.file.fit)
     sizes = Sizes(

@@ -30,7 +30,8 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "id": _TEXT, "backend": _TEXT, "tower": _TEXT, "llm": _TEXT, "projector": _TEXT,
     "qformer": _NAME_OR_NONE, "adapter": _NAME_OR_NONE, "gates": (list,), "upstream_compat": (bool,),
     "select_layer": (int,), "pooling": _TEXT, "entry": _TEXT, "template": _TEXT, "default_frames": (int,),
-    "fit": _TEXT, "defaults": (dict,), "accept": (list,), "notice": _TEXT,
+    "fit": _TEXT, "defaults": (dict,), "accept": (list,), "lora": _NAME_OR_NONE,
+    "notice": _TEXT,
 }  # fmt: skip
 _OPTIONS: dict[str, tuple[type, ...]] = {
     "max_tokens": (int, NoneType), "temperature": _NUMBER, "top_p": _NUMBER, "top_k": (int, NoneType),
@@ -51,7 +52,8 @@ class ModelFile:
     branch's middle and output gates, None for plain sums; not given, they are what the adapter file says, or
     the published ones. `entry`: how video features enter a
     Q-Former (backends spec 1.4). `select_layer`: which hidden state of tower and branch the chat side reads.
-    `accept`: fit checks that may fail. Some backends have other defaults than stand here.
+    `lora`: a folder in PEFT's layout, added to the LLM. `accept`: fit checks that may fail. Some backends
+    have other defaults than stand here.
     """
 
     id: str
@@ -71,11 +73,12 @@ class ModelFile:
     fit: Fit = "crop"
     defaults: GenerateOptions = field(default_factory=GenerateOptions)
     accept: tuple[str, ...] = ()
+    lora: str | None = None
     notice: str = ""
 
 
 def find(name: str, weights_dir: Path) -> Path:
-    """A model file by path, or by name anywhere one folder below `weights_dir`.
+    """A model file by path, by the folder that holds it alone, or by name one folder below `weights_dir`.
 
     Raises:
         UnknownNameError: nothing of that name; the message lists what there is.
@@ -83,6 +86,9 @@ def find(name: str, weights_dir: Path) -> Path:
     path = Path(name)
     if path.suffix == ".json" and path.is_file():
         return path
+    inside = list(path.glob("*.model.json")) if path.is_dir() else []
+    if len(inside) == 1:
+        return inside[0]
     files = available(weights_dir)
     if name not in files:
         raise UnknownNameError(

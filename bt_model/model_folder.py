@@ -143,6 +143,7 @@ def _backend_files(
         dtype=place.dtype,
         quantise=place.quantise,
         untrained=tuple(check for check in accepted if check in UNTRAINED),
+        lora=None if model.lora is None else folder / model.lora,
     )
 
 

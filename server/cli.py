@@ -12,6 +12,7 @@ from bt_model.errors import BtchatError
 from bt_model.types import STRATEGIES, Quantise, Sampling
 from server.ablation_command import add_ablation
 from server.corpus_commands import add_corpus
+from server.instruct_commands import add_instruction_tuning
 from server.settings import DTYPES, Settings, add_flags
 from server.train_commands import add_pretraining
 from server.weights.commands import add_weights
@@ -104,6 +105,7 @@ def _add_training(add_parser: AddParser) -> None:
     embedded.set_defaults(run=_train_embedded)
     add_pretraining(train.add_parser)
     add_ablation(train.add_parser)
+    add_instruction_tuning(train.add_parser)
 
 
 def _default_weights_dir() -> Path:

@@ -52,7 +52,7 @@ def _pretrain(arguments: argparse.Namespace) -> int:
 
         pretrain_on_ray(settings, arguments.work, arguments.workers)
         return 0
-    pretrain(settings, arguments.work, _place())
+    pretrain(settings, arguments.work, torchrun_place())
     return 0
 
 
@@ -87,7 +87,7 @@ def _plan(settings: "PretrainSettings", arguments: argparse.Namespace) -> dict[s
     return {"settings": plain(settings), "assumed": assumed, **plan.describe()}
 
 
-def _place() -> "Place":
+def torchrun_place() -> "Place":
     """Where torchrun put this process; alone without it."""
     from bt_model.training.distributed import Place
 

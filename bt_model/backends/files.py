@@ -26,3 +26,4 @@ class BackendFiles:
     entry: str = "clip"
     quantise: Quantise = "none"
     untrained: tuple[str, ...] = ()  # checks (checkpoints/fit.py) whose parts are drawn anew instead of read
+    lora: Path | None = None

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from bt_model.backends.lora import merge_lora, read_lora
 from bt_model.checkpoints.load import load_part, refuse_more_layers, shapes_of
 from bt_model.checkpoints.raw_config import read_config, section
 from bt_model.checkpoints.weights import open_weights
@@ -52,6 +53,7 @@ def load_llama(files: "BackendFiles") -> Llama:
     """The decoder on its device, quantised where that is asked for.
 
     A projector file may bring token embeddings that were trained with it; they replace the folder's.
+    A LoRA is added to the matrices.
 
     Raises:
         CheckpointError: tensors that are missing, unexpected or wrongly shaped.
@@ -63,6 +65,8 @@ def load_llama(files: "BackendFiles") -> Llama:
     load_part(lm, files.llm, "lm")
     if files.projector != files.llm and _EMBEDDING in shapes_of(files.projector, "lm"):
         _replace_embeddings(lm, files.projector)
+    if files.lora is not None:
+        merge_lora(lm, read_lora(files.lora), files.lora)
     lm = lm.to(files.dtype).eval().requires_grad_(requires_grad=False)
     if files.quantise == "none":
         return lm.to(files.device)

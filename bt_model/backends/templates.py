@@ -1,6 +1,7 @@
 """Chat formats of the published models, word for word (backends spec 2.6 and 3.3)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from bt_model.errors import UnknownNameError
 
@@ -31,6 +32,13 @@ class Template:
         """What stands before the first user turn; a dialogue's own system turn replaces the template's."""
         text = self.system if system is None else system
         return f"{text}{self.between}" if text else ""
+
+    def turned(self) -> Self:
+        """The same, with the video on the other side of the text."""
+        return replace(
+            self, is_video_first=not self.is_video_first, before_video=self.after_video,
+            after_video=self.before_video,
+        )  # fmt: skip
 
 
 _FOLLOW = (

@@ -6,6 +6,7 @@ if it stood alone (backends spec, section 5 rule 6).
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +15,14 @@ from tokenizers import Tokenizer as Pipeline
 
 from bt_model.checkpoints.raw_config import read_json
 from bt_model.errors import CheckpointError
+
+
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """A text's ids, and at which of its characters each of them begins."""
+
+    ids: list[int]
+    begins: list[int]
 
 
 class Tokenizer(Protocol):
@@ -38,6 +47,10 @@ class Tokenizer(Protocol):
 
     def encode(self, text: str) -> list[int]:
         """Plain text to ids, without special tokens."""
+        ...
+
+    def spell(self, text: str) -> Spelling:
+        """The same, with the place of each token in the text."""
         ...
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -121,6 +134,12 @@ class TextTokenizer(_Specials):
     def encode(self, text: str) -> list[int]:
         return self._pipeline.encode(text, add_special_tokens=False).ids if text else []
 
+    def spell(self, text: str) -> Spelling:
+        if not text:
+            return Spelling([], [])
+        encoded = self._pipeline.encode(text, add_special_tokens=False)
+        return Spelling(encoded.ids, [begin for begin, _ in encoded.offsets])
+
     def decode(self, ids: Sequence[int]) -> str:
         return self._pipeline.decode(list(ids), skip_special_tokens=False)
 
@@ -145,6 +164,12 @@ class SentencePieceTokenizer(_Specials):
 
     def encode(self, text: str) -> list[int]:
         return list(self._pieces.EncodeAsIds(text)) if text else []
+
+    def spell(self, text: str) -> Spelling:
+        if not text:
+            return Spelling([], [])
+        mapping = self._pieces.EncodeAsOffsetMapping(text)
+        return Spelling(list(mapping["ids"]), [begin for begin, _ in mapping["offsets"]])
 
     def decode(self, ids: Sequence[int]) -> str:
         size = self._pieces.GetPieceSize()

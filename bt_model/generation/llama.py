@@ -118,7 +118,11 @@ class Llama(nn.Module):
 
     def forward(self, embeds: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, n, W) and which tokens are real, (B, n) with padding on the right -> logits (B, n, V)."""
-        return self._logits(self.model(embeds, CausalAttention(self._rope(embeds.shape[1]), mask)))
+        return self.logits(self.states(embeds, mask))
+
+    def states(self, embeds: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The last layer's outputs, of which `logits` makes logits: as `forward` -> (B, n, W)."""
+        return self.model(embeds, CausalAttention(self._rope(embeds.shape[1]), mask))
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token ids, any shape (...) int64 -> (..., W)."""
@@ -135,7 +139,7 @@ class Llama(nn.Module):
         """Write (n, W) at positions start.. of one slot; logits (V,) of the last position."""
         assert isinstance(cache, KVCache)
         attention = PrefillAttention(cache, slot, start, embeds.shape[0])
-        return self._logits(self.model(embeds[None], attention)[0, -1])
+        return self.logits(self.model(embeds[None], attention)[0, -1])
 
     @torch.inference_mode()
     def decode(self, cache: object, slots: Tensor, ids: Tensor, positions: Tensor) -> Tensor:
@@ -145,9 +149,10 @@ class Llama(nn.Module):
         """
         assert isinstance(cache, KVCache)
         attention = DecodeAttention(cache, slots.tolist(), positions.tolist())
-        return self._logits(self.model(self.embed(ids)[:, None], attention)[:, 0])
+        return self.logits(self.model(self.embed(ids)[:, None], attention)[:, 0])
 
-    def _logits(self, x: Tensor) -> Tensor:
+    def logits(self, x: Tensor) -> Tensor:
+        """States of any positions (..., W) -> (..., V)."""
         head = self.model.embed_tokens if self.lm_head is None else self.lm_head
         logits = F.linear(self.model.norm(x), head.weight)
         unspoken = self.vocab_size - logits.shape[-1]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from bt_model.backends.prompt import SpecialIds, segments
+from bt_model.backends.prompt import Dialogue, SpecialIds, segments
 from bt_model.backends.templates import Template
 from bt_model.errors import InvalidValueError
 from bt_model.generation.request import Soft, Tokens
@@ -118,6 +118,24 @@ class TokenRow:
     video_at: int
 
 
+def token_row(dialogue: Dialogue, bos: int) -> TokenRow:
+    """A dialogue with its answers as a row; exactly the positions of the answers are supervised.
+
+    BOS stands where the video's tokens go. Without a video, `video_at` is the end of the row.
+    """
+    ids: list[int] = []
+    video_at = None
+    for part in dialogue.segments:
+        if isinstance(part, Soft):
+            video_at = len(ids)
+        ids += part.ids if isinstance(part, Tokens) else [bos] * len(part.embeds)
+    labels = [IGNORED] * len(ids)
+    for answer in dialogue.answers:
+        labels[answer.start : answer.stop] = ids[answer.start : answer.stop]
+    assert any(label != IGNORED for label in labels), "a dialogue has an answer"
+    return TokenRow(ids, labels, len(ids) if video_at is None else video_at)
+
+
 @dataclass(frozen=True, slots=True)
 class DialogueTokens:
     """Dialogues as the serving backend spells them: the same template, ids and encoder."""
@@ -159,9 +177,15 @@ class TokenBatch:
     is_video: "Tensor"
     is_real: "Tensor"
 
+    def to(self, device: torch.device) -> "TokenBatch":
+        """The same batch on a device."""
+        moved = (x.to(device) for x in (self.ids, self.labels, self.is_video, self.is_real))
+        return TokenBatch(*moved)
 
-def collate(rows: Sequence[TokenRow], num_video: int, pad: int) -> TokenBatch:
-    """Rows of different length -> one batch."""
+
+def collate(rows: Sequence[TokenRow], num_video: int | Sequence[int], pad: int) -> TokenBatch:
+    """Rows of different length -> one batch; their videos' tokens are as many for all, or row by row."""
+    counts = [num_video] * len(rows) if isinstance(num_video, int) else num_video
     length = max(len(row.ids) for row in rows)
     ids = torch.full((len(rows), length), pad)
     labels = torch.full((len(rows), length), IGNORED)
@@ -170,7 +194,7 @@ def collate(rows: Sequence[TokenRow], num_video: int, pad: int) -> TokenBatch:
     for number, row in enumerate(rows):
         ids[number, : len(row.ids)] = torch.tensor(row.ids)
         labels[number, : len(row.labels)] = torch.tensor(row.labels)
-        is_video[number, row.video_at : row.video_at + num_video] = True
+        is_video[number, row.video_at : row.video_at + counts[number]] = True
         is_real[number, : len(row.ids)] = True
     return TokenBatch(ids, labels, is_video, is_real)
 

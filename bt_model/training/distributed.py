@@ -119,14 +119,15 @@ def spread(
 ) -> Spread:
     """Move a module to this process's device and spread it over the world; gradients become means over ranks.
 
-    DDP keeps a whole copy everywhere. FSDP2 keeps 1/W of every parameter: those inside one of `units` are
-    gathered while it runs, so a unit's forward must take and give plain tensors; the rest are gathered
-    while `module` runs, and `module` must be called by its forward. Build the optimiser afterwards.
+    DDP keeps a whole copy everywhere. FSDP2 keeps 1/W of every parameter, and moves one unit after the other
+    to the device, so the whole need not fit there. Parameters inside one of `units` are gathered while it
+    runs, so a unit's forward must take and give plain tensors; the rest are gathered while `module` runs, and
+    `module` must be called by its forward. Build the optimiser afterwards.
     """
-    module.to(world.device)
     if world.size == 1:
-        return Spread(module)
+        return Spread(module.to(world.device))
     if mode == "ddp":
+        module.to(world.device)
         ids = [world.device] if world.device.type == "cuda" else None
         copies = DistributedDataParallel(module, device_ids=ids, gradient_as_bucket_view=True)
         return Spread(copies, lambda is_last: nullcontext() if is_last else copies.no_sync())

@@ -47,6 +47,15 @@ def test_models_are_found_by_path(tiny_weights: Path) -> None:
     assert find(str(path), Path("nowhere")) == path
 
 
+def test_a_model_that_is_alone_in_its_folder_is_found_by_the_folder(
+    tiny_weights: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.model.json").write_text("{}")
+    assert find(str(tmp_path), tiny_weights) == tmp_path / "mine.model.json"
+    with pytest.raises(UnknownNameError):
+        find(str(tiny_weights / "tiny"), tiny_weights)  # three of them
+
+
 def test_an_unknown_model_is_refused_with_the_names_that_there_are(tiny_weights: Path) -> None:
     with pytest.raises(
         UnknownNameError, match="there are: embedded, embedded-clip, embedded-zeroshot"

@@ -14,14 +14,14 @@ from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bt_model.errors import BtchatError
 from bt_model.training.pretrain.augment import Crop, centre_box, cut, random_box
-from bt_model.types import FrameSize, Sampling
+from bt_model.types import Fit, FrameSize, Sampling, Strategy
 from bt_model.video.decode import ReaderName, decode
 
 READY = b"ready"
@@ -33,7 +33,8 @@ _ADDRESS_SPACE = 6 << 30
 class Request:
     """One clip to read: which frames, which part of them, and how large.
 
-    With `box_seed` frames are drawn in their T stretches and the box anywhere, else both are central.
+    With `box_seed` frames are drawn in their T stretches and the box anywhere, else both are central: the box
+    after scaling as `fit` says, the frames by `strategy`.
     """
 
     path: str
@@ -46,6 +47,8 @@ class Request:
     frame_seed: int = 0
     box_seed: int | None = None
     crop: Crop = field(default_factory=Crop)
+    strategy: Strategy = "retrieval"
+    fit: Fit | Literal["whole"] = "whole"
 
     def pack(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -63,9 +66,9 @@ def read_clip(request: Request) -> NDArray[np.uint8]:
     Raises:
         BtchatError: it cannot be read, whatever the reason.
     """
-    strategy = "retrieval" if request.box_seed is None else "random"
+    strategy = request.strategy if request.box_seed is None else "random"
     sampling = Sampling(num_frames=request.num_frames, strategy=strategy, seed=request.frame_seed)
-    size = FrameSize(request.short_side, "whole")
+    size = FrameSize(request.short_side, request.fit)
     pixels = decode(_source(request), sampling, size, request.num_frames, request.reader).pixels
     height, width = pixels.shape[1:3]
     if request.box_seed is None:

@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,28 @@ _RUN = (
     "from bt_model.training.pretrain.decode_child import serve; serve(0, int(sys.argv[1]))"
 )
 
-Reply = NDArray[np.uint8] | str  # a clip's pixels (T, side, side, 3), or why there are none
+Reply = NDArray[Any] | str  # a clip's pixels (T, side, side, 3) uint8, or why there are none
+
+
+class Pool(Protocol):
+    """What reads clips in the background; requests carry a ticket, under which their reply comes back."""
+
+    @property
+    def num_idle(self) -> int:
+        """How many requests can be sent now."""
+        ...
+
+    def send(self, ticket: int, request: Request) -> None:
+        """Give it a request; something must be idle."""
+        ...
+
+    def poll(self, seconds: float) -> list[tuple[int, Reply]]:
+        """What came within that time: at once if there is something."""
+        ...
+
+    def close(self) -> None:
+        """End whatever is at work."""
+        ...
 
 
 @dataclass(slots=True)

@@ -5,23 +5,68 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from queue import Full, Queue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from bt_model.errors import TrainingError
 from bt_model.training.pretrain.broken import BrokenClips
-from bt_model.training.pretrain.decode_pool import DecodePool, Reply
+from bt_model.training.pretrain.decode_child import Request
+from bt_model.training.pretrain.decode_pool import Pool, Reply
+from bt_model.training.pretrain.draws import Order
 from bt_model.training.pretrain.listing import ClipList
-from bt_model.training.pretrain.recipe import Recipe
-from bt_model.training.pretrain.step import ClipBatch
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 _MAX_ATTEMPTS = 50  # clips in a row for one sample
 _PAUSE = 0.05  # seconds
 
 Key = tuple[int, int]  # step and part
+
+
+class Batch(Protocol):
+    """What a batch must tell: how many clips were tried for it in vain."""
+
+    @property
+    def num_skipped(self) -> int: ...
+
+
+B_co = TypeVar("B_co", bound=Batch, covariant=True)
+B = TypeVar("B", bound=Batch)
+
+
+class Reading(Protocol):
+    """How clips are read: batches ahead, and the share of clips that may be broken."""
+
+    @property
+    def prefetch(self) -> int: ...
+
+    @property
+    def max_broken(self) -> float: ...
+
+
+class Recipe(Protocol[B_co]):
+    """What a stage makes out of a list of clips: what is asked of the pool for each, and the batches."""
+
+    @property
+    def data(self) -> Reading: ...
+
+    @property
+    def order(self) -> Order: ...
+
+    def pool(self) -> Pool:
+        """Called in the thread that uses it."""
+        ...
+
+    def request(self, clips: ClipList, place: int, clip: int) -> Request: ...
+
+    def batch(
+        self,
+        clips: ClipList,
+        places: range,
+        chosen: list[int],
+        pixels: "list[NDArray[Any]]",
+        num_skipped: int,
+    ) -> B_co: ...
 
 
 @dataclass(slots=True)
@@ -31,7 +76,7 @@ class _Slot:
     place: int
     clip: int
     attempts: int = 0
-    pixels: "NDArray[np.uint8] | None" = None
+    pixels: "NDArray[Any] | None" = None
 
 
 @dataclass(slots=True)
@@ -45,17 +90,17 @@ class _Open:
         return all(slot.pixels is not None for slot in self.slots)
 
 
-class ClipFeed(threading.Thread):
+class ClipFeed(threading.Thread, Generic[B]):
     """Puts (key, batch) into `batches` for each of the keys, or the error that ended it."""
 
-    def __init__(self, clips: ClipList, recipe: Recipe, broken: BrokenClips, keys: Iterator[Key]) -> None:
+    def __init__(self, clips: ClipList, recipe: Recipe[B], broken: BrokenClips, keys: Iterator[Key]) -> None:
         super().__init__(daemon=True, name="clips")
         self._clips, self._recipe, self._broken, self._keys = clips, recipe, broken, keys
         self._open: deque[_Open] = deque()
         self._pending: deque[_Slot] = deque()
         self._sent: dict[int, _Slot] = {}
         self._stopped = threading.Event()
-        self.batches: Queue[tuple[Key, ClipBatch] | BaseException] = Queue(maxsize=1)
+        self.batches: Queue[tuple[Key, B] | BaseException] = Queue(maxsize=1)
 
     def stop(self) -> None:
         """End it and its children, and wait until they are gone."""
@@ -64,8 +109,7 @@ class ClipFeed(threading.Thread):
 
     def run(self) -> None:
         """The thread's own work; the children are made here because they die with their thread."""
-        data = self._recipe.data
-        pool = DecodePool(data.workers, data.seconds)
+        pool = self._recipe.pool()
         try:
             while not self._stopped.is_set():
                 self._turn(pool)
@@ -75,7 +119,7 @@ class ClipFeed(threading.Thread):
         finally:
             pool.close()
 
-    def _turn(self, pool: DecodePool) -> None:
+    def _turn(self, pool: Pool) -> None:
         """Open batches, hand out clips, take in what is decoded, give away what is complete."""
         while len(self._open) < self._recipe.data.prefetch and (key := next(self._keys, None)) is not None:
             self._begin(key)
@@ -88,7 +132,7 @@ class ClipFeed(threading.Thread):
         while self._open and self._open[0].is_complete and self._put(self._finished(self._open[0])):
             self._open.popleft()
 
-    def _put(self, item: "tuple[Key, ClipBatch] | BaseException") -> bool:
+    def _put(self, item: tuple[Key, B] | BaseException) -> bool:
         try:
             self.batches.put_nowait(item)
         except Full:
@@ -121,7 +165,7 @@ class ClipFeed(threading.Thread):
                 )
             slot.clip = self._recipe.order.clip(slot.place, slot.attempts)
 
-    def _finished(self, batch: _Open) -> tuple[Key, ClipBatch]:
+    def _finished(self, batch: _Open) -> tuple[Key, B]:
         pixels = [slot.pixels for slot in batch.slots if slot.pixels is not None]
         chosen, skipped = [slot.clip for slot in batch.slots], sum(slot.attempts for slot in batch.slots)
         return batch.key, self._recipe.batch(self._clips, batch.places, chosen, pixels, skipped)

@@ -29,7 +29,7 @@ _FREE = {
 }
 
 
-def keep_settings(work: Path, settings: PretrainSettings) -> None:
+def keep_settings(work: Path, settings: object) -> None:
     """Write a run's settings, or make sure that a run that is resumed has the same.
 
     Raises:

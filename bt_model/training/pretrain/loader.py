@@ -5,26 +5,25 @@ Everything about a batch is decided by its step, so a resumed run sees the same 
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Generic
 
 from bt_model.errors import TrainingError
 from bt_model.training.pretrain.broken import BrokenClips
-from bt_model.training.pretrain.feed import ClipFeed, Key
+from bt_model.training.pretrain.feed import B, ClipFeed, Key, Recipe
 from bt_model.training.pretrain.listing import ClipList
-from bt_model.training.pretrain.recipe import Recipe
-from bt_model.training.pretrain.step import ClipBatch
 
-_JUDGED_AFTER = 200  # clips; before that, a few broken ones say nothing about the rest
+JUDGED_AFTER = 200  # clips; before that, a few broken ones say nothing about the rest
 
 
-class ClipLoader:
+class ClipLoader(Generic[B]):
     """The batches of this rank; ask for them in the order of steps and parts, from any step on."""
 
-    def __init__(self, clips: ClipList, recipe: Recipe, num_steps: int, work: Path) -> None:
+    def __init__(self, clips: ClipList, recipe: Recipe[B], num_steps: int, work: Path) -> None:
         self._clips = clips
         self._recipe = recipe
         self._num_steps = num_steps
         self._broken = BrokenClips(work, recipe.order.rank)
-        self._feed: ClipFeed | None = None
+        self._feed: ClipFeed[B] | None = None
         self._next: Key | None = None
         self._tried = self._failed = 0
 
@@ -32,7 +31,7 @@ class ClipLoader:
     def steps_per_epoch(self) -> int:
         return self._recipe.order.steps_per_epoch
 
-    def batch(self, step: int, part: int = 0) -> ClipBatch:
+    def batch(self, step: int, part: int = 0) -> B:
         """Waits until it is decoded.
 
         Raises:
@@ -58,11 +57,11 @@ class ClipLoader:
         for later in range(step + 1, self._num_steps):
             yield from ((later, each) for each in range(parts))
 
-    def _judge(self, batch: ClipBatch) -> None:
-        self._tried += len(batch.ids) + batch.num_skipped
+    def _judge(self, batch: B) -> None:
+        self._tried += self._recipe.order.clips_per_part + batch.num_skipped
         self._failed += batch.num_skipped
         share, limit = self._failed / self._tried, self._recipe.data.max_broken
-        if self._tried >= _JUDGED_AFTER and share > limit:
+        if self._tried >= JUDGED_AFTER and share > limit:
             raise TrainingError(
                 f"{self._failed} of {self._tried} clips cannot be read, {share:.1%}; data.max_broken allows "
                 f"{limit:.1%}; the last: {self._broken}"

@@ -9,6 +9,7 @@ import torch
 
 from bt_model.training.pretrain.augment import Crop
 from bt_model.training.pretrain.decode_child import Request
+from bt_model.training.pretrain.decode_pool import DecodePool
 from bt_model.training.pretrain.draws import Order, clip_draws, draw_masks
 from bt_model.training.pretrain.listing import ClipList
 from bt_model.training.pretrain.step import ClipBatch
@@ -30,6 +31,10 @@ class Recipe:
     tokenizer: "ClipTokenizer"
     side: int
     num_patches: int
+
+    def pool(self) -> DecodePool:
+        """Children that decode; they die with the thread that calls this."""
+        return DecodePool(self.data.workers, self.data.seconds)
 
     def request(self, clips: ClipList, place: int, clip: int) -> Request:
         """What a decode child is asked for."""

@@ -20,7 +20,7 @@ from bt_model.training.pretrain.listing import ClipList
 from bt_model.training.pretrain.loader import ClipLoader
 from bt_model.training.pretrain.plan import flops_per_clip, schedule_of
 from bt_model.training.pretrain.recipe import Recipe
-from bt_model.training.pretrain.step import PretrainStep
+from bt_model.training.pretrain.step import ClipBatch, PretrainStep
 from bt_model.training.pretrain.towers import Towers, fresh_step, tokenizer_of, towers_of
 from bt_model.training.recompute import recompute
 from bt_model.vision.attention import Mlp, SelfAttention
@@ -61,7 +61,7 @@ def pretrain(settings: PretrainSettings, work: Path, place: Place) -> Trained:
     return trained
 
 
-def _loader(settings: PretrainSettings, work: Path, world: World, towers: Towers) -> ClipLoader:
+def _loader(settings: PretrainSettings, work: Path, world: World, towers: Towers) -> ClipLoader[ClipBatch]:
     """The data of this rank; the first rank reads it first, since it may have to look through shards."""
     clips = read_clips(settings.data, work) if world.is_first else None
     world.wait()
@@ -71,7 +71,7 @@ def _loader(settings: PretrainSettings, work: Path, world: World, towers: Towers
 
 def loader_of(
     clips: ClipList, settings: PretrainSettings, work: Path, world: World, towers: Towers
-) -> ClipLoader:
+) -> ClipLoader[ClipBatch]:
     """A rank's batches of a list of clips."""
     order = _order(settings, clips, world)
     vision = towers.vision
@@ -85,7 +85,9 @@ def _order(settings: PretrainSettings, clips: ClipList, world: World) -> Order:
     return Order(len(clips), given.batch, given.accumulate, settings.run.seed, world.rank, world.size)
 
 
-def _job(settings: PretrainSettings, work: Path, world: World, towers: Towers, loader: ClipLoader) -> Job:
+def _job(
+    settings: PretrainSettings, work: Path, world: World, towers: Towers, loader: ClipLoader[ClipBatch]
+) -> Job:
     given = settings.run
     torch.manual_seed(given.seed)  # the same fresh parts on every rank
     step = fresh_step(settings, towers).train()
@@ -114,7 +116,9 @@ def _job(settings: PretrainSettings, work: Path, world: World, towers: Towers, l
     )
 
 
-def _told_at(seed: int, world: World, spread_out: Spread, loader: ClipLoader) -> "Callable[[int, int], Told]":
+def _told_at(
+    seed: int, world: World, spread_out: Spread, loader: ClipLoader[ClipBatch]
+) -> "Callable[[int, int], Told]":
     def told_at(step: int, part: int) -> Told:
         begin = time.monotonic()
         batch = loader.batch(step, part)

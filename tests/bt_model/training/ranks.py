@@ -20,6 +20,8 @@ from bt_model.text.clip_text import ClipTextTower
 from bt_model.training.config import LossWeights
 from bt_model.training.distributed import Parallel, Place, World, joined, spread
 from bt_model.training.gather import Gather
+from bt_model.training.instruct.config import InstructSettings
+from bt_model.training.instruct.run import instruct
 from bt_model.training.pretrain.config import PretrainSettings
 from bt_model.training.pretrain.run import pretrain
 from bt_model.training.pretrain.step import ClipBatch, PretrainStep
@@ -107,3 +109,9 @@ def write_run(place: Place, work: Path, values: dict[str, Any], parallel: Parall
     """A whole pre-training run."""
     settings = fill(PretrainSettings, values)
     pretrain(replace(settings, run=replace(settings.run, parallel=parallel)), work, place)
+
+
+def write_tuning(place: Place, work: Path, values: dict[str, Any], parallel: Parallel) -> None:
+    """A whole run of instruction tuning."""
+    settings = fill(InstructSettings, values)
+    instruct(replace(settings, run=replace(settings.run, parallel=parallel)), work, place)

@@ -15,13 +15,12 @@ def scene_of(event: Event, shape: str = "square", colour: str = "red", diameter:
 
 def of_colour(frame: Frame, colour: str) -> NDArray[np.bool_]:
     """Where the frame is nearer to a colour than half way. (S,S,3) -> (S,S)."""
-    squares: NDArray[np.floating] = ((frame.astype(float) - np.array(COLOURS[colour])) ** 2).sum(axis=-1)
-    return squares < 60**2
+    return np.linalg.norm(frame - np.array(COLOURS[colour], np.float64), axis=-1) < 60
 
 
 def of_sign(frame: Frame) -> NDArray[np.bool_]:
     """Where signs on a black background are: what is white or gray. (S,S,3) -> (S,S)."""
-    return (frame > 60).all(axis=-1)
+    return np.array((frame > 60).all(axis=-1), np.bool_)
 
 
 def centre(mask: NDArray[np.bool_]) -> tuple[float, float]:

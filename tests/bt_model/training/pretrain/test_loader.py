@@ -24,7 +24,9 @@ from tests.bt_model.training.pretrain.corpus import NUM_CLIPS, Corpus
 
 
 @contextmanager
-def loading(settings: PretrainSettings, work: Path, world: World | None = None) -> Generator[ClipLoader]:
+def loading(
+    settings: PretrainSettings, work: Path, world: World | None = None
+) -> Generator[ClipLoader[ClipBatch]]:
     clips = read_clips(settings.data, work)
     loader = loader_of(clips, settings, work, world or World(), towers_of(settings.model))
     with closing(loader):

@@ -1,0 +1,111 @@
+"""The dialogues of a run with their videos, cut to the context, and how many were lost on the way."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bt_model.errors import InvalidValueError
+from bt_model.training.corpus.exports.files import write_text
+from bt_model.training.instruct.base import BaseFile, is_merged, num_video_tokens, speller_of
+from bt_model.training.instruct.config import InstructSettings
+from bt_model.training.instruct.dialogues import VideoDialogue, find_videos, listed, read_dialogues
+from bt_model.training.instruct.feature_folder import read_manifest, stored_videos
+from bt_model.training.instruct.features import manifest_of
+from bt_model.training.instruct.plan import Lengths
+from bt_model.training.instruct.spelling import Speller, fitted
+
+if TYPE_CHECKING:
+    from bt_model.training.pretrain.listing import ClipList
+    from bt_model.vision.encoder import TemporalEncoder
+
+COUNTS = "dialogues.json"
+_MEASURED = 256  # dialogues that stand for the average
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """Dialogues beside their videos or features; `counts` says how many were read, cut, left out, used."""
+
+    clips: "ClipList"
+    counts: dict[str, int]
+    lengths: Lengths
+    speller: Speller
+    num_video: Callable[[int], int]
+    stored: tuple[int, ...]
+
+    def write_counts(self, work: Path) -> None:
+        """Say it in the run's folder."""
+        write_text(work / COUNTS, json.dumps(self.counts, indent=2) + "\n")
+
+
+def read_corpus(
+    settings: InstructSettings, base: BaseFile, encoder: "TemporalEncoder", max_context: int
+) -> Corpus:
+    """All that a run is about.
+
+    Raises:
+        InvalidValueError: annotations, features, or numbers that do not fit each other or the model.
+    """
+    data = settings.data
+    _require_room(settings, encoder, max_context)
+    speller = speller_of(base)
+    num_video = partial(num_video_tokens, encoder, base.file.pooling)
+    read = read_dialogues(data)
+    fits = fitted(read.dialogues, speller, num_video(data.frames), data.max_length or max_context)
+    counts = {
+        "read": len(read.dialogues) + read.num_empty,
+        "empty": read.num_empty,
+        "too long": fits.num_too_long,
+        "cut": fits.num_cut,
+        "used": len(fits.dialogues),
+    }
+    rows = [speller.row(each, num_video(data.frames)) for each in _spread_out(fits.dialogues)]
+    folder, places, stored = Path(data.root), dict[str, Path](), tuple[int, ...]()
+    if data.features:
+        folder = Path(data.features)
+        places, stored = stored_videos(folder), _stored_states(settings, base, encoder, folder)
+    else:
+        places = find_videos(folder)
+    clips = listed(fits.dialogues, places, folder)
+    return Corpus(clips, counts, Lengths.of(rows), speller, num_video, stored)
+
+
+def _require_room(settings: InstructSettings, encoder: "TemporalEncoder", max_context: int) -> None:
+    data = settings.data
+    if encoder.max_frames is not None and data.frames > encoder.max_frames:
+        raise InvalidValueError(
+            f"data.frames is {data.frames}; allowed: up to {encoder.max_frames}, the temporal model's most",
+            param="data.frames",
+        )
+    if is_merged(encoder, data.frames):
+        if data.frames % 2:
+            raise InvalidValueError(
+                f"data.frames is {data.frames}; allowed: an even number, to be merged",
+                param="data.frames",
+            )
+        if data.strategy == "uniform":
+            raise InvalidValueError(
+                "data.strategy is 'uniform', which gives short videos fewer frames, perhaps an odd number; "
+                f"allowed for {data.frames} frames, which are merged in pairs: middle, retrieval",
+                param="data.strategy",
+            )
+    if data.max_length > max_context:
+        raise InvalidValueError(
+            f"data.max_length is {data.max_length}; allowed: up to {max_context}, the model's context",
+            param="data.max_length",
+        )
+
+
+def _spread_out(dialogues: list[VideoDialogue]) -> list[VideoDialogue]:
+    return dialogues[:: max(1, len(dialogues) // _MEASURED)]
+
+
+def _stored_states(
+    settings: InstructSettings, base: BaseFile, encoder: "TemporalEncoder", folder: Path
+) -> tuple[int, ...]:
+    found = read_manifest(folder)
+    manifest_of(base, encoder, settings, all_states=False).require(found, folder)
+    return found.numbers

@@ -1,0 +1,175 @@
+"""`btchat train features`: the frozen tower's states of every video, once and for all epochs.
+
+B videos, T frames, S states, P patches, D width.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+
+from bt_model.checkpoints.fingerprint import fingerprint
+from bt_model.errors import InvalidValueError, TrainingError
+from bt_model.training.distributed import Place, World, joined
+from bt_model.training.instruct.base import BaseFile, load_temporal_model, read_base
+from bt_model.training.instruct.config import InstructSettings
+from bt_model.training.instruct.dialogues import find_videos, read_dialogues
+from bt_model.training.instruct.feature_folder import STATES, Manifest, stored_videos
+from bt_model.training.instruct.framing import Framing
+from bt_model.training.log import progress_bar
+from bt_model.training.precision import multiplying_in
+from bt_model.training.pretrain.broken import BrokenClips
+from bt_model.training.pretrain.decode_pool import DecodePool
+from bt_model.training.pretrain.listing import Source
+from bt_model.training.pretrain.loader import JUDGED_AFTER
+from bt_model.video.transform import normalise
+from bt_model.vision.encoder import hidden_states
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bt_model.vision.clip import ClipVisionTower
+    from bt_model.vision.encoder import TemporalEncoder
+
+_NAME_LENGTH = 32  # hex digits of a file's digest
+_POLL = 0.05  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What this process did: videos written, and those that could not be read."""
+
+    num_written: int
+    num_broken: int
+
+
+def manifest_of(
+    base: BaseFile, encoder: "TemporalEncoder", settings: InstructSettings, *, all_states: bool
+) -> Manifest:
+    """What the features of a run are."""
+    framing = Framing.of(settings.data, encoder.tower.config.image_size, base.file.fit)
+    reads = tuple(encoder.chat_reads)
+    numbers = reads if all_states else reads[:1]
+    return Manifest(fingerprint(encoder.tower.state_dict()), framing.plain(), numbers)
+
+
+def write_features(settings: InstructSettings, place: Place, *, all_states: bool = False) -> Stored:
+    """Write what is missing in data.features for the dialogues' videos; processes share them out.
+
+    Stored is the state that the branch's first layer reads, from which training runs the tower's last layers
+    itself, or with `all_states` all that the branch reads, several times as large.
+
+    Raises:
+        InvalidValueError: no data.features, or a folder of something else.
+        TrainingError: more than data.max_broken of the videos cannot be read.
+    """
+    if not settings.data.features:
+        raise InvalidValueError("data.features is ''; allowed: a folder to write", param="data.features")
+    folder = Path(settings.data.features)
+    with joined(place, settings.run.device) as world:
+        base = read_base(settings)
+        encoder = load_temporal_model(base, settings)
+        manifest = manifest_of(base, encoder, settings, all_states=all_states)
+        if world.is_first:
+            manifest.write(folder)
+        world.wait()
+        tower = encoder.tower.to(world.device)
+        broken = BrokenClips(folder, world.rank)
+        missing = _missing(settings, folder, world)
+        with (
+            progress_bar(is_shown=world.is_first) as progress,
+            closing(_Writer(folder, world.rank)) as writer,
+        ):
+            task = progress.add_task("features", total=len(missing), loss=0.0, note="")
+            for video, pixels in _decoded(settings, manifest, missing, broken):
+                states = _states(tower, pixels, manifest.numbers, settings, world)
+                writer.write(video, missing[video], states)
+                progress.advance(task)
+        world.wait()
+    return Stored(writer.num_written, len(broken.reasons))
+
+
+def _missing(settings: InstructSettings, folder: Path, world: World) -> dict[str, Path]:
+    """This process's share of the videos that are not stored yet, with their files."""
+    root, done = Path(settings.data.root), stored_videos(folder)
+    videos = find_videos(root)
+    named = dict.fromkeys(each.video for each in read_dialogues(settings.data).dialogues)
+    todo = sorted(set(named) - set(done))[world.rank :: world.size]
+    world.wait()  # nobody writes while another one still looks what is done
+    return {video: videos.get(video, root / f"{video}.mp4") for video in todo}
+
+
+def _decoded(
+    settings: InstructSettings, manifest: Manifest, missing: Mapping[str, Path], broken: BrokenClips
+) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Every video that can be read, in the order in which they come."""
+    data, framing = settings.data, Framing(**manifest.framing)
+    waiting, names = list(missing), dict(enumerate(missing))
+    tickets = {name: ticket for ticket, name in names.items()}
+    num_open = num_done = num_broken = 0
+    with closing(DecodePool(data.workers, data.seconds)) as pool:
+        while waiting or num_open:
+            while waiting and pool.num_idle:
+                name = waiting.pop(0)
+                pool.send(tickets[name], framing.request(Source(str(missing[name])), data.reader))
+                num_open += 1
+            for ticket, reply in pool.poll(_POLL):
+                num_open, num_done = num_open - 1, num_done + 1
+                if not isinstance(reply, str):
+                    yield names[ticket], reply
+                    continue
+                num_broken += 1
+                broken.add(Source(str(missing[names[ticket]])).spelt(), reply)
+                if num_done >= JUDGED_AFTER and num_broken > data.max_broken * num_done:
+                    raise TrainingError(
+                        f"{num_broken} of {num_done} videos cannot be read; data.max_broken allows "
+                        f"{data.max_broken:.1%}; the last: {broken}"
+                    )
+
+
+def _states(
+    tower: "ClipVisionTower",
+    pixels: NDArray[Any],
+    numbers: tuple[int, ...],
+    settings: InstructSettings,
+    world: World,
+) -> "Tensor":
+    """(T, H, W, 3) uint8 -> (S, T, 1 + P, D) float16 on the CPU."""
+    frames = normalise(torch.tensor(pixels, device=world.device))[None]
+    with multiplying_in(settings.run.precision, world.device.type):
+        states = hidden_states(tower, frames, numbers)
+    return torch.cat(list(states.values())).half().cpu()
+
+
+class _Writer:
+    """Writes feature files and, once one is complete, the line that names it."""
+
+    def __init__(self, folder: Path, rank: int) -> None:
+        self._folder = folder
+        path = folder / f"videos-{rank}.jsonl"
+        if path.exists():  # a crash may have cut the last line
+            path.write_bytes(path.read_bytes()[: path.read_bytes().rfind(b"\n") + 1])
+        self._lines = path.open("a", encoding="utf-8")
+        self.num_written = 0
+
+    def write(self, video: str, source: Path, states: "Tensor") -> None:
+        with source.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()[:_NAME_LENGTH]
+        path = self._folder / f"{digest}.safetensors"
+        part = self._folder / f".{digest}.{self._lines.name.rpartition('-')[2]}.part"
+        save_file({STATES: states.contiguous()}, part)
+        part.chmod(0o644)
+        part.replace(path)
+        self._lines.write(json.dumps([video, path.name]) + "\n")
+        self._lines.flush()
+        self.num_written += 1
+
+    def close(self) -> None:
+        self._lines.close()

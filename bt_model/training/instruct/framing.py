@@ -1,0 +1,44 @@
+"""Which frames of a video are read, and how each becomes the tower's square.
+
+T frames, H height, W width.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from bt_model.training.pretrain.decode_child import Request
+from bt_model.types import Fit, Strategy
+from bt_model.video.decode import ReaderName
+
+if TYPE_CHECKING:
+    from bt_model.training.instruct.config import DataSettings
+    from bt_model.training.pretrain.listing import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """T frames by `strategy`, scaled as `fit` says to `short_side`, of which the middle of `side` stays."""
+
+    num_frames: int
+    strategy: Strategy
+    side: int
+    short_side: int
+    fit: Fit | Literal["whole"]
+
+    @classmethod
+    def of(cls, data: "DataSettings", side: int, served: Fit) -> "Framing":
+        """A data section's, over a tower of this side; without a short side of its own as it is served."""
+        if not data.short_side:
+            return cls(data.frames, data.strategy, side, side, served)
+        return cls(data.frames, data.strategy, side, max(side, data.short_side), "whole")
+
+    def request(self, source: "Source", reader: ReaderName) -> Request:
+        """What a decode child is asked for."""
+        return Request(
+            source.path, source.start, source.length, self.num_frames, self.side, self.short_side, reader,
+            strategy=self.strategy, fit=self.fit,
+        )  # fmt: skip
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return asdict(self)

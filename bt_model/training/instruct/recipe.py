@@ -1,0 +1,63 @@
+"""From places in a run to batches: which dialogue, which frames or states of its video."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from bt_model.training.data import collate
+from bt_model.training.instruct.dialogues import VideoDialogue
+from bt_model.training.instruct.feature_folder import FeaturePool
+from bt_model.training.instruct.framing import Framing
+from bt_model.training.instruct.spelling import Speller
+from bt_model.training.instruct.step import InstructBatch
+from bt_model.training.pretrain.decode_pool import DecodePool, Pool
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from bt_model.training.instruct.config import DataSettings
+    from bt_model.training.pretrain.decode_child import Request
+    from bt_model.training.pretrain.draws import Order
+    from bt_model.training.pretrain.listing import ClipList
+
+
+@dataclass(frozen=True, slots=True)
+class DialogueRecipe:
+    """What makes batches out of a list of dialogues; `num_video` tokens stand for a video of T frames."""
+
+    data: "DataSettings"
+    order: "Order"
+    framing: Framing
+    speller: Speller
+    num_video: Callable[[int], int]
+
+    def pool(self) -> Pool:
+        """What reads videos, or their stored states."""
+        if self.data.features:
+            return FeaturePool(self.data.workers)
+        return DecodePool(self.data.workers, self.data.seconds)
+
+    def request(self, clips: "ClipList", place: int, clip: int) -> "Request":
+        """The same frames wherever in the run a dialogue stands."""
+        del place
+        return self.framing.request(clips.source(clip), self.data.reader)
+
+    def batch(
+        self,
+        clips: "ClipList",
+        places: range,
+        chosen: list[int],
+        pixels: "list[NDArray[Any]]",
+        num_skipped: int,
+    ) -> InstructBatch:
+        """Read videos with their dialogues."""
+        del places
+        videos = tuple(torch.from_numpy(np.require(each, requirements="W")) for each in pixels)
+        frames_at = 1 if self.data.features else 0  # axis
+        counts = [self.num_video(each.shape[frames_at]) for each in videos]
+        dialogues = [VideoDialogue.unpacked(clips.captions_of(clip)[0]) for clip in chosen]
+        rows = [self.speller.row(dialogue, count) for dialogue, count in zip(dialogues, counts, strict=True)]
+        return InstructBatch(videos, collate(rows, counts, self.speller.ids.eos), num_skipped)

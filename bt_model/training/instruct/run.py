@@ -1,0 +1,153 @@
+"""`btchat train instruct`: from a chat model and dialogues to a tuned model folder, in one resumable run.
+
+B dialogues.
+"""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from bt_model.backends.llm import read_llama_config
+from bt_model.generation.llama import DecoderLayer
+from bt_model.training.cost import Trained
+from bt_model.training.curves import draw_curves
+from bt_model.training.distributed import Place, Spread, World, joined, spread
+from bt_model.training.instruct.base import load_language, load_temporal_model, read_base
+from bt_model.training.instruct.config import InstructSettings
+from bt_model.training.instruct.corpus import Corpus, read_corpus
+from bt_model.training.instruct.export import NAME, export
+from bt_model.training.instruct.framing import Framing
+from bt_model.training.instruct.learning import open_up
+from bt_model.training.instruct.plan import Sizes, flops_per_dialogue, schedule_of
+from bt_model.training.instruct.recipe import DialogueRecipe
+from bt_model.training.instruct.step import InstructBatch, InstructStep
+from bt_model.training.job import Job, Told
+from bt_model.training.loop import run
+from bt_model.training.pretrain.draws import Order, step_seed
+from bt_model.training.pretrain.files import keep_settings
+from bt_model.training.pretrain.groups import parameter_groups
+from bt_model.training.pretrain.loader import ClipLoader
+from bt_model.training.recompute import recompute
+from bt_model.vision.attention import Mlp, SelfAttention
+from bt_model.vision.pool import pooling
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from bt_model.training.instruct.config import Weighing
+
+UNITS = (DecoderLayer, SelfAttention, Mlp)  # tensors in, tensors out: what FSDP shards
+MODEL = "model"  # the folder of the tuned model
+Loader = ClipLoader[InstructBatch]
+
+
+def instruct(settings: InstructSettings, work: Path, place: Place) -> Trained:
+    """Train to the end, or go on with the run in `work`; all processes call it with the same arguments.
+
+    The first one writes checkpoints, logs, curves, and at the end the tuned model's folder, `work`/model.
+
+    Raises:
+        InvalidValueError: settings that do not fit each other, the data or the run that is resumed.
+        CheckpointError: weights that are missing or do not fit.
+        TrainingError: the run cannot go on.
+    """
+    with joined(place, settings.run.device) as world:
+        trained = _train(settings, work, world)
+        if world.is_first:
+            draw_curves(work / f"{NAME}.csv", work / f"{NAME}.png")
+            export(work, settings, work / MODEL)
+        world.wait()
+    return trained
+
+
+def _train(settings: InstructSettings, work: Path, world: World) -> Trained:
+    """What is spread over processes is gone when this returns."""
+    torch.manual_seed(settings.run.seed)  # the same fresh parts on every rank
+    base = read_base(settings)
+    encoder = load_temporal_model(base, settings)
+    corpus = read_corpus(settings, base, encoder, read_llama_config(base.at(base.file.llm)).max_context)
+    if world.is_first:
+        keep_settings(work, settings)
+        corpus.write_counts(work)
+    lm, projector = load_language(base, encoder.tower.config, settings.run.precision)
+    step = InstructStep(encoder, pooling(base.file.pooling).pool, projector, lm, stored=corpus.stored)
+    framing = Framing.of(settings.data, encoder.tower.config.image_size, base.file.fit)
+    sizes = Sizes(
+        encoder.tower.config, encoder.config, lm.cfg, base.file.pooling, encoder.skip,
+        isinstance(projector, nn.Sequential),
+    )  # fmt: skip
+    loader = _loader(settings, work, world, corpus, framing)
+    try:
+        return run(_job(settings, work, world, step, corpus, sizes, loader))
+    finally:
+        loader.close()
+
+
+def _loader(settings: InstructSettings, work: Path, world: World, corpus: Corpus, framing: Framing) -> Loader:
+    given = settings.optimiser
+    order = Order(len(corpus.clips), given.batch, given.accumulate, settings.run.seed, world.rank, world.size)
+    recipe = DialogueRecipe(settings.data, order, framing, corpus.speller, corpus.num_video)
+    return ClipLoader(corpus.clips, recipe, given.epochs * order.steps_per_epoch, work)
+
+
+def _job(
+    settings: InstructSettings,
+    work: Path,
+    world: World,
+    step: InstructStep,
+    corpus: Corpus,
+    sizes: Sizes,
+    loader: Loader,
+) -> Job:
+    given, optimiser = settings.run, settings.optimiser
+    learning = open_up(step, settings.learn, corpus.speller.ids)
+    if given.recompute:
+        recompute(step.lm, (DecoderLayer,))
+    spread_out = spread(step, world, given.parallel, units=UNITS)
+    return Job(
+        NAME,
+        learning,
+        parameter_groups(learning, optimiser.rate, optimiser.rates),
+        schedule_of(settings, loader.steps_per_epoch),
+        _told_at(settings, world, spread_out, loader),
+        work,
+        world=world,
+        synced=spread_out.synced,
+        save_every=given.save_every,
+        keep=given.keep,
+        stop_after=given.steps or None,
+        flops_per_clip=flops_per_dialogue(settings, sizes, corpus.lengths),
+        with_events=True,
+    )
+
+
+def _told_at(
+    settings: InstructSettings, world: World, spread_out: Spread, loader: Loader
+) -> "Callable[[int, int], Told]":
+    def told_at(step: int, part: int) -> Told:
+        begin = time.monotonic()
+        batch = loader.batch(step, part)
+        waited = time.monotonic() - begin
+        torch.manual_seed(step_seed(settings.run.seed, step, part, world.rank))  # stochastic depth
+        shares = shares_of(batch, settings.optimiser.weigh, world)
+        loss: Tensor = spread_out.call(batch.to(world.device), shares.to(world.device))
+        return Told(loss, {}, len(batch.videos), waited, batch.num_skipped)
+
+    return told_at
+
+
+def shares_of(batch: InstructBatch, weigh: "Weighing", world: World) -> "Tensor":
+    """What one answer token of each dialogue counts in the batch's sum, (B,). All ranks call it together.
+
+    The mean of the sums over ranks is then that of all their answer tokens, or of all their dialogues' means.
+    """
+    counts = batch.num_answer_tokens
+    if weigh == "dialogue":
+        return 1 / (counts * len(counts))
+    (total,) = world.sums([float(counts.sum())])
+    return torch.full((len(counts),), world.size / total)

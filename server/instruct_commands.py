@@ -1,0 +1,78 @@
+"""`btchat train instruct | features`: alone, or under torchrun."""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from server.train_commands import torchrun_place
+
+if TYPE_CHECKING:
+    from bt_model.training.instruct.config import InstructSettings
+
+AddParser = Callable[..., argparse.ArgumentParser]
+
+
+def add_instruction_tuning(add: AddParser) -> None:
+    """The commands of instruction tuning, below `btchat train`."""
+    tune = add("instruct", help="tune a chat model on dialogues about videos (docs/training.md); resumable")
+    _add_settings(tune)
+    tune.add_argument(
+        "--work", type=Path, default=Path(".work/instruct"), help="checkpoints, logs, and model/, the result"
+    )
+    tune.add_argument("--dry-run", action="store_true", help="only say what the run would be")
+    tune.add_argument("--devices", type=int, default=1, help="for --dry-run: how many")
+    tune.set_defaults(run=_instruct)
+    features = add("features", help="the frozen tower's part of `instruct`, once for every video")
+    _add_settings(features)
+    features.add_argument(
+        "--all-states",
+        action="store_true",
+        help="all states that the branch reads, not only the first: several times as large",
+    )
+    features.set_defaults(run=_features)
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, help="a TOML file; it stands above the preset")
+    parser.add_argument("--preset", help="paper, published")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="one setting; above the file"
+    )
+
+
+def _settings(arguments: argparse.Namespace) -> "InstructSettings":
+    """The preset, above it the file, above both the command line."""
+    from bt_model.training.instruct.config import InstructSettings
+    from bt_model.training.instruct.presets import preset
+    from bt_model.training.settings import fill, overlaid, read_assignment, read_toml
+
+    layers = [preset(arguments.preset)] if arguments.preset else []
+    layers += [read_toml(arguments.config)] if arguments.config else []
+    return fill(InstructSettings, overlaid([*layers, *map(read_assignment, arguments.set)]))
+
+
+def _instruct(arguments: argparse.Namespace) -> int:
+    from bt_model.training.instruct.run import MODEL, instruct
+
+    settings = _settings(arguments)
+    if arguments.dry_run:
+        from bt_model.training.instruct.forecast import forecast
+
+        print(json.dumps(forecast(settings, arguments.devices), indent=2))
+        return 0
+    place = torchrun_place()
+    instruct(settings, arguments.work, place)
+    if place.rank == 0:
+        print(arguments.work / MODEL)
+    return 0
+
+
+def _features(arguments: argparse.Namespace) -> int:
+    from bt_model.training.instruct.features import write_features
+
+    settings = _settings(arguments)
+    stored = write_features(settings, torchrun_place(), all_states=arguments.all_states)
+    print(f"{settings.data.features}: {stored.num_written} videos written, {stored.num_broken} not readable")
+    return 0

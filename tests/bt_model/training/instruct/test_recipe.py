@@ -1,0 +1,77 @@
+"""What is asked of a decoder for a video, and what a batch is made of."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bt_model.backends.llava import special_ids
+from bt_model.backends.templates import template
+from bt_model.backends.tokenizer import TextTokenizer
+from bt_model.training.instruct.config import DataSettings
+from bt_model.training.instruct.dialogues import Exchange, VideoDialogue, listed
+from bt_model.training.instruct.framing import Framing
+from bt_model.training.instruct.recipe import DialogueRecipe
+from bt_model.training.instruct.spelling import Speller
+from bt_model.training.pretrain.decode_child import read_clip
+from bt_model.training.pretrain.draws import Order
+from bt_model.training.pretrain.listing import Source
+from bt_model.types import Fit, FrameSize, Sampling, Strategy
+from bt_model.video.decode import decode
+from bt_model.video.sample import frame_indices
+from tests import tiny
+from tests.clips import ClipSpec, numbers_in, write_clip
+
+SIDE = 32
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty frames, each of which shows its number."""
+    return write_clip(
+        tmp_path_factory.mktemp("clips") / "a.mp4", ClipSpec(num_frames=20, width=96, height=64)
+    )
+
+
+@pytest.mark.parametrize("fit", ["crop", "squash", "pad"])
+def test_without_a_short_side_frames_are_those_of_serving(clip: Path, fit: Fit) -> None:
+    framing = Framing.of(DataSettings(frames=4), SIDE, fit)
+    expected = decode(clip, Sampling(num_frames=4), FrameSize(SIDE, fit), 4).pixels
+    assert np.array_equal(read_clip(framing.request(Source(str(clip)), "pyav")), expected)
+
+
+def test_with_a_short_side_the_middle_of_the_scaled_frame_is_cut_out(clip: Path) -> None:
+    framing = Framing.of(DataSettings(frames=4, short_side=48), SIDE, "squash")
+    whole = decode(clip, Sampling(num_frames=4), FrameSize(48, "whole"), 4).pixels
+    assert whole.shape == (4, 48, 72, 3)
+    found = read_clip(framing.request(Source(str(clip)), "pyav"))
+    assert np.array_equal(found, whole[:, 8:40, 20:52])
+
+
+@pytest.mark.parametrize(("strategy", "count"), [("uniform", 20), ("middle", 40)])
+def test_only_the_published_sampler_repeats_frames_of_a_short_video(
+    clip: Path, strategy: Strategy, count: int
+) -> None:
+    framing = Framing.of(DataSettings(frames=40, strategy=strategy), 64, "crop")
+    numbers = numbers_in(read_clip(framing.request(Source(str(clip)), "pyav")))
+    assert numbers == list(frame_indices(20, Sampling(40, strategy=strategy), 25, 40))
+    assert len(numbers) == count
+
+
+@pytest.mark.parametrize("features", ["", "there"])
+def test_a_batch_has_room_for_the_tokens_of_the_frames_that_were_read(features: str, tmp_path: Path) -> None:
+    tiny.write_tokenizers(tmp_path)
+    tokenizer = TextTokenizer(tmp_path / "chat.json")
+    speller = Speller(template("plain"), special_ids(tokenizer), tokenizer.spell)
+    data = DataSettings(features=features)
+    recipe = DialogueRecipe(
+        data, Order(3, 2, 1, 0), Framing.of(data, SIDE, "crop"), speller, lambda frames: 10 * frames
+    )
+    dialogues = [VideoDialogue(name, (Exchange(f"{name}?", f"{name}!"),)) for name in "abc"]
+    arrays = [np.zeros((1, count, 2, 2) if features else (count, 2, 2, 3), np.uint8) for count in (3, 5)]
+    batch = recipe.batch(listed(dialogues, {}, tmp_path), range(2), [2, 0], arrays, num_skipped=4)
+    assert batch.tokens.is_video.sum(dim=1).tolist() == [30, 50]
+    assert [video.shape for video in batch.videos] == [array.shape for array in arrays]
+    answers = [tokenizer.decode([i for i in row[:-1] if i >= 0]) for row in batch.tokens.labels.tolist()]
+    assert [text.strip("\x00")[:2] for text in answers] == [" c", " a"]
+    assert batch.num_skipped == 4

@@ -163,3 +163,12 @@ def exact_answers(lm: "Llama", projector: nn.Module, video: "Tensor", batch: "To
     predicted = answer_logits(lm, projector, video, batch)[:, :-1].argmax(dim=-1)
     labels = batch.labels[:, 1:]
     return ((predicted == labels) | (labels < 0)).all(dim=1)
+
+
+@torch.inference_mode()
+def answer_scores(lm: "Llama", projector: nn.Module, video: "Tensor", batch: "TokenBatch") -> "Tensor":
+    """The log probability of each row's answer, (B,) float32."""
+    logits = answer_logits(lm, projector, video, batch)[:, :-1].float()
+    labels = batch.labels[:, 1:]
+    each = logits.log_softmax(dim=-1).gather(2, labels.clamp(min=0)[..., None])[..., 0]
+    return each.masked_fill(labels < 0, 0.0).sum(dim=1)

@@ -24,12 +24,12 @@ class Size:
     """How large the grid's corpora and runs are. Test clips stand for a scene and its twin each."""
 
     num_clips: int = 3500
-    num_test: int = 200  # scenes a kind, for every row
-    num_headline: int = 1000  # scenes a kind, for CLIP and BT-Adapter
+    num_test: int = 100  # scenes a kind, for every row
+    num_headline: int = 300  # scenes a kind, for CLIP and BT-Adapter
     num_frames: int = 8
-    pretrain_steps: int = 800
-    pretrain_batch: int = 64
-    instruct_steps: int = 400
+    pretrain_steps: int = 480
+    pretrain_batch: int = 48
+    instruct_steps: int = 300
     instruct_batch: int = 16
 
 

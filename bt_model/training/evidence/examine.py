@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from bt_model.training.corpus.questions import STATIC, TEMPORAL
+from bt_model.training.corpus.questions import TEMPORAL
 from bt_model.training.evaluate import Asker, answer_questions
 from bt_model.training.evidence.bench import Bench
+from bt_model.training.evidence.choices import chat_choices
 from bt_model.training.evidence.fit import ASKED, Fitted
 from bt_model.training.evidence.results import Cost, Result
 from bt_model.training.measures import embed_corpus, first_hits, static_choices, twin_choices
@@ -37,7 +38,8 @@ def examine(fitted: Fitted, bench: Bench, *, is_headline: bool, with_controls: b
         if with_controls:
             for name, change in (("shuffled", _shuffler()), ("one picture", _one_picture)):
                 answers |= _control(name, fitted, bench, change)
-    answers |= _as_chat(fitted, bench)
+    if fitted.row.is_asked and fitted.encoder.has_chat:
+        answers |= _as_chat(fitted, bench)
     return Result(answers, _cost(fitted))
 
 
@@ -83,17 +85,19 @@ def _one_picture(states: "list[Tensor]") -> "list[Tensor]":
 
 
 def _as_chat(fitted: Fitted, bench: Bench) -> "dict[str, Answers]":
+    """Answers about order as choices between twins, static ones word for word."""
     encoder, pool = fitted.encoder, pooling(fitted.row.pooling).pool
-    if not encoder.has_chat:
-        return {}
     reads = encoder.chat_reads
-    asker = Asker(fitted.chat, fitted.tokens, SEED, kinds=(*TEMPORAL, *ASKED))
-    answered = answer_questions(
-        lambda states: pool(encoder.chat_from_trunk(states)), reads, asker, bench.test
-    )
-    return {
-        f"{'chat static' if kind in STATIC else 'chat'}/{kind}": np.array(list(scenes.values()), float)
-        for kind, scenes in answered.kinds.items()
+
+    def tokens_of(states: "Sequence[Tensor]") -> "Tensor":
+        return pool(encoder.chat_from_trunk(states))
+
+    temporal, static = (Asker(fitted.chat, fitted.tokens, SEED, kinds=kinds) for kinds in (TEMPORAL, ASKED))
+    chosen = chat_choices(tokens_of, reads, temporal, bench.test)
+    answered = answer_questions(tokens_of, reads, static, bench.test)
+    exact = {kind: np.array(list(scenes.values()), float) for kind, scenes in answered.kinds.items()}
+    return {f"chat/{kind}": each for kind, each in chosen.items()} | {
+        f"chat static/{kind}": each for kind, each in exact.items()
     }
 
 

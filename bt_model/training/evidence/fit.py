@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from bt_model.training.corpus.scene import Scene
     from bt_model.vision.encoder import TemporalEncoder
 
-RATE = 1e-3
+PRETRAIN_RATE, INSTRUCT_RATE = 3e-3, 1e-3
 ASKED = ("colour", "shape", "background")  # beside the question about the event
 
 
@@ -67,13 +67,14 @@ def fit(row: Row, seed: int, bench: Bench, work: Path) -> Fitted:
         return Fitted(row, encoder, model.image, tokens, Trained(), 0)
     if row.training == "pretrain":
         stage = _pretraining(row, seed, bench, encoder)
-        chat, num_steps = model.image, bench.size.pretrain_steps
+        chat, num_steps, rate = model.image, bench.size.pretrain_steps, PRETRAIN_RATE
     else:
         chat, num_steps = ChatParts(model.image.lm, _copy(model.image.projector)), bench.size.instruct_steps
+        rate = INSTRUCT_RATE
         stage = _tuning(row, seed, bench, encoder, chat, tokens)
     with multiplying_in(bench.precision):
         kept = kept_bytes(lambda: stage.loss_at(0), stage.parameters)
-    schedule = Schedule(num_steps, RATE, precision=bench.precision)
+    schedule = Schedule(num_steps, rate, precision=bench.precision)
     trained = train(f"{row.name}-{seed}", stage.modules, stage.parameters, schedule, stage.loss_at, work)
     return Fitted(row, encoder.eval(), chat, tokens, trained, num_steps, kept)
 

@@ -24,7 +24,7 @@ MEASURES = {
     "twins": "twins told apart",
     "first": "R@1 of 100 pairs",
     "static": "static, as an encoder",
-    "chat": "answers about order",
+    "chat": "answers about order: twins told apart",
     "chat static": "static answers",
 }
 _COSTS = ("learning", "tokens", "CPU s/step", "MiB kept")
@@ -64,7 +64,8 @@ parameters, all trained by this project. Nothing here says what a model of the p
 - Training: {clips} clips of the kinds {kinds} and still ones, and their twins; {pretrain} steps of {batch}
   in pre-training, {instruct} of {dialogues} in tuning (Table 1), seeds {seeds}.
 - A twin holds the same frames in the opposite order, so a model that is blind to order has at most 0.5 of the
-  twins, of R@1 among a hundred pairs, and of the answers about order.
+  twins, of R@1 among a hundred pairs, and of the answers about order, where a clip's own answer must be more
+  likely than its twin's. Static answers are compared word for word.
 - Test clips are of combinations of colour, shape and event that training never shows: {test} scenes a kind;
   for CLIP and {base}, kind by kind, {headline}.
 - Chat answers come from a chat model that was trained on single pictures with drawn cues and never saw a

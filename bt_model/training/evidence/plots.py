@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from bt_model.training.evidence.study import Study
 
-_LINES = {"twins": "twins told apart", "first": "R@1", "chat": "answers about order", "static": "static"}
+_LINES = {"twins": "twins told apart", "first": "R@1", "static": "static"}
 _CEILING = 0.5
 
 

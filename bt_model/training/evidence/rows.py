@@ -48,6 +48,11 @@ class Row:
         """Whether patches are hidden from a branch in pre-training."""
         return self.model.has_branch and self.training == "pretrain" and self.mask_rate > 0
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether a chat model is asked through it too: in the tables that tell of answers."""
+        return self.training != "pretrain" or not {"10", "R"}.isdisjoint(self.tables)
+
 
 def _stan(*, is_open: bool) -> TemporalConfig:
     return TemporalConfig("stan", replace(BRANCH, combination="add"), is_open=is_open)

@@ -31,6 +31,7 @@ ODD: list[tuple[str, Any, str]] = [
     ("llm", None, "allowed: text"),
     ("projector", {}, "allowed: text"),
     ("qformer", 5, "allowed: text or null"),
+    ("lora", 5, "allowed: text or null"),
     ("adapter", [], "allowed: text or null"),
     ("gates", 1, "allowed: a list"),
     ("gates", [1], "allowed: two numbers"),

@@ -1,0 +1,71 @@
+"""Choices between twins' answers, by chat models whose likelihoods are known."""
+
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import pytest
+import torch
+
+from bt_model.training.corpus.events import REVERSIBLE
+from bt_model.training.corpus.questions import TEMPORAL, Question
+from bt_model.training.corpus.scene import Scene
+from bt_model.training.corpus.splits import scenes
+from bt_model.training.evaluate import Asker
+from bt_model.training.evidence import choices
+from bt_model.training.evidence.choices import chat_choices
+from bt_model.training.stages import ChatParts
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bt_model.training.clips import Corpus
+
+SCENES = scenes("test_combo", 2 * len(REVERSIBLE), seed=2, kinds=REVERSIBLE)
+
+
+class Clips:
+    """Video tokens say which row was shown, and whether it was the twin."""
+
+    scenes = SCENES
+
+    def both(self, rows: range, _reads: range) -> "tuple[list[Tensor], list[Tensor]]":
+        clip = torch.tensor([[row, 0.0] for row in rows])
+        return [clip], [clip + torch.tensor([0.0, 1.0])]
+
+
+class Tokens:
+    """A dialogue stays what it is."""
+
+    num_video = 0
+    ids = type("Ids", (), {"eos": 0})
+
+    def row(self, asked: list[Question]) -> Question:
+        return asked[0]
+
+
+def answers_about(scene: Scene, asker: Asker) -> set[str]:
+    return {question.sentence for question in asker.questions(scene)}
+
+
+@pytest.mark.parametrize(("knows", "share"), [("order", 1.0), ("nothing", 0.5), ("the opposite", 0.0)])
+def test_a_model_that_knows_the_order_has_all_and_a_blind_one_half(
+    monkeypatch: pytest.MonkeyPatch, knows: str, share: float
+) -> None:
+    asker = Asker(ChatParts(cast(Any, None), cast(Any, None)), cast(Any, Tokens()), 1, kinds=TEMPORAL)
+
+    def likelihood(_lm: object, _projector: object, video: "Tensor", batch: list[Question]) -> "Tensor":
+        scores: list[float] = []
+        for (row, is_twin), question in zip(video.tolist(), batch, strict=True):
+            scene = SCENES[int(row)]
+            shown = scene.twin() if is_twin else scene
+            is_true = question.sentence in answers_about(shown, asker)
+            blind = float(len(question.sentence))  # likes long answers, whatever is shown
+            scores.append({"order": is_true, "nothing": blind, "the opposite": not is_true}[knows])
+        return torch.tensor(scores, dtype=torch.float32)
+
+    monkeypatch.setattr(choices, "answer_scores", likelihood)
+    monkeypatch.setattr(choices, "collate", lambda rows, *_: rows)
+    found = chat_choices(lambda states: states[0], range(1), asker, cast("Corpus", Clips()))
+    assert set(found) == {"direction", "pace", "change", "resize", "recolour", "order"}
+    assert np.mean([each.mean() for each in found.values()]) == share
+    assert all(each.shape[1] == 2 for each in found.values())

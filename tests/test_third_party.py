@@ -54,7 +54,7 @@ def test_a_package_adds_a_backend_that_answers_over_http(
         ).json()["id"]
         body = {"video": video, "messages": [{"role": "user", "content": "abc"}]}
         answer = httpx.post(f"{server.url}/v1/video/chat", json=body, trust_env=False, timeout=60)
-    assert answer.json()["choices"][0]["message"]["content"] == "cba (37 video tokens)"
+    assert answer.json()["choices"][0]["message"]["content"] == "cba (65 video tokens)"
 
 
 def test_the_list_of_models_names_where_a_backend_comes_from(installed: Path, weights: Path) -> None:

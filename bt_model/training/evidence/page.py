@@ -41,7 +41,8 @@ def write_page(path: Path, study: Study, pictures: Mapping[str, str]) -> None:
         ),
         "## Kind by kind",
         "",
-        "Twins told apart, with McNemar's test of both twins right, corrected after Holm.",
+        "Twins told apart. p: McNemar's test of both twins right against neither, which a guess has as",
+        "often, over scenes and seeds, corrected after Holm.",
         "",
         *_table(
             ("event", "CLIP, averaged", "BT-Adapter", "p"),
@@ -104,12 +105,21 @@ def _rows(table: str, study: Study) -> list[str]:
     body: list[tuple[str, ...]] = []
     for row in rows:
         results = study.results[row.name]
-        seeds = " ".join(f"{result.of(measures[0], like).mean():.3f}" for result in results)
+        first = measures[0]
+        seeds = " ".join(f"{result.of(first, _shared(first, like)).mean():.3f}" for result in results)
         shares = [_share(results, name, like) for name in measures]
         body.append((row.about, printed.rows.get(row.name, "-"), *shares, seeds, *_costs(results[0].cost)))
     told = [MEASURES[name] for name in measures]
     head = ("model", f"paper: {printed.meaning}", *told, f"{told[0]}, by seed" if told else "", *_COSTS)
-    return _table(head, body)
+    missing = [row.about for row in in_table(table) if row.name not in study.results]
+    few = [
+        row.about
+        for row in rows
+        if row.training != "none" and len(study.results[row.name]) < len(study.seeds)
+    ]
+    notes = [f"Not run: {'; '.join(missing)}."] if missing else []
+    notes += [f"Run with fewer seeds, so without a conclusion: {'; '.join(few)}."] if few else []
+    return [*_table(head, body), *(line for note in notes for line in (note, ""))]
 
 
 def _costs(cost: Cost) -> tuple[str, ...]:
@@ -123,10 +133,15 @@ def _fewest(study: Study) -> Result | None:
     return min(encoders, key=lambda result: len(result.of("twins")), default=None)
 
 
+def _shared(measure: str, like: Result | None) -> Result | None:
+    """Chat models are asked about the same scenes for every row."""
+    return None if measure.startswith("chat") else like
+
+
 def _share(results: Sequence[Result], measure: str, like: Result | None) -> str:
     if not results[0].has(measure):
         return "-"
-    share = share_of(results, measure, None if measure.startswith("chat") else like)
+    share = share_of(results, measure, _shared(measure, like))
     return f"{share.value:.3f} [{share.low:.3f}, {share.high:.3f}]"
 
 

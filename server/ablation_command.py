@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+from bt_model.errors import InvalidValueError
+
 AddParser = Callable[..., argparse.ArgumentParser]
 PAGE = Path("docs/evidence.md")
 
@@ -26,10 +28,12 @@ def _ablate(arguments: argparse.Namespace) -> int:
     from bt_model.training.evidence.bench import Size
     from bt_model.training.evidence.page import write_page
     from bt_model.training.evidence.plots import draw_all
-    from bt_model.training.evidence.rows import ROWS, row
+    from bt_model.training.evidence.rows import NEEDED, ROWS, row
     from bt_model.training.evidence.study import read_study, result_path, run_rows
     from bt_model.training.precision import native_precision
 
+    if arguments.workers < 1:
+        raise InvalidValueError(f"workers is {arguments.workers}; allowed: 1 or more", param="workers")
     rows = [row(name) for name in arguments.rows] if arguments.rows else list(ROWS)
     work, seeds, size = arguments.work, arguments.seeds, Size()
     if arguments.list:
@@ -41,6 +45,10 @@ def _ablate(arguments: argparse.Namespace) -> int:
         precision = arguments.precision or native_precision()
         run_rows(work, rows, seeds, size=size, precision=precision, workers=arguments.workers)
     study = read_study(work, ROWS, seeds, size)
+    if missing := [each.name for each in NEEDED if each.name not in study.results]:
+        raise InvalidValueError(
+            f"{work} has no results of {', '.join(missing)}, which the page is about; run them first"
+        )
     write_page(arguments.out, study, draw_all(arguments.out.with_suffix(""), study))
     print(arguments.out)
     return 0

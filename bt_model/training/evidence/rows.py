@@ -127,6 +127,7 @@ TUNED = (
     Row("tuned-bt-adapter", "BT-Adapter, CLIP frozen", ("1",), training="instruct"),
 )  # fmt: skip
 
+NEEDED = (CLIP, BASE, VTC_ONLY)  # what every page compares
 ROWS = (CLIP, BASE, *STRUCTURE, *LOSSES, *RECIPES, *RELATED, *CHOICES, *LAYERS, *MASKS, *TUNED)
 
 

@@ -62,8 +62,9 @@ Written by `btchat train ablate`. The question is which of the paper's claims ho
 which they can be asked: clips of one drawn thing, a CLIP of 6 layers and a language model of a million
 parameters, all trained by this project. Nothing here says what a model of the paper's size does.
 
-- Training: {clips} clips of the kinds {kinds} and still ones, and their twins; {pretrain} steps of {batch}
-  in pre-training, {instruct} of {dialogues} in tuning (Table 1), seeds {seeds}.
+- Training: {clips} clips of the kinds {kinds} and still ones,
+  and their twins; {pretrain} steps of {batch} in pre-training, {instruct} of {dialogues} in tuning (Table 1),
+  seeds {seeds}.
 - A twin holds the same frames in the opposite order, so a model that is blind to order has at most 0.5 of the
   twins, of R@1 among a hundred pairs, and of the answers about order, where a clip's own answer must be more
   likely than its twin's. Static answers are compared word for word.
@@ -71,6 +72,7 @@ parameters, all trained by this project. Nothing here says what a model of the p
   for CLIP and {base}, kind by kind, {headline}.
 - Chat answers come from a chat model that was trained on single pictures with drawn cues and never saw a
   video. In Table 1 its projector and the temporal model were tuned; the language model stayed frozen.
+  It was trained with 65 video tokens: rows with more start outside what it knows.
 - Intervals are 95 %, from a bootstrap over seeds and scenes; a scene and its twin count as one. The towers
   are the same for all seeds: the intervals say nothing about other towers.
 - MiB kept: what the forward pass of a batch keeps for its backward pass.

@@ -3,7 +3,7 @@
 B clips, T frames, P patches, D width.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING
@@ -51,33 +51,43 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """A chat model and what it is asked: how questions are spelled, in which wordings, and of which kinds."""
+    """A chat model and what it is asked: how questions are spelled, and of which kinds."""
 
     chat: ChatParts
     tokens: DialogueTokens
     seed: int
-    held_out: bool = False
     kinds: Collection[str] = (*TEMPORAL, *STATIC)
 
     def questions(self, scene: Scene) -> list[Question]:
         """One question of each kind, in the same words for a scene and its twin."""
-        asked = questions(scene, Random(f"{self.seed} {scene.key}"), held_out=self.held_out)
+        asked = questions(scene, Random(f"{self.seed} {scene.key}"))
         return [question for question in asked if question.kind in self.kinds]
 
 
-def answer_questions(tokens_of: VideoTokensOf, reads: range, asker: Asker, corpus: Corpus) -> Answered:
-    """Ask every question about every clip and its twin, each as a first turn.
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Scenes and what a chat model reads of their clips, and of their twins' clips, each (B, K, D)."""
 
-    `tokens_of` makes video tokens of the hidden states `reads`.
-    """
+    scenes: Sequence[Scene]
+    clips: "Tensor"
+    twins: "Tensor"
+
+
+def show(tokens_of: VideoTokensOf, reads: range, corpus: Corpus) -> Iterator[Shown]:
+    """All clips of a corpus, batch by batch; `tokens_of` makes video tokens of the hidden states `reads`."""
+    for begin in range(0, len(corpus.scenes), BATCH):
+        rows = range(begin, min(begin + BATCH, len(corpus.scenes)))
+        with torch.inference_mode():
+            clips, twins = (tokens_of(states) for states in corpus.both(rows, reads))
+        yield Shown([corpus.scenes[row] for row in rows], clips, twins)
+
+
+def answer_questions(shown: Iterable[Shown], asker: Asker) -> Answered:
+    """Ask every question about every clip and its twin, each as a first turn."""
     answered = Answered()
-    with torch.inference_mode():
-        for begin in range(0, len(corpus.scenes), BATCH):
-            rows = range(begin, min(begin + BATCH, len(corpus.scenes)))
-            listed = [corpus.scenes[row] for row in rows]
-            twins = [scene.twin() for scene in listed]
-            for some, states in zip((listed, twins), corpus.both(rows, reads), strict=True):
-                _answer(tokens_of(states), asker, some, answered)
+    for batch in shown:
+        _answer(batch.clips, asker, batch.scenes, answered)
+        _answer(batch.twins, asker, [scene.twin() for scene in batch.scenes], answered)
     return answered
 
 

@@ -10,7 +10,7 @@ import torch
 
 from bt_model.training.corpus.questions import STATIC, TEMPORAL
 from bt_model.training.cost import Trained
-from bt_model.training.evaluate import Answered, Asker, answer_questions
+from bt_model.training.evaluate import Answered, Asker, answer_questions, show
 from bt_model.training.measures import embed_corpus, twin_choices
 from bt_model.training.statistics import mean_share
 from bt_model.vision.pool import patches_cls
@@ -37,10 +37,12 @@ def evaluate_all(model: "Model", clips: "Clips") -> dict[str, Answered]:
     }
     return {
         name: answer_questions(
-            lambda states, encoder=encoder: patches_cls(encoder.chat_from_trunk(states)),
-            encoder.chat_reads,
+            show(
+                lambda states, encoder=encoder: patches_cls(encoder.chat_from_trunk(states)),
+                encoder.chat_reads,
+                clips.test,
+            ),
             Asker(chat, model.tokens, EVALUATION_SEED),
-            clips.test,
         )
         for name, (encoder, chat) in variants.items()
     }

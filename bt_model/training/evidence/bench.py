@@ -66,7 +66,7 @@ def set_up(work: Path, size: Size, *, precision: "Precision", seed: int = 0) -> 
     return Bench(
         model,
         size,
-        load_corpus(folder, "train", listed, every, size.num_frames).in_memory(),
+        load_corpus(folder, "train", listed, every, size.num_frames),
         load_corpus(folder, "test", tested[: size.num_test * orders], every, size.num_frames),
         load_corpus(folder, "headline", tested, two, size.num_frames),
         precision,

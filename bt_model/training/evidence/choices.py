@@ -11,43 +11,34 @@ import numpy as np
 import torch
 
 from bt_model.training.data import collate
-from bt_model.training.evaluate import BATCH, Asker, VideoTokensOf
+from bt_model.training.evaluate import Asker, Shown
 from bt_model.training.step import answer_scores
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from torch import Tensor
 
-    from bt_model.training.clips import Corpus
     from bt_model.training.corpus.questions import Question
+    from bt_model.training.corpus.scene import Scene
     from bt_model.training.statistics import Answers
 
 
-def chat_choices(
-    tokens_of: VideoTokensOf, reads: range, asker: Asker, corpus: "Corpus"
-) -> "dict[str, Answers]":
-    """By question kind, (n, 2): clip and twin; a tie counts half. Questions whose answer stays are left out.
-
-    `tokens_of` makes video tokens of the hidden states `reads`.
-    """
+def chat_choices(shown: "Iterable[Shown]", asker: Asker) -> "dict[str, Answers]":
+    """By question kind, (n, 2): clip and twin; a tie counts half. A question whose answer stays is left out."""
     answers: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
-    with torch.inference_mode():
-        for begin in range(0, len(corpus.scenes), BATCH):
-            rows = range(begin, min(begin + BATCH, len(corpus.scenes)))
-            videos = [tokens_of(states) for states in corpus.both(rows, reads)]
-            asked = [_pairs(asker, corpus, row) for row in rows]
-            for place in range(max(map(len, asked))):
-                picked = [number for number, pairs in enumerate(asked) if place < len(pairs)]
-                pairs = [asked[number][place] for number in picked]
-                credits = _credits([video[picked] for video in videos], asker, pairs)
-                for (question, _), credit in zip(pairs, credits, strict=True):
-                    answers[question.kind].append(credit)
+    for batch in shown:
+        asked = [_pairs(asker, scene) for scene in batch.scenes]
+        for place in range(max(map(len, asked))):
+            picked = [number for number, pairs in enumerate(asked) if place < len(pairs)]
+            pairs = [asked[number][place] for number in picked]
+            credits = _credits((batch.clips[picked], batch.twins[picked]), asker, pairs)
+            for (question, _), credit in zip(pairs, credits, strict=True):
+                answers[question.kind].append(credit)
     return {kind: np.array(each) for kind, each in answers.items()}
 
 
-def _pairs(asker: Asker, corpus: "Corpus", row: int) -> "list[tuple[Question, Question]]":
-    scene = corpus.scenes[row]
+def _pairs(asker: Asker, scene: "Scene") -> "list[tuple[Question, Question]]":
     pairs = zip(asker.questions(scene), asker.questions(scene.twin()), strict=True)
     return [(own, other) for own, other in pairs if own.sentence != other.sentence]
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from bt_model.training.corpus.questions import TEMPORAL
-from bt_model.training.evaluate import Asker, answer_questions
+from bt_model.training.evaluate import Asker, answer_questions, show
 from bt_model.training.evidence.bench import Bench
 from bt_model.training.evidence.choices import chat_choices
 from bt_model.training.evidence.fit import ASKED, Fitted
@@ -87,14 +87,10 @@ def _one_picture(states: "list[Tensor]") -> "list[Tensor]":
 def _as_chat(fitted: Fitted, bench: Bench) -> "dict[str, Answers]":
     """Answers about order as choices between twins, static ones word for word."""
     encoder, pool = fitted.encoder, pooling(fitted.row.pooling).pool
-    reads = encoder.chat_reads
-
-    def tokens_of(states: "Sequence[Tensor]") -> "Tensor":
-        return pool(encoder.chat_from_trunk(states))
-
+    shown = list(show(lambda states: pool(encoder.chat_from_trunk(states)), encoder.chat_reads, bench.test))
     temporal, static = (Asker(fitted.chat, fitted.tokens, SEED, kinds=kinds) for kinds in (TEMPORAL, ASKED))
-    chosen = chat_choices(tokens_of, reads, temporal, bench.test)
-    answered = answer_questions(tokens_of, reads, static, bench.test)
+    chosen = chat_choices(shown, temporal)
+    answered = answer_questions(shown, static)
     exact = {kind: np.array(list(scenes.values()), float) for kind, scenes in answered.kinds.items()}
     return {f"chat/{kind}": each for kind, each in chosen.items()} | {
         f"chat static/{kind}": each for kind, each in exact.items()

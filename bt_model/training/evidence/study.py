@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -73,9 +73,10 @@ def _run_row(task: tuple[str, int], *, work: Path, size: Size, precision: "Preci
 
 @cache
 def _bench(work: Path, size: Size, precision: "Precision") -> Bench:
-    """Read back once by every process."""
+    """Read back once by every process; training clips are drawn at random, so from memory."""
     torch.set_num_threads(1)
-    return set_up(work, size, precision=precision)
+    bench = set_up(work, size, precision=precision)
+    return replace(bench, train=bench.train.in_memory())
 
 
 def result_path(work: Path, row: Row, seed: int) -> Path:

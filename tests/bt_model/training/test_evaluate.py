@@ -12,7 +12,7 @@ from torch import Tensor
 from bt_model.training.clips import Corpus
 from bt_model.training.corpus.questions import questions
 from bt_model.training.embedded import Model
-from bt_model.training.evaluate import Answered, Asker, answer_questions
+from bt_model.training.evaluate import Answered, Asker, answer_questions, show
 from bt_model.vision.pool import patches_cls
 from tests import tiny
 
@@ -49,9 +49,8 @@ def asker(model: Model, **changes: Any) -> Asker:
 
 def test_every_question_about_each_clip_and_its_twin_is_asked_once(model: Model, corpus: Corpus) -> None:
     encoder = model.encoder(model.tuned)
-    answered = answer_questions(
-        lambda states: patches_cls(encoder.chat_from_trunk(states)), encoder.chat_reads, asker(model), corpus
-    )
+    shown = show(lambda states: patches_cls(encoder.chat_from_trunk(states)), encoder.chat_reads, corpus)
+    answered = answer_questions(shown, asker(model))
     counts = {kind: share.count for kind, share in answered.shares().items() if kind != "static"}
     kinds = [question.kind for question in questions(tiny.scene(0), Random(0))]
     assert counts == dict.fromkeys(kinds, 2 * NUM_SCENES)
@@ -59,12 +58,8 @@ def test_every_question_about_each_clip_and_its_twin_is_asked_once(model: Model,
 
 def test_only_the_kinds_asked_for_are_asked(model: Model, corpus: Corpus) -> None:
     still = model.encoder(None)
-    answered = answer_questions(
-        lambda states: patches_cls(still.chat_from_trunk(states)),
-        still.chat_reads,
-        asker(model, kinds=("direction", "colour")),
-        corpus,
-    )
+    shown = show(lambda states: patches_cls(still.chat_from_trunk(states)), still.chat_reads, corpus)
+    answered = answer_questions(shown, asker(model, kinds=("direction", "colour")))
     assert set(answered.kinds) == {"direction", "colour"}
 
 
@@ -84,6 +79,6 @@ def test_features_are_asked_for_each_direction(model: Model, corpus: Corpus) -> 
         seen.append(states[0])
         return patches_cls(still.chat_from_trunk(states))
 
-    answer_questions(features, still.chat_reads, asker(model), corpus)
+    answer_questions(show(features, still.chat_reads, corpus), asker(model))
     forward, backward = seen
     assert torch.equal(backward, forward.flip(1))

@@ -10,7 +10,7 @@ from bt_model.training.corpus.events import REVERSIBLE
 from bt_model.training.corpus.questions import TEMPORAL, Question
 from bt_model.training.corpus.scene import Scene
 from bt_model.training.corpus.splits import scenes
-from bt_model.training.evaluate import Asker
+from bt_model.training.evaluate import Asker, Shown
 from bt_model.training.evidence import choices
 from bt_model.training.evidence.choices import chat_choices
 from bt_model.training.stages import ChatParts
@@ -18,19 +18,14 @@ from bt_model.training.stages import ChatParts
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bt_model.training.clips import Corpus
 
 SCENES = scenes("test_combo", 2 * len(REVERSIBLE), seed=2, kinds=REVERSIBLE)
 
 
-class Clips:
+def shown() -> Shown:
     """Video tokens say which row was shown, and whether it was the twin."""
-
-    scenes = SCENES
-
-    def both(self, rows: range, _reads: range) -> "tuple[list[Tensor], list[Tensor]]":
-        clip = torch.tensor([[row, 0.0] for row in rows])
-        return [clip], [clip + torch.tensor([0.0, 1.0])]
+    clips = torch.tensor([[row, 0.0] for row in range(len(SCENES))])
+    return Shown(SCENES, clips, clips + torch.tensor([0.0, 1.0]))
 
 
 class Tokens:
@@ -65,7 +60,7 @@ def test_a_model_that_knows_the_order_has_all_and_a_blind_one_half(
 
     monkeypatch.setattr(choices, "answer_scores", likelihood)
     monkeypatch.setattr(choices, "collate", lambda rows, *_: rows)
-    found = chat_choices(lambda states: states[0], range(1), asker, cast("Corpus", Clips()))
+    found = chat_choices([shown()], asker)
     assert set(found) == {"direction", "pace", "change", "resize", "recolour", "order"}
     assert np.mean([each.mean() for each in found.values()]) == share
     assert all(each.shape[1] == 2 for each in found.values())

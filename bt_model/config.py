@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, get_args
 
-from bt_model.errors import InvalidValueError
+from bt_model.errors import require
 
 Family = Literal["clip", "eva"]
 Activation = Literal["quick_gelu", "gelu"]
@@ -27,36 +27,29 @@ VISION_FAMILIES: dict[str, Family] = {
 
 
 def _require_one(name: str, found: object, allowed: Collection[str]) -> None:
-    if not isinstance(found, str) or found not in allowed:
-        raise InvalidValueError(f"{name} is {found!r}; allowed: {', '.join(allowed)}", param=name)
-
-
-def _require(ok: bool, name: str, found: object, allowed: str) -> None:
-    if not ok:
-        raise InvalidValueError(f"{name} is {found!r}; allowed: {allowed}", param=name)
+    require(isinstance(found, str) and found in allowed, name, found, ", ".join(allowed))
 
 
 def _require_same(name: str, found: object, allowed: object) -> None:
-    if found != allowed:
-        raise InvalidValueError(f"{name} is {found!r}; allowed: {allowed!r}", param=name)
+    require(found == allowed, name, found, repr(allowed))
 
 
 def _count(config: Mapping[str, Any], name: str, most: int = 1 << 20) -> int:
     """A size from a config.json; what is larger could be built by nobody."""
-    _require(type(config[name]) is int and 1 <= config[name] <= most, name, config[name], f"1 to {most}")
+    require(type(config[name]) is int and 1 <= config[name] <= most, name, config[name], f"1 to {most}")
     return config[name]
 
 
 def _positive(config: Mapping[str, Any], name: str, default: float) -> float:
     value = config.get(name, default)
     ok = type(value) in (int, float) and 0 < value < math.inf
-    _require(ok, name, value, "a number above 0")
+    require(ok, name, value, "a number above 0")
     return value
 
 
 def _heads(config: Mapping[str, Any], width: int) -> int:
     heads = _count(config, "num_attention_heads")
-    _require(width % heads == 0, "num_attention_heads", heads, f"what divides hidden_size, {width}")
+    require(width % heads == 0, "num_attention_heads", heads, f"what divides hidden_size, {width}")
     return heads
 
 
@@ -179,11 +172,11 @@ class BTAdapterConfig:
     drop_path: float = 0.0
 
     def __post_init__(self) -> None:
-        _require(self.num_layers >= 1, "num_layers", self.num_layers, "1 or more")
-        _require(self.max_frames >= 1, "max_frames", self.max_frames, "1 or more")
+        require(self.num_layers >= 1, "num_layers", self.num_layers, "1 or more")
+        require(self.max_frames >= 1, "max_frames", self.max_frames, "1 or more")
         _require_one("combination", self.combination, COMBINATIONS)
         _require_one("projection", self.projection, PROJECTIONS)
-        _require(0 <= self.drop_path < 1, "drop_path", self.drop_path, "0 or more, below 1")
+        require(0 <= self.drop_path < 1, "drop_path", self.drop_path, "0 or more, below 1")
 
     @property
     def middle_gate(self) -> float | None:
@@ -220,10 +213,10 @@ class TemporalConfig:
 
     def __post_init__(self) -> None:
         _require_one("kind", self.kind, TEMPORAL_KINDS)
-        _require(self.num_layers is None or self.num_layers >= 1, "num_layers", self.num_layers, "1 or more")
-        _require(self.max_frames >= 1, "max_frames", self.max_frames, "1 or more")
-        _require(self.bottleneck >= 1, "bottleneck", self.bottleneck, "1 or more")
-        _require(self.time_std >= 0, "time_std", self.time_std, "0 or more")
+        require(self.num_layers is None or self.num_layers >= 1, "num_layers", self.num_layers, "1 or more")
+        require(self.max_frames >= 1, "max_frames", self.max_frames, "1 or more")
+        require(self.bottleneck >= 1, "bottleneck", self.bottleneck, "1 or more")
+        require(self.time_std >= 0, "time_std", self.time_std, "0 or more")
 
     @property
     def name(self) -> str:
@@ -259,7 +252,7 @@ class LlamaConfig:
                 is none.
         """
         rope: Any = config.get("rope_parameters") or config.get("rope_scaling") or {}
-        _require(isinstance(rope, Mapping), "rope_parameters", rope, "an object")
+        require(isinstance(rope, Mapping), "rope_parameters", rope, "an object")
         width = _count(config, "hidden_size")
         heads = _heads(config, width)
         head_dim = width // heads
@@ -273,7 +266,7 @@ class LlamaConfig:
             _require_same(name, found, allowed)
         shared = config.get("num_key_value_heads") or heads
         ok = type(shared) is int and shared > 0 and heads % shared == 0
-        _require(ok, "num_key_value_heads", shared, f"what divides num_attention_heads, {heads}")
+        require(ok, "num_key_value_heads", shared, f"what divides num_attention_heads, {heads}")
         return cls(
             vocab_size=_count(config, "vocab_size"),
             width=width,

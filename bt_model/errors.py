@@ -106,3 +106,13 @@ class EngineDeadError(EngineError):
     """The engine process or thread is gone."""
 
     code = "engine_restarted"
+
+
+def require(ok: bool, param: str, value: object, allowed: str) -> None:
+    """Refuse a caller's value unless it is `ok`, in the words that every message about a value has.
+
+    Raises:
+        InvalidValueError: it is not.
+    """
+    if not ok:
+        raise InvalidValueError(f"{param} is {value!r}; allowed: {allowed}", param=param)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from bt_model.errors import InvalidValueError
+from bt_model.errors import InvalidValueError, require
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,11 +32,6 @@ MAX_STOP_LENGTH = 256
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # JSON can spell one alone; no text holds it
 
 
-def _require(ok: bool, param: str, value: object, allowed: str) -> None:
-    if not ok:
-        raise InvalidValueError(f"{param} is {value!r}; allowed: {allowed}", param=param)
-
-
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """Which frames of a video the model sees: a count, or a rate, within an optional window of seconds.
@@ -54,19 +49,19 @@ class Sampling:
 
     def __post_init__(self) -> None:
         both = self.num_frames is not None and self.fps is not None
-        _require(not both, "sampling", f"num_frames={self.num_frames}, fps={self.fps}", "one of the two")
+        require(not both, "sampling", f"num_frames={self.num_frames}, fps={self.fps}", "one of the two")
         if self.num_frames is not None:
             ok = 1 <= self.num_frames <= MAX_FRAMES
-            _require(ok, "sampling.num_frames", self.num_frames, f"1 to {MAX_FRAMES}")
+            require(ok, "sampling.num_frames", self.num_frames, f"1 to {MAX_FRAMES}")
         if self.fps is not None:
             ok = math.isfinite(self.fps) and 0 < self.fps <= MAX_FPS
-            _require(ok, "sampling.fps", self.fps, f"above 0, up to {MAX_FPS}")
+            require(ok, "sampling.fps", self.fps, f"above 0, up to {MAX_FPS}")
         for name, value in (("start", self.start), ("end", self.end)):
             ok = value is None or (math.isfinite(value) and value >= 0)
-            _require(ok, f"sampling.{name}", value, "seconds, 0 or more")
+            require(ok, f"sampling.{name}", value, "seconds, 0 or more")
         if self.end is not None:
-            _require(self.end > (self.start or 0.0), "sampling.end", self.end, "more than start")
-        _require(self.strategy in STRATEGIES, "sampling.strategy", self.strategy, ", ".join(STRATEGIES))
+            require(self.end > (self.start or 0.0), "sampling.end", self.end, "more than start")
+        require(self.strategy in STRATEGIES, "sampling.strategy", self.strategy, ", ".join(STRATEGIES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +164,7 @@ class GenerateOptions:
         def check(name: str, low: float, high: float, *, above: bool = False) -> None:
             value = getattr(self, name)
             ok = value is None or ((low < value if above else low <= value) and value <= high)  # NaN is not
-            _require(ok, name, value, f"{'above ' if above else ''}{low} to {high}")
+            require(ok, name, value, f"{'above ' if above else ''}{low} to {high}")
 
         check("max_tokens", 1, 4096)
         check("temperature", 0.0, 2.0)
@@ -180,7 +175,7 @@ class GenerateOptions:
         ok = len(self.stop) <= MAX_STOPS and all(
             0 < len(s) <= MAX_STOP_LENGTH and not _HALF_CHARACTER.search(s) for s in self.stop
         )
-        _require(
+        require(
             ok, "stop", list(self.stop), f"up to {MAX_STOPS} strings of 1 to {MAX_STOP_LENGTH} characters"
         )
 

@@ -6,18 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from server.train_commands import torchrun_place
+from server.run_settings import add_settings, torchrun_place, typed_settings
 
 if TYPE_CHECKING:
     from bt_model.training.instruct.config import InstructSettings
 
 AddParser = Callable[..., argparse.ArgumentParser]
+_PRESETS = "paper, published"
 
 
 def add_instruction_tuning(add: AddParser) -> None:
     """The commands of instruction tuning, below `btchat train`."""
     tune = add("instruct", help="tune a chat model on dialogues about videos (docs/training.md); resumable")
-    _add_settings(tune)
+    add_settings(tune, _PRESETS)
     tune.add_argument(
         "--work", type=Path, default=Path(".work/instruct"), help="checkpoints, logs, and model/, the result"
     )
@@ -25,7 +26,7 @@ def add_instruction_tuning(add: AddParser) -> None:
     tune.add_argument("--devices", type=int, default=1, help="for --dry-run: how many")
     tune.set_defaults(run=_instruct)
     features = add("features", help="the frozen tower's part of `instruct`, once for every video")
-    _add_settings(features)
+    add_settings(features, _PRESETS)
     features.add_argument(
         "--all-states",
         action="store_true",
@@ -34,23 +35,11 @@ def add_instruction_tuning(add: AddParser) -> None:
     features.set_defaults(run=_features)
 
 
-def _add_settings(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=Path, help="a TOML file; it stands above the preset")
-    parser.add_argument("--preset", help="paper, published")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="one setting; above the file"
-    )
-
-
 def _settings(arguments: argparse.Namespace) -> "InstructSettings":
-    """The preset, above it the file, above both the command line."""
     from bt_model.training.instruct.config import InstructSettings
     from bt_model.training.instruct.presets import preset
-    from bt_model.training.settings import fill, overlaid, read_assignment, read_toml
 
-    layers = [preset(arguments.preset)] if arguments.preset else []
-    layers += [read_toml(arguments.config)] if arguments.config else []
-    return fill(InstructSettings, overlaid([*layers, *map(read_assignment, arguments.set)]))
+    return typed_settings(arguments, InstructSettings, preset)
 
 
 def _instruct(arguments: argparse.Namespace) -> int:

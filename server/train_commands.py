@@ -2,14 +2,14 @@
 
 import argparse
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from server.run_settings import add_settings, torchrun_place, typed_settings
+
 if TYPE_CHECKING:
     from bt_model.config import Family
-    from bt_model.training.distributed import Place
     from bt_model.training.pretrain.config import PretrainSettings
 
 AddParser = Callable[..., argparse.ArgumentParser]
@@ -19,11 +19,7 @@ LAUNCHERS = ("none", "ray")
 def add_pretraining(add: AddParser) -> None:
     """The commands of video-text pre-training, below `btchat train`."""
     pretrain = add("pretrain", help="video-text pre-training of the adapter (docs/pretraining.md); resumable")
-    pretrain.add_argument("--config", type=Path, help="a TOML file; it stands above the preset")
-    pretrain.add_argument("--preset", help="paper, published, published-eva")
-    pretrain.add_argument(
-        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="one setting; above the file"
-    )
+    add_settings(pretrain, "paper, published, published-eva")
     pretrain.add_argument(
         "--work", type=Path, default=Path(".work/pretrain"), help="checkpoints, logs, result"
     )
@@ -41,9 +37,11 @@ def add_pretraining(add: AddParser) -> None:
 
 
 def _pretrain(arguments: argparse.Namespace) -> int:
+    from bt_model.training.pretrain.config import PretrainSettings
+    from bt_model.training.pretrain.presets import preset
     from bt_model.training.pretrain.run import pretrain
 
-    settings = _settings(arguments)
+    settings = typed_settings(arguments, PretrainSettings, preset)
     if arguments.dry_run:
         print(json.dumps(_plan(settings, arguments), indent=2))
         return 0
@@ -54,17 +52,6 @@ def _pretrain(arguments: argparse.Namespace) -> int:
         return 0
     pretrain(settings, arguments.work, torchrun_place())
     return 0
-
-
-def _settings(arguments: argparse.Namespace) -> "PretrainSettings":
-    """The preset, above it the file, above both the command line."""
-    from bt_model.training.pretrain.config import PretrainSettings
-    from bt_model.training.pretrain.presets import preset
-    from bt_model.training.settings import fill, overlaid, read_assignment, read_toml
-
-    layers = [preset(arguments.preset)] if arguments.preset else []
-    layers += [read_toml(arguments.config)] if arguments.config else []
-    return fill(PretrainSettings, overlaid([*layers, *map(read_assignment, arguments.set)]))
 
 
 def _plan(settings: "PretrainSettings", arguments: argparse.Namespace) -> dict[str, object]:
@@ -85,17 +72,6 @@ def _plan(settings: "PretrainSettings", arguments: argparse.Namespace) -> dict[s
     )
     assumed += [] if has_clips else ["data.annotations are not there: WebVid-2M is assumed"]
     return {"settings": plain(settings), "assumed": assumed, **plan.describe()}
-
-
-def torchrun_place() -> "Place":
-    """Where torchrun put this process; alone without it."""
-    from bt_model.training.distributed import Place
-
-    rank, size, local = (int(os.environ.get(n, d)) for n, d in _TORCHRUN)
-    return Place(rank, size, local)
-
-
-_TORCHRUN = (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
 
 
 def _export(arguments: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bt_model.errors import ContextLengthError, EngineDeadError, InvalidValueError
+from bt_model.errors import ContextLengthError, EngineDeadError, require
 from bt_model.generation.request import (
     Delta,
     EngineCaps,
@@ -255,10 +255,6 @@ class EventStream(Iterator[Event]):
 
 
 def _check(request: GenRequest, caps: EngineCaps, vocab_size: int) -> None:
-    def require(ok: bool, param: str, value: object, allowed: str) -> None:
-        if not ok:
-            raise InvalidValueError(f"{param} is {value!r}; allowed: {allowed}", param=param)
-
     r = request
     require(r.max_new_tokens >= 1, "max_new_tokens", r.max_new_tokens, "1 or more")
     require(math.isfinite(r.temperature) and r.temperature >= 0, "temperature", r.temperature, "0 or more")

@@ -6,24 +6,29 @@ from typing import TYPE_CHECKING
 from torch.autograd.graph import saved_tensors_hooks
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor, UntypedStorage, nn
 
 
-def kept_bytes(forward: "Callable[[], Tensor]", parameters: "Iterable[nn.Parameter]") -> int:
+def kept_bytes(forward: Callable[[], object], parameters: "Iterable[nn.Parameter]") -> int:
     """Bytes of everything that `forward` keeps, without the parameters, which are there anyway.
 
     Views of one memory count once, so the figure is exact and the same on every run; a process's own memory
-    holds whatever ran in it before.
+    holds whatever ran in it before. Tensors without contents, on the meta device, are counted alike.
     """
-    owned = {parameter.untyped_storage().data_ptr() for parameter in parameters}
-    kept: dict[int, Tensor] = {}  # holds them, so that no two lie in the same place
+    owned = {_memory(parameter.untyped_storage()) for parameter in parameters}
+    kept: dict[int, UntypedStorage] = {}  # holds them, so that none is freed and another takes its number
 
     def keep(x: "Tensor") -> "Tensor":
-        place = x.untyped_storage().data_ptr()
-        if place not in owned:
-            kept[place] = x
+        storage = x.untyped_storage()
+        if _memory(storage) not in owned:
+            kept[_memory(storage)] = storage
         return x
 
     with saved_tensors_hooks(keep, lambda x: x):
         forward()
-    return sum(x.untyped_storage().nbytes() for x in kept.values())
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+def _memory(storage: "UntypedStorage") -> int:
+    """A number that no other memory has; an address would be 0 for all that has no contents."""
+    return storage._cdata  # pyright: ignore[reportPrivateUsage] - torch tells it nowhere else

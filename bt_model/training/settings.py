@@ -11,7 +11,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from bt_model.errors import InvalidValueError
+from bt_model.errors import InvalidValueError, require
 
 S = TypeVar("S")
 Values = dict[str, Any]
@@ -99,19 +99,19 @@ def _dotted(where: str, name: str) -> str:
 def _value(hint: Any, value: Any, name: str) -> Any:
     origin, arguments = get_origin(hint), get_args(hint)
     if isinstance(hint, type) and is_dataclass(hint):
-        _require(isinstance(value, Mapping), name, value, "a section")
+        require(isinstance(value, Mapping), name, value, "a section")
         return fill(cast("type[object]", hint), value, name)
     if origin is Literal:
-        _require(value in arguments, name, value, ", ".join(map(str, arguments)))
+        require(value in arguments, name, value, ", ".join(map(str, arguments)))
         return value
     if origin in (Union, UnionType) and NoneType in arguments:
         kind = next(each for each in arguments if each is not NoneType)
         return None if value == NOTHING else _value(kind, value, name)
     if origin is tuple:
-        _require(isinstance(value, list | tuple), name, value, "a list")
+        require(isinstance(value, list | tuple), name, value, "a list")
         return tuple(_value(arguments[0], each, name) for each in value)
     if origin is dict:
-        _require(isinstance(value, Mapping), name, value, "a table of names and values")
+        require(isinstance(value, Mapping), name, value, "a table of names and values")
         return {key: _value(arguments[1], each, f"{name}.{key}") for key, each in value.items()}
     return _plain_value(hint, value, name)
 
@@ -119,10 +119,5 @@ def _value(hint: Any, value: Any, name: str) -> Any:
 def _plain_value(kind: type, value: Any, name: str) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    _require(type(value) is kind, name, value, _KINDS[kind])
+    require(type(value) is kind, name, value, _KINDS[kind])
     return value
-
-
-def _require(ok: bool, name: str, value: object, allowed: str) -> None:
-    if not ok:
-        raise InvalidValueError(f"{name} is {value!r}; allowed: {allowed}", param=name)

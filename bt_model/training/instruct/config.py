@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from bt_model.config import TemporalConfig
-from bt_model.errors import InvalidValueError
+from bt_model.errors import require
 from bt_model.training.distributed import Parallel
 from bt_model.training.precision import Precision
 from bt_model.types import MAX_FRAMES, Strategy
@@ -18,11 +18,6 @@ Weighing = Literal["dialogue", "token"]
 LoraForm = Literal["adapter", "merged"]
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 BASE, FRESH = "base", "fresh"
-
-
-def _require(ok: bool, param: str, value: object, allowed: str) -> None:
-    if not ok:
-        raise InvalidValueError(f"{param} is {value!r}; allowed: {allowed}", param=param)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +39,8 @@ class ModelSettings:
 
     def __post_init__(self) -> None:
         for name in ("base", "adapter", "name"):
-            _require(bool(getattr(self, name)), name, getattr(self, name), "a name or path")
-        _require("/" not in self.name, "name", self.name, "a name without slashes")
+            require(bool(getattr(self, name)), name, getattr(self, name), "a name or path")
+        require("/" not in self.name, "name", self.name, "a name without slashes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +71,13 @@ class DataSettings:
     max_broken: float = 0.05
 
     def __post_init__(self) -> None:
-        _require(1 <= self.frames <= MAX_FRAMES, "frames", self.frames, f"1 to {MAX_FRAMES}")
-        _require(self.strategy != "random", "strategy", self.strategy, "uniform, middle, retrieval")
-        _require(0 <= self.max_broken <= 1, "max_broken", self.max_broken, "0 to 1")
+        require(1 <= self.frames <= MAX_FRAMES, "frames", self.frames, f"1 to {MAX_FRAMES}")
+        require(self.strategy != "random", "strategy", self.strategy, "uniform, middle, retrieval")
+        require(0 <= self.max_broken <= 1, "max_broken", self.max_broken, "0 to 1")
         for name in ("short_side", "max_length"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+            require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         for name in ("workers", "prefetch", "seconds"):
-            _require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
+            require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +98,12 @@ class LearnSettings:
     lora_saved: LoraForm = "adapter"
 
     def __post_init__(self) -> None:
-        _require(self.lora_rank >= 0, "lora_rank", self.lora_rank, "0 or more")
-        _require(self.lora_alpha > 0, "lora_alpha", self.lora_alpha, "above 0")
+        require(self.lora_rank >= 0, "lora_rank", self.lora_rank, "0 or more")
+        require(self.lora_alpha > 0, "lora_alpha", self.lora_alpha, "above 0")
         known = bool(self.lora_on) and set(self.lora_on) <= set(LORA_TARGETS)
-        _require(known, "lora_on", list(self.lora_on), f"some of {', '.join(LORA_TARGETS)}")
+        require(known, "lora_on", list(self.lora_on), f"some of {', '.join(LORA_TARGETS)}")
         learns = self.projector or self.temporal or self.tokens or self.lora_rank
-        _require(bool(learns), "projector", False, "true, where nothing else learns")
+        require(bool(learns), "projector", False, "true, where nothing else learns")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +130,13 @@ class OptimiserSettings:
 
     def __post_init__(self) -> None:
         for name in ("batch", "accumulate", "epochs", "rate", "eps", "clip_norm"):
-            _require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
-        _require(
+            require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
+        require(
             self.batch % self.accumulate == 0, "accumulate", self.accumulate, f"a divisor of {self.batch}"
         )
         for name in ("weight_decay", "beta1", "beta2", "floor"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
-        _require(0 <= self.warmup <= 1, "warmup", self.warmup, "0 to 1, a share of the run")
+            require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        require(0 <= self.warmup <= 1, "warmup", self.warmup, "0 to 1, a share of the run")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +157,9 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         for name in ("save_every", "keep"):
-            _require(getattr(self, name) > 0, name, getattr(self, name), "1 or more")
+            require(getattr(self, name) > 0, name, getattr(self, name), "1 or more")
         for name in ("steps", "seed"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+            require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +175,7 @@ class InstructSettings:
 
     def __post_init__(self) -> None:
         fresh = self.model.adapter == FRESH
-        _require(
+        require(
             self.learn.temporal or not fresh,
             "learn.temporal",
             False,

@@ -19,7 +19,7 @@ from bt_model.training.instruct.config import InstructSettings
 from bt_model.training.instruct.learning import open_up
 from bt_model.training.instruct.step import InstructStep
 from bt_model.training.losses import IGNORED
-from bt_model.training.pretrain.groups import parameter_groups
+from bt_model.training.pretrain.groups import ADAM_BYTES, described, parameter_groups
 from bt_model.training.schedule import Schedule
 from bt_model.vision.clip import ClipVisionTower
 from bt_model.vision.pool import pooling
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 DIALOGUES = 100_010  # of VideoChatGPT-100K, where no list is at hand
 _TYPICAL = (420, 90)  # tokens of one of its dialogues, 257 of video among them, and of its answer
-_ADAM_BYTES = 16  # a learning parameter: itself, gradient, two moments, all float32
 _VICUNA_7B = LlamaConfig(32003, 4096, 32, 32, 32, 11008, 2048)
 
 
@@ -136,10 +135,7 @@ class Plan:
             },
             "tokens per dialogue": self.lengths.tokens,
             "answer tokens per dialogue": self.lengths.answers,
-            "learning parameters": {
-                group["name"]: {"parameters": sum(p.numel() for p in group["params"]), "rate": group["lr"]}
-                for group in groups
-            },
+            "learning parameters": described(groups),
             "frozen parameters": sum(p.numel() for p in step.parameters() if not p.requires_grad),
             "TFLOP per dialogue": flops / 1e12,
             "memory of weights and optimiser per device, GB": self._memory(step) / 1e9,
@@ -152,5 +148,5 @@ class Plan:
         learning = sum(p.numel() for p in step.parameters() if p.requires_grad)
         tower = sum(p.numel() for p in step.encoder.parameters() if not p.requires_grad)
         language = sum(p.numel() for p in step.lm.parameters() if not p.requires_grad)
-        whole = _ADAM_BYTES * learning + 4 * tower + half * language
+        whole = ADAM_BYTES * learning + 4 * tower + half * language
         return whole / (self.num_devices if run.parallel == "fsdp" else 1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from bt_model.config import BTAdapterConfig, Combination, Projection, TemporalConfig, TemporalKind
-from bt_model.errors import InvalidValueError
+from bt_model.errors import require
 from bt_model.training.config import LossWeights
 from bt_model.training.distributed import Parallel
 from bt_model.training.gather import Gather
@@ -18,11 +18,6 @@ from bt_model.video.decode import ReaderName
 Format = Literal["webvid", "vindlu", "webdataset"]
 Crop = Literal["random", "centre"]
 Layout = Literal["tube", "published"]
-
-
-def _require(ok: bool, param: str, value: object, allowed: str) -> None:
-    if not ok:
-        raise InvalidValueError(f"{param} is {value!r}; allowed: {allowed}", param=param)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +60,7 @@ class ModelSettings:
         )  # fmt: skip
 
     def __post_init__(self) -> None:
-        _require(bool(self.clip), "clip", self.clip, "a folder")
+        require(bool(self.clip), "clip", self.clip, "a folder")
         _ = self.temporal
 
 
@@ -98,15 +93,13 @@ class DataSettings:
     max_broken: float = 0.05
 
     def __post_init__(self) -> None:
-        _require(1 <= self.frames <= MAX_FRAMES, "frames", self.frames, f"1 to {MAX_FRAMES}")
-        _require(self.tokens >= 2, "tokens", self.tokens, "2 or more")  # noqa: PLR2004 - the two markers
-        _require(
-            0 < self.min_area <= self.max_area <= 1, "min_area", self.min_area, "above 0, up to max_area"
-        )
-        _require(0 < self.min_aspect <= self.max_aspect, "min_aspect", self.min_aspect, "above 0, up to max")
-        _require(0 <= self.max_broken <= 1, "max_broken", self.max_broken, "0 to 1")
+        require(1 <= self.frames <= MAX_FRAMES, "frames", self.frames, f"1 to {MAX_FRAMES}")
+        require(self.tokens >= 2, "tokens", self.tokens, "2 or more")  # noqa: PLR2004 - the two markers
+        require(0 < self.min_area <= self.max_area <= 1, "min_area", self.min_area, "above 0, up to max_area")
+        require(0 < self.min_aspect <= self.max_aspect, "min_aspect", self.min_aspect, "above 0, up to max")
+        require(0 <= self.max_broken <= 1, "max_broken", self.max_broken, "0 to 1")
         for name in ("short_side", "workers", "prefetch", "seconds", "max_caption"):
-            _require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
+            require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +110,7 @@ class MaskSettings:
     layout: Layout = "tube"
 
     def __post_init__(self) -> None:
-        _require(0 <= self.rate < 1, "rate", self.rate, "0 or more, below 1")
+        require(0 <= self.rate < 1, "rate", self.rate, "0 or more, below 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +125,7 @@ class LossSettings:
 
     def __post_init__(self) -> None:
         for name in ("vtc", "mbta", "mbca"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+            require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
 
     @property
     def weights(self) -> LossWeights:
@@ -165,12 +158,12 @@ class OptimiserSettings:
 
     def __post_init__(self) -> None:
         for name in ("batch", "accumulate", "epochs", "rate", "eps", "clip_norm"):
-            _require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
-        _require(
+            require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
+        require(
             self.batch % self.accumulate == 0, "accumulate", self.accumulate, f"a divisor of {self.batch}"
         )
         for name in ("weight_decay", "beta1", "beta2", "floor", "warmup_epochs"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+            require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,9 +182,9 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         for name in ("save_every", "keep"):
-            _require(getattr(self, name) > 0, name, getattr(self, name), "1 or more")
-        _require(self.steps >= 0, "steps", self.steps, "0 or more")
-        _require(self.seed >= 0, "seed", self.seed, "0 or more")
+            require(getattr(self, name) > 0, name, getattr(self, name), "1 or more")
+        require(self.steps >= 0, "steps", self.steps, "0 or more")
+        require(self.seed >= 0, "seed", self.seed, "0 or more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,9 +201,9 @@ class PretrainSettings:
     def __post_init__(self) -> None:
         if self.model.kind not in ("bt_adapter", "stan"):
             for name, value in (("loss.mbta", self.loss.mbta), ("loss.mbca", self.loss.mbca)):
-                _require(value == 0, name, value, f"0, since model.kind {self.model.kind!r} has no branch")
-            _require(self.mask.rate == 0, "mask.rate", self.mask.rate, f"0 for {self.model.kind!r}")
-        _require(
+                require(value == 0, name, value, f"0, since model.kind {self.model.kind!r} has no branch")
+            require(self.mask.rate == 0, "mask.rate", self.mask.rate, f"0 for {self.model.kind!r}")
+        require(
             self.data.frames <= self.model.max_frames, "data.frames", self.data.frames,
             f"up to model.max_frames, {self.model.max_frames}",
         )  # fmt: skip

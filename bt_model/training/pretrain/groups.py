@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 BASE = "base"
+ADAM_BYTES = 16  # a learning parameter: itself, gradient, two moments, all float32
 
 
 def rule_of(name: str, rates: Mapping[str, float]) -> str:
@@ -42,3 +43,11 @@ def parameter_groups(
     for name, parameter in named.items():
         by_rule.setdefault(rule_of(name, rates), []).append(parameter)
     return [{"name": rule, "params": found, "lr": rate * factors[rule]} for rule, found in by_rule.items()]
+
+
+def described(groups: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """How many parameters each group has, and its rate."""
+    return {
+        group["name"]: {"parameters": sum(p.numel() for p in group["params"]), "rate": group["lr"]}
+        for group in groups
+    }

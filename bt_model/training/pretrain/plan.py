@@ -5,23 +5,19 @@ B clips, T frames, P patches, M visible patches.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch.autograd.graph import saved_tensors_hooks
 
 from bt_model.training.flops import PEAKS, count_flops
+from bt_model.training.kept import kept_bytes
 from bt_model.training.pretrain.config import PretrainSettings
-from bt_model.training.pretrain.groups import parameter_groups
+from bt_model.training.pretrain.groups import ADAM_BYTES, described, parameter_groups
 from bt_model.training.pretrain.step import ClipBatch, PretrainStep
 from bt_model.training.pretrain.towers import Towers, fresh_step
 from bt_model.training.schedule import Schedule
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 WEBVID_CLIPS = 2_500_000  # pairs of WebVid-2M, where no list is at hand (training spec 1.1)
-_ADAM_BYTES = 16  # a learning parameter: itself, gradient, two moments, all float32
 _EXPECTED_MFU = 0.4
 _SHOWN_GPUS = ("V100", "A100", "H100")
 
@@ -67,18 +63,7 @@ def flops_per_clip(settings: PretrainSettings, towers: Towers) -> float:
 def kept_bytes_per_clip(settings: PretrainSettings, towers: Towers) -> int:
     """Float32 activations that wait for the backward pass, without those of the parameters."""
     step, batch = meta_step(settings, towers), meta_batch(settings, towers)
-    owned = {id(parameter) for parameter in step.parameters()}
-    kept: dict[int, Tensor] = {}  # holds them, so that no two have the same id
-
-    def keep(x: "Tensor") -> "Tensor":
-        base = x if x._base is None else x._base
-        if id(base) not in owned:
-            kept[id(base)] = base
-        return x
-
-    with saved_tensors_hooks(keep, lambda x: x):
-        step(batch)
-    return sum(x.nbytes for x in kept.values())
+    return kept_bytes(lambda: step(batch), step.parameters())
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,20 +92,14 @@ class Plan:
                 "per step": optimiser.batch,
                 "per device": optimiser.batch // optimiser.accumulate // self.num_devices,
             },
-            "learning parameters": self._groups(step),
+            "learning parameters": described(
+                parameter_groups(step.learning(), optimiser.rate, optimiser.rates)
+            ),
             "frozen parameters": sum(p.numel() for p in step.parameters() if not p.requires_grad),
             "GFLOP per clip": flops / 1e9,
             "TFLOP per step": flops * optimiser.batch / 1e12,
             "memory per device, GB (estimate, nothing recomputed)": self._memory(step) / 1e9,
             "hours": self._hours(flops),
-        }
-
-    def _groups(self, step: PretrainStep) -> dict[str, dict[str, float]]:
-        optimiser = self.settings.optimiser
-        groups = parameter_groups(step.learning(), optimiser.rate, optimiser.rates)
-        return {
-            group["name"]: {"parameters": sum(p.numel() for p in group["params"]), "rate": group["lr"]}
-            for group in groups
         }
 
     def _memory(self, step: PretrainStep) -> float:
@@ -130,7 +109,7 @@ class Plan:
         sizes = {True: 0, False: 0}
         for parameter in step.parameters():
             sizes[parameter.requires_grad] += parameter.numel()
-        weights = (_ADAM_BYTES * sizes[True] + 4 * sizes[False]) / shared
+        weights = (ADAM_BYTES * sizes[True] + 4 * sizes[False]) / shared
         clips = optimiser.batch / optimiser.accumulate / self.num_devices
         kept = kept_bytes_per_clip(self.settings, self.towers) / (1 if run.precision == "float32" else 2)
         return weights + clips * kept

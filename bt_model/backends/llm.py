@@ -82,9 +82,9 @@ def trained_rows(files: "BackendFiles") -> tuple[int, int]:
         CheckpointError: a file that cannot be read.
     """
     own = shapes_of(files.llm, "lm").get(_EMBEDDING, (0,))[0]
-    return own, shapes_of(files.projector, "lm").get(_EMBEDDING, (0,))[
-        0
-    ] if files.projector != files.llm else 0
+    if files.projector == files.llm:
+        return own, 0
+    return own, shapes_of(files.projector, "lm").get(_EMBEDDING, (0,))[0]
 
 
 def _replace_embeddings(lm: Llama, source: Path) -> None:

@@ -1,6 +1,5 @@
 """The embedded model in the layouts that published models have: what serving reads."""
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from bt_model.checkpoints.keys import KeyMap
 from bt_model.checkpoints.layouts import HF_CLIP, LLAVA
 from bt_model.checkpoints.temporal import save_temporal
 from bt_model.training.corpus.clip_file import sample_clip
+from bt_model.whole_files import write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,7 +62,7 @@ def export(model: "Model", out: Path, tokenizers: Path) -> None:
     save_temporal(out / "bt_adapter.safetensors", pretrained, parts=head, facts=TRAINED)
     save_temporal(out / "bt_adapter_tuned.safetensors", tuned, facts=TRAINED)
     for variant in VARIANTS:
-        _write_json(out / f"{variant.id}.model.json", _model_file(variant, model))
+        write_json(out / f"{variant.id}.model.json", _model_file(variant, model))
     sample_clip(out / "sample.mp4")
 
 
@@ -76,7 +76,7 @@ def _write_folder(
     """A folder as published checkpoints have it: config.json, model.safetensors, tokenizer.json."""
     folder.mkdir(parents=True, exist_ok=True)
     save_parts(folder / "model.safetensors", parts, keys)
-    _write_json(folder / "config.json", config)
+    write_json(folder / "config.json", config)
     shutil.copyfile(tokenizer, folder / "tokenizer.json")
 
 
@@ -155,9 +155,3 @@ def llava_config(llama: "LlamaConfig", vision: "ClipVisionConfig") -> dict[str, 
         "mm_vision_tower": "../clip",
         "use_mm_proj": True,
     }
-
-
-def _write_json(path: Path, values: Mapping[str, Any]) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    part.replace(path)

@@ -14,6 +14,7 @@ from bt_model.training.evaluate import Answered, Asker, answer_questions, show
 from bt_model.training.measures import embed_corpus, twin_choices
 from bt_model.training.statistics import mean_share
 from bt_model.vision.pool import patches_cls
+from bt_model.whole_files import write_text
 
 if TYPE_CHECKING:
     from bt_model.training.embedded import Clips, Model
@@ -79,7 +80,7 @@ def write_report(
         "",
         *_rows(("event", "share"), [(kind, str(value)) for kind, value in retrieval.items()]),
     ]
-    path.write_text("\n".join(lines), encoding="utf-8")
+    write_text(path, "\n".join(lines))
 
 
 def _cost(model: "Model", trained: Mapping[str, Trained], size_bytes: int) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from bt_model.errors import InvalidValueError, require
+from bt_model.errors import InvalidValueError, UnknownNameError, require
 
 S = TypeVar("S")
 Values = dict[str, Any]
@@ -61,6 +61,17 @@ def overlaid(layers: Sequence[Mapping[str, Any]]) -> Values:
             else:
                 merged[section] = values
     return merged
+
+
+def chosen(presets: Mapping[str, Mapping[str, Any]], name: str) -> Mapping[str, Any]:
+    """The values of a preset.
+
+    Raises:
+        UnknownNameError: no such preset.
+    """
+    if name not in presets:
+        raise UnknownNameError(f"preset is {name!r}; allowed: {', '.join(presets)}", param="preset")
+    return presets[name]
 
 
 def fill(kind: type[S], values: Mapping[str, Any], where: str = "") -> S:

@@ -1,17 +1,16 @@
 """Download a set, convert its pickles, write its model file last: what is there is whole."""
 
-import json
 import shutil
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from huggingface_hub import HfApi, hf_hub_download
 
 from bt_model.checkpoints.convert import convert
 from bt_model.checkpoints.weights import INDEX, SINGLE, open_weights
 from bt_model.errors import BtchatError, CheckpointError
+from bt_model.whole_files import write_json
 from server.weights.lock import Lock, facts_of, read_lock, write_lock
 from server.weights.manifest import Item, WeightSet
 
@@ -47,7 +46,7 @@ def fetch(chosen: WeightSet, weights_dir: Path, say: Say, *, dry_run: bool = Fal
         _bring(item, names, folder, lock, say)
         write_lock(folder, lock)
     if chosen.model:
-        _write_json(folder / f"{chosen.name}.model.json", {"id": chosen.name, **chosen.model})
+        write_json(folder / f"{chosen.name}.model.json", {"id": chosen.name, **chosen.model})
 
 
 def _files_of(item: Item) -> list[str]:
@@ -133,9 +132,3 @@ def _unreachable(item: Item, error: Exception) -> BtchatError:
     return BtchatError(
         f"{item.repo}/{item.file}: cannot be fetched ({reason}); run the same command to go on"
     )
-
-
-def _write_json(path: Path, values: Any) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    part.replace(path)

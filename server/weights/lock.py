@@ -1,13 +1,13 @@
 """manifest.lock.json: what was fetched, and what lies on disk because of it, with sizes and SHA-256."""
 
 import hashlib
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 from bt_model.checkpoints.raw_config import read_json
 from bt_model.errors import CheckpointError
+from bt_model.whole_files import write_json
 
 LOCK = "manifest.lock.json"
 _CHUNK = 1 << 20
@@ -63,9 +63,7 @@ def read_lock(folder: Path) -> Lock:
 
 def write_lock(folder: Path, lock: Lock) -> None:
     """All or nothing."""
-    part = folder / f".{LOCK}.part"
-    part.write_text(json.dumps(asdict(lock), indent=2) + "\n", encoding="utf-8")
-    part.replace(folder / LOCK)
+    write_json(folder / LOCK, asdict(lock))
 
 
 def facts_of(path: Path) -> Facts:

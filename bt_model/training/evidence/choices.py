@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def chat_choices(shown: "Iterable[Shown]", asker: Asker) -> "dict[str, Answers]":
-    """By question kind, (n, 2): clip and twin; a tie counts half. A question whose answer stays is left out."""
+    """By question kind, (n, 2): clip and twin, a tie for half; questions whose answer stays are left out."""
     answers: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
     for batch in shown:
         asked = [_pairs(asker, scene) for scene in batch.scenes]

@@ -9,6 +9,7 @@ from bt_model.training.evidence.paper import PRINTED
 from bt_model.training.evidence.results import Cost, Result
 from bt_model.training.evidence.rows import BASE, in_table
 from bt_model.training.evidence.study import Study
+from bt_model.whole_files import write_text
 
 TITLES = {
     "1": "Table 1: which temporal model to tune",
@@ -53,7 +54,7 @@ def write_page(path: Path, study: Study, pictures: Mapping[str, str]) -> None:
         lines += [f"## {title}", "", *_rows(table, study)]
         if table in pictures:
             lines += [f"![{title}]({pictures[table]})", ""]
-    path.write_text("\n".join(lines), encoding="utf-8")
+    write_text(path, "\n".join(lines))
 
 
 _INTRODUCTION = """# Evidence

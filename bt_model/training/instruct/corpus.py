@@ -1,6 +1,5 @@
 """The dialogues of a run with their videos, cut to the context, and how many were lost on the way."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -8,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bt_model.errors import InvalidValueError
-from bt_model.training.corpus.exports.files import write_text
 from bt_model.training.instruct.base import BaseFile, is_merged, num_video_tokens, speller_of
 from bt_model.training.instruct.config import InstructSettings
 from bt_model.training.instruct.dialogues import VideoDialogue, find_videos, listed, read_dialogues
@@ -16,6 +14,7 @@ from bt_model.training.instruct.feature_folder import read_manifest, stored_vide
 from bt_model.training.instruct.features import manifest_of
 from bt_model.training.instruct.plan import Lengths
 from bt_model.training.instruct.spelling import Speller, fitted
+from bt_model.whole_files import write_json
 
 if TYPE_CHECKING:
     from bt_model.training.pretrain.listing import ClipList
@@ -38,7 +37,7 @@ class Corpus:
 
     def write_counts(self, work: Path) -> None:
         """Say it in the run's folder."""
-        write_text(work / COUNTS, json.dumps(self.counts, indent=2) + "\n")
+        write_json(work / COUNTS, self.counts)
 
 
 def read_corpus(

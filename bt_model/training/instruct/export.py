@@ -1,6 +1,5 @@
 """The tuned parts of a run as a model folder that serving reads."""
 
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -20,10 +19,10 @@ from bt_model.checkpoints.weights import INDEX, Weights, open_weights
 from bt_model.errors import CheckpointError
 from bt_model.model_file import ModelFile
 from bt_model.training.checkpoint import Checkpoints, restore
-from bt_model.training.corpus.exports.files import write_text
 from bt_model.training.instruct.base import BaseFile, load_temporal_model, read_base, speller_of
 from bt_model.training.instruct.config import InstructSettings
 from bt_model.training.instruct.lora import matrices, save_lora
+from bt_model.whole_files import write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,7 +62,7 @@ def export(work: Path, settings: InstructSettings, out: Path) -> Path:
     if "lora" in learnt:
         file = _write_lora(base, settings, learnt["lora"], out, file)
     path = out / f"{file.id}.model.json"
-    write_text(path, json.dumps(_said(file), indent=2) + "\n")
+    write_json(path, _said(file))
     return path
 
 
@@ -151,7 +150,7 @@ def write_merged(source: Path, additions: list[dict[str, Addition]], out: Path) 
         part.chmod(0o644)
         part.replace(out / name)
         places |= dict.fromkeys(shard, name)
-    write_text(out / INDEX, json.dumps({"metadata": {}, "weight_map": places}, indent=2) + "\n")
+    write_json(out / INDEX, {"metadata": {}, "weight_map": places})
 
 
 def _shards(weights: Weights, additions: list[dict[str, Addition]]) -> Iterator["dict[str, Tensor]"]:

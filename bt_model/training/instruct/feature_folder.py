@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from bt_model.errors import InvalidValueError
-from bt_model.training.corpus.exports.files import write_text
 from bt_model.training.pretrain.decode_child import Request
 from bt_model.training.pretrain.decode_pool import Reply
+from bt_model.whole_files import write_json
 
 MANIFEST = "features.json"
 STATES = "states"
@@ -42,7 +42,7 @@ class Manifest:
             self.require(found, folder)
             _require_same(folder, "states", found.numbers, self.numbers)
         values = {"tower": self.tower, "framing": self.framing, "numbers": list(self.numbers)}
-        write_text(folder / MANIFEST, json.dumps(values, indent=2) + "\n")
+        write_json(folder / MANIFEST, values)
 
     def require(self, found: "Manifest", folder: Path) -> None:
         """Raises InvalidValueError: other states than these, or fewer than the first of them."""

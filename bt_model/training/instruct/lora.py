@@ -3,7 +3,6 @@
 R rank; layouts and names are those of bt_model/backends/lora.py.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import nn
 from torch.nn.functional import linear
 
 from bt_model.backends.lora import CONFIG, WEIGHTS, published_names
+from bt_model.whole_files import write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,4 +94,4 @@ def save_lora(folder: Path, state: "Mapping[str, Tensor]", learn: "LearnSettings
         "bias": "none",
         "inference_mode": True,
     }
-    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / CONFIG, config)

@@ -1,9 +1,9 @@
 """Named settings in one table; a run's own file and its command line stand above them."""
 
-from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from bt_model.errors import UnknownNameError
+from bt_model.training.settings import chosen
 
 _ALIKE: dict[str, dict[str, Any]] = {
     "model": {"pooling": "patches_cls"},
@@ -33,13 +33,4 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 
-
-def preset(name: str) -> Mapping[str, Any]:
-    """The values of a preset.
-
-    Raises:
-        UnknownNameError: no such preset.
-    """
-    if name not in PRESETS:
-        raise UnknownNameError(f"preset is {name!r}; allowed: {', '.join(PRESETS)}", param="preset")
-    return PRESETS[name]
+preset = partial(chosen, PRESETS)

@@ -15,6 +15,7 @@ from bt_model.training.pretrain.config import PretrainSettings
 from bt_model.training.pretrain.step import PretrainStep
 from bt_model.training.pretrain.towers import fresh_step, towers_of
 from bt_model.training.settings import fill, plain
+from bt_model.whole_files import write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,10 +40,7 @@ def keep_settings(work: Path, settings: object) -> None:
     if path.exists():
         began: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
         _require_same(work, began, json.loads(json.dumps(plain(settings))))
-    work.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(plain(settings), indent=2) + "\n", encoding="utf-8")
-    part.replace(path)
+    write_json(path, plain(settings))
 
 
 def _require_same(work: Path, began: dict[str, dict[str, Any]], now: dict[str, dict[str, Any]]) -> None:

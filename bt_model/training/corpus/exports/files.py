@@ -13,6 +13,7 @@ from typing import Any
 
 from bt_model.errors import InvalidValueError
 from bt_model.training.corpus.scene import Scene
+from bt_model.whole_files import write_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +35,6 @@ class Written:
     path: Path
     num_entries: int
     about: str
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file by way of another name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.part")
-    unfinished.write_text(text, encoding="utf-8", newline="")
-    unfinished.replace(path)
 
 
 def write_json(path: Path, entries: Sequence[Any] | dict[str, Any], about: str) -> Written:

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from bt_model.errors import InvalidValueError
+from bt_model.errors import InvalidValueError, require
 
 AddParser = Callable[..., argparse.ArgumentParser]
 PAGE = Path("docs/evidence.md")
@@ -32,8 +32,7 @@ def _ablate(arguments: argparse.Namespace) -> int:
     from bt_model.training.evidence.study import read_study, result_path, run_rows
     from bt_model.training.precision import native_precision
 
-    if arguments.workers < 1:
-        raise InvalidValueError(f"workers is {arguments.workers}; allowed: 1 or more", param="workers")
+    require(arguments.workers >= 1, "workers", arguments.workers, "1 or more")
     rows = [row(name) for name in arguments.rows] if arguments.rows else list(ROWS)
     work, seeds, size = arguments.work, arguments.seeds, Size()
     if arguments.list:

@@ -105,7 +105,7 @@ def _add_training(add_parser: AddParser) -> None:
     embedded.set_defaults(run=_train_embedded)
     add_pretraining(train.add_parser)
     add_ablation(train.add_parser)
-    add_instruction_tuning(train.add_parser)
+    add_instruction_tuning(train.add_parser, _default_weights_dir())
 
 
 def _default_weights_dir() -> Path:

@@ -15,16 +15,18 @@ AddParser = Callable[..., argparse.ArgumentParser]
 _PRESETS = "paper, published"
 
 
-def add_instruction_tuning(add: AddParser) -> None:
-    """The commands of instruction tuning, below `btchat train`."""
-    tune = add("instruct", help="tune a chat model on dialogues about videos (docs/training.md); resumable")
+def add_instruction_tuning(add: AddParser, weights_dir: Path) -> None:
+    """The commands of instruction tuning, below `btchat train`; names of models are looked up in a folder."""
+    tune = add(
+        "instruct", help="tune a chat model on dialogues about videos (docs/instruction-tuning.md); resumable"
+    )
     add_settings(tune, _PRESETS)
     tune.add_argument(
         "--work", type=Path, default=Path(".work/instruct"), help="checkpoints, logs, and model/, the result"
     )
     tune.add_argument("--dry-run", action="store_true", help="only say what the run would be")
     tune.add_argument("--devices", type=int, default=1, help="for --dry-run: how many")
-    tune.set_defaults(run=_instruct)
+    tune.set_defaults(run=_instruct, weights_dir=weights_dir)
     features = add("features", help="the frozen tower's part of `instruct`, once for every video")
     add_settings(features, _PRESETS)
     features.add_argument(
@@ -32,14 +34,15 @@ def add_instruction_tuning(add: AddParser) -> None:
         action="store_true",
         help="all states that the branch reads, not only the first: several times as large",
     )
-    features.set_defaults(run=_features)
+    features.set_defaults(run=_features, weights_dir=weights_dir)
 
 
 def _settings(arguments: argparse.Namespace) -> "InstructSettings":
     from bt_model.training.instruct.config import InstructSettings
     from bt_model.training.instruct.presets import preset
 
-    return typed_settings(arguments, InstructSettings, preset)
+    below = {"model": {"weights": str(arguments.weights_dir)}}
+    return typed_settings(arguments, InstructSettings, preset, below=below)
 
 
 def _instruct(arguments: argparse.Namespace) -> int:

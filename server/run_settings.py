@@ -23,9 +23,13 @@ def add_settings(parser: argparse.ArgumentParser, presets: str) -> None:
 
 
 def typed_settings(
-    arguments: argparse.Namespace, kind: type[S], preset: Callable[[str], Mapping[str, Any]]
+    arguments: argparse.Namespace,
+    kind: type[S],
+    preset: Callable[[str], Mapping[str, Any]],
+    *,
+    below: Mapping[str, Any] | None = None,
 ) -> S:
-    """The preset, above it the file, above both the command line.
+    """The preset, above it the file, above both the command line; `below` all of them what is usual here.
 
     Raises:
         BtchatError: an unknown preset, name or value.
@@ -33,7 +37,8 @@ def typed_settings(
     """
     from bt_model.training.settings import fill, overlaid, read_assignment, read_toml
 
-    layers = [preset(arguments.preset)] if arguments.preset else []
+    layers = [below or {}]
+    layers += [preset(arguments.preset)] if arguments.preset else []
     layers += [read_toml(arguments.config)] if arguments.config else []
     return fill(kind, overlaid([*layers, *map(read_assignment, arguments.set)]))
 

@@ -79,7 +79,12 @@ def test_without_weights_and_data_the_published_ones_are_assumed(capsys: pytest.
     [
         (["--preset", "best"], "preset is 'best'; allowed: paper, published"),
         (["--set", "learn.lora=2"], "learn.lora is not known; allowed: projector, temporal"),
-        (["--set", "model.base=nothing"], "model is 'nothing'; under weights there are:"),
+        (
+            ["--set", "model.base=nothing", "--set", "model.weights=weights"],
+            "model is 'nothing'; under weights there are:",
+        ),
+        (["--dry-run", "--devices", "0"], "devices is 0; allowed: 1 or more"),
+        (["--dry-run", "--devices", "-2"], "devices is -2; allowed: 1 or more"),
     ],
 )
 def test_what_is_wrong_is_told_by_name(
@@ -87,3 +92,21 @@ def test_what_is_wrong_is_told_by_name(
 ) -> None:
     assert main(["train", "instruct", *arguments, "--work", str(tmp_path)]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_a_model_is_found_by_name_from_any_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = dry(capsys, "--set", "model.base=embedded")
+    assert not [each for each in told["assumed"] if "embedded" in each]
+
+
+def test_a_run_that_cannot_begin_leaves_its_folder_to_another(
+    videos: Videos, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work = tmp_path / "work"
+    typed = ["--config", config(videos, tmp_path), "--work", str(work)]
+    assert main(["train", "instruct", *typed, "--set", "data.root=nowhere"]) == 1
+    assert "data.root is 'nowhere'; allowed: a folder with the videos" in capsys.readouterr().err
+    assert not work.exists()

@@ -75,6 +75,9 @@ def test_a_run_is_trained_and_exported_as_typed(corpus: Corpus, tmp_path: Path) 
         (["--set", "mask.rat=0.5"], "mask.rat is not known; allowed: rate, layout"),
         (["--set", "run.precision=float8"], "run.precision is 'float8'; allowed: float32, bfloat16, float16"),
         (["--set", "model.clip=nowhere"], "nowhere"),
+        (["--dry-run", "--devices", "0"], "devices is 0; allowed: 1 or more"),
+        (["--dry-run", "--devices", "-3"], "devices is -3; allowed: 1 or more"),
+        (["--dry-run", "--rate", "0"], "rate is 0.0; allowed: above 0"),
     ],
 )
 def test_what_is_wrong_is_told_by_name(
@@ -82,6 +85,17 @@ def test_what_is_wrong_is_told_by_name(
 ) -> None:
     assert main(["train", "pretrain", *arguments, "--work", str(tmp_path)]) == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", ["data.annotations=['no.csv']", "data.root=nowhere", "model.clip=nowhere"])
+def test_a_run_that_cannot_begin_leaves_its_folder_to_another(
+    corpus: Corpus, tmp_path: Path, wrong: str
+) -> None:
+    work = str(tmp_path / "work")
+    typed = [*assignments(corpus), "--work", work]
+    assert main(["train", "pretrain", *typed, "--set", wrong]) == 1
+    assert not (tmp_path / "work").exists()
+    assert main(["train", "pretrain", *typed]) == 0
 
 
 @pytest.mark.skipif(find_spec("ray") is not None, reason="Ray is here")

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bt_model.errors import InvalidValueError
+from bt_model.errors import InvalidValueError, require
 from bt_model.training.instruct.base import BaseFile, is_merged, num_video_tokens, speller_of
 from bt_model.training.instruct.config import InstructSettings
 from bt_model.training.instruct.dialogues import VideoDialogue, find_videos, listed, read_dialogues
@@ -67,6 +67,7 @@ def read_corpus(
         folder = Path(data.features)
         places, stored = stored_videos(folder), _stored_states(settings, base, encoder, folder)
     else:
+        require(folder.is_dir(), "data.root", data.root, "a folder with the videos")
         places = find_videos(folder)
     clips = listed(fits.dialogues, places, folder)
     return Corpus(clips, counts, Lengths.of(rows), speller, num_video, stored)

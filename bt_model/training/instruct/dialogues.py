@@ -79,9 +79,12 @@ def read_dialogues(data: DataSettings) -> DialogueList:
 
 def _rows(path: Path, *, as_published: bool) -> Iterator[VideoDialogue | None]:
     """One dialogue a row, None for an empty one."""
-    number = 0
     try:
         listed: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InvalidValueError(f"{path}: not JSON ({error})", param="data.annotations") from error
+    number = 0
+    try:
         for number, row in enumerate(listed):
             is_conversation = "conversations" in row
             read = _conversation(row) if is_conversation else _pair(row, number)

@@ -12,6 +12,7 @@ from torch import nn
 
 from bt_model.backends.prompt import SpecialIds
 from bt_model.config import CLIP_L14, ClipVisionConfig, LlamaConfig, TemporalConfig
+from bt_model.errors import require
 from bt_model.generation.llama import Llama
 from bt_model.training.data import TokenRow
 from bt_model.training.flops import count_flops
@@ -112,13 +113,20 @@ def flops_per_dialogue(settings: InstructSettings, sizes: Sizes, lengths: Length
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The figures of `--dry-run`; `counts` are those of the dialogues."""
+    """The figures of `--dry-run`; `counts` are those of the dialogues.
+
+    Raises:
+        InvalidValueError: no device.
+    """
 
     settings: InstructSettings
     sizes: Sizes
     lengths: Lengths
     counts: Mapping[str, int]
     num_devices: int = 1
+
+    def __post_init__(self) -> None:
+        require(self.num_devices >= 1, "devices", self.num_devices, "1 or more")
 
     def describe(self) -> dict[str, Any]:
         """Everything, for people and machines."""

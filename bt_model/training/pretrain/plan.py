@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from bt_model.errors import require
 from bt_model.training.flops import PEAKS, count_flops
 from bt_model.training.kept import kept_bytes
 from bt_model.training.pretrain.config import PretrainSettings
@@ -68,13 +69,21 @@ def kept_bytes_per_clip(settings: PretrainSettings, towers: Towers) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The figures of `--dry-run`; `rate` is in clips a second and device, None where it is not known."""
+    """The figures of `--dry-run`; `rate` is in clips a second and device, None where it is not known.
+
+    Raises:
+        InvalidValueError: no device, or a rate of nothing.
+    """
 
     settings: PretrainSettings
     towers: Towers
     num_clips: int
     num_devices: int = 1
     rate: float | None = None
+
+    def __post_init__(self) -> None:
+        require(self.num_devices >= 1, "devices", self.num_devices, "1 or more")
+        require(self.rate is None or self.rate > 0, "rate", self.rate, "above 0")
 
     @property
     def steps_per_epoch(self) -> int:

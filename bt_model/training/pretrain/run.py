@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from bt_model.errors import require
 from bt_model.training.cost import Trained
 from bt_model.training.curves import draw_curves
 from bt_model.training.distributed import Place, Spread, World, joined, spread
@@ -46,14 +47,7 @@ def pretrain(settings: PretrainSettings, work: Path, place: Place) -> Trained:
         TrainingError: the run cannot go on.
     """
     with joined(place, settings.run.device) as world:
-        if world.is_first:
-            keep_settings(work, settings)
-        towers = towers_of(settings.model)
-        loader = _loader(settings, work, world, towers)
-        try:
-            trained = run(_job(settings, work, world, towers, loader))
-        finally:
-            loader.close()
+        trained = _train(settings, work, world)
         if world.is_first:
             draw_curves(work / f"{NAME}.csv", work / f"{NAME}.png")
             export(work, work / ADAPTER)
@@ -61,8 +55,23 @@ def pretrain(settings: PretrainSettings, work: Path, place: Place) -> Trained:
     return trained
 
 
+def _train(settings: PretrainSettings, work: Path, world: World) -> Trained:
+    """What is spread over processes is gone when this returns."""
+    towers = towers_of(settings.model)
+    loader = _loader(settings, work, world, towers)
+    try:
+        job = _job(settings, work, world, towers, loader)
+        if world.is_first:
+            keep_settings(work, settings)  # of a run that can begin
+        return run(job)
+    finally:
+        loader.close()
+
+
 def _loader(settings: PretrainSettings, work: Path, world: World, towers: Towers) -> ClipLoader[ClipBatch]:
     """The data of this rank; the first rank reads it first, since it may have to look through shards."""
+    has_clips = settings.data.format == "webdataset" or Path(settings.data.root).is_dir()
+    require(has_clips, "data.root", settings.data.root, "a folder with the clips")
     clips = read_clips(settings.data, work) if world.is_first else None
     world.wait()
     clips = read_clips(settings.data, work) if clips is None else clips

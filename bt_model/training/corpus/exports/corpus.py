@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bt_model.errors import InvalidValueError
+from bt_model.errors import InvalidValueError, require
 from bt_model.training.corpus.clip_file import CODECS, write_corpus
 from bt_model.training.corpus.events import KINDS, Still
 from bt_model.training.corpus.exports.answering import (
@@ -25,6 +25,7 @@ from bt_model.training.corpus.splits import scenes
 MANIFEST = "manifest.json"
 PLAN = "plan.json"
 STATIC_SHARE = 0.3  # of the training captions leave the event out (training spec 6.1 f)
+_LEAST_SIDE = 16  # below it, no shape of any scene can be told from another
 _MOST_ITEMS = (1, 2, 3)
 _TEST_CAPTIONS = 2  # a clip, in the lists that can hold several
 Progress = Callable[[str, int, int], None]
@@ -48,8 +49,10 @@ class CorpusPlan:
         for name, count in (("num_clips", self.num_clips), ("num_test_clips", self.num_test_clips)):
             if count < 1:
                 raise InvalidValueError(f"{name} {count}: at least 1", param=name)
-        if self.side < 1 or self.side % 2:
-            raise InvalidValueError(f"side {self.side}: an even number of pixels", param="side")
+        if self.side < _LEAST_SIDE or self.side % 2:
+            raise InvalidValueError(
+                f"side {self.side}: an even number of pixels, {_LEAST_SIDE} or more", param="side"
+            )
         if not self.kinds or not set(self.kinds) <= set(KINDS):
             raise InvalidValueError(
                 f"kinds {', '.join(self.kinds)}: some of {', '.join(KINDS)}", param="kinds"
@@ -80,8 +83,9 @@ def make_corpus(
         progress: told the split, how many of its clips are there, and how many it has.
 
     Raises:
-        InvalidValueError: the directory holds a corpus of another plan.
+        InvalidValueError: the directory holds a corpus of another plan, or no process is to write it.
     """
+    require(workers >= 1, "workers", workers, "1 or more")
     _claim(directory, plan)
     written: list[Written] = []
     for split in plan.splits:

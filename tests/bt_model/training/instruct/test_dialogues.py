@@ -92,6 +92,12 @@ def test_a_file_of_another_form_is_refused_with_its_row(rows: object, message: s
     assert caught.value.param == "data.annotations"
 
 
+def test_a_file_that_is_no_json_is_no_wrong_row(tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_text('{"a":')
+    with pytest.raises(InvalidValueError, match=r"bad\.json: not JSON"):
+        read_dialogues(DataSettings(annotations=(str(tmp_path / "bad.json"),)))
+
+
 def test_no_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidValueError, match="allowed: files that exist"):
         read_dialogues(DataSettings(annotations=(str(tmp_path / "none.json"),)))

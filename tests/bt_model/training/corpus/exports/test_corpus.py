@@ -99,6 +99,8 @@ def test_a_corpus_of_still_scenes_has_no_combinations_of_events() -> None:
         ({"num_test_clips": -1}, "num_test_clips -1: at least 1"),
         ({"side": 33}, "side 33: an even number"),
         ({"side": 0}, "side 0: an even number"),
+        ({"side": 2}, "side 2: an even number of pixels, 16 or more"),
+        ({"side": -32}, "side -32: an even number of pixels, 16 or more"),
         ({"kinds": ("fly",)}, "kinds fly: some of move, pace"),
         ({"kinds": ()}, "kinds : some of move, pace"),
         ({"most_items": 4}, "most_items 4: one of"),
@@ -109,6 +111,12 @@ def test_a_wrong_plan_is_refused_by_name(values: dict[str, object], message: str
     with pytest.raises(InvalidValueError, match=message) as refused:
         CorpusPlan(**values)  # pyright: ignore[reportArgumentType] wrong on purpose
     assert refused.value.param in values
+
+
+def test_without_a_process_nothing_is_written(tmp_path: Path) -> None:
+    with pytest.raises(InvalidValueError, match="workers is 0; allowed: 1 or more"):
+        make_corpus(tmp_path / "c", PLAN, workers=0)
+    assert not (tmp_path / "c").exists()
 
 
 def test_twins_lie_side_by_side_and_no_scene_twice() -> None:

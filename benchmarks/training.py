@@ -22,6 +22,7 @@ from benchmarks.record import record
 from benchmarks.throughput import FULL, TINY, measure, ways_of
 from bt_model.config import CLIP_L14, BTAdapterConfig, ClipTextConfig, ClipVisionConfig
 from bt_model.text.clip_text import ClipTextTower
+from bt_model.training.chat_losses import Captions
 from bt_model.training.config import LossWeights
 from bt_model.training.masking import tube_mask
 from bt_model.training.precision import PRECISIONS
@@ -144,7 +145,7 @@ def step_count() -> Count:
     encoder = VideoEncoder(tower, adapter)
     with FlopCounterMode(display=False) as work, sdpa_kernel(SDPBackend.MATH):
         states = encoder.trunk_states(pixels)
-        pretrain_loss(encoder, head, states, text(ids), group, visible, LossWeights()).backward()
+        pretrain_loss(encoder, head, states, Captions(text(ids), group), visible, LossWeights()).backward()
     branch = branch_by_hand(vision, num_visible(vision, RATE))
     patches = num_visible(vision, RATE) * T
     # the head learns; the projection of patches is frozen, but the gradient passes through it

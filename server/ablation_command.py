@@ -14,6 +14,13 @@ def add_ablation(add: AddParser) -> None:
     """The command, below `btchat train`."""
     ablate = add("ablate", help="the paper's comparisons at small scale (docs/evidence.md); resumable")
     ablate.add_argument("--work", type=Path, default=Path(".work/embedded"), help="that of train embedded")
+    ablate.add_argument(
+        "--frozen",
+        type=Path,
+        default=Path("weights/embedded"),
+        metavar="DIR",
+        help="the embedded model whose towers and image chat model are used; 'none' trains them in --work",
+    )
     ablate.add_argument("--rows", nargs="+", metavar="ROW", help="some rows of the grid (default: all)")
     ablate.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     ablate.add_argument("--workers", type=int, default=1, help="processes, of one thread each")
@@ -42,7 +49,8 @@ def _ablate(arguments: argparse.Namespace) -> int:
         return 0
     if not arguments.page_only:
         precision = arguments.precision or native_precision()
-        run_rows(work, rows, seeds, size=size, precision=precision, workers=arguments.workers)
+        frozen = None if arguments.frozen == Path("none") else arguments.frozen
+        run_rows(work, rows, seeds, size=size, precision=precision, frozen=frozen, workers=arguments.workers)
     study = read_study(work, ROWS, seeds, size)
     if missing := [each.name for each in NEEDED if each.name not in study.results]:
         raise InvalidValueError(

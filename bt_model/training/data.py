@@ -182,6 +182,11 @@ class TokenBatch:
         moved = (x.to(device) for x in (self.ids, self.labels, self.is_video, self.is_real))
         return TokenBatch(*moved)
 
+    @property
+    def num_answer_tokens(self) -> "Tensor":
+        """How many tokens each dialogue is supervised on, (B,)."""
+        return (self.labels[:, 1:] != IGNORED).sum(dim=1)
+
 
 def collate(rows: Sequence[TokenRow], num_video: int | Sequence[int], pad: int) -> TokenBatch:
     """Rows of different length -> one batch; their videos' tokens are as many for all, or row by row."""

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from bt_model.training.answers import exact_answers
 from bt_model.training.clips import Corpus
 from bt_model.training.corpus.questions import STATIC, TEMPORAL, Question, questions
 from bt_model.training.corpus.scene import Scene
 from bt_model.training.data import DialogueTokens, collate
 from bt_model.training.stages import ChatParts
 from bt_model.training.statistics import Share, share
-from bt_model.training.step import exact_answers
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,7 +1,8 @@
 """The stages of the embedded model, in order: towers, branch, language, instruction, baseline."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
@@ -10,9 +11,11 @@ import torch
 from torch import nn
 
 from bt_model.text.tokenizer import ClipTokenizer
+from bt_model.training.answers import instruct_loss
+from bt_model.training.chat_losses import Captions
 from bt_model.training.clips import Corpus
 from bt_model.training.config import EmbeddedPlan
-from bt_model.training.corpus.questions import questions
+from bt_model.training.corpus.questions import Question, questions
 from bt_model.training.corpus.scene import Scene
 from bt_model.training.cost import Trained
 from bt_model.training.data import DialogueTokens, TokenBatch, collate, group_numbers, shuffled
@@ -20,7 +23,8 @@ from bt_model.training.loop import train
 from bt_model.training.losses import contrastive
 from bt_model.training.masking import generator_for, tube_mask
 from bt_model.training.pictures import captions_of, pictures, varied_scenes, with_partners
-from bt_model.training.step import AlignmentHead, instruct_loss, pretrain_loss
+from bt_model.training.schedule import Schedule
+from bt_model.training.step import AlignmentHead, pretrain_loss
 from bt_model.vision.encoder import VideoEncoder
 from bt_model.vision.pool import patches_cls
 
@@ -31,6 +35,8 @@ if TYPE_CHECKING:
     from bt_model.text.clip_text import ClipTextTower
 
 MOST_QUESTIONS = 3
+CAPTION_REQUEST = "Describe what you see."
+CAPTIONER = Schedule(600, 5e-4)
 INITIAL_SCALE = 1 / 0.07  # CLIP's own start of the learnt temperature
 MAX_SCALE = 100.0
 TUNED_RATE = 0.5  # of the projector's learning rate, for what was trained before
@@ -81,7 +87,8 @@ def train_branch(
         visible = tube_mask(
             len(drawn), plan.vision.num_patches, plan.mask_rate, generator_for(plan.seed, step)
         )
-        return pretrain_loss(encoder, head, states, embeds, group_numbers(texts), visible, plan.losses)
+        captions = Captions(embeds, group_numbers(texts))
+        return pretrain_loss(encoder, head, states, captions, visible, plan.losses)
 
     modules = {"adapter": encoder.adapter, "head": head}
     parameters = [*encoder.adapter.parameters(), *head.parameters()]
@@ -106,12 +113,39 @@ def train_language(
     return train("language", modules, parameters, plan.language, loss_at, work)
 
 
+def train_captioner(
+    plan: EmbeddedPlan, encoder: VideoEncoder, chat: "ChatParts", tokens: DialogueTokens, work: Path
+) -> Trained:
+    """A chat model learns to say the captions of single pictures; towers frozen."""
+    still = VideoEncoder(encoder.tower, None)
+
+    def loss_at(step: int) -> "Tensor":
+        rng = Random(f"captioner {plan.seed} {step}")
+        drawn = varied_scenes("train", plan.language_batch, rng)
+        with torch.no_grad():
+            video = patches_cls(still.chat(pictures(drawn, plan.vision.image_size)[:, None]))
+        batch = caption_batch(captions_of(drawn, rng), tokens)
+        return instruct_loss(chat.lm, chat.projector, video, batch)
+
+    modules = {"lm": chat.lm, "projector": chat.projector}
+    parameters = [*chat.lm.parameters(), *chat.projector.parameters()]
+    schedule = replace(CAPTIONER, precision=plan.language.precision)
+    return train("captioner", modules, parameters, schedule, loss_at, work)
+
+
 @dataclass(frozen=True, slots=True)
 class ChatParts:
     """Decoder and projector of the chat model."""
 
     lm: "Llama"
     projector: nn.Linear
+
+    def copy(self) -> "ChatParts":
+        """The same weights in parts of their own, which learn."""
+        copied = ChatParts(deepcopy(self.lm), deepcopy(self.projector))
+        for part in (copied.lm, copied.projector):
+            part.requires_grad_(requires_grad=True).train()
+        return copied
 
 
 def train_instruct(
@@ -168,4 +202,10 @@ def train_baseline(
 def question_batch(drawn: Sequence[Scene], tokens: DialogueTokens, rng: Random) -> TokenBatch:
     """Dialogues about the scenes."""
     rows = [tokens.row(shuffled(questions(scene, rng), rng, MOST_QUESTIONS)) for scene in drawn]
+    return collate(rows, tokens.num_video, tokens.ids.eos)
+
+
+def caption_batch(captions: Sequence[str], tokens: DialogueTokens) -> TokenBatch:
+    """One request to describe what is shown, and its caption as the answer, for each clip or picture."""
+    rows = [tokens.row([Question("caption", CAPTION_REQUEST, text, text)]) for text in captions]
     return collate(rows, tokens.num_video, tokens.ids.eos)

@@ -9,7 +9,8 @@ from bt_model.training.corpus.events import REVERSIBLE, Still
 from bt_model.training.corpus.splits import scenes
 from bt_model.training.embedded import build, freeze
 from bt_model.training.evidence.rows import ROWS
-from bt_model.training.stages import train_language, train_towers
+from bt_model.training.shipped import copy_tokenizers, read_frozen
+from bt_model.training.stages import ChatParts, train_captioner, train_language, train_towers
 from bt_model.vision.temporal import build_encoder
 
 if TYPE_CHECKING:
@@ -35,9 +36,13 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Frozen parts and clips; `headline` has more scenes, and the states of two models only."""
+    """Frozen parts and clips; `headline` has more scenes, and the states of two models only.
+
+    The captioner is the image chat model after it learnt to caption pictures.
+    """
 
     model: "Model"
+    captioner: ChatParts
     size: Size
     train: Corpus
     test: Corpus
@@ -45,18 +50,19 @@ class Bench:
     precision: "Precision"
 
 
-def set_up(work: Path, size: Size, *, precision: "Precision", seed: int = 0) -> Bench:
-    """Train the towers and the image chat model, or read them back, and write the clips; resumable.
+def set_up(
+    work: Path, size: Size, *, precision: "Precision", frozen: Path | None = None, seed: int = 0
+) -> Bench:
+    """Bring the towers and the image chat model, and write the clips; resumable.
 
-    The parts are those of `btchat train embedded` in the same folder.
+    `frozen`: the folder of an exported embedded model, whose parts these are. Without it they are those of
+    `btchat train embedded` in the folder `work`, trained where they are not there yet.
     """
-    model = build(work, seed, precision)
-    train_towers(model.plan, model.encoder(None), model.text, work)
-    freeze(model.tower)
-    freeze(model.text)
-    train_language(model.plan, model.encoder(None), model.image, model.tokens, work)
-    freeze(model.image.lm)
-    freeze(model.image.projector)
+    model = _frozen_parts(work, precision, frozen, seed)
+    captioner = model.image.copy()
+    train_captioner(model.plan, model.encoder(None), captioner, model.tokens, work)
+    freeze(captioner.lm)
+    freeze(captioner.projector)
     every = [build_encoder(row.model, model.tower) for row in ROWS]
     two = [build_encoder(row.model, model.tower) for row in ROWS[:2]]
     orders = len(REVERSIBLE)
@@ -65,9 +71,26 @@ def set_up(work: Path, size: Size, *, precision: "Precision", seed: int = 0) -> 
     tested = scenes("test_combo", size.num_headline * orders, seed=seed + 11, kinds=REVERSIBLE)
     return Bench(
         model,
+        captioner,
         size,
         load_corpus(folder, "train", listed, every, size.num_frames),
         load_corpus(folder, "test", tested[: size.num_test * orders], every, size.num_frames),
         load_corpus(folder, "headline", tested, two, size.num_frames),
         precision,
     )
+
+
+def _frozen_parts(work: Path, precision: "Precision", frozen: Path | None, seed: int) -> "Model":
+    if frozen is not None:
+        copy_tokenizers(frozen, work)
+    model = build(work, seed, precision)
+    if frozen is not None:
+        read_frozen(model, frozen)
+    else:
+        train_towers(model.plan, model.encoder(None), model.text, work)
+        freeze(model.tower)
+        freeze(model.text)
+        train_language(model.plan, model.encoder(None), model.image, model.tokens, work)
+    for part in (model.tower, model.text, model.image.lm, model.image.projector):
+        freeze(part)
+    return model

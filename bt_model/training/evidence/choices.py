@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from bt_model.training.answers import answer_scores
 from bt_model.training.data import collate
 from bt_model.training.evaluate import Asker, Shown
-from bt_model.training.step import answer_scores
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from bt_model.training.answers import instruct_loss
+from bt_model.training.chat_losses import Captioner, Captions
 from bt_model.training.corpus.questions import Question, questions
 from bt_model.training.cost import Trained
 from bt_model.training.data import DialogueTokens, collate, group_numbers
@@ -20,8 +22,8 @@ from bt_model.training.masking import generator_for, tube_mask
 from bt_model.training.pictures import captions_of
 from bt_model.training.precision import multiplying_in
 from bt_model.training.schedule import Schedule
-from bt_model.training.stages import ChatParts
-from bt_model.training.step import AlignmentHead, instruct_loss, pretrain_loss
+from bt_model.training.stages import ChatParts, caption_batch
+from bt_model.training.step import AlignmentHead, pretrain_loss
 from bt_model.vision.pool import pooling
 from bt_model.vision.temporal import build_encoder
 
@@ -110,7 +112,12 @@ def _pretraining(row: Row, seed: int, bench: Bench, encoder: "TemporalEncoder") 
         visible = None
         if row.is_masked and step < unmasked_from:
             visible = tube_mask(len(drawn), vision.num_patches, row.mask_rate, generator_for(seed, step))
-        return pretrain_loss(encoder, head, states, embeds, group_numbers(texts), visible, row.losses)
+        captioner = None
+        if row.losses.caption:
+            said = caption_batch(texts, bench.model.tokens)
+            captioner = Captioner(bench.captioner.lm, bench.captioner.projector, said)
+        captions = Captions(embeds, group_numbers(texts), captioner)
+        return pretrain_loss(encoder, head, states, captions, visible, row.losses)
 
     modules = {**encoder.trainable(), **({} if head is None else {"head": head})}
     parameters = [*encoder.trainable_parameters(), *([] if head is None else head.parameters())]

@@ -38,13 +38,17 @@ def run_rows(
     *,
     size: Size,
     precision: "Precision",
+    frozen: Path | None = None,
     workers: int = 1,
 ) -> None:
     """Train and examine what has no result yet, seed by seed, so that whole grids are there early.
 
-    With several workers, processes of one thread each take the next row as they come free.
+    With several workers, processes of one thread each take the next row as they come free. `frozen` is
+    `set_up`'s.
     """
-    set_up(work, size, precision=precision)  # what all share is made once, before anything is shared out
+    set_up(
+        work, size, precision=precision, frozen=frozen
+    )  # what all share is made once, before anything is shared out
     missing = [
         (each.name, seed)
         for seed in seeds
@@ -52,7 +56,7 @@ def run_rows(
         # nothing of an untrained row is drawn
         if (each.training != "none" or seed == seeds[0]) and not result_path(work, each, seed).exists()
     ]
-    run = partial(_run_row, work=work, size=size, precision=precision)
+    run = partial(_run_row, work=work, size=size, precision=precision, frozen=frozen)
     if workers == 1:
         for task in missing:
             run(task)
@@ -62,9 +66,11 @@ def run_rows(
             pass
 
 
-def _run_row(task: tuple[str, int], *, work: Path, size: Size, precision: "Precision") -> None:
+def _run_row(
+    task: tuple[str, int], *, work: Path, size: Size, precision: "Precision", frozen: Path | None
+) -> None:
     name, seed = task
-    bench = _bench(work, size, precision)
+    bench = _bench(work, size, precision, frozen)
     fitted = fit(row(name), seed, bench, work / "ablate")
     is_headline = name in HEADLINE
     result = examine(fitted, bench, is_headline=is_headline, with_controls=is_headline)
@@ -72,10 +78,10 @@ def _run_row(task: tuple[str, int], *, work: Path, size: Size, precision: "Preci
 
 
 @cache
-def _bench(work: Path, size: Size, precision: "Precision") -> Bench:
+def _bench(work: Path, size: Size, precision: "Precision", frozen: Path | None) -> Bench:
     """Read back once by every process; training clips are drawn at random, so from memory."""
     torch.set_num_threads(1)
-    bench = set_up(work, size, precision=precision)
+    bench = set_up(work, size, precision=precision, frozen=frozen)
     return replace(bench, train=bench.train.in_memory())
 
 

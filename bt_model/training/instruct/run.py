@@ -146,7 +146,7 @@ def shares_of(batch: InstructBatch, weigh: "Weighing", world: World) -> "Tensor"
 
     The mean of the sums over ranks is then that of all their answer tokens, or of all their dialogues' means.
     """
-    counts = batch.num_answer_tokens
+    counts = batch.tokens.num_answer_tokens
     if weigh == "dialogue":
         return 1 / (counts * len(counts))
     (total,) = world.sums([float(counts.sum())])

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
 
+from bt_model.training.answers import summed_loss
 from bt_model.training.data import TokenBatch
-from bt_model.training.losses import IGNORED
 from bt_model.video.transform import normalise
 from bt_model.vision.encoder import hidden_states
 
@@ -41,11 +40,6 @@ class InstructBatch:
         return InstructBatch(
             tuple(x.to(device) for x in self.videos), self.tokens.to(device), self.num_skipped
         )
-
-    @property
-    def num_answer_tokens(self) -> "Tensor":
-        """How many tokens each dialogue is supervised on, (B,)."""
-        return (self.tokens.labels[:, 1:] != IGNORED).sum(dim=1)
 
 
 class MarkerRows(nn.Module):
@@ -97,12 +91,7 @@ class InstructStep(nn.Module):
         if self.markers is not None:
             embeds = self.markers(embeds, tokens.ids)
         embeds = embeds.masked_scatter(tokens.is_video[..., None], soft.to(embeds.dtype))
-        # padding lies on the right, where causal attention never looks
-        states, labels = self.lm.states(embeds)[:, :-1], tokens.labels[:, 1:]
-        is_answer = labels != IGNORED
-        logits = self.lm.logits(states[is_answer])  # of these alone: a vocabulary is wide
-        losses = cross_entropy(logits.float(), labels[is_answer], reduction="none")
-        return (losses * shares[is_answer.nonzero()[:, 0]]).sum()
+        return summed_loss(self.lm, embeds, tokens, shares)
 
     def video_tokens(self, videos: "Sequence[Tensor]") -> "list[Tensor]":
         """Pooled tokens of each video, (K, D); videos of one length go through the encoder together."""

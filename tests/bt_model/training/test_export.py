@@ -18,10 +18,10 @@ from bt_model.generation.llama import Llama
 from bt_model.model_folder import load
 from bt_model.text.clip_text import ClipTextTower
 from bt_model.text.tokenizer import ClipTokenizer
+from bt_model.training.answers import answer_logits
 from bt_model.training.data import collate
 from bt_model.training.embedded import Model
 from bt_model.training.stages import ChatParts
-from bt_model.training.step import answer_logits
 from bt_model.types import Turn
 from bt_model.video.decode import probe
 from bt_model.vision.bt_adapter import BTAdapter

@@ -41,7 +41,8 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> tuple[Corpus, Corpus]:
 @pytest.fixture
 def bench(model: Model, corpora: tuple[Corpus, Corpus]) -> Bench:
     long = replace(model.plan.llama, max_context=512)  # every patch of every frame
-    return Bench(replace(model, plan=replace(model.plan, llama=long)), SIZE, *corpora, corpora[1], "float32")
+    longer = replace(model, plan=replace(model.plan, llama=long))
+    return Bench(longer, model.baseline, SIZE, *corpora, corpora[1], "float32")
 
 
 def frozen(bench: Bench) -> str:

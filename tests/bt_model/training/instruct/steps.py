@@ -56,7 +56,7 @@ def batch(frames: Sequence[int] = (4, 4, 4), num_video: int | Sequence[int] = ti
 
 def equal_shares(given: InstructBatch) -> Tensor:
     """All answer tokens count alike."""
-    counts = given.num_answer_tokens
+    counts = given.tokens.num_answer_tokens
     return torch.full((len(counts),), 1 / float(counts.sum()))
 
 

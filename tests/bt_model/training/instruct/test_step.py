@@ -5,6 +5,7 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 
 from bt_model.generation.llama import DecoderLayer
+from bt_model.training.answers import answer_logits
 from bt_model.training.data import collate
 from bt_model.training.distributed import World
 from bt_model.training.instruct.base import num_video_tokens
@@ -13,7 +14,6 @@ from bt_model.training.instruct.run import shares_of
 from bt_model.training.instruct.step import InstructBatch, InstructStep
 from bt_model.training.losses import answer_loss
 from bt_model.training.recompute import recompute
-from bt_model.training.step import answer_logits
 from bt_model.video.transform import normalise
 from bt_model.vision.encoder import hidden_states
 from bt_model.vision.pool import POOLINGS
@@ -46,7 +46,7 @@ def slow_losses(step: InstructStep, given: InstructBatch) -> list[torch.Tensor]:
 
 def test_the_loss_is_the_mean_over_all_answer_tokens_or_over_dialogues() -> None:
     step, given = fresh_step(), batch()
-    losses, counts = torch.stack(slow_losses(step, given)), given.num_answer_tokens
+    losses, counts = torch.stack(slow_losses(step, given)), given.tokens.num_answer_tokens
     assert counts.tolist() == [3, 5, 7]
     for weigh, expected in (("token", (losses * counts).sum() / counts.sum()), ("dialogue", losses.mean())):
         shares = shares_of(given, weigh, World())  # pyright: ignore[reportArgumentType] - one of two words
@@ -57,7 +57,7 @@ def test_the_loss_is_the_mean_over_all_answer_tokens_or_over_dialogues() -> None
 def test_videos_of_different_lengths_go_together_under_every_pooling(pooled: str) -> None:
     step, frames = fresh_step(pool=POOLINGS[pooled].pool), (4, 2, 4, 12)  # twelve are merged in pairs
     given = batch(frames, [num_video_tokens(step.encoder, pooled, count) for count in frames])
-    losses, counts = torch.stack(slow_losses(step, given)), given.num_answer_tokens
+    losses, counts = torch.stack(slow_losses(step, given)), given.tokens.num_answer_tokens
     torch.testing.assert_close(loss_of(step, given), (losses * counts).sum() / counts.sum())
 
 
@@ -98,7 +98,7 @@ def test_marker_rows_are_the_gradient_of_the_embedding_table() -> None:
     found = gradients(step, given)["markers.rows"]
     plain = fresh_step()
     table = plain.lm.model.embed_tokens.weight.requires_grad_()
-    counts, tokens = given.num_answer_tokens, given.tokens
+    counts, tokens = given.tokens.num_answer_tokens, given.tokens
     losses = list[torch.Tensor]()
     for number, video in enumerate(given.videos):
         embeds = plain.lm.embed(tokens.ids[number : number + 1])
@@ -134,5 +134,5 @@ def test_recomputed_layers_keep_little_and_change_no_gradient() -> None:
 def test_every_dialogue_is_supervised_on_its_answer_and_end() -> None:
     rows = [row(2, range(20, 25)), row(1, [20])]
     given = InstructBatch(tuple(tiny.clips(2, 2)), collate(rows, tiny.P + 1, pad=0))
-    assert given.num_answer_tokens.tolist() == [6, 2]
+    assert given.tokens.num_answer_tokens.tolist() == [6, 2]
     assert equal_shares(given).tolist() == [pytest.approx(1 / 8)] * 2

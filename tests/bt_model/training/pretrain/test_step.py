@@ -7,6 +7,7 @@ import torch
 
 from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.config import BTAdapterConfig, TemporalConfig
+from bt_model.training.chat_losses import Captions
 from bt_model.training.config import LossWeights
 from bt_model.training.pretrain.step import ClipBatch, PretrainStep
 from bt_model.training.step import pretrain_loss
@@ -27,7 +28,7 @@ def slow(step: PretrainStep, batch: ClipBatch, group: torch.Tensor) -> torch.Ten
     assert step.head is not None
     assert batch.visible is not None
     text = step.text(batch.ids)
-    return pretrain_loss(step.encoder, step.head, states, text, group, batch.visible, LossWeights())
+    return pretrain_loss(step.encoder, step.head, states, Captions(text, group), batch.visible, LossWeights())
 
 
 @pytest.mark.parametrize("merged", [False, True])

@@ -19,7 +19,7 @@ LAUNCHERS = ("none", "ray")
 def add_pretraining(add: AddParser) -> None:
     """The commands of video-text pre-training, below `btchat train`."""
     pretrain = add("pretrain", help="video-text pre-training of the adapter (docs/pretraining.md); resumable")
-    add_settings(pretrain, "paper, published, published-eva")
+    add_settings(pretrain, "paper, captioned, published, published-eva")
     pretrain.add_argument(
         "--work", type=Path, default=Path(".work/pretrain"), help="checkpoints, logs, result"
     )

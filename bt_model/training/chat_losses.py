@@ -66,8 +66,7 @@ def chat_losses(
     told: dict[str, Tensor] = {}
     trunk, branch = _halves(chat, visible)
     if weights.anchor:
-        distance = (branch - trunk).float().square().mean()
-        told["anchor"] = weights.anchor * distance / trunk.float().var()
+        told["anchor"] = weights.anchor * _distance(branch.float(), trunk.float())
     if weights.chat:
         picture = gather(_as_picture(encoder, 0.5 * (trunk + branch)), mode)
         group = None if captions.group is None else gather(captions.group)
@@ -95,6 +94,11 @@ def _halves(chat: "ChatFeatures", visible: "Tensor | None") -> "tuple[Tensor, Te
     if visible is not None:
         trunk = trunk.gather(1, _places(visible, trunk))
     return trunk, torch.cat([chat.branch.cls[:, None], chat.branch.patches.mean(dim=1)], dim=1)
+
+
+def _distance(branch: "Tensor", trunk: "Tensor") -> "Tensor":
+    """Mean square between two (B, 1 + M, D), in units of each clip's own variance in the trunk."""
+    return ((branch - trunk).square().mean(dim=(1, 2)) / trunk.var(dim=(1, 2))).mean()
 
 
 def _places(visible: "Tensor", tokens: "Tensor") -> "Tensor":

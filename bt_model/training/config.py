@@ -33,6 +33,14 @@ class LossWeights:
     caption: float = 0.0
     anchor: float = 0.0
 
+    @property
+    def go_beyond(self) -> bool:
+        """Whether a loss counts that the paper does not have."""
+        return any(getattr(self, name) for name in BEYOND)
+
+
+BEYOND = ("chat", "caption", "anchor")
+
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedPlan:

@@ -117,6 +117,10 @@ class TokenRow:
     labels: list[int]
     video_at: int
 
+    def cut(self, length: int) -> "TokenRow":
+        """The row's first tokens."""
+        return TokenRow(self.ids[:length], self.labels[:length], self.video_at)
+
 
 def token_row(dialogue: Dialogue, bos: int) -> TokenRow:
     """A dialogue with its answers as a row; exactly the positions of the answers are supervised.

@@ -58,7 +58,7 @@ def pretrain_loss(
     """
     text, group = captions.text, captions.group
     beyond: dict[str, Tensor] = {}
-    if weights.chat or weights.caption or weights.anchor:
+    if weights.go_beyond:
         assert isinstance(encoder, VideoEncoder)
         chat, features = encoder.both_from_trunk(states, visible=visible)
         beyond = chat_losses(encoder, chat, visible, captions, weights)

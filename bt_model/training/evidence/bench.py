@@ -26,7 +26,7 @@ class Size:
 
     num_clips: int = 3500
     num_test: int = 100  # scenes a kind, for every row
-    num_headline: int = 300  # scenes a kind, for CLIP and BT-Adapter
+    num_headline: int = 1000  # scenes a kind, for CLIP, BT-Adapter, and the recipe that was found
     num_frames: int = 8
     pretrain_steps: int = 480
     pretrain_batch: int = 48

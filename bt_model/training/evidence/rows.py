@@ -98,6 +98,11 @@ MASKS = tuple(
     Row(f"mask-{round(100 * rate)}", f"{rate:.0%} hidden", ("F4",), mask_rate=rate)
     for rate in (0.0, 0.3, 0.5, 0.9)
 )
+CAPTIONED = Row(
+    "captioned",
+    "a frozen captioner of pictures has to say the captions; held, half hidden, the last fifth unmasked",
+    ("R",), losses=LossWeights(caption=10.0, anchor=1.0), mask_rate=0.5, unmasked=0.2,
+)  # fmt: skip
 _CHAT = LossWeights(chat=1.0)
 RECIPES = (
     Row("tail", "the last fifth of the steps unmasked", ("R",), unmasked=0.2),
@@ -107,6 +112,7 @@ RECIPES = (
         "balanced", "alignment there, held, half hidden, the last fifth unmasked", ("R",),
         losses=replace(_CHAT, anchor=1.0), mask_rate=0.5, unmasked=0.2,
     ),
+    CAPTIONED,
 )  # fmt: skip
 TUNED = (
     Row("tuned-mean", "CLIP, averaged over frames", ("1",), _CLIP, "instruct"),

@@ -14,12 +14,12 @@ from bt_model.training.evidence.bench import Bench, Size, set_up
 from bt_model.training.evidence.examine import examine
 from bt_model.training.evidence.fit import fit
 from bt_model.training.evidence.results import Result
-from bt_model.training.evidence.rows import BASE, CLIP, Row, row
+from bt_model.training.evidence.rows import BASE, CAPTIONED, CLIP, Row, row
 
 if TYPE_CHECKING:
     from bt_model.training.precision import Precision
 
-HEADLINE = (CLIP.name, BASE.name)  # examined on more scenes, and with controls
+HEADLINE = (CLIP.name, BASE.name, CAPTIONED.name)  # examined on more scenes, and with controls
 
 
 @dataclass(frozen=True, slots=True)

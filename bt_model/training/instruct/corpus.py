@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bt_model.errors import InvalidValueError, require
-from bt_model.training.instruct.base import BaseFile, is_merged, num_video_tokens, speller_of
+from bt_model.training.chat_base import BaseFile, speller_of
+from bt_model.training.dialogue import VideoDialogue
+from bt_model.training.instruct.base import is_merged, num_video_tokens
 from bt_model.training.instruct.config import InstructSettings
-from bt_model.training.instruct.dialogues import VideoDialogue, find_videos, listed, read_dialogues
+from bt_model.training.instruct.dialogues import find_videos, listed, read_dialogues
 from bt_model.training.instruct.feature_folder import read_manifest, stored_videos
 from bt_model.training.instruct.features import manifest_of
 from bt_model.training.instruct.plan import Lengths
-from bt_model.training.instruct.spelling import Speller, fitted
+from bt_model.training.spelling import Speller, fitted
 from bt_model.whole_files import write_json
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from bt_model.errors import InvalidValueError
+from bt_model.training.dialogue import Exchange, VideoDialogue
 from bt_model.training.instruct.config import DataSettings
 from bt_model.training.pretrain.annotations import matching
 from bt_model.training.pretrain.listing import ClipList, PackedTexts, Source
@@ -17,35 +18,6 @@ VIDEO = "<video>"
 SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".gif")
 _FEATURES = ".pkl"  # what the published conversion calls a video's features
 _SPEAKERS = ("human", "gpt")
-
-
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    """A question and its answer."""
-
-    question: str
-    answer: str
-
-
-@dataclass(frozen=True, slots=True)
-class VideoDialogue:
-    """What was said about a video; `is_video_first` says on which side of the first question it stands.
-
-    None leaves that to the template.
-    """
-
-    video: str
-    said: tuple[Exchange, ...]
-    is_video_first: bool | None = None
-
-    def packed(self) -> str:
-        said = [[each.question, each.answer] for each in self.said]
-        return json.dumps([self.video, said, self.is_video_first], ensure_ascii=False)
-
-    @classmethod
-    def unpacked(cls, text: str) -> "VideoDialogue":
-        video, said, is_video_first = json.loads(text)
-        return cls(video, tuple(Exchange(*each) for each in said), is_video_first)
 
 
 @dataclass(frozen=True, slots=True)

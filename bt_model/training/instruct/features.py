@@ -17,8 +17,9 @@ from safetensors.torch import save_file
 
 from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.errors import InvalidValueError, TrainingError
+from bt_model.training.chat_base import BaseFile
 from bt_model.training.distributed import Place, World, joined
-from bt_model.training.instruct.base import BaseFile, load_temporal_model, read_base
+from bt_model.training.instruct.base import load_temporal_model, read_base
 from bt_model.training.instruct.config import InstructSettings
 from bt_model.training.instruct.dialogues import find_videos, read_dialogues
 from bt_model.training.instruct.feature_folder import STATES, Manifest, stored_videos

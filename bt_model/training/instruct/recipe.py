@@ -8,12 +8,12 @@ import numpy as np
 import torch
 
 from bt_model.training.data import collate
-from bt_model.training.instruct.dialogues import VideoDialogue
+from bt_model.training.dialogue import VideoDialogue
 from bt_model.training.instruct.feature_folder import FeaturePool
 from bt_model.training.instruct.framing import Framing
-from bt_model.training.instruct.spelling import Speller
 from bt_model.training.instruct.step import InstructBatch
 from bt_model.training.pretrain.decode_pool import DecodePool, Pool
+from bt_model.training.spelling import Speller
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

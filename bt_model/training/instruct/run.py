@@ -12,10 +12,11 @@ from torch import nn
 
 from bt_model.backends.llm import read_llama_config
 from bt_model.generation.llama import DecoderLayer
+from bt_model.training.chat_base import load_language
 from bt_model.training.cost import Trained
 from bt_model.training.curves import draw_curves
 from bt_model.training.distributed import Place, Spread, World, joined, spread
-from bt_model.training.instruct.base import load_language, load_temporal_model, read_base
+from bt_model.training.instruct.base import load_temporal_model, read_base
 from bt_model.training.instruct.config import InstructSettings
 from bt_model.training.instruct.corpus import Corpus, read_corpus
 from bt_model.training.instruct.export import NAME, export

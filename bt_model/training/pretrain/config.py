@@ -8,7 +8,7 @@ from typing import Literal
 
 from bt_model.config import BTAdapterConfig, Combination, Projection, TemporalConfig, TemporalKind
 from bt_model.errors import require
-from bt_model.training.config import LossWeights
+from bt_model.training.config import BEYOND, LossWeights
 from bt_model.training.distributed import Parallel
 from bt_model.training.gather import Gather
 from bt_model.training.precision import Precision
@@ -26,13 +26,16 @@ class ModelSettings:
 
     `clip` is a folder with a published tower (config.json and safetensors), `text` another one where its text
     tower lies apart, `tokenizer` a file or folder (default: that of `clip`). `init` is a checkpoint to start
-    from. A gate scale of "none" leaves the gate out: a plain sum.
+    from. `captioner` is a frozen chat model over the same tower that says captions (`loss.caption`): a model
+    file, or its name below `weights`. A gate scale of "none" leaves the gate out: a plain sum.
     """
 
     clip: str = "weights/clip-vit-large-patch14"
     text: str = ""
     tokenizer: str = ""
     init: str = ""
+    captioner: str = ""
+    weights: str = "weights"
     kind: TemporalKind = "bt_adapter"
     is_open: bool = False
     layers: int = 4
@@ -104,32 +107,46 @@ class DataSettings:
 
 @dataclass(frozen=True, slots=True)
 class MaskSettings:
-    """Which share of the patches the branch does not see; "published" is the layout that is no tube."""
+    """Which share of the patches the branch does not see; "published" is the layout that is no tube.
+
+    `unmasked` is the share of the steps, at the end of the run, in which it sees all of them.
+    """
 
     rate: float = 0.7
     layout: Layout = "tube"
+    unmasked: float = 0.0
 
     def __post_init__(self) -> None:
+        require(0 <= self.unmasked <= 1, "unmasked", self.unmasked, "0 to 1, a share of the steps")
         require(0 <= self.rate < 1, "rate", self.rate, "0 or more, below 1")
 
 
 @dataclass(frozen=True, slots=True)
 class LossSettings:
-    """Weights, the gradient of what is gathered over ranks, and whether clips of equal captions match."""
+    """Weights, the gradient of what is gathered over ranks, and whether clips of equal captions match.
+
+    `chat`, `caption` and `anchor` go beyond the paper (training/chat_losses.py); `request` is what the
+    captioner is asked for.
+    """
 
     vtc: float = 1.0
     mbta: float = 1.0
     mbca: float = 1.0
+    chat: float = 0.0
+    caption: float = 0.0
+    anchor: float = 0.0
+    request: str = "Describe what you see."
     gather: Gather = "exact"
     merged: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("vtc", "mbta", "mbca"):
+        for name in LossWeights.__slots__:
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        require(bool(self.request.strip()), "request", self.request, "a sentence")
 
     @property
     def weights(self) -> LossWeights:
-        return LossWeights(self.vtc, self.mbta, self.mbca)
+        return LossWeights(self.vtc, self.mbta, self.mbca, self.chat, self.caption, self.anchor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,4 +223,21 @@ class PretrainSettings:
         require(
             self.data.frames <= self.model.max_frames, "data.frames", self.data.frames,
             f"up to model.max_frames, {self.model.max_frames}",
+        )  # fmt: skip
+        self._check_beyond()
+
+    def _check_beyond(self) -> None:
+        """What the losses that go beyond the paper need."""
+        has_branch = self.model.kind in ("bt_adapter", "stan") and not self.model.is_open
+        for name in BEYOND:
+            value = getattr(self.loss, name)
+            if value:
+                where = f"loss.{name}"
+                require(has_branch, where, value, "0, but for a branch over a frozen trunk")
+                require(self.model.layers > 1, where, value, "0, since one layer leaves none for chat")
+                require(self.mask.layout == "tube", where, value, "0, unless mask.layout is 'tube'")
+        wanted = self.loss.caption > 0
+        require(
+            wanted == bool(self.model.captioner), "model.captioner", self.model.captioner,
+            "a model file, since loss.caption has a weight" if wanted else "'', since loss.caption is 0",
         )  # fmt: skip

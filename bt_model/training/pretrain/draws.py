@@ -67,6 +67,11 @@ class Order:
         )
         return range(first, first + self.clips_per_part)
 
+    def step(self, place: int) -> int:
+        """The step that a place's sample is in."""
+        epoch, within = divmod(place, self.num_clips)
+        return epoch * self.steps_per_epoch + within // self.batch
+
     def clip(self, place: int, attempt: int = 0) -> int:
         """The clip at a place; after a broken one, any other."""
         epoch, within = divmod(place, self.num_clips)

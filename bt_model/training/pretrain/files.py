@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,6 +128,7 @@ def _facts(settings: PretrainSettings, step: PretrainStep) -> dict[str, Any]:
         "clip_fingerprint": fingerprint(step.encoder.tower.state_dict()),
         "mask": settings.mask.layout,
         "mask_rate": settings.mask.rate,
+        "unmasked": settings.mask.unmasked,
         "layer_rule": "last K outputs",
-        "losses": {"vtc": weights.vtc, "mbta": weights.mbta, "mbca": weights.mbca},
+        "losses": asdict(weights),
     }

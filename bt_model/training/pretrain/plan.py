@@ -12,6 +12,7 @@ import torch
 from bt_model.errors import require
 from bt_model.training.flops import PEAKS, count_flops
 from bt_model.training.kept import kept_bytes
+from bt_model.training.pretrain.captioner import Counted
 from bt_model.training.pretrain.config import PretrainSettings
 from bt_model.training.pretrain.groups import ADAM_BYTES, described, parameter_groups
 from bt_model.training.pretrain.step import ClipBatch, PretrainStep
@@ -45,26 +46,53 @@ def meta_batch(settings: PretrainSettings, towers: Towers, batch: int = 1) -> Cl
     visible = None if not settings.mask.rate else places[:, 0] if tube else places
     pixels = torch.empty(batch, frames, side, side, 3, dtype=torch.uint8, device="meta")
     ids = torch.empty(batch, settings.data.tokens, dtype=torch.int64, device="meta")
-    return ClipBatch(pixels, ids, torch.empty(batch, dtype=torch.int64, device="meta"), visible, places)
+    group = torch.empty(batch, dtype=torch.int64, device="meta")
+    return ClipBatch(pixels, ids, group, visible, places)
 
 
 def meta_step(settings: PretrainSettings, towers: Towers) -> PretrainStep:
-    """The step without weights."""
-    settings = replace(settings, model=replace(settings.model, init=""))
+    """The step without weights, and without its captioner (`Counted`)."""
+    settings = replace(
+        settings,
+        model=replace(settings.model, init="", captioner=""),
+        loss=replace(settings.loss, caption=0.0),
+    )
     with torch.device("meta"):
         return fresh_step(settings, towers, are_loaded=False).train()
 
 
 def flops_per_clip(settings: PretrainSettings, towers: Towers) -> float:
-    """Operations of one clip's forward and backward pass; what is computed a second time counts once."""
+    """Operations of one clip's forward and backward pass, on the mean over all steps.
+
+    What is computed a second time counts once.
+    """
+    share = settings.mask.unmasked
+    masked = 0.0 if share == 1 else _flops(settings, towers)
+    whole = 0.0 if share == 0 else _flops(_unmasked(settings), towers)
+    captioner = Counted.of(settings, towers.vision)
+    saying = 0.0 if captioner is None else count_flops(lambda: captioner.loss().backward())
+    return (1 - share) * masked + share * whole + saying
+
+
+def _flops(settings: PretrainSettings, towers: Towers) -> float:
     step, batch = meta_step(settings, towers), meta_batch(settings, towers)
-    return count_flops(lambda: sum(step(batch).values()).backward())  # pyright: ignore[reportAttributeAccessIssue] - the sum of tensors is one
+    return count_flops(lambda: torch.stack(list(step(batch).values())).sum().backward())
+
+
+def _unmasked(settings: PretrainSettings) -> PretrainSettings:
+    return replace(settings, mask=replace(settings.mask, rate=0.0))
 
 
 def kept_bytes_per_clip(settings: PretrainSettings, towers: Towers) -> int:
-    """Float32 activations that wait for the backward pass, without those of the parameters."""
+    """Float32 activations that wait for the backward pass, without those of the parameters.
+
+    Where the last steps see every patch, of those.
+    """
+    settings = _unmasked(settings) if settings.mask.unmasked else settings
     step, batch = meta_step(settings, towers), meta_batch(settings, towers)
-    return kept_bytes(lambda: step(batch), step.parameters())
+    captioner = Counted.of(settings, towers.vision)
+    saying = 0 if captioner is None else kept_bytes(captioner.loss, captioner.model.parameters())
+    return kept_bytes(lambda: step(batch), step.parameters()) + saying
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +146,12 @@ class Plan:
         sizes = {True: 0, False: 0}
         for parameter in step.parameters():
             sizes[parameter.requires_grad] += parameter.numel()
-        weights = (ADAM_BYTES * sizes[True] + 4 * sizes[False]) / shared
+        captioner = Counted.of(self.settings, self.towers.vision)
+        said = 0 if captioner is None else sum(p.numel() for p in captioner.model.parameters())
+        wide = 4 if run.precision == "float32" else 2
+        weights = (ADAM_BYTES * sizes[True] + 4 * sizes[False] + wide * said) / shared
         clips = optimiser.batch / optimiser.accumulate / self.num_devices
-        kept = kept_bytes_per_clip(self.settings, self.towers) / (1 if run.precision == "float32" else 2)
+        kept = kept_bytes_per_clip(self.settings, self.towers) * wide / 4
         return weights + clips * kept
 
     def _hours(self, flops: float) -> Mapping[str, float]:

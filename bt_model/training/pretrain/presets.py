@@ -17,6 +17,21 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "optimiser": {"batch": 640, "rate": 2e-6, "rates": {}, "weight_decay": 0.05, **_PUBLISHED_COURSE},
         "run": {"precision": "float32"},
     },
+    # beyond the paper (docs/evidence.md): it aligns the layer that feeds a chat model, too
+    "captioned": {
+        "model": {
+            "layers": 4,
+            "middle_scale": 1.0,
+            "output_scale": 1.0,
+            "drop_path": 0.0,
+            "captioner": "llava-v1",
+        },
+        "data": {"frames": 8, "tokens": 32},
+        "mask": {"rate": 0.5, "layout": "tube", "unmasked": 0.2},
+        "loss": {"vtc": 1.0, "mbta": 1.0, "mbca": 1.0, "caption": 10.0, "anchor": 1.0, "gather": "exact"},
+        "optimiser": {"batch": 640, "rate": 2e-6, "rates": {}, "weight_decay": 0.05, **_PUBLISHED_COURSE},
+        "run": {"precision": "bfloat16"},
+    },
     "published": {
         "model": {"layers": 4, "middle_scale": 1e2, "output_scale": 1e4, "drop_path": 0.1},
         "data": {"frames": 8, "tokens": 64},

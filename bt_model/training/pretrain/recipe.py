@@ -1,6 +1,6 @@
 """From places in a run to batches: which frames, which part of them, which caption, which mask."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -18,12 +18,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bt_model.text.tokenizer import ClipTokenizer
+    from bt_model.training.pretrain.captioner import CaptionSpelling
     from bt_model.training.pretrain.config import DataSettings, MaskSettings
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What makes batches out of a list of clips; `side` and `num_patches` are the tower's."""
+    """What makes batches out of a list of clips; `side` and `num_patches` are the tower's.
+
+    The steps from `unmasked_from` on see every patch. `spelling` is the captioner's, None without one.
+    """
 
     data: "DataSettings"
     mask: "MaskSettings"
@@ -31,6 +35,8 @@ class Recipe:
     tokenizer: "ClipTokenizer"
     side: int
     num_patches: int
+    unmasked_from: int
+    spelling: "CaptionSpelling | None" = None
 
     def pool(self) -> DecodePool:
         """Children that decode; they die with the thread that calls this."""
@@ -64,10 +70,13 @@ class Recipe:
         """Decoded clips with their captions and masks."""
         captions = [self.caption(clips, p, clip) for p, clip in zip(places, chosen, strict=True)]
         ids = self.tokenizer(captions, self.data.tokens, upstream_compat=self.data.upstream_cut)
-        masks = draw_masks(self.mask, self.order.seed, places, self.data.frames, self.num_patches)
+        is_masked = self.order.step(places.start) < self.unmasked_from
+        mask = self.mask if is_masked else replace(self.mask, rate=0.0)
+        masks = draw_masks(mask, self.order.seed, places, self.data.frames, self.num_patches)
         groups = torch.tensor([_number(caption) for caption in captions])
         stacked = torch.from_numpy(np.stack(pixels))
-        return ClipBatch(stacked, ids, groups, masks.visible, masks.pairs, num_skipped)
+        spelt = None if self.spelling is None else self.spelling.batch(captions)
+        return ClipBatch(stacked, ids, groups, masks.visible, masks.pairs, num_skipped, spelt)
 
 
 def _number(text: str) -> int:

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from bt_model.errors import require
+from bt_model.generation.llama import DecoderLayer
 from bt_model.training.cost import Trained
 from bt_model.training.curves import draw_curves
 from bt_model.training.distributed import Place, Spread, World, joined, spread
 from bt_model.training.job import Job, Told
 from bt_model.training.loop import run
 from bt_model.training.pretrain.annotations import read_clips
+from bt_model.training.pretrain.captioner import captioner_file, load_captioner, spelling_of
 from bt_model.training.pretrain.config import PretrainSettings
 from bt_model.training.pretrain.draws import Order, step_seed
 from bt_model.training.pretrain.files import NAME, export, keep_settings
@@ -32,7 +34,11 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-UNITS = (SelfAttention, Mlp)  # tensors in, tensors out: what FSDP shards and what is computed again
+UNITS = (
+    SelfAttention,
+    Mlp,
+    DecoderLayer,
+)  # tensors in, tensors out: what FSDP shards and what is computed again
 ADAPTER = "bt_adapter.safetensors"
 
 
@@ -83,10 +89,14 @@ def loader_of(
 ) -> ClipLoader[ClipBatch]:
     """A rank's batches of a list of clips."""
     order = _order(settings, clips, world)
-    vision = towers.vision
-    tokenizer = tokenizer_of(settings.model)
-    recipe = Recipe(settings.data, settings.mask, order, tokenizer, vision.image_size, vision.num_patches)
-    return ClipLoader(clips, recipe, settings.optimiser.epochs * order.steps_per_epoch, work)
+    vision, base = towers.vision, captioner_file(settings)
+    num_steps = settings.optimiser.epochs * order.steps_per_epoch
+    recipe = Recipe(
+        settings.data, settings.mask, order, tokenizer_of(settings.model), vision.image_size,
+        vision.num_patches, round((1 - settings.mask.unmasked) * num_steps),
+        None if base is None else spelling_of(base, vision, settings.loss.request),
+    )  # fmt: skip
+    return ClipLoader(clips, recipe, num_steps, work)
 
 
 def _order(settings: PretrainSettings, clips: ClipList, world: World) -> Order:
@@ -99,9 +109,14 @@ def _job(
 ) -> Job:
     given = settings.run
     torch.manual_seed(given.seed)  # the same fresh parts on every rank
-    step = fresh_step(settings, towers).train()
+    step = fresh_step(settings, towers)
+    if base := captioner_file(settings):
+        step.captioner = load_captioner(base, step.encoder.tower, settings)
+    step.train()
     if given.recompute:
         recompute(step.encoder, UNITS)
+        if step.captioner is not None:
+            recompute(step.captioner, UNITS)
     if given.compile:
         for module in (step.encoder.tower, step.text, *step.encoder.trainable().values()):
             module.compile()

@@ -1,4 +1,4 @@
-"""What one batch of clips and captions gives: the three losses, as a module that DDP and FSDP can wrap.
+"""What one batch of clips and captions gives: its losses, as a module that DDP and FSDP can wrap.
 
 B clips, T frames, H height, W width, P patches, M visible patches, n token positions.
 """
@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from bt_model.training.chat_losses import Captioner, Captions, chat_losses
 from bt_model.training.config import LossWeights
+from bt_model.training.data import TokenBatch
 from bt_model.training.gather import Gather
 from bt_model.training.step import AlignmentHead, Seen, pretrain_losses
 from bt_model.video.transform import normalise_retrieval
+from bt_model.vision.encoder import VideoEncoder
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from bt_model.text.clip_text import ClipTextTower
+    from bt_model.training.pretrain.captioner import CaptionerModel
     from bt_model.vision.encoder import TemporalEncoder
 
 
@@ -27,7 +31,7 @@ class ClipBatch:
 
     `pixels` (B, T, H, W, 3) uint8; `ids` (B, n); `group` (B,): equal captions, equal numbers. `visible` is
     BTAdapter's, (B, M) or (B, T, M), None without a mask; `pairs` (B, T, M) are the trunk tokens t * P + p
-    that the branch's are compared with.
+    that the branch's are compared with. `spelt` are the captions as the captioner is to say them.
     """
 
     pixels: "Tensor"
@@ -36,6 +40,7 @@ class ClipBatch:
     visible: "Tensor | None"
     pairs: "Tensor"
     num_skipped: int = 0
+    spelt: TokenBatch | None = None
 
     def to(self, device: torch.device) -> "ClipBatch":
         """The same batch on a device."""
@@ -45,14 +50,15 @@ class ClipBatch:
 
         visible = None if self.visible is None else move(self.visible)
         pixels, ids, group, pairs = (move(x) for x in (self.pixels, self.ids, self.group, self.pairs))
-        return ClipBatch(pixels, ids, group, visible, pairs, self.num_skipped)
+        spelt = None if self.spelt is None else self.spelt.to(device)
+        return ClipBatch(pixels, ids, group, visible, pairs, self.num_skipped, spelt)
 
 
 class PretrainStep(nn.Module):
     """Frozen towers, a temporal model and the alignment head; the batch is its only input.
 
-    `head` is None where the token alignment has no weight. With `merged`, clips of equal captions match each
-    other; as published, every other clip is a negative.
+    `head` is None where the token alignment has no weight, `captioner` where the captions' loss has none.
+    With `merged`, clips of equal captions match each other; as published, every other clip is a negative.
     """
 
     def __init__(
@@ -62,6 +68,7 @@ class PretrainStep(nn.Module):
         head: AlignmentHead | None,
         weights: LossWeights,
         *,
+        captioner: "CaptionerModel | None" = None,
         mode: Gather = "exact",
         merged: bool = False,
     ) -> None:
@@ -69,24 +76,41 @@ class PretrainStep(nn.Module):
         self.encoder = encoder
         self.text = text.requires_grad_(requires_grad=False)
         self.head = head
+        self.captioner = captioner
         self.weights = weights
         self.mode: Gather = mode
         self.merged = merged
 
     def forward(self, batch: ClipBatch) -> "dict[str, Tensor]":
-        """The weighted losses `vtc`, `mbta`, `mbca`; `mbta` is this rank's own, the others those of all."""
+        """The weighted losses: `vtc`, `mbta`, `mbca`, and those of `chat_losses` that have a weight.
+
+        `mbta`, `caption` and `anchor` are this rank's own, the others those of all ranks.
+        """
         encoder = self.encoder
         with torch.no_grad():
             pixels = normalise_retrieval(batch.pixels.flatten(0, 1)).unflatten(0, batch.pixels.shape[:2])
             states = encoder.trunk_states(pixels)
             text = self.text(batch.ids)
-        features = encoder.features_from_trunk(states, visible=batch.visible)
+        group = batch.group if self.merged else None
+        beyond: dict[str, Tensor] = {}
+        if self.weights.go_beyond:
+            assert isinstance(encoder, VideoEncoder)
+            chat, features = encoder.both_from_trunk(states, visible=batch.visible)
+            captions = Captions(text, group, self._captioner(batch))
+            beyond = chat_losses(encoder, chat, batch.visible, captions, self.weights, self.mode)
+        else:
+            features = encoder.features_from_trunk(states, visible=batch.visible)
         last, branch = features.trunk, features.branch
         patches = last[:, :, 1:] if branch is None else branch.patches
         seen = Seen(encoder.embed_video(last, branch), text, last, patches, batch.pairs)
-        group = batch.group if self.merged else None
         told = pretrain_losses(encoder.trunk, self.head, seen, self.weights, group, self.mode)
-        return {"vtc": told.vtc, "mbta": told.mbta, "mbca": told.mbca}
+        return {"vtc": told.vtc, "mbta": told.mbta, "mbca": told.mbca, **beyond}
+
+    def _captioner(self, batch: ClipBatch) -> Captioner | None:
+        if self.captioner is None:
+            return None
+        assert batch.spelt is not None, "the captioner needs captions in its own tokens"
+        return Captioner(self.captioner.lm, self.captioner.projector, batch.spelt)
 
     def learning(self) -> dict[str, nn.Module]:
         """What training updates, by part of a checkpoint (checkpoints/keys.py)."""

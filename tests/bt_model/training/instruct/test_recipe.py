@@ -8,14 +8,15 @@ import pytest
 from bt_model.backends.llava import special_ids
 from bt_model.backends.templates import template
 from bt_model.backends.tokenizer import TextTokenizer
+from bt_model.training.dialogue import Exchange, VideoDialogue
 from bt_model.training.instruct.config import DataSettings
-from bt_model.training.instruct.dialogues import Exchange, VideoDialogue, listed
+from bt_model.training.instruct.dialogues import listed
 from bt_model.training.instruct.framing import Framing
 from bt_model.training.instruct.recipe import DialogueRecipe
-from bt_model.training.instruct.spelling import Speller
 from bt_model.training.pretrain.decode_child import read_clip
 from bt_model.training.pretrain.draws import Order
 from bt_model.training.pretrain.listing import Source
+from bt_model.training.spelling import Speller
 from bt_model.types import Fit, FrameSize, Sampling, Strategy
 from bt_model.video.decode import decode
 from bt_model.video.sample import frame_indices

@@ -15,9 +15,10 @@ from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.errors import InvalidValueError
 from bt_model.generation.llama import Llama
 from bt_model.model_folder import load
+from bt_model.training.chat_base import load_language
 from bt_model.training.checkpoint import restore
 from bt_model.training.distributed import Parallel, Place
-from bt_model.training.instruct.base import load_language, load_temporal_model, read_base
+from bt_model.training.instruct.base import load_temporal_model, read_base
 from bt_model.training.instruct.config import InstructSettings
 from bt_model.training.instruct.export import export
 from bt_model.training.instruct.learning import open_up

@@ -101,3 +101,10 @@ def test_without_a_mask_every_patch_is_compared() -> None:
 def test_every_step_part_and_rank_has_a_seed_of_its_own() -> None:
     seeds = {step_seed(1, s, p, r) for s in range(5) for p in range(3) for r in range(3)}
     assert len(seeds) == 45
+
+
+def test_a_place_knows_its_step() -> None:
+    order = Order(num_clips=11, batch=4, accumulate=2, seed=0, rank=1, size=2)
+    for step in range(3 * order.steps_per_epoch):
+        for part in range(2):
+            assert {order.step(place) for place in order.places(step, part)} == {step}

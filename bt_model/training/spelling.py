@@ -11,7 +11,7 @@ from bt_model.backends.tokenizer import Spelling
 from bt_model.errors import InvalidValueError
 from bt_model.generation.request import Soft
 from bt_model.training.data import TokenRow, token_row
-from bt_model.training.instruct.dialogues import Exchange, VideoDialogue
+from bt_model.training.dialogue import Exchange, VideoDialogue
 from bt_model.types import Turn
 
 

@@ -9,9 +9,9 @@ from bt_model.backends.templates import template
 from bt_model.backends.tokenizer import TextTokenizer
 from bt_model.errors import InvalidValueError
 from bt_model.training.data import TokenRow
-from bt_model.training.instruct.dialogues import Exchange, VideoDialogue
-from bt_model.training.instruct.spelling import Speller, fitted
+from bt_model.training.dialogue import Exchange, VideoDialogue
 from bt_model.training.losses import IGNORED
+from bt_model.training.spelling import Speller, fitted
 from tests import tiny
 
 SAID = (

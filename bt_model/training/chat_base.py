@@ -1,0 +1,103 @@
+"""A chat model that training reads through: a projector before a frozen Llama, and how it is spoken to."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from bt_model.backends.files import BackendFiles
+from bt_model.backends.llava import special_ids
+from bt_model.backends.llm import load_llama
+from bt_model.backends.projector import load_projector
+from bt_model.backends.templates import template
+from bt_model.backends.tokenizer import open_tokenizer
+from bt_model.errors import InvalidValueError
+from bt_model.model_file import ModelFile, find, read
+from bt_model.training.spelling import Speller
+from bt_model.types import GenerateOptions
+from bt_model.vision.pool import pooling
+
+if TYPE_CHECKING:
+    from bt_model.config import ClipVisionConfig
+    from bt_model.generation.llama import Llama
+    from bt_model.training.precision import Precision
+
+BACKENDS = ("llava", "video-chatgpt")  # a projector before a Llama
+_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, slots=True)
+class BaseFile:
+    """The model file with the settings above it, and the folder that its paths start from."""
+
+    folder: Path
+    file: ModelFile
+
+    def at(self, name: str) -> Path:
+        return self.folder / name
+
+
+def find_base(name: str, weights: Path, *, param: str) -> BaseFile:
+    """A model file by its path, or by its name below `weights`; `param` is the setting that names it.
+
+    Raises:
+        InvalidValueError: a backend that has no projector before a Llama.
+        UnknownNameError: no such model.
+        CheckpointError: a file that cannot be read.
+    """
+    path = find(name, weights)
+    model = read(path)
+    if model.backend not in BACKENDS:
+        raise InvalidValueError(
+            f"{param} is {name!r}, of the backend {model.backend!r}; allowed: {', '.join(BACKENDS)}",
+            param=param,
+        )
+    return BaseFile(path.parent, model)
+
+
+def load_language(
+    base: BaseFile, vision: "ClipVisionConfig", precision: "Precision"
+) -> "tuple[Llama, nn.Module]":
+    """The frozen language model and its projector, on the CPU.
+
+    The language model's matrices are held in the format that they are multiplied in; norms and projector are
+    float32.
+
+    Raises:
+        CheckpointError: weights that are missing or do not fit.
+    """
+    files = _files(base, vision, getattr(torch, precision))
+    lm = load_llama(files)
+    for module in lm.modules():
+        if isinstance(module, nn.RMSNorm):
+            module.float()
+    projector = load_projector(replace(files, dtype=torch.float32), vision.width, lm.hidden_size)
+    return lm, projector
+
+
+def _files(base: BaseFile, vision: "ClipVisionConfig", dtype: torch.dtype) -> BackendFiles:
+    file = base.file
+    return BackendFiles(
+        llm=base.at(file.llm),
+        projector=base.at(file.projector),
+        template=file.template,
+        num_video_tokens=pooling(file.pooling).num_tokens(vision.num_patches),
+        video_dim=vision.width,
+        defaults=GenerateOptions(),
+        device=_CPU,
+        dtype=dtype,
+        lora=None if file.lora is None else base.at(file.lora),
+    )
+
+
+def speller_of(base: BaseFile) -> Speller:
+    """How the tuned model's prompts are spelled.
+
+    Raises:
+        CheckpointError: no tokenizer there, or one without the markers that the template needs.
+    """
+    style = template(base.file.template)
+    tokenizer = open_tokenizer(base.at(base.file.llm))
+    return Speller(style, special_ids(tokenizer, marked=not style.is_video_first), tokenizer.spell)

@@ -1,0 +1,149 @@
+"""The frozen chat model of `loss.caption`: how a caption is spelled for it, and the module that reads clips.
+
+A chat model that describes pictures reads, in place of a picture, what the branch made of a clip; the less
+likely it finds the clip's caption, the larger the loss (training/chat_losses.py). It is never trained.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from bt_model.backends.llm import read_llama_config
+from bt_model.checkpoints.fingerprint import fingerprint
+from bt_model.errors import InvalidValueError, require
+from bt_model.generation.llama import Llama
+from bt_model.tower_shelf import load_tower
+from bt_model.training.chat_base import BaseFile, find_base, load_language, speller_of
+from bt_model.training.data import TokenBatch, collate
+from bt_model.training.dialogue import Exchange, VideoDialogue
+from bt_model.vision.pool import patches_cls, pooling
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bt_model.config import ClipVisionConfig
+    from bt_model.training.pretrain.config import PretrainSettings
+    from bt_model.training.spelling import Speller
+    from bt_model.vision.clip import ClipVisionTower
+
+_REQUEST_TOKENS = 40  # of a usual template with its request
+SELECT_LAYER = -2  # the layer that feeds it, which the branch's last but one stands beside
+
+
+class CaptionerModel(nn.Module):
+    """Projector and language model, frozen."""
+
+    def __init__(self, lm: Llama, projector: nn.Module) -> None:
+        super().__init__()
+        self.lm = lm
+        self.projector = projector
+        self.requires_grad_(requires_grad=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionSpelling:
+    """Captions as answers to one request, beside `num_video` tokens of a clip."""
+
+    speller: "Speller"
+    request: str
+    num_video: int
+    max_length: int
+
+    def batch(self, captions: Sequence[str]) -> TokenBatch:
+        """Rows of B captions; one that the language model's context does not hold loses its end."""
+        rows = [self.speller.row(self._said(caption), self.num_video) for caption in captions]
+        cut = [row.cut(self.max_length) for row in rows]
+        return collate(cut, self.num_video, self.speller.ids.eos)
+
+    def _said(self, caption: str) -> VideoDialogue:
+        return VideoDialogue("", (Exchange(self.request, caption),))
+
+
+def captioner_file(settings: "PretrainSettings") -> BaseFile | None:
+    """The captioner's model file, None where no loss needs one.
+
+    Raises:
+        InvalidValueError: a backend without a projector before a Llama, or another pooling.
+        UnknownNameError: no such model.
+        CheckpointError: a file that cannot be read.
+    """
+    given = settings.model
+    if not given.captioner:
+        return None
+    base = find_base(given.captioner, Path(given.weights), param="model.captioner")
+    pooling(base.file.pooling)
+    for name, needed in (("pooling", patches_cls.__name__), ("select_layer", SELECT_LAYER)):
+        found = getattr(base.file, name)
+        require(found == needed, "model.captioner", f"{given.captioner}, {name} {found}", f"{name} {needed}")
+    return base
+
+
+def spelling_of(base: BaseFile, vision: "ClipVisionConfig", request: str) -> CaptionSpelling:
+    """How captions are spelled for it.
+
+    Raises:
+        CheckpointError: no tokenizer there.
+        InvalidValueError: a request that leaves no room for a caption.
+    """
+    num_video = pooling(base.file.pooling).num_tokens(vision.num_patches)
+    context = read_llama_config(base.at(base.file.llm)).max_context
+    spelling = CaptionSpelling(speller_of(base), request, num_video, context)
+    if not spelling.batch(["a"]).num_answer_tokens.all():
+        raise InvalidValueError(
+            f"loss.request is {request!r}; allowed: one that leaves room in a context of {context} tokens, "
+            f"of which the clip takes {num_video}",
+            param="loss.request",
+        )
+    return spelling
+
+
+def load_captioner(base: BaseFile, tower: "ClipVisionTower", settings: "PretrainSettings") -> CaptionerModel:
+    """The model on the CPU.
+
+    Raises:
+        CheckpointError: weights that are missing or do not fit.
+        InvalidValueError: it reads another tower than the run's.
+    """
+    theirs = base.at(base.file.tower)
+    if theirs.resolve() != Path(settings.model.clip).resolve():
+        loaded = load_tower(theirs).float()
+        if fingerprint(loaded.state_dict()) != fingerprint(tower.state_dict()):
+            raise InvalidValueError(
+                f"model.captioner reads {theirs}; allowed: one over model.clip, {settings.model.clip}",
+                param="model.captioner",
+            )
+    return CaptionerModel(*load_language(base, tower.config, settings.run.precision))
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """The captioner without weights, to be counted: one clip and a caption of so many tokens."""
+
+    model: CaptionerModel
+    width: int
+    num_video: int
+    num_tokens: int
+
+    @classmethod
+    def of(cls, settings: "PretrainSettings", vision: "ClipVisionConfig") -> "Counted | None":
+        """None where no loss needs a captioner. A projector of two layers is counted as one."""
+        base = captioner_file(settings)
+        if base is None:
+            return None
+        config = read_llama_config(base.at(base.file.llm))
+        with torch.device("meta"):
+            model = CaptionerModel(Llama(config), nn.Linear(vision.width, config.width))
+        num_video = pooling(base.file.pooling).num_tokens(vision.num_patches)
+        return cls(model, vision.width, num_video, settings.data.tokens)
+
+    def loss(self) -> "Tensor":
+        """A forward pass; what learns lies before it."""
+        video = torch.empty(self.num_video, self.width, device="meta", requires_grad=True)
+        soft = self.model.projector(video)
+        said = soft.new_empty(_REQUEST_TOKENS + self.num_tokens, soft.shape[1])
+        states = self.model.lm.states(torch.cat([soft, said])[None])
+        return self.model.lm.logits(states[:, -self.num_tokens :]).sum()

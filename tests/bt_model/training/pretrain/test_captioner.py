@@ -1,0 +1,209 @@
+"""The captioner of `loss.caption`: how captions are spelled, what is refused, what a run gets of it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bt_model.backends.prompt import segments
+from bt_model.checkpoints.fingerprint import fingerprint
+from bt_model.errors import InvalidValueError
+from bt_model.generation.request import Soft, Tokens
+from bt_model.training.distributed import Place
+from bt_model.training.log import read_rows
+from bt_model.training.losses import IGNORED
+from bt_model.training.pretrain.captioner import (
+    CaptionerModel,
+    CaptionSpelling,
+    captioner_file,
+    load_captioner,
+    spelling_of,
+)
+from bt_model.training.pretrain.config import PretrainSettings
+from bt_model.training.pretrain.plan import flops_per_clip, kept_bytes_per_clip
+from bt_model.training.pretrain.presets import preset
+from bt_model.training.pretrain.run import pretrain
+from bt_model.training.pretrain.towers import fresh_step, towers_of
+from bt_model.training.settings import fill, plain
+from bt_model.types import Turn
+from tests.bt_model.training.pretrain.corpus import Corpus
+from tests.bt_model.training.ranks import run_ranks, write_run
+
+pytestmark = pytest.mark.usefixtures("forked_ranks")
+
+MODEL = "tiny/embedded-zeroshot.model.json"
+REQUEST = "what is it?"
+
+
+def captioned(corpus: Corpus, **run: Any) -> PretrainSettings:
+    """A small run whose last steps see every patch."""
+    layer = {
+        "model": {"captioner": str(corpus.folder / MODEL)},
+        "loss": {"caption": 2.0, "anchor": 1.0, "chat": 0.5, "request": REQUEST},
+        "mask": {"unmasked": 0.5},
+        "optimiser": {"epochs": 2, "rate": 3e-4, "clip_norm": 1.0, "eps": 1e-6},
+        "run": run,
+    }
+    return corpus.settings(layer)
+
+
+def spelling(corpus: Corpus, request: str = REQUEST) -> CaptionSpelling:
+    settings = captioned(corpus)
+    base = captioner_file(settings)
+    assert base is not None
+    return spelling_of(base, towers_of(settings.model).vision, request)
+
+
+def model_of(settings: PretrainSettings) -> CaptionerModel:
+    base = captioner_file(settings)
+    assert base is not None
+    return load_captioner(base, fresh_step(settings, towers_of(settings.model)).encoder.tower, settings)
+
+
+def test_a_caption_is_the_answer_to_the_request_as_serving_spells_it(corpus: Corpus) -> None:
+    spelt = spelling(corpus)
+    speller, batch = spelt.speller, spelt.batch(["a red circle", "blue"])
+    video = Soft(b"", torch.empty(spelt.num_video, 0))
+    prompt = segments(
+        [Turn("user", REQUEST)], speller.style, speller.ids, lambda text: speller.spell(text).ids, video
+    )
+    head, tail = (part.ids for part in prompt if isinstance(part, Tokens))
+    begin = len(head) + spelt.num_video + len(tail)
+    for row, caption in enumerate(("a red circle", "blue")):
+        expected = [*speller.spell(f" {caption}").ids, speller.ids.eos]
+        labels = batch.labels[row]
+        assert labels[begin : begin + len(expected)].tolist() == expected
+        assert int((labels != IGNORED).sum()) == len(expected) == int(batch.num_answer_tokens[row])
+        assert int(batch.is_video[row].sum()) == spelt.num_video
+
+
+def test_a_caption_that_the_context_does_not_hold_loses_its_end(corpus: Corpus) -> None:
+    spelt = spelling(corpus)
+    batch = spelt.batch(["red " * 2000, "blue"])
+    assert batch.ids.shape[1] == spelt.max_length
+    assert batch.num_answer_tokens.all()
+
+
+def test_a_request_that_leaves_no_room_is_refused(corpus: Corpus) -> None:
+    with pytest.raises(InvalidValueError, match=r"loss\.request is 'red .*; allowed: one that leaves room"):
+        spelling(corpus, "red " * 2000)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"pooling": "patches"}, "pooling patches.*; allowed: pooling patches_cls"),
+        ({"select_layer": -1}, "select_layer -1.*; allowed: select_layer -2"),
+        ({"backend": "echo"}, "of the backend 'echo'; allowed: llava"),
+    ],
+)
+def test_a_chat_model_that_reads_something_else_is_refused(
+    corpus: Corpus, change: dict[str, Any], said: str
+) -> None:
+    file = json.loads((corpus.folder / MODEL).read_text())
+    other = corpus.folder / "tiny" / "other.model.json"
+    other.write_text(json.dumps({**file, **change, "id": "other"}))
+    settings = captioned(corpus)
+    values = plain(settings)
+    values["model"]["captioner"] = str(other)
+    with pytest.raises(InvalidValueError, match=rf"model\.captioner is .*{said}"):
+        captioner_file(fill(PretrainSettings, values))
+
+
+def test_a_chat_model_over_another_tower_is_refused(corpus: Corpus) -> None:
+    settings = captioned(corpus)
+    base = captioner_file(settings)
+    assert base is not None
+    copy = corpus.folder / "copy"
+    copy.symlink_to(corpus.clip)  # the same tower at another place is the same
+    values = plain(settings)
+    values["model"]["clip"] = str(copy)
+    elsewhere = fill(PretrainSettings, values)
+    assert isinstance(model_of(elsewhere), CaptionerModel)
+    copy.unlink()
+    copy.mkdir()
+    for file in corpus.clip.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    tower = fresh_step(elsewhere, towers_of(elsewhere.model)).encoder.tower
+    assert isinstance(load_captioner(base, tower, elsewhere), CaptionerModel)
+    with torch.no_grad():
+        next(tower.parameters()).add_(1)
+    with pytest.raises(InvalidValueError, match=r"model\.captioner reads .*; allowed: one over model\.clip"):
+        load_captioner(base, tower, elsewhere)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"loss": {"caption": 1.0}}, r"model\.captioner is ''; allowed: a model file, since loss\.caption"),
+        ({"model": {"captioner": "a"}}, r"model\.captioner is 'a'; allowed: '', since loss\.caption is 0"),
+        ({"loss": {"anchor": 1.0}, "mask": {"layout": "published"}}, r"loss\.anchor is 1\.0; .*mask\.layout"),
+        ({"loss": {"chat": 1.0}, "model": {"layers": 1}}, r"loss\.chat is 1\.0; .*leaves none for chat"),
+        ({"loss": {"anchor": -1.0}}, r"loss\.anchor is -1\.0; allowed: 0 or more"),
+        ({"loss": {"request": " "}}, r"loss\.request is ' '; allowed: a sentence"),
+        ({"mask": {"unmasked": 1.5}}, r"mask\.unmasked is 1\.5; allowed: 0 to 1"),
+        (
+            {"loss": {"mbta": 0.0, "mbca": 0.0, "chat": 1.0}, "mask": {"rate": 0.0},
+             "model": {"kind": "joint_st"}},
+            r"loss\.chat is 1\.0; allowed: 0, but for a branch",
+        ),
+    ],
+)  # fmt: skip
+def test_settings_that_do_not_fit_are_refused(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidValueError, match=said):
+        fill(PretrainSettings, values)
+
+
+def test_the_preset_is_half_hidden_with_an_unmasked_end_and_needs_a_captioner() -> None:
+    given = fill(PretrainSettings, preset("captioned"))
+    assert (given.mask.rate, given.mask.unmasked, given.mask.layout) == (0.5, 0.2, "tube")
+    assert (given.loss.caption, given.loss.anchor, given.loss.chat) == (10.0, 1.0, 0.0)
+    assert given.model.captioner
+
+
+def test_a_run_tells_every_loss_and_leaves_the_captioner_as_it_was(corpus: Corpus, tmp_path: Path) -> None:
+    settings = captioned(corpus)
+    before = fingerprint(model_of(settings).state_dict())
+    pretrain(settings, tmp_path, Place())
+    rows = read_rows(tmp_path / "pretrain.csv")
+    assert len(rows) == 6
+    for row in rows:
+        parts = [row[name] for name in ("vtc", "mbta", "mbca", "chat", "caption", "anchor")]
+        assert all(part > 0 for part in parts)
+        assert row["loss"] == pytest.approx(sum(parts), rel=1e-5)
+    assert fingerprint(model_of(settings).state_dict()) == before
+    assert (tmp_path / "bt_adapter.safetensors").is_file()
+
+
+def test_two_processes_are_one(corpus: Corpus, tmp_path: Path) -> None:
+    names = ("loss", "vtc", "mbta", "mbca", "chat", "caption", "anchor", "grad_norm")
+    settings = captioned(corpus)
+    pretrain(settings, tmp_path / "one", Place())
+    for parallel in ("ddp", "fsdp"):
+        work = tmp_path / parallel
+        run_ranks(write_run, 2, work, plain(settings), parallel)
+        one, two = (
+            torch.tensor([[row[name] for name in names] for row in read_rows(folder / "pretrain.csv")])
+            for folder in (tmp_path / "one", work)
+        )
+        torch.testing.assert_close(two, one, rtol=1e-5, atol=1e-5)
+
+
+def test_an_unmasked_end_costs_what_its_share_of_steps_costs(corpus: Corpus) -> None:
+    def flops(share: float, rate: float = 0.5) -> float:
+        values = plain(corpus.settings({"mask": {"rate": rate, "unmasked": share}}))
+        settings = fill(PretrainSettings, values)
+        return flops_per_clip(settings, towers_of(settings.model))
+
+    assert flops(1.0) == flops(0.0, rate=0.0) > flops(0.0)
+    assert flops(0.25) == pytest.approx(0.75 * flops(0.0) + 0.25 * flops(1.0))
+
+
+def test_the_plan_counts_the_captioner(corpus: Corpus) -> None:
+    settings = captioned(corpus)
+    alone = corpus.settings({"mask": {"unmasked": 0.5}})
+    towers = towers_of(settings.model)
+    assert flops_per_clip(settings, towers) > flops_per_clip(alone, towers)
+    assert kept_bytes_per_clip(settings, towers) > kept_bytes_per_clip(alone, towers)

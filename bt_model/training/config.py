@@ -44,7 +44,7 @@ BEYOND = ("chat", "caption", "anchor")
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedPlan:
-    """Everything that decides the embedded model."""
+    """Everything that decides the embedded model; its branch is trained as preset `captioned` says."""
 
     vision: ClipVisionConfig
     text: ClipTextConfig
@@ -56,9 +56,11 @@ class EmbeddedPlan:
     pretrain: Schedule
     pretrain_batch: int
     mask_rate: float
+    unmasked: float  # share of the steps, at the end, that see every patch
     losses: LossWeights
     language: Schedule
     language_batch: int
+    captioner: Schedule
     instruct: Schedule
     baseline: Schedule
     instruct_batch: int
@@ -101,10 +103,12 @@ def embedded_plan(vocab_size: int, text_vocab_size: int, precision: Precision) -
         clip_batch=128,
         pretrain=Schedule(800, 3e-3, precision=precision),
         pretrain_batch=64,
-        mask_rate=0.0,
-        losses=LossWeights(chat=1.0, anchor=1.0),
+        mask_rate=0.5,
+        unmasked=0.2,
+        losses=LossWeights(caption=10.0, anchor=1.0),
         language=stage(2500),
         language_batch=48,
+        captioner=Schedule(600, 5e-4, precision=precision),
         instruct=stage(1500),
         baseline=stage(400),
         instruct_batch=32,

@@ -24,10 +24,12 @@ from bt_model.training.pictures import varied_scenes
 from bt_model.training.precision import Precision, native_precision
 from bt_model.training.report import write_report
 from bt_model.training.stages import (
+    CaptionSide,
     ChatParts,
     TextSide,
     train_baseline,
     train_branch,
+    train_captioner,
     train_instruct,
     train_language,
     train_towers,
@@ -148,12 +150,16 @@ def train_all(
     model.pretrained.init_from_trunk(model.tower)
     with metered(work / "clips.cost") as trained["clips"]:
         clips = prepare_clips(model, work)
+    still = model.encoder(None)
+    trained["language"] = train_language(model.plan, still, model.image, model.tokens, work)
+    freeze(model.image.lm)
+    freeze(model.image.projector)
+    captioner, trained["captioner"] = train_captioner(model.plan, still, model.image, model.tokens, work)
+    side = CaptionSide(model.text, captioner, model.tokens)
     trained["branch"] = train_branch(
-        model.plan, model.encoder(model.pretrained), model.head, model.text, clips.train, work
+        model.plan, model.encoder(model.pretrained), model.head, side, clips.train, work
     )
-    trained["language"] = train_language(model.plan, model.encoder(None), model.image, model.tokens, work)
-    for done in (model.pretrained, model.image.lm, model.image.projector):
-        freeze(done)
+    freeze(model.pretrained)
     model.tuned.load_state_dict(model.pretrained.state_dict())
     for chat in (model.video, model.baseline):
         chat.lm.load_state_dict(model.image.lm.state_dict())
@@ -161,9 +167,7 @@ def train_all(
     trained["instruct"] = train_instruct(
         model.plan, model.encoder(model.tuned), model.video, model.tokens, clips.train, work
     )
-    trained["baseline"] = train_baseline(
-        model.plan, model.encoder(None), model.baseline, model.tokens, clips.train, work
-    )
+    trained["baseline"] = train_baseline(model.plan, still, model.baseline, model.tokens, clips.train, work)
     return model, clips, trained
 
 

@@ -1,8 +1,8 @@
-"""The stages of the embedded model, in order: towers, branch, language, instruction, baseline."""
+"""The stages of the embedded model: towers, language, captioner, branch, instruction, baseline."""
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from torch import nn
 
 from bt_model.text.tokenizer import ClipTokenizer
 from bt_model.training.answers import instruct_loss
-from bt_model.training.chat_losses import Captions
+from bt_model.training.chat_losses import Captioner, Captions
 from bt_model.training.clips import Corpus
 from bt_model.training.config import EmbeddedPlan
 from bt_model.training.corpus.questions import Question, questions
@@ -23,7 +23,6 @@ from bt_model.training.loop import train
 from bt_model.training.losses import contrastive
 from bt_model.training.masking import generator_for, tube_mask
 from bt_model.training.pictures import captions_of, pictures, varied_scenes, with_partners
-from bt_model.training.schedule import Schedule
 from bt_model.training.step import AlignmentHead, pretrain_loss
 from bt_model.vision.encoder import VideoEncoder
 from bt_model.vision.pool import patches_cls
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 
 MOST_QUESTIONS = 3
 CAPTION_REQUEST = "Describe what you see."
-CAPTIONER = Schedule(600, 5e-4)
 INITIAL_SCALE = 1 / 0.07  # CLIP's own start of the learnt temperature
 MAX_SCALE = 100.0
 TUNED_RATE = 0.5  # of the projector's learning rate, for what was trained before
@@ -72,22 +70,43 @@ def train_towers(plan: EmbeddedPlan, encoder: VideoEncoder, text: TextSide, work
     return train("towers", {"vision": tower, "text": text}, parameters, plan.clip, loss_at, work)
 
 
+@dataclass(frozen=True, slots=True)
+class CaptionSide:
+    """What captions are compared through: CLIP's text tower, and a frozen captioner with its spelling."""
+
+    text: TextSide
+    captioner: "ChatParts"
+    tokens: DialogueTokens
+
+    def captions(self, texts: Sequence[str]) -> Captions:
+        """The captions of a batch as the losses take them."""
+        with torch.no_grad():
+            embeds = self.text(texts)
+        said = caption_batch(texts, self.tokens)
+        captioner = Captioner(self.captioner.lm, self.captioner.projector, said)
+        return Captions(embeds, group_numbers(texts), captioner)
+
+
 def train_branch(
-    plan: EmbeddedPlan, encoder: VideoEncoder, head: AlignmentHead, text: TextSide, corpus: Corpus, work: Path
+    plan: EmbeddedPlan,
+    encoder: VideoEncoder,
+    head: AlignmentHead,
+    side: CaptionSide,
+    corpus: Corpus,
+    work: Path,
 ) -> Trained:
-    """Masked video-text pre-training of the BT-Adapter beside the frozen towers."""
+    """Masked video-text pre-training of the BT-Adapter beside the frozen towers; the end sees every patch."""
     assert encoder.adapter is not None
+    unmasked_from = round((1 - plan.unmasked) * plan.pretrain.num_steps)
 
     def loss_at(step: int) -> "Tensor":
         rng = Random(f"branch {plan.seed} {step}")
         drawn, states = corpus.draw(plan.pretrain_batch, rng, encoder.reads)
-        texts = captions_of(drawn, rng)
-        with torch.no_grad():
-            embeds = text(texts)
-        visible = tube_mask(
-            len(drawn), plan.vision.num_patches, plan.mask_rate, generator_for(plan.seed, step)
-        )
-        captions = Captions(embeds, group_numbers(texts))
+        visible = None
+        if step < unmasked_from:
+            generator = generator_for(plan.seed, step)
+            visible = tube_mask(len(drawn), plan.vision.num_patches, plan.mask_rate, generator)
+        captions = side.captions(captions_of(drawn, rng))
         return pretrain_loss(encoder, head, states, captions, visible, plan.losses)
 
     modules = {"adapter": encoder.adapter, "head": head}
@@ -114,10 +133,10 @@ def train_language(
 
 
 def train_captioner(
-    plan: EmbeddedPlan, encoder: VideoEncoder, chat: "ChatParts", tokens: DialogueTokens, work: Path
-) -> Trained:
-    """A chat model learns to say the captions of single pictures; towers frozen."""
-    still = VideoEncoder(encoder.tower, None)
+    plan: EmbeddedPlan, encoder: VideoEncoder, image: "ChatParts", tokens: DialogueTokens, work: Path
+) -> "tuple[ChatParts, Trained]":
+    """A copy of the image chat model learns to say the captions of single pictures, and is then frozen."""
+    still, chat = VideoEncoder(encoder.tower, None), image.copy()
 
     def loss_at(step: int) -> "Tensor":
         rng = Random(f"captioner {plan.seed} {step}")
@@ -129,8 +148,10 @@ def train_captioner(
 
     modules = {"lm": chat.lm, "projector": chat.projector}
     parameters = [*chat.lm.parameters(), *chat.projector.parameters()]
-    schedule = replace(CAPTIONER, precision=plan.language.precision)
-    return train("captioner", modules, parameters, schedule, loss_at, work)
+    trained = train("captioner", modules, parameters, plan.captioner, loss_at, work)
+    for part in (chat.lm, chat.projector):
+        part.requires_grad_(requires_grad=False).eval()
+    return chat, trained
 
 
 @dataclass(frozen=True, slots=True)

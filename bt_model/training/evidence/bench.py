@@ -10,7 +10,7 @@ from bt_model.training.corpus.splits import scenes
 from bt_model.training.embedded import build, freeze
 from bt_model.training.evidence.rows import ROWS
 from bt_model.training.shipped import copy_tokenizers, read_frozen
-from bt_model.training.stages import ChatParts, train_captioner, train_language, train_towers
+from bt_model.training.stages import CaptionSide, train_captioner, train_language, train_towers
 from bt_model.vision.temporal import build_encoder
 
 if TYPE_CHECKING:
@@ -38,11 +38,11 @@ class Size:
 class Bench:
     """Frozen parts and clips; `headline` has more scenes, and the states of two models only.
 
-    The captioner is the image chat model after it learnt to caption pictures.
+    Its captioner is the image chat model after it learnt to caption pictures.
     """
 
     model: "Model"
-    captioner: ChatParts
+    captions: CaptionSide
     size: Size
     train: Corpus
     test: Corpus
@@ -59,10 +59,7 @@ def set_up(
     `btchat train embedded` in the folder `work`, trained where they are not there yet.
     """
     model = _frozen_parts(work, precision, frozen, seed)
-    captioner = model.image.copy()
-    train_captioner(model.plan, model.encoder(None), captioner, model.tokens, work)
-    freeze(captioner.lm)
-    freeze(captioner.projector)
+    captioner, _ = train_captioner(model.plan, model.encoder(None), model.image, model.tokens, work)
     every = [build_encoder(row.model, model.tower) for row in ROWS]
     two = [build_encoder(row.model, model.tower) for row in ROWS[:2]]
     orders = len(REVERSIBLE)
@@ -71,7 +68,7 @@ def set_up(
     tested = scenes("test_combo", size.num_headline * orders, seed=seed + 11, kinds=REVERSIBLE)
     return Bench(
         model,
-        captioner,
+        CaptionSide(model.text, captioner, model.tokens),
         size,
         load_corpus(folder, "train", listed, every, size.num_frames),
         load_corpus(folder, "test", tested[: size.num_test * orders], every, size.num_frames),

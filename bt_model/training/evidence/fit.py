@@ -10,10 +10,9 @@ import torch
 from torch import nn
 
 from bt_model.training.answers import instruct_loss
-from bt_model.training.chat_losses import Captioner, Captions
 from bt_model.training.corpus.questions import Question, questions
 from bt_model.training.cost import Trained
-from bt_model.training.data import DialogueTokens, collate, group_numbers
+from bt_model.training.data import DialogueTokens, collate
 from bt_model.training.evidence.bench import Bench
 from bt_model.training.evidence.rows import Row
 from bt_model.training.kept import kept_bytes
@@ -22,7 +21,7 @@ from bt_model.training.masking import generator_for, tube_mask
 from bt_model.training.pictures import captions_of
 from bt_model.training.precision import multiplying_in
 from bt_model.training.schedule import Schedule
-from bt_model.training.stages import ChatParts, caption_batch
+from bt_model.training.stages import ChatParts
 from bt_model.training.step import AlignmentHead, pretrain_loss
 from bt_model.vision.pool import pooling
 from bt_model.vision.temporal import build_encoder
@@ -95,7 +94,7 @@ def _copy(projector: nn.Linear) -> nn.Linear:
 
 
 def _pretraining(row: Row, seed: int, bench: Bench, encoder: "TemporalEncoder") -> _Stage:
-    size, vision, text = bench.size, bench.model.plan.vision, bench.model.text
+    size, vision = bench.size, bench.model.plan.vision
     head = (
         AlignmentHead(vision.width, vision.projection_dim)
         if row.model.has_branch and row.losses.mbta
@@ -107,16 +106,10 @@ def _pretraining(row: Row, seed: int, bench: Bench, encoder: "TemporalEncoder") 
         rng = Random(f"pretrain {seed} {step}")
         drawn, states = bench.train.draw(size.pretrain_batch, rng, encoder.reads)
         texts = captions_of(drawn, rng, static_share=row.static)
-        with torch.no_grad():
-            embeds = text(texts)
         visible = None
         if row.is_masked and step < unmasked_from:
             visible = tube_mask(len(drawn), vision.num_patches, row.mask_rate, generator_for(seed, step))
-        captioner = None
-        if row.losses.caption:
-            said = caption_batch(texts, bench.model.tokens)
-            captioner = Captioner(bench.captioner.lm, bench.captioner.projector, said)
-        captions = Captions(embeds, group_numbers(texts), captioner)
+        captions = bench.captions.captions(texts)
         return pretrain_loss(encoder, head, states, captions, visible, row.losses)
 
     modules = {**encoder.trainable(), **({} if head is None else {"head": head})}

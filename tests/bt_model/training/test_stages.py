@@ -11,7 +11,14 @@ from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.training.clips import Corpus
 from bt_model.training.embedded import Model
 from bt_model.training.schedule import Schedule
-from bt_model.training.stages import train_baseline, train_branch, train_instruct
+from bt_model.training.stages import (
+    CaptionSide,
+    ChatParts,
+    train_baseline,
+    train_branch,
+    train_captioner,
+    train_instruct,
+)
 from tests import tiny
 
 TWO_STEPS = Schedule(num_steps=2, learning_rate=1e-3)
@@ -28,6 +35,8 @@ def trainable(model: Model) -> Model:
         part.requires_grad_(requires_grad=True)
     sizes = replace(
         model.plan,
+        captioner=TWO_STEPS,
+        language_batch=4,
         pretrain=TWO_STEPS,
         instruct=TWO_STEPS,
         baseline=TWO_STEPS,
@@ -53,12 +62,27 @@ def changed_by(model: Model, run: Callable[[], object]) -> set[str]:
     return {name for name, part in parts.items() if fingerprint(part.state_dict()) != before[name]}
 
 
+def test_the_captioner_is_a_copy_that_learns_captions_and_is_then_frozen(
+    trainable: Model, tmp_path: Path
+) -> None:
+    model, made = trainable, list[ChatParts]()
+
+    def run() -> None:
+        still = model.encoder(None)
+        made.append(train_captioner(model.plan, still, model.image, model.tokens, tmp_path)[0])
+
+    assert changed_by(model, run) == set()
+    copied = made[0]
+    assert fingerprint(copied.lm.state_dict()) != fingerprint(model.image.lm.state_dict())
+    assert not any(p.requires_grad for p in (*copied.lm.parameters(), *copied.projector.parameters()))
+
+
 def test_pretraining_changes_the_branch_and_its_head_alone(
     trainable: Model, corpus: Corpus, tmp_path: Path
 ) -> None:
     model = trainable
-    encoder = model.encoder(model.pretrained)
-    run = lambda: train_branch(model.plan, encoder, model.head, model.text, corpus, tmp_path)  # noqa: E731 - one call
+    encoder, side = model.encoder(model.pretrained), CaptionSide(model.text, model.image, model.tokens)
+    run = lambda: train_branch(model.plan, encoder, model.head, side, corpus, tmp_path)  # noqa: E731 - one call
     assert changed_by(model, run) == {"pretrained", "head"}
 
 

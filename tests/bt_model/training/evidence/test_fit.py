@@ -17,6 +17,7 @@ from bt_model.training.evidence.examine import examine
 from bt_model.training.evidence.fit import fit
 from bt_model.training.evidence.results import Result
 from bt_model.training.evidence.rows import ROWS, Row, row
+from bt_model.training.stages import CaptionSide
 from bt_model.vision.temporal import build_encoder
 from tests import tiny
 
@@ -42,7 +43,9 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> tuple[Corpus, Corpus]:
 def bench(model: Model, corpora: tuple[Corpus, Corpus]) -> Bench:
     long = replace(model.plan.llama, max_context=512)  # every patch of every frame
     longer = replace(model, plan=replace(model.plan, llama=long))
-    return Bench(longer, model.baseline, SIZE, *corpora, corpora[1], "float32")
+    return Bench(
+        longer, CaptionSide(model.text, model.baseline, model.tokens), SIZE, *corpora, corpora[1], "float32"
+    )
 
 
 def frozen(bench: Bench) -> str:

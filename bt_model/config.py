@@ -288,3 +288,4 @@ EVA_G14 = ClipVisionConfig(
     image_size=224, patch_size=14, width=1408, num_layers=40, num_heads=16, mlp_width=6144,
     projection_dim=1024, eps=1e-6, family="eva", act="gelu",
 )  # fmt: skip
+VICUNA_7B = LlamaConfig(32003, 4096, 32, 32, 32, 11008, 2048)  # with three markers of Video-ChatGPT

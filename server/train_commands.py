@@ -57,6 +57,7 @@ def _pretrain(arguments: argparse.Namespace) -> int:
 def _plan(settings: "PretrainSettings", arguments: argparse.Namespace) -> dict[str, object]:
     """What `--dry-run` shows; towers and clips that are not there are taken to be the published ones."""
     from bt_model.training.pretrain.annotations import matching, read_clips
+    from bt_model.training.pretrain.captioner import is_captioner_there
     from bt_model.training.pretrain.plan import WEBVID_CLIPS, Plan
     from bt_model.training.pretrain.towers import PUBLISHED, towers_of
     from bt_model.training.settings import plain
@@ -66,11 +67,13 @@ def _plan(settings: "PretrainSettings", arguments: argparse.Namespace) -> dict[s
     towers = towers_of(settings.model) if has_towers else PUBLISHED[family]
     has_clips = any(matching(pattern) for pattern in settings.data.annotations)
     num_clips = len(read_clips(settings.data, arguments.work)) if has_clips else WEBVID_CLIPS
+    has_captioner = is_captioner_there(settings)
     plan = Plan(settings, towers, num_clips, arguments.devices, arguments.rate)
     assumed = (
         [] if has_towers else [f"{settings.model.clip} is not there: the published {family} tower is assumed"]
     )
     assumed += [] if has_clips else ["data.annotations are not there: WebVid-2M is assumed"]
+    assumed += [] if has_captioner else [f"{settings.model.captioner} is not there: LLaVA 7B is assumed"]
     return {"settings": plain(settings), "assumed": assumed, **plan.describe()}
 
 

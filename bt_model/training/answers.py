@@ -23,8 +23,8 @@ def answer_logits(lm: "Llama", projector: "nn.Module", video: "Tensor", batch: "
 
 
 def spliced(lm: "Llama", soft: "Tensor", batch: "TokenBatch") -> "Tensor":
-    """Projected video tokens (B, K, H) in their places among the embedded ids: (B, n, H)."""
-    embeds = lm.embed(batch.ids)
+    """Projected video tokens (B, K, H) in their places among the embedded ids: (B, n, H) float32."""
+    embeds = lm.embed(batch.ids).float()
     return embeds.masked_scatter(batch.is_video[..., None], soft.to(embeds.dtype))
 
 

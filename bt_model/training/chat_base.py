@@ -13,7 +13,7 @@ from bt_model.backends.llm import load_llama
 from bt_model.backends.projector import load_projector
 from bt_model.backends.templates import template
 from bt_model.backends.tokenizer import open_tokenizer
-from bt_model.errors import InvalidValueError
+from bt_model.errors import InvalidValueError, UnknownNameError
 from bt_model.model_file import ModelFile, find, read
 from bt_model.training.spelling import Speller
 from bt_model.types import GenerateOptions
@@ -47,7 +47,10 @@ def find_base(name: str, weights: Path, *, param: str) -> BaseFile:
         UnknownNameError: no such model.
         CheckpointError: a file that cannot be read.
     """
-    path = find(name, weights)
+    try:
+        path = find(name, weights)
+    except UnknownNameError as error:
+        raise UnknownNameError(f"{param}: {error.message}", param=param) from error
     model = read(path)
     if model.backend not in BACKENDS:
         raise InvalidValueError(
@@ -93,7 +96,7 @@ def _files(base: BaseFile, vision: "ClipVisionConfig", dtype: torch.dtype) -> Ba
 
 
 def speller_of(base: BaseFile) -> Speller:
-    """How the tuned model's prompts are spelled.
+    """How the model's prompts are spelled.
 
     Raises:
         CheckpointError: no tokenizer there, or one without the markers that the template needs.

@@ -40,6 +40,7 @@ class LossWeights:
 
 
 BEYOND = ("chat", "caption", "anchor")
+CAPTION_REQUEST = "Describe what you see."
 
 
 @dataclass(frozen=True, slots=True)

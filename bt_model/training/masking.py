@@ -34,3 +34,8 @@ def published_places(hidden: "Tensor", num_frames: int) -> "tuple[Tensor, Tensor
     kept = torch.stack([(~row).nonzero()[:, 0] for row in hidden])
     slots = kept.unflatten(1, (-1, num_frames)).transpose(1, 2)  # T survivors make a temporal group
     return slots % num_frames * num_patches + slots // num_frames, slots
+
+
+def first_unmasked(share: float, num_steps: int) -> int:
+    """The first of the steps that hide nothing, a share of all at the end of a run."""
+    return round((1 - share) * num_steps)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -38,9 +38,13 @@ def multiplying_in(precision: Precision, device: str = "cpu") -> Generator[None]
         if device != "cpu":
             yield
             return
-        # the CPU's fused attention has a backward pass in bfloat16 that takes seven times as long as float32
-        with sdpa_kernel(SDPBackend.MATH):
+        with plain_attention():
             yield
+
+
+def plain_attention() -> AbstractContextManager[object]:
+    """The CPU's fused attention has a backward pass in bfloat16 that takes seven times as long as float32."""
+    return sdpa_kernel(SDPBackend.MATH)
 
 
 @dataclass(slots=True)

@@ -1,11 +1,11 @@
 """The embedded model's frozen parts, read back from its exported folder instead of being trained anew."""
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bt_model.checkpoints.load import load_part, load_text, load_vision
 from bt_model.errors import CheckpointError
+from bt_model.whole_files import write_text
 
 if TYPE_CHECKING:
     from bt_model.training.embedded import Model
@@ -14,18 +14,20 @@ TOWERS, IMAGE_CHAT = "clip", "llava_image"
 
 
 def copy_tokenizers(folder: Path, work: Path) -> None:
-    """Put an exported model's tokenizers where `embedded.build` looks for them; what is there stays.
+    """Put an exported model's tokenizers where `embedded.build` looks for them.
 
     Raises:
-        CheckpointError: no tokenizers in the folder.
+        CheckpointError: no tokenizers in the folder, or others in `work` already.
     """
     work.mkdir(parents=True, exist_ok=True)
     for source, name in ((TOWERS, "clip"), (IMAGE_CHAT, "chat")):
         written, target = folder / source / "tokenizer.json", work / f"{name}.json"
         if not written.is_file():
             raise CheckpointError(f"{written}: no such file; an embedded model's folder holds it")
-        if not target.exists():
-            shutil.copyfile(written, target)
+        text = written.read_text(encoding="utf-8")
+        if target.exists() and target.read_text(encoding="utf-8") != text:
+            raise CheckpointError(f"{target}: another model's; {folder} needs a folder of its own")
+        write_text(target, text)
 
 
 def read_frozen(model: "Model", folder: Path) -> None:

@@ -14,14 +14,14 @@ from bt_model.text.tokenizer import ClipTokenizer
 from bt_model.training.answers import instruct_loss
 from bt_model.training.chat_losses import Captioner, Captions
 from bt_model.training.clips import Corpus
-from bt_model.training.config import EmbeddedPlan
+from bt_model.training.config import CAPTION_REQUEST, EmbeddedPlan
 from bt_model.training.corpus.questions import Question, questions
 from bt_model.training.corpus.scene import Scene
 from bt_model.training.cost import Trained
 from bt_model.training.data import DialogueTokens, TokenBatch, collate, group_numbers, shuffled
 from bt_model.training.loop import train
 from bt_model.training.losses import contrastive
-from bt_model.training.masking import generator_for, tube_mask
+from bt_model.training.masking import first_unmasked, generator_for, tube_mask
 from bt_model.training.pictures import captions_of, pictures, varied_scenes, with_partners
 from bt_model.training.step import AlignmentHead, pretrain_loss
 from bt_model.vision.encoder import VideoEncoder
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from bt_model.text.clip_text import ClipTextTower
 
 MOST_QUESTIONS = 3
-CAPTION_REQUEST = "Describe what you see."
 INITIAL_SCALE = 1 / 0.07  # CLIP's own start of the learnt temperature
 MAX_SCALE = 100.0
 TUNED_RATE = 0.5  # of the projector's learning rate, for what was trained before
@@ -78,10 +77,12 @@ class CaptionSide:
     captioner: "ChatParts"
     tokens: DialogueTokens
 
-    def captions(self, texts: Sequence[str]) -> Captions:
-        """The captions of a batch as the losses take them."""
+    def captions(self, texts: Sequence[str], *, are_said: bool = True) -> Captions:
+        """The captions of a batch as the losses take them; unless they `are_said`, not in tokens."""
         with torch.no_grad():
             embeds = self.text(texts)
+        if not are_said:
+            return Captions(embeds, group_numbers(texts))
         said = caption_batch(texts, self.tokens)
         captioner = Captioner(self.captioner.lm, self.captioner.projector, said)
         return Captions(embeds, group_numbers(texts), captioner)
@@ -97,7 +98,7 @@ def train_branch(
 ) -> Trained:
     """Masked video-text pre-training of the BT-Adapter beside the frozen towers; the end sees every patch."""
     assert encoder.adapter is not None
-    unmasked_from = round((1 - plan.unmasked) * plan.pretrain.num_steps)
+    unmasked_from = first_unmasked(plan.unmasked, plan.pretrain.num_steps)
 
     def loss_at(step: int) -> "Tensor":
         rng = Random(f"branch {plan.seed} {step}")

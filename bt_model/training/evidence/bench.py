@@ -1,9 +1,12 @@
 """What all rows of the grid share: frozen towers, an image chat model, and clips with their trunk states."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bt_model.checkpoints.fingerprint import fingerprint
+from bt_model.errors import CheckpointError
 from bt_model.training.clips import Corpus, load_corpus
 from bt_model.training.corpus.events import REVERSIBLE, Still
 from bt_model.training.corpus.splits import scenes
@@ -12,6 +15,7 @@ from bt_model.training.evidence.rows import ROWS
 from bt_model.training.shipped import copy_tokenizers, read_frozen
 from bt_model.training.stages import CaptionSide, train_captioner, train_language, train_towers
 from bt_model.vision.temporal import build_encoder
+from bt_model.whole_files import write_json
 
 if TYPE_CHECKING:
     from bt_model.training.embedded import Model
@@ -59,11 +63,12 @@ def set_up(
     `btchat train embedded` in the folder `work`, trained where they are not there yet.
     """
     model = _frozen_parts(work, precision, frozen, seed)
-    captioner, _ = train_captioner(model.plan, model.encoder(None), model.image, model.tokens, work)
+    folder = work / "ablate"
+    _keep_parts(folder, model)
+    captioner, _ = train_captioner(model.plan, model.encoder(None), model.image, model.tokens, folder)
     every = [build_encoder(row.model, model.tower) for row in ROWS]
     two = [build_encoder(row.model, model.tower) for row in ROWS[:2]]
     orders = len(REVERSIBLE)
-    folder = work / "ablate"
     listed = scenes("train", size.num_clips, seed=seed + 10, kinds=KINDS)
     tested = scenes("test_combo", size.num_headline * orders, seed=seed + 11, kinds=REVERSIBLE)
     return Bench(
@@ -75,6 +80,27 @@ def set_up(
         load_corpus(folder, "headline", tested, two, size.num_frames),
         precision,
     )
+
+
+def _keep_parts(folder: Path, model: "Model") -> None:
+    """What lies in a folder was trained over one set of frozen parts; say so there, or refuse others.
+
+    Raises:
+        CheckpointError: rows over other parts are there.
+    """
+    parts = {
+        "tower": model.tower,
+        "text tower": model.text.tower,
+        "chat model": model.image.lm,
+        "projector": model.image.projector,
+    }
+    now = {name: fingerprint(part.state_dict()) for name, part in parts.items()}
+    path = folder / "parts.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else now
+    if before != now:
+        other = ", ".join(name for name in now if before.get(name) != now[name])
+        raise CheckpointError(f"{folder}: its rows are over another {other}; another needs its own folder")
+    write_json(path, now)
 
 
 def _frozen_parts(work: Path, precision: "Precision", frozen: Path | None, seed: int) -> "Model":

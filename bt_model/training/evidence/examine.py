@@ -6,12 +6,13 @@ import numpy as np
 import torch
 
 from bt_model.training.corpus.questions import TEMPORAL
-from bt_model.training.evaluate import Asker, answer_questions, show
+from bt_model.training.evaluate import BATCH, Asker, Shown, answer_questions, show
 from bt_model.training.evidence.bench import Bench
 from bt_model.training.evidence.choices import chat_choices
 from bt_model.training.evidence.fit import ASKED, Fitted
 from bt_model.training.evidence.results import Cost, Result
 from bt_model.training.measures import embed_corpus, first_hits, static_choices, twin_choices
+from bt_model.training.pictures import pictures
 from bt_model.vision.pool import pooling
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bt_model.training.clips import Corpus
+    from bt_model.training.corpus.scene import Scene
     from bt_model.training.statistics import Answers
 
 SEED = 1  # of the test's wordings
@@ -40,6 +42,8 @@ def examine(fitted: Fitted, bench: Bench, *, is_headline: bool, with_controls: b
                 answers |= _control(name, fitted, bench, change)
     if fitted.row.is_asked and fitted.encoder.has_chat:
         answers |= _as_chat(fitted, bench)
+    if fitted.row.training == "none":
+        answers |= _as_pictures(fitted, bench)
     return Result(answers, _cost(fitted))
 
 
@@ -95,6 +99,22 @@ def _as_chat(fitted: Fitted, bench: Bench) -> "dict[str, Answers]":
     return {f"chat/{kind}": each for kind, each in chosen.items()} | {
         f"chat static/{kind}": each for kind, each in exact.items()
     }
+
+
+def _as_pictures(fitted: Fitted, bench: Bench) -> "dict[str, Answers]":
+    """The same choices between twins where single pictures show them by cues: what the chat model knows."""
+    encoder, pool = fitted.encoder, pooling(fitted.row.pooling).pool
+    side = encoder.tower.config.image_size
+
+    @torch.inference_mode()
+    def tokens(drawn: "Sequence[Scene]") -> "Tensor":
+        return pool(encoder.chat(pictures(drawn, side)[:, None]))
+
+    scenes = bench.test.scenes
+    batches = [scenes[first : first + BATCH] for first in range(0, len(scenes), BATCH)]
+    shown = (Shown(some, tokens(some), tokens([scene.twin() for scene in some])) for some in batches)
+    chosen = chat_choices(shown, Asker(fitted.chat, fitted.tokens, SEED, kinds=TEMPORAL))
+    return {f"pictures/{kind}": each for kind, each in chosen.items()}
 
 
 def _cost(fitted: Fitted) -> Cost:

@@ -17,7 +17,7 @@ from bt_model.training.evidence.bench import Bench
 from bt_model.training.evidence.rows import Row
 from bt_model.training.kept import kept_bytes
 from bt_model.training.loop import train
-from bt_model.training.masking import generator_for, tube_mask
+from bt_model.training.masking import first_unmasked, generator_for, tube_mask
 from bt_model.training.pictures import captions_of
 from bt_model.training.precision import multiplying_in
 from bt_model.training.schedule import Schedule
@@ -100,7 +100,7 @@ def _pretraining(row: Row, seed: int, bench: Bench, encoder: "TemporalEncoder") 
         if row.model.has_branch and row.losses.mbta
         else None
     )
-    unmasked_from = round((1 - row.unmasked) * size.pretrain_steps)
+    unmasked_from = first_unmasked(row.unmasked, size.pretrain_steps)
 
     def loss_at(step: int) -> "Tensor":
         rng = Random(f"pretrain {seed} {step}")
@@ -109,7 +109,7 @@ def _pretraining(row: Row, seed: int, bench: Bench, encoder: "TemporalEncoder") 
         visible = None
         if row.is_masked and step < unmasked_from:
             visible = tube_mask(len(drawn), vision.num_patches, row.mask_rate, generator_for(seed, step))
-        captions = bench.captions.captions(texts)
+        captions = bench.captions.captions(texts, are_said=row.losses.caption > 0)
         return pretrain_loss(encoder, head, states, captions, visible, row.losses)
 
     modules = {**encoder.trainable(), **({} if head is None else {"head": head})}

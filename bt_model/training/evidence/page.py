@@ -7,8 +7,8 @@ from bt_model.training.corpus.events import REVERSIBLE
 from bt_model.training.evidence.claims import Claim, claims, kind_tests, share_of
 from bt_model.training.evidence.paper import PRINTED
 from bt_model.training.evidence.results import Cost, Result
-from bt_model.training.evidence.rows import BASE, in_table
-from bt_model.training.evidence.study import Study
+from bt_model.training.evidence.rows import BASE, CAPTIONED, CLIP, in_table
+from bt_model.training.evidence.study import HEADLINE, Study
 from bt_model.whole_files import write_text
 
 TITLES = {
@@ -50,6 +50,7 @@ def write_page(path: Path, study: Study, pictures: Mapping[str, str]) -> None:
             [(t.kind, str(t.clip), str(t.branch), f"{t.p_value:.2g}") for t in kind_tests(study)],
         ),
     ]
+    lines += ["## Plug-in, kind by kind", "", _PLUG_IN, *_plug_in(study)]
     for table, title in TITLES.items():
         lines += [f"## {title}", "", *_rows(table, study)]
         if table in pictures:
@@ -70,7 +71,7 @@ parameters, all trained by this project. Nothing here says what a model of the p
   twins, of R@1 among a hundred pairs, and of the answers about order, where a clip's own answer must be more
   likely than its twin's. Static answers are compared word for word.
 - Test clips are of combinations of colour, shape and event that training never shows: {test} scenes a kind;
-  for CLIP and {base}, kind by kind, {headline}.
+  for {headliners}, as encoders, {headline}.
 - Chat answers come from a chat model that was trained on single pictures with drawn cues and never saw a
   video. In Table 1 its projector and the temporal model were tuned; the language model stayed frozen.
   It was trained with 65 video tokens: rows with more start outside what it knows.
@@ -78,6 +79,27 @@ parameters, all trained by this project. Nothing here says what a model of the p
   are the same for all seeds: the intervals say nothing about other towers.
 - MiB kept: what the forward pass of a batch keeps for its backward pass.
 """
+
+
+_PLUG_IN = """The chat model that never saw a video, asked about clips: answers about order by kind of
+question. The last column is the same chat model, asked about single pictures that show the event by a drawn
+cue: what it knows at all, and so the most that a plug-in can bring out.
+"""
+
+
+def _plug_in(study: Study) -> list[str]:
+    known = [row.name for row in (CLIP, BASE, CAPTIONED) if row.name in study.results]
+    clip = study.results[CLIP.name]
+    kinds = [name.split("/")[1] for name in clip[0].answers if name.startswith("pictures/")]
+    body = [
+        (
+            kind,
+            *(str(share_of(study.results[name], f"chat/{kind}")) for name in known),
+            str(share_of(clip, f"pictures/{kind}")),
+        )
+        for kind in kinds
+    ]
+    return _table(("question", *known, "pictures with cues"), body)
 
 
 def _head(study: Study) -> str:
@@ -92,7 +114,7 @@ def _head(study: Study) -> str:
         seeds=", ".join(map(str, study.seeds)),
         test=size.num_test,
         headline=size.num_headline,
-        base=BASE.name,
+        headliners=f"{', '.join(HEADLINE[:-1])} and {HEADLINE[-1]}",
     )
 
 

@@ -1,11 +1,13 @@
 """`btchat train ablate`: every row of the grid with every seed, resumable, then the page of results."""
 
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import torch
@@ -61,9 +63,17 @@ def run_rows(
         for task in missing:
             run(task)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    spawn = get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent) as pool:
         for _ in pool.map(run, missing):
             pass
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed must not go on writing beside the next run's."""
+    parent = parent_process()
+    assert parent is not None
+    Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 def _run_row(

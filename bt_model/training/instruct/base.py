@@ -19,7 +19,6 @@ from bt_model.vision.temporal import build_encoder
 if TYPE_CHECKING:
     from bt_model.vision.encoder import TemporalEncoder
 
-BACKENDS = ("llava", "video-chatgpt")  # a projector before a Llama
 _CPU = torch.device("cpu")
 
 

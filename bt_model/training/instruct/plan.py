@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from bt_model.backends.prompt import SpecialIds
-from bt_model.config import CLIP_L14, ClipVisionConfig, LlamaConfig, TemporalConfig
+from bt_model.config import CLIP_L14, VICUNA_7B, ClipVisionConfig, LlamaConfig, TemporalConfig
 from bt_model.errors import require
 from bt_model.generation.llama import Llama
 from bt_model.training.data import TokenRow
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 DIALOGUES = 100_010  # of VideoChatGPT-100K, where no list is at hand
 _TYPICAL = (420, 90)  # tokens of one of its dialogues, 257 of video among them, and of its answer
-_VICUNA_7B = LlamaConfig(32003, 4096, 32, 32, 32, 11008, 2048)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,7 @@ class Sizes:
     is_deep: bool = False
 
 
-PUBLISHED = Sizes(CLIP_L14, TemporalConfig(), _VICUNA_7B, "patches_cls")
+PUBLISHED = Sizes(CLIP_L14, TemporalConfig(), VICUNA_7B, "patches_cls")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,9 @@ from torch import nn
 
 from bt_model.backends.llm import read_llama_config
 from bt_model.checkpoints.fingerprint import fingerprint
-from bt_model.errors import InvalidValueError, require
+from bt_model.checkpoints.load import CHAT_MAY_MISS
+from bt_model.config import VICUNA_7B
+from bt_model.errors import InvalidValueError, UnknownNameError, require
 from bt_model.generation.llama import Llama
 from bt_model.tower_shelf import load_tower
 from bt_model.training.chat_base import BaseFile, find_base, load_language, speller_of
@@ -82,6 +84,15 @@ def captioner_file(settings: "PretrainSettings") -> BaseFile | None:
     return base
 
 
+def is_captioner_there(settings: "PretrainSettings") -> bool:
+    """Whether the captioner's file is found, or none is needed."""
+    try:
+        captioner_file(settings)
+    except UnknownNameError:
+        return False
+    return True
+
+
 def spelling_of(base: BaseFile, vision: "ClipVisionConfig", request: str) -> CaptionSpelling:
     """How captions are spelled for it.
 
@@ -109,14 +120,20 @@ def load_captioner(base: BaseFile, tower: "ClipVisionTower", settings: "Pretrain
         InvalidValueError: it reads another tower than the run's.
     """
     theirs = base.at(base.file.tower)
-    if theirs.resolve() != Path(settings.model.clip).resolve():
-        loaded = load_tower(theirs).float()
-        if fingerprint(loaded.state_dict()) != fingerprint(tower.state_dict()):
-            raise InvalidValueError(
-                f"model.captioner reads {theirs}; allowed: one over model.clip, {settings.model.clip}",
-                param="model.captioner",
-            )
+    is_same = theirs.resolve() == Path(settings.model.clip).resolve()
+    if not is_same and _what_it_reads(load_tower(theirs).float()) != _what_it_reads(tower):
+        raise InvalidValueError(
+            f"model.captioner reads {theirs}; allowed: one over the same weights as model.clip, "
+            f"{settings.model.clip}",
+            param="model.captioner",
+        )
     return CaptionerModel(*load_language(base, tower.config, settings.run.precision))
+
+
+def _what_it_reads(tower: "ClipVisionTower") -> str:
+    """A fingerprint of the weights before a chat model; published towers may lack the others."""
+    state = tower.state_dict()
+    return fingerprint({name: x for name, x in state.items() if not name.startswith(CHAT_MAY_MISS)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,14 +147,17 @@ class Counted:
 
     @classmethod
     def of(cls, settings: "PretrainSettings", vision: "ClipVisionConfig") -> "Counted | None":
-        """None where no loss needs a captioner. A projector of two layers is counted as one."""
-        base = captioner_file(settings)
-        if base is None:
+        """None where no loss needs a captioner; one that is not there is taken to be of 7B parameters.
+
+        A projector of two layers is counted as one.
+        """
+        if not settings.model.captioner:
             return None
-        config = read_llama_config(base.at(base.file.llm))
+        base = captioner_file(settings) if is_captioner_there(settings) else None
+        config = VICUNA_7B if base is None else read_llama_config(base.at(base.file.llm))
         with torch.device("meta"):
             model = CaptionerModel(Llama(config), nn.Linear(vision.width, config.width))
-        num_video = pooling(base.file.pooling).num_tokens(vision.num_patches)
+        num_video = pooling(patches_cls.__name__).num_tokens(vision.num_patches)
         return cls(model, vision.width, num_video, settings.data.tokens)
 
     def loss(self) -> "Tensor":

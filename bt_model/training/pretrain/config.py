@@ -8,7 +8,7 @@ from typing import Literal
 
 from bt_model.config import BTAdapterConfig, Combination, Projection, TemporalConfig, TemporalKind
 from bt_model.errors import require
-from bt_model.training.config import BEYOND, LossWeights
+from bt_model.training.config import BEYOND, CAPTION_REQUEST, LossWeights
 from bt_model.training.distributed import Parallel
 from bt_model.training.gather import Gather
 from bt_model.training.precision import Precision
@@ -135,7 +135,7 @@ class LossSettings:
     chat: float = 0.0
     caption: float = 0.0
     anchor: float = 0.0
-    request: str = "Describe what you see."
+    request: str = CAPTION_REQUEST
     gather: Gather = "exact"
     merged: bool = False
 

@@ -131,4 +131,5 @@ def _facts(settings: PretrainSettings, step: PretrainStep) -> dict[str, Any]:
         "unmasked": settings.mask.unmasked,
         "layer_rule": "last K outputs",
         "losses": asdict(weights),
+        **({"captioner": Path(settings.model.captioner).name} if settings.model.captioner else {}),
     }

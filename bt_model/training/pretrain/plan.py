@@ -132,7 +132,8 @@ class Plan:
             "learning parameters": described(
                 parameter_groups(step.learning(), optimiser.rate, optimiser.rates)
             ),
-            "frozen parameters": sum(p.numel() for p in step.parameters() if not p.requires_grad),
+            "frozen parameters": sum(p.numel() for p in step.parameters() if not p.requires_grad)
+            + self._num_captioner(),
             "GFLOP per clip": flops / 1e9,
             "TFLOP per step": flops * optimiser.batch / 1e12,
             "memory per device, GB (estimate, nothing recomputed)": self._memory(step) / 1e9,
@@ -146,13 +147,15 @@ class Plan:
         sizes = {True: 0, False: 0}
         for parameter in step.parameters():
             sizes[parameter.requires_grad] += parameter.numel()
-        captioner = Counted.of(self.settings, self.towers.vision)
-        said = 0 if captioner is None else sum(p.numel() for p in captioner.model.parameters())
         wide = 4 if run.precision == "float32" else 2
-        weights = (ADAM_BYTES * sizes[True] + 4 * sizes[False] + wide * said) / shared
+        weights = (ADAM_BYTES * sizes[True] + 4 * sizes[False] + wide * self._num_captioner()) / shared
         clips = optimiser.batch / optimiser.accumulate / self.num_devices
         kept = kept_bytes_per_clip(self.settings, self.towers) * wide / 4
         return weights + clips * kept
+
+    def _num_captioner(self) -> int:
+        captioner = Counted.of(self.settings, self.towers.vision)
+        return 0 if captioner is None else sum(p.numel() for p in captioner.model.parameters())
 
     def _hours(self, flops: float) -> Mapping[str, float]:
         total = self.settings.optimiser.epochs * self.num_clips / self.num_devices / 3600

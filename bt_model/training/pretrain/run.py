@@ -13,6 +13,7 @@ from bt_model.training.curves import draw_curves
 from bt_model.training.distributed import Place, Spread, World, joined, spread
 from bt_model.training.job import Job, Told
 from bt_model.training.loop import run
+from bt_model.training.masking import first_unmasked
 from bt_model.training.pretrain.annotations import read_clips
 from bt_model.training.pretrain.captioner import captioner_file, load_captioner, spelling_of
 from bt_model.training.pretrain.config import PretrainSettings
@@ -93,7 +94,7 @@ def loader_of(
     num_steps = settings.optimiser.epochs * order.steps_per_epoch
     recipe = Recipe(
         settings.data, settings.mask, order, tokenizer_of(settings.model), vision.image_size,
-        vision.num_patches, round((1 - settings.mask.unmasked) * num_steps),
+        vision.num_patches, first_unmasked(settings.mask.unmasked, num_steps),
         None if base is None else spelling_of(base, vision, settings.loss.request),
     )  # fmt: skip
     return ClipLoader(clips, recipe, num_steps, work)
@@ -118,8 +119,7 @@ def _job(
         if step.captioner is not None:
             recompute(step.captioner, UNITS)
     if given.compile:
-        for module in (step.encoder.tower, step.text, *step.encoder.trainable().values()):
-            module.compile()
+        compile_step(step)
     spread_out = spread(step, world, given.parallel, units=UNITS)
     optimiser = settings.optimiser
     return Job(
@@ -138,6 +138,16 @@ def _job(
         with_events=True,
         watched=gates(step),
     )
+
+
+def compile_step(step: PretrainStep) -> None:
+    """All but the captioner, whose rows differ in length from batch to batch."""
+    parts = step.encoder.trainable()
+    for module in (step.encoder.tower, step.text, *parts.values()):
+        module.compile()
+    adapter = parts.get("adapter")
+    if step.weights.go_beyond and isinstance(adapter, BTAdapter):
+        adapter.layers = torch.compile(adapter.layers)  # what is called where the layer before is read, too
 
 
 def _told_at(

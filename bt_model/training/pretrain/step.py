@@ -11,7 +11,6 @@ from torch import nn
 
 from bt_model.training.chat_losses import Captioner, Captions, chat_losses
 from bt_model.training.config import LossWeights
-from bt_model.training.data import TokenBatch
 from bt_model.training.gather import Gather
 from bt_model.training.step import AlignmentHead, Seen, pretrain_losses
 from bt_model.video.transform import normalise_retrieval
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bt_model.text.clip_text import ClipTextTower
+    from bt_model.training.data import TokenBatch
     from bt_model.training.pretrain.captioner import CaptionerModel
     from bt_model.vision.encoder import TemporalEncoder
 
@@ -40,7 +40,7 @@ class ClipBatch:
     visible: "Tensor | None"
     pairs: "Tensor"
     num_skipped: int = 0
-    spelt: TokenBatch | None = None
+    spelt: "TokenBatch | None" = None
 
     def to(self, device: torch.device) -> "ClipBatch":
         """The same batch on a device."""

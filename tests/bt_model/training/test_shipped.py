@@ -46,11 +46,16 @@ def test_frozen_parts_are_those_that_were_exported(model: Model, tmp_path: Path)
 
 def test_its_tokenizers_are_copied_but_not_over_others(model: Model, tmp_path: Path) -> None:
     folder, work = exported(model, tmp_path), tmp_path / "work"
-    work.mkdir()
-    (work / "clip.json").write_text("mine")
-    copy_tokenizers(folder, work)
-    assert (work / "clip.json").read_text() == "mine"
-    assert (work / "chat.json").read_text() == "chat"
+    for _ in range(2):
+        copy_tokenizers(folder, work)
+        assert {path.name: path.read_text() for path in work.iterdir()} == {
+            "clip.json": "clip",
+            "chat.json": "chat",
+        }
+    (work / "clip.json").write_text("another")
+    with pytest.raises(CheckpointError, match=r"clip\.json: another model's"):
+        copy_tokenizers(folder, work)
+    assert (work / "clip.json").read_text() == "another"
 
 
 def test_a_folder_without_an_embedded_model_is_named(model: Model, tmp_path: Path) -> None:

@@ -39,6 +39,8 @@ def made_up(*, twins: float | None, static: float, seed: int, count: int = SCENE
         answers[f"shuffled/{kind}"] = answers[f"one picture/{kind}"] = told(0.5, 7 + seed + number, count)
     for kind in ("direction", "order"):
         answers[f"chat/{kind}"] = blind() if twins is None else told(twins, 50 + seed)
+        if twins is None:
+            answers[f"pictures/{kind}"] = told(0.95, 60)
     for kind in ("shape", "colour"):
         answers[f"static/{kind}"] = told(static, 3, count)
         answers[f"chat static/{kind}"] = told(static, 5)
@@ -50,7 +52,7 @@ def study(*, twins: float, static: float = 0.9, vtc: float = 0.6) -> Study:
         "clip": [made_up(twins=None, static=0.9, seed=0, count=2 * SCENES)],
         "bt-adapter": [made_up(twins=twins, static=static, seed=s, count=2 * SCENES) for s in range(5)],
         "vtc": [made_up(twins=vtc, static=0.9, seed=s) for s in range(5)],
-        "balanced": [made_up(twins=twins, static=static, seed=s) for s in range(5)],
+        "captioned": [made_up(twins=twins, static=static, seed=s) for s in range(5)],
     }
     return Study(Size(), range(5), results)
 
@@ -64,13 +66,20 @@ def test_a_model_that_sees_time_and_keeps_the_rest_meets_every_claim() -> None:
 
 
 def test_a_model_at_chance_meets_none_about_time() -> None:
-    time, _, _, plug_in, losses, recipe = claims(study(twins=0.5, vtc=0.7))
-    assert not any(claim.holds for claim in (time, plug_in, losses, recipe))
+    time, _, _, _, plug_in, losses, recipe, plugged = claims(study(twins=0.5, vtc=0.7))
+    assert not any(claim.holds for claim in (time, plug_in, losses, recipe, plugged))
 
 
 def test_static_answers_that_suffer_are_told() -> None:
     found = claims(study(twins=0.9, static=0.8))
-    assert [claim.holds for claim in found] == [True, True, False, True, True, False]
+    assert [claim.holds for claim in found] == [True, True, False, False, True, True, False, True]
+
+
+def test_static_answers_that_are_better_are_not_equal_but_no_worse() -> None:
+    equal, no_worse = claims(study(twins=0.9, static=0.99))[2:4]
+    assert not equal.holds
+    assert no_worse.holds
+    assert "better, so nothing is lost" in equal.found
 
 
 def test_shuffled_frames_that_are_told_apart_are_told() -> None:
@@ -122,6 +131,7 @@ def test_the_page_shows_every_row_that_was_run_and_says_what_does_not_hold(tmp_p
     assert all(title in text for title in TITLES.values())
     assert text.count("| **no** |") == sum(not claim.holds for claim in claims(read))
     assert "40.9 / 35.6" in text
+    assert "| question | clip | bt-adapter | captioned | pictures with cues |" in text
     assert all((tmp_path / "evidence" / name).stat().st_size > 1000 for name in ("layers.png", "masks.png"))
 
 

@@ -9,11 +9,13 @@ import torch
 
 from bt_model.backends.prompt import segments
 from bt_model.checkpoints.fingerprint import fingerprint
-from bt_model.errors import InvalidValueError
+from bt_model.errors import InvalidValueError, UnknownNameError
 from bt_model.generation.request import Soft, Tokens
-from bt_model.training.distributed import Place
+from bt_model.training.distributed import Place, World
 from bt_model.training.log import read_rows
 from bt_model.training.losses import IGNORED
+from bt_model.training.pretrain import run
+from bt_model.training.pretrain.annotations import read_clips
 from bt_model.training.pretrain.captioner import (
     CaptionerModel,
     CaptionSpelling,
@@ -22,12 +24,13 @@ from bt_model.training.pretrain.captioner import (
     spelling_of,
 )
 from bt_model.training.pretrain.config import PretrainSettings
-from bt_model.training.pretrain.plan import flops_per_clip, kept_bytes_per_clip
+from bt_model.training.pretrain.plan import Plan, flops_per_clip, kept_bytes_per_clip
 from bt_model.training.pretrain.presets import preset
-from bt_model.training.pretrain.run import pretrain
+from bt_model.training.pretrain.run import compile_step, loader_of, pretrain
 from bt_model.training.pretrain.towers import fresh_step, towers_of
 from bt_model.training.settings import fill, plain
 from bt_model.types import Turn
+from bt_model.vision.encoder import VideoEncoder
 from tests.bt_model.training.pretrain.corpus import Corpus
 from tests.bt_model.training.ranks import run_ranks, write_run
 
@@ -37,14 +40,14 @@ MODEL = "tiny/embedded-zeroshot.model.json"
 REQUEST = "what is it?"
 
 
-def captioned(corpus: Corpus, **run: Any) -> PretrainSettings:
+def captioned(corpus: Corpus, **changed: Any) -> PretrainSettings:
     """A small run whose last steps see every patch."""
     layer = {
         "model": {"captioner": str(corpus.folder / MODEL)},
         "loss": {"caption": 2.0, "anchor": 1.0, "chat": 0.5, "request": REQUEST},
         "mask": {"unmasked": 0.5},
         "optimiser": {"epochs": 2, "rate": 3e-4, "clip_norm": 1.0, "eps": 1e-6},
-        "run": run,
+        "run": changed,
     }
     return corpus.settings(layer)
 
@@ -129,8 +132,11 @@ def test_a_chat_model_over_another_tower_is_refused(corpus: Corpus) -> None:
     tower = fresh_step(elsewhere, towers_of(elsewhere.model)).encoder.tower
     assert isinstance(load_captioner(base, tower, elsewhere), CaptionerModel)
     with torch.no_grad():
+        tower.post_layernorm.weight.add_(1)  # what no chat model reads
+    assert isinstance(load_captioner(base, tower, elsewhere), CaptionerModel)
+    with torch.no_grad():
         next(tower.parameters()).add_(1)
-    with pytest.raises(InvalidValueError, match=r"model\.captioner reads .*; allowed: one over model\.clip"):
+    with pytest.raises(InvalidValueError, match=r"model\.captioner reads .*one over the same weights"):
         load_captioner(base, tower, elsewhere)
 
 
@@ -163,9 +169,16 @@ def test_the_preset_is_half_hidden_with_an_unmasked_end_and_needs_a_captioner() 
     assert given.model.captioner
 
 
-def test_a_run_tells_every_loss_and_leaves_the_captioner_as_it_was(corpus: Corpus, tmp_path: Path) -> None:
-    settings = captioned(corpus)
-    before = fingerprint(model_of(settings).state_dict())
+def test_a_run_tells_every_loss_and_leaves_the_captioner_as_it_was(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, used = captioned(corpus), list[CaptionerModel]()
+
+    def kept(*arguments: Any) -> CaptionerModel:
+        used.append(load_captioner(*arguments))
+        return used[-1]
+
+    monkeypatch.setattr(run, "load_captioner", kept)
     pretrain(settings, tmp_path, Place())
     rows = read_rows(tmp_path / "pretrain.csv")
     assert len(rows) == 6
@@ -173,8 +186,63 @@ def test_a_run_tells_every_loss_and_leaves_the_captioner_as_it_was(corpus: Corpu
         parts = [row[name] for name in ("vtc", "mbta", "mbca", "chat", "caption", "anchor")]
         assert all(part > 0 for part in parts)
         assert row["loss"] == pytest.approx(sum(parts), rel=1e-5)
-    assert fingerprint(model_of(settings).state_dict()) == before
+    (captioner,) = used
+    assert fingerprint(captioner.state_dict()) == fingerprint(model_of(settings).state_dict())
     assert (tmp_path / "bt_adapter.safetensors").is_file()
+
+
+def test_the_end_of_a_run_hides_nothing(corpus: Corpus, tmp_path: Path) -> None:
+    settings, world = captioned(corpus), World(0, 1, torch.device("cpu"))
+    towers = towers_of(settings.model)
+    loader = loader_of(read_clips(settings.data, tmp_path), settings, tmp_path, world, towers)
+    try:
+        masks = [loader.batch(step).visible for step in range(6)]
+    finally:
+        loader.close()
+    assert [visible is None for visible in masks] == [False, False, False, True, True, True]
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_what_is_computed_again_gives_the_same_losses(corpus: Corpus, tmp_path: Path, precision: str) -> None:
+    losses = list[list[float]]()
+    for again in (False, True):
+        work = tmp_path / str(again)
+        pretrain(captioned(corpus, precision=precision, recompute=again, steps=2), work, Place())
+        losses.append([row["loss"] for row in read_rows(work / "pretrain.csv")])
+    assert losses[0] == losses[1]
+
+
+def test_what_is_compiled_is_what_is_called(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = list[object]()
+
+    def remember(function: Any) -> Any:
+        compiled.append(function)
+        return function
+
+    def remember_module(module: torch.nn.Module) -> None:
+        compiled.append(module)
+
+    monkeypatch.setattr(torch, "compile", remember)
+    monkeypatch.setattr(torch.nn.Module, "compile", remember_module)
+    step = fresh_step(captioned(corpus), towers_of(captioned(corpus).model))
+    compile_step(step)
+    assert isinstance(step.encoder, VideoEncoder)
+    adapter = step.encoder.adapter
+    assert adapter is not None
+    assert {id(step.encoder.tower), id(adapter)} <= {id(each) for each in compiled}
+    assert adapter.layers in compiled
+
+
+def test_a_captioner_that_is_not_there_is_named_and_a_plan_assumes_one(corpus: Corpus) -> None:
+    values = plain(captioned(corpus))
+    values["model"] |= {"captioner": "nowhere", "weights": str(corpus.folder)}
+    settings = fill(PretrainSettings, values)
+    with pytest.raises(UnknownNameError, match=r"model\.captioner: model is 'nowhere'; under"):
+        captioner_file(settings)
+    towers = towers_of(settings.model)
+    told = Plan(settings, towers, num_clips=12).describe()
+    assert told["frozen parameters"] > 6e9
+    assert flops_per_clip(settings, towers) > 1e12
 
 
 def test_two_processes_are_one(corpus: Corpus, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_masking_saves_memory() -> None:
 
 
 def test_shapes_without_contents_go_through_the_step_in_every_layout() -> None:
-    for name in ("paper", "published", "published-eva"):
+    for name in ("paper", "captioned", "published", "published-eva"):
         settings = fill(PretrainSettings, preset(name))
         towers = PUBLISHED["eva" if name == "published-eva" else "clip"]
         losses = meta_step(settings, towers)(meta_batch(settings, towers, batch=2))

@@ -4,6 +4,7 @@ A section is a dataclass, its fields have plain types, and a wrong name or value
 allowed. TOML has no word for nothing: "none" stands for it.
 """
 
+import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -12,12 +13,19 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from bt_model.errors import InvalidValueError, UnknownNameError, require
+from bt_model.whole_files import write_json
 
 S = TypeVar("S")
 Values = dict[str, Any]
 
 NOTHING = "none"
+SETTINGS = "settings.json"  # of a run, in its folder
 _KINDS: dict[type, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
+# what may change between the sessions of a run: how it is computed, not what
+_FREE = {
+    "run": {"parallel", "device", "compile", "recompute", "steps", "save_every", "keep"},
+    "data": {"workers", "prefetch", "seconds", "max_broken"},
+}
 
 
 def read_toml(path: Path) -> Values:
@@ -132,3 +140,28 @@ def _plain_value(kind: type, value: Any, name: str) -> Any:
         return float(value)
     require(type(value) is kind, name, value, _KINDS[kind])
     return value
+
+
+def keep_settings(work: Path, settings: object) -> None:
+    """Write a run's settings, or make sure that a run that is resumed has the same.
+
+    Raises:
+        InvalidValueError: a setting that changes what the run computes.
+    """
+    path = work / SETTINGS
+    if path.exists():
+        began: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        _require_same(work, began, json.loads(json.dumps(plain(settings))))
+    write_json(path, plain(settings))
+
+
+def _require_same(work: Path, began: dict[str, dict[str, Any]], now: dict[str, dict[str, Any]]) -> None:
+    for section, values in now.items():
+        for key, value in values.items():
+            before = began.get(section, {}).get(key, value)
+            if value != before and key not in _FREE.get(section, ()):
+                name = f"{section}.{key}"
+                raise InvalidValueError(
+                    f"{name} is {value!r}; allowed: {before!r}, with which the run in {work} began",
+                    param=name,
+                )

@@ -19,7 +19,7 @@ from bt_model.training.spelling import Speller, fitted
 from bt_model.whole_files import write_json
 
 if TYPE_CHECKING:
-    from bt_model.training.pretrain.listing import ClipList
+    from bt_model.training.reading.listing import ClipList
     from bt_model.vision.encoder import TemporalEncoder
 
 COUNTS = "dialogues.json"

@@ -11,8 +11,7 @@ import numpy as np
 from bt_model.errors import InvalidValueError
 from bt_model.training.dialogue import Exchange, VideoDialogue
 from bt_model.training.instruct.config import DataSettings
-from bt_model.training.pretrain.annotations import matching
-from bt_model.training.pretrain.listing import ClipList, PackedTexts, Source
+from bt_model.training.reading.listing import ClipList, PackedTexts, Source, matching
 
 VIDEO = "<video>"
 SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".gif")

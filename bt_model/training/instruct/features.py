@@ -26,10 +26,10 @@ from bt_model.training.instruct.feature_folder import STATES, Manifest, stored_v
 from bt_model.training.instruct.framing import Framing
 from bt_model.training.log import progress_bar
 from bt_model.training.precision import multiplying_in
-from bt_model.training.pretrain.broken import BrokenClips
-from bt_model.training.pretrain.decode_pool import DecodePool
-from bt_model.training.pretrain.listing import Source
-from bt_model.training.pretrain.loader import JUDGED_AFTER
+from bt_model.training.reading.broken import BrokenClips
+from bt_model.training.reading.decode_pool import DecodePool
+from bt_model.training.reading.listing import Source
+from bt_model.training.reading.loader import JUDGED_AFTER
 from bt_model.video.transform import normalise
 from bt_model.vision.encoder import hidden_states
 

@@ -12,7 +12,7 @@ from bt_model.training.instruct.config import InstructSettings
 from bt_model.training.instruct.corpus import read_corpus
 from bt_model.training.instruct.dialogues import read_dialogues
 from bt_model.training.instruct.plan import DIALOGUES, PUBLISHED, TYPICAL, Plan, Sizes
-from bt_model.training.pretrain.annotations import matching
+from bt_model.training.reading.listing import matching
 from bt_model.training.settings import plain
 
 

@@ -16,11 +16,11 @@ from bt_model.errors import require
 from bt_model.generation.llama import Llama
 from bt_model.training.data import TokenRow
 from bt_model.training.flops import count_flops
+from bt_model.training.groups import ADAM_BYTES, described, parameter_groups
 from bt_model.training.instruct.config import InstructSettings
 from bt_model.training.instruct.learning import open_up
 from bt_model.training.instruct.step import InstructStep
 from bt_model.training.losses import IGNORED
-from bt_model.training.pretrain.groups import ADAM_BYTES, described, parameter_groups
 from bt_model.training.schedule import Schedule
 from bt_model.vision.clip import ClipVisionTower
 from bt_model.vision.pool import pooling

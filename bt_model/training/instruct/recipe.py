@@ -12,16 +12,16 @@ from bt_model.training.dialogue import VideoDialogue
 from bt_model.training.instruct.feature_folder import FeaturePool
 from bt_model.training.instruct.framing import Framing
 from bt_model.training.instruct.step import InstructBatch
-from bt_model.training.pretrain.decode_pool import DecodePool, Pool
+from bt_model.training.reading.decode_pool import DecodePool, Pool
 from bt_model.training.spelling import Speller
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bt_model.training.instruct.config import DataSettings
-    from bt_model.training.pretrain.decode_child import Request
-    from bt_model.training.pretrain.draws import Order
-    from bt_model.training.pretrain.listing import ClipList
+    from bt_model.training.reading.decode_child import Request
+    from bt_model.training.reading.listing import ClipList
+    from bt_model.training.reading.order import Order
 
 
 @dataclass(frozen=True, slots=True)

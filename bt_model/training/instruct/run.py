@@ -16,6 +16,7 @@ from bt_model.training.chat_base import load_language
 from bt_model.training.cost import Trained
 from bt_model.training.curves import draw_curves
 from bt_model.training.distributed import Place, Spread, World, joined, spread
+from bt_model.training.groups import parameter_groups
 from bt_model.training.instruct.base import load_temporal_model, read_base
 from bt_model.training.instruct.config import InstructSettings
 from bt_model.training.instruct.corpus import Corpus, read_corpus
@@ -27,11 +28,10 @@ from bt_model.training.instruct.recipe import DialogueRecipe
 from bt_model.training.instruct.step import InstructBatch, InstructStep
 from bt_model.training.job import Job, Told
 from bt_model.training.loop import run
-from bt_model.training.pretrain.draws import Order, step_seed
-from bt_model.training.pretrain.files import keep_settings
-from bt_model.training.pretrain.groups import parameter_groups
-from bt_model.training.pretrain.loader import ClipLoader
+from bt_model.training.reading.loader import ClipLoader
+from bt_model.training.reading.order import Order, step_seed
 from bt_model.training.recompute import recompute
+from bt_model.training.settings import keep_settings
 from bt_model.vision.attention import Mlp, SelfAttention
 from bt_model.vision.pool import pooling
 

@@ -3,13 +3,12 @@
 import csv
 import json
 from collections.abc import Iterator, Sequence
-from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bt_model.errors import InvalidValueError
-from bt_model.training.pretrain.listing import ClipList, Entry, Source, listed
 from bt_model.training.pretrain.shards import shard_entries
+from bt_model.training.reading.listing import ClipList, Entry, Source, listed, matching
 
 if TYPE_CHECKING:
     from bt_model.training.pretrain.config import DataSettings
@@ -31,11 +30,6 @@ def read_clips(data: "DataSettings", work: Path) -> ClipList:
         )
     root = Path(data.root)
     return listed(_entries(data.format, files, root, work), data.max_caption, ", ".join(map(str, files[:3])))
-
-
-def matching(pattern: str) -> list[Path]:
-    """The files of a path with or without wildcards, in order."""
-    return [Path(name) for name in sorted(glob(pattern))]  # noqa: PTH207 - absolute patterns are allowed here
 
 
 def _entries(kind: str, files: Sequence[Path], root: Path, work: Path) -> Iterator[Entry]:

@@ -15,45 +15,13 @@ from bt_model.training.checkpoint import Checkpoints, restore, save_atomically
 from bt_model.training.pretrain.config import PretrainSettings
 from bt_model.training.pretrain.step import PretrainStep
 from bt_model.training.pretrain.towers import fresh_step, towers_of
-from bt_model.training.settings import fill, plain
-from bt_model.whole_files import write_json
+from bt_model.training.settings import SETTINGS, fill
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 NAME = "pretrain"
-SETTINGS = "settings.json"
 SUFFIXES = (".safetensors", ".pth")
-# what may change between the sessions of a run: how it is computed, not what
-_FREE = {
-    "run": {"parallel", "device", "compile", "recompute", "steps", "save_every", "keep"},
-    "data": {"workers", "prefetch", "seconds", "max_broken"},
-}
-
-
-def keep_settings(work: Path, settings: object) -> None:
-    """Write a run's settings, or make sure that a run that is resumed has the same.
-
-    Raises:
-        InvalidValueError: a setting that changes what the run computes.
-    """
-    path = work / SETTINGS
-    if path.exists():
-        began: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        _require_same(work, began, json.loads(json.dumps(plain(settings))))
-    write_json(path, plain(settings))
-
-
-def _require_same(work: Path, began: dict[str, dict[str, Any]], now: dict[str, dict[str, Any]]) -> None:
-    for section, values in now.items():
-        for key, value in values.items():
-            before = began.get(section, {}).get(key, value)
-            if value != before and key not in _FREE.get(section, ()):
-                name = f"{section}.{key}"
-                raise InvalidValueError(
-                    f"{name} is {value!r}; allowed: {before!r}, with which the run in {work} began",
-                    param=name,
-                )
 
 
 def read_settings(work: Path) -> PretrainSettings:

@@ -11,10 +11,10 @@ import torch
 
 from bt_model.errors import require
 from bt_model.training.flops import PEAKS, count_flops
+from bt_model.training.groups import ADAM_BYTES, described, parameter_groups
 from bt_model.training.kept import kept_bytes
 from bt_model.training.pretrain.captioner import Counted
 from bt_model.training.pretrain.config import PretrainSettings
-from bt_model.training.pretrain.groups import ADAM_BYTES, described, parameter_groups
 from bt_model.training.pretrain.step import ClipBatch, PretrainStep
 from bt_model.training.pretrain.towers import Towers, fresh_step
 from bt_model.training.schedule import Schedule

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from bt_model.training.pretrain.augment import Crop
-from bt_model.training.pretrain.decode_child import Request
-from bt_model.training.pretrain.decode_pool import DecodePool
-from bt_model.training.pretrain.draws import Order, clip_draws, draw_masks
-from bt_model.training.pretrain.listing import ClipList
+from bt_model.training.pretrain.masks import draw_masks
 from bt_model.training.pretrain.step import ClipBatch
+from bt_model.training.reading.augment import Crop
+from bt_model.training.reading.decode_child import Request
+from bt_model.training.reading.decode_pool import DecodePool
+from bt_model.training.reading.listing import ClipList
+from bt_model.training.reading.order import Order, clip_draws
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bt_model.errors import InvalidValueError
-from bt_model.training.pretrain.listing import Entry, Source
+from bt_model.training.reading.listing import Entry, Source
 
 _VIDEOS = ("mp4", "webm", "mkv", "avi")
 

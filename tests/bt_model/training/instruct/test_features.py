@@ -18,8 +18,8 @@ from bt_model.training.instruct.features import write_features
 from bt_model.training.instruct.framing import Framing
 from bt_model.training.instruct.run import instruct
 from bt_model.training.log import read_rows
-from bt_model.training.pretrain.decode_child import Request, read_clip
-from bt_model.training.pretrain.listing import Source
+from bt_model.training.reading.decode_child import Request, read_clip
+from bt_model.training.reading.listing import Source
 from bt_model.video.transform import normalise
 from bt_model.vision.encoder import hidden_states
 from tests import tiny

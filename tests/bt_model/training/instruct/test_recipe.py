@@ -13,9 +13,9 @@ from bt_model.training.instruct.config import DataSettings
 from bt_model.training.instruct.dialogues import listed
 from bt_model.training.instruct.framing import Framing
 from bt_model.training.instruct.recipe import DialogueRecipe
-from bt_model.training.pretrain.decode_child import read_clip
-from bt_model.training.pretrain.draws import Order
-from bt_model.training.pretrain.listing import Source
+from bt_model.training.reading.decode_child import read_clip
+from bt_model.training.reading.listing import Source
+from bt_model.training.reading.order import Order
 from bt_model.training.spelling import Speller
 from bt_model.types import Fit, FrameSize, Sampling, Strategy
 from bt_model.video.decode import decode

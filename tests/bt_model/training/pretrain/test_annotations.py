@@ -12,7 +12,7 @@ import pytest
 from bt_model.errors import InvalidValueError
 from bt_model.training.pretrain.annotations import read_clips
 from bt_model.training.pretrain.config import DataSettings, Format
-from bt_model.training.pretrain.listing import ClipList, PackedTexts, Source
+from bt_model.training.reading.listing import ClipList, PackedTexts, Source
 
 EARLY = "videoid,name,page_idx,page_dir,duration,contentUrl"  # the file of 2.5 M clips
 LATE = "videoid,contentUrl,duration,page_dir,name"  # of 10 M

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from bt_model.errors import TrainingError, VideoError
-from bt_model.training.pretrain.augment import Crop
-from bt_model.training.pretrain.decode_child import Request, read_clip
-from bt_model.training.pretrain.decode_pool import DecodePool, Reply
+from bt_model.training.reading.augment import Crop
+from bt_model.training.reading.decode_child import Request, read_clip
+from bt_model.training.reading.decode_pool import DecodePool, Reply
 from bt_model.types import Sampling
 from bt_model.video.sample import frame_indices, random_bounds
 from tests.clips import ClipSpec, numbers_in, write_clip

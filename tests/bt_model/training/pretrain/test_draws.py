@@ -8,7 +8,8 @@ import torch
 from bt_model.errors import InvalidValueError
 from bt_model.training.masking import published_places
 from bt_model.training.pretrain.config import MaskSettings
-from bt_model.training.pretrain.draws import Order, draw_masks, step_seed
+from bt_model.training.pretrain.masks import draw_masks
+from bt_model.training.reading.order import Order, step_seed
 
 ORDER = Order(num_clips=26, batch=8, accumulate=2, seed=3)
 T, P = 4, 10

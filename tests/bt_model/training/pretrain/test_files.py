@@ -16,13 +16,13 @@ from bt_model.checkpoints.layouts_eva import EVA_RETRIEVAL
 from bt_model.errors import CheckpointError, InvalidValueError
 from bt_model.training.distributed import Place
 from bt_model.training.pretrain.config import PretrainSettings
-from bt_model.training.pretrain.files import export, keep_settings, parts_beside, read_settings
+from bt_model.training.pretrain.files import export, parts_beside, read_settings
 from bt_model.training.pretrain.plan import meta_step
 from bt_model.training.pretrain.presets import preset
 from bt_model.training.pretrain.run import pretrain
 from bt_model.training.pretrain.step import PretrainStep
 from bt_model.training.pretrain.towers import PUBLISHED, fresh_step, towers_of
-from bt_model.training.settings import fill
+from bt_model.training.settings import fill, keep_settings
 from tests.bt_model.training.pretrain.corpus import Corpus
 
 TABLE = Path(__file__).parents[5] / "shared" / "golden" / "checkpoint_keys.json"
@@ -71,7 +71,9 @@ def test_a_file_holds_published_names_and_what_they_do_not_say(work: Path) -> No
     assert not any(name.startswith(("backbone.layers", "text_backbone")) for name in names)
     facts = facts_of(work / "alone.safetensors")
     assert (facts["mask"], facts["mask_rate"], facts["steps"]) == ("tube", 0.5, 2)
-    assert facts["losses"] == {"vtc": 1.0, "mbta": 1.0, "mbca": 1.0}
+    beyond = {"chat": 0.0, "caption": 0.0, "anchor": 0.0}
+    assert facts["losses"] == {"vtc": 1.0, "mbta": 1.0, "mbca": 1.0, **beyond}
+    assert "captioner" not in facts
 
 
 def test_with_clip_the_towers_are_those_that_training_began_with(work: Path, corpus: Corpus) -> None:

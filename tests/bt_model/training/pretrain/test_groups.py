@@ -4,7 +4,7 @@ import pytest
 from torch import nn
 
 from bt_model.errors import InvalidValueError
-from bt_model.training.pretrain.groups import parameter_groups, rule_of
+from bt_model.training.groups import parameter_groups, rule_of
 
 
 @pytest.mark.parametrize(

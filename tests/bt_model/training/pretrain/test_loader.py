@@ -16,10 +16,10 @@ from bt_model.training.distributed import Place, World
 from bt_model.training.log import read_rows
 from bt_model.training.pretrain.annotations import read_clips
 from bt_model.training.pretrain.config import PretrainSettings
-from bt_model.training.pretrain.loader import ClipLoader
 from bt_model.training.pretrain.run import loader_of, pretrain
 from bt_model.training.pretrain.step import ClipBatch
 from bt_model.training.pretrain.towers import towers_of
+from bt_model.training.reading.loader import ClipLoader
 from tests.bt_model.training.pretrain.corpus import NUM_CLIPS, Corpus
 
 

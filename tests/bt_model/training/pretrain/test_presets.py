@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from bt_model.errors import InvalidValueError, UnknownNameError
+from bt_model.training.groups import parameter_groups
 from bt_model.training.pretrain.config import PretrainSettings
-from bt_model.training.pretrain.groups import parameter_groups
 from bt_model.training.pretrain.plan import meta_step, schedule_of
 from bt_model.training.pretrain.presets import PRESETS, preset
 from bt_model.training.pretrain.towers import PUBLISHED
@@ -72,7 +72,7 @@ def test_every_preset_looks_at_eight_frames_at_224_pixels_from_a_short_side_of_2
 
 
 def test_an_unknown_preset_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UnknownNameError, match="preset is 'best'; allowed: paper, published"):
+    with pytest.raises(UnknownNameError, match="preset is 'best'; allowed: paper, captioned, published"):
         preset("best")
 
 

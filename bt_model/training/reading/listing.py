@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from glob import glob
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,3 +94,8 @@ def listed(entries: Iterable[Entry], max_caption: int, where: str) -> ClipList:
 def _says_something(text: str) -> bool:
     """Not empty, and not what a table writes for nothing."""
     return text.strip().lower() not in ("", "nan")
+
+
+def matching(pattern: str) -> list[Path]:
+    """The files of a path with or without wildcards, in order."""
+    return [Path(name) for name in sorted(glob(pattern))]  # noqa: PTH207 - absolute patterns are allowed here

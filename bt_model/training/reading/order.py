@@ -1,27 +1,19 @@
-"""What is drawn for each sample of a run, from the run's seed and the sample's place alone.
+"""Which sample stands where in a run, and what is drawn for it, from the run's seed and its place alone.
 
 A place counts the samples of all epochs, across ranks: the same run on another number of ranks, or resumed,
-draws the same. T frames, P patches, M visible patches.
+draws the same.
 """
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.random import Generator, default_rng
 from numpy.typing import NDArray
 
 from bt_model.errors import InvalidValueError
-from bt_model.training.masking import published_places
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from bt_model.training.pretrain.config import MaskSettings
-
-_ORDER, _CLIP, _MASK, _STEP = range(4)  # independent streams of one seed
+_ORDER, _CLIP, MASKS, _STEP = range(4)  # independent streams of one seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,25 +85,3 @@ def clip_draws(seed: int, place: int) -> Generator:
 def step_seed(seed: int, step: int, part: int, rank: int) -> int:
     """Seed of what a forward pass draws on its way, stochastic depth."""
     return int(default_rng([seed, _STEP, step, part, rank]).integers(2**63 - 1))
-
-
-@dataclass(frozen=True, slots=True)
-class Masks:
-    """The masks of some samples: BTAdapter's `visible`, None without any, and `pairs` (B, T, M)."""
-
-    visible: "Tensor | None"
-    pairs: "Tensor"
-
-
-def draw_masks(mask: "MaskSettings", seed: int, places: range, num_frames: int, num_patches: int) -> Masks:
-    """A mask for each place, in the layout that is wanted (training/masking.py)."""
-    num_visible = num_patches - int(mask.rate * num_patches)
-    orders = [default_rng([seed, _MASK, place]).permutation(num_patches)[:num_visible] for place in places]
-    kept = torch.from_numpy(np.sort(np.stack(orders), axis=1))  # (B, M)
-    frames = torch.arange(num_frames)[:, None] * num_patches
-    if not mask.rate:
-        return Masks(None, frames + kept[:, None])
-    if mask.layout == "tube":
-        return Masks(kept, frames + kept[:, None])
-    hidden = torch.ones(len(kept), num_patches, dtype=torch.bool).scatter(1, kept, value=False)
-    return Masks(*published_places(hidden.repeat(1, num_frames), num_frames))

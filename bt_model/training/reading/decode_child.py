@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bt_model.errors import BtchatError
-from bt_model.training.pretrain.augment import Crop, centre_box, cut, random_box
+from bt_model.training.reading.augment import Crop, centre_box, cut, random_box
 from bt_model.types import Fit, FrameSize, Sampling, Strategy
 from bt_model.video.decode import ReaderName, decode
 

@@ -8,11 +8,11 @@ from queue import Full, Queue
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from bt_model.errors import TrainingError
-from bt_model.training.pretrain.broken import BrokenClips
-from bt_model.training.pretrain.decode_child import Request
-from bt_model.training.pretrain.decode_pool import Pool, Reply
-from bt_model.training.pretrain.draws import Order
-from bt_model.training.pretrain.listing import ClipList
+from bt_model.training.reading.broken import BrokenClips
+from bt_model.training.reading.decode_child import Request
+from bt_model.training.reading.decode_pool import Pool, Reply
+from bt_model.training.reading.listing import ClipList
+from bt_model.training.reading.order import Order
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

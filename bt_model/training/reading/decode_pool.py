@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bt_model.errors import TrainingError
-from bt_model.training.pretrain.decode_child import READY, Request
+from bt_model.training.reading.decode_child import READY, Request
 
 _ROOT = Path(__file__).parents[3]  # where the package is
 _START_SECONDS = 60.0
 _MAX_FAILED_STARTS = 5
 _RUN = (
     f"import sys; sys.path.insert(0, {str(_ROOT)!r}); "
-    "from bt_model.training.pretrain.decode_child import serve; serve(0, int(sys.argv[1]))"
+    "from bt_model.training.reading.decode_child import serve; serve(0, int(sys.argv[1]))"
 )
 
 Reply = NDArray[Any] | str  # a clip's pixels (T, side, side, 3) uint8, or why there are none

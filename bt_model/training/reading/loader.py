@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Generic
 
 from bt_model.errors import TrainingError
-from bt_model.training.pretrain.broken import BrokenClips
-from bt_model.training.pretrain.feed import B, ClipFeed, Key, Recipe
-from bt_model.training.pretrain.listing import ClipList
+from bt_model.training.reading.broken import BrokenClips
+from bt_model.training.reading.feed import B, ClipFeed, Key, Recipe
+from bt_model.training.reading.listing import ClipList
 
 JUDGED_AFTER = 200  # clips; before that, a few broken ones say nothing about the rest
 

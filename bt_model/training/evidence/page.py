@@ -75,6 +75,8 @@ parameters, all trained by this project. Nothing here says what a model of the p
 - Chat answers come from a chat model that was trained on single pictures with drawn cues and never saw a
   video. In Table 1 its projector and the temporal model were tuned; the language model stayed frozen.
   It was trained with 65 video tokens: rows with more start outside what it knows.
+- {captioned} learns through a copy of that chat model, which learnt to caption single pictures and is frozen
+  (docs/pretraining.md). The copy is not asked; the chat model that is asked never saw a caption at all.
 - Intervals are 95 %, from a bootstrap over seeds and scenes; a scene and its twin count as one. The towers
   are the same for all seeds: the intervals say nothing about other towers.
 - MiB kept: what the forward pass of a batch keeps for its backward pass.
@@ -113,6 +115,7 @@ def _head(study: Study) -> str:
         dialogues=size.instruct_batch,
         seeds=", ".join(map(str, study.seeds)),
         test=size.num_test,
+        captioned=CAPTIONED.name,
         headline=size.num_headline,
         headliners=f"{', '.join(HEADLINE[:-1])} and {HEADLINE[-1]}",
     )

@@ -64,12 +64,12 @@ def run_rows(
             run(task)
         return
     spawn = get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=end_with_parent) as pool:
         for _ in pool.map(run, missing):
             pass
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """A worker whose parent was killed must not go on writing beside the next run's."""
     parent = parent_process()
     assert parent is not None

@@ -1,8 +1,9 @@
 """What the embedded model answers through HTTP, on clips of combinations that training never saw.
 
-python -m benchmarks.embedded [--scenes N]: a server with the branch, then one with CLIP averaged over frames;
-the same clips, the same questions. An answer is right if it names the one right value
-(training/corpus/slots.py); intervals are 95 %, from a bootstrap over scenes.
+python -m benchmarks.embedded [--scenes N]: a server with the tuned branch, one with the pre-trained branch
+plugged into a chat model that never saw a video, one with CLIP averaged over frames; the same clips, the same
+questions. An answer is right if it names the one right value (training/corpus/slots.py); intervals are 95 %,
+from a bootstrap over scenes.
 """
 
 import argparse
@@ -26,11 +27,11 @@ from server.launch import running_server
 
 SEED = 977  # other scenes than those of the training run's own report
 CONCURRENCY = 8
-MODELS = ("embedded", "embedded-clip")
+MODELS = ("embedded", "embedded-zeroshot", "embedded-clip")
 
 
 def main() -> None:
-    """Measure both models, print and record."""
+    """Measure all models, print and record."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scenes", type=int, default=300, help="each is asked forwards and backwards")
     arguments = parser.parse_args()

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bt_model.errors import InvalidValueError, require
+from server.run_settings import a_folder
 
 AddParser = Callable[..., argparse.ArgumentParser]
 PAGE = Path("docs/evidence.md")
@@ -13,16 +14,18 @@ PAGE = Path("docs/evidence.md")
 def add_ablation(add: AddParser) -> None:
     """The command, below `btchat train`."""
     ablate = add("ablate", help="the paper's comparisons at small scale (docs/evidence.md); resumable")
-    ablate.add_argument("--work", type=Path, default=Path(".work/embedded"), help="that of train embedded")
+    ablate.add_argument(
+        "--work", type=a_folder, default=Path(".work/embedded"), help="that of train embedded (%(default)s)"
+    )
     ablate.add_argument(
         "--frozen",
         type=Path,
         default=Path("weights/embedded"),
         metavar="DIR",
-        help="the embedded model whose towers and image chat model are used; 'none' trains them in --work",
+        help="the embedded model whose towers and image chat model are used (%(default)s); 'none' trains them",
     )
     ablate.add_argument("--rows", nargs="+", metavar="ROW", help="some rows of the grid (default: all)")
-    ablate.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    ablate.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="default: 0 1 2")
     ablate.add_argument("--workers", type=int, default=1, help="processes, of one thread each")
     ablate.add_argument("--precision", choices=("float32", "bfloat16"), help="default: this CPU's fastest")
     ablate.add_argument("--out", type=Path, default=PAGE, help="the page; plots lie in a folder beside it")

@@ -13,6 +13,7 @@ from bt_model.types import STRATEGIES, Quantise, Sampling
 from server.ablation_command import add_ablation
 from server.corpus_commands import add_corpus
 from server.instruct_commands import add_instruction_tuning
+from server.run_settings import a_folder
 from server.settings import DTYPES, Settings, add_flags
 from server.train_commands import add_pretraining
 from server.weights.commands import add_weights
@@ -88,7 +89,7 @@ def _add_training(add_parser: AddParser) -> None:
     embedded = train.add_parser("embedded", help="the small model that every installation carries")
     embedded.add_argument("--out", type=Path, default=_default_weights_dir() / "embedded")
     embedded.add_argument(
-        "--work", type=Path, default=Path(".work/embedded"), help="clips, checkpoints, logs"
+        "--work", type=a_folder, default=Path(".work/embedded"), help="clips, checkpoints, logs"
     )
     embedded.add_argument("--seed", type=int, default=0)
     embedded.add_argument(

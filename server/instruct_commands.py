@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from server.run_settings import add_settings, torchrun_place, typed_settings
+from server.run_settings import a_folder, add_settings, torchrun_place, typed_settings
 
 if TYPE_CHECKING:
     from bt_model.training.instruct.config import InstructSettings
@@ -22,7 +22,10 @@ def add_instruction_tuning(add: AddParser, weights_dir: Path) -> None:
     )
     add_settings(tune, _PRESETS)
     tune.add_argument(
-        "--work", type=Path, default=Path(".work/instruct"), help="checkpoints, logs, and model/, the result"
+        "--work",
+        type=a_folder,
+        default=Path(".work/instruct"),
+        help="checkpoints, logs, and model/, the result",
     )
     tune.add_argument("--dry-run", action="store_true", help="only say what the run would be")
     tune.add_argument("--devices", type=int, default=1, help="for --dry-run: how many")

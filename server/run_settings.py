@@ -13,6 +13,14 @@ S = TypeVar("S")
 _TORCHRUN = (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
 
 
+def a_folder(text: str) -> Path:
+    """What `--work` takes: a folder that is there, or that will be."""
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a file; allowed: a folder")
+    return path
+
+
 def add_settings(parser: argparse.ArgumentParser, presets: str) -> None:
     """The flags that `typed_settings` reads; `presets` are named in the help."""
     parser.add_argument("--config", type=Path, help="a TOML file; it stands above the preset")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from server.run_settings import add_settings, torchrun_place, typed_settings
+from server.run_settings import a_folder, add_settings, torchrun_place, typed_settings
 
 if TYPE_CHECKING:
     from bt_model.config import Family
@@ -21,7 +21,7 @@ def add_pretraining(add: AddParser) -> None:
     pretrain = add("pretrain", help="video-text pre-training of the adapter (docs/pretraining.md); resumable")
     add_settings(pretrain, "paper, captioned, published, published-eva")
     pretrain.add_argument(
-        "--work", type=Path, default=Path(".work/pretrain"), help="checkpoints, logs, result"
+        "--work", type=a_folder, default=Path(".work/pretrain"), help="checkpoints, logs, result"
     )
     pretrain.add_argument("--dry-run", action="store_true", help="only say what the run would be")
     pretrain.add_argument("--rate", type=float, help="for --dry-run: clips a second that a device does")
@@ -30,7 +30,7 @@ def add_pretraining(add: AddParser) -> None:
     pretrain.add_argument("--workers", type=int, default=1, help="with a launcher: processes")
     pretrain.set_defaults(run=_pretrain)
     export = add("export", help="a run's last checkpoint as a file of published names")
-    export.add_argument("--work", type=Path, default=Path(".work/pretrain"))
+    export.add_argument("--work", type=a_folder, default=Path(".work/pretrain"))
     export.add_argument("--out", type=Path, required=True, help="NAME.safetensors, or NAME.pth")
     export.add_argument("--with-clip", action="store_true", help="CLIP's towers in the same file")
     export.set_defaults(run=_export)
@@ -57,7 +57,7 @@ def _pretrain(arguments: argparse.Namespace) -> int:
 def _plan(settings: "PretrainSettings", arguments: argparse.Namespace) -> dict[str, object]:
     """What `--dry-run` shows; towers and clips that are not there are taken to be the published ones."""
     from bt_model.training.pretrain.annotations import read_clips
-    from bt_model.training.pretrain.captioner import is_captioner_there
+    from bt_model.training.pretrain.captioner import captioner_file, is_captioner_there
     from bt_model.training.pretrain.plan import WEBVID_CLIPS, Plan
     from bt_model.training.pretrain.towers import PUBLISHED, towers_of
     from bt_model.training.reading.listing import matching
@@ -68,7 +68,11 @@ def _plan(settings: "PretrainSettings", arguments: argparse.Namespace) -> dict[s
     towers = towers_of(settings.model) if has_towers else PUBLISHED[family]
     has_clips = any(matching(pattern) for pattern in settings.data.annotations)
     num_clips = len(read_clips(settings.data, arguments.work)) if has_clips else WEBVID_CLIPS
+    # only a set that is yet to be fetched may be assumed, beside towers that are
+    is_told = has_towers or Path(settings.model.captioner).exists()
     has_captioner = is_captioner_there(settings)
+    if is_told and not has_captioner:
+        captioner_file(settings)
     plan = Plan(settings, towers, num_clips, arguments.devices, arguments.rate)
     assumed = (
         [] if has_towers else [f"{settings.model.clip} is not there: the published {family} tower is assumed"]

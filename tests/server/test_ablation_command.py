@@ -24,6 +24,15 @@ def test_what_cannot_be_run_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_in_the_place_of_a_folder_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for command in (["ablate", "--list"], ["pretrain", "--dry-run"]):
+        with pytest.raises(SystemExit):
+            main(["train", *command, "--work", str(file)])
+        assert f"argument --work: {file} is a file; allowed: a folder" in capsys.readouterr().err
+
+
 def test_rows_are_listed_with_what_has_been_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = tmp_path / "ablate" / "results"
     results.mkdir(parents=True)

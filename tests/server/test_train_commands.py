@@ -75,6 +75,10 @@ def test_a_run_is_trained_and_exported_as_typed(corpus: Corpus, tmp_path: Path) 
         (["--set", "mask.rat=0.5"], "mask.rat is not known; allowed: rate, layout"),
         (["--set", "run.precision=float8"], "run.precision is 'float8'; allowed: float32, bfloat16, float16"),
         (["--set", "model.clip=nowhere"], "nowhere"),
+        (
+            ["--dry-run", "--preset", "captioned", "--set", f"model.captioner={__file__}"],
+            "model.captioner: model is",
+        ),
         (["--dry-run", "--devices", "0"], "devices is 0; allowed: 1 or more"),
         (["--dry-run", "--devices", "-3"], "devices is -3; allowed: 1 or more"),
         (["--dry-run", "--rate", "0"], "rate is 0.0; allowed: above 0"),

@@ -30,7 +30,7 @@ class ModelSettings:
     file, or its name below `weights`. A gate scale of "none" leaves the gate out: a plain sum.
     """
 
-    clip: str = "weights/clip-vit-large-patch14"
+    clip: str = "weights/clip-l14/clip"
     text: str = ""
     tokenizer: str = ""
     init: str = ""

@@ -30,7 +30,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "mask": {"rate": 0.5, "layout": "tube", "unmasked": 0.2},
         "loss": {"vtc": 1.0, "mbta": 1.0, "mbca": 1.0, "caption": 10.0, "anchor": 1.0, "gather": "exact"},
         "optimiser": {"batch": 640, "rate": 2e-6, "rates": {}, "weight_decay": 0.05, **_PUBLISHED_COURSE},
-        "run": {"precision": "bfloat16"},
+        "run": {"precision": "bfloat16", "recompute": True},
     },
     "published": {
         "model": {"layers": 4, "middle_scale": 1e2, "output_scale": 1e4, "drop_path": 0.1},

@@ -22,7 +22,7 @@ def add_ablation(add: AddParser) -> None:
         type=Path,
         default=Path("weights/embedded"),
         metavar="DIR",
-        help="the embedded model whose towers and image chat model are used (%(default)s); 'none' trains them",
+        help="the embedded model whose towers and image chat model serve (%(default)s); 'none' trains them",
     )
     ablate.add_argument("--rows", nargs="+", metavar="ROW", help="some rows of the grid (default: all)")
     ablate.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="default: 0 1 2")

@@ -19,13 +19,12 @@ if TYPE_CHECKING:
 
 def answer_logits(lm: "Llama", projector: "nn.Module", video: "Tensor", batch: "TokenBatch") -> "Tensor":
     """Video tokens (B, K, D) spliced into the embedded dialogue -> logits (B, n, V)."""
-    return lm(spliced(lm, projector(video), batch), batch.is_real)
+    return lm(spliced(lm.embed(batch.ids), projector(video), batch), batch.is_real)
 
 
-def spliced(lm: "Llama", soft: "Tensor", batch: "TokenBatch") -> "Tensor":
-    """Projected video tokens (B, K, H) in their places among the embedded ids: (B, n, H) float32."""
-    embeds = lm.embed(batch.ids).float()
-    return embeds.masked_scatter(batch.is_video[..., None], soft.to(embeds.dtype))
+def spliced(embeds: "Tensor", soft: "Tensor", batch: "TokenBatch") -> "Tensor":
+    """Projected video tokens (B, K, H) in their places among embedded ids (B, n, H): (B, n, H) float32."""
+    return embeds.float().masked_scatter(batch.is_video[..., None], soft.float())
 
 
 def summed_loss(lm: "Llama", embeds: "Tensor", batch: "TokenBatch", shares: "Tensor") -> "Tensor":

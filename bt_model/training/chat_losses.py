@@ -13,14 +13,17 @@ from bt_model.training.answers import spliced, summed_loss
 from bt_model.training.config import LossWeights
 from bt_model.training.gather import Gather, gather
 from bt_model.training.losses import contrastive
+from bt_model.vision.encoder import VideoEncoder
 from bt_model.vision.pool import patches_cls
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor, nn
 
     from bt_model.generation.llama import Llama
     from bt_model.training.data import TokenBatch
-    from bt_model.vision.encoder import ChatFeatures, VideoEncoder
+    from bt_model.vision.encoder import ChatFeatures, TemporalEncoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ class Captioner:
 
         Every clip's mean over its caption's tokens counts alike, so that ranks need not know each other's.
         """
-        embeds = spliced(self.lm, self.projector(video), self.captions)
+        embeds = spliced(self.lm.embed(self.captions.ids), self.projector(video), self.captions)
         shares = 1 / (self.captions.num_answer_tokens * len(video))
         return summed_loss(self.lm, embeds, self.captions, shares)
 
@@ -48,6 +51,25 @@ class Captions:
     text: "Tensor"
     group: "Tensor | None"
     captioner: Captioner | None = None
+
+
+def read_features(
+    encoder: "TemporalEncoder",
+    states: "Sequence[Tensor]",
+    visible: "Tensor | None",
+    captions: Captions,
+    weights: LossWeights,
+    mode: Gather = "exact",
+) -> "tuple[ChatFeatures, dict[str, Tensor]]":
+    """What retrieval reads of the hidden states `encoder.reads`, and `chat_losses`, from one pass.
+
+    Without such a loss nothing is kept of the layer that feeds a chat model.
+    """
+    if not weights.go_beyond:
+        return encoder.features_from_trunk(states, visible=visible), {}
+    assert isinstance(encoder, VideoEncoder)
+    chat, features = encoder.both_from_trunk(states, visible=visible)
+    return features, chat_losses(encoder, chat, visible, captions, weights, mode)
 
 
 def chat_losses(

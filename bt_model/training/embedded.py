@@ -27,6 +27,7 @@ from bt_model.training.stages import (
     CaptionSide,
     ChatParts,
     TextSide,
+    freeze,
     train_baseline,
     train_branch,
     train_captioner,
@@ -127,11 +128,6 @@ def prepare_clips(model: Model, work: Path) -> Clips:
     }
     loaded = (load_corpus(work, name, some, encoders, plan.num_frames) for name, some in drawn.items())
     return Clips(*(corpus.in_memory() for corpus in loaded))
-
-
-def freeze(module: nn.Module) -> None:
-    """No gradients from here on."""
-    module.requires_grad_(requires_grad=False).eval()
 
 
 def train_all(

@@ -25,9 +25,10 @@ def copy_tokenizers(folder: Path, work: Path) -> None:
         if not written.is_file():
             raise CheckpointError(f"{written}: no such file; an embedded model's folder holds it")
         text = written.read_text(encoding="utf-8")
-        if target.exists() and target.read_text(encoding="utf-8") != text:
+        if not target.exists():
+            write_text(target, text)
+        elif target.read_text(encoding="utf-8") != text:
             raise CheckpointError(f"{target}: another model's; {folder} needs a folder of its own")
-        write_text(target, text)
 
 
 def read_frozen(model: "Model", folder: Path) -> None:

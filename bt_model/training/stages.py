@@ -1,6 +1,6 @@
 """The stages of the embedded model: towers, language, captioner, branch, instruction, baseline."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from bt_model.training.loop import train
 from bt_model.training.losses import contrastive
 from bt_model.training.masking import first_unmasked, generator_for, tube_mask
 from bt_model.training.pictures import captions_of, pictures, varied_scenes, with_partners
+from bt_model.training.schedule import Schedule
 from bt_model.training.step import AlignmentHead, pretrain_loss
 from bt_model.vision.encoder import VideoEncoder
 from bt_model.vision.pool import patches_cls
@@ -119,40 +120,55 @@ def train_language(
     plan: EmbeddedPlan, encoder: VideoEncoder, chat: "ChatParts", tokens: DialogueTokens, work: Path
 ) -> Trained:
     """The image chat model: decoder and projector on questions about single pictures, towers frozen."""
-    still = VideoEncoder(encoder.tower, None)
 
-    def loss_at(step: int) -> "Tensor":
-        rng = Random(f"language {plan.seed} {step}")
-        drawn = varied_scenes("train", plan.language_batch, rng)
-        with torch.no_grad():
-            video = patches_cls(still.chat(pictures(drawn, plan.vision.image_size)[:, None]))
-        return instruct_loss(chat.lm, chat.projector, video, question_batch(drawn, tokens, rng))
+    def asked(drawn: Sequence[Scene], rng: Random) -> TokenBatch:
+        return question_batch(drawn, tokens, rng)
 
-    modules = {"lm": chat.lm, "projector": chat.projector}
-    parameters = [*chat.lm.parameters(), *chat.projector.parameters()]
-    return train("language", modules, parameters, plan.language, loss_at, work)
+    return _train_on_pictures("language", plan.language, plan, encoder, chat, asked, work)
 
 
 def train_captioner(
     plan: EmbeddedPlan, encoder: VideoEncoder, image: "ChatParts", tokens: DialogueTokens, work: Path
 ) -> "tuple[ChatParts, Trained]":
     """A copy of the image chat model learns to say the captions of single pictures, and is then frozen."""
-    still, chat = VideoEncoder(encoder.tower, None), image.copy()
+    chat = image.copy()
+
+    def said(drawn: Sequence[Scene], rng: Random) -> TokenBatch:
+        return caption_batch(captions_of(drawn, rng), tokens)
+
+    trained = _train_on_pictures("captioner", plan.captioner, plan, encoder, chat, said, work)
+    freeze(chat.lm)
+    freeze(chat.projector)
+    return chat, trained
+
+
+def _train_on_pictures(
+    name: str,
+    schedule: Schedule,
+    plan: EmbeddedPlan,
+    encoder: VideoEncoder,
+    chat: "ChatParts",
+    batch_of: Callable[[Sequence[Scene], Random], TokenBatch],
+    work: Path,
+) -> Trained:
+    """Decoder and projector on what `batch_of` has them say about single pictures; towers frozen."""
+    still = VideoEncoder(encoder.tower, None)
 
     def loss_at(step: int) -> "Tensor":
-        rng = Random(f"captioner {plan.seed} {step}")
+        rng = Random(f"{name} {plan.seed} {step}")
         drawn = varied_scenes("train", plan.language_batch, rng)
         with torch.no_grad():
             video = patches_cls(still.chat(pictures(drawn, plan.vision.image_size)[:, None]))
-        batch = caption_batch(captions_of(drawn, rng), tokens)
-        return instruct_loss(chat.lm, chat.projector, video, batch)
+        return instruct_loss(chat.lm, chat.projector, video, batch_of(drawn, rng))
 
     modules = {"lm": chat.lm, "projector": chat.projector}
     parameters = [*chat.lm.parameters(), *chat.projector.parameters()]
-    trained = train("captioner", modules, parameters, plan.captioner, loss_at, work)
-    for part in (chat.lm, chat.projector):
-        part.requires_grad_(requires_grad=False).eval()
-    return chat, trained
+    return train(name, modules, parameters, schedule, loss_at, work)
+
+
+def freeze(module: nn.Module) -> None:
+    """No gradients from here on."""
+    module.requires_grad_(requires_grad=False).eval()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from bt_model.training.chat_losses import Captions, chat_losses
+from bt_model.training.chat_losses import Captions, read_features
 from bt_model.training.config import LossWeights
 from bt_model.training.gather import Gather, gather
 from bt_model.training.losses import contrastive, token_alignment
-from bt_model.vision.encoder import VideoEncoder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,13 +56,7 @@ def pretrain_loss(
     branch sees every patch.
     """
     text, group = captions.text, captions.group
-    beyond: dict[str, Tensor] = {}
-    if weights.go_beyond:
-        assert isinstance(encoder, VideoEncoder)
-        chat, features = encoder.both_from_trunk(states, visible=visible)
-        beyond = chat_losses(encoder, chat, visible, captions, weights)
-    else:
-        features = encoder.features_from_trunk(states, visible=visible)
+    features, beyond = read_features(encoder, states, visible, captions, weights)
     last, branch = features.trunk, features.branch
     video = encoder.embed_video(last, branch)
     if branch is None:

@@ -10,10 +10,10 @@ from bt_model.errors import CheckpointError
 from bt_model.training.clips import Corpus, load_corpus
 from bt_model.training.corpus.events import REVERSIBLE, Still
 from bt_model.training.corpus.splits import scenes
-from bt_model.training.embedded import build, freeze
+from bt_model.training.embedded import build
 from bt_model.training.evidence.rows import ROWS
 from bt_model.training.shipped import copy_tokenizers, read_frozen
-from bt_model.training.stages import CaptionSide, train_captioner, train_language, train_towers
+from bt_model.training.stages import CaptionSide, freeze, train_captioner, train_language, train_towers
 from bt_model.vision.temporal import build_encoder
 from bt_model.whole_files import write_json
 
@@ -96,11 +96,11 @@ def _keep_parts(folder: Path, model: "Model") -> None:
     }
     now = {name: fingerprint(part.state_dict()) for name, part in parts.items()}
     path = folder / "parts.json"
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else now
-    if before != now:
+    if not path.exists():
+        write_json(path, now)
+    elif (before := json.loads(path.read_text(encoding="utf-8"))) != now:
         other = ", ".join(name for name in now if before.get(name) != now[name])
         raise CheckpointError(f"{folder}: its rows are over another {other}; another needs its own folder")
-    write_json(path, now)
 
 
 def _frozen_parts(work: Path, precision: "Precision", frozen: Path | None, seed: int) -> "Model":

@@ -48,9 +48,8 @@ def run_rows(
     With several workers, processes of one thread each take the next row as they come free. `frozen` is
     `set_up`'s.
     """
-    set_up(
-        work, size, precision=precision, frozen=frozen
-    )  # what all share is made once, before anything is shared out
+    # what all share is made once, before anything is shared out
+    set_up(work, size, precision=precision, frozen=frozen)
     missing = [
         (each.name, seed)
         for seed in seeds

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from bt_model.training.answers import summed_loss
+from bt_model.training.answers import spliced, summed_loss
 from bt_model.training.data import TokenBatch
 from bt_model.video.transform import normalise
 from bt_model.vision.encoder import hidden_states
@@ -90,8 +90,7 @@ class InstructStep(nn.Module):
             embeds = self.lm.embed(tokens.ids).float()
         if self.markers is not None:
             embeds = self.markers(embeds, tokens.ids)
-        embeds = embeds.masked_scatter(tokens.is_video[..., None], soft.to(embeds.dtype))
-        return summed_loss(self.lm, embeds, tokens, shares)
+        return summed_loss(self.lm, spliced(embeds, soft, tokens), tokens, shares)
 
     def video_tokens(self, videos: "Sequence[Tensor]") -> "list[Tensor]":
         """Pooled tokens of each video, (K, D); videos of one length go through the encoder together."""

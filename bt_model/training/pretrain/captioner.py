@@ -77,7 +77,6 @@ def captioner_file(settings: "PretrainSettings") -> BaseFile | None:
     if not given.captioner:
         return None
     base = find_base(given.captioner, Path(given.weights), param="model.captioner")
-    pooling(base.file.pooling)
     for name, needed in (("pooling", patches_cls.__name__), ("select_layer", SELECT_LAYER)):
         found = getattr(base.file, name)
         require(found == needed, "model.captioner", f"{given.captioner}, {name} {found}", f"{name} {needed}")

@@ -3,35 +3,30 @@
 from functools import partial
 from typing import Any
 
-from bt_model.training.settings import chosen
+from bt_model.training.settings import chosen, overlaid
 
 _PUBLISHED_COURSE = {"warmup_epochs": 0.5, "warmup_from": 0.05, "cosine_epochs": 4.5, "floor": 0.0}
 
 # training spec 1.1 to 1.3. Where the paper says nothing, `paper` has the published configuration's value.
+_PAPER: dict[str, dict[str, Any]] = {
+    "model": {"layers": 4, "middle_scale": 1.0, "output_scale": 1.0, "drop_path": 0.0},
+    "data": {"frames": 8, "tokens": 32},
+    "mask": {"rate": 0.7, "layout": "tube"},
+    "loss": {"vtc": 1.0, "mbta": 1.0, "mbca": 1.0, "gather": "exact"},
+    "optimiser": {"batch": 640, "rate": 2e-6, "rates": {}, "weight_decay": 0.05, **_PUBLISHED_COURSE},
+    "run": {"precision": "float32"},
+}
+# beyond the paper (docs/evidence.md): it aligns the layer that feeds a chat model, too
+_CAPTIONED: dict[str, dict[str, Any]] = {
+    "model": {"captioner": "llava-v1"},
+    "mask": {"rate": 0.5, "unmasked": 0.2},
+    "loss": {"caption": 10.0, "anchor": 1.0},
+    "run": {"precision": "bfloat16", "recompute": True},
+}
+
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
-    "paper": {
-        "model": {"layers": 4, "middle_scale": 1.0, "output_scale": 1.0, "drop_path": 0.0},
-        "data": {"frames": 8, "tokens": 32},
-        "mask": {"rate": 0.7, "layout": "tube"},
-        "loss": {"vtc": 1.0, "mbta": 1.0, "mbca": 1.0, "gather": "exact"},
-        "optimiser": {"batch": 640, "rate": 2e-6, "rates": {}, "weight_decay": 0.05, **_PUBLISHED_COURSE},
-        "run": {"precision": "float32"},
-    },
-    # beyond the paper (docs/evidence.md): it aligns the layer that feeds a chat model, too
-    "captioned": {
-        "model": {
-            "layers": 4,
-            "middle_scale": 1.0,
-            "output_scale": 1.0,
-            "drop_path": 0.0,
-            "captioner": "llava-v1",
-        },
-        "data": {"frames": 8, "tokens": 32},
-        "mask": {"rate": 0.5, "layout": "tube", "unmasked": 0.2},
-        "loss": {"vtc": 1.0, "mbta": 1.0, "mbca": 1.0, "caption": 10.0, "anchor": 1.0, "gather": "exact"},
-        "optimiser": {"batch": 640, "rate": 2e-6, "rates": {}, "weight_decay": 0.05, **_PUBLISHED_COURSE},
-        "run": {"precision": "bfloat16", "recompute": True},
-    },
+    "paper": _PAPER,
+    "captioned": overlaid([_PAPER, _CAPTIONED]),
     "published": {
         "model": {"layers": 4, "middle_scale": 1e2, "output_scale": 1e4, "drop_path": 0.1},
         "data": {"frames": 8, "tokens": 64},

@@ -36,11 +36,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-UNITS = (
-    SelfAttention,
-    Mlp,
-    DecoderLayer,
-)  # tensors in, tensors out: what FSDP shards and what is computed again
+# tensors in, tensors out: what FSDP shards and what is computed again
+UNITS = (SelfAttention, Mlp, DecoderLayer)
 ADAPTER = "bt_adapter.safetensors"
 
 

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from bt_model.training.chat_losses import Captioner, Captions, chat_losses
+from bt_model.training.chat_losses import Captioner, Captions, read_features
 from bt_model.training.config import LossWeights
 from bt_model.training.gather import Gather
 from bt_model.training.step import AlignmentHead, Seen, pretrain_losses
 from bt_model.video.transform import normalise_retrieval
-from bt_model.vision.encoder import VideoEncoder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,8 +56,9 @@ class ClipBatch:
 class PretrainStep(nn.Module):
     """Frozen towers, a temporal model and the alignment head; the batch is its only input.
 
-    `head` is None where the token alignment has no weight, `captioner` where the captions' loss has none.
-    With `merged`, clips of equal captions match each other; as published, every other clip is a negative.
+    `head` is None where the token alignment has no weight; `captioner` is set where the captions' loss has
+    one. With `merged`, clips of equal captions match each other; as published, every other clip is a
+    negative.
     """
 
     def __init__(
@@ -68,7 +68,6 @@ class PretrainStep(nn.Module):
         head: AlignmentHead | None,
         weights: LossWeights,
         *,
-        captioner: "CaptionerModel | None" = None,
         mode: Gather = "exact",
         merged: bool = False,
     ) -> None:
@@ -76,7 +75,7 @@ class PretrainStep(nn.Module):
         self.encoder = encoder
         self.text = text.requires_grad_(requires_grad=False)
         self.head = head
-        self.captioner = captioner
+        self.captioner: CaptionerModel | None = None
         self.weights = weights
         self.mode: Gather = mode
         self.merged = merged
@@ -92,14 +91,8 @@ class PretrainStep(nn.Module):
             states = encoder.trunk_states(pixels)
             text = self.text(batch.ids)
         group = batch.group if self.merged else None
-        beyond: dict[str, Tensor] = {}
-        if self.weights.go_beyond:
-            assert isinstance(encoder, VideoEncoder)
-            chat, features = encoder.both_from_trunk(states, visible=batch.visible)
-            captions = Captions(text, group, self._captioner(batch))
-            beyond = chat_losses(encoder, chat, batch.visible, captions, self.weights, self.mode)
-        else:
-            features = encoder.features_from_trunk(states, visible=batch.visible)
+        captions = Captions(text, group, self._captioner(batch))
+        features, beyond = read_features(encoder, states, batch.visible, captions, self.weights, self.mode)
         last, branch = features.trunk, features.branch
         patches = last[:, :, 1:] if branch is None else branch.patches
         seen = Seen(encoder.embed_video(last, branch), text, last, patches, batch.pairs)

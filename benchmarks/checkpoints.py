@@ -37,9 +37,9 @@ from benchmarks.published import (
     rotations,
 )
 from benchmarks.record import record
-from bt_model.backends.bridge import read_qformer_config
-from bt_model.backends.qformer import QFormer
-from bt_model.checkpoints.detect import detect
+from bt_model.backends.parts.bridge import read_qformer_config
+from bt_model.backends.parts.qformer import QFormer
+from bt_model.checkpoints.layouts.detect import detect
 from bt_model.checkpoints.load import CHAT_MAY_MISS, load_adapter, load_part, load_vision, read_adapter
 from bt_model.checkpoints.weights import Weights, open_weights
 from bt_model.config import CLIP_L14, EVA_G14, ClipTextConfig, ClipVisionConfig
@@ -110,7 +110,7 @@ def measure(layout: Layout) -> dict[str, object]:
 def convert_apart(arguments: list[str]) -> int:
     """Run `btchat` in a process of its own; its peak memory in MiB."""
     code = (
-        "import sys; from server.cli import main; failed = main(sys.argv[1:]);"
+        "import sys; from btchat.cli import main; failed = main(sys.argv[1:]);"
         "[sys.stderr.write(line) for line in open('/proc/self/status') if line.startswith('VmHWM')];"
         "sys.exit(failed)"
     )

@@ -17,13 +17,13 @@ from typing import Any
 import httpx
 
 from benchmarks.record import record
-from bt_model.training.corpus.clip_file import write_clip
-from bt_model.training.corpus.questions import TEMPORAL, Question, questions
-from bt_model.training.corpus.scene import Scene
-from bt_model.training.corpus.slots import is_right
-from bt_model.training.corpus.splits import scenes
-from bt_model.training.evaluate import Answered
-from server.launch import running_server
+from btchat.commands.running_server import running_server
+from lab.evaluate import Answered
+from lab.shapes.clip_file import write_clip
+from lab.shapes.questions import TEMPORAL, Question, questions
+from lab.shapes.scene import Scene
+from lab.shapes.slots import is_right
+from lab.shapes.splits import scenes
 
 SEED = 977  # other scenes than those of the training run's own report
 CONCURRENCY = 8

@@ -18,13 +18,13 @@ import torch
 
 from benchmarks.process_tree import cpu_seconds, peak_bytes
 from benchmarks.record import record
+from bt_model.assembly.load import load
 from bt_model.generation.engine import BatchEngine
 from bt_model.generation.request import Finish, GenRequest
-from bt_model.model_folder import load
-from bt_model.training.corpus.clip_file import write_clip
-from bt_model.training.corpus.splits import scenes
 from bt_model.types import Turn, VideoTokens
-from server.launch import RunningServer, running_server
+from btchat.commands.running_server import RunningServer, running_server
+from lab.shapes.clip_file import write_clip
+from lab.shapes.splits import scenes
 from server.settings import Settings
 
 NUM_CLIPS = 24

@@ -22,8 +22,8 @@ from bt_model.training.masking import tube_mask
 from bt_model.training.precision import Precision, multiplying_in
 from bt_model.training.pretrain.step import ClipBatch, PretrainStep
 from bt_model.training.step import AlignmentHead
+from bt_model.vision.build import build_encoder
 from bt_model.vision.clip import ClipVisionTower
-from bt_model.vision.temporal import build_encoder
 
 WEBVID_CLIPS = 2_500_000
 PAPER = {"hours": 3.0, "gpus": 8, "clips_per_second_and_gpu": 28.9}  # V100s, training spec 1.6

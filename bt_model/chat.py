@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bt_model.backends.text_stream import TextStream
 from bt_model.errors import ContextLengthError, EngineError
 from bt_model.generation.request import Delta, Engine, Finish, GenRequest
+from bt_model.prompt.text_stream import TextStream
 from bt_model.types import GenerateOptions, ModelCard, Turn, VideoTokens
 from bt_model.video.transform import normalise
 from bt_model.vision.encoder import encode_shared
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class VideoChat:
-    """A loaded model. Holds no request state; `bt_model.model_folder.load` makes one from disk."""
+    """A loaded model. Holds no request state; `bt_model.assembly.load.load` makes one from disk."""
 
     encoder: "TemporalEncoder"
     backend: "Backend"

@@ -7,15 +7,14 @@ from typing import Annotated, Protocol, TypedDict, cast
 
 from fastapi import Depends, Request
 
-from server.chat_flow import ChatFlow
+from server.admission import Admission
+from server.answers.flow import ChatFlow
 from server.decoding.pool import DecodePool
 from server.engine.client import EngineClient
-from server.engine.queue import Admission
+from server.features.flights import VideoFeatures
 from server.metrics import Metrics
 from server.settings import Settings
 from server.uploads.store import VideoStore
-from server.video_features import VideoFeatures
-from server.video_sources import UploadedVideo
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +61,3 @@ async def get_lifetime() -> AsyncGenerator[AsyncExitStack]:
 ServicesDep = Annotated[Services, Depends(get_services)]
 Tenant = Annotated[str, Depends(get_tenant)]
 Lifetime = Annotated[AsyncExitStack, Depends(get_lifetime)]
-
-
-async def find_video(services: Services, tenant: str, video_id: str, param: str = "video") -> UploadedVideo:
-    """Raises UnknownNameError where this tenant has no such video."""
-    return UploadedVideo(await services.store.get(tenant, video_id, param=param), services.store)

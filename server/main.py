@@ -15,19 +15,21 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from bt_model.errors import BtchatError, InvalidValueError
-from server.chat_flow import ChatFlow
+from server.admission import Admission
+from server.answers.flow import ChatFlow
 from server.decoding.pool import DecodePool
 from server.deps import Services, State
 from server.engine.client import EngineClient
-from server.engine.queue import Admission
 from server.engine.supervisor import Command, RestartRule
+from server.features.flights import VideoFeatures
 from server.metrics import Metrics
-from server.middleware import BodyBounds, Envelope, KeyCheck, load_keys
+from server.middleware.bounds import BodyBounds
+from server.middleware.envelope import Envelope
+from server.middleware.keys import KeyCheck, load_keys
 from server.problems import show_problem
 from server.routes import chat, frames, health, models, uploads
 from server.settings import Settings
 from server.uploads.store import VideoStore
-from server.video_features import VideoFeatures
 
 Start = Callable[[], AbstractAsyncContextManager[Services]]
 
@@ -45,7 +47,7 @@ def engine_command(settings: Settings) -> Command:
 
     def command(socket_fd: int) -> list[str]:
         return [
-            *(sys.executable, "-m", "server.engine.worker"),
+            *(sys.executable, "-m", "server.worker.__main__"),
             *("--socket-fd", str(socket_fd)),
             *(part for name in settings.model for part in ("--model", name)),
             *("--weights-dir", str(settings.weights_dir)),

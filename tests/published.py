@@ -20,10 +20,10 @@ from transformers import (
     LlavaForConditionalGeneration,
 )
 
-from bt_model.backends.tokenizer import TextTokenizer
 from bt_model.checkpoints.export import published
-from bt_model.checkpoints.layouts_chat import HF_INSTRUCTBLIP, LAVIS
-from bt_model.checkpoints.layouts_eva import EVA
+from bt_model.checkpoints.layouts.chat import HF_INSTRUCTBLIP, LAVIS
+from bt_model.checkpoints.layouts.eva import EVA
+from bt_model.prompt.tokenizer import TextTokenizer
 from tests import tiny
 
 SIDE, PATCH, WIDTH, LAYERS, HEADS = 12, 4, 32, 5, 4

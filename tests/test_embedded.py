@@ -13,11 +13,11 @@ import pytest
 from openai import NotFoundError, OpenAI
 from prometheus_client.parser import text_string_to_metric_families
 
-from bt_model.training.corpus.clip_file import write_clip
-from bt_model.training.corpus.questions import questions
-from bt_model.training.corpus.slots import is_right
-from bt_model.training.corpus.splits import scenes
-from server.launch import RunningServer, free_port, running_server
+from btchat.commands.running_server import RunningServer, free_port, running_server
+from lab.shapes.clip_file import write_clip
+from lab.shapes.questions import questions
+from lab.shapes.slots import is_right
+from lab.shapes.splits import scenes
 
 EMBEDDED = Path(__file__).parent.parent / "weights" / "embedded"
 SAMPLE = EMBEDDED / "sample.mp4"
@@ -121,7 +121,7 @@ def test_most_answers_about_unseen_combinations_are_right(server: RunningServer,
 
 
 def test_demo_prints_the_answer_and_ends_well() -> None:
-    command = [sys.executable, "-m", "server.cli", "demo", "--once", "--port", str(free_port())]
+    command = [sys.executable, "-m", "btchat.cli", "demo", "--once", "--port", str(free_port())]
     done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stderr
     assert f"{QUESTION}\n  {ANSWER}\n" in done.stdout

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from server.launch import running_server
+from btchat.commands.running_server import running_server
 
 PACKAGE = Path(__file__).parent / "third_party"
 EMBEDDED = Path(__file__).parent.parent / "weights" / "embedded"
@@ -58,7 +58,7 @@ def test_a_package_adds_a_backend_that_answers_over_http(
 
 
 def test_the_list_of_models_names_where_a_backend_comes_from(installed: Path, weights: Path) -> None:
-    command = [sys.executable, "-m", "server.cli", "models", "--weights-dir", str(weights)]
+    command = [sys.executable, "-m", "btchat.cli", "models", "--weights-dir", str(weights)]
     environment = {**os.environ, "PYTHONPATH": str(installed)}
     listed = subprocess.run(
         command, env=environment, capture_output=True, text=True, check=True, timeout=60

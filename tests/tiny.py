@@ -12,8 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from bt_model.backends.llava import special_ids
-from bt_model.backends.templates import template
-from bt_model.backends.tokenizer import TextTokenizer
 from bt_model.config import (
     BRANCH_KINDS,
     BTAdapterConfig,
@@ -24,22 +22,25 @@ from bt_model.config import (
     TemporalKind,
 )
 from bt_model.generation.llama import Llama
+from bt_model.prompt.templates import template
+from bt_model.prompt.tokenizer import TextTokenizer
 from bt_model.text.clip_text import ClipTextTower
-from bt_model.text.tokenizer import ClipTokenizer
-from bt_model.training.clips import Corpus
+from bt_model.text.clip_tokenizer import ClipTokenizer
 from bt_model.training.config import EmbeddedPlan, embedded_plan
-from bt_model.training.corpus.events import Move
-from bt_model.training.corpus.scene import Item, Scene
-from bt_model.training.data import DialogueTokens, TrunkCache
-from bt_model.training.embedded import Model
-from bt_model.training.export import export
-from bt_model.training.stages import ChatParts, TextSide
+from bt_model.training.data import TrunkCache
 from bt_model.training.step import AlignmentHead
-from bt_model.training.tokenizers import CHAT_SPECIALS, CLIP_SPECIALS, train_tokenizer
 from bt_model.vision.bt_adapter import BTAdapter
+from bt_model.vision.build import build_encoder
 from bt_model.vision.clip import ClipVisionTower
 from bt_model.vision.encoder import TemporalEncoder, VideoEncoder, hidden_states
-from bt_model.vision.temporal import build_encoder
+from lab.clips import Corpus
+from lab.dialogues import DialogueTokens
+from lab.embedded import Model
+from lab.export import export
+from lab.shapes.events import Move
+from lab.shapes.scene import Item, Scene
+from lab.stages import ChatParts, TextSide
+from lab.tokenizers import CHAT_SPECIALS, CLIP_SPECIALS, train_tokenizer
 
 M = TypeVar("M", bound=nn.Module)
 

@@ -1,45 +1,35 @@
 """The contract of a chat backend: video tokens and a dialogue become a prompt, and an LLM continues it."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from bt_model.generation.language_model import LanguageModel
 from bt_model.generation.request import Segment
-from bt_model.types import GenerateOptions, Turn, VideoTokens
+from bt_model.types import GenerateOptions, Quantise, Turn, VideoTokens
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import torch
 
 
-class LanguageModel(Protocol):
-    """What a generation engine needs of a decoder: embeddings in, logits out, over a slotted KV cache.
+@dataclass(frozen=True, slots=True)
+class BackendFiles:
+    """Places of a backend's weights, and what the model file says of it."""
 
-    S slots, n new positions, V vocabulary, H hidden width.
-    """
-
-    @property
-    def vocab_size(self) -> int: ...
-
-    @property
-    def hidden_size(self) -> int: ...
-
-    @property
-    def max_context(self) -> int: ...
-
-    def embed(self, ids: "Tensor") -> "Tensor":
-        """(n,) int64 -> (n, H)."""
-        ...
-
-    def new_cache(self, num_slots: int, max_context: int) -> object:
-        """An empty KV cache; opaque to the engine."""
-        ...
-
-    def prefill(self, cache: object, slot: int, embeds: "Tensor", start: int) -> "Tensor":
-        """Write (n, H) at positions start.. of one slot; logits (V,) of the last position."""
-        ...
-
-    def decode(self, cache: object, slots: "Tensor", ids: "Tensor", positions: "Tensor") -> "Tensor":
-        """One new token (B,) for each of B slots, written at `positions` (B,); logits (B, V)."""
-        ...
+    llm: Path
+    projector: Path
+    template: str
+    num_video_tokens: int
+    video_dim: int
+    defaults: GenerateOptions
+    device: "torch.device"
+    dtype: "torch.dtype"
+    qformer: Path | None = None
+    entry: str = "clip"
+    quantise: Quantise = "none"
+    untrained: tuple[str, ...] = ()  # checks (checkpoints/fit.py) whose parts are drawn anew instead of read
+    lora: Path | None = None
 
 
 class Backend(Protocol):

@@ -13,7 +13,7 @@ from bt_model.types import GenerateOptions, Turn, VideoTokens, check_turns
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bt_model.backends.files import BackendFiles
+    from bt_model.backends.base import BackendFiles
 
 EOS, BEGIN = 256, 257  # after the 256 bytes
 VOCAB = 258

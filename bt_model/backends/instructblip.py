@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bt_model.backends.bridge import Bridge, load_bridge
-from bt_model.backends.llm import load_llama
-from bt_model.backends.tokenizer import Tokenizer, open_tokenizer
-from bt_model.backends.wordpiece import open_wordpiece
+from bt_model.backends.parts.bridge import Bridge, load_bridge
+from bt_model.backends.parts.llm import load_llama
 from bt_model.errors import CheckpointError
 from bt_model.generation.request import Segment, Soft, Tokens
+from bt_model.prompt.tokenizer import Tokenizer, open_tokenizer
+from bt_model.prompt.wordpiece import open_wordpiece
 from bt_model.types import GenerateOptions, Turn, VideoTokens, check_turns
 
 if TYPE_CHECKING:
-    from bt_model.backends.base import LanguageModel
-    from bt_model.backends.files import BackendFiles
+    from bt_model.backends.base import BackendFiles
+    from bt_model.generation.language_model import LanguageModel
 
 DEFAULTS = GenerateOptions(max_tokens=256, temperature=0.0, repetition_penalty=1.5)
 MAX_INSTRUCTION = 128  # tokens; what is longer loses its beginning

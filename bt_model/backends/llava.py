@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bt_model.backends.llm import load_llama, trained_rows
-from bt_model.backends.projector import load_projector
-from bt_model.backends.prompt import SpecialIds, segments
-from bt_model.backends.templates import Template, template
-from bt_model.backends.tokenizer import Tokenizer, open_tokenizer
+from bt_model.backends.parts.llm import load_llama, trained_rows
+from bt_model.backends.parts.projector import load_projector
 from bt_model.generation.request import Segment, Soft
+from bt_model.prompt.segments import SpecialIds, segments
+from bt_model.prompt.templates import Template, template
+from bt_model.prompt.tokenizer import Tokenizer, open_tokenizer
 from bt_model.types import GenerateOptions, Turn, VideoTokens
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from bt_model.backends.base import LanguageModel
-    from bt_model.backends.files import BackendFiles
+    from bt_model.backends.base import BackendFiles
+    from bt_model.generation.language_model import LanguageModel
 
 # A v1 checkpoint's trained markers serve where the video's own do not exist (training spec, section 2).
 _MARKERS = (("<vid_start>", "<vid_end>"), ("<im_start>", "<im_end>"))

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bt_model.backends.bridge import Bridge, load_bridge
-from bt_model.backends.llm import load_llama
-from bt_model.backends.prompt import SpecialIds, segments
-from bt_model.backends.templates import Template, template
-from bt_model.backends.tokenizer import Tokenizer, open_tokenizer
+from bt_model.backends.parts.bridge import Bridge, load_bridge
+from bt_model.backends.parts.llm import load_llama
 from bt_model.generation.request import Segment, Soft
+from bt_model.prompt.segments import SpecialIds, segments
+from bt_model.prompt.templates import Template, template
+from bt_model.prompt.tokenizer import Tokenizer, open_tokenizer
 from bt_model.types import GenerateOptions, Turn, VideoTokens
 
 if TYPE_CHECKING:
-    from bt_model.backends.base import LanguageModel
-    from bt_model.backends.files import BackendFiles
+    from bt_model.backends.base import BackendFiles
+    from bt_model.generation.language_model import LanguageModel
 
 DEFAULTS = GenerateOptions(max_tokens=300, temperature=1.0, top_p=0.9, repetition_penalty=1.05)
 

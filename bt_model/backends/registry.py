@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 from bt_model.errors import BtchatError, UnknownNameError
 
 if TYPE_CHECKING:
-    from bt_model.backends.base import Backend
-    from bt_model.backends.files import BackendFiles
+    from bt_model.backends.base import Backend, BackendFiles
 
 GROUP = "btchat.backends"
 OURS = "btchat"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bt_model.backends import llava
 
 if TYPE_CHECKING:
-    from bt_model.backends.files import BackendFiles
+    from bt_model.backends.base import BackendFiles
     from bt_model.backends.llava import LlavaBackend
 
 

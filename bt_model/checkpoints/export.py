@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors.torch import save_file
 
-from bt_model.checkpoints.layouts import OWN
+from bt_model.checkpoints.layouts.clip import OWN
 from bt_model.errors import InvalidValueError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bt_model.checkpoints.keys import KeyMap
+    from bt_model.checkpoints.layouts.key_map import KeyMap
 
 _QUERY = re.compile(r"(.+\.)q_proj\.(weight|bias)")
 

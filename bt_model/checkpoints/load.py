@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
 
-from bt_model.checkpoints.detect import detect
-from bt_model.checkpoints.facts import temporal_config
-from bt_model.checkpoints.keys import KeyMap, Stored
+from bt_model.checkpoints.layouts.detect import detect
+from bt_model.checkpoints.layouts.key_map import KeyMap, Stored
+from bt_model.checkpoints.metadata import temporal_config
 from bt_model.checkpoints.weights import Shape, Source, Weights, open_weights
 from bt_model.config import BTAdapterConfig
 from bt_model.errors import CheckpointError

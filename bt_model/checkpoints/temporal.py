@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bt_model.checkpoints.export import save_parts
-from bt_model.checkpoints.facts import FACTS, facts_about
-from bt_model.checkpoints.layouts import OWN, RETRIEVAL
-from bt_model.checkpoints.layouts_eva import EVA_RETRIEVAL
+from bt_model.checkpoints.layouts.clip import OWN, RETRIEVAL
+from bt_model.checkpoints.layouts.eva import EVA_RETRIEVAL
 from bt_model.checkpoints.load import load_part
+from bt_model.checkpoints.metadata import FACTS, facts_about
 from bt_model.errors import InvalidValueError
-from bt_model.vision.temporal import build_encoder
+from bt_model.vision.build import build_encoder
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bt_model.checkpoints.keys import KeyMap
+    from bt_model.checkpoints.layouts.key_map import KeyMap
     from bt_model.config import TemporalConfig
     from bt_model.vision.clip import ClipVisionTower
     from bt_model.vision.encoder import TemporalEncoder

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from safetensors import SafetensorError, safe_open
 
-from bt_model.checkpoints.raw_config import read_json
+from bt_model.checkpoints.json_files import read_json
 from bt_model.errors import CheckpointError
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from bt_model.generation.sampler import Choice
 from bt_model.generation.scheduler import Job, Scheduler
 
 if TYPE_CHECKING:
-    from bt_model.backends.base import LanguageModel
+    from bt_model.generation.language_model import LanguageModel
 
 _SUPPORTS = frozenset({"seed", "penalty", "logprobs"})
 _logger = logging.getLogger(__name__)

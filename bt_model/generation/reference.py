@@ -12,7 +12,7 @@ import torch
 from bt_model.generation.request import GenRequest, Tokens
 
 if TYPE_CHECKING:
-    from bt_model.backends.base import LanguageModel
+    from bt_model.generation.language_model import LanguageModel
 
 
 def continuation(lm: "LanguageModel", request: GenRequest) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from bt_model.generation.sampler import Choice, RowOptions
 from bt_model.generation.scheduler import Job
 
 if TYPE_CHECKING:
-    from bt_model.backends.base import LanguageModel
+    from bt_model.generation.language_model import LanguageModel
 
 
 class Runner:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from bt_model.backends.files import BackendFiles
+from bt_model.assembly.model_file import ModelFile, find, read
+from bt_model.backends.base import BackendFiles
 from bt_model.backends.llava import special_ids
-from bt_model.backends.llm import load_llama
-from bt_model.backends.projector import load_projector
-from bt_model.backends.templates import template
-from bt_model.backends.tokenizer import open_tokenizer
+from bt_model.backends.parts.llm import load_llama
+from bt_model.backends.parts.projector import load_projector
 from bt_model.errors import InvalidValueError, UnknownNameError
-from bt_model.model_file import ModelFile, find, read
+from bt_model.prompt.templates import template
+from bt_model.prompt.tokenizer import open_tokenizer
 from bt_model.training.spelling import Speller
 from bt_model.types import GenerateOptions
 from bt_model.vision.pool import pooling

@@ -7,19 +7,16 @@ import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from bt_model.backends.prompt import Dialogue, SpecialIds, segments
-from bt_model.backends.templates import Template
 from bt_model.errors import InvalidValueError
 from bt_model.generation.request import Soft, Tokens
-from bt_model.training.corpus.questions import Question
+from bt_model.prompt.segments import Dialogue
 from bt_model.training.losses import IGNORED
-from bt_model.types import FrameSize, Sampling, Turn
+from bt_model.types import FrameSize, Sampling
 from bt_model.video.decode import decode
 from bt_model.video.transform import normalise
 from bt_model.vision.encoder import hidden_states
@@ -141,38 +138,6 @@ def token_row(dialogue: Dialogue, bos: int) -> TokenRow:
 
 
 @dataclass(frozen=True, slots=True)
-class DialogueTokens:
-    """Dialogues as the serving backend spells them: the same template, ids and encoder."""
-
-    style: Template
-    ids: SpecialIds
-    encode: Callable[[str], list[int]]
-    num_video: int
-
-    def row(self, asked: Sequence[Question]) -> TokenRow:
-        """All questions about one clip, in this order, answered one after another."""
-        video = Soft(b"", torch.empty(self.num_video, 0))
-        turns: list[Turn] = []
-        labels: list[int] = []
-        flat: list[int] = []
-        place = 0
-        for question in asked:
-            turns.append(Turn("user", question.text))
-            prompt = segments(turns, self.style, self.ids, self.encode, video)
-            head, tail = prompt[0], prompt[2]
-            assert isinstance(head, Tokens)
-            assert isinstance(tail, Tokens)
-            place = len(head.ids)
-            said, flat = flat, [*head.ids, *[self.ids.bos] * self.num_video, *tail.ids]
-            assert flat[: len(said)] == said, "an answer must be spelled the same when it has become history"
-            answer = [*self.encode(f" {question.sentence}"), self.ids.eos]
-            labels += [IGNORED] * (len(flat) - len(labels)) + answer
-            flat += answer
-            turns.append(Turn("assistant", question.sentence))
-        return TokenRow(flat, labels, place)
-
-
-@dataclass(frozen=True, slots=True)
 class TokenBatch:
     """Rows padded on the right: ids, labels (B, n); where the video stands and what is real, (B, n) bool."""
 
@@ -206,12 +171,3 @@ def collate(rows: Sequence[TokenRow], num_video: int | Sequence[int], pad: int) 
         is_video[number, row.video_at : row.video_at + counts[number]] = True
         is_real[number, : len(row.ids)] = True
     return TokenBatch(ids, labels, is_video, is_real)
-
-
-def shuffled(asked: Sequence[Question], rng: Random, most: int) -> list[Question]:
-    """Up to `most` questions in random order; a temporal one is always among them."""
-    temporal = [q for q in asked if q.is_temporal]
-    others = [q for q in asked if not q.is_temporal]
-    picked = temporal + rng.sample(others, min(len(others), most - len(temporal)))
-    rng.shuffle(picked)
-    return picked

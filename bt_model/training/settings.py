@@ -12,8 +12,8 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
+from bt_model.atomic_files import write_json
 from bt_model.errors import InvalidValueError, UnknownNameError, require
-from bt_model.whole_files import write_json
 
 S = TypeVar("S")
 Values = dict[str, Any]

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import torch
 
-from bt_model.backends.prompt import Dialogue, SpecialIds, answered
-from bt_model.backends.templates import Template
-from bt_model.backends.tokenizer import Spelling
 from bt_model.errors import InvalidValueError
 from bt_model.generation.request import Soft
+from bt_model.prompt.segments import Dialogue, SpecialIds, answered
+from bt_model.prompt.templates import Template
+from bt_model.prompt.tokenizer import Spelling
 from bt_model.training.data import TokenRow, token_row
 from bt_model.training.dialogue import Exchange, VideoDialogue
 from bt_model.types import Turn

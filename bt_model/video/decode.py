@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from bt_model.errors import InvalidValueError
 from bt_model.types import Frames, FrameSize, Sampling, VideoFacts
 from bt_model.video import decord_reader, pyav_reader, refusals
-from bt_model.video.clip import Clip
-from bt_model.video.fit import scaled_size
-from bt_model.video.limits import DecodeLimits
+from bt_model.video.packets import Clip
+from bt_model.video.refusals import DecodeLimits
 from bt_model.video.sample import frame_indices
 from bt_model.video.sniff import sniff
+from bt_model.video.square import scaled_size
 
 ReaderName = Literal["pyav", "decord"]
 READER_NAMES: tuple[ReaderName, ...] = get_args(ReaderName)

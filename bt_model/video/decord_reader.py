@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, BinaryIO
 from bt_model.errors import InvalidValueError
 from bt_model.types import FrameSize
 from bt_model.video import refusals
-from bt_model.video.clip import Clip
-from bt_model.video.fit import centre, scaled_size
-from bt_model.video.limits import DecodeLimits
-from bt_model.video.scale import Squarer
+from bt_model.video.packets import Clip
+from bt_model.video.refusals import DecodeLimits
+from bt_model.video.square import Squarer, centre, scaled_size
 
 if TYPE_CHECKING:
     import numpy as np

@@ -20,11 +20,11 @@ from av.video.stream import VideoStream
 
 from bt_model.types import FrameSize
 from bt_model.video import refusals
-from bt_model.video.clip import Clip
-from bt_model.video.fit import orientation_of
-from bt_model.video.limits import DecodeLimits
-from bt_model.video.scale import Squarer
+from bt_model.video.orientation import orientation_of
+from bt_model.video.packets import Clip
+from bt_model.video.refusals import DecodeLimits
 from bt_model.video.sniff import DEMUXERS, Container
+from bt_model.video.square import Squarer
 
 if TYPE_CHECKING:
     import numpy as np

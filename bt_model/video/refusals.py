@@ -1,9 +1,28 @@
 """The fixed catalogue of reasons to refuse a video: no path and no decoder text ever reaches a client."""
 
+from dataclasses import dataclass
+
 from bt_model.errors import UnsupportedMediaError, VideoError, VideoLimitError
 
 CONTAINERS = "mp4/mov, webm/matroska, avi"
 CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4")
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeLimits:
+    """Bounds on one file. The time and memory of the process around it are bounded from outside.
+
+    `max_pixels` is of one frame (4096 x 4096), `max_decoded_bytes` of all the frames handed back,
+    `max_packets` of the whole video stream; `max_file_bytes` is for decord, which holds the file in memory.
+    """
+
+    max_pixels: int = 4096 * 4096
+    min_side: int = 16
+    max_seconds: float = 12 * 3600.0
+    max_streams: int = 8
+    max_packets: int = 4_000_000
+    max_decoded_bytes: int = 512 * 1024**2
+    max_file_bytes: int = 1024**3
 
 
 def empty_file() -> VideoError:

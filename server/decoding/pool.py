@@ -19,7 +19,7 @@ from bt_model.errors import DecodeTimeoutError, EngineError, InvalidValueError
 from bt_model.types import FrameSize, Sampling, VideoFacts
 from bt_model.video import refusals
 from bt_model.video.decode import ReaderName
-from bt_model.video.limits import DecodeLimits
+from bt_model.video.refusals import DecodeLimits
 from server.decoding import wire
 from server.decoding.process import ChildProcess
 from server.decoding.sandbox import ChildLimits

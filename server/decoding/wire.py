@@ -14,7 +14,7 @@ import msgpack
 from bt_model.errors import BtchatError, InvalidValueError, UnsupportedMediaError, VideoError, VideoLimitError
 from bt_model.types import MAX_FRAMES, FrameSize, Sampling, VideoFacts
 from bt_model.video.decode import ReaderName
-from bt_model.video.limits import DecodeLimits
+from bt_model.video.refusals import DecodeLimits
 from server.decoding.sandbox import ChildLimits
 
 HEADER = struct.Struct("<I")  # payload bytes

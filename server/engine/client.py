@@ -13,8 +13,8 @@ from uuid import uuid4
 from bt_model.errors import EngineDeadError, EngineError, UnknownNameError
 from bt_model.types import GenerateOptions, ModelCard, Turn
 from server.engine import wire
-from server.engine.cards import Announcement, card_of
-from server.engine.replies import ClipEncoding, Inbox, Reply, TokenFile, close_all, exception_of
+from server.engine.errors import exception_of
+from server.engine.replies import Announcement, ClipEncoding, Inbox, Reply, TokenFile, card_of, close_all
 from server.engine.supervisor import Command, RestartRule, Supervisor
 from server.engine.wire import Done, Encoded, Failed, Features, Message, Opened, Piece, Stats, TokenData
 

@@ -4,10 +4,12 @@ import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from bt_model import errors
-from bt_model.errors import BtchatError, EngineError
-from server.engine.wire import Done, Encoded, Failed, Features, Opened, Piece, Stats, TokenData
+from bt_model.errors import BtchatError
+from bt_model.types import FrameSize, ModelCard
+from server.engine.errors import exception_of
+from server.engine.wire import Done, Encoded, Failed, Features, Opened, Piece, Ready, Stats, TokenData
 
 Reply = Opened | Features | Encoded | TokenData | Stats | Piece | Done | Failed
 
@@ -56,12 +58,24 @@ class Inbox:
         return reply, fds
 
 
-def exception_of(name: str, message: str, code: str, param: str | None) -> BtchatError:
-    """The engine's error, in its own class."""
-    kind = getattr(errors, name, None)
-    if not (isinstance(kind, type) and issubclass(kind, BtchatError)):
-        kind = EngineError
-    return kind(message, code=code, param=param)
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """What a ready engine says of itself: the first model's card, and the names of all that can be asked."""
+
+    card: ModelCard
+    models: tuple[str, ...]
+
+    @classmethod
+    def of(cls, ready: Ready) -> "Announcement":
+        return cls(card_of(ready.card), tuple(ready.models))
+
+
+def card_of(fields: Mapping[str, Any]) -> ModelCard:
+    """A card from its fields; the wire turns tuples into lists."""
+    given = dict(fields)
+    size = FrameSize(**given.pop("frame_size"))
+    accepted, notes = given.pop("accepted", ()), given.pop("notes", ())
+    return ModelCard(**given, frame_size=size, accepted=tuple(accepted), notes=tuple(notes))
 
 
 def close_all(fds: Sequence[int]) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bt_model.errors import CheckpointError, EngineDeadError
-from server.engine.cards import Announcement
 from server.engine.channel import Channel, OnMessage
+from server.engine.replies import Announcement
 from server.engine.wire import Message, Ready, Shutdown, StartFailed
 
 Command = Callable[[int], Sequence[str]]

@@ -8,16 +8,17 @@ from uuid import uuid4
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from server.answer import DEFAULT_SAMPLING, Question
-from server.completions_schema import CompletionBody
-from server.deps import Lifetime, Services, ServicesDep, Tenant, find_video
-from server.dialogue import bounded_turns, find_source, turns_of, video_of
-from server.panel import merged
-from server.schemas import ChatBody
-from server.streams.completion import CompletionShape
-from server.streams.panel_completion import PanelShape
+from server.answers.question import DEFAULT_SAMPLING, Question
+from server.answers.several_models import merged
+from server.bodies.openai import CompletionBody
+from server.bodies.openai_dialogue import bounded_turns, turns_of, video_of
+from server.bodies.own import ChatBody
+from server.deps import Lifetime, Services, ServicesDep, Tenant
+from server.streams.one_model import CompletionShape
 from server.streams.reader import EventReader
+from server.streams.several_models import PanelShape
 from server.streams.sse import AnswerStream
+from server.uploads.sources import find_source, find_video
 
 router = APIRouter(prefix="/v1", tags=["chat"])
 
@@ -36,7 +37,7 @@ async def chat(
     models = tuple(services.engine.resolve(name) for name in body.models())
     turns = bounded_turns([message.turn() for message in body.messages])
     sampling, options = body.sampling.value(), body.options()
-    video = await find_video(services, tenant, body.video)
+    video = await find_video(services.store, tenant, body.video)
     question = Question(tenant, models, turns, options, video, sampling)
     if body.is_panel:
         return await _respond_together(question, request, services, lifetime, is_stream=body.stream)
@@ -52,7 +53,7 @@ async def complete(
     model = services.engine.resolve(body.model)
     turns, options, part = turns_of(body), body.options(), video_of(body)
     sampling = body.sampling_for(part.sampling) if part else DEFAULT_SAMPLING
-    video = await find_source(services, tenant, part) if part else None
+    video = await find_source(services.store, tenant, part.url, part.param) if part else None
     question = Question(tenant, (model,), turns, options, video, sampling)
     usage = bool(body.stream_options and body.stream_options.include_usage) if body.stream else None
     return await _respond(question, request, services, lifetime, stream_usage=usage)

@@ -9,14 +9,14 @@ from fastapi import APIRouter, Header, Request, Response
 
 from bt_model.errors import FeaturesMissingError
 from bt_model.types import ModelCard, Sampling
-from server.answer import as_receipt
-from server.deps import Services, ServicesDep, Tenant, find_video
+from server.answers.receipt import as_receipt
+from server.bodies.own import FrameObject, FramesObject, TokensBody, TokensObject, VideoBody
+from server.deps import Services, ServicesDep, Tenant
 from server.engine.replies import TokenFile
-from server.feature_keys import check_frames, settled
-from server.schemas import FrameObject, FramesObject, TokensBody, TokensObject, VideoBody
+from server.features.flights import Encoded, Stage, only
+from server.features.keys import check_frames, settled
 from server.streams.reader import while_connected
-from server.video_features import Encoded, Stage, only
-from server.video_sources import UploadedVideo
+from server.uploads.sources import UploadedVideo, find_video
 
 router = APIRouter(prefix="/v1/video", tags=["videos"])
 
@@ -29,7 +29,7 @@ async def show_frames(
 ) -> FramesObject:
     """Thumbnails of exactly the frames that the model would see."""
     model, sampling = services.engine.resolve(body.model), body.sampling.value()
-    video = await find_video(services, tenant, body.video)
+    video = await find_video(services.store, tenant, body.video)
     with services.admission.enter(tenant):
         card = await _opened(services, request, model)
         check_frames(sampling.num_frames or 0, sampling, card)
@@ -61,7 +61,7 @@ async def show_tokens(
 ) -> TokensObject | Response:
     """Pooled tokens as a safetensors file, or as JSON where `format` or the Accept header says so."""
     model, sampling = services.engine.resolve(body.model), body.sampling.value()
-    video = await find_video(services, tenant, body.video)
+    video = await find_video(services.store, tenant, body.video)
     with services.admission.enter(tenant):
         card = await _opened(services, request, model)
         async with asyncio.timeout(services.settings.request_seconds):

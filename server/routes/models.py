@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter
 
+from server.bodies.own import ModelObject, ModelPage
 from server.deps import Services, ServicesDep
-from server.schemas import ModelObject, ModelPage
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 

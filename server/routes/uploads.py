@@ -4,8 +4,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
+from server.bodies.own import Deleted, VideoObject, VideoPage
 from server.deps import ServicesDep, Tenant
-from server.schemas import Deleted, VideoObject, VideoPage
 from server.uploads.catalog import Order
 from server.uploads.receive import receiving
 

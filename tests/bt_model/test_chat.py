@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from bt_model.assembly.load import load
 from bt_model.chat import VideoChat
 from bt_model.errors import ContextLengthError, EngineError, InvalidValueError
 from bt_model.generation.engine import BatchEngine
 from bt_model.generation.request import Engine, Tokens
-from bt_model.model_folder import load
 from bt_model.types import GenerateOptions, Turn, VideoTokens
 from bt_model.vision.pool import patches_cls
 from tests import tiny

@@ -14,7 +14,7 @@ from bt_model.checkpoints.load import load_part, load_text
 from bt_model.config import ClipTextConfig, LlamaConfig
 from bt_model.generation.llama import Llama
 from bt_model.text.clip_text import ClipTextTower
-from bt_model.text.tokenizer import ClipTokenizer
+from bt_model.text.clip_tokenizer import ClipTokenizer
 from tests.parity_cases.case import Case, Check, NotRunError, largest_difference, relative_error
 
 

@@ -12,8 +12,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from bt_model.checkpoints.export import published
-from bt_model.checkpoints.layouts import RETRIEVAL
-from bt_model.checkpoints.layouts_eva import EVA_RETRIEVAL
+from bt_model.checkpoints.layouts.clip import RETRIEVAL
+from bt_model.checkpoints.layouts.eva import EVA_RETRIEVAL
 from bt_model.checkpoints.load import holds, load_part, load_text, load_vision, read_adapter
 from bt_model.config import ClipTextConfig, ClipVisionConfig
 from bt_model.evaluation.recognition import accuracy

@@ -8,11 +8,11 @@ from typing import Any
 import openai
 import pytest
 
-from server.engine.loader import DiskLoader
 from server.main import engine_command
 from server.settings import Settings
+from server.worker.loader import DiskLoader
 from tests.server.conftest import QUICK, RunningServer, count, error_of, question, running
-from tests.server.engine.processes import write_models
+from tests.server.worker.processes import write_models
 
 FIRST, SAME_TOWER, OTHER_TOWER = "embedded", "embedded-zeroshot", "second"
 ALL = [FIRST, SAME_TOWER, OTHER_TOWER]

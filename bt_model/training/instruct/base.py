@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bt_model.backends.templates import template
-from bt_model.checkpoints.fit import check_model
-from bt_model.model_folder import load_encoder, parts_of
-from bt_model.placement import Placement
-from bt_model.tower_shelf import TowerShelf, load_tower
+from bt_model.assembly.load import load_encoder, parts_of
+from bt_model.assembly.placement import Placement
+from bt_model.assembly.towers import TowerShelf, load_tower
+from bt_model.checkpoints.compatibility import check_model
+from bt_model.prompt.templates import template
 from bt_model.training.chat_base import BaseFile, find_base
 from bt_model.training.instruct.config import BASE, FRESH, InstructSettings
+from bt_model.vision.build import build_encoder
 from bt_model.vision.pool import pooling
-from bt_model.vision.temporal import build_encoder
 
 if TYPE_CHECKING:
     from bt_model.vision.encoder import TemporalEncoder

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bt_model.atomic_files import write_json
 from bt_model.errors import InvalidValueError, require
 from bt_model.training.chat_base import BaseFile, speller_of
 from bt_model.training.dialogue import VideoDialogue
@@ -16,7 +17,6 @@ from bt_model.training.instruct.feature_folder import read_manifest, stored_vide
 from bt_model.training.instruct.features import manifest_of
 from bt_model.training.instruct.plan import Lengths
 from bt_model.training.spelling import Speller, fitted
-from bt_model.whole_files import write_json
 
 if TYPE_CHECKING:
     from bt_model.training.reading.listing import ClipList

@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import save_file
 
-from bt_model.backends.lora import Addition, read_lora
-from bt_model.checkpoints.detect import detect
+from bt_model.assembly.model_file import ModelFile
+from bt_model.atomic_files import write_json
+from bt_model.backends.parts.lora import Addition, read_lora
 from bt_model.checkpoints.export import save_parts
-from bt_model.checkpoints.layouts import LLAVA
+from bt_model.checkpoints.layouts.clip import LLAVA
+from bt_model.checkpoints.layouts.detect import detect
 from bt_model.checkpoints.load import holds, read_part
 from bt_model.checkpoints.temporal import save_temporal
 from bt_model.checkpoints.weights import INDEX, Weights, open_weights
 from bt_model.errors import CheckpointError
-from bt_model.model_file import ModelFile
 from bt_model.training.chat_base import BaseFile, speller_of
 from bt_model.training.checkpoint import Checkpoints, restore
 from bt_model.training.instruct.base import load_temporal_model, read_base
 from bt_model.training.instruct.config import InstructSettings
 from bt_model.training.instruct.lora import matrices, save_lora
-from bt_model.whole_files import write_json
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
+from bt_model.atomic_files import write_json
 from bt_model.errors import InvalidValueError
 from bt_model.training.reading.decode_child import Request
 from bt_model.training.reading.decode_pool import Reply
-from bt_model.whole_files import write_json
 
 MANIFEST = "features.json"
 STATES = "states"

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from bt_model.backends.llm import read_llama_config
+from bt_model.assembly.model_file import find
+from bt_model.backends.parts.llm import read_llama_config
 from bt_model.checkpoints.load import shapes_of
 from bt_model.errors import UnknownNameError
-from bt_model.model_file import find
 from bt_model.training.instruct.base import load_temporal_model, read_base
 from bt_model.training.instruct.config import InstructSettings
 from bt_model.training.instruct.corpus import read_corpus

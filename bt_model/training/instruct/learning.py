@@ -12,12 +12,12 @@ from torch import nn
 from bt_model.errors import InvalidValueError
 from bt_model.training.instruct.lora import add_lora
 from bt_model.training.instruct.step import MarkerRows
-from bt_model.vision.temporal import OPENED
+from bt_model.vision.build import OPENED
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bt_model.backends.prompt import SpecialIds
+    from bt_model.prompt.segments import SpecialIds
     from bt_model.training.instruct.config import LearnSettings
     from bt_model.training.instruct.step import InstructStep
     from bt_model.vision.encoder import ChatFeatures, TemporalEncoder

@@ -1,6 +1,6 @@
 """Low-rank additions that learn beside a decoder's frozen matrices, and the folder that serving reads.
 
-R rank; layouts and names are those of bt_model/backends/lora.py.
+R rank; layouts and names are those of bt_model/backends/parts/lora.py.
 """
 
 import math
@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn.functional import linear
 
-from bt_model.backends.lora import CONFIG, WEIGHTS, published_names
-from bt_model.whole_files import write_json
+from bt_model.atomic_files import write_json
+from bt_model.backends.parts.lora import CONFIG, WEIGHTS, published_names
 
 if TYPE_CHECKING:
     from torch import Tensor

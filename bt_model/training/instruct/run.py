@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from bt_model.backends.llm import read_llama_config
+from bt_model.backends.parts.llm import read_llama_config
 from bt_model.generation.llama import DecoderLayer
 from bt_model.training.chat_base import load_language
 from bt_model.training.cost import Trained

@@ -19,8 +19,8 @@ from bt_model.vision.encoder import hidden_states
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bt_model.backends.prompt import SpecialIds
     from bt_model.generation.llama import Llama
+    from bt_model.prompt.segments import SpecialIds
     from bt_model.vision.encoder import ChatFeatures, TemporalEncoder
 
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from bt_model.backends.llm import read_llama_config
+from bt_model.assembly.towers import load_tower
+from bt_model.backends.parts.llm import read_llama_config
 from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.checkpoints.load import CHAT_MAY_MISS
 from bt_model.config import VICUNA_7B
 from bt_model.errors import InvalidValueError, UnknownNameError, require
 from bt_model.generation.llama import Llama
-from bt_model.tower_shelf import load_tower
 from bt_model.training.chat_base import BaseFile, find_base, load_language, speller_of
 from bt_model.training.data import TokenBatch, collate
 from bt_model.training.dialogue import Exchange, VideoDialogue

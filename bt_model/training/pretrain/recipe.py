@@ -18,7 +18,7 @@ from bt_model.training.reading.order import Order, clip_draws
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from bt_model.text.tokenizer import ClipTokenizer
+    from bt_model.text.clip_tokenizer import ClipTokenizer
     from bt_model.training.pretrain.captioner import CaptionSpelling
     from bt_model.training.pretrain.config import DataSettings, MaskSettings
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bt_model.checkpoints.conversion.torch_file import TorchFile
+from bt_model.checkpoints.json_files import read_config
 from bt_model.checkpoints.load import (
     holds,
     load_adapter,
@@ -15,20 +17,18 @@ from bt_model.checkpoints.load import (
     read_adapter,
     shapes_of,
 )
-from bt_model.checkpoints.pickles import TorchFile
-from bt_model.checkpoints.raw_config import read_config
 from bt_model.checkpoints.weights import Source, Weights
 from bt_model.config import CLIP_L14, EVA_G14, ClipTextConfig, ClipVisionConfig
 from bt_model.errors import CheckpointError, InvalidValueError
 from bt_model.text.clip_text import ClipTextTower
-from bt_model.text.tokenizer import ClipTokenizer
+from bt_model.text.clip_tokenizer import ClipTokenizer
 from bt_model.training.pretrain.config import ModelSettings, PretrainSettings
 from bt_model.training.pretrain.step import PretrainStep
 from bt_model.training.step import AlignmentHead
 from bt_model.vision.bt_adapter import BTAdapter
+from bt_model.vision.build import build_encoder
 from bt_model.vision.clip import ClipVisionTower
 from bt_model.vision.encoder import VideoEncoder
-from bt_model.vision.temporal import build_encoder
 
 if TYPE_CHECKING:
     from bt_model.config import Activation, Family

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from bt_model.backends.files import BackendFiles
+from bt_model.backends.base import BackendFiles
 from bt_model.types import GenerateOptions
 from tests import tiny
 

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from bt_model.backends.base import Backend
 from bt_model.backends.llava import LlavaBackend, create, special_ids
-from bt_model.backends.templates import template
-from bt_model.backends.tokenizer import TextTokenizer
 from bt_model.errors import CheckpointError
 from bt_model.generation.request import Soft, Tokens
-from bt_model.training.tokenizers import CHAT_SPECIALS
+from bt_model.prompt.templates import template
+from bt_model.prompt.tokenizer import TextTokenizer
 from bt_model.types import Turn, VideoTokens
+from lab.tokenizers import CHAT_SPECIALS
 from tests import tiny
 from tests.bt_model.backends.folders import files
 

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from transformers import InstructBlipForConditionalGeneration, LlavaForConditionalGeneration
 
+from bt_model.assembly.load import load
 from bt_model.backends.instructblip import InstructBlipBackend
 from bt_model.backends.minigpt4 import MiniGpt4Backend
-from bt_model.backends.qformer import Attention
+from bt_model.backends.parts.qformer import Attention
 from bt_model.chat import VideoChat
 from bt_model.generation.engine import BatchEngine
 from bt_model.generation.request import Delta, GenRequest, Soft
-from bt_model.model_folder import load
 from bt_model.types import GenerateOptions, Turn, VideoTokens
 from bt_model.video.transform import normalise
 from tests import published, tiny

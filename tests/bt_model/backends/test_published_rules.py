@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from bt_model.assembly.load import load
 from bt_model.backends.instructblip import MAX_INSTRUCTION, InstructBlipBackend
 from bt_model.chat import VideoChat
 from bt_model.generation.request import GenRequest, Soft, Tokens
-from bt_model.model_folder import load
 from bt_model.types import GenerateOptions, Turn, VideoTokens
 from tests import published, tiny
 

@@ -12,20 +12,20 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from bt_model.assembly.load import load
+from bt_model.assembly.memory import memory_estimate
+from bt_model.assembly.towers import load_tower
 from bt_model.chat import VideoChat
-from bt_model.checkpoints.facts import FACTS, facts_of, temporal_config
+from bt_model.checkpoints.metadata import FACTS, facts_of, temporal_config
 from bt_model.checkpoints.temporal import save_temporal
 from bt_model.checkpoints.weights import metadata_of
 from bt_model.config import TemporalConfig
 from bt_model.errors import CheckpointError, InvalidValueError
 from bt_model.generation.engine import BatchEngine
-from bt_model.model_folder import load
-from bt_model.model_memory import memory_estimate
-from bt_model.tower_shelf import load_tower
 from bt_model.types import GenerateOptions, Turn, VideoTokens
 from bt_model.vision.encoder import TemporalEncoder
 from bt_model.vision.pool import frames_cls, pooling
-from server.models_table import describe_all, table
+from btchat.commands.models import describe_all, table
 from tests import published, tiny
 from tests.tiny import ADAPTER, TRAINED
 

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
-from bt_model.backends.base import LanguageModel
 from bt_model.generation.engine import BatchEngine
+from bt_model.generation.language_model import LanguageModel
 from bt_model.generation.llama import Llama
 from bt_model.generation.request import Engine, Event, GenRequest
 from tests.bt_model.generation.models import CONFIG, Options

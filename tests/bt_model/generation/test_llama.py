@@ -7,8 +7,8 @@ import torch
 from transformers import LlamaConfig as HfLlamaConfig
 from transformers import LlamaForCausalLM
 
-from bt_model.backends.base import LanguageModel
 from bt_model.config import LlamaConfig
+from bt_model.generation.language_model import LanguageModel
 from bt_model.generation.llama import Llama
 from tests.bt_model.generation.models import CONFIG, VOCAB, WIDTH, tiny, wake
 

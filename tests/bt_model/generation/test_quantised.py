@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from bt_model.assembly.load import load
 from bt_model.chat import VideoChat
 from bt_model.config import LlamaConfig
 from bt_model.errors import BtchatError
@@ -13,7 +14,6 @@ from bt_model.generation import quantised
 from bt_model.generation.engine import BatchEngine
 from bt_model.generation.llama import Llama
 from bt_model.generation.quantised import quantise
-from bt_model.model_folder import load
 from bt_model.types import GenerateOptions, Quantise, Turn, VideoTokens
 from tests import tiny
 

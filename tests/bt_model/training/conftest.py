@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bt_model.training.embedded import Model
+from lab.embedded import Model
 from tests import tiny
 from tests.bt_model.training.ranks import stop_server
 

@@ -27,7 +27,7 @@ from bt_model.training.pretrain.run import pretrain
 from bt_model.training.pretrain.step import ClipBatch, PretrainStep
 from bt_model.training.settings import fill
 from bt_model.training.step import AlignmentHead
-from bt_model.vision.temporal import build_encoder
+from bt_model.vision.build import build_encoder
 from tests import tiny
 
 B, T, M, VOCABULARY = 8, 4, 3, 280

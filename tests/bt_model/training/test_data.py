@@ -8,19 +8,20 @@ import pytest
 import torch
 
 from bt_model.backends.llava import LlavaBackend
-from bt_model.backends.tokenizer import TextTokenizer
 from bt_model.errors import InvalidValueError
 from bt_model.generation.request import Tokens
-from bt_model.training.corpus.clip_file import write_corpus
-from bt_model.training.corpus.events import OPPOSITE, Move
-from bt_model.training.corpus.questions import Question, questions
-from bt_model.training.corpus.scene import Item, Scene
-from bt_model.training.data import TokenRow, TrunkCache, build_cache, collate, group_numbers, shuffled
-from bt_model.training.embedded import Model
+from bt_model.prompt.tokenizer import TextTokenizer
+from bt_model.training.data import TokenRow, TrunkCache, build_cache, collate, group_numbers
 from bt_model.training.losses import IGNORED
 from bt_model.types import FrameSize, GenerateOptions, Sampling, Turn, VideoTokens
 from bt_model.video.decode import decode
 from bt_model.video.transform import normalise
+from lab.dialogues import shuffled
+from lab.embedded import Model
+from lab.shapes.clip_file import write_corpus
+from lab.shapes.events import OPPOSITE, Move
+from lab.shapes.questions import Question, questions
+from lab.shapes.scene import Item, Scene
 from tests import tiny
 
 ASKED = (

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from bt_model.backends.llava import special_ids
-from bt_model.backends.templates import template
-from bt_model.backends.tokenizer import TextTokenizer
 from bt_model.errors import InvalidValueError
+from bt_model.prompt.templates import template
+from bt_model.prompt.tokenizer import TextTokenizer
 from bt_model.training.data import TokenRow
 from bt_model.training.dialogue import Exchange, VideoDialogue
 from bt_model.training.losses import IGNORED

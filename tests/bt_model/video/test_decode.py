@@ -13,11 +13,11 @@ import pytest
 from bt_model.errors import InvalidValueError, VideoLimitError
 from bt_model.types import Frames, FrameSize, Sampling
 from bt_model.video import pyav_reader
-from bt_model.video.clip import Clip
 from bt_model.video.decode import READER_NAMES, ReaderName, decode, decode_sizes, probe
-from bt_model.video.fit import PAD_COLOUR, padded
-from bt_model.video.limits import DecodeLimits
+from bt_model.video.packets import Clip
+from bt_model.video.refusals import DecodeLimits
 from bt_model.video.sniff import sniff
+from bt_model.video.square import PAD_COLOUR, padded
 from tests.clips import ClipSpec, corners_of, numbers_in, picture, write_clip
 
 SQUASH = FrameSize(64, "squash")

@@ -9,7 +9,7 @@ import pytest
 from bt_model.errors import UnsupportedMediaError, VideoError, VideoLimitError
 from bt_model.types import FrameSize, Sampling
 from bt_model.video.decode import decode, probe
-from bt_model.video.limits import DecodeLimits
+from bt_model.video.refusals import DecodeLimits
 from tests.clips import ClipSpec, write_clip, write_cover, write_cut, write_sound
 
 SIZE = FrameSize(32)

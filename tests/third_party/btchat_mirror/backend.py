@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from bt_model.backends.base import BackendFiles
 from bt_model.backends.echo import EchoBackend
-from bt_model.backends.files import BackendFiles
 from bt_model.generation.request import Segment
 from bt_model.types import GenerateOptions, Turn, VideoTokens, check_turns
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from bt_model.backends.prompt import SpecialIds
 from bt_model.config import TemporalConfig
+from bt_model.prompt.segments import SpecialIds
 from bt_model.training.data import TokenRow, collate
 from bt_model.training.instruct.config import LearnSettings
 from bt_model.training.instruct.learning import open_up

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from bt_model.backends.prompt import SpecialIds
 from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.config import TemporalConfig
 from bt_model.errors import InvalidValueError
+from bt_model.prompt.segments import SpecialIds
 from bt_model.training.instruct.config import LearnSettings
 from bt_model.training.instruct.learning import open_up
 from bt_model.training.instruct.lora import LoraLinear, matrices

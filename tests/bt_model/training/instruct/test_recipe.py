@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from bt_model.backends.llava import special_ids
-from bt_model.backends.templates import template
-from bt_model.backends.tokenizer import TextTokenizer
+from bt_model.prompt.templates import template
+from bt_model.prompt.tokenizer import TextTokenizer
 from bt_model.training.dialogue import Exchange, VideoDialogue
 from bt_model.training.instruct.config import DataSettings
 from bt_model.training.instruct.dialogues import listed

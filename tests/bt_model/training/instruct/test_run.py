@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 
+from bt_model.assembly.load import load
 from bt_model.backends.llava import LlavaBackend
 from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.errors import InvalidValueError
 from bt_model.generation.llama import Llama
-from bt_model.model_folder import load
 from bt_model.training.chat_base import load_language
 from bt_model.training.checkpoint import restore
 from bt_model.training.distributed import Parallel, Place

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bt_model.training.corpus.exports.corpus import CorpusPlan, make_corpus
 from bt_model.training.instruct.config import InstructSettings
 from bt_model.training.settings import fill, overlaid
+from lab.shapes.exports.corpus import CorpusPlan, make_corpus
 from tests import tiny
 
 NUM_CLIPS = 6

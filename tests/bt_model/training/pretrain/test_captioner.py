@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from bt_model.backends.prompt import segments
 from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.errors import InvalidValueError, UnknownNameError
 from bt_model.generation.request import Soft, Tokens
+from bt_model.prompt.segments import segments
 from bt_model.training.distributed import Place, World
 from bt_model.training.log import read_rows
 from bt_model.training.losses import IGNORED

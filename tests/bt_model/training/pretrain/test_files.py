@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file
 
 from bt_model.checkpoints.export import published
-from bt_model.checkpoints.facts import facts_of
-from bt_model.checkpoints.layouts import RETRIEVAL
-from bt_model.checkpoints.layouts_eva import EVA_RETRIEVAL
+from bt_model.checkpoints.layouts.clip import RETRIEVAL
+from bt_model.checkpoints.layouts.eva import EVA_RETRIEVAL
+from bt_model.checkpoints.metadata import facts_of
 from bt_model.errors import CheckpointError, InvalidValueError
 from bt_model.training.distributed import Place
 from bt_model.training.pretrain.config import PretrainSettings

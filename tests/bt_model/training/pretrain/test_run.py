@@ -78,7 +78,7 @@ def config_of(settings: PretrainSettings, path: Path) -> Path:
 
 def killed(config: Path, work: Path, after: int) -> int:
     """Start a run as a user does and kill it once it has logged so many steps; the steps that it logged."""
-    command = [sys.executable, "-m", "server.cli", "train", "pretrain", "--config", config, "--work", work]
+    command = [sys.executable, "-m", "btchat.cli", "train", "pretrain", "--config", config, "--work", work]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     log, deadline = work / "pretrain.csv", time.monotonic() + 60

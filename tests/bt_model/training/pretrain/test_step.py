@@ -12,7 +12,7 @@ from bt_model.training.config import LossWeights
 from bt_model.training.pretrain.step import ClipBatch, PretrainStep
 from bt_model.training.step import pretrain_loss
 from bt_model.video.transform import normalise_retrieval
-from bt_model.vision.temporal import build_encoder
+from bt_model.vision.build import build_encoder
 from tests import tiny
 from tests.bt_model.training.ranks import B, T, fresh_step, whole_batch
 

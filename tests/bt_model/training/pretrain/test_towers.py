@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from bt_model.checkpoints.export import save_parts
-from bt_model.checkpoints.layouts_eva import EVA_CLIP
+from bt_model.checkpoints.layouts.eva import EVA_CLIP
 from bt_model.config import ClipTextConfig
 from bt_model.errors import CheckpointError
 from bt_model.text.clip_text import ClipTextTower

@@ -1,0 +1,86 @@
+"""Frozen vision towers from their folders, shared by the models that use them."""
+
+import threading
+from pathlib import Path
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+import torch
+
+from bt_model.assembly.placement import Placement
+from bt_model.checkpoints.fingerprint import fingerprint
+from bt_model.checkpoints.json_files import read_config, section
+from bt_model.checkpoints.load import CHAT_MAY_MISS, load_vision, refuse_more_layers
+from bt_model.config import ClipVisionConfig
+from bt_model.errors import CheckpointError, InvalidValueError
+from bt_model.vision.clip import ClipVisionTower
+
+
+class TowerShelf:
+    """Frozen towers that loaded models share; a tower stays for as long as some model uses it.
+
+    Towers of the same sizes and the same weights are one, whatever folders they come from.
+    """
+
+    def __init__(self) -> None:
+        self._towers: WeakValueDictionary[tuple[Path, Placement], ClipVisionTower] = WeakValueDictionary()
+        self._digests: WeakKeyDictionary[ClipVisionTower, str] = WeakKeyDictionary()
+        self._lock = threading.Lock()
+
+    def tower(self, folder: Path, place: Placement) -> ClipVisionTower:
+        """The tower of a folder on a device, read once.
+
+        Raises:
+            CheckpointError: a file or tensor that is missing, unexpected or of the wrong shape.
+        """
+        place = Placement(place.device, place.dtype)
+        with self._lock:
+            tower = self._towers.get((folder.resolve(), place))
+            if tower is None:
+                read = load_tower(folder).to(place.dtype).eval().requires_grad_(requires_grad=False)
+                tower = self._equal(read, place) or read.to(place.device)
+                self._towers[folder.resolve(), place] = tower
+            return tower
+
+    def _equal(self, tower: ClipVisionTower, place: Placement) -> ClipVisionTower | None:
+        alike = [
+            other
+            for (_, where), other in self._towers.items()
+            if where == place and other.config == tower.config
+        ]
+        return next((other for other in alike if self.digest(other) == self.digest(tower)), None)
+
+    def digest(self, tower: ClipVisionTower) -> str:
+        """The fingerprint of a tower's weights, computed once."""
+        if tower not in self._digests:
+            self._digests[tower] = fingerprint(tower.state_dict())
+        return self._digests[tower]
+
+
+def load_tower(folder: Path) -> ClipVisionTower:
+    """The tower of a folder with a config.json, in the file's number format on the CPU.
+
+    Raises:
+        CheckpointError: a file or tensor that is missing, unexpected or of the wrong shape.
+    """
+    config = vision_config(folder)
+    refuse_more_layers(folder, "vision", "layers.", config.num_layers)
+    with torch.device("meta"):
+        tower = ClipVisionTower(config)
+    load_vision(tower, folder, may_miss=CHAT_MAY_MISS)
+    return tower
+
+
+def vision_config(folder: Path) -> ClipVisionConfig:
+    """The tower of a folder, by its config.json.
+
+    Raises:
+        CheckpointError: a config.json that cannot be read, lacks a field, or says what no tower can be.
+    """
+    config = read_config(folder)
+    joint = {"projection_dim": config["projection_dim"]} if "projection_dim" in config else {}
+    try:
+        return ClipVisionConfig.from_hf({**joint, **section(folder, config, "vision_config")})
+    except KeyError as error:
+        raise CheckpointError(f"{folder}/config.json: lacks the field {error}") from error
+    except InvalidValueError as error:
+        raise CheckpointError(f"{folder}/config.json: {error.message}") from error

@@ -1,0 +1,120 @@
+"""Q-Former and projector: how video features become the soft tokens of MiniGPT-4 and InstructBLIP.
+
+P patches, T frames, K = P + 1 (`clip`) or T (P + 1) pooled tokens, D vision width, Q queries, H LLM width.
+"""
+
+import math
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from einops import rearrange
+
+from bt_model.backends.parts.projector import draw, load_projector
+from bt_model.backends.parts.qformer import QFormer, QFormerConfig
+from bt_model.checkpoints.json_files import read_config, section
+from bt_model.checkpoints.load import load_part, shapes_of
+from bt_model.checkpoints.weights import Source
+from bt_model.errors import CheckpointError, UnknownNameError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from bt_model.backends.base import BackendFiles
+
+ENTRIES = ("clip", "frames", "all_frames", "joint")
+_HEAD_DIM = 64  # of every published Q-Former
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    """`entry` is one of the ways of backends spec 1.4: B is `clip`, A `frames` or `all_frames`, C `joint`."""
+
+    qformer: QFormer
+    projector: "nn.Module"
+    entry: str
+    tokens_per_frame: int
+
+    def soft(self, tokens: "Tensor", text: "Tensor | None" = None) -> "Tensor":
+        """Pooled tokens (K, D), and the instruction's ids (n,) -> soft tokens, (Q, H) or (Q T, H)."""
+        weight = self.qformer.query_tokens
+        video = tokens.to(weight.device, weight.dtype)[None]
+        if self.entry in ("frames", "all_frames"):
+            video = rearrange(video, "1 (t n) d -> t n d", n=self.tokens_per_frame)
+        ids = None if text is None else text.to(weight.device)[None]
+        soft = self.projector(self.qformer(video, ids))
+        return soft.mean(dim=0) if self.entry == "frames" else soft.flatten(0, 1)
+
+
+def load_bridge(files: "BackendFiles", llm_width: int) -> Bridge:
+    """The Q-Former and the projector of a model file.
+
+    Raises:
+        CheckpointError: no Q-Former is named, or tensors are missing, unexpected or wrongly shaped.
+        UnknownNameError: an entry that does not exist.
+    """
+    if files.entry not in ENTRIES:
+        raise UnknownNameError(f"entry is {files.entry!r}; allowed: {', '.join(ENTRIES)}", param="entry")
+    if files.qformer is None:
+        raise CheckpointError(f"{files.llm}: the model file names no qformer, which this backend needs")
+    config = read_qformer_config(files.qformer)
+    if "qformer_in" in files.untrained:
+        config = replace(config, video_dim=files.video_dim)
+    with torch.device("meta"):
+        qformer = QFormer(config)
+    drawn = qformer.reading() if "qformer_in" in files.untrained else ()
+    load_part(qformer, files.qformer, "qformer", without=drawn)
+    draw(weight for name, weight in qformer.named_parameters() if name in drawn)
+    qformer = qformer.to(files.device, files.dtype).eval().requires_grad_(requires_grad=False)
+    projector = load_projector(files, config.width, llm_width)
+    return Bridge(qformer, projector, files.entry, files.num_video_tokens)
+
+
+def read_qformer_config(source: Source) -> QFormerConfig:
+    """From the shapes of the tensors, and from a config.json beside them for what shapes do not say.
+
+    Raises:
+        CheckpointError: the file holds no Q-Former.
+    """
+    shapes = shapes_of(source, "qformer")
+    missing = [name for name in ("query_tokens", "ln_vision.weight", "norm.weight") if name not in shapes]
+    if missing:
+        raise CheckpointError(f"{source}: missing {', '.join(missing)} of a Q-Former")
+    places = {int(m[1]) for name in shapes if (m := re.match(r"layers\.(\d+)\.", name))}
+    looking = sorted(place for place in places if f"layers.{place}.cross_attn.q_proj.weight" in shapes)
+    said = _said(source)
+    num_queries, width = shapes["query_tokens"][-2:]
+    num_heads = said.get("num_attention_heads", max(1, width // _HEAD_DIM))
+    if type(num_heads) is not int or width % num_heads:
+        raise CheckpointError(f"{source}: num_attention_heads is {num_heads}; allowed: what divides {width}")
+    return QFormerConfig(
+        width=width,
+        num_layers=len(places),
+        num_heads=num_heads,
+        mlp_width=shapes["layers.0.query_mlp.fc1.bias"][0],
+        video_dim=shapes["ln_vision.weight"][0],
+        num_queries=num_queries,
+        vocab_size=shapes.get("word_embedding.weight", (0,))[0],
+        max_positions=shapes.get("position_embedding.weight", (0,))[0],
+        cross_every=looking[1] if len(looking) > 1 else len(places),
+        eps=said.get("layer_norm_eps", 1e-12),
+        video_eps=said.get("video_eps", 1e-5),
+    )
+
+
+def _said(source: Source) -> dict[str, Any]:
+    """What Hugging Face's config.json says; the original files have none, and another epsilon (4.3)."""
+    if not isinstance(source, Path) or not (source / "config.json").is_file():
+        return {}
+    config = read_config(source)
+    if "qformer_config" not in config:
+        return {}
+    qformer, vision = (section(source, config, name) for name in ("qformer_config", "vision_config"))
+    said = {**qformer, "video_eps": vision.get("layer_norm_eps", 1e-6)}
+    for name in ("num_attention_heads", "layer_norm_eps", "video_eps"):
+        value = said.get(name, 1)
+        if type(value) not in (int, float) or not 0 < value < math.inf:
+            raise CheckpointError(f"{source}/config.json: {name} is {value!r}; allowed: a number above 0")
+    return said

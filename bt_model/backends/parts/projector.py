@@ -1,0 +1,42 @@
+"""What brings vision features to the width of the LLM: one linear layer, or two around a GELU."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from bt_model.checkpoints.load import load_part, shapes_of
+
+if TYPE_CHECKING:
+    from bt_model.backends.base import BackendFiles
+
+_STD = 0.02
+
+
+def load_projector(files: "BackendFiles", in_dim: int, out_dim: int) -> nn.Module:
+    """The projector of a model, (..., in_dim) -> (..., out_dim); its kind is read off the file.
+
+    Where its widths do not meet the model's and that was accepted, an untrained one of the right widths.
+
+    Raises:
+        CheckpointError: tensors that are missing, unexpected or wrongly shaped.
+    """
+    has_two = any(name.startswith("0.") for name in shapes_of(files.projector, "projector"))
+    with torch.device("meta"):
+        first = nn.Linear(in_dim, out_dim)
+        projector = nn.Sequential(first, nn.GELU(), nn.Linear(out_dim, out_dim)) if has_two else first
+    if {"projector_in", "projector_out"} & set(files.untrained):
+        projector = projector.to_empty(device="cpu")
+        draw(projector.parameters())
+    else:
+        load_part(projector, files.projector, "projector")
+    return projector.to(files.device, files.dtype).eval().requires_grad_(requires_grad=False)
+
+
+@torch.no_grad()
+def draw(weights: "Iterable[nn.Parameter]") -> None:
+    """Fill weights as training would start them, vectors with small numbers too; the same every time."""
+    generator = torch.Generator().manual_seed(0)
+    for weight in weights:
+        nn.init.normal_(weight, std=_STD, generator=generator)

@@ -1,0 +1,134 @@
+"""The only reader of pickles: tensors out of a torch file, without running anything that the file names.
+
+A torch file is a zip of raw storages and one pickle that says which tensor lies where (description.py follows
+it). Tensors are read one by one, so a file of any size takes the memory of its largest tensor.
+"""
+
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import torch
+
+from bt_model.checkpoints.conversion.pickle_machine import Place, describe
+from bt_model.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_MAX_DESCRIPTION = 16 << 20  # bytes; tensors lie outside it
+_MAX_EXPANDED = 64 << 20  # bytes that tensors may have beyond what is stored of them
+_MAX_SHARED = 2  # tied tensors share what is stored
+_TRUNCATED_PROJECTOR = 1 << 24  # bytes of the published sft_mm_projector.bin (backends spec 1.1)
+_WRAPPERS = ("state_dict", "model", "model_state_dict")
+
+
+class TorchFile(Mapping[str, "Tensor"]):
+    """The tensors of one .pth or .bin file by name, read when asked for.
+
+    `left_out` names what else the file holds; `strangers` the globals of other libraries that were not run.
+
+    Raises:
+        CheckpointError: not a torch file, or a damaged one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._zip = zipfile.ZipFile(path)
+            self._folder = _folder_of(self._zip)
+            told, self.strangers = describe(_read_description(self._zip, self._folder))
+        except (OSError, zipfile.BadZipFile) as error:
+            raise _unreadable(path, error) from error
+        except Exception as error:  # a pickle can fail in any way
+            why = f"{type(error).__name__}: {error}"
+            raise CheckpointError(f"{path}: its description cannot be read ({why})") from error
+        self.places, self.left_out = _tensors_of(path, told)
+        self._size = path.stat().st_size
+        total = sum(place.num_bytes for place in self.places.values())
+        if total > _MAX_SHARED * self._size + _MAX_EXPANDED:
+            raise CheckpointError(f"{path}: its tensors would take {total} bytes, out of {self._size}")
+
+    def __getitem__(self, name: str) -> "Tensor":
+        place = self.places[name]
+        try:
+            data = bytearray(self._read(place))
+            flat = torch.frombuffer(data, dtype=place.dtype) if data else torch.empty(0, dtype=place.dtype)
+            return flat.as_strided(place.shape, place.stride, place.offset).contiguous()
+        except (KeyError, RuntimeError, ValueError, zipfile.BadZipFile, EOFError) as error:
+            raise CheckpointError(f"{self.path}: {name} cannot be read ({error})") from error
+
+    def _read(self, place: Place) -> bytes:
+        info = self._zip.getinfo(f"{self._folder}data/{place.record}")
+        if info.compress_type != zipfile.ZIP_STORED:  # torch never does; it could grow without bound
+            raise ValueError("its data is compressed")
+        if place.num_bytes > max(min(info.file_size, self._size), _MAX_EXPANDED):  # repeated by a stride of 0
+            raise ValueError(f"{place.num_bytes} bytes out of {info.file_size}")
+        return self._zip.read(info)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.places)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+
+def _folder_of(file: zipfile.ZipFile) -> str:
+    found = [name for name in file.namelist() if name.endswith("data.pkl")]
+    if len(found) != 1:
+        raise zipfile.BadZipFile("no data.pkl in it")
+    return found[0].removesuffix("data.pkl")
+
+
+def _read_description(file: zipfile.ZipFile, folder: str) -> bytes:
+    info = file.getinfo(f"{folder}data.pkl")
+    if info.compress_type != zipfile.ZIP_STORED:
+        raise ValueError("it is compressed")
+    if info.file_size > _MAX_DESCRIPTION:
+        raise ValueError(f"it has {info.file_size} bytes; allowed: {_MAX_DESCRIPTION}")
+    return file.read(info)
+
+
+def _tensors_of(path: Path, told: object) -> tuple[dict[str, Place], dict[str, str]]:
+    """The state dict, itself or inside a training checkpoint, and what is beside it."""
+    if not isinstance(told, dict):
+        raise CheckpointError(f"{path}: a torch file that holds no dictionary of tensors")
+    whole = cast(dict[str | int, object], told)
+    left: dict[str, str] = {}
+    for wrapper in _WRAPPERS:
+        inner = whole.get(wrapper)
+        if isinstance(inner, dict):
+            left = {
+                _shown(name): "beside the weights: of the training run" for name in whole if name != wrapper
+            }
+            whole = cast(dict[str | int, object], inner)
+            break
+    places = {
+        name: place for name, place in whole.items() if isinstance(name, str) and isinstance(place, Place)
+    }
+    if strange := [name for name in places if not name.isprintable()]:
+        raise CheckpointError(
+            f"{path}: a tensor is called {strange[0]!r}; allowed: names that can be printed"
+        )
+    left |= {_shown(name): "no tensor" for name in whole if name not in places}
+    return places, left
+
+
+def _shown(name: str | int) -> str:
+    return name if isinstance(name, str) and name.isprintable() else repr(name)
+
+
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    try:
+        size = path.stat().st_size
+    except OSError:
+        return CheckpointError(f"{path}: cannot be read ({error})")
+    if size == _TRUNCATED_PROJECTOR:
+        return CheckpointError(
+            f"{path}: cut off at exactly {size} bytes, as the published sft_mm_projector.bin is (a whole one "
+            "has 16795429 or more). Use the LLaVA folder's projector instead: that is the zero-shot setting"
+        )
+    return CheckpointError(
+        f"{path}: {size} bytes, not a whole torch file ({error}); cut off, or saved by torch before 1.6"
+    )

@@ -1,0 +1,128 @@
+"""Layouts of published image chat models beside LLaVA v1 (backends spec sections 2.3, 3.1 and 4.3)."""
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from bt_model.checkpoints.layouts import eva
+from bt_model.checkpoints.layouts.clip import HF_VISION
+from bt_model.checkpoints.layouts.key_map import BUFFER, KeyMap, Pairs, under
+
+_ATTENTION: Pairs = (("query.", "q_proj."), ("key.", "k_proj."), ("value.", "v_proj."))
+
+
+def _qformer_layer(inside: str) -> Pairs:
+    """What a Q-Former layer holds; `inside` is the published word for an attention's three projections."""
+    return (
+        *((f"crossattention.{inside}.{old}", f"cross_attn.{new}") for old, new in _ATTENTION),
+        ("crossattention.output.dense.", "cross_attn.out_proj."),
+        ("crossattention.output.LayerNorm.", "cross_norm."),
+        *((f"attention.{inside}.{old}", f"self_attn.{new}") for old, new in _ATTENTION),
+        ("attention.output.dense.", "self_attn.out_proj."),
+        ("attention.output.LayerNorm.", "self_norm."),
+        ("intermediate_query.dense.", "query_mlp.fc1."),
+        ("output_query.dense.", "query_mlp.fc2."),
+        ("output_query.LayerNorm.", "query_norm."),
+        ("intermediate.dense.", "text_mlp.fc1."),
+        ("output.dense.", "text_mlp.fc2."),
+        ("output.LayerNorm.", "text_norm."),
+    )
+
+
+_EMBEDDINGS: Pairs = (
+    ("embeddings.word_embeddings.", "qformer.word_embedding."),
+    ("embeddings.position_embeddings.", "qformer.position_embedding."),
+)
+_LEADING = {**eva.LEADING, "qformer.query_tokens": 1}
+_LLM: Pairs = (
+    ("language_model.model.", "lm.model."),
+    ("language_model.lm_head.", "lm.lm_head."),
+)
+_MLP_PROJECTOR: Pairs = (("linear_1.", "projector.0."), ("linear_2.", "projector.2."))
+
+LAVIS = KeyMap(
+    "LAVIS Q-Former",
+    (
+        ("query_tokens", "qformer.query_tokens"),
+        ("ln_vision.", "qformer.ln_vision."),
+        ("Qformer.bert.embeddings.LayerNorm.", "qformer.norm."),
+        *under("Qformer.bert.", _EMBEDDINGS),
+        ("Qformer.bert.encoder.layer.", "qformer.layers."),
+        ("llm_proj.", "projector."),
+        ("llama_proj.", "projector."),
+        *under("visual_encoder.", eva.EVA.pairs),
+    ),
+    inner={**eva.EVA.inner, "qformer": _qformer_layer("self")},
+    leading=_LEADING,
+    dropped=(
+        ("*.position_ids", BUFFER),
+        ("Qformer.cls.*", "BERT's word prediction, of pre-training"),
+        ("t5_proj.*", "the bridge to another language model"),
+        ("opt_proj.*", "the bridge to another language model"),
+        ("temp", "the contrastive scale of pre-training"),
+        ("vision_proj.*", "a head of pre-training"),
+        ("text_proj.*", "a head of pre-training"),
+        ("itm_head.*", "a head of pre-training"),
+        ("*.rotary_emb.inv_freq", BUFFER),
+    ),
+)
+
+HF_INSTRUCTBLIP = KeyMap(
+    "Hugging Face InstructBLIP",
+    (
+        *eva.HF_VISION,
+        ("vision_model.post_layernorm.", "qformer.ln_vision."),
+        ("query_tokens", "qformer.query_tokens"),
+        ("qformer.embeddings.layernorm.", "qformer.norm."),
+        ("qformer.layernorm.", "qformer.norm."),
+        *under("qformer.", _EMBEDDINGS),
+        ("qformer.encoder.layer.", "qformer.layers."),
+        ("language_projection.", "projector."),
+        *_LLM,
+    ),
+    inner={"vision": eva.HF_BLOCK, "qformer": _qformer_layer("attention")},
+    leading=_LEADING,
+    dropped=(("*.position_ids", BUFFER), ("*.rotary_emb.inv_freq", BUFFER)),
+)
+
+HF_LLAVA = KeyMap(
+    "Hugging Face LLaVA",
+    (
+        *under("vision_tower.vision_model.", HF_VISION),
+        *under("vision_tower.", HF_VISION),
+        *under("multi_modal_projector.", _MLP_PROJECTOR),
+        *_LLM,
+    ),
+    dropped=(
+        ("*.position_ids", BUFFER),
+        ("*.rotary_emb.inv_freq", BUFFER),
+        ("*image_newline", "a row marker of models that tile their picture"),
+    ),
+)
+
+HF_LLAVA_IN_MEMORY = replace(
+    HF_LLAVA,
+    name="Hugging Face LLaVA, as the library names it in memory",
+    pairs=(
+        *under("model.vision_tower.vision_model.", HF_VISION),
+        *under("model.vision_tower.", HF_VISION),
+        *under("model.multi_modal_projector.", _MLP_PROJECTOR),
+        ("model.language_model.", "lm.model."),
+        ("lm_head.", "lm.lm_head."),
+    ),
+)
+
+
+def detect_chat(keys: Collection[str]) -> KeyMap | None:
+    """The layout of a chat model or of one of its bridges, or None."""
+    starts = {key.split(".")[0] for key in keys}
+    if "multi_modal_projector" in starts:
+        return HF_LLAVA
+    if any(key.startswith("model.multi_modal_projector.") for key in keys):
+        return HF_LLAVA_IN_MEMORY
+    if "Qformer" in starts or starts & {"llama_proj", "llm_proj"}:
+        return LAVIS
+    if "qformer" in starts and any(key.startswith("qformer.encoder.") for key in keys):
+        return HF_INSTRUCTBLIP
+    if any(key.startswith("vision_model.encoder.layers.0.self_attn.qkv.") for key in keys):
+        return HF_INSTRUCTBLIP
+    return None

@@ -1,0 +1,73 @@
+"""Which layout a checkpoint has, by the names of its tensors."""
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from bt_model.checkpoints.layouts.chat import detect_chat
+from bt_model.checkpoints.layouts.clip import (
+    BRANCH,
+    CHAT,
+    CHAT_TRAINING,
+    HF_CLIP,
+    HF_CLIP_VISION,
+    LEGACY,
+    LLAVA,
+    OWN,
+    RETRIEVAL,
+    TOWER,
+    in_chat_model,
+)
+from bt_model.checkpoints.layouts.eva import detect_eva
+from bt_model.checkpoints.layouts.key_map import PARTS, KeyMap
+from bt_model.errors import CheckpointError
+
+
+def detect(keys: Collection[str], where: str, num_layers: int | None = None) -> KeyMap:
+    """The layout of a checkpoint with these tensor names.
+
+    `num_layers` is that of the whole trunk; the chat training layout keeps and renumbers a slice of it.
+
+    Raises:
+        CheckpointError: a layout that is not known here; the message starts with `where`.
+    """
+    found = detect_chat(keys) or detect_eva(keys, num_layers)
+    if found is not None:
+        return found
+    prefixes = {key.split(".")[0] for key in keys}
+    if any("timesFPN" in key for key in keys):
+        return LEGACY
+    if prefixes & {"backbone", "text_backbone"}:
+        return RETRIEVAL
+    if any(key.startswith(f"{TOWER}btadapter_") for key in keys):
+        inside = [key.removeprefix(TOWER) for key in keys if key.startswith(TOWER)]
+        return in_chat_model(_tower_layout(inside, num_layers))
+    if prefixes & {"vision_model", "text_model"}:
+        return HF_CLIP
+    return _plain_layout(keys, prefixes, where, num_layers)
+
+
+def _plain_layout(keys: Collection[str], prefixes: set[str], where: str, num_layers: int | None) -> KeyMap:
+    if prefixes & {"btadapter_cls_token", "class_embedding"}:
+        return _tower_layout(keys, num_layers)
+    if prefixes <= {"model", "lm_head"} and "model" in prefixes:
+        return LLAVA
+    if "embeddings" in prefixes:
+        return HF_CLIP_VISION
+    if prefixes & set(PARTS):
+        return OWN
+    shown = ", ".join(sorted(keys)[:3]) or "no tensor at all"
+    raise CheckpointError(f"{where}: not a known checkpoint layout (it holds {shown})")
+
+
+def _tower_layout(keys: Collection[str], num_layers: int | None) -> KeyMap:
+    """Chat side: the whole tower, a renumbered slice of it with the branch, or the branch alone."""
+    if "class_embedding" in keys:
+        return CHAT
+    stored = {int(key.split(".")[1]) for key in keys if key.startswith("layers.")}
+    if not stored:
+        return BRANCH
+    if num_layers is None:
+        why = "a renumbered slice of the trunk; its place is known only beside the whole tower"
+        return replace(CHAT_TRAINING, dropped=(("layers.*", why),))
+    # Layers L-K .. L-2 are kept: the slice and the last layer, which is left out, end the trunk.
+    return replace(CHAT_TRAINING, layer_offset=num_layers - len(stored) - 1)

@@ -1,0 +1,176 @@
+"""A language model's tokenizer in which outside text can never become a special token.
+
+Special tokens are known by name, not by spelling; text is encoded piece by piece between them, each piece as
+if it stood alone (backends spec, section 5 rule 6).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from sentencepiece import SentencePieceProcessor
+from tokenizers import Tokenizer as Pipeline
+
+from bt_model.checkpoints.json_files import read_json
+from bt_model.errors import CheckpointError
+
+
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """A text's ids, and at which of its characters each of them begins."""
+
+    ids: list[int]
+    begins: list[int]
+
+
+class Tokenizer(Protocol):
+    """What a backend needs of a tokenizer."""
+
+    @property
+    def vocab_size(self) -> int:
+        """One more than the largest id, special ones included."""
+        ...
+
+    def __contains__(self, name: str) -> bool:
+        """Whether there is a special token of that name."""
+        ...
+
+    def special(self, name: str) -> int:
+        """The id of a special token.
+
+        Raises:
+            CheckpointError: the tokenizer has no such token.
+        """
+        ...
+
+    def encode(self, text: str) -> list[int]:
+        """Plain text to ids, without special tokens."""
+        ...
+
+    def spell(self, text: str) -> Spelling:
+        """The same, with the place of each token in the text."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Ids to text; ends in U+FFFD where a character is not complete yet."""
+        ...
+
+
+def open_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of a checkpoint folder: `tokenizer.json`, or else `tokenizer.model`.
+
+    Raises:
+        CheckpointError: neither is there, or it cannot be read.
+    """
+    if (folder / "tokenizer.json").is_file():
+        return TextTokenizer(folder / "tokenizer.json")
+    if (folder / "tokenizer.model").is_file():
+        return SentencePieceTokenizer(folder / "tokenizer.model", added_tokens(folder))
+    raise CheckpointError(f"{folder}: neither tokenizer.json nor tokenizer.model is there")
+
+
+def added_tokens(folder: Path) -> dict[str, int]:
+    """Tokens that a checkpoint adds to its tokenizer.model, from the files that may list them.
+
+    Raises:
+        CheckpointError: one of them cannot be read.
+    """
+    names, config = folder / "added_tokens.json", folder / "tokenizer_config.json"
+    by_name, said = (read_json(path) if path.is_file() else {} for path in (names, config))
+    try:
+        known = {name: _id(number) for name, number in by_name.items()}
+        decoder: Mapping[str, Any] = said.get("added_tokens_decoder", {})
+        known |= {str(token["content"]): _id(number) for number, token in decoder.items()}
+    except (TypeError, ValueError, AttributeError, KeyError) as error:
+        why = f"{type(error).__name__}: {error}"
+        raise CheckpointError(f"{names} or {config.name}: not a table of added tokens ({why})") from error
+    return known
+
+
+def _id(number: object) -> int:
+    """JSON's own number, or one that is a key."""
+    if type(number) is not int and not (isinstance(number, str) and number.isdecimal()):
+        raise ValueError(f"{number!r} is no id")
+    return int(number)
+
+
+class _Specials:
+    """Special tokens by name."""
+
+    def __init__(self, where: Path, ids: Mapping[str, int]) -> None:
+        self._where = where
+        self._special = dict(ids)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._special
+
+    def special(self, name: str) -> int:
+        if name not in self._special:
+            raise CheckpointError(f"{self._where}: no token {name!r}; there are {', '.join(self._special)}")
+        return self._special[name]
+
+
+class TextTokenizer(_Specials):
+    """A `tokenizer.json`, of a file or given as its text, with its added tokens taken out."""
+
+    def __init__(self, path: Path, text: str | None = None) -> None:
+        try:
+            spec: dict[str, Any] = json.loads(text or path.read_text(encoding="utf-8"))
+            super().__init__(path, {t["content"]: _id(t["id"]) for t in spec.get("added_tokens", [])})
+            spec["added_tokens"] = []
+            spec["post_processor"] = None  # would add BOS and EOS by itself
+            spec["truncation"] = spec["padding"] = None
+            self._pipeline = Pipeline.from_str(json.dumps(spec))
+        except Exception as error:  # the tokenizers library raises nothing narrower
+            why = type(error).__name__
+            raise CheckpointError(f"{path}: not a readable tokenizer.json ({why})") from error
+
+    @property
+    def vocab_size(self) -> int:
+        return max(self._pipeline.get_vocab_size(), 1 + max(self._special.values(), default=-1))
+
+    def encode(self, text: str) -> list[int]:
+        return self._pipeline.encode(text, add_special_tokens=False).ids if text else []
+
+    def spell(self, text: str) -> Spelling:
+        if not text:
+            return Spelling([], [])
+        encoded = self._pipeline.encode(text, add_special_tokens=False)
+        return Spelling(encoded.ids, [begin for begin, _ in encoded.offsets])
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self._pipeline.decode(list(ids), skip_special_tokens=False)
+
+
+class SentencePieceTokenizer(_Specials):
+    """A `tokenizer.model`, with what the checkpoint adds to it; added tokens have no text of their own."""
+
+    def __init__(self, path: Path, added: Mapping[str, int]) -> None:
+        self._pieces = SentencePieceProcessor()
+        try:
+            self._pieces.LoadFromSerializedProto(path.read_bytes())
+        except (OSError, RuntimeError) as error:
+            why = type(error).__name__
+            raise CheckpointError(f"{path}: not a readable tokenizer.model ({why})") from error
+        size = self._pieces.GetPieceSize()
+        control = {self._pieces.IdToPiece(i): i for i in range(size) if self._pieces.IsControl(i)}
+        super().__init__(path, {**control, **added})
+
+    @property
+    def vocab_size(self) -> int:
+        return max(self._pieces.GetPieceSize(), 1 + max(self._special.values(), default=-1))
+
+    def encode(self, text: str) -> list[int]:
+        return list(self._pieces.EncodeAsIds(text)) if text else []
+
+    def spell(self, text: str) -> Spelling:
+        if not text:
+            return Spelling([], [])
+        mapping = self._pieces.EncodeAsOffsetMapping(text)
+        return Spelling(list(mapping["ids"]), [begin for begin, _ in mapping["offsets"]])
+
+    def decode(self, ids: Sequence[int]) -> str:
+        size = self._pieces.GetPieceSize()
+        return str(self._pieces.DecodeIds([number for number in ids if number < size]))

@@ -1,0 +1,101 @@
+"""What one pass over a video's packets tells: when each frame is shown, and which packets it needs.
+
+N frames in the order in which they are shown, from 0; packets in the order in which they are stored.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from bt_model.types import VideoFacts
+from bt_model.video.orientation import Orientation
+from bt_model.video.sniff import Container
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One video stream, read but not decoded.
+
+    `labels` are the presentation stamps of the N frames. None means that the stamps cannot be trusted: then
+    frame i is the i-th that comes out of the decoder, and every packet before it is needed.
+    `pts` holds the stamp of every packet, `keys` the packets where decoding can begin.
+    """
+
+    container: Container
+    codec: str
+    width: int
+    height: int
+    orientation: Orientation
+    has_audio: bool
+    header_fps: float
+    times: Sequence[float]
+    labels: Sequence[int] | None
+    pts: Sequence[int | None]
+    keys: Sequence[int]
+
+    @property
+    def fps(self) -> float:
+        """Frames a second: the header's rate where the stamps agree with it, else their average."""
+        span = self.times[-1] - self.times[0]
+        if span <= 0:
+            return self.header_fps
+        measured = (len(self.times) - 1) / span
+        return self.header_fps if abs(measured / self.header_fps - 1) < 1e-2 else measured  # noqa: PLR2004 - 1 %
+
+    @property
+    def facts(self) -> VideoFacts:
+        width, height = self.orientation.displayed(self.width, self.height)
+        return VideoFacts(
+            width=width,
+            height=height,
+            num_frames=len(self.times),
+            fps=self.fps,
+            seconds=self.times[-1] + 1 / self.fps,
+            rotation=self.orientation.degrees,
+            codec=self.codec,
+            container=self.container,
+            has_audio=self.has_audio,
+        )
+
+    def label(self, index: int) -> int:
+        """What names frame `index` when it comes out of the decoder."""
+        return index if self.labels is None else self.labels[index]
+
+    def recounted(self, times: Sequence[float]) -> "Clip":
+        """The same stream, of which only these frames really come out, in this order."""
+        return replace(self, times=times, labels=None)
+
+    def runs(self, indices: Iterable[int]) -> list[range]:
+        """The runs of packets to decode for these frames, each from a key packet to the last one needed.
+
+        Packets between the runs need not be decoded. A frame shown before the key packet that precedes it in
+        the file may lean on the group before as well, so that group is included.
+        """
+        if self.labels is None:
+            return [range(len(self.pts))]
+        wanted = {self.labels[i] for i in indices}
+        last_needed: dict[int, int] = {}  # first packet of a group -> last packet needed in it
+        for ordinal, stamp in enumerate(self.pts):
+            if stamp not in wanted:
+                continue
+            group = max(bisect_right(self.keys, ordinal) - 1, 0)
+            first = self.keys[group] if self.keys else 0
+            last_needed[first] = ordinal
+            if group > 0 and _before(stamp, self.pts[first]):
+                last_needed[self.keys[group - 1]] = first - 1
+        return _joined(range(first, last + 1) for first, last in sorted(last_needed.items()))
+
+
+def _before(stamp: int | None, key: int | None) -> bool:
+    return stamp is not None and key is not None and stamp < key
+
+
+def _joined(runs: Iterable[range]) -> list[range]:
+    """Runs that touch become one, so that the decoder is not emptied between them."""
+    joined: list[range] = []
+    for run in runs:
+        if joined and joined[-1].stop == run.start:
+            joined[-1] = range(joined[-1].start, run.stop)
+        else:
+            joined.append(run)
+    return joined

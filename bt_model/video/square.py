@@ -1,0 +1,70 @@
+"""Decoded frames to upright squares of one size, or whole with a shorter side of that size; bicubic.
+
+H height, W width.
+"""
+
+from typing import cast
+
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
+
+from bt_model.types import FrameSize
+from bt_model.video.packets import Clip
+
+PAD_COLOUR = (122, 116, 104)  # CLIP's mean, so that the bars are zero after normalisation
+
+
+class Squarer:
+    """Brings the frames of one clip to one size; keeps the scaler between them."""
+
+    def __init__(self, clip: Clip, size: FrameSize) -> None:
+        self._orientation = clip.orientation
+        self._size = size
+        displayed = clip.orientation.displayed(clip.width, clip.height)
+        self._stored = clip.orientation.displayed(*scaled_size(*displayed, size))
+        self._scaler = VideoReformatter()
+
+    def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        """A frame as stored -> (side, side, 3) as shown; (H, W, 3) where nothing is to be cut off."""
+        if self._size.fit == "pad":  # bars are part of what is scaled: their edges are blended
+            colours = cast("NDArray[np.uint8]", frame.to_ndarray(format="rgb24"))
+            return self.pad(self._orientation.apply(colours))
+        shown = self._orientation.apply(self._scaled(frame, *self._stored))
+        return shown if self._size.fit == "whole" else centre(shown, self._size.side)
+
+    def pad(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(H, W, 3) as shown -> (side, side, 3) with bars."""
+        square = VideoFrame.from_ndarray(padded(pixels), format="rgb24")
+        return self._scaled(square, self._size.side, self._size.side)
+
+    def _scaled(self, frame: VideoFrame, width: int, height: int) -> NDArray[np.uint8]:
+        scaled = self._scaler.reformat(frame, width, height, "rgb24", interpolation="BICUBIC", threads=1)
+        return cast("NDArray[np.uint8]", scaled.to_ndarray())
+
+
+def scaled_size(width: int, height: int, size: FrameSize) -> tuple[int, int]:
+    """Width and height of a displayed frame before the crop; of a padded one before it is scaled."""
+    if size.fit == "squash":
+        return size.side, size.side
+    if size.fit == "pad":
+        return max(width, height), max(width, height)
+    shorter = min(width, height)
+    return max(size.side, width * size.side // shorter), max(size.side, height * size.side // shorter)
+
+
+def centre(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """(H, W, 3) -> its middle (side, side, 3); an odd margin leaves the extra pixel right and below."""
+    top, left = (pixels.shape[0] - side) // 2, (pixels.shape[1] - side) // 2
+    return pixels[top : top + side, left : left + side]
+
+
+def padded(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(H, W, 3) -> the middle of a square of the longer side; an odd bar is larger right and below."""
+    height, width = pixels.shape[:2]
+    side = max(height, width)
+    square = np.full((side, side, 3), PAD_COLOUR, np.uint8)
+    top, left = (side - height) // 2, (side - width) // 2
+    square[top : top + height, left : left + width] = pixels
+    return square

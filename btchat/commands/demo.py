@@ -1,0 +1,82 @@
+"""`btchat demo`: a server in a process of its own, a sample clip uploaded, an answer streamed back."""
+
+import json
+import tempfile
+from pathlib import Path
+
+import httpx
+
+from bt_model.errors import BtchatError
+from btchat.commands.running_server import running_server
+from server.settings import Settings
+
+QUESTION = "does the circle appear or disappear?"
+
+
+def demo(port: int, *, once: bool) -> int:
+    """Start, ask, print; 0 if the answer arrived."""
+    clip = Path(Settings.model_fields["weights_dir"].default) / "embedded" / "sample.mp4"
+    with (
+        tempfile.TemporaryDirectory(prefix="btchat-demo-") as data_dir,
+        running_server(Path(data_dir), port=port, settings={"log_level": "warning"}) as server,
+    ):
+        with httpx.Client(base_url=server.url, timeout=60.0, trust_env=False) as client:
+            video = _upload(client, clip)
+            print(f"\nuploaded {clip.name} as {video}\n\n  {QUESTION}\n  ", end="", flush=True)
+            receipt = _ask(client, video)
+        print(f"\n\nframes seen: {receipt['frames']['indices']}")
+        print(f"API and its documentation: {server.url}/docs")
+        if once:
+            return 0
+        print("serving until Ctrl-C", flush=True)
+        return server.process.wait()
+
+
+def _upload(client: httpx.Client, clip: Path) -> str:
+    answer = client.post(
+        "/v1/video/uploads", content=clip.read_bytes(), headers={"content-type": "video/mp4"}
+    )
+    return str(_checked(answer)["id"])
+
+
+def _ask(client: httpx.Client, video: str) -> dict[str, dict[str, list[int]]]:
+    """Print the answer as it streams in; its receipt."""
+    body = {
+        "model": "embedded",
+        "messages": [
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": QUESTION},
+                    {"type": "video_url", "video_url": {"url": video}},
+                ],
+            }
+        ],
+        "stream": True,
+    }
+    receipt, has_text = None, False
+    with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+        if not answer.is_success:
+            answer.read()
+            _checked(answer)
+        for line in answer.iter_lines():
+            data = line.removeprefix("data: ")
+            if data in {line, "[DONE]"}:
+                continue
+            chunk = json.loads(data)
+            if "error" in chunk:
+                raise BtchatError(chunk["error"]["message"])
+            receipt = chunk.get("receipt") or receipt
+            for choice in chunk["choices"]:
+                text = choice["delta"].get("content") or ""
+                has_text = has_text or bool(text)
+                print(text, end="", flush=True)
+    if receipt is None or not has_text:
+        raise BtchatError("the answer ended without text or without its receipt")
+    return receipt
+
+
+def _checked(answer: httpx.Response) -> dict[str, object]:
+    if not answer.is_success:
+        raise BtchatError(f"the server answered {answer.status_code}: {answer.text}")
+    return answer.json()

@@ -1,0 +1,93 @@
+"""What can be loaded, and from which files. No torch: the list is there at once."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bt_model.assembly.model_file import ModelFile, available, read
+from bt_model.backends.registry import Origin, origins
+from bt_model.checkpoints.metadata import temporal_config
+from bt_model.errors import CheckpointError
+
+_PARTS = ("tower", "adapter", "llm", "projector", "qformer")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A file or folder that a model file names; `num_bytes` is None where it is missing."""
+
+    name: str
+    path: Path
+    num_bytes: int | None
+
+
+def describe_all(weights_dir: Path) -> dict[str, Any]:
+    """Every model file below a folder and every backend, for machines."""
+    return {
+        "models": [_as_json(name, path) for name, path in sorted(available(weights_dir).items())],
+        "backends": [{"name": o.name, "distribution": o.distribution, "module": o.target} for o in origins()],
+    }
+
+
+def table(weights_dir: Path) -> Iterator[str]:
+    """The same, for people."""
+    known = {origin.name: origin for origin in origins()}
+    for name, path in sorted(available(weights_dir).items()):
+        yield from _model_lines(name, path, known)
+    yield "backends"
+    for origin in origins():
+        yield f"  {origin.name:16s} {origin.distribution} ({origin.target})"
+
+
+def _model_lines(name: str, path: Path, known: dict[str, Origin]) -> Iterator[str]:
+    yield name
+    try:
+        model = read(path)
+    except CheckpointError as error:
+        yield f"  cannot be read: {error.message}"
+        return
+    origin = known.get(model.backend)
+    yield f"  backend    {model.backend} ({origin.distribution if origin else 'not installed'})"
+    for part in parts(path.parent, model):
+        size = "missing" if part.num_bytes is None else f"{part.num_bytes / 1e6:,.1f} MB"
+        yield f"  {part.name:10s} {part.path}  {size}"
+    if model.adapter is None:
+        yield "  adapter    none: CLIP averaged over frames"
+    elif kind := _kind(path.parent, model):
+        yield f"  temporal   {kind}"
+    if model.notice:
+        yield f"  {model.notice}"
+
+
+def parts(folder: Path, model: ModelFile) -> list[Part]:
+    """The places that a model file names."""
+    named = {name: getattr(model, name) for name in _PARTS}
+    return [Part(name, folder / place, _size(folder / place)) for name, place in named.items() if place]
+
+
+def _kind(folder: Path, model: ModelFile) -> str | None:
+    """What an adapter file says it is; None where it is missing, silent or damaged."""
+    try:
+        said = temporal_config(folder / model.adapter) if model.adapter else None
+    except CheckpointError:
+        return None
+    return None if said is None else said.name
+
+
+def _size(path: Path) -> int | None:
+    if path.is_file():
+        return path.stat().st_size
+    if path.is_dir():
+        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return None
+
+
+def _as_json(name: str, path: Path) -> dict[str, Any]:
+    try:
+        model = read(path)
+    except CheckpointError as error:
+        return {"name": name, "file": str(path), "error": error.message}
+    listed = [{"part": p.name, "path": str(p.path), "bytes": p.num_bytes} for p in parts(path.parent, model)]
+    known = {"id": model.id, "backend": model.backend, "temporal": _kind(path.parent, model)}
+    return {"name": name, "file": str(path), **known, "parts": listed}

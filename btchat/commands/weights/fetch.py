@@ -1,0 +1,134 @@
+"""Download a set, convert its pickles, write its model file last: what is there is whole."""
+
+import shutil
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+
+from huggingface_hub import HfApi, hf_hub_download
+
+from bt_model.atomic_files import write_json
+from bt_model.checkpoints.conversion.convert import convert
+from bt_model.checkpoints.weights import INDEX, SINGLE, open_weights
+from bt_model.errors import BtchatError, CheckpointError
+from btchat.commands.weights.lock import Lock, facts_of, read_lock, write_lock
+from btchat.commands.weights.manifest import Item, WeightSet
+
+_PICKLES = (".bin", ".pth", ".pt")
+Say = Callable[[str], None]
+
+
+def fetch(chosen: WeightSet, weights_dir: Path, say: Say, *, dry_run: bool = False) -> None:
+    """Bring a set to weights_dir/NAME. What is there already, with the hashes of the lock, stays.
+
+    Raises:
+        BtchatError: the hub cannot be reached, lacks a file, or the disk is too small.
+        CheckpointError: a file of another hash or size than the manifest or the lock says, or that cannot be
+            read or converted.
+    """
+    folder = weights_dir / chosen.name
+    for item in chosen.items:
+        say(f"{item.repo or 'your own'}/{item.file} -> {folder / item.to}  [{item.licence}]")
+    if dry_run:
+        return
+    for item in chosen.items:
+        if not item.repo and not (folder / item.to).exists():
+            raise BtchatError(f"{folder / item.to}: no hub has {item.file}; {item.note}")
+    _check_disk(chosen, weights_dir)
+    files = {item: _files_of(item) for item in chosen.items if item.repo}
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = read_lock(folder)
+    for item, names in files.items():
+        if (folder / item.to).exists():
+            known = lock.check(folder, item.to)
+            say(f"{folder / item.to} is there" + ("" if known else ", and not known to have been fetched"))
+            continue
+        _bring(item, names, folder, lock, say)
+        write_lock(folder, lock)
+    if chosen.model:
+        write_json(folder / f"{chosen.name}.model.json", {"id": chosen.name, **chosen.model})
+
+
+def _files_of(item: Item) -> list[str]:
+    """The files of the hub that an item stands for; each of its patterns has one at least."""
+    if "*" not in item.file and len(item.patterns) == 1 and not item.optional:
+        return [item.file]
+    try:
+        listed = HfApi().list_repo_files(item.repo)
+    except Exception as error:  # whatever the client's own HTTP client raises
+        raise _unreachable(item, error) from error
+    lacking = [pattern for pattern in item.patterns if not any(_fits(name, pattern) for name in listed)]
+    if lacking:
+        raise BtchatError(f"{item.repo}: the hub has no {', '.join(lacking)}, which {item.to} needs")
+    wanted = (*item.patterns, *item.optional_patterns)
+    return [name for name in listed if any(_fits(name, pattern) for pattern in wanted)]
+
+
+def _fits(name: str, pattern: str) -> bool:
+    """Folder by folder: a star never stands for a slash, nor for the folder above."""
+    parts, patterns = PurePosixPath(name).parts, PurePosixPath(pattern).parts
+    if len(parts) != len(patterns) or ".." in parts:
+        return False
+    return all(fnmatchcase(part, each) for part, each in zip(parts, patterns, strict=True))
+
+
+def _bring(item: Item, names: list[str], folder: Path, lock: Lock, say: Say) -> None:
+    """Download into a folder of its own, which stays for the next try when it is cut off."""
+    place = folder / ".download" / item.repo.replace("/", "--")
+    for name in names:
+        try:
+            path = Path(hf_hub_download(item.repo, name, local_dir=place))
+        except Exception as error:
+            raise _unreachable(item, error) from error
+        facts = facts_of(path)
+        if len(names) == 1:
+            _check_file(path, item, str(facts["sha256"]))
+        lock.fetched[f"{item.repo}/{name}"] = facts
+    _place(item, place, names, folder, say)
+    lock.place(folder, item.to)
+    shutil.rmtree(place, ignore_errors=True)
+
+
+def _place(item: Item, place: Path, names: list[str], folder: Path, say: Say) -> None:
+    target = folder / item.to
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if any(name.endswith(_PICKLES) for name in names):
+        source = place / names[0] if len(names) == 1 else place
+        base = folder / item.base if item.base else None
+        say(str(convert(source, target, base=base, blocks=item.blocks or None)))
+        return
+    if len(names) == 1 and target.suffix == ".safetensors":
+        open_weights(place / names[0])  # one that was published damaged is refused here
+        (place / names[0]).rename(target)
+        return
+    part = target.with_name(f".{target.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    for name in names:
+        (part / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).rename(part / name)
+    if (part / SINGLE).is_file() or (part / INDEX).is_file():
+        open_weights(part)
+    part.rename(target)
+
+
+def _check_file(path: Path, item: Item, digest: str) -> None:
+    size = path.stat().st_size
+    if item.num_bytes and size != item.num_bytes:
+        raise CheckpointError(f"{path}: {size} bytes; the manifest says {item.num_bytes}")
+    if item.sha256 and digest != item.sha256:
+        raise CheckpointError(f"{path}: SHA-256 is {digest}; the manifest says {item.sha256}")
+
+
+def _check_disk(chosen: WeightSet, weights_dir: Path) -> None:
+    """Twice the download: it and what it is converted to are there together for a while."""
+    weights_dir.mkdir(parents=True, exist_ok=True)
+    needed, free = 2 * chosen.num_bytes, shutil.disk_usage(weights_dir).free
+    if needed > free:
+        raise BtchatError(f"{weights_dir}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free")
+
+
+def _unreachable(item: Item, error: Exception) -> BtchatError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return BtchatError(
+        f"{item.repo}/{item.file}: cannot be fetched ({reason}); run the same command to go on"
+    )

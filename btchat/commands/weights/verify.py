@@ -1,0 +1,67 @@
+"""Is what lies on disk whole? Files as fetched, every tensor readable and finite, every name in its place."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from bt_model.assembly.model_file import read
+from bt_model.checkpoints.layouts.detect import detect
+from bt_model.checkpoints.weights import open_weights
+from bt_model.errors import BtchatError, CheckpointError
+from btchat.commands.models import parts
+from btchat.commands.weights.lock import LOCK, read_lock
+
+
+def verify(folder: Path) -> Iterator[str]:
+    """A line for each lock, each safetensors file and each model file below a folder.
+
+    Raises:
+        CheckpointError: the first thing that is not as it should be.
+    """
+    files = sorted(folder.rglob("*.safetensors"))
+    models = sorted(folder.rglob("*.model.json"))
+    if not files:
+        raise CheckpointError(f"{folder}: no safetensors file there")
+    for path in sorted(folder.rglob(LOCK)):
+        yield f"{path}: {read_lock(path.parent).check(path.parent)} files, all as they were fetched"
+    for path in files:
+        yield _check_file(path)
+    for path in models:
+        yield _check_model(path)
+
+
+def _check_file(path: Path) -> str:
+    weights = open_weights(path)
+    for name in weights:
+        tensor = weights[name]
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{path}: {name} holds a number that is not finite")
+    return f"{path}: {len(weights)} tensors, all readable and finite"
+
+
+def _check_model(path: Path) -> str:
+    model = read(path)
+    told: list[str] = []
+    for part in parts(path.parent, model):
+        if part.num_bytes is None:
+            raise CheckpointError(f"{path}: {part.name} names {part.path}, which is missing")
+        weights = open_weights(part.path)
+        keys = detect(weights, weights.where)
+        unknown = [key for key in weights if keys.why_dropped(key) is None and not keys.stored(key)]
+        if unknown:
+            raise CheckpointError(f"{part.path}: unexpected {', '.join(unknown)} in a {keys.name}")
+        told.append(f"{part.name} is a {keys.name}")
+    return f"{path}: {'; '.join(told)}"
+
+
+def folder_of(name: str, weights_dir: Path) -> Path:
+    """A folder by path, or by the name of a set.
+
+    Raises:
+        BtchatError: neither.
+    """
+    for folder in (Path(name), weights_dir / name):
+        if folder.is_dir():
+            return folder
+    raise BtchatError(f"{name!r} is no folder and nothing that was fetched to {weights_dir}", param="name")

@@ -1,0 +1,64 @@
+"""Does a chat model find the answer about a clip more likely than the one about its twin? n scenes.
+
+Both answers are asked for in the same words, so a model that is blind to order gives both clips the same one,
+and has one of two right.
+"""
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from bt_model.training.answers import answer_scores
+from bt_model.training.data import collate
+from lab.evaluate import Asker, Shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from torch import Tensor
+
+    from lab.shapes.questions import Question
+    from lab.shapes.scene import Scene
+    from lab.statistics import Answers
+
+
+def chat_choices(shown: "Iterable[Shown]", asker: Asker) -> "dict[str, Answers]":
+    """By question kind, (n, 2): clip and twin, a tie for half; questions whose answer stays are left out."""
+    answers: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
+    for batch in shown:
+        asked = [_pairs(asker, scene) for scene in batch.scenes]
+        for place in range(max(map(len, asked))):
+            picked = [number for number, pairs in enumerate(asked) if place < len(pairs)]
+            pairs = [asked[number][place] for number in picked]
+            credits = _credits((batch.clips[picked], batch.twins[picked]), asker, pairs)
+            for (question, _), credit in zip(pairs, credits, strict=True):
+                answers[question.kind].append(credit)
+    return {kind: np.array(each) for kind, each in answers.items()}
+
+
+def _pairs(asker: Asker, scene: "Scene") -> "list[tuple[Question, Question]]":
+    pairs = zip(asker.questions(scene), asker.questions(scene.twin()), strict=True)
+    return [(own, other) for own, other in pairs if own.sentence != other.sentence]
+
+
+def _credits(
+    videos: "Sequence[Tensor]", asker: Asker, pairs: "Sequence[tuple[Question, Question]]"
+) -> list[tuple[float, float]]:
+    """For every pair of answers, what the clip and its twin earn; `videos`: both, each (B, K, D)."""
+    chat, tokens = asker.chat, asker.tokens
+    ahead: list[Tensor] = []
+    for video, sign in zip(videos, (1, -1), strict=True):
+        own, other = (
+            answer_scores(
+                chat.lm,
+                chat.projector,
+                video,
+                collate([tokens.row([pair[side]]) for pair in pairs], tokens.num_video, tokens.ids.eos),
+            )
+            for side in (0, 1)
+        )
+        ahead.append(sign * (own - other))
+    credit = torch.stack([(a > 0).double() + 0.5 * (a == 0).double() for a in ahead], dim=1)
+    return [(float(clip), float(twin)) for clip, twin in credit]

@@ -1,0 +1,122 @@
+"""Every measure of a trained row. n scenes, each asked twice: the clip and its twin."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from bt_model.vision.pool import pooling
+from lab.evaluate import BATCH, Asker, Shown, answer_questions, show
+from lab.evidence.bench import Bench
+from lab.evidence.choices import chat_choices
+from lab.evidence.fit import ASKED, Fitted
+from lab.evidence.results import Cost, Result
+from lab.measures import embed_corpus, first_hits, static_choices, twin_choices
+from lab.pictures import pictures
+from lab.shapes.questions import TEMPORAL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor
+
+    from lab.clips import Corpus
+    from lab.shapes.scene import Scene
+    from lab.statistics import Answers
+
+SEED = 1  # of the test's wordings
+
+
+def examine(fitted: Fitted, bench: Bench, *, is_headline: bool, with_controls: bool) -> Result:
+    """Ask everything that the row can answer.
+
+    A pre-trained row is asked as an encoder and through the frozen image chat model; a tuned one through its
+    own. With controls, frames are shuffled, and one picture is shown: a model that still tells twins apart
+    then knows them by something other than their order.
+    """
+    answers: dict[str, Answers] = {}
+    if fitted.row.training != "instruct":
+        answers |= _as_encoder(fitted, bench, bench.headline if is_headline else bench.test)
+        if with_controls:
+            for name, change in (("shuffled", _shuffler()), ("one picture", _one_picture)):
+                answers |= _control(name, fitted, bench, change)
+    if fitted.row.is_asked and fitted.encoder.has_chat:
+        answers |= _as_chat(fitted, bench)
+    if fitted.row.training == "none":
+        answers |= _as_pictures(fitted, bench)
+    return Result(answers, _cost(fitted))
+
+
+def _as_encoder(fitted: Fitted, bench: Bench, corpus: "Corpus") -> "dict[str, Answers]":
+    encoder, text = fitted.encoder, bench.model.text
+    embedded = embed_corpus(encoder.retrieve_from_trunk, text, corpus, encoder.reads, SEED)
+    measures = {
+        "twins": twin_choices(embedded, corpus.scenes),
+        "first": first_hits(embedded, corpus.scenes),
+        "static": static_choices(embedded, text, corpus.scenes),
+    }
+    return {f"{name}/{kind}": each for name, kinds in measures.items() for kind, each in kinds.items()}
+
+
+def _control(
+    name: str, fitted: Fitted, bench: Bench, change: "Callable[[list[Tensor]], list[Tensor]]"
+) -> "dict[str, Answers]":
+    encoder = fitted.encoder
+
+    def embed(states: "Sequence[Tensor]") -> "Tensor":
+        return encoder.retrieve_from_trunk(change(list(states)))
+
+    embedded = embed_corpus(embed, bench.model.text, bench.test, encoder.reads, SEED)
+    return {f"{name}/{kind}": each for kind, each in twin_choices(embedded, bench.test.scenes).items()}
+
+
+def _shuffler() -> "Callable[[list[Tensor]], list[Tensor]]":
+    """Every clip's frames in an order of its own."""
+    generator = torch.Generator().manual_seed(SEED)
+
+    def shuffled(states: "list[Tensor]") -> "list[Tensor]":
+        order = torch.rand(states[0].shape[:2], generator=generator).argsort(dim=1)
+        places = torch.arange(len(order))[:, None]
+        return [x[places, order] for x in states]
+
+    return shuffled
+
+
+def _one_picture(states: "list[Tensor]") -> "list[Tensor]":
+    """The mean of the two middle frames, which are a clip's and its reversal's, in the place of all."""
+    middle = states[0].shape[1] // 2
+    return [x[:, middle - 1 : middle + 1].mean(dim=1, keepdim=True).expand_as(x) for x in states]
+
+
+def _as_chat(fitted: Fitted, bench: Bench) -> "dict[str, Answers]":
+    """Answers about order as choices between twins, static ones word for word."""
+    encoder, pool = fitted.encoder, pooling(fitted.row.pooling).pool
+    shown = list(show(lambda states: pool(encoder.chat_from_trunk(states)), encoder.chat_reads, bench.test))
+    temporal, static = (Asker(fitted.chat, fitted.tokens, SEED, kinds=kinds) for kinds in (TEMPORAL, ASKED))
+    chosen = chat_choices(shown, temporal)
+    answered = answer_questions(shown, static)
+    exact = {kind: np.array(list(scenes.values()), float) for kind, scenes in answered.kinds.items()}
+    return {f"chat/{kind}": each for kind, each in chosen.items()} | {
+        f"chat static/{kind}": each for kind, each in exact.items()
+    }
+
+
+def _as_pictures(fitted: Fitted, bench: Bench) -> "dict[str, Answers]":
+    """The same choices between twins where single pictures show them by cues: what the chat model knows."""
+    encoder, pool = fitted.encoder, pooling(fitted.row.pooling).pool
+    side = encoder.tower.config.image_size
+
+    @torch.inference_mode()
+    def tokens(drawn: "Sequence[Scene]") -> "Tensor":
+        return pool(encoder.chat(pictures(drawn, side)[:, None]))
+
+    scenes = bench.test.scenes
+    batches = [scenes[first : first + BATCH] for first in range(0, len(scenes), BATCH)]
+    shown = (Shown(some, tokens(some), tokens([scene.twin() for scene in some])) for some in batches)
+    chosen = chat_choices(shown, Asker(fitted.chat, fitted.tokens, SEED, kinds=TEMPORAL))
+    return {f"pictures/{kind}": each for kind, each in chosen.items()}
+
+
+def _cost(fitted: Fitted) -> Cost:
+    seconds = fitted.trained.cpu_seconds / fitted.num_steps if fitted.num_steps else 0.0
+    return Cost(fitted.num_trainable, seconds, fitted.kept_bytes / 2**20, fitted.tokens.num_video)

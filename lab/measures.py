@@ -1,0 +1,141 @@
+"""What embeddings of test clips tell: which twin is which, which clip is meant, what is in it.
+
+B clips, T frames, E joint width; answers are kept scene by scene, so every figure can be computed anew.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch.nn.functional import normalize
+
+from lab.shapes.captions import caption
+from lab.shapes.scene import BACKGROUNDS, COLOURS, SHAPES, Scene
+from lab.statistics import Answers
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lab.clips import Corpus
+    from lab.stages import TextSide
+
+BATCH = 50
+POOL = 100  # scenes whose clips and twins a caption is looked up among
+STATIC_PROMPT = "a {colour} {shape} on a {background} background"
+ATTRIBUTES: Mapping[str, Sequence[str]] = {
+    "shape": SHAPES,
+    "colour": tuple(COLOURS),
+    "background": tuple(BACKGROUNDS),
+}
+Embed = Callable[["Sequence[Tensor]"], "Tensor"]  # trunk states of B clips -> (B, E)
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """Unit embeddings of test clips and their twins, and of a caption each, all (n, E)."""
+
+    clips: "Tensor"
+    twins: "Tensor"
+    captions: "Tensor"
+    twin_captions: "Tensor"
+
+
+def embed_corpus(embed: Embed, text: "TextSide", corpus: "Corpus", reads: range, seed: int) -> Embedded:
+    """Run a model over every clip of the corpus, forwards and as its twin."""
+    clips: list[Tensor] = []
+    twins: list[Tensor] = []
+    with torch.inference_mode():
+        for begin in range(0, len(corpus.scenes), BATCH):
+            rows = range(begin, min(begin + BATCH, len(corpus.scenes)))
+            states, turned = corpus.both(rows, reads)
+            clips.append(embed(states))
+            twins.append(embed(turned))
+        own = text([caption(s, Random(f"{seed} {s.key}")) for s in corpus.scenes])
+        other = text([caption(s.twin(), Random(f"{seed} {s.key}")) for s in corpus.scenes])
+    return Embedded(*(normalize(x.float(), dim=1) for x in (torch.cat(clips), torch.cat(twins), own, other)))
+
+
+def by_kind(scenes: Sequence[Scene]) -> dict[str, list[int]]:
+    """The numbers of the scenes of every event kind."""
+    rows: dict[str, list[int]] = {}
+    for number, scene in enumerate(scenes):
+        rows.setdefault(scene.event.kind, []).append(number)
+    return rows
+
+
+def twin_choices(embedded: Embedded, scenes: Sequence[Scene]) -> dict[str, Answers]:
+    """Is a clip nearer to its own caption than to its twin's? By event kind, (n, 2): clip and twin."""
+    towards = embedded.captions - embedded.twin_captions
+    ahead = torch.stack([(embedded.clips * towards).sum(1), -(embedded.twins * towards).sum(1)], dim=1)
+    credit = (ahead > 0).double() + 0.5 * (ahead == 0).double()
+    return {kind: credit[rows].numpy() for kind, rows in by_kind(scenes).items()}
+
+
+def first_hits(embedded: Embedded, scenes: Sequence[Scene]) -> dict[str, Answers]:
+    """Is a caption's own clip the nearest of a pool of clips and their twins? By event kind, (n, 2).
+
+    A tie of k clips counts 1 / k, so a model that is blind to order can reach 0.5.
+    """
+    hits: dict[str, Answers] = {}
+    for kind, rows in by_kind(scenes).items():
+        parts = [_hits(embedded, rows[begin : begin + POOL]) for begin in range(0, len(rows), POOL)]
+        hits[kind] = np.concatenate(parts)
+    return hits
+
+
+def _hits(embedded: Embedded, rows: Sequence[int]) -> Answers:
+    videos = torch.cat([embedded.clips[rows], embedded.twins[rows]])
+    texts = torch.cat([embedded.captions[rows], embedded.twin_captions[rows]])
+    scores = texts @ videos.T
+    own = scores.diagonal()[:, None]
+    is_first = (scores <= own).all(dim=1)
+    credit = is_first / (scores == own).sum(dim=1)
+    return credit.double().unflatten(0, (2, -1)).T.numpy()
+
+
+def static_choices(embedded: Embedded, text: "TextSide", scenes: Sequence[Scene]) -> dict[str, Answers]:
+    """Is the true shape, colour or background the nearest? By attribute, where it lasts, (n, 2)."""
+    with torch.inference_mode():
+        table = {
+            (shape, colour, background): row
+            for row, (shape, colour, background) in enumerate(_combinations())
+        }
+        prompts = normalize(
+            text([STATIC_PROMPT.format(shape=s, colour=c, background=b) for s, c, b in table]).float(), dim=1
+        )
+    answers: dict[str, Answers] = {}
+    for attribute, values in ATTRIBUTES.items():
+        rows = [n for n, scene in enumerate(scenes) if attribute != "colour" or not _recolours(scene)]
+        if not rows:
+            continue
+        chosen = [
+            [table[_with(scenes[n], attribute, value)] for value in values] for n in rows
+        ]  # (n, values)
+        candidates = prompts[torch.tensor(chosen)]
+        truth = torch.tensor([values.index(_facts(scenes[n])[attribute]) for n in rows])
+        found = [
+            (torch.einsum("ne,nve->nv", videos[rows], candidates).argmax(dim=1) == truth)
+            for videos in (embedded.clips, embedded.twins)
+        ]
+        answers[attribute] = torch.stack(found, dim=1).double().numpy()
+    return answers
+
+
+def _combinations() -> list[tuple[str, str, str]]:
+    return [(s, c, b) for s in SHAPES for c in COLOURS for b in BACKGROUNDS]
+
+
+def _facts(scene: Scene) -> dict[str, str]:
+    return {"shape": scene.actor.shape, "colour": scene.actor.colour, "background": scene.background}
+
+
+def _with(scene: Scene, attribute: str, value: str) -> tuple[str, str, str]:
+    facts = _facts(scene) | {attribute: value}
+    return facts["shape"], facts["colour"], facts["background"]
+
+
+def _recolours(scene: Scene) -> bool:
+    return scene.event.kind == "recolour"

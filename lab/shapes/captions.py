@@ -1,0 +1,250 @@
+"""What can be said about a scene in one sentence.
+
+A picture that shows an event by a cue has the caption of a clip that shows it in time. Everything is lower
+case and without punctuation. The held-out templates use no word that the others lack. Event kinds, wordings,
+the share of captions without the event: training spec 6.2.
+
+In a template {a} and {the} are the actor, {place} is the background and {ground} too, perhaps in one word.
+"""
+
+from dataclasses import dataclass
+from random import Random
+
+from lab.shapes.events import Blink, Change, Move, Order, Pace, Recolour, Resize, Rotate, Still
+from lab.shapes.facts import (
+    NUMBERS,
+    TEXTURE_WORDS,
+    TIMES,
+    bystanders,
+    has_colour,
+    has_number,
+    has_size,
+    left_of,
+    shown_items,
+    third_person,
+    with_article,
+)
+from lab.shapes.scene import Item, Scene
+
+_SIZE_SHARE = 0.5  # of the captions that can name the item's size
+_FULL_NAME_SHARE = 0.6  # of the captions that could name the actor by its colour or shape alone
+_BYSTANDER_SHARE = 0.3  # of the event captions that can mention one
+_STATIC_TEXTURE_SHARE = 0.5  # of the captions without the event
+_EVENT_TEXTURE_SHARE = 0.25
+_PLAIN_SHARE = 0.1  # of the captions that would name a texture if there were one: who says "plain"?
+
+
+@dataclass(frozen=True, slots=True)
+class Templates:
+    """Ways to say or ask one thing; `held_out` ones are for tests only."""
+
+    train: tuple[str, ...]
+    held_out: tuple[str, ...]
+
+    def choose(self, rng: Random, held_out: bool) -> str:
+        return rng.choice(self.held_out if held_out else self.train)
+
+
+CAPTIONS = {
+    Still.kind: Templates(
+        train=(
+            "{items} on {ground}",
+            "a picture of {items} on {ground}",
+            "{items} in front of {place}",
+            "{place} with {items}",
+            "you can see {items} on {ground}",
+            "{place} behind {items}",
+            "here you see {items} on {ground}",
+        ),
+        held_out=("a picture of {place} with {items}", "here you can see {items} in front of {place}"),
+    ),
+    Move.kind: Templates(
+        train=(
+            "{a} moves {way} on {ground}",
+            "{the} goes {way} on {ground}",
+            "{a} slides {way} in front of {place}",
+            "there is {a} moving {way} on {ground}",
+            "on {ground} {a} travels {way}",
+            "{a} that moves {way} and {place}",
+            "{place} where {a} goes {way}",
+        ),
+        held_out=("on {ground} {the} moves {way}", "there is {a} that goes {way} on {ground}"),
+    ),
+    Pace.kind: Templates(
+        train=(
+            "{a} {does} on {ground}",
+            "{the} {does} while it moves {way} on {ground}",
+            "{a} moves {way} and {does} on {ground}",
+            "{a} that {does} as it goes {way} in front of {place}",
+            "on {ground} {a} {does}",
+            "there is {a} that {does} on {ground}",
+            "{place} where {a} {does} while it goes {way}",
+        ),
+        held_out=("on {ground} {the} goes {way} and {does}", "{a} {does} in front of {place}"),
+    ),
+    Change.kind: Templates(
+        train=(
+            "{a} {does} on {ground}",
+            "{the} {does} on {ground}",
+            "{a} that {does} in front of {place}",
+            "on {ground} {a} {does}",
+            "on {ground} {the} suddenly {does}",
+            "{place} where {a} {does}",
+        ),
+        held_out=("there is {a} that {does} on {ground}", "{the} suddenly {does} in front of {place}"),
+    ),
+    Resize.kind: Templates(
+        train=(
+            "{a} {does} on {ground}",
+            "{the} slowly {does} on {ground}",
+            "{a} that {does} in front of {place}",
+            "on {ground} {a} {does}",
+            "{place} where {a} slowly {does}",
+            "there is {a} that {does} on {ground}",
+        ),
+        held_out=("on {ground} {the} slowly {does}", "there is {a} that slowly {does} in front of {place}"),
+    ),
+    Recolour.kind: Templates(
+        train=(
+            "{a} turns {after} on {ground}",
+            "{the} becomes {after} on {ground}",
+            "the {shape} changes from {before} to {after} on {ground}",
+            "{a} that turns {after} in front of {place}",
+            "on {ground} {a} becomes {after}",
+            "{place} where a {shape} changes from {before} to {after}",
+            "a {shape} is first {before} and then {after} on {ground}",
+        ),
+        held_out=(
+            "on {ground} {the} turns {after}",
+            "a {shape} that is first {before} and then turns {after} on {ground}",
+        ),
+    ),
+    Order.kind: Templates(
+        train=(
+            "{a} {first} then {second} on {ground}",
+            "first {the} {first} and then it {second} on {ground}",
+            "{a} {first} before it {second} on {ground}",
+            "on {ground} {a} {first} and then {second}",
+            "{the} {first} and after that it {second} on {ground}",
+            "{place} where {a} first {first} then {second}",
+        ),
+        held_out=(
+            "on {ground} {the} {first} before it {second}",
+            "first {a} {first} then it {second} on {ground}",
+        ),
+    ),
+    Blink.kind: Templates(
+        train=(
+            "{a} blinks {times} on {ground}",
+            "{the} blinks {times} on {ground}",
+            "{a} that blinks {times} in front of {place}",
+            "on {ground} {a} blinks {times}",
+            "{place} where {a} blinks {times}",
+            "there is {a} blinking {times} on {ground}",
+            "{the} is gone {times} on {ground}",
+        ),
+        held_out=("on {ground} {the} blinks {times}", "there is {a} that blinks {times} on {ground}"),
+    ),
+    Rotate.kind: Templates(
+        train=(
+            "{a} turns {way} on {ground}",
+            "{the} rotates {way} on {ground}",
+            "{a} spins {way} in front of {place}",
+            "there is {a} turning {way} on {ground}",
+            "on {ground} {a} rotates {way}",
+            "{a} that turns {way} and {place}",
+            "{place} where {a} spins {way}",
+        ),
+        held_out=("on {ground} {the} turns {way}", "there is {a} that rotates {way} on {ground}"),
+    ),
+}
+
+
+def caption(scene: Scene, rng: Random, *, static_share: float = 0.0, held_out: bool = False) -> str:
+    """Describe a scene in at most 22 words; a share of the captions leaves its event out.
+
+    Twins get the same words, but for what differs, from equal random states.
+    """
+    is_static = rng.random() < static_share or isinstance(scene.event, Still)
+    template = CAPTIONS[Still.kind if is_static else scene.event.kind].choose(rng, held_out)
+    if is_static:
+        return template.format(items=_items_phrase(scene, rng), **_grounds(scene, rng, _STATIC_TEXTURE_SHARE))
+    actor = _actor_name(scene, rng)
+    beside = _bystander_phrase(scene, rng)
+    grounds = _grounds(scene, rng, _EVENT_TEXTURE_SHARE, beside)
+    return template.format(
+        a=with_article(actor), the=f"the {actor}", shape=scene.actor.shape, **grounds, **event_words(scene)
+    )
+
+
+def event_words(scene: Scene) -> dict[str, str]:
+    """Return the words that stand for the scene's event in a caption, by placeholder."""
+    words: dict[str, str] = {}
+    match scene.event:
+        case Move(way) | Rotate(way):
+            words = {"way": way}
+        case Pace(word, way):
+            words = {"way": way, "does": third_person(word)}
+        case Change(word) | Resize(word):
+            words = {"does": third_person(word)}
+        case Recolour(after):
+            words = {"before": scene.actor.colour, "after": after}
+        case Order(first, second):
+            words = {"first": third_person(first.name), "second": third_person(second.name)}
+        case Blink() as event:
+            words = {"times": TIMES[event.count - 1]}
+        case Still():
+            pass
+    return words
+
+
+def _actor_name(scene: Scene, rng: Random) -> str:
+    item = scene.actor
+    full = f"{item.colour} {item.shape}"
+    if has_size(scene):
+        return f"{item.size} {full}" if rng.random() < _SIZE_SHARE else full
+    if len(scene.items) == 1 or rng.random() < _FULL_NAME_SHARE:
+        return full
+    return rng.choice((f"{item.colour} object", item.shape))
+
+
+def _items_phrase(scene: Scene, rng: Random) -> str:
+    """The scene's items without the event: all of them, their number, or which one is on the left."""
+    items = shown_items(scene)
+    if len(items) == 1:
+        return with_article(_static_name(scene, items[0], rng))
+    phrases = [
+        " and ".join(with_article(_static_name(scene, item, rng)) for item in rng.sample(items, len(items)))
+    ]
+    if has_number(scene):
+        phrases.append(f"{NUMBERS[len(items) - 1]} objects")
+    if pairs := left_of(scene):
+        first, second = (with_article(_static_name(scene, item, rng)) for item in rng.choice(pairs))
+        phrases.append(f"{first} left of {second}")
+    return rng.choice(phrases)
+
+
+def _static_name(scene: Scene, item: Item, rng: Random) -> str:
+    if not has_colour(scene, item):
+        return item.shape
+    names_size = has_size(scene) and rng.random() < _SIZE_SHARE
+    return f"{item.size} {item.colour} {item.shape}" if names_size else f"{item.colour} {item.shape}"
+
+
+def _bystander_phrase(scene: Scene, rng: Random) -> str:
+    others = bystanders(scene)
+    if not others or rng.random() >= _BYSTANDER_SHARE:
+        return ""
+    item = rng.choice(others)
+    number = f"{NUMBERS[len(others) - 1]} other object{'s' if len(others) > 1 else ''}"
+    return f" with {rng.choice((with_article(f'{item.colour} {item.shape}'), number))}"
+
+
+def _grounds(scene: Scene, rng: Random, texture_share: float, beside: str = "") -> dict[str, str]:
+    share = texture_share * (_PLAIN_SHARE if scene.texture == "plain" else 1.0)
+    place = f"a {scene.background} background"
+    if rng.random() < share:
+        place = ground = with_article(f"{TEXTURE_WORDS[scene.texture]} {scene.background} background")
+    else:
+        ground = rng.choice((place, scene.background))
+    return {"place": place + beside, "ground": ground + beside}

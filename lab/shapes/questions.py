@@ -1,0 +1,175 @@
+"""What can be asked about a scene, and the one right answer to each question, as a phrase and as a sentence.
+
+A picture that shows an event by a cue is asked the questions of a clip that shows it in time. A scene
+and its twin are asked the same questions when they start from equal random states; only the temporal answers
+differ. The kinds are those of training spec 6.2.
+"""
+
+from dataclasses import dataclass
+from random import Random
+
+from lab.shapes.events import (
+    OPPOSITE,
+    Blink,
+    Change,
+    Event,
+    Move,
+    Order,
+    Pace,
+    Recolour,
+    Resize,
+    Rotate,
+    Still,
+)
+from lab.shapes.facts import (
+    NUMBERS,
+    TEXTURE_WORDS,
+    TIMES,
+    has_colour,
+    has_number,
+    has_size,
+    left_of,
+    shown_items,
+    third_person,
+)
+from lab.shapes.scene import SIZES, Item, Scene
+from lab.shapes.wordings import QUESTIONS, SENTENCES
+
+TEMPORAL = ("direction", "pace", "change", "resize", "recolour", "order", "count", "rotate")
+STATIC = ("colour", "shape", "size", "background", "texture", "number", "relation")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question about one scene with its exact answer, one phrase; `sentence` says the same in full."""
+
+    kind: str
+    text: str
+    answer: str
+    sentence: str
+
+    @property
+    def is_temporal(self) -> bool:
+        return self.kind in TEMPORAL
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What to word: the wording's name, the true value, and what the placeholders can stand for."""
+
+    wording: str
+    value: str
+    names: tuple[str, ...] = ("object",)
+    other: str = ""
+    alternatives: tuple[str, ...] = ()
+
+
+def questions(scene: Scene, rng: Random, *, held_out: bool = False) -> list[Question]:
+    """Ask one question of each kind that the scene answers, the temporal ones first."""
+    return [_worded(asked, rng, held_out) for asked in (*_temporal(scene, rng), *_static(scene, rng))]
+
+
+def happening(verb: str) -> str:
+    """Return an event as questions and answers call it: speed up -> it speeds up."""
+    return f"it {third_person(verb)}"
+
+
+def _temporal(scene: Scene, rng: Random) -> list[_Asked]:
+    event, names = scene.event, _names(scene, scene.actor)
+    asked: list[_Asked] = []
+    match event:
+        case Pace(word):
+            asked = [
+                _Asked("pace", word, names, alternatives=(word, OPPOSITE[word])),
+                _direction(event, names),
+            ]
+        case Move():
+            asked = [_direction(event, names)]
+        case Change(word) | Resize(word) | Rotate(word):
+            asked = [_Asked(event.kind, word, names, alternatives=(word, OPPOSITE[word]))]
+        case Recolour(after):
+            asked = [_one_end(event, (scene.actor.colour, after), names, rng)]
+        case Order(first, second):
+            asked = [_one_end(event, (first.name, second.name), names, rng)]
+        case Blink():
+            asked = [_Asked("count", NUMBERS[event.count - 1], names)]
+        case Still():
+            pass
+    return asked
+
+
+def _direction(event: Move | Pace, names: tuple[str, ...]) -> _Asked:
+    both = (event.direction, OPPOSITE[event.direction])
+    return _Asked("direction", event.direction, names, alternatives=both)
+
+
+def _one_end(event: Event, both: tuple[str, str], names: tuple[str, ...], rng: Random) -> _Asked:
+    place = rng.randrange(2)
+    return _Asked(f"{event.kind} {('first', 'last')[place]}", both[place], names, alternatives=both)
+
+
+def _static(scene: Scene, rng: Random) -> list[_Asked]:
+    known: list[_Asked] = []
+    items = shown_items(scene)
+    is_alone = len(scene.items) == 1
+    if coloured := [item for item in items if has_colour(scene, item)]:
+        item = rng.choice(coloured)
+        known.append(_Asked("colour", item.colour, ("object", item.shape) if is_alone else (item.shape,)))
+    # several items can be told apart without their shape only by their colour
+    if shaped := [item for item in items if is_alone or has_colour(scene, item)]:
+        item = rng.choice(shaped)
+        coloured_name = (f"{item.colour} object",) if has_colour(scene, item) else ()
+        known.append(_Asked("shape", item.shape, (*(("object",) if is_alone else ()), *coloured_name)))
+    if has_size(scene):
+        known.append(_Asked("size", scene.actor.size, _names(scene, scene.actor), alternatives=SIZES))
+    known.append(_Asked("background", scene.background))
+    known.append(_Asked("texture", TEXTURE_WORDS[scene.texture]))
+    if has_number(scene):
+        known.append(_Asked("number", NUMBERS[len(items) - 1]))
+    if pairs := left_of(scene):
+        known.append(_relation(scene, *rng.choice(pairs), rng))
+    return known
+
+
+def _relation(scene: Scene, left: Item, right: Item, rng: Random) -> _Asked:
+    value = rng.choice(("left", "right"))
+    item, other = (left, right) if value == "left" else (right, left)
+    other_name = rng.choice(_names(scene, other))
+    return _Asked("relation", value, _names(scene, item), other_name, ("left", "right"))
+
+
+def _names(scene: Scene, item: Item) -> tuple[str, ...]:
+    """All names that fit this item alone, in the scene's twin as well."""
+    names = (item.shape,)
+    if has_colour(scene, item):
+        names += (f"{item.colour} {item.shape}", f"{item.colour} object")
+    return ("object", *names) if len(scene.items) == 1 else names
+
+
+def _worded(asked: _Asked, rng: Random, held_out: bool) -> Question:
+    kind = asked.wording.split()[0]
+    # sorted first: the order in the question must not give the answer away
+    pair = sorted(asked.alternatives)
+    rng.shuffle(pair)
+    says_happening = kind == "order"
+    shown = [happening(verb) for verb in pair] if says_happening else pair
+    words = {"it": rng.choice(asked.names), "other": asked.other}
+    words |= dict(zip("ab", shown, strict=False))
+    text = QUESTIONS[asked.wording].choose(rng, held_out).format(**words)
+    # a question is always answered in the same words, so that what is right can be told token by token
+    sentence = Random(text).choice(SENTENCES[asked.wording]).format(**words, **_said(kind, asked.value))
+    return Question(kind, text, _phrase(kind, asked.value), f"{sentence[0].upper()}{sentence[1:]}.")
+
+
+def _phrase(kind: str, value: str) -> str:
+    return happening(value) if kind in {"pace", "change", "resize", "order"} else value
+
+
+def _said(kind: str, value: str) -> dict[str, str]:
+    words = {"value": value, "does": third_person(value)}
+    if kind == "count":
+        words["times"] = TIMES[NUMBERS.index(value)]
+    if kind == "number":
+        is_one = value == NUMBERS[0]
+        words |= {"are": "is" if is_one else "are", "objects": f"{value} object{'' if is_one else 's'}"}
+    return words

@@ -1,0 +1,133 @@
+"""What a clip shows, as explicit values: one to three items, a background, and what happens to the first.
+
+Lengths are in units of 1/48 of the picture side (y grows downwards), times in frames of a 32-frame clip.
+"""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from lab.shapes.events import (
+    EVENTS,
+    NUM_BEATS,
+    NUM_FRAMES,
+    Blink,
+    Event,
+    Order,
+    Pulse,
+    Recolour,
+)
+
+FPS = 8
+EXTENT = 48.0  # picture side in scene units
+SHAPES = ("circle", "square", "triangle", "cross", "ring", "bar")
+COLOURS = {
+    "red": (225, 25, 30),
+    "yellow": (250, 215, 0),
+    "green": (20, 175, 45),
+    "cyan": (0, 205, 225),
+    "blue": (45, 95, 255),
+    "magenta": (240, 40, 215),
+    "orange": (255, 130, 10),
+    "purple": (125, 55, 185),
+}
+BACKGROUNDS = {
+    "black": (0, 0, 0),
+    "white": (255, 255, 255),
+    "gray": (125, 125, 125),
+    "navy": (10, 15, 85),
+}
+TEXTURES = ("plain", "stripes", "dots", "checks")
+SIZES = ("small", "large")
+LARGE_FROM = 19.0  # diameter from which an item is called large
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing in a scene, at its resting place; where its colour changes, with the first colour."""
+
+    shape: str
+    colour: str
+    diameter: float
+    x: float
+    y: float
+
+    @property
+    def size(self) -> str:
+        return "large" if self.diameter >= LARGE_FROM else "small"
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Everything that decides a clip's or picture's pixels and the truth about it.
+
+    The event is the first item's; the others stand still, and no two items share a shape or a colour, so each
+    can be named by either.
+    """
+
+    items: tuple[Item, ...]
+    background: str
+    event: Event
+    texture: str = "plain"
+
+    @property
+    def actor(self) -> Item:
+        """The item that the event happens to."""
+        return self.items[0]
+
+    def twin(self) -> "Scene":
+        """The scene whose clip holds the same frames in another order; a still scene is its own."""
+        if isinstance(self.event, Recolour):
+            turned = replace(self.actor, colour=self.event.after)
+            event = self.event.twin_of(self.actor.colour)
+            return replace(self, items=(turned, *self.items[1:]), event=event)
+        return replace(self, event=self.event.twin())
+
+    def twin_frames(self, frames: "list[int]") -> list[int]:
+        """Which of the numbers 0 .. len(frames) - 1 stands where in the twin's clip, sampled at `frames`.
+
+        Raises:
+            ValueError: the sampled frames of the twin are not a reordering of this clip's.
+        """
+        if not isinstance(self.event, Blink):
+            if [NUM_FRAMES - 1 - frame for frame in reversed(frames)] != frames:
+                raise ValueError(f"frames {frames}: a choice that reads the same from both ends")
+            return list(range(len(frames)))[::-1]
+        mine, theirs = (_beats(beats, frames) for beats in (self.event.beats, self.event.other))
+        if sorted(mine) != sorted(theirs):
+            raise ValueError(f"frames {frames}: as many from every beat of {NUM_FRAMES // NUM_BEATS}")
+        places = {beat: [n for n, each in enumerate(mine) if each == beat] for beat in "01"}
+        return [places[beat].pop(0) for beat in theirs]
+
+    def to_values(self) -> dict[str, Any]:
+        """What JSON can hold."""
+        values = asdict(self)
+        values["items"] = list(values["items"])
+        values["event"]["kind"] = self.event.kind
+        return values
+
+    @classmethod
+    def from_values(cls, values: dict[str, Any]) -> "Scene":
+        """Read what `to_values` gave."""
+        items = tuple(Item(**item) for item in values["items"])
+        return cls(items, values["background"], _event(values["event"]), values["texture"])
+
+    def to_json(self) -> str:
+        """Canonical JSON; equal scenes give equal text."""
+        return json.dumps(self.to_values(), sort_keys=True, separators=(",", ":"))
+
+    @property
+    def key(self) -> str:
+        """The scene without its order in time: twins share it."""
+        return min(self.to_json(), self.twin().to_json())
+
+
+def _beats(beats: str, frames: list[int]) -> list[str]:
+    return [beats[frame * NUM_BEATS // NUM_FRAMES] for frame in frames]
+
+
+def _event(values: dict[str, Any]) -> Event:
+    facts = {name: value for name, value in values.items() if name != "kind"}
+    if values["kind"] == Order.kind:
+        return Order(Pulse(**facts["first"]), Pulse(**facts["second"]))
+    return EVENTS[values["kind"]](**facts)

@@ -1,0 +1,171 @@
+"""The body of POST /v1/chat/completions, as OpenAI's clients and the field's video extensions send it.
+
+A field that would change the answer in a way that we do not offer accepts its neutral value only; fields that
+change nothing here are accepted and ignored, each marked so.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from bt_model.types import GenerateOptions, Role, Sampling
+from server.bodies.own import MAX_MESSAGES, Body, OptionsBody, SamplingBody, SamplingSeed, Text
+
+MAX_PARTS = 64
+
+Ignored = object
+Empty = Annotated[list[object] | dict[str, object], Field(max_length=0)]
+Url = Annotated[str, Field(min_length=1)]  # a bound also makes pydantic refuse half characters
+Zero = Annotated[float, Field(ge=0, le=0)]
+
+
+def _as_url(value: object) -> object:
+    return {"url": value} if isinstance(value, str) else value
+
+
+def _as_parts(value: object) -> object:
+    return [{"type": "text", "text": value}] if isinstance(value, str) else value
+
+
+class PartSampling(Body):
+    """Sampling as it may stand inside a video part: only what is given."""
+
+    num_frames: int | None = None
+    fps: float | None = None
+    start: float | None = None
+    end: float | None = None
+    strategy: Literal["uniform", "middle", "retrieval", "random"] | None = None
+    seed: SamplingSeed | None = None
+
+
+class MediaBody(PartSampling):
+    """`url` is a data URL or the id of an upload."""
+
+    url: Url
+    detail: Ignored = None
+
+
+class FileBody(Body):
+    """A file part, the spelling that gateways pass on."""
+
+    file_id: Url | None = None
+    file_data: Url | None = None
+    filename: Ignored = None
+
+
+Media = Annotated[MediaBody, BeforeValidator(_as_url)]
+
+
+class PartBody(Body):
+    """One part of a message; the field that `type` names holds its value."""
+
+    type: Literal["text", "video_url", "video", "input_video", "image_url", "file"]
+    text: Text | None = None
+    video_url: Media | None = None
+    video: Media | None = None
+    input_video: Media | None = None
+    image_url: Media | None = None
+    file: FileBody | None = None
+    uuid: Ignored = None
+
+
+class CompletionMessage(Body):
+    """One message; what a client echoes of an earlier answer is ignored where it is empty or says nothing."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Annotated[list[PartBody], BeforeValidator(_as_parts), Field(min_length=1, max_length=MAX_PARTS)]
+    name: Ignored = None
+    refusal: Ignored = None
+    annotations: Ignored = None
+    audio: None = None
+    function_call: None = None
+    tool_calls: Empty | None = None
+
+    @property
+    def turn_role(self) -> Role:
+        return "system" if self.role == "developer" else self.role
+
+
+class StreamOptions(Body):
+    """What else a stream carries."""
+
+    include_usage: bool | None = None
+    include_obfuscation: Ignored = None
+
+
+class TextFormat(Body):
+    """The only format of an answer."""
+
+    type: Literal["text"]
+
+
+class MediaKwargs(Body):
+    """The field's request-level place for sampling."""
+
+    video: PartSampling | None = None
+
+
+class CompletionBody(OptionsBody):
+    """A chat completion request."""
+
+    model: str
+    messages: Annotated[list[CompletionMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
+    stream: bool | None = None  # pyright: ignore[reportIncompatibleVariableOverride] - null is allowed here
+    stream_options: StreamOptions | None = None
+    max_completion_tokens: int | None = None
+    sampling: SamplingBody | None = None
+    media_io_kwargs: MediaKwargs | None = None
+
+    n: Annotated[int, Field(ge=1, le=1)] | None = None
+    tools: Empty | None = None
+    functions: Empty | None = None
+    tool_choice: Literal["none", "auto"] | None = None
+    function_call: Literal["none", "auto"] | None = None
+    logprobs: Literal[False] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=0)] | None = None
+    logit_bias: Empty | None = None
+    frequency_penalty: Zero | None = None
+    presence_penalty: Zero | None = None
+    response_format: TextFormat | None = None
+    modalities: list[Literal["text"]] | None = None
+    mm_processor_kwargs: Empty | None = None
+    audio: None = None
+    web_search_options: None = None
+
+    metadata: Ignored = None
+    moderation: Ignored = None
+    parallel_tool_calls: Ignored = None
+    prediction: Ignored = None
+    prompt_cache_key: Ignored = None
+    prompt_cache_options: Ignored = None
+    prompt_cache_retention: Ignored = None
+    reasoning_effort: Ignored = None
+    safety_identifier: Ignored = None
+    service_tier: Ignored = None
+    store: Ignored = None
+    user: Ignored = None
+    verbosity: Ignored = None
+
+    def options(self) -> GenerateOptions:
+        """Raises InvalidValueError for a value out of range; `max_completion_tokens` wins."""
+        if self.max_completion_tokens is None:
+            return super().options()
+        return self.model_copy(
+            update={"max_tokens": self.max_completion_tokens, "max_completion_tokens": None}
+        ).options()
+
+    def sampling_for(self, part: PartSampling) -> Sampling:
+        """The part's values win over the request's, those over `media_io_kwargs`; a rate replaces a count."""
+        merged: dict[str, object] = {}
+        for place in (self.media_io_kwargs and self.media_io_kwargs.video, self.sampling, part):
+            if place is None:
+                continue
+            given = place.model_dump(exclude_unset=True, exclude_none=True, include=_SAMPLING_NAMES)
+            if given.keys() & _RATES:
+                merged = {name: value for name, value in merged.items() if name not in _RATES}
+            merged |= given
+        return SamplingBody.model_validate(merged).value()
+
+
+_RATES = frozenset({"num_frames", "fps"})
+_SAMPLING_NAMES = set(PartSampling.model_fields)

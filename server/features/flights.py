@@ -1,0 +1,213 @@
+"""From a video and a sampling to tokens in the engine's cache: looked up, or decoded and encoded once."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from bt_model.errors import BtchatError, InvalidValueError
+from bt_model.types import ModelCard, Sampling
+from server.decoding.pool import DecodedFrames, DecodePool
+from server.engine.client import EngineClient
+from server.features.keys import check_frames, count_name, describe, feature_key
+from server.metrics import Metrics
+from server.uploads.sources import VideoSource
+
+Stage = Literal["load", "lookup", "decode", "encode", "answer"]
+Report = Callable[[Stage], None]
+
+_KEYS_PER_VIDEO = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A video whose tokens are in the engine's cache under `key`; `facts` is the receipt kept with them."""
+
+    key: bytes
+    facts: dict[str, Any]
+    cache: Literal["hit", "miss", "joined"] | None  # None without a video
+    decode_seconds: float = 0.0
+    encode_seconds: float = 0.0
+
+
+Outcome = Encoded | BtchatError
+"""What became of one model's tokens."""
+
+
+@dataclass(slots=True)
+class _Flight:
+    """One decode and encode that requests wait for; it ends when all of them have left."""
+
+    task: asyncio.Task[dict[bytes, Outcome]]
+    reports: list[Report] = field(default_factory=list[Report])
+
+
+class VideoFeatures:
+    """Tokens of videos in the engine's cache, and the keys that lead to them."""
+
+    def __init__(self, engine: EngineClient, decoder: DecodePool, metrics: Metrics) -> None:
+        self._engine = engine
+        self._decoder = decoder
+        self._metrics = metrics
+        self._flights: dict[bytes, _Flight] = {}
+        self._keys: dict[tuple[str, str], deque[bytes]] = {}
+
+    async def prepare(
+        self, source: VideoSource, sampling: Sampling, cards: Sequence[ModelCard], report: Report
+    ) -> dict[str, Outcome]:
+        """Make sure that each model's tokens are cached; what is missing is decoded once, for all of them.
+
+        Requests for the same tokens share one decode and encode. The sampling must be settled. A model that
+        cannot take the video has its error in the result.
+
+        Raises:
+            VideoError: the video cannot be decoded.
+            EngineError: the engine is gone.
+        """
+        outcomes: dict[str, Outcome] = {}
+        keys: dict[str, bytes] = {}
+        for card in cards:
+            try:
+                check_frames(sampling.num_frames or 0, sampling, card)
+                keys[card.id] = feature_key(source, sampling, card)
+            except InvalidValueError as error:
+                outcomes[card.id] = error
+        report("lookup")
+        wanted = {keys[card.id]: card for card in reversed(cards) if card.id in keys}
+        flights = {key: self._flights[key] for key in wanted if key in self._flights}
+        found = await self._find([key for key in wanted if key not in flights])
+        missing = {key: card for key, card in wanted.items() if key not in found}
+        flights |= {key: self._flights[key] for key in missing if key in self._flights}  # begun meanwhile
+        joined = frozenset(flights)
+        begun = {key: card for key, card in missing.items() if key not in joined}
+        for model, key in keys.items():
+            self._count(model, is_hit=key in found, is_begun=key in begun)
+        if begun:
+            flights |= dict.fromkeys(begun, self._begin(begun, source, sampling))
+        found |= await self._land(list({id(flight): flight for flight in flights.values()}.values()), report)
+        for model, key in keys.items():
+            outcome = found[key]
+            if isinstance(outcome, Encoded) and key in joined:
+                outcome = replace(outcome, cache="joined")
+            outcomes[model] = outcome
+        return outcomes
+
+    def forget(self, tenant: str, sha256: str) -> None:
+        """Drop everything computed from a deleted video."""
+        keys = self._keys.pop((tenant, sha256), None)
+        if keys:
+            self._engine.forget(keys)
+
+    async def _find(self, keys: Sequence[bytes]) -> dict[bytes, Outcome]:
+        """What is cached already."""
+        facts = await asyncio.gather(*(self._engine.lookup(key) for key in keys))
+        pairs = zip(keys, facts, strict=True)
+        return {key: Encoded(key, each, "hit") for key, each in pairs if each is not None}
+
+    def _count(self, model: str, *, is_hit: bool, is_begun: bool) -> None:
+        if is_hit:
+            self._metrics.feature_hits.labels(model).inc()
+        elif is_begun:
+            self._metrics.feature_misses.labels(model).inc()
+
+    def _begin(self, targets: Mapping[bytes, ModelCard], source: VideoSource, sampling: Sampling) -> _Flight:
+        known = self._keys.setdefault((source.tenant, source.sha256), deque(maxlen=_KEYS_PER_VIDEO))
+        known.extend(targets)
+        reports: list[Report] = []
+        task = asyncio.create_task(self._make(targets, source, sampling, reports))
+        flight = _Flight(task, reports)
+        self._flights |= dict.fromkeys(targets, flight)
+        task.add_done_callback(lambda _task: self._drop(flight))
+        return flight
+
+    def _drop(self, flight: _Flight) -> None:
+        self._flights = {key: other for key, other in self._flights.items() if other is not flight}
+
+    async def _land(self, flights: Sequence[_Flight], report: Report) -> dict[bytes, Outcome]:
+        """Wait for all of these; a flight that nobody waits for any more is called off."""
+        landed: dict[bytes, Outcome] = {}
+        for flight in flights:
+            flight.reports.append(report)
+        try:
+            for flight in flights:
+                landed |= await asyncio.shield(flight.task)
+        finally:
+            for flight in flights:
+                flight.reports.remove(report)
+                if not flight.reports and not flight.task.done():
+                    self._drop(flight)
+                    flight.task.cancel()
+        return landed
+
+    async def _make(
+        self,
+        targets: Mapping[bytes, ModelCard],
+        source: VideoSource,
+        sampling: Sampling,
+        reports: Sequence[Report],
+    ) -> dict[bytes, Outcome]:
+        def report(stage: Stage) -> None:
+            for each in reports:
+                each(stage)
+
+        report("decode")
+        sizes = [card.frame_size for card in targets.values()]
+        default = next(iter(targets.values())).default_frames
+        async with source.reading() as path:
+            frames = await self._decoder.decode(path, sampling, sizes, default)
+        outcomes: dict[bytes, Outcome] = {}
+        with frames:
+            self._observe(frames)
+            report("encode")
+            for size in frames.memories:
+                group = {key: card for key, card in targets.items() if card.frame_size == size}
+                outcomes |= await self._encode(group, frames, sampling)
+        return outcomes
+
+    async def _encode(
+        self, targets: Mapping[bytes, ModelCard], frames: DecodedFrames, sampling: Sampling
+    ) -> dict[bytes, Outcome]:
+        """Frames of one size, for all models that look at this size."""
+        outcomes: dict[bytes, Outcome] = {}
+        able: dict[str, bytes] = {}
+        for key, card in targets.items():
+            try:
+                check_frames(frames.num_frames, sampling, card)
+                able[card.id] = key
+            except InvalidValueError as error:
+                outcomes[key] = error
+        if not able:
+            return outcomes
+        size = next(iter(targets.values())).frame_size
+        shape = (frames.num_frames, size.side, size.side)
+        facts = describe(frames, sampling)
+        encoding = await self._engine.encode(able, frames.memories[size], shape, facts)
+        self._metrics.encode_seconds.observe(encoding.seconds)
+        for model, key in able.items():
+            if (error := encoding.failures.get(model)) is not None:
+                outcomes[key] = _in_our_words(error, sampling)
+            else:
+                self._metrics.videos_encoded.labels(model).inc()
+                outcomes[key] = Encoded(key, facts, "miss", frames.seconds, encoding.seconds)
+        return outcomes
+
+    def _observe(self, frames: DecodedFrames) -> None:
+        self._metrics.videos_decoded.inc()
+        self._metrics.decode_seconds.observe(frames.seconds)
+        self._metrics.video_frames.observe(frames.num_frames)
+        self._metrics.video_seconds.observe(frames.facts.seconds)
+
+
+def only(outcome: Outcome) -> Encoded:
+    """The tokens, or raises the error that they ended in."""
+    if isinstance(outcome, BtchatError):
+        raise outcome
+    return outcome
+
+
+def _in_our_words(error: BtchatError, sampling: Sampling) -> BtchatError:
+    """A count that the model cannot take, in the model's words but under the client's name for it."""
+    if isinstance(error, InvalidValueError):
+        return InvalidValueError(error.message, param=count_name(sampling))
+    return error

@@ -1,0 +1,97 @@
+"""Outermost: a request id, the HTTP metrics and a last answer for every request. Pure ASGI."""
+
+import asyncio
+import contextlib
+import logging
+from time import monotonic
+from typing import cast
+from uuid import uuid4
+
+from fastapi.routing import APIRoute
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server.deps import State
+from server.problems import problem_of
+
+REQUEST_ID = "x-request-id"
+
+log = logging.getLogger(__name__)
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_LINGER_SECONDS = 1.0
+_LINGER_BYTES = 4 * 1024 * 1024
+
+
+class Envelope:
+    """Outermost: a request id on every answer, the HTTP metrics, and a last answer for unforeseen errors."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        status = 0
+        since = monotonic()
+        body = _WatchedBody(receive, Headers(scope=scope))
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)[REQUEST_ID] = request_id
+            elif not message.get("more_body") and not body.is_complete:
+                await send({**message, "more_body": True})
+                await body.drain()
+                message = {"type": "http.response.body"}
+            await send(message)
+
+        try:
+            await self._app(scope, body.receive, send_with_id)
+        except ClientDisconnect:
+            log.info("client left %s", request_id)
+        except Exception as error:  # the process edge: one failed request must not end others
+            log.exception("request %s failed", request_id)
+            if not status:
+                await problem_of(error).response()(scope, receive, send_with_id)
+        finally:
+            _count(scope, status, monotonic() - since)
+
+
+class _WatchedBody:
+    """Knows whether a body was read to its end.
+
+    Closing a connection with unread bytes resets it, and the client may lose the answer that tells it why;
+    so a little of an unwanted body is read and dropped behind the answer.
+    """
+
+    def __init__(self, receive: Receive, headers: Headers) -> None:
+        self._receive = receive
+        self.is_complete = "transfer-encoding" not in headers and headers.get("content-length", "0") == "0"
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self.is_complete = self.is_complete or not message.get("more_body", False)
+        return message
+
+    async def drain(self) -> None:
+        num_bytes = 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_SECONDS):
+                while not self.is_complete and num_bytes < _LINGER_BYTES:
+                    num_bytes += len((await self.receive()).get("body", b""))
+
+
+def _count(scope: Scope, status: int, seconds: float) -> None:
+    route = scope.get("route")
+    handler = route.path if isinstance(route, APIRoute) else "unmatched"
+    method = scope["method"] if scope["method"] in _METHODS else "other"
+    shown = f"{status // 100}xx" if status else "none"
+    metrics = cast(State, scope["state"])["services"].metrics
+    metrics.http_requests.labels(handler, method, shown).inc()
+    metrics.http_seconds.labels(handler).observe(seconds)

@@ -1,0 +1,172 @@
+"""The Q-Former and the tower before it, against the library's on random weights."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import Blip2QFormerConfig, Blip2QFormerModel, InstructBlipForConditionalGeneration
+
+from bt_model.assembly.placement import Placement
+from bt_model.assembly.towers import TowerShelf, load_tower
+from bt_model.backends.base import BackendFiles
+from bt_model.backends.parts.bridge import load_bridge, read_qformer_config
+from bt_model.backends.parts.qformer import QFormer
+from bt_model.checkpoints.load import load_part
+from bt_model.errors import CheckpointError, UnknownNameError
+from bt_model.types import GenerateOptions
+from tests import published, tiny
+
+B, N = 2, 10
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    weights = tmp_path_factory.mktemp("weights")
+    published.write_hf_instructblip(weights / "hf")
+    published.write_original_files(weights / "blip2", weights / "hf", with_text=False)
+    return weights
+
+
+@pytest.fixture(scope="module")
+def theirs(folder: Path) -> InstructBlipForConditionalGeneration:
+    return InstructBlipForConditionalGeneration.from_pretrained(folder / "hf").eval()
+
+
+def ours(source: Path) -> QFormer:
+    qformer = QFormer(read_qformer_config(source))
+    load_part(qformer, source, "qformer")
+    return qformer.eval()
+
+
+def features(seed: int = 0) -> Tensor:
+    return torch.randn(B, N, published.WIDTH, generator=torch.Generator().manual_seed(seed))
+
+
+def close(mine: Tensor, their: Tensor) -> None:
+    assert (mine - their).abs().max() <= 1e-5 * max(1.0, float(their.abs().max()))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("has_padding", [False, True])
+def test_it_equals_instructblips_with_text(
+    folder: Path, theirs: InstructBlipForConditionalGeneration, has_padding: bool
+) -> None:
+    text = torch.tensor([[2, 7, 8, 9, 3], [2, 10, 3, 0, 0]])
+    is_text = text > 0 if has_padding else torch.ones_like(text, dtype=torch.bool)
+    seen = theirs.vision_model.post_layernorm(features())
+    queries = theirs.query_tokens.expand(B, -1, -1)
+    whole = torch.cat([torch.ones(B, published.QUERIES, dtype=torch.long), is_text.long()], dim=1)
+    expected = theirs.qformer(
+        input_ids=text, attention_mask=whole, query_embeds=queries, encoder_hidden_states=seen
+    ).last_hidden_state[:, : published.QUERIES]
+    close(ours(folder / "hf")(features(), text, is_text), expected)
+
+
+@torch.no_grad()
+def test_padding_changes_nothing_and_text_does(folder: Path) -> None:
+    qformer = ours(folder / "hf")
+    text = torch.tensor([[2, 10, 3]])
+    padded = torch.tensor([[2, 10, 3, 0, 0]])
+    alone = qformer(features()[:1], text)
+    torch.testing.assert_close(qformer(features()[:1], padded, padded > 0), alone, rtol=0, atol=1e-6)
+    assert (qformer(features()[:1], torch.tensor([[2, 11, 3]])) - alone).abs().max() > 3e-5
+
+
+@torch.no_grad()
+def test_without_text_it_equals_blip2s(folder: Path) -> None:
+    config = Blip2QFormerConfig(
+        hidden_size=published.QWIDTH, num_hidden_layers=published.QLAYERS, num_attention_heads=2,
+        intermediate_size=24, encoder_hidden_size=published.WIDTH,
+    )  # fmt: skip
+    model = tiny.wake(Blip2QFormerModel(config))
+    source = {f"qformer.{name}": tensor for name, tensor in model.state_dict().items()}
+    queries = torch.randn(1, published.QUERIES, published.QWIDTH)
+    norm = {
+        "vision_model.post_layernorm.weight": torch.ones(32),
+        "vision_model.post_layernorm.bias": torch.zeros(32),
+    }
+    qformer = QFormer(replace(read_qformer_config(folder / "blip2" / "qformer.safetensors"), num_heads=2))
+    load_part(qformer, {**source, **norm, "query_tokens": queries}, "qformer")
+    seen = qformer.ln_vision(features())
+    expected = model(query_embeds=queries.expand(B, -1, -1), encoder_hidden_states=seen).last_hidden_state
+    close(qformer(features()), expected)
+
+
+@torch.no_grad()
+def test_the_eva_tower_equals_instructblips_at_every_layer(
+    folder: Path, theirs: InstructBlipForConditionalGeneration
+) -> None:
+    pixels = tiny.pixels(1, 3)[0]
+    expected = theirs.vision_model(pixels, output_hidden_states=True).hidden_states[1:]
+    tower = load_tower(folder / "hf")
+    assert tower.config.family == "eva"
+    for mine, their in zip(tower(pixels, range(1, published.LAYERS + 1)), expected, strict=True):
+        close(mine, their)
+
+
+@torch.no_grad()
+def test_the_original_tower_of_one_block_more_gives_the_same(folder: Path) -> None:
+    pixels = tiny.pixels(1, 2)[0]
+    last = range(published.LAYERS - 1, published.LAYERS)
+    shelf, place = TowerShelf(), Placement.pick("cpu")
+    original, library = (shelf.tower(folder / name, place) for name in ("blip2/eva", "hf"))
+    # the library stores a bias of the keys, which no attention can tell
+    close(original(pixels, last)[0], library(pixels, last)[0])
+    assert shelf.tower(folder / "hf", place) is library
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"qformer_config": None}, "qformer_config is None; allowed: an object"),
+        ({"qformer_config": {"num_attention_heads": 0}}, "num_attention_heads is 0"),
+        (
+            {"qformer_config": {"num_attention_heads": 3}},
+            "num_attention_heads is 3; allowed: what divides 16",
+        ),
+        ({"qformer_config": {"num_attention_heads": 2.0}}, "num_attention_heads is 2.0"),
+        ({"qformer_config": {"layer_norm_eps": "small"}}, "layer_norm_eps is 'small'"),
+        ({"vision_config": []}, r"vision_config is \[\]; allowed: an object"),
+        ({"vision_config": {"layer_norm_eps": 0}}, "video_eps is 0"),
+    ],
+)
+def test_a_qformer_config_that_is_none_is_refused(
+    folder: Path, tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    config = json.loads((folder / "hf" / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | changes))
+    shutil.copyfile(folder / "hf" / "model.safetensors", tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=message):
+        read_qformer_config(tmp_path)
+
+
+def test_the_norm_before_it_has_the_epsilon_of_its_origin(folder: Path) -> None:
+    original, library = (ours(folder / name) for name in ("blip2/qformer.safetensors", "hf"))
+    assert (original.ln_vision.eps, library.ln_vision.eps) == (1e-5, 1e-6)
+
+
+def files(folder: Path, qformer: str | None, entry: str = "clip") -> BackendFiles:
+    return BackendFiles(
+        llm=folder / "hf", projector=folder / "hf", template="minigpt4", num_video_tokens=N,
+        video_dim=published.WIDTH, defaults=GenerateOptions(), device=torch.device("cpu"),
+        dtype=torch.float32, qformer=None if qformer is None else folder / qformer, entry=entry,
+    )  # fmt: skip
+
+
+def test_a_model_without_a_qformer_is_refused(folder: Path) -> None:
+    with pytest.raises(CheckpointError, match="names no qformer"):
+        load_bridge(files(folder, None), published.LLM_WIDTH)
+
+
+def test_a_file_without_a_qformer_is_refused(folder: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"missing query_tokens, ln_vision\.weight"):
+        load_bridge(files(folder, "blip2/vicuna"), published.LLM_WIDTH)
+
+
+def test_an_unknown_entry_is_refused(folder: Path) -> None:
+    with pytest.raises(UnknownNameError, match="entry is 'D'; allowed: clip, frames, all_frames, joint"):
+        load_bridge(files(folder, "hf", "D"), published.LLM_WIDTH)

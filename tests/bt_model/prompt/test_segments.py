@@ -1,0 +1,170 @@
+"""Prompts as backends spec 2.6 spells them: ids are characters here, so a prompt can be read back."""
+
+import pytest
+import torch
+
+from bt_model.errors import InvalidValueError, UnknownNameError
+from bt_model.generation.request import Segment, Soft
+from bt_model.prompt.segments import SpecialIds, segments
+from bt_model.prompt.templates import TEMPLATES, template
+from bt_model.types import Role, Turn, check_turns
+
+IDS = SpecialIds(bos=0x110001, eos=0x110002, video_start=0x110003, video_end=0x110004)
+NAMES = {IDS.bos: "<s>", IDS.eos: "</s>", IDS.video_start: "<vid_start>", IDS.video_end: "<vid_end>"}
+VIDEO = Soft(b"key", torch.zeros(3, 4))
+SYSTEMS = {
+    "video-chatgpt_v1": (
+        "You are Video-ChatGPT, a large vision-language assistant. You are able to understand the video "
+        "content that the user provides, and assist the user with a variety of tasks using natural "
+        "language.Follow the instructions carefully and explain your answers in detail based on the "
+        "provided video."
+    ),
+    "vicuna_v1_1": (
+        "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
+        "helpful, detailed, and polite answers to the user's questions."
+    ),
+    "llava_v1": (
+        "You are LLaVA, a large language and vision assistant trained by UW Madison WAIV Lab.You are able "
+        "to understand the visual content that the user provides, and assist the user with a variety of "
+        "tasks using natural language.Follow the instructions carefully and explain your answers in detail."
+    ),
+}
+MARKED = "<vid_start><video><vid_end>"
+
+
+def characters(text: str) -> list[int]:
+    return [ord(c) for c in text]
+
+
+def spelled(prompt: tuple[Segment, ...]) -> str:
+    """A prompt as text, special ids by name and the video as <video>."""
+    runs = [
+        "<video>" if isinstance(part, Soft) else "".join(NAMES.get(i) or chr(i) for i in part.ids)
+        for part in prompt
+    ]
+    return "".join(runs)
+
+
+def prompt(name: str, *messages: tuple[Role, str], video: Soft | None = VIDEO) -> str:
+    return spelled(segments([Turn(*message) for message in messages], template(name), IDS, characters, video))
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_one_turn_is_spelled_as_published(name: str) -> None:
+    expected = f"<s>{SYSTEMS[name]} USER: What happens?\n{MARKED} ASSISTANT:"
+    assert prompt(name, ("user", "What happens?")) == expected
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_several_turns_are_spelled_as_published(name: str) -> None:
+    dialogue: list[tuple[Role, str]] = [
+        ("user", "q1"),
+        ("assistant", "a1"),
+        ("user", "q2"),
+        ("assistant", "a2"),
+        ("user", "q3"),
+    ]
+    spoken = f"USER: q1\n{MARKED} ASSISTANT: a1</s>USER: q2 ASSISTANT: a2</s>USER: q3 ASSISTANT:"
+    expected = f"<s>{SYSTEMS[name]} {spoken}"
+    assert prompt(name, *dialogue) == expected
+
+
+def test_a_dialogue_without_a_video_has_no_markers() -> None:
+    expected = f"<s>{SYSTEMS['vicuna_v1_1']} USER: q1 ASSISTANT: a1</s>USER: q2 ASSISTANT:"
+    assert prompt("vicuna_v1_1", ("user", "q1"), ("assistant", "a1"), ("user", "q2"), video=None) == expected
+
+
+def test_a_dialogues_own_system_turn_replaces_the_templates() -> None:
+    expected = f"<s>Be brief. USER: q1\n{MARKED} ASSISTANT:"
+    assert prompt("video-chatgpt_v1", ("system", "Be brief."), ("user", "q1")) == expected
+
+
+def test_the_plain_template_begins_with_the_user() -> None:
+    assert prompt("plain", ("user", "q1")) == f"<s>USER: q1\n{MARKED} ASSISTANT:"
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_the_only_bos_is_the_first_id(name: str) -> None:
+    text = prompt(name, ("user", "q1"), ("assistant", "a1"), ("user", "q2"))
+    assert text.startswith("<s>")
+    assert text.count("<s>") == 1
+
+
+def test_an_unknown_template_is_refused_with_the_names_that_there_are() -> None:
+    with pytest.raises(
+        UnknownNameError, match="template is 'v9'; allowed: video-chatgpt_v1, vicuna_v1_1"
+    ) as caught:
+        template("v9")
+    assert caught.value.param == "template"
+
+
+@pytest.mark.parametrize(
+    "roles",
+    [
+        [],
+        ["system"],
+        ["assistant"],
+        ["user", "user"],
+        ["user", "assistant"],
+        ["assistant", "user"],
+        ["user", "system", "user"],
+        ["system", "system", "user"],
+        ["user", "assistant", "assistant", "user"],
+        ["system", "assistant", "user"],
+    ],
+)
+def test_turns_out_of_order_are_refused(roles: list[Role]) -> None:
+    with pytest.raises(InvalidValueError, match="messages have the roles") as caught:
+        check_turns([Turn(role, "text") for role in roles])
+    assert caught.value.param == "messages"
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n\t "])
+def test_a_turn_without_text_is_refused_by_its_place(text: str) -> None:
+    with pytest.raises(InvalidValueError, match="content is empty") as caught:
+        check_turns([Turn("user", "q"), Turn("assistant", text), Turn("user", "q")])
+    assert caught.value.param == "messages[1].content"
+
+
+LLAVA_V0 = SYSTEMS["llava_v1"] + "###Human: Hi!###Assistant: Hi there!  How can I help you today?\n"
+LLAVA_15 = (
+    "A chat between a curious human and an artificial intelligence assistant. The assistant gives helpful, "
+    "detailed, and polite answers to the human's questions."
+)
+MINIGPT4 = (
+    "Give the following image: <Img>ImageContent</Img>. You will be able to see the image once I provide it "
+    "to you. Please answer my questions."
+)
+MINIGPT4_VIDEO = (
+    "Give the following video: <Video>VideoContent</Video>. You will be able to see the video once I provide "
+    "it to you. Please answer my questions."
+)
+PLAIN_IDS = SpecialIds(bos=IDS.bos, eos=IDS.eos)
+DIALOGUE = [Turn("user", "q1"), Turn("assistant", "a1"), Turn("user", "q2")]
+SPELLED = {
+    "llava_v0": (
+        f"<s>{LLAVA_V0}###Human: q1\n{MARKED}###Assistant: a1###Human: q2###Assistant:",
+        IDS,
+    ),
+    "llava_v1.5": (f"<s>{LLAVA_15} USER: <video>\nq1 ASSISTANT: a1</s>USER: q2 ASSISTANT:", PLAIN_IDS),
+    "minigpt4": (
+        f"<s>{MINIGPT4}###Human: <Img><video></Img> q1###Assistant: a1###Human: q2###Assistant: ",
+        PLAIN_IDS,
+    ),
+    "minigpt4_video": (
+        f"<s>{MINIGPT4_VIDEO}###Human: <Video><video></Video> q1###Assistant: a1###Human: q2###Assistant: ",
+        PLAIN_IDS,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SPELLED)
+def test_formats_of_the_other_models_are_spelled_as_published(name: str) -> None:
+    expected, ids = SPELLED[name]
+    assert spelled(segments(DIALOGUE, template(name), ids, characters, VIDEO)) == expected
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_where_a_turn_ends_with_text_that_text_stops_an_answer(name: str) -> None:
+    stops = ("###",) if "###" in prompt(name, ("user", "q")) else ()
+    assert template(name).stop_strings == stops

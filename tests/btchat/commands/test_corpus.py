@@ -1,0 +1,24 @@
+from pathlib import Path
+
+import pytest
+
+from btchat.cli import main
+
+
+def test_corpus_make_writes_a_corpus_and_sums_it_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--clips", "2", "--test-clips", "2", "--side", "32", "--kinds", "move", "order"]
+    assert main(["corpus", "make", "--out", str(tmp_path / "c"), *arguments]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.split()[:2] == ["2", "train/webvid/results_2M_train.csv"] for line in lines)
+    assert lines[-1] == f"{tmp_path / 'c' / 'manifest.json'} names every file"
+    assert len(list((tmp_path / "c" / "train" / "clips").glob("*.mp4"))) == 2
+
+
+def test_corpus_make_refuses_a_kind_that_it_does_not_know(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["corpus", "make", "--out", str(tmp_path), "--kinds", "fly"]) == 1
+    assert capsys.readouterr().err.startswith("btchat: kinds fly: some of move, pace")
+    assert not list(tmp_path.iterdir())

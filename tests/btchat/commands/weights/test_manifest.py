@@ -1,0 +1,70 @@
+"""weights/manifest.toml: what it says, and what is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bt_model.assembly.model_file import read
+from bt_model.errors import CheckpointError, UnknownNameError
+from btchat.commands.weights.manifest import pick, read_manifest
+
+MANIFEST = Path(__file__).parents[4] / "weights" / "manifest.toml"
+
+
+def test_the_manifest_in_the_repository_is_whole() -> None:
+    sets = read_manifest(MANIFEST)
+    assert {
+        "bt-adapter",
+        "llava-v1",
+        "llava-1.5-hf",
+        "minigpt4-7b",
+        "instructblip-7b",
+        "video-chatgpt-7b",
+    } <= set(sets)
+    for chosen in sets.values():
+        places = {item.to for item in chosen.items}
+        parts = ("tower", "adapter", "llm", "projector", "qformer")
+        named = {chosen.model[part] for part in parts if chosen.model.get(part)}
+        assert named <= places
+        assert {item.base for item in chosen.items} - {""} <= places
+
+
+@pytest.mark.parametrize("name", [name for name, chosen in read_manifest(MANIFEST).items() if chosen.model])
+def test_every_model_of_the_manifest_is_a_model_file(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "a.model.json"
+    path.write_text(json.dumps({"id": name, **read_manifest(MANIFEST)[name].model}))
+    assert read(path).id == name
+
+
+def test_an_unknown_set_is_refused_with_those_there_are() -> None:
+    with pytest.raises(UnknownNameError, match="weights are 'gpt'; allowed: bt-adapter, clip-l14"):
+        pick(read_manifest(MANIFEST), "gpt")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x", "not a readable manifest"),
+        ("[a]\nabout = 'b'", "needs about and items"),
+        ("[a]\nabout = 'b'\nitems = [{repo='r'}]", "has no file, to"),
+        ("[a]\nabout = 'b'\nitems = [{repo='r',file='f',to='t',size=3}]", "has size"),
+        ("[a]\nabout = 'b'\nitems = [{repo='r',file='f',to='t',num_bytes='3'}]", "num_bytes = '3'"),
+        ("[a]\nabout = 'b'\nitems = [{repo='r',file='f',to='../t'}]", "names the place '../t'"),
+        ("[a]\nabout = 'b'\nitems = [{repo='r',file='f',to='/t'}]", "names the place '/t'"),
+        ("[a]\nabout = 'b'\nitems = [{repo='r',file='f',to='t',base='../b'}]", "names the place '../b'"),
+        ("[a]\nabout = 'b'\nitems = [{repo='r',file='f',to='t',blocks=true}]", "has blocks = True"),
+        ("[a]\nabout = 'b'\nitems = [5]", "an item of .a. is 5; allowed: a table"),
+        ("[a]\nabout = 'b'\nitems = 5", "has items = 5; allowed: a list"),
+        ("[a]\nabout = 'b'\nitems = []\nmodel = 5", "has model = 5; allowed: a dict"),
+        ("[a]\nabout = 5\nitems = []", "has about = 5; allowed: a str"),
+        ("['../b']\nabout = 'b'\nitems = []", r"a set is called '\.\./b'; allowed: "),
+        ("['']\nabout = 'b'\nitems = []", "a set is called ''; allowed: "),
+        (b"\xff", "not a readable manifest"),
+        (b"a = " + b"[" * 5000, "not a readable manifest"),
+    ],
+)
+def test_a_manifest_that_is_not_right_is_refused(tmp_path: Path, text: str | bytes, message: str) -> None:
+    (tmp_path / "m.toml").write_bytes(text.encode() if isinstance(text, str) else text)
+    with pytest.raises(CheckpointError, match=message):
+        read_manifest(tmp_path / "m.toml")

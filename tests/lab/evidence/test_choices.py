@@ -1,0 +1,66 @@
+"""Choices between twins' answers, by chat models whose likelihoods are known."""
+
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import pytest
+import torch
+
+from lab.evaluate import Asker, Shown
+from lab.evidence import choices
+from lab.evidence.choices import chat_choices
+from lab.shapes.events import REVERSIBLE
+from lab.shapes.questions import TEMPORAL, Question
+from lab.shapes.scene import Scene
+from lab.shapes.splits import scenes
+from lab.stages import ChatParts
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+SCENES = scenes("test_combo", 2 * len(REVERSIBLE), seed=2, kinds=REVERSIBLE)
+
+
+def shown() -> Shown:
+    """Video tokens say which row was shown, and whether it was the twin."""
+    clips = torch.tensor([[row, 0.0] for row in range(len(SCENES))])
+    return Shown(SCENES, clips, clips + torch.tensor([0.0, 1.0]))
+
+
+class Tokens:
+    """A dialogue stays what it is."""
+
+    num_video = 0
+    ids = type("Ids", (), {"eos": 0})
+
+    def row(self, asked: list[Question]) -> Question:
+        return asked[0]
+
+
+def answers_about(scene: Scene, asker: Asker) -> set[str]:
+    return {question.sentence for question in asker.questions(scene)}
+
+
+@pytest.mark.parametrize(("knows", "share"), [("order", 1.0), ("nothing", 0.5), ("the opposite", 0.0)])
+def test_a_model_that_knows_the_order_has_all_and_a_blind_one_half(
+    monkeypatch: pytest.MonkeyPatch, knows: str, share: float
+) -> None:
+    asker = Asker(ChatParts(cast(Any, None), cast(Any, None)), cast(Any, Tokens()), 1, kinds=TEMPORAL)
+
+    def likelihood(_lm: object, _projector: object, video: "Tensor", batch: list[Question]) -> "Tensor":
+        scores: list[float] = []
+        for (row, is_twin), question in zip(video.tolist(), batch, strict=True):
+            scene = SCENES[int(row)]
+            shown = scene.twin() if is_twin else scene
+            is_true = question.sentence in answers_about(shown, asker)
+            blind = float(len(question.sentence))  # likes long answers, whatever is shown
+            scores.append({"order": is_true, "nothing": blind, "the opposite": not is_true}[knows])
+        return torch.tensor(scores, dtype=torch.float32)
+
+    monkeypatch.setattr(choices, "answer_scores", likelihood)
+    monkeypatch.setattr(choices, "collate", lambda rows, *_: rows)
+    found = chat_choices([shown()], asker)
+    assert set(found) == {"direction", "pace", "change", "resize", "recolour", "order"}
+    assert np.mean([each.mean() for each in found.values()]) == share
+    assert all(each.shape[1] == 2 for each in found.values())

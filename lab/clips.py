@@ -14,11 +14,11 @@ import torch
 from rich.progress import Progress
 
 from bt_model.checkpoints.fingerprint import fingerprint
-from bt_model.training.data import TrunkCache, build_cache
 from bt_model.video.sample import uniform
 from lab.shapes.clip_file import write_corpus
 from lab.shapes.events import NUM_FRAMES
 from lab.shapes.scene import Scene
+from lab.trunk_cache import TrunkCache, build_cache
 
 if TYPE_CHECKING:
     from torch import Tensor

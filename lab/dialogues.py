@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -11,12 +10,9 @@ from bt_model.generation.request import Soft, Tokens
 from bt_model.prompt.segments import SpecialIds, segments
 from bt_model.prompt.templates import Template
 from bt_model.training.losses import IGNORED
+from bt_model.training.tokens import TokenRow
 from bt_model.types import Turn
 from lab.shapes.questions import Question
-
-if TYPE_CHECKING:
-    pass
-from bt_model.training.data import TokenRow
 
 
 @dataclass(frozen=True, slots=True)

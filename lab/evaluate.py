@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from bt_model.training.answers import exact_answers
-from bt_model.training.data import collate
+from bt_model.training.tokens import collate
 from lab.clips import Corpus
 from lab.dialogues import DialogueTokens
 from lab.shapes.questions import STATIC, TEMPORAL, Question, questions

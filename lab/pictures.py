@@ -63,6 +63,12 @@ def captions_of(drawn: Sequence[Scene], rng: Random, *, static_share: float = ST
     return [caption(scene, own, static_share=static_share) for scene, own in zip(drawn, words, strict=True)]
 
 
+def group_numbers(texts: Sequence[str]) -> "Tensor":
+    """Equal texts get equal numbers, (B,) int64."""
+    numbers: dict[str, int] = {}
+    return torch.tensor([numbers.setdefault(text, len(numbers)) for text in texts])
+
+
 def pictures(drawn: Sequence[Scene], side: int) -> "Tensor":
     """Scenes as single pictures with their cues: (B, 3, side, side) normalised."""
     return normalise(torch.from_numpy(paint_pictures(drawn, side)))

@@ -15,17 +15,17 @@ from bt_model.training.answers import instruct_loss
 from bt_model.training.chat_losses import Captioner, Captions
 from bt_model.training.config import CAPTION_REQUEST, EmbeddedPlan
 from bt_model.training.cost import Trained
-from bt_model.training.data import TokenBatch, collate, group_numbers
 from bt_model.training.loop import train
 from bt_model.training.losses import contrastive
 from bt_model.training.masking import first_unmasked, generator_for, tube_mask
 from bt_model.training.schedule import Schedule
 from bt_model.training.step import AlignmentHead, pretrain_loss
+from bt_model.training.tokens import TokenBatch, collate
 from bt_model.vision.encoder import VideoEncoder
 from bt_model.vision.pool import patches_cls
 from lab.clips import Corpus
 from lab.dialogues import DialogueTokens, shuffled
-from lab.pictures import captions_of, pictures, varied_scenes, with_partners
+from lab.pictures import captions_of, group_numbers, pictures, varied_scenes, with_partners
 from lab.shapes.questions import Question, questions
 from lab.shapes.scene import Scene
 

@@ -27,7 +27,6 @@ from bt_model.prompt.tokenizer import TextTokenizer
 from bt_model.text.clip_text import ClipTextTower
 from bt_model.text.clip_tokenizer import ClipTokenizer
 from bt_model.training.config import EmbeddedPlan, embedded_plan
-from bt_model.training.data import TrunkCache
 from bt_model.training.step import AlignmentHead
 from bt_model.vision.bt_adapter import BTAdapter
 from bt_model.vision.build import build_encoder
@@ -41,6 +40,7 @@ from lab.shapes.events import Move
 from lab.shapes.scene import Item, Scene
 from lab.stages import ChatParts, TextSide
 from lab.tokenizers import CHAT_SPECIALS, CLIP_SPECIALS, train_tokenizer
+from lab.trunk_cache import TrunkCache
 
 M = TypeVar("M", bound=nn.Module)
 

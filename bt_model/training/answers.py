@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from bt_model.generation.llama import Llama
-    from bt_model.training.data import TokenBatch
+    from bt_model.training.tokens import TokenBatch
 
 
 def answer_logits(lm: "Llama", projector: "nn.Module", video: "Tensor", batch: "TokenBatch") -> "Tensor":

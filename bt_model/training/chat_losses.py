@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from bt_model.generation.llama import Llama
-    from bt_model.training.data import TokenBatch
+    from bt_model.training.tokens import TokenBatch
     from bt_model.vision.encoder import ChatFeatures, TemporalEncoder
 
 

@@ -10,8 +10,8 @@ from bt_model.generation.request import Soft
 from bt_model.prompt.segments import Dialogue, SpecialIds, answered
 from bt_model.prompt.templates import Template
 from bt_model.prompt.tokenizer import Spelling
-from bt_model.training.data import TokenRow, token_row
 from bt_model.training.dialogue import Exchange, VideoDialogue
+from bt_model.training.tokens import TokenRow, token_row
 from bt_model.types import Turn
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from bt_model.training.answers import answer_scores
-from bt_model.training.data import collate
+from bt_model.training.tokens import collate
 from lab.evaluate import Asker, Shown
 
 if TYPE_CHECKING:

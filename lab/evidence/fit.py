@@ -11,13 +11,13 @@ from torch import nn
 
 from bt_model.training.answers import instruct_loss
 from bt_model.training.cost import Trained
-from bt_model.training.data import collate
 from bt_model.training.kept import kept_bytes
 from bt_model.training.loop import train
 from bt_model.training.masking import first_unmasked, generator_for, tube_mask
 from bt_model.training.precision import multiplying_in
 from bt_model.training.schedule import Schedule
 from bt_model.training.step import AlignmentHead, pretrain_loss
+from bt_model.training.tokens import collate
 from bt_model.vision.build import build_encoder
 from bt_model.vision.pool import pooling
 from lab.dialogues import DialogueTokens

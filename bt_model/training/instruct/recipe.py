@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from bt_model.training.data import collate
 from bt_model.training.dialogue import VideoDialogue
 from bt_model.training.instruct.feature_folder import FeaturePool
 from bt_model.training.instruct.framing import Framing
 from bt_model.training.instruct.step import InstructBatch
 from bt_model.training.reading.decode_pool import DecodePool, Pool
 from bt_model.training.spelling import Speller
+from bt_model.training.tokens import collate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -20,8 +20,8 @@ from bt_model.config import VICUNA_7B
 from bt_model.errors import InvalidValueError, UnknownNameError, require
 from bt_model.generation.llama import Llama
 from bt_model.training.chat_base import BaseFile, find_base, load_language, speller_of
-from bt_model.training.data import TokenBatch, collate
 from bt_model.training.dialogue import Exchange, VideoDialogue
+from bt_model.training.tokens import TokenBatch, collate
 from bt_model.vision.pool import patches_cls, pooling
 
 if TYPE_CHECKING:

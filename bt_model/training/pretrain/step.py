@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bt_model.text.clip_text import ClipTextTower
-    from bt_model.training.data import TokenBatch
     from bt_model.training.pretrain.captioner import CaptionerModel
+    from bt_model.training.tokens import TokenBatch
     from bt_model.vision.encoder import TemporalEncoder
 
 

@@ -9,12 +9,12 @@ from torch import Tensor
 from bt_model.training.answers import instruct_loss
 from bt_model.training.chat_losses import Captioner, Captions, chat_losses, chat_tokens
 from bt_model.training.config import LossWeights
-from bt_model.training.data import group_numbers
 from bt_model.training.losses import contrastive
 from bt_model.vision.bt_adapter import BranchState
 from bt_model.vision.encoder import ChatFeatures, VideoEncoder
 from bt_model.vision.pool import patches_cls
 from lab.embedded import Model
+from lab.pictures import group_numbers
 from lab.stages import caption_batch
 from tests import tiny
 

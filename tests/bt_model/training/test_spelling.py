@@ -8,10 +8,10 @@ from bt_model.backends.llava import special_ids
 from bt_model.errors import InvalidValueError
 from bt_model.prompt.templates import template
 from bt_model.prompt.tokenizer import TextTokenizer
-from bt_model.training.data import TokenRow
 from bt_model.training.dialogue import Exchange, VideoDialogue
 from bt_model.training.losses import IGNORED
 from bt_model.training.spelling import Speller, fitted
+from bt_model.training.tokens import TokenRow
 from tests import tiny
 
 SAID = (

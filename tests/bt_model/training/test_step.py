@@ -15,13 +15,14 @@ from bt_model.prompt.segments import segments
 from bt_model.training.answers import answer_logits, exact_answers, instruct_loss
 from bt_model.training.chat_losses import Captions
 from bt_model.training.config import LossWeights
-from bt_model.training.data import TokenBatch, collate, group_numbers
 from bt_model.training.losses import answer_loss, contrastive
 from bt_model.training.step import AlignmentHead, pretrain_loss
+from bt_model.training.tokens import TokenBatch, collate
 from bt_model.types import Turn
 from bt_model.vision.bt_adapter import BTAdapter
 from bt_model.vision.encoder import VideoEncoder
 from lab.embedded import Model
+from lab.pictures import group_numbers
 from lab.shapes.questions import Question
 from tests import tiny
 

@@ -21,9 +21,13 @@ Strategy = Literal["uniform", "middle", "retrieval", "random"]
 Fit = Literal["squash", "crop", "pad"]
 Role = Literal["system", "user", "assistant"]
 Quantise = Literal["none", "int8", "nf4"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+Entry = Literal["clip", "frames", "all_frames", "joint"]
 
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 ROLES: tuple[Role, ...] = get_args(Role)
+DTYPES: tuple[Dtype, ...] = get_args(Dtype)
+ENTRIES: tuple[Entry, ...] = get_args(Entry)  # how video features enter a Q-Former
 MAX_FRAMES = 128
 MAX_FPS = 240
 MAX_STOPS = 4

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import get_args
 
 from bt_model.errors import BtchatError
-from bt_model.types import STRATEGIES, Quantise, Sampling
+from bt_model.types import DTYPES, STRATEGIES, Quantise, Sampling
 from btchat.commands.corpus import add_corpus
 from btchat.commands.training.ablate import add_ablation
 from btchat.commands.training.instruct import add_instruction_tuning
 from btchat.commands.training.pretrain import add_pretraining
 from btchat.commands.training.typed_settings import a_folder
 from btchat.commands.weights.commands import add_weights
-from server.settings import DTYPES, Settings, add_flags
+from server.settings import Settings, add_flags
 
 AddParser = Callable[..., argparse.ArgumentParser]
 

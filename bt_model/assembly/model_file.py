@@ -12,10 +12,9 @@ from typing import Any, get_args
 
 from bt_model.checkpoints.json_files import read_json
 from bt_model.errors import CheckpointError, InvalidValueError, UnknownNameError
-from bt_model.types import MAX_FRAMES, Fit, GenerateOptions
+from bt_model.types import ENTRIES, MAX_FRAMES, Entry, Fit, GenerateOptions
 
 POOLED_WITH_CLS = "patches_cls"
-ENTRIES = ("clip", "frames", "all_frames", "joint")
 ALL_FRAMES = "frames_cls"
 SECOND_TO_LAST, LAST_LAYER = -2, -1
 
@@ -67,7 +66,7 @@ class ModelFile:
     upstream_compat: bool = False
     select_layer: int = SECOND_TO_LAST
     pooling: str = POOLED_WITH_CLS
-    entry: str = ENTRIES[0]
+    entry: Entry = "clip"
     template: str = "video-chatgpt_v1"
     default_frames: int = 8
     fit: Fit = "crop"

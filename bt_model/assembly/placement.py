@@ -5,9 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from bt_model.errors import BtchatError
-from bt_model.types import Quantise
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+from bt_model.types import DTYPES, Quantise
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +27,7 @@ class Placement:
         chosen = dtype or ("float32" if place.type == "cpu" else "bfloat16")
         if chosen not in DTYPES:
             raise BtchatError(f"dtype is {dtype!r}; allowed: {', '.join(DTYPES)}", param="dtype")
-        return cls(place, DTYPES[chosen], quantise)
+        return cls(place, getattr(torch, chosen), quantise)
 
 
 def pick_device(name: str) -> torch.device:

@@ -18,9 +18,8 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from bt_model.assembly.placement import DTYPES
 from bt_model.errors import BtchatError, FeaturesMissingError
-from bt_model.types import Quantise
+from bt_model.types import DTYPES, Quantise
 from server.engine import wire
 from server.engine.errors import failed
 from server.engine.wire import Message
@@ -221,7 +220,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--weights-dir", type=Path, required=True)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--dtype", choices=tuple(DTYPES), help="default: the device's own")
+    parser.add_argument("--dtype", choices=DTYPES, help="default: the device's own")
     parser.add_argument("--quantise", choices=get_args(Quantise), default="none")
     parser.add_argument("--model-memory-bytes", type=int, help="all loaded models together")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of torch; 0 leaves its default")

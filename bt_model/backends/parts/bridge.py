@@ -18,13 +18,13 @@ from bt_model.checkpoints.json_files import read_config, section
 from bt_model.checkpoints.load import load_part, shapes_of
 from bt_model.checkpoints.weights import Source
 from bt_model.errors import CheckpointError, UnknownNameError
+from bt_model.types import ENTRIES
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from bt_model.backends.base import BackendFiles
 
-ENTRIES = ("clip", "frames", "all_frames", "joint")
 _HEAD_DIM = 64  # of every published Q-Former
 
 

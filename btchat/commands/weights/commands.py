@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from bt_model.types import DTYPES
+
 AddParser = Callable[..., argparse.ArgumentParser]
 
 
@@ -25,7 +27,7 @@ def add_weights(add: AddParser, weights_dir: Path) -> None:
     convert.add_argument("source", type=Path, help="a file, or a folder with shards")
     convert.add_argument("--out", type=Path, required=True, help="a folder, or a file NAME.safetensors")
     convert.add_argument("--base", type=Path, help="what a delta is added to")
-    convert.add_argument("--dtype", choices=("float32", "bfloat16", "float16"))
+    convert.add_argument("--dtype", choices=DTYPES)
     convert.add_argument("--blocks", type=int, help="how many blocks of an EVA tower are used (39 of 40)")
     convert.set_defaults(run=_convert)
     verify = group.add_parser("verify", help="every tensor readable and finite, every name in its place")

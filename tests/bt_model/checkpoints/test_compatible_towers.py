@@ -126,6 +126,18 @@ def with_inside(folder: Path, name: str, change: Change) -> list[Misfit]:
     return list(find_misfits(parts_of(tiny_folder, read(model))))
 
 
+def test_a_branch_that_says_nothing_belongs_beside_a_tower_of_the_size_of_the_one_in_its_file(
+    folder: Path,
+) -> None:
+    def longer(tensor: Tensor) -> Tensor:
+        return torch.cat([tensor, tensor[:7]])
+
+    misfits = with_inside(folder, "position_embedding.weight", longer)
+    assert [(misfit.check, misfit.expected, misfit.found) for misfit in misfits] == [
+        ("positions", str(tiny.P + 8), str(tiny.P + 1))
+    ]
+
+
 LAST_USED = tiny.VISION.num_layers - 2
 
 

@@ -73,6 +73,61 @@ def test_a_number_format_is_for_numbers_with_a_point(tmp_path: Path) -> None:
     assert (read["w"].dtype, read["n"].dtype) == (torch.float16, torch.int64)
 
 
+def test_a_source_without_a_tensor_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    path = torch_file(tmp_path / "a.bin", {})
+    for out in ("out", "out.safetensors"):
+        with pytest.raises(CheckpointError, match="the source holds no tensor"):
+            convert(path, tmp_path / out)
+    assert [each.name for each in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_the_report_counts_and_names_what_was_left_out_and_what_was_not_run(tmp_path: Path) -> None:
+    state = {"w": torch.ones(500), "step": 3, "path": Path("a"), "counts": collections.Counter("aab")}
+    report = str(convert(torch_file(tmp_path / "a.bin", state), tmp_path / "out"))
+    assert report.splitlines() == [
+        f"{tmp_path / 'out'}: 1 tensors, 0.00 GB",
+        "  left out counts: no tensor",
+        "  left out path: no tensor",
+        "  left out step: no tensor",
+        "  not run: collections.Counter, pathlib.PosixPath",
+    ]
+
+
+def test_a_plain_report_is_one_line(tmp_path: Path) -> None:
+    report = str(convert(torch_file(tmp_path / "a.bin", {"w": torch.ones(5_000_000)}), tmp_path / "out"))
+    assert report == f"{tmp_path / 'out'}: 1 tensors, 0.02 GB"
+
+
+@pytest.mark.parametrize("out", ["out", "out.safetensors"])
+def test_every_user_may_read_what_was_converted_whatever_the_librarys_own_mode(
+    tmp_path: Path, out: str
+) -> None:
+    convert(sharded(tmp_path / "in", random(a=(100, 10), b=(100, 10)), 2), tmp_path / out)
+    (path,) = (tmp_path / out).glob("*.safetensors") if out == "out" else [tmp_path / out]
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_tick_names_each_tensor_and_its_bytes(tmp_path: Path) -> None:
+    path, told = torch_file(tmp_path / "a.bin", random(a=(3, 2), b=(4,))), list[tuple[str, int]]()
+    convert(path, tmp_path / "out", dtype=torch.float16, tick=lambda name, size: told.append((name, size)))
+    assert told == [("a", 12), ("b", 8)]
+
+
+def test_several_shards_do_not_become_one_file(tmp_path: Path) -> None:
+    path = torch_file(tmp_path / "a.bin", random(a=(100,), b=(100,)))
+    with pytest.raises(CheckpointError, match="more than one shard; give a folder instead of a file"):
+        convert(path, tmp_path / "out.safetensors", shard_bytes=400)
+    assert [each.name for each in tmp_path.iterdir()] == ["a.bin"]
+    convert(path, tmp_path / "out.safetensors", shard_bytes=800)  # both fit exactly
+
+
+def test_a_tensor_of_two_shards_is_refused(tmp_path: Path) -> None:
+    folder = sharded(tmp_path / "in", random(a=(2,), b=(2,)), 2)
+    torch_file(folder / "pytorch_model-00002-of-00002.bin", random(a=(2,)))
+    with pytest.raises(CheckpointError, match="a is in two shards of the source"):
+        convert(folder, tmp_path / "out")
+
+
 def test_what_exists_is_not_overwritten(tmp_path: Path) -> None:
     path = torch_file(tmp_path / "a.bin", {"w": torch.ones(2)})
     (tmp_path / "out").mkdir()

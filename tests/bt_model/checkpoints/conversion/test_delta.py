@@ -32,6 +32,7 @@ def test_a_delta_is_added_to_its_base(tmp_path: Path, is_pickled: bool) -> None:
     assert torch.equal(merged["model.norm.weight"], delta["model.norm.weight"] + base["model.norm.weight"])
     assert torch.equal(merged["model.mm_projector.weight"], delta["model.mm_projector.weight"])
     assert done.merged == 3
+    assert str(done).splitlines()[1] == "  3 of them added to the base"
 
 
 def test_a_base_of_another_size_is_refused(tmp_path: Path) -> None:

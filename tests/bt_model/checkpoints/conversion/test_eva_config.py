@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from bt_model.assembly.towers import load_tower
 from bt_model.checkpoints.conversion.convert import convert
+from bt_model.checkpoints.conversion.eva_config import eva_config
 from bt_model.checkpoints.weights import SINGLE
 from bt_model.errors import CheckpointError
 from tests import published, tiny
@@ -31,12 +32,48 @@ def test_an_eva_file_gets_a_config_from_its_shapes(tmp_path: Path, flat: dict[st
     assert config["source"] == "eva_vit_g.pth"
     assert (vision["num_hidden_layers"], vision["hidden_size"]) == (published.LAYERS, published.WIDTH)
     assert (vision["image_size"], vision["patch_size"]) == (published.SIDE, published.PATCH)
-    vision["num_attention_heads"] = published.HEADS  # 88 wide in every published one
+    vision["num_attention_heads"] = published.HEADS  # the tiny tower's are not 88 wide
     (tmp_path / "out" / "config.json").write_text(json.dumps(config))
     ours, theirs = load_tower(tmp_path / "out"), load_tower(tmp_path / "eva")
     pixels = tiny.pixels(1, 2)[0]
     last = range(published.LAYERS - 1, published.LAYERS)
     assert torch.equal(ours(pixels, last)[0], theirs(pixels, last)[0])
+
+
+@pytest.mark.parametrize(("width", "heads"), [(1408, 16), (176, 2), (80, 1)])
+def test_heads_are_88_wide_as_in_every_published_tower(width: int, heads: int) -> None:
+    shapes = {
+        "patch_embed.proj.weight": (width, 3, 14, 14), "pos_embed": (1, 257, width),
+        "blocks.0.mlp.fc1.weight": (6144, width), "blocks.1.norm1.weight": (width,), "blocks.x": (),
+        "head.weight": (1024, width),
+    }  # fmt: skip
+    assert eva_config(Path("a.pth"), shapes, None) == {
+        "model_type": "eva_clip",
+        "source": "a.pth",
+        "projection_dim": 1024,
+        "vision_config": {
+            "model_type": "eva_clip_vision_model", "hidden_size": width, "num_hidden_layers": 2,
+            "num_attention_heads": heads, "intermediate_size": 6144, "image_size": 224, "patch_size": 14,
+            "hidden_act": "gelu", "layer_norm_eps": 1e-6,
+        },
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("head", "joint"), [({}, 176), ({"head.weight": (24, 176)}, 24), ({"head.weight": ()}, 176)]
+)
+def test_a_tower_without_a_projection_is_its_own_joint_space(
+    head: dict[str, tuple[int, ...]], joint: int
+) -> None:
+    sizes = {
+        "patch_embed.proj.weight": (176, 3, 4, 4),
+        "pos_embed": (1, 10, 176),
+        "blocks.0.mlp.fc1.weight": (8, 176),
+    }
+    config = eva_config(Path("a.pth"), {f"visual.{name}": shape for name, shape in (sizes | head).items()}, 1)
+    assert config is not None
+    assert config["projection_dim"] == joint
+    assert (config["vision_config"]["image_size"], config["vision_config"]["num_hidden_layers"]) == (12, 1)
 
 
 @pytest.mark.parametrize("blocks", [-3, 0, published.LAYERS + 2, 99])

@@ -81,9 +81,9 @@ class VideoChat:
         )
 
     def text_stream(self, options: GenerateOptions) -> TextStream:
-        """What turns the answer's token ids into text."""
-        stops = options.or_else(self.backend.defaults).stop
-        return TextStream(self.backend.decode, (*stops, *self.backend.stop_strings))
+        """What turns the answer's token ids into text; the model's own stop strings always hold."""
+        backend = self.backend
+        return TextStream(backend.decode, (*options.stop, *backend.defaults.stop, *backend.stop_strings))
 
     def answer(
         self, engine: Engine, turns: Sequence[Turn], video: VideoTokens | None, options: GenerateOptions

@@ -184,14 +184,12 @@ class GenerateOptions:
         )
 
     def or_else(self, defaults: "GenerateOptions") -> "GenerateOptions":
-        """These options with every None filled from `defaults`; stop strings are joined."""
+        """These options with all that is not given filled from `defaults`."""
         names = ("max_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "seed")
         picked: dict[str, Any] = {
             n: getattr(defaults, n) if getattr(self, n) is None else getattr(self, n) for n in names
         }
-        return GenerateOptions(
-            **picked, stop=self.stop + tuple(s for s in defaults.stop if s not in self.stop)
-        )
+        return GenerateOptions(**picked, stop=self.stop or defaults.stop)
 
 
 @dataclass(frozen=True, slots=True)

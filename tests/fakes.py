@@ -91,9 +91,10 @@ class FakeEngine:
                 self._begin(message)
             case wire.Cancel(id=id):
                 self._cancel(id)
-            case wire.Forget(keys=keys):
-                forgotten = [self._receipts.pop(key, None) for key in keys]
-                self._counts["fake_forgotten_total"] += sum(receipt is not None for receipt in forgotten)
+            case wire.Forget(prefix=prefix):
+                forgotten = [key for key in self._receipts if key.startswith(prefix)]
+                self._receipts = {key: self._receipts[key] for key in self._receipts if key not in forgotten}
+                self._counts["fake_forgotten_total"] += len(forgotten)
             case wire.AskStats(id=id):
                 stats = {name: float(value) for name, value in self._counts.items()}
                 values = {**stats, "running": float(len(self._answers))}

@@ -5,7 +5,7 @@ import contextlib
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from server.engine.wire import HEADER, MAX_MESSAGE_BYTES, Message, WireError, pack, unpack
 
@@ -41,11 +41,17 @@ class Channel:
 
         Raises:
             ConnectionError: the other side is gone.
+            WireError: the message is too long.
         """
+        try:
+            data = memoryview(pack(message))
+        except WireError:
+            close_all(fds)
+            raise
         if self.is_closed:
-            _close_all(fds)
+            close_all(fds)
             raise ConnectionError("the channel is closed")
-        self._outbox.append((memoryview(pack(message)), list(fds)))
+        self._outbox.append((data, list(fds)))
         if len(self._outbox) == 1:
             self._write()
 
@@ -56,9 +62,9 @@ class Channel:
         self._loop.remove_reader(self._sock.fileno())
         self._loop.remove_writer(self._sock.fileno())
         self._sock.close()
-        _close_all(self._inbox_fds)
+        close_all(self._inbox_fds)
         for _, fds in self._outbox:
-            _close_all(fds)
+            close_all(fds)
         self._outbox.clear()
         self._inbox_fds.clear()
         self._on_closed()
@@ -68,7 +74,7 @@ class Channel:
             while self._outbox:
                 data, fds = self._outbox[0]
                 sent = socket.send_fds(self._sock, [data], fds) if fds else self._sock.send(data)
-                _close_all(fds)  # they travel with the first byte
+                close_all(fds)  # they travel with the first byte
                 self._outbox[0] = (data[sent:], [])
                 if sent == len(data):
                     self._outbox.popleft()
@@ -110,7 +116,8 @@ class Channel:
             self._on_message(message, [self._inbox_fds.popleft() for _ in range(num_fds)])
 
 
-def _close_all(fds: Sequence[int] | deque[int]) -> None:
+def close_all(fds: Iterable[int]) -> None:
+    """Close descriptors, of which some may be closed already."""
     for fd in fds:
         with contextlib.suppress(OSError):
             os.close(fd)

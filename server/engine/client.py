@@ -13,8 +13,9 @@ from uuid import uuid4
 from bt_model.errors import EngineDeadError, EngineError, UnknownNameError
 from bt_model.types import GenerateOptions, ModelCard, Turn
 from server.engine import wire
+from server.engine.channel import close_all
 from server.engine.errors import exception_of
-from server.engine.replies import Announcement, ClipEncoding, Inbox, Reply, TokenFile, card_of, close_all
+from server.engine.replies import Announcement, ClipEncoding, Inbox, Reply, TokenFile, card_of
 from server.engine.supervisor import Command, RestartRule, Supervisor
 from server.engine.wire import Done, Encoded, Failed, Features, Message, Opened, Piece, Stats, TokenData
 
@@ -162,10 +163,10 @@ class EngineClient:
         reply, _ = await self._request(wire.AskStats(_new_id()), Stats)
         return reply
 
-    def forget(self, keys: Sequence[bytes]) -> None:
-        """Drop cached tokens; an engine that is gone has none."""
+    def forget(self, prefix: bytes) -> None:
+        """Drop the cached tokens of all keys that begin so; an engine that is gone has none."""
         with contextlib.suppress(EngineDeadError):
-            self._supervisor.send(wire.Forget(list(keys)))
+            self._supervisor.send(wire.Forget(prefix))
 
     @asynccontextmanager
     async def ask(

@@ -1,8 +1,7 @@
 """What comes back from the engine, as its client hands it on."""
 
 import asyncio
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,8 +75,3 @@ def card_of(fields: Mapping[str, Any]) -> ModelCard:
     size = FrameSize(**given.pop("frame_size"))
     accepted, notes = given.pop("accepted", ()), given.pop("notes", ())
     return ModelCard(**given, frame_size=size, accepted=tuple(accepted), notes=tuple(notes))
-
-
-def close_all(fds: Sequence[int]) -> None:
-    for fd in fds:
-        os.close(fd)

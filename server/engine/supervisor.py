@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bt_model.errors import CheckpointError, EngineDeadError
-from server.engine.channel import Channel, OnMessage
+from server.engine.channel import Channel, OnMessage, close_all
 from server.engine.replies import Announcement
 from server.engine.wire import Message, Ready, Shutdown, StartFailed
 
@@ -90,6 +90,7 @@ class Supervisor:
             EngineDeadError: there is none.
         """
         if self._channel is None:
+            close_all(fds)
             raise EngineDeadError("the engine is not running")
         try:
             self._channel.send(message, fds)

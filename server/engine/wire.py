@@ -90,9 +90,9 @@ class Cancel(Message):
 
 @dataclass(frozen=True, slots=True)
 class Forget(Message):
-    """Drop the cached tokens of these keys (a video was deleted). No answer."""
+    """Drop the cached tokens of all keys that begin so (a video was deleted). No answer."""
 
-    keys: list[bytes]
+    prefix: bytes
 
 
 @dataclass(frozen=True, slots=True)

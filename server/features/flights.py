@@ -1,7 +1,6 @@
 """From a video and a sampling to tokens in the engine's cache: looked up, or decoded and encoded once."""
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -10,14 +9,12 @@ from bt_model.errors import BtchatError, InvalidValueError
 from bt_model.types import ModelCard, Sampling
 from server.decoding.pool import DecodedFrames, DecodePool
 from server.engine.client import EngineClient
-from server.features.keys import check_frames, count_name, describe, feature_key
+from server.features.keys import check_frames, count_name, describe, feature_key, source_key
 from server.metrics import Metrics
 from server.uploads.sources import VideoSource
 
 Stage = Literal["load", "lookup", "decode", "encode", "answer"]
 Report = Callable[[Stage], None]
-
-_KEYS_PER_VIDEO = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +41,13 @@ class _Flight:
 
 
 class VideoFeatures:
-    """Tokens of videos in the engine's cache, and the keys that lead to them."""
+    """Tokens of videos in the engine's cache."""
 
     def __init__(self, engine: EngineClient, decoder: DecodePool, metrics: Metrics) -> None:
         self._engine = engine
         self._decoder = decoder
         self._metrics = metrics
         self._flights: dict[bytes, _Flight] = {}
-        self._keys: dict[tuple[str, str], deque[bytes]] = {}
 
     async def prepare(
         self, source: VideoSource, sampling: Sampling, cards: Sequence[ModelCard], report: Report
@@ -95,9 +91,7 @@ class VideoFeatures:
 
     def forget(self, tenant: str, sha256: str) -> None:
         """Drop everything computed from a deleted video."""
-        keys = self._keys.pop((tenant, sha256), None)
-        if keys:
-            self._engine.forget(keys)
+        self._engine.forget(source_key(tenant, sha256))
 
     async def _find(self, keys: Sequence[bytes]) -> dict[bytes, Outcome]:
         """What is cached already."""
@@ -112,8 +106,6 @@ class VideoFeatures:
             self._metrics.feature_misses.labels(model).inc()
 
     def _begin(self, targets: Mapping[bytes, ModelCard], source: VideoSource, sampling: Sampling) -> _Flight:
-        known = self._keys.setdefault((source.tenant, source.sha256), deque(maxlen=_KEYS_PER_VIDEO))
-        known.extend(targets)
         reports: list[Report] = []
         task = asyncio.create_task(self._make(targets, source, sampling, reports))
         flight = _Flight(task, reports)

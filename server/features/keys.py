@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict, astuple, replace
 from typing import Any
 
 from bt_model.errors import InvalidValueError
@@ -30,28 +30,30 @@ def settled(sampling: Sampling, card: ModelCard) -> Sampling:
     return replace(sampling, num_frames=card.default_frames)
 
 
+def canonical(sampling: Sampling) -> Sampling:
+    """The one spelling of all samplings that take the same frames."""
+    return replace(
+        sampling,
+        fps=_number(sampling.fps),
+        start=_number(sampling.start or None),
+        end=_number(sampling.end),
+        seed=sampling.seed if sampling.strategy == "random" else 0,
+    )
+
+
+def source_key(tenant: str, sha256: str) -> bytes:
+    """A digest of a video's content and of who owns it, with which all keys of its tokens begin."""
+    return _digest([tenant, sha256])
+
+
 def feature_key(source: VideoSource, sampling: Sampling, card: ModelCard) -> bytes:
-    """A digest of the content, of who owns it, and of everything that is done to it; of a settled sampling.
+    """The source's key and a digest of everything that is done to it; of a settled sampling.
 
     Models whose encoders do the same share a key.
     """
-    canonical = replace(
-        sampling,
-        start=sampling.start or None,
-        seed=sampling.seed if sampling.strategy == "random" else 0,
-    )
-    numbers = [
-        None if value is None else float(value) for value in (canonical.fps, canonical.start, canonical.end)
-    ]
-    parts = [
-        source.tenant,
-        source.sha256,
-        [canonical.num_frames, *numbers, canonical.strategy, canonical.seed],
-        card.fingerprint,
-        card.pooling,
-        [card.frame_size.side, card.frame_size.fit],
-    ]
-    return hashlib.sha256(json.dumps(parts).encode()).digest()
+    size = card.frame_size
+    done = [*astuple(canonical(sampling)), card.fingerprint, card.pooling, size.side, size.fit]
+    return source_key(source.tenant, source.sha256) + _digest(done)
 
 
 def describe(frames: DecodedFrames, sampling: Sampling) -> dict[str, Any]:
@@ -62,6 +64,15 @@ def describe(frames: DecodedFrames, sampling: Sampling) -> dict[str, Any]:
             "indices": list(frames.indices),
             "timestamps": [round(seconds, 6) for seconds in frames.timestamps],
         },
-        "sampling": asdict(sampling) | {"num_frames": frames.num_frames},
+        "sampling": asdict(canonical(sampling)) | {"num_frames": frames.num_frames},
         "audio_ignored": frames.facts.has_audio,
     }
+
+
+def _number(value: float | None) -> float | None:
+    """An integer is written in other characters than the same float."""
+    return None if value is None else float(value)
+
+
+def _digest(parts: list[Any]) -> bytes:
+    return hashlib.sha256(json.dumps(parts).encode()).digest()

@@ -35,6 +35,8 @@ class Envelope:
             await self._app(scope, receive, send)
             return
         request_id = uuid4().hex
+        # one resource, one spelling: what is looked up by the path (bounds, keys, routes) sees no last slash
+        scope["path"] = scope["path"].rstrip("/") or "/"
         scope.setdefault("state", {})["request_id"] = request_id
         status = 0
         since = monotonic()

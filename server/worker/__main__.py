@@ -121,7 +121,7 @@ class Worker:
             case wire.Cancel():
                 self._answers.cancel(message.id)
             case wire.Forget():
-                self._cache.forget(message.keys)
+                self._cache.forget(message.prefix)
             case wire.AskStats():
                 self.send(wire.Stats(message.id, self._stats(), self._model_stats()))
             case _:

@@ -46,10 +46,10 @@ class FeatureCache(Generic[Value]):
             while self.num_bytes > self.max_bytes and len(self._entries) > 1:
                 self._drop(next(iter(self._entries)))
 
-    def forget(self, keys: list[bytes]) -> None:
-        """Drop these keys, where present."""
+    def forget(self, prefix: bytes) -> None:
+        """Drop all keys that begin so."""
         with self._lock:
-            for key in keys:
+            for key in [key for key in self._entries if key.startswith(prefix)]:
                 self._drop(key)
 
     def _drop(self, key: bytes) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from bt_model.assembly.load import load
+from bt_model.backends.llava import LlavaBackend
 from bt_model.chat import VideoChat
 from bt_model.errors import ContextLengthError, EngineError, InvalidValueError
 from bt_model.generation.engine import BatchEngine
@@ -108,6 +110,17 @@ def test_an_answer_ends_before_its_stop_string(chat: VideoChat, engine: Engine, 
     stop = whole[5:8]
     options = GenerateOptions(max_tokens=24, temperature=0.0, stop=(stop,))
     assert "".join(chat.answer(engine, ASKED, video, options)) == whole[: whole.index(stop)]
+
+
+def test_a_models_own_stop_strings_leave_the_client_its_four(chat: VideoChat) -> None:
+    assert isinstance(chat.backend, LlavaBackend)
+    mine = replace(chat, backend=replace(chat.backend, defaults=GenerateOptions(stop=("own",))))
+    options = GenerateOptions(stop=("a", "b", "c", "d"))
+    mine.request(ASKED, None, options, request_id="r")
+    for stop in (*options.stop, "own", *chat.backend.stop_strings):
+        stream = mine.text_stream(options)
+        stream.push(chat.backend.encode(f"? {stop} !"))
+        assert stream.stopped, stop
 
 
 def wait_until_idle(engine: Engine) -> bool:

@@ -140,3 +140,15 @@ def test_all_the_frames_reached_the_engine(
     client.post("/v1/video/chat", json=question(upload(client, unseen)))
     side = fakes.CARD.frame_size.side
     assert server.stats()["fake_frame_bytes"] - before == fakes.CARD.default_frames * side * side * 3
+
+
+def test_a_receipt_tells_no_other_requests_sampling(client: httpx.Client, unseen: bytes) -> None:
+    video = upload(client, unseen)
+    samplings = [{"num_frames": 3, "seed": 123, "start": 0.0}, {"num_frames": 3}]
+    first, second = (
+        client.post("/v1/video/chat", json=question(video, sampling=each)).json()["receipt"]
+        for each in samplings
+    )
+    assert [first["cache"]["features"], second["cache"]["features"]] == ["miss", "hit"]
+    assert first["sampling"] == second["sampling"]
+    assert (second["sampling"]["seed"], second["sampling"]["start"]) == (0, None)

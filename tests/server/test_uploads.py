@@ -1,5 +1,6 @@
 """Uploads over HTTP: what is stored, what is refused, and what stays on disk."""
 
+import base64
 import errno
 import hashlib
 import socket
@@ -12,6 +13,7 @@ import httpx
 import pytest
 
 from server.settings import Settings
+from tests import fakes
 from tests.clips import write_cut, write_sound
 from tests.server.conftest import QUICK, RunningServer, error_of, question, running
 
@@ -119,6 +121,15 @@ def test_the_upload_limit_is_exact(
     assert (error_of(answer)["code"] if excess > 0 else answer.json()["bytes"]) in {"body_too_large", size}
     assert stored(limited.services.settings).count(hashlib.sha256(content).hexdigest()) == (excess <= 0)
     assert len(list(limited.services.store.incoming.iterdir())) == 0
+
+
+@pytest.mark.parametrize("path", ["/v1/video/uploads", "/v1/video/uploads/"])
+def test_an_upload_has_its_bound_with_and_without_a_slash(tmp_path: Path, clip: bytes, path: str) -> None:
+    bounds = {"max_json_bytes": 1000, "max_upload_bytes": 2 * LIMIT}
+    settings = Settings.model_validate(QUICK | bounds | {"data_dir": tmp_path})
+    with running(settings) as server, server.client() as client:
+        assert client.post(path, content=clip).status_code == 200
+        assert client.post(path, content=bytes(2 * LIMIT + 1)).status_code == 413
 
 
 def write_nothing(path: Path) -> Path:
@@ -243,6 +254,24 @@ def test_deleting_forgets_what_was_computed(
     before = server.stats()["fake_forgotten_total"]
     client.delete(f"/v1/video/uploads/{video}")
     assert server.stats()["fake_forgotten_total"] == before + 1
+
+
+def test_deleting_forgets_all_that_was_computed_however_long_ago(
+    server: RunningServer, client: httpx.Client, unseen: bytes
+) -> None:
+    url = "data:video/mp4;base64," + base64.b64encode(unseen).decode()
+    part = {"type": "video_url", "video_url": {"url": url}}
+    body = {
+        "model": fakes.MODEL,
+        "messages": [{"role": "user", "content": [part, {"type": "text", "text": "?"}]}],
+    }
+    client.post("/v1/chat/completions", json=body)
+    video = upload(client, unseen)
+    for end in range(3):
+        client.post("/v1/video/tokens", json={"video": video, "sampling": {"num_frames": 1, "end": 1 + end}})
+    before = server.stats()["fake_forgotten_total"]
+    client.delete(f"/v1/video/uploads/{video}")
+    assert server.stats()["fake_forgotten_total"] == before + 4
 
 
 def test_a_restart_keeps_uploads_and_sweeps_what_was_interrupted(tmp_path: Path, clip: bytes) -> None:

@@ -4,8 +4,8 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 
 import pytest
 
@@ -14,8 +14,9 @@ from bt_model.types import GenerateOptions, Turn
 from server.engine.channel import Channel
 from server.engine.client import EngineClient
 from server.engine.supervisor import RestartRule
-from server.engine.wire import Done, Forget, Lookup, Message, Piece, TokenData
+from server.engine.wire import MAX_MESSAGE_BYTES, Done, Forget, Lookup, Message, Piece, TokenData, WireError
 from tests import fakes
+from tests.leaks import no_leaks
 
 RULE = RestartRule(backoff_seconds=0.01, start_seconds=20)
 HELLO = [Turn("user", "hello you")]
@@ -51,6 +52,17 @@ async def text_of(client: EngineClient, text: str = "hello you") -> str:
         return "".join([event.text async for event in events if isinstance(event, Piece)])
 
 
+@contextmanager
+def memory_file(content: bytes = b"x") -> Generator[int]:
+    """A descriptor that stays ours."""
+    fd = os.memfd_create("frames")
+    try:
+        os.write(fd, content)
+        yield fd
+    finally:
+        os.close(fd)
+
+
 async def test_an_engine_answers_in_pieces_and_one_done() -> None:
     async with engine_client() as client, client.ask(fakes.MODEL, b"", HELLO, OPTIONS, 10) as events:
         found = [event async for event in events]
@@ -65,13 +77,11 @@ async def test_the_card_survives_the_wire() -> None:
 
 async def test_frames_are_looked_up_after_they_were_encoded() -> None:
     async with engine_client() as client:
-        fd = os.memfd_create("frames")
-        os.write(fd, bytes(2 * 4 * 4 * 3))
         assert await client.lookup(b"key") is None
-        await client.encode({fakes.MODEL: b"key"}, fd, (2, 4, 4), {"frames": 2})
-        os.close(fd)
+        with memory_file(bytes(2 * 4 * 4 * 3)) as fd:
+            await client.encode({fakes.MODEL: b"key"}, fd, (2, 4, 4), {"frames": 2})
         assert await client.lookup(b"key") == {"frames": 2}
-        client.forget([b"key"])
+        client.forget(b"ke")
         assert await client.lookup(b"key") is None
 
 
@@ -137,6 +147,16 @@ async def test_a_dead_engine_takes_nothing() -> None:
             _ = client.card
 
 
+async def test_frames_that_no_engine_takes_are_given_back() -> None:
+    async with engine_client(RestartRule(backoff_seconds=10, start_seconds=20)) as client:
+        await kill(client)
+        await asyncio.sleep(0.2)  # now it is not even known any more
+        with no_leaks(), memory_file() as fd:
+            for _ in range(5):
+                with pytest.raises(EngineDeadError):
+                    await client.encode({fakes.MODEL: b"key"}, fd, (1, 1, 1), {})
+
+
 async def test_three_deaths_in_a_row_are_the_end() -> None:
     async with engine_client() as client:
         for _ in range(3):
@@ -179,7 +199,7 @@ class Ends:
 
 async def test_many_large_messages_pass_a_full_socket_in_order() -> None:
     ends, got = Ends(), list[Message]()
-    messages = [Forget([bytes([number]) * 200_000]) for number in range(20)]
+    messages = [Forget(bytes([number]) * 200_000) for number in range(20)]
     for message in messages:
         ends.channel.send(message)
     reader = Channel(ends.theirs, lambda message, fds: got.append(message), lambda: None)
@@ -222,3 +242,11 @@ async def test_a_closed_channel_takes_nothing() -> None:
     await asyncio.wait_for(ends.closed.wait(), 5)
     with pytest.raises(ConnectionError):
         ends.channel.send(Lookup("late", b""))
+
+
+async def test_a_message_that_is_too_long_leaves_no_descriptor_open() -> None:
+    ends = Ends()
+    with no_leaks(), memory_file() as fd, pytest.raises(WireError):
+        ends.channel.send(Forget(bytes(MAX_MESSAGE_BYTES)), [os.dup(fd)])
+    ends.channel.close()
+    ends.theirs.close()

@@ -20,7 +20,7 @@ SAMPLES: tuple[Message, ...] = (
     wire.Fetch("a", KEY),
     wire.Ask("a", "m", b"", [["user", "q 🎬"]], {"stop": ["#"], "seed": -(2**63)}, 1.5),
     wire.Cancel("a"),
-    wire.Forget([KEY, b""]),
+    wire.Forget(KEY),
     wire.AskStats("a"),
     wire.Shutdown(0.0),
     wire.Ready({"id": "m", "versions": {}}, ["m", "n"]),

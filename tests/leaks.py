@@ -1,0 +1,63 @@
+"""What a path that fails may leave behind: open descriptors and child processes."""
+
+import time
+from collections import Counter
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """What a process holds now: its descriptors by what they lead to, and its children."""
+
+    files: Counter[str]
+    children: frozenset[int]
+
+    @classmethod
+    def of(cls, pid: int | str = "self") -> "Holdings":
+        return cls(Counter(_kind(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()), frozenset(children(pid)))
+
+    def beyond(self, before: "Holdings") -> str:
+        """What is held beyond `before`; empty where there is nothing."""
+        files, processes = self.files - before.files, self.children - before.children
+        return ", ".join([*files.elements(), *(f"process {pid}" for pid in processes)])
+
+
+def children(pid: int | str = "self") -> list[int]:
+    """Child processes, dead ones that nobody waited for as well; not the one that multiprocessing starts."""
+    found = [
+        int(child)
+        for task in Path(f"/proc/{pid}/task").iterdir()
+        for child in (task / "children").read_text().split()
+    ]
+    return [child for child in found if "resource_tracker" not in _command(child)]
+
+
+@contextmanager
+def no_leaks(pid: int | str = "self") -> Generator[None]:
+    """Fail if more is held at the end than at the start; waits for what other processes bring about."""
+    before = Holdings.of(pid)
+    yield
+    until = time.monotonic() + _SECONDS
+    while (more := Holdings.of(pid).beyond(before)) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not more, f"left behind: {more}"
+
+
+def _kind(fd: Path) -> str:
+    """What a descriptor leads to, without the number of a socket or pipe."""
+    try:
+        return str(fd.readlink()).partition(":[")[0]
+    except FileNotFoundError:  # the one that lists the folder
+        return "gone"
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except FileNotFoundError:
+        return ""

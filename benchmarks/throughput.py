@@ -17,11 +17,11 @@ from torch import nn
 from bt_model.config import CLIP_L14, BTAdapterConfig, ClipTextConfig, ClipVisionConfig, TemporalConfig
 from bt_model.text.clip_text import ClipTextTower
 from bt_model.training.config import LossWeights
-from bt_model.training.flops import count_flops, peak_flops
-from bt_model.training.masking import tube_mask
-from bt_model.training.precision import Precision, multiplying_in
+from bt_model.training.data.masking import tube_mask
+from bt_model.training.objectives.alignment import AlignmentHead
 from bt_model.training.pretrain.step import ClipBatch, PretrainStep
-from bt_model.training.step import AlignmentHead
+from bt_model.training.trainer.cost import count_flops, peak_flops
+from bt_model.training.trainer.precision import Precision, multiplying_in
 from bt_model.vision.build import build_encoder
 from bt_model.vision.clip import ClipVisionTower
 

@@ -22,11 +22,11 @@ from benchmarks.record import record
 from benchmarks.throughput import FULL, TINY, measure, ways_of
 from bt_model.config import CLIP_L14, BTAdapterConfig, ClipTextConfig, ClipVisionConfig
 from bt_model.text.clip_text import ClipTextTower
-from bt_model.training.chat_losses import Captions
 from bt_model.training.config import LossWeights
-from bt_model.training.masking import tube_mask
-from bt_model.training.precision import PRECISIONS
-from bt_model.training.step import AlignmentHead, pretrain_loss
+from bt_model.training.data.masking import tube_mask
+from bt_model.training.objectives.alignment import AlignmentHead, pretrain_loss
+from bt_model.training.objectives.captioner import Captions
+from bt_model.training.trainer.precision import PRECISIONS
 from bt_model.vision.bt_adapter import BTAdapter
 from bt_model.vision.clip import ClipVisionTower
 from bt_model.vision.encoder import VideoEncoder

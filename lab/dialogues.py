@@ -9,8 +9,8 @@ import torch
 from bt_model.generation.request import Soft, Tokens
 from bt_model.prompt.segments import SpecialIds, segments
 from bt_model.prompt.templates import Template
-from bt_model.training.losses import IGNORED
-from bt_model.training.tokens import TokenRow
+from bt_model.training.data.tokens import TokenRow
+from bt_model.training.objectives.losses import IGNORED
 from bt_model.types import Turn
 from lab.shapes.questions import Question
 

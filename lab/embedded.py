@@ -14,9 +14,9 @@ from bt_model.prompt.tokenizer import TextTokenizer
 from bt_model.text.clip_text import ClipTextTower
 from bt_model.text.clip_tokenizer import ClipTokenizer
 from bt_model.training.config import EmbeddedPlan, embedded_plan
-from bt_model.training.cost import Trained, metered
-from bt_model.training.precision import Precision, native_precision
-from bt_model.training.step import AlignmentHead
+from bt_model.training.objectives.alignment import AlignmentHead
+from bt_model.training.trainer.cost import Trained, metered
+from bt_model.training.trainer.precision import Precision, native_precision
 from bt_model.vision.bt_adapter import BTAdapter
 from bt_model.vision.clip import ClipVisionTower
 from bt_model.vision.encoder import VideoEncoder

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bt_model.training.answers import exact_answers
-from bt_model.training.tokens import collate
+from bt_model.training.data.tokens import collate
+from bt_model.training.objectives.answers import exact_answers
 from lab.clips import Corpus
 from lab.dialogues import DialogueTokens
 from lab.shapes.questions import STATIC, TEMPORAL, Question, questions

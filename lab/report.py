@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from bt_model.atomic_files import write_text
-from bt_model.training.cost import Trained
+from bt_model.training.trainer.cost import Trained
 from bt_model.vision.pool import patches_cls
 from lab.evaluate import Answered, Asker, answer_questions, show
 from lab.measures import embed_corpus, twin_choices

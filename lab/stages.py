@@ -11,16 +11,16 @@ import torch
 from torch import nn
 
 from bt_model.text.clip_tokenizer import ClipTokenizer
-from bt_model.training.answers import instruct_loss
-from bt_model.training.chat_losses import Captioner, Captions
 from bt_model.training.config import CAPTION_REQUEST, EmbeddedPlan
-from bt_model.training.cost import Trained
-from bt_model.training.loop import train
-from bt_model.training.losses import contrastive
-from bt_model.training.masking import first_unmasked, generator_for, tube_mask
-from bt_model.training.schedule import Schedule
-from bt_model.training.step import AlignmentHead, pretrain_loss
-from bt_model.training.tokens import TokenBatch, collate
+from bt_model.training.data.masking import first_unmasked, generator_for, tube_mask
+from bt_model.training.data.tokens import TokenBatch, collate
+from bt_model.training.objectives.alignment import AlignmentHead, pretrain_loss
+from bt_model.training.objectives.answers import instruct_loss
+from bt_model.training.objectives.captioner import Captioner, Captions
+from bt_model.training.objectives.losses import contrastive
+from bt_model.training.trainer.cost import Trained
+from bt_model.training.trainer.loop import train
+from bt_model.training.trainer.optimiser import Schedule
 from bt_model.vision.encoder import VideoEncoder
 from bt_model.vision.pool import patches_cls
 from lab.clips import Corpus

@@ -15,14 +15,14 @@ from bt_model.backends.parts.projector import load_projector
 from bt_model.errors import InvalidValueError, UnknownNameError
 from bt_model.prompt.templates import template
 from bt_model.prompt.tokenizer import open_tokenizer
-from bt_model.training.spelling import Speller
+from bt_model.training.data.spelling import Speller
 from bt_model.types import GenerateOptions
 from bt_model.vision.pool import pooling
 
 if TYPE_CHECKING:
     from bt_model.config import ClipVisionConfig
     from bt_model.generation.llama import Llama
-    from bt_model.training.precision import Precision
+    from bt_model.training.trainer.precision import Precision
 
 BACKENDS = ("llava", "video-chatgpt")  # a projector before a Llama
 _CPU = torch.device("cpu")

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from bt_model.config import BTAdapterConfig, ClipTextConfig, ClipVisionConfig, LlamaConfig
-from bt_model.training.precision import Precision
-from bt_model.training.schedule import Schedule
+from bt_model.training.trainer.optimiser import Schedule
+from bt_model.training.trainer.precision import Precision
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from bt_model.training.answers import answer_scores
-from bt_model.training.tokens import collate
+from bt_model.training.data.tokens import collate
+from bt_model.training.objectives.answers import answer_scores
 from lab.evaluate import Asker, Shown
 
 if TYPE_CHECKING:

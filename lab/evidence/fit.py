@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from bt_model.training.answers import instruct_loss
-from bt_model.training.cost import Trained
-from bt_model.training.kept import kept_bytes
-from bt_model.training.loop import train
-from bt_model.training.masking import first_unmasked, generator_for, tube_mask
-from bt_model.training.precision import multiplying_in
-from bt_model.training.schedule import Schedule
-from bt_model.training.step import AlignmentHead, pretrain_loss
-from bt_model.training.tokens import collate
+from bt_model.training.data.masking import first_unmasked, generator_for, tube_mask
+from bt_model.training.data.tokens import collate
+from bt_model.training.objectives.alignment import AlignmentHead, pretrain_loss
+from bt_model.training.objectives.answers import instruct_loss
+from bt_model.training.trainer.cost import Trained, kept_bytes
+from bt_model.training.trainer.loop import train
+from bt_model.training.trainer.optimiser import Schedule
+from bt_model.training.trainer.precision import multiplying_in
 from bt_model.vision.build import build_encoder
 from bt_model.vision.pool import pooling
 from lab.dialogues import DialogueTokens

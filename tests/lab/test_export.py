@@ -18,8 +18,8 @@ from bt_model.config import ClipTextConfig
 from bt_model.generation.llama import Llama
 from bt_model.text.clip_text import ClipTextTower
 from bt_model.text.clip_tokenizer import ClipTokenizer
-from bt_model.training.answers import answer_logits
-from bt_model.training.tokens import collate
+from bt_model.training.data.tokens import collate
+from bt_model.training.objectives.answers import answer_logits
 from bt_model.types import Turn
 from bt_model.video.decode import probe
 from bt_model.vision.bt_adapter import BTAdapter
@@ -27,7 +27,7 @@ from bt_model.vision.pool import patches_cls
 from lab.embedded import Model
 from lab.stages import ChatParts
 from tests import tiny
-from tests.bt_model.training.test_tokens import ASKED
+from tests.bt_model.training.data.test_tokens import ASKED
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 from torch import nn
 
 from bt_model.checkpoints.fingerprint import fingerprint
-from bt_model.training.schedule import Schedule
+from bt_model.training.trainer.optimiser import Schedule
 from lab.clips import Corpus
 from lab.embedded import Model
 from lab.stages import (

@@ -20,8 +20,8 @@ from bt_model.evaluation.recognition import accuracy
 from bt_model.evaluation.retrieval import retrieval
 from bt_model.text.clip_text import ClipTextTower
 from bt_model.training.config import LossWeights
-from bt_model.training.masking import published_places
-from bt_model.training.step import AlignmentHead, PretrainLosses, Seen, pretrain_losses
+from bt_model.training.data.masking import published_places
+from bt_model.training.objectives.alignment import AlignmentHead, PretrainLosses, Seen, pretrain_losses
 from bt_model.vision.clip import ClipVisionTower
 from bt_model.vision.encoder import VideoEncoder
 from tests.parity_cases.case import Case, Check, relative_error

@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING
 from bt_model.atomic_files import write_json
 from bt_model.errors import InvalidValueError, require
 from bt_model.training.chat_base import BaseFile, speller_of
-from bt_model.training.dialogue import VideoDialogue
+from bt_model.training.data.dialogues import VideoDialogue, find_videos, listed, read_dialogues
+from bt_model.training.data.features import read_manifest, stored_videos
+from bt_model.training.data.spelling import Speller, fitted
 from bt_model.training.instruct.base import is_merged, num_video_tokens
 from bt_model.training.instruct.config import InstructSettings
-from bt_model.training.instruct.dialogues import find_videos, listed, read_dialogues
-from bt_model.training.instruct.feature_folder import read_manifest, stored_videos
 from bt_model.training.instruct.features import manifest_of
 from bt_model.training.instruct.plan import Lengths
-from bt_model.training.spelling import Speller, fitted
 
 if TYPE_CHECKING:
-    from bt_model.training.reading.listing import ClipList
+    from bt_model.training.data.clip_list import ClipList
     from bt_model.vision.encoder import TemporalEncoder
 
 COUNTS = "dialogues.json"

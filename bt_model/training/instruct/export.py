@@ -20,10 +20,10 @@ from bt_model.checkpoints.temporal import save_temporal
 from bt_model.checkpoints.weights import INDEX, Weights, open_weights
 from bt_model.errors import CheckpointError
 from bt_model.training.chat_base import BaseFile, speller_of
-from bt_model.training.checkpoint import Checkpoints, restore
 from bt_model.training.instruct.base import load_temporal_model, read_base
 from bt_model.training.instruct.config import InstructSettings
 from bt_model.training.instruct.lora import matrices, save_lora
+from bt_model.training.trainer.checkpoint import Checkpoints, restore
 
 if TYPE_CHECKING:
     from torch import Tensor

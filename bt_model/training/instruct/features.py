@@ -18,18 +18,17 @@ from safetensors.torch import save_file
 from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.errors import InvalidValueError, TrainingError
 from bt_model.training.chat_base import BaseFile
-from bt_model.training.distributed import Place, World, joined
+from bt_model.training.data.clip_list import Source
+from bt_model.training.data.decode_pool import DecodePool
+from bt_model.training.data.dialogues import find_videos, read_dialogues
+from bt_model.training.data.features import STATES, Manifest, stored_videos
+from bt_model.training.data.loader import JUDGED_AFTER, BrokenClips
 from bt_model.training.instruct.base import load_temporal_model, read_base
 from bt_model.training.instruct.config import InstructSettings
-from bt_model.training.instruct.dialogues import find_videos, read_dialogues
-from bt_model.training.instruct.feature_folder import STATES, Manifest, stored_videos
 from bt_model.training.instruct.framing import Framing
-from bt_model.training.log import progress_bar
-from bt_model.training.precision import multiplying_in
-from bt_model.training.reading.broken import BrokenClips
-from bt_model.training.reading.decode_pool import DecodePool
-from bt_model.training.reading.listing import Source
-from bt_model.training.reading.loader import JUDGED_AFTER
+from bt_model.training.trainer.log import progress_bar
+from bt_model.training.trainer.parallel import Place, World, joined
+from bt_model.training.trainer.precision import multiplying_in
 from bt_model.video.transform import normalise
 from bt_model.vision.encoder import hidden_states
 

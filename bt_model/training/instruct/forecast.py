@@ -7,12 +7,12 @@ from bt_model.assembly.model_file import find
 from bt_model.backends.parts.llm import read_llama_config
 from bt_model.checkpoints.load import shapes_of
 from bt_model.errors import UnknownNameError
+from bt_model.training.data.clip_list import matching
+from bt_model.training.data.dialogues import read_dialogues
 from bt_model.training.instruct.base import load_temporal_model, read_base
 from bt_model.training.instruct.config import InstructSettings
 from bt_model.training.instruct.corpus import read_corpus
-from bt_model.training.instruct.dialogues import read_dialogues
 from bt_model.training.instruct.plan import DIALOGUES, PUBLISHED, TYPICAL, Plan, Sizes
-from bt_model.training.reading.listing import matching
 from bt_model.training.settings import plain
 
 

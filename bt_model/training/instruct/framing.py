@@ -6,13 +6,13 @@ T frames, H height, W width.
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from bt_model.training.reading.decode_child import Request
+from bt_model.training.data.decode_child import Request
 from bt_model.types import Fit, Strategy
 from bt_model.video.decode import ReaderName
 
 if TYPE_CHECKING:
+    from bt_model.training.data.clip_list import Source
     from bt_model.training.instruct.config import DataSettings
-    from bt_model.training.reading.listing import Source
 
 
 @dataclass(frozen=True, slots=True)

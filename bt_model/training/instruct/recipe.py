@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from bt_model.training.dialogue import VideoDialogue
-from bt_model.training.instruct.feature_folder import FeaturePool
+from bt_model.training.data.decode_pool import DecodePool, Pool
+from bt_model.training.data.dialogues import VideoDialogue
+from bt_model.training.data.features import FeaturePool
+from bt_model.training.data.spelling import Speller
+from bt_model.training.data.tokens import collate
 from bt_model.training.instruct.framing import Framing
 from bt_model.training.instruct.step import InstructBatch
-from bt_model.training.reading.decode_pool import DecodePool, Pool
-from bt_model.training.spelling import Speller
-from bt_model.training.tokens import collate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from bt_model.training.data.clip_list import ClipList
+    from bt_model.training.data.decode_child import Request
+    from bt_model.training.data.sampling import Order
     from bt_model.training.instruct.config import DataSettings
-    from bt_model.training.reading.decode_child import Request
-    from bt_model.training.reading.listing import ClipList
-    from bt_model.training.reading.order import Order
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,8 @@ from torch import nn
 from bt_model.backends.parts.llm import read_llama_config
 from bt_model.generation.llama import DecoderLayer
 from bt_model.training.chat_base import load_language
-from bt_model.training.cost import Trained
-from bt_model.training.curves import draw_curves
-from bt_model.training.distributed import Place, Spread, World, joined, spread
-from bt_model.training.groups import parameter_groups
+from bt_model.training.data.loader import ClipLoader
+from bt_model.training.data.sampling import Order, step_seed
 from bt_model.training.instruct.base import load_temporal_model, read_base
 from bt_model.training.instruct.config import InstructSettings
 from bt_model.training.instruct.corpus import Corpus, read_corpus
@@ -26,12 +24,13 @@ from bt_model.training.instruct.learning import open_up
 from bt_model.training.instruct.plan import Sizes, flops_per_dialogue, schedule_of
 from bt_model.training.instruct.recipe import DialogueRecipe
 from bt_model.training.instruct.step import InstructBatch, InstructStep
-from bt_model.training.job import Job, Told
-from bt_model.training.loop import run
-from bt_model.training.reading.loader import ClipLoader
-from bt_model.training.reading.order import Order, step_seed
-from bt_model.training.recompute import recompute
 from bt_model.training.settings import keep_settings
+from bt_model.training.trainer.cost import Trained
+from bt_model.training.trainer.log import draw_curves
+from bt_model.training.trainer.loop import Job, Told, run
+from bt_model.training.trainer.optimiser import parameter_groups
+from bt_model.training.trainer.parallel import Place, Spread, World, joined, spread
+from bt_model.training.trainer.precision import recompute
 from bt_model.vision.attention import Mlp, SelfAttention
 from bt_model.vision.pool import pooling
 

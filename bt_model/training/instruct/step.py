@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from bt_model.training.answers import spliced, summed_loss
-from bt_model.training.tokens import TokenBatch
+from bt_model.training.data.tokens import TokenBatch
+from bt_model.training.objectives.answers import spliced, summed_loss
 from bt_model.video.transform import normalise
 from bt_model.vision.encoder import hidden_states
 

@@ -1,7 +1,7 @@
 """The frozen chat model of `loss.caption`: how a caption is spelled for it, and the module that reads clips.
 
 A chat model that describes pictures reads, in place of a picture, what the branch made of a clip; the less
-likely it finds the clip's caption, the larger the loss (training/chat_losses.py). It is never trained.
+likely it finds the clip's caption, the larger the loss (objectives/captioner.py). It is never trained.
 """
 
 from collections.abc import Sequence
@@ -20,16 +20,16 @@ from bt_model.config import VICUNA_7B
 from bt_model.errors import InvalidValueError, UnknownNameError, require
 from bt_model.generation.llama import Llama
 from bt_model.training.chat_base import BaseFile, find_base, load_language, speller_of
-from bt_model.training.dialogue import Exchange, VideoDialogue
-from bt_model.training.tokens import TokenBatch, collate
+from bt_model.training.data.dialogues import Exchange, VideoDialogue
+from bt_model.training.data.tokens import TokenBatch, collate
 from bt_model.vision.pool import patches_cls, pooling
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from bt_model.config import ClipVisionConfig
+    from bt_model.training.data.spelling import Speller
     from bt_model.training.pretrain.config import PretrainSettings
-    from bt_model.training.spelling import Speller
     from bt_model.vision.clip import ClipVisionTower
 
 _REQUEST_TOKENS = 40  # of a usual template with its request

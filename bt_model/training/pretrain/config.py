@@ -9,9 +9,9 @@ from typing import Literal
 from bt_model.config import BTAdapterConfig, Combination, Projection, TemporalConfig, TemporalKind
 from bt_model.errors import require
 from bt_model.training.config import BEYOND, CAPTION_REQUEST, LossWeights
-from bt_model.training.distributed import Parallel
-from bt_model.training.gather import Gather
-from bt_model.training.precision import Precision
+from bt_model.training.objectives.gather import Gather
+from bt_model.training.trainer.parallel import Parallel
+from bt_model.training.trainer.precision import Precision
 from bt_model.types import MAX_FRAMES
 from bt_model.video.decode import ReaderName
 
@@ -125,7 +125,7 @@ class MaskSettings:
 class LossSettings:
     """Weights, the gradient of what is gathered over ranks, and whether clips of equal captions match.
 
-    `chat`, `caption` and `anchor` go beyond the paper (training/chat_losses.py); `request` is what the
+    `chat`, `caption` and `anchor` go beyond the paper (objectives/captioner.py); `request` is what the
     captioner is asked for.
     """
 

@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.checkpoints.temporal import save_temporal
 from bt_model.errors import CheckpointError, InvalidValueError
-from bt_model.training.checkpoint import Checkpoints, restore, save_atomically
 from bt_model.training.pretrain.config import PretrainSettings
 from bt_model.training.pretrain.step import PretrainStep
 from bt_model.training.pretrain.towers import fresh_step, towers_of
 from bt_model.training.settings import SETTINGS, fill
+from bt_model.training.trainer.checkpoint import Checkpoints, restore, save_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,14 +10,12 @@ from typing import Any
 import torch
 
 from bt_model.errors import require
-from bt_model.training.flops import PEAKS, count_flops
-from bt_model.training.groups import ADAM_BYTES, described, parameter_groups
-from bt_model.training.kept import kept_bytes
 from bt_model.training.pretrain.captioner import Counted
 from bt_model.training.pretrain.config import PretrainSettings
 from bt_model.training.pretrain.step import ClipBatch, PretrainStep
 from bt_model.training.pretrain.towers import Towers, fresh_step
-from bt_model.training.schedule import Schedule
+from bt_model.training.trainer.cost import PEAKS, count_flops, kept_bytes
+from bt_model.training.trainer.optimiser import ADAM_BYTES, Schedule, described, parameter_groups
 
 WEBVID_CLIPS = 2_500_000  # pairs of WebVid-2M, where no list is at hand (training spec 1.1)
 _EXPECTED_MFU = 0.4

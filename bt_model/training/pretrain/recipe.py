@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from bt_model.training.pretrain.masks import draw_masks
+from bt_model.training.data.clip_list import ClipList
+from bt_model.training.data.decode_child import Request
+from bt_model.training.data.decode_pool import DecodePool
+from bt_model.training.data.masks import draw_masks
+from bt_model.training.data.sampling import Crop, Order, clip_draws
 from bt_model.training.pretrain.step import ClipBatch
-from bt_model.training.reading.augment import Crop
-from bt_model.training.reading.decode_child import Request
-from bt_model.training.reading.decode_pool import DecodePool
-from bt_model.training.reading.listing import ClipList
-from bt_model.training.reading.order import Order, clip_draws
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

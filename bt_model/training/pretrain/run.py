@@ -8,14 +8,10 @@ import torch
 
 from bt_model.errors import require
 from bt_model.generation.llama import DecoderLayer
-from bt_model.training.cost import Trained
-from bt_model.training.curves import draw_curves
-from bt_model.training.distributed import Place, Spread, World, joined, spread
-from bt_model.training.groups import parameter_groups
-from bt_model.training.job import Job, Told
-from bt_model.training.loop import run
-from bt_model.training.masking import first_unmasked
-from bt_model.training.pretrain.annotations import read_clips
+from bt_model.training.data.clip_list import ClipList, read_clips
+from bt_model.training.data.loader import ClipLoader
+from bt_model.training.data.masking import first_unmasked
+from bt_model.training.data.sampling import Order, step_seed
 from bt_model.training.pretrain.captioner import captioner_file, load_captioner, spelling_of
 from bt_model.training.pretrain.config import PretrainSettings
 from bt_model.training.pretrain.files import NAME, export
@@ -23,11 +19,13 @@ from bt_model.training.pretrain.plan import flops_per_clip, schedule_of
 from bt_model.training.pretrain.recipe import Recipe
 from bt_model.training.pretrain.step import ClipBatch, PretrainStep
 from bt_model.training.pretrain.towers import Towers, fresh_step, tokenizer_of, towers_of
-from bt_model.training.reading.listing import ClipList
-from bt_model.training.reading.loader import ClipLoader
-from bt_model.training.reading.order import Order, step_seed
-from bt_model.training.recompute import recompute
 from bt_model.training.settings import keep_settings
+from bt_model.training.trainer.cost import Trained
+from bt_model.training.trainer.log import draw_curves
+from bt_model.training.trainer.loop import Job, Told, run
+from bt_model.training.trainer.optimiser import parameter_groups
+from bt_model.training.trainer.parallel import Place, Spread, World, joined, spread
+from bt_model.training.trainer.precision import recompute
 from bt_model.vision.attention import Mlp, SelfAttention
 from bt_model.vision.bt_adapter import BTAdapter
 

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from bt_model.training.chat_losses import Captioner, Captions, read_features
 from bt_model.training.config import LossWeights
-from bt_model.training.gather import Gather
-from bt_model.training.step import AlignmentHead, Seen, pretrain_losses
+from bt_model.training.objectives.alignment import AlignmentHead, Seen, pretrain_losses
+from bt_model.training.objectives.captioner import Captioner, Captions, read_features
+from bt_model.training.objectives.gather import Gather
 from bt_model.video.transform import normalise_retrieval
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from bt_model.text.clip_text import ClipTextTower
+    from bt_model.training.data.tokens import TokenBatch
     from bt_model.training.pretrain.captioner import CaptionerModel
-    from bt_model.training.tokens import TokenBatch
     from bt_model.vision.encoder import TemporalEncoder
 
 

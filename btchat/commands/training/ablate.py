@@ -35,7 +35,7 @@ def add_ablation(add: AddParser) -> None:
 
 
 def _ablate(arguments: argparse.Namespace) -> int:
-    from bt_model.training.precision import native_precision
+    from bt_model.training.trainer.precision import native_precision
     from lab.evidence.bench import Size
     from lab.evidence.page import write_page
     from lab.evidence.plots import draw_all

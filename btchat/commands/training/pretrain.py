@@ -56,11 +56,10 @@ def _pretrain(arguments: argparse.Namespace) -> int:
 
 def _plan(settings: "PretrainSettings", arguments: argparse.Namespace) -> dict[str, object]:
     """What `--dry-run` shows; towers and clips that are not there are taken to be the published ones."""
-    from bt_model.training.pretrain.annotations import read_clips
+    from bt_model.training.data.clip_list import matching, read_clips
     from bt_model.training.pretrain.captioner import captioner_file, is_captioner_there
     from bt_model.training.pretrain.plan import WEBVID_CLIPS, Plan
     from bt_model.training.pretrain.towers import PUBLISHED, towers_of
-    from bt_model.training.reading.listing import matching
     from bt_model.training.settings import plain
 
     has_towers = (Path(settings.model.clip) / "config.json").is_file()

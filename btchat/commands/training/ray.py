@@ -42,10 +42,10 @@ def pretrain_on_ray(settings: "PretrainSettings", work: Path, workers: int) -> N
 
 def _work_in_ray(config: dict[str, Any]) -> None:
     """One worker; Ray has joined the processes already."""
-    from bt_model.training.distributed import Place
     from bt_model.training.pretrain.config import PretrainSettings
     from bt_model.training.pretrain.run import pretrain
     from bt_model.training.settings import fill, overlaid
+    from bt_model.training.trainer.parallel import Place
 
     context = import_module("ray.train").get_context()
     device = import_module("ray.train.torch").get_device()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from bt_model.training.distributed import Place
+    from bt_model.training.trainer.parallel import Place
 
 S = TypeVar("S")
 _TORCHRUN = (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
@@ -53,7 +53,7 @@ def typed_settings(
 
 def torchrun_place() -> "Place":
     """Where torchrun put this process; alone without it."""
-    from bt_model.training.distributed import Place
+    from bt_model.training.trainer.parallel import Place
 
     rank, size, local = (int(os.environ.get(n, d)) for n, d in _TORCHRUN)
     return Place(rank, size, local)

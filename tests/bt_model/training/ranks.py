@@ -18,15 +18,15 @@ from torch.multiprocessing.spawn import start_processes
 from bt_model.config import TemporalConfig
 from bt_model.text.clip_text import ClipTextTower
 from bt_model.training.config import LossWeights
-from bt_model.training.distributed import Parallel, Place, World, joined, spread
-from bt_model.training.gather import Gather
 from bt_model.training.instruct.config import InstructSettings
 from bt_model.training.instruct.run import instruct
+from bt_model.training.objectives.alignment import AlignmentHead
+from bt_model.training.objectives.gather import Gather
 from bt_model.training.pretrain.config import PretrainSettings
 from bt_model.training.pretrain.run import pretrain
 from bt_model.training.pretrain.step import ClipBatch, PretrainStep
 from bt_model.training.settings import fill
-from bt_model.training.step import AlignmentHead
+from bt_model.training.trainer.parallel import Parallel, Place, World, joined, spread
 from bt_model.vision.build import build_encoder
 from tests import tiny
 

@@ -8,7 +8,7 @@ import torch
 
 from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.errors import CheckpointError
-from bt_model.training.schedule import Schedule
+from bt_model.training.trainer.optimiser import Schedule
 from lab.embedded import Model
 from lab.evidence import bench
 from lab.evidence.bench import Bench, Size, set_up

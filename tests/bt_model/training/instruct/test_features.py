@@ -11,19 +11,19 @@ from safetensors.torch import load_file
 
 from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.errors import InvalidValueError
-from bt_model.training.distributed import Place
+from bt_model.training.data.clip_list import Source
+from bt_model.training.data.decode_child import Request, read_clip
+from bt_model.training.data.features import FeaturePool, read_manifest, stored_videos
 from bt_model.training.instruct.config import InstructSettings
-from bt_model.training.instruct.feature_folder import FeaturePool, read_manifest, stored_videos
 from bt_model.training.instruct.features import write_features
 from bt_model.training.instruct.framing import Framing
 from bt_model.training.instruct.run import instruct
-from bt_model.training.log import read_rows
-from bt_model.training.reading.decode_child import Request, read_clip
-from bt_model.training.reading.listing import Source
+from bt_model.training.trainer.log import read_rows
+from bt_model.training.trainer.parallel import Place
 from bt_model.video.transform import normalise
 from bt_model.vision.encoder import hidden_states
 from tests import tiny
-from tests.bt_model.training.instruct.videos import NUM_CLIPS, Videos
+from tests.bt_model.training.videos import NUM_CLIPS, Videos
 
 ALONE = Place()
 FOUR_LAYERS = {"model": {"adapter": "fresh"}, "temporal": {"branch": {"num_layers": 4}}}

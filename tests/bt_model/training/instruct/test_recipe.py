@@ -8,15 +8,14 @@ import pytest
 from bt_model.backends.llava import special_ids
 from bt_model.prompt.templates import template
 from bt_model.prompt.tokenizer import TextTokenizer
-from bt_model.training.dialogue import Exchange, VideoDialogue
+from bt_model.training.data.clip_list import Source
+from bt_model.training.data.decode_child import read_clip
+from bt_model.training.data.dialogues import Exchange, VideoDialogue, listed
+from bt_model.training.data.sampling import Order
+from bt_model.training.data.spelling import Speller
 from bt_model.training.instruct.config import DataSettings
-from bt_model.training.instruct.dialogues import listed
 from bt_model.training.instruct.framing import Framing
 from bt_model.training.instruct.recipe import DialogueRecipe
-from bt_model.training.reading.decode_child import read_clip
-from bt_model.training.reading.listing import Source
-from bt_model.training.reading.order import Order
-from bt_model.training.spelling import Speller
 from bt_model.types import Fit, FrameSize, Sampling, Strategy
 from bt_model.video.decode import decode
 from bt_model.video.sample import frame_indices

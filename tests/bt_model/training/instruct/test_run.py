@@ -16,23 +16,23 @@ from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.errors import InvalidValueError
 from bt_model.generation.llama import Llama
 from bt_model.training.chat_base import load_language
-from bt_model.training.checkpoint import restore
-from bt_model.training.distributed import Parallel, Place
 from bt_model.training.instruct.base import load_temporal_model, read_base
 from bt_model.training.instruct.config import InstructSettings
 from bt_model.training.instruct.export import export
 from bt_model.training.instruct.learning import open_up
 from bt_model.training.instruct.run import instruct
 from bt_model.training.instruct.step import InstructStep
-from bt_model.training.log import read_rows
-from bt_model.training.precision import multiplying_in
 from bt_model.training.settings import plain
+from bt_model.training.trainer.checkpoint import restore
+from bt_model.training.trainer.log import read_rows
+from bt_model.training.trainer.parallel import Parallel, Place
+from bt_model.training.trainer.precision import multiplying_in
 from bt_model.types import Turn, VideoTokens
 from bt_model.vision.pool import pooling
 from tests import tiny
 from tests.bt_model.training.instruct.steps import batch, loss_of
-from tests.bt_model.training.instruct.videos import Videos
 from tests.bt_model.training.ranks import run_ranks, write_tuning
+from tests.bt_model.training.videos import Videos
 
 ALONE = Place()
 EVERYTHING: dict[str, Any] = {

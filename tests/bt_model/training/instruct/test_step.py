@@ -5,15 +5,15 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 
 from bt_model.generation.llama import DecoderLayer
-from bt_model.training.answers import answer_logits
-from bt_model.training.distributed import World
+from bt_model.training.data.tokens import collate
 from bt_model.training.instruct.base import num_video_tokens
 from bt_model.training.instruct.config import LearnSettings
 from bt_model.training.instruct.run import shares_of
 from bt_model.training.instruct.step import InstructBatch, InstructStep
-from bt_model.training.losses import answer_loss
-from bt_model.training.recompute import recompute
-from bt_model.training.tokens import collate
+from bt_model.training.objectives.answers import answer_logits
+from bt_model.training.objectives.losses import answer_loss
+from bt_model.training.trainer.parallel import World
+from bt_model.training.trainer.precision import recompute
 from bt_model.video.transform import normalise
 from bt_model.vision.encoder import hidden_states
 from bt_model.vision.pool import POOLINGS

@@ -11,11 +11,9 @@ from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.errors import InvalidValueError, UnknownNameError
 from bt_model.generation.request import Soft, Tokens
 from bt_model.prompt.segments import segments
-from bt_model.training.distributed import Place, World
-from bt_model.training.log import read_rows
-from bt_model.training.losses import IGNORED
+from bt_model.training.data.clip_list import read_clips
+from bt_model.training.objectives.losses import IGNORED
 from bt_model.training.pretrain import run
-from bt_model.training.pretrain.annotations import read_clips
 from bt_model.training.pretrain.captioner import (
     CaptionerModel,
     CaptionSpelling,
@@ -29,9 +27,11 @@ from bt_model.training.pretrain.presets import preset
 from bt_model.training.pretrain.run import compile_step, loader_of, pretrain
 from bt_model.training.pretrain.towers import fresh_step, towers_of
 from bt_model.training.settings import fill, plain
+from bt_model.training.trainer.log import read_rows
+from bt_model.training.trainer.parallel import Place, World
 from bt_model.types import Turn
 from bt_model.vision.encoder import VideoEncoder
-from tests.bt_model.training.pretrain.corpus import Corpus
+from tests.bt_model.training.clips import Corpus
 from tests.bt_model.training.ranks import run_ranks, write_run
 
 pytestmark = pytest.mark.usefixtures("forked_ranks")

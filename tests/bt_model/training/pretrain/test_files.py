@@ -14,7 +14,6 @@ from bt_model.checkpoints.layouts.clip import RETRIEVAL
 from bt_model.checkpoints.layouts.eva import EVA_RETRIEVAL
 from bt_model.checkpoints.metadata import facts_of
 from bt_model.errors import CheckpointError, InvalidValueError
-from bt_model.training.distributed import Place
 from bt_model.training.pretrain.config import PretrainSettings
 from bt_model.training.pretrain.files import export, parts_beside, read_settings
 from bt_model.training.pretrain.plan import meta_step
@@ -23,7 +22,8 @@ from bt_model.training.pretrain.run import pretrain
 from bt_model.training.pretrain.step import PretrainStep
 from bt_model.training.pretrain.towers import PUBLISHED, fresh_step, towers_of
 from bt_model.training.settings import fill, keep_settings
-from tests.bt_model.training.pretrain.corpus import Corpus
+from bt_model.training.trainer.parallel import Place
+from tests.bt_model.training.clips import Corpus
 
 TABLE = Path(__file__).parents[5] / "shared" / "golden" / "checkpoint_keys.json"
 

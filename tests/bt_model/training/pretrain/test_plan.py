@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from bt_model.training.config import LossWeights
-from bt_model.training.flops import count_flops
 from bt_model.training.pretrain.config import PretrainSettings
 from bt_model.training.pretrain.plan import Plan, flops_per_clip, kept_bytes_per_clip, meta_batch, meta_step
 from bt_model.training.pretrain.presets import preset
 from bt_model.training.pretrain.towers import PUBLISHED, Towers
 from bt_model.training.settings import fill, overlaid
+from bt_model.training.trainer.cost import count_flops
 from tests import tiny
 from tests.bt_model.training.ranks import fresh_step, whole_batch
 

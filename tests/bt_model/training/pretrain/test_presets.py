@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 
 from bt_model.errors import InvalidValueError, UnknownNameError
-from bt_model.training.groups import parameter_groups
 from bt_model.training.pretrain.config import PretrainSettings
 from bt_model.training.pretrain.plan import meta_step, schedule_of
 from bt_model.training.pretrain.presets import PRESETS, preset
 from bt_model.training.pretrain.towers import PUBLISHED
 from bt_model.training.settings import fill
+from bt_model.training.trainer.optimiser import parameter_groups
 
 
 def settings(name: str) -> PretrainSettings:

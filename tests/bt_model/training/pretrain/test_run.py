@@ -15,12 +15,12 @@ import pytest
 import torch
 
 from bt_model.errors import InvalidValueError
-from bt_model.training.distributed import Parallel, Place
-from bt_model.training.log import read_rows
 from bt_model.training.pretrain.config import PretrainSettings
 from bt_model.training.pretrain.run import pretrain
 from bt_model.training.settings import plain
-from tests.bt_model.training.pretrain.corpus import Corpus
+from bt_model.training.trainer.log import read_rows
+from bt_model.training.trainer.parallel import Parallel, Place
+from tests.bt_model.training.clips import Corpus
 from tests.bt_model.training.ranks import run_ranks, write_run
 
 pytestmark = pytest.mark.usefixtures("forked_ranks")

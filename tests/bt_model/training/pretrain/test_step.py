@@ -7,10 +7,10 @@ import torch
 
 from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.config import BTAdapterConfig, TemporalConfig
-from bt_model.training.chat_losses import Captions
 from bt_model.training.config import LossWeights
+from bt_model.training.objectives.alignment import pretrain_loss
+from bt_model.training.objectives.captioner import Captions
 from bt_model.training.pretrain.step import ClipBatch, PretrainStep
-from bt_model.training.step import pretrain_loss
 from bt_model.video.transform import normalise_retrieval
 from bt_model.vision.build import build_encoder
 from tests import tiny

@@ -13,15 +13,15 @@ from bt_model.checkpoints.layouts.eva import EVA_CLIP
 from bt_model.config import ClipTextConfig
 from bt_model.errors import CheckpointError
 from bt_model.text.clip_text import ClipTextTower
-from bt_model.training.distributed import Place
-from bt_model.training.log import read_rows
 from bt_model.training.pretrain.config import ModelSettings
 from bt_model.training.pretrain.presets import preset
 from bt_model.training.pretrain.run import pretrain
 from bt_model.training.pretrain.towers import fresh_step, towers_of
+from bt_model.training.trainer.log import read_rows
+from bt_model.training.trainer.parallel import Place
 from bt_model.vision.clip import ClipVisionTower
 from tests import tiny
-from tests.bt_model.training.pretrain.corpus import Corpus
+from tests.bt_model.training.clips import Corpus
 
 EVA = replace(tiny.VISION, family="eva", act="gelu", eps=1e-6)
 TEXT = ClipTextConfig(49408, 77, 64, 2, 1, 96, EVA.projection_dim, act="gelu")

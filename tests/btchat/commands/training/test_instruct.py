@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from btchat.cli import main
-from tests.bt_model.training.instruct.videos import Videos, write_videos
+from tests.bt_model.training.videos import Videos, write_videos
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import torch
 
 from btchat.cli import main
 from tests import tiny
-from tests.bt_model.training.pretrain.corpus import Corpus, write_corpus
+from tests.bt_model.training.clips import Corpus, write_corpus
 
 
 @pytest.fixture(scope="module")

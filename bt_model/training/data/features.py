@@ -1,0 +1,117 @@
+"""A folder of hidden states that the frozen tower made of videos: one file a video, named by its content.
+
+features.json says of which tower and how; videos-RANK.jsonl say which video is in which file. S states, T
+frames, P patches, D width; a file holds `states` (S, T, 1 + P, D) float16.
+"""
+
+import json
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+from bt_model.atomic_files import write_json
+from bt_model.errors import InvalidValueError
+from bt_model.training.data.decode_child import Request
+from bt_model.training.data.decode_pool import Reply
+
+MANIFEST = "features.json"
+STATES = "states"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What the states of a folder are: the tower's fingerprint, how frames were read, and which states."""
+
+    tower: str
+    framing: dict[str, Any]
+    numbers: tuple[int, ...]
+
+    def write(self, folder: Path) -> None:
+        """Say it, or make sure that the folder says the same.
+
+        Raises:
+            InvalidValueError: it holds something else.
+        """
+        if (folder / MANIFEST).exists():
+            found = read_manifest(folder)
+            self.require(found, folder)
+            _require_same(folder, "states", found.numbers, self.numbers)
+        values = {"tower": self.tower, "framing": self.framing, "numbers": list(self.numbers)}
+        write_json(folder / MANIFEST, values)
+
+    def require(self, found: "Manifest", folder: Path) -> None:
+        """Raises InvalidValueError: other states than these, or fewer than the first of them."""
+        _require_same(folder, "tower", found.tower, self.tower)
+        _require_same(folder, "framing", found.framing, self.framing)
+        _require_same(folder, "first state", found.numbers[:1], self.numbers[:1])
+
+
+def _require_same(folder: Path, name: str, found: object, allowed: object) -> None:
+    if found != allowed:
+        raise InvalidValueError(
+            f"data.features is {str(folder)!r}, whose {name} is {found}; allowed: {allowed}",
+            param="data.features",
+        )
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Raises InvalidValueError: no features there."""
+    try:
+        values = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return Manifest(values["tower"], values["framing"], tuple(values["numbers"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidValueError(
+            f"data.features is {str(folder)!r}; allowed: a folder of `btchat train features` ({error!r})",
+            param="data.features",
+        ) from error
+
+
+def stored_videos(folder: Path) -> dict[str, Path]:
+    """The file of each video, whatever process wrote it."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.glob("videos-*.jsonl")):
+        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+            if line.endswith("\n"):  # a crash may have cut the last one
+                video, name = json.loads(line)
+                found[video] = folder / name
+    return found
+
+
+def read_states(path: Path) -> NDArray[np.float16]:
+    """Raises OSError, KeyError or safetensors' own error: a file that is missing or damaged."""
+    return load_file(path)[STATES]
+
+
+class FeaturePool:
+    """Reads feature files in threads; what a decode pool is for videos."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._threads = ThreadPoolExecutor(size, thread_name_prefix="features")
+        self._open: dict[Future[Reply], int] = {}
+
+    @property
+    def num_idle(self) -> int:
+        return self._size - len(self._open)
+
+    def send(self, ticket: int, request: Request) -> None:
+        self._open[self._threads.submit(_read, Path(request.path))] = ticket
+
+    def poll(self, seconds: float) -> list[tuple[int, Reply]]:
+        done, _ = wait(self._open, seconds, FIRST_COMPLETED)
+        return [(self._open.pop(each), each.result()) for each in done]
+
+    def close(self) -> None:
+        self._threads.shutdown(cancel_futures=True)
+
+
+def _read(path: Path) -> Reply:
+    try:
+        return read_states(path)
+    except Exception as error:  # noqa: BLE001 - whatever a file provokes, it is one that cannot be read
+        return f"{type(error).__name__}: {error}"

@@ -1,0 +1,266 @@
+"""Batches in the order of their steps, decoded ahead by children in the background; broken clips are skipped.
+
+Everything about a batch is decided by its step, so a resumed run sees the same ones. Clips that cannot be
+read are noted in files, so that a resumed run need not find out again.
+"""
+
+import json
+import threading
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Full, Queue
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from bt_model.errors import TrainingError
+from bt_model.training.data.clip_list import ClipList
+from bt_model.training.data.decode_child import Request
+from bt_model.training.data.decode_pool import Pool, Reply
+from bt_model.training.data.sampling import Order
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_SHOWN = 3
+
+
+class BrokenClips:
+    """By source, with the reason: those that any rank knew when the run began, and this rank's own."""
+
+    def __init__(self, work: Path, rank: int) -> None:
+        work.mkdir(parents=True, exist_ok=True)
+        self._own = work / f"broken-{rank}.jsonl"
+        self.reasons: dict[str, str] = {}
+        for path in sorted(work.glob("broken-*.jsonl")):
+            for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+                if line.endswith("\n"):  # a crash may have cut the last one
+                    source, why = json.loads(line)
+                    self.reasons[source] = why
+
+    def add(self, source: str, why: str) -> None:
+        """Note one, at once; it may have been tried for several samples."""
+        if source in self.reasons:
+            return
+        self.reasons[source] = why
+        with self._own.open("a", encoding="utf-8") as file:
+            file.write(json.dumps([source, why]) + "\n")
+
+    def __str__(self) -> str:
+        last = [*self.reasons.items()][-_SHOWN:]
+        return "; ".join(f"{source.split(':', 2)[2]}: {why}" for source, why in last)
+
+
+_MAX_ATTEMPTS = 50  # clips in a row for one sample
+_PAUSE = 0.05  # seconds
+Key = tuple[int, int]  # step and part
+
+
+class Batch(Protocol):
+    """What a batch must tell: how many clips were tried for it in vain."""
+
+    @property
+    def num_skipped(self) -> int: ...
+
+
+B_co = TypeVar("B_co", bound=Batch, covariant=True)
+B = TypeVar("B", bound=Batch)
+
+
+class Reading(Protocol):
+    """How clips are read: batches ahead, and the share of clips that may be broken."""
+
+    @property
+    def prefetch(self) -> int: ...
+
+    @property
+    def max_broken(self) -> float: ...
+
+
+class Recipe(Protocol[B_co]):
+    """What a stage makes out of a list of clips: what is asked of the pool for each, and the batches."""
+
+    @property
+    def data(self) -> Reading: ...
+
+    @property
+    def order(self) -> Order: ...
+
+    def pool(self) -> Pool:
+        """Called in the thread that uses it."""
+        ...
+
+    def request(self, clips: ClipList, place: int, clip: int) -> Request: ...
+
+    def batch(
+        self,
+        clips: ClipList,
+        places: range,
+        chosen: list[int],
+        pixels: "list[NDArray[Any]]",
+        num_skipped: int,
+    ) -> B_co: ...
+
+
+@dataclass(slots=True)
+class _Slot:
+    """One sample of a batch: its place, the clip that is tried for it, its pixels once they are there."""
+
+    place: int
+    clip: int
+    attempts: int = 0
+    pixels: "NDArray[Any] | None" = None
+
+
+@dataclass(slots=True)
+class _Open:
+    key: Key
+    places: range
+    slots: list[_Slot]
+
+    @property
+    def is_complete(self) -> bool:
+        return all(slot.pixels is not None for slot in self.slots)
+
+
+class ClipFeed(threading.Thread, Generic[B]):
+    """Puts (key, batch) into `batches` for each of the keys, or the error that ended it."""
+
+    def __init__(self, clips: ClipList, recipe: Recipe[B], broken: BrokenClips, keys: Iterator[Key]) -> None:
+        super().__init__(daemon=True, name="clips")
+        self._clips, self._recipe, self._broken, self._keys = clips, recipe, broken, keys
+        self._open: deque[_Open] = deque()
+        self._pending: deque[_Slot] = deque()
+        self._sent: dict[int, _Slot] = {}
+        self._stopped = threading.Event()
+        self.batches: Queue[tuple[Key, B] | BaseException] = Queue(maxsize=1)
+
+    def stop(self) -> None:
+        """End it and its children, and wait until they are gone."""
+        self._stopped.set()
+        self.join()
+
+    def run(self) -> None:
+        """The thread's own work; the children are made here because they die with their thread."""
+        pool = self._recipe.pool()
+        try:
+            while not self._stopped.is_set():
+                self._turn(pool)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the one who waits must hear of it
+            while not self._stopped.is_set() and not self._put(error):
+                self._stopped.wait(_PAUSE)
+        finally:
+            pool.close()
+
+    def _turn(self, pool: Pool) -> None:
+        """Open batches, hand out clips, take in what is decoded, give away what is complete."""
+        while len(self._open) < self._recipe.data.prefetch and (key := next(self._keys, None)) is not None:
+            self._begin(key)
+        while self._pending and pool.num_idle:
+            slot = self._pending.popleft()
+            self._sent[slot.place] = slot
+            pool.send(slot.place, self._recipe.request(self._clips, slot.place, slot.clip))
+        for place, reply in pool.poll(_PAUSE):
+            self._take(self._sent.pop(place), reply)
+        while self._open and self._open[0].is_complete and self._put(self._finished(self._open[0])):
+            self._open.popleft()
+
+    def _put(self, item: tuple[Key, B] | BaseException) -> bool:
+        try:
+            self.batches.put_nowait(item)
+        except Full:
+            return False
+        return True
+
+    def _begin(self, key: Key) -> None:
+        places = self._recipe.order.places(*key)
+        slots = [_Slot(place, self._recipe.order.clip(place)) for place in places]
+        for slot in slots:
+            self._skip_known(slot)
+        self._open.append(_Open(key, places, slots))
+        self._pending.extend(slots)
+
+    def _take(self, slot: _Slot, reply: Reply) -> None:
+        if not isinstance(reply, str):
+            slot.pixels = reply
+            return
+        self._broken.add(self._clips.sources[slot.clip], reply)
+        self._skip_known(slot)
+        self._pending.appendleft(slot)
+
+    def _skip_known(self, slot: _Slot) -> None:
+        """The next clip for this sample that is not known to be broken."""
+        while self._clips.sources[slot.clip] in self._broken.reasons:
+            slot.attempts += 1
+            if slot.attempts > _MAX_ATTEMPTS:
+                raise TrainingError(
+                    f"{_MAX_ATTEMPTS} clips in a row cannot be read; the last: {self._broken}"
+                )
+            slot.clip = self._recipe.order.clip(slot.place, slot.attempts)
+
+    def _finished(self, batch: _Open) -> tuple[Key, B]:
+        pixels = [slot.pixels for slot in batch.slots if slot.pixels is not None]
+        chosen, skipped = [slot.clip for slot in batch.slots], sum(slot.attempts for slot in batch.slots)
+        return batch.key, self._recipe.batch(self._clips, batch.places, chosen, pixels, skipped)
+
+
+JUDGED_AFTER = 200  # clips; before that, a few broken ones say nothing about the rest
+
+
+class ClipLoader(Generic[B]):
+    """The batches of this rank; ask for them in the order of steps and parts, from any step on."""
+
+    def __init__(self, clips: ClipList, recipe: Recipe[B], num_steps: int, work: Path) -> None:
+        self._clips = clips
+        self._recipe = recipe
+        self._num_steps = num_steps
+        self._broken = BrokenClips(work, recipe.order.rank)
+        self._feed: ClipFeed[B] | None = None
+        self._next: Key | None = None
+        self._tried = self._failed = 0
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self._recipe.order.steps_per_epoch
+
+    def batch(self, step: int, part: int = 0) -> B:
+        """Waits until it is decoded.
+
+        Raises:
+            TrainingError: too many clips cannot be read, or the decode children do not start.
+        """
+        if self._feed is None or (step, part) != self._next:
+            self.close()
+            self._feed = ClipFeed(self._clips, self._recipe, self._broken, self._keys(step, part))
+            self._feed.start()
+        got = self._feed.batches.get()
+        if isinstance(got, BaseException):
+            raise got
+        key, batch = got
+        assert key == (step, part), "batches come in order"
+        self._next = (step, part + 1) if part + 1 < self._recipe.order.accumulate else (step + 1, 0)
+        self._judge(batch)
+        return batch
+
+    def _keys(self, step: int, part: int) -> Iterator[Key]:
+        """From a part of a step on, to the end of the run."""
+        parts = self._recipe.order.accumulate
+        yield from ((step, later) for later in range(part, parts))
+        for later in range(step + 1, self._num_steps):
+            yield from ((later, each) for each in range(parts))
+
+    def _judge(self, batch: B) -> None:
+        self._tried += self._recipe.order.clips_per_part + batch.num_skipped
+        self._failed += batch.num_skipped
+        share, limit = self._failed / self._tried, self._recipe.data.max_broken
+        if self._tried >= JUDGED_AFTER and share > limit:
+            raise TrainingError(
+                f"{self._failed} of {self._tried} clips cannot be read, {share:.1%}; data.max_broken allows "
+                f"{limit:.1%}; the last: {self._broken}"
+            )
+
+    def close(self) -> None:
+        """End the children. Idempotent."""
+        if self._feed is not None:
+            self._feed.stop()
+            self._feed = None

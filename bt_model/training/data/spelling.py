@@ -1,0 +1,74 @@
+"""Dialogues as rows of tokens, spelled as the tuned model will be asked."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from bt_model.errors import InvalidValueError
+from bt_model.generation.request import Soft
+from bt_model.prompt.segments import Dialogue, SpecialIds, answered
+from bt_model.prompt.templates import Template
+from bt_model.prompt.tokenizer import Spelling
+from bt_model.training.data.dialogues import Exchange, VideoDialogue
+from bt_model.training.data.tokens import TokenRow, token_row
+from bt_model.types import Turn
+
+
+@dataclass(frozen=True, slots=True)
+class Speller:
+    """Template, special ids and tokenizer of the serving backend."""
+
+    style: Template
+    ids: SpecialIds
+    spell: Callable[[str], Spelling]
+
+    def row(self, dialogue: VideoDialogue, num_video: int) -> TokenRow:
+        """All of a dialogue, with so many tokens for the video; its answers are supervised."""
+        return token_row(self._dialogue(dialogue, num_video), self.ids.bos)
+
+    def fitting(self, dialogue: VideoDialogue, num_video: int, max_length: int) -> VideoDialogue | None:
+        """The dialogue without its last turns, as far as it has no more tokens; None if no turn has room."""
+        spelt = self._dialogue(dialogue, num_video)
+        count = sum(answer.stop <= max_length for answer in spelt.answers)
+        said = dialogue.said[:count]
+        return VideoDialogue(dialogue.video, said, dialogue.is_video_first) if said else None
+
+    def _dialogue(self, dialogue: VideoDialogue, num_video: int) -> Dialogue:
+        first = dialogue.is_video_first
+        is_turned = first is not None and first != self.style.is_video_first
+        style = self.style.turned() if is_turned else self.style
+        turns = [turn for each in dialogue.said for turn in _turns(each)]
+        return answered(turns, style, self.ids, self.spell, Soft(b"", torch.empty(num_video, 0)))
+
+
+def _turns(said: Exchange) -> tuple[Turn, Turn]:
+    return Turn("user", said.question), Turn("assistant", said.answer)
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """Dialogues that fit the context; how many of them were cut, and how many did not fit at all."""
+
+    dialogues: list[VideoDialogue]
+    num_cut: int
+    num_too_long: int
+
+
+def fitted(dialogues: Sequence[VideoDialogue], speller: Speller, num_video: int, max_length: int) -> Fitted:
+    """The dialogues as far as they fit.
+
+    Raises:
+        InvalidValueError: none does.
+    """
+    short = [speller.fitting(each, num_video, max_length) for each in dialogues]
+    kept = [each for each in short if each is not None]
+    if not kept:
+        raise InvalidValueError(
+            f"data.max_length is {max_length}; allowed: more, no dialogue fits beside {num_video} tokens of "
+            "video",
+            param="data.max_length",
+        )
+    pairs = zip(short, dialogues, strict=True)
+    num_cut = sum(each is not None and len(each.said) < len(whole.said) for each, whole in pairs)
+    return Fitted(kept, num_cut, len(dialogues) - len(kept))

@@ -1,1 +1,0 @@
-"""Clips read for training: lists, decode children, batches in the order of their steps on every rank."""

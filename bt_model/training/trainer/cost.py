@@ -1,0 +1,131 @@
+"""What training costs in arithmetic, memory and time; utilisation is arithmetic over what a device can do.
+
+Only matrix products count, two operations for a multiplication and its addition, as model cards count them.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch.autograd.graph import saved_tensors_hooks
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from bt_model.training.trainer.precision import Precision, multiplying_in
+
+if TYPE_CHECKING:
+    from torch import Tensor, UntypedStorage, nn
+
+# Dense matrix products of one GPU in TFLOP/s, as its maker's data sheet says: half precision with float32
+# sums, and plain float32 (torch leaves TF32 off). The longest name that a device's own name holds counts.
+PEAKS: dict[str, tuple[float, float]] = {
+    "T4": (65, 8.1),
+    "V100": (125, 15.7),
+    "A10": (125, 31.2),
+    "A30": (165, 10.3),
+    "A40": (149.7, 37.4),
+    "A100": (312, 19.5),
+    "RTX A6000": (154.8, 38.7),
+    "L4": (121, 30.3),
+    "L40": (181, 90.5),
+    "L40S": (362, 91.6),
+    "RTX 3090": (71, 35.6),
+    "RTX 4090": (165.2, 82.6),
+    "H100": (989.4, 66.9),
+    "H100 PCIe": (756, 51.2),
+    "H100 NVL": (835, 60),
+    "H200": (989.4, 66.9),
+    "B200": (2250, 75),
+}
+_SIDE, _ROUNDS = 768, 6  # of the matrices that measure a device which the table does not know
+
+
+def count_flops(work: Callable[[], object]) -> float:
+    """Operations of all matrix products in a call, which is run; on the meta device for nothing."""
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        work()
+    return float(counter.get_total_flops())
+
+
+def peak_flops(device: torch.device, precision: Precision) -> float:
+    """Operations a second that a device can do in this format: by the table, else measured in a blink."""
+    if device.type == "cuda":
+        known = table_peak(torch.cuda.get_device_name(device), precision)
+        if known is not None:
+            return known
+    return measured_peak(device, precision)
+
+
+def table_peak(name: str, precision: Precision) -> float | None:
+    """What the table says of a GPU of that name, or None; a V100 has no bfloat16."""
+    words = name.replace("-", " ").split()
+    fitting = [key for key in PEAKS if all(word in words for word in key.split())]
+    if not fitting or ("V100" in fitting and precision == "bfloat16"):
+        return None
+    half, single = PEAKS[max(fitting, key=len)]
+    return 1e12 * (single if precision == "float32" else half)
+
+
+def measured_peak(device: torch.device, precision: Precision) -> float:
+    """The fastest of a few square matrix products."""
+    a, b = (torch.randn(_SIDE, _SIDE, device=device) for _ in range(2))
+    seconds: list[float] = []
+    with torch.no_grad(), multiplying_in(precision, device.type):
+        for _ in range(_ROUNDS):
+            begin = time.perf_counter()
+            (a @ b)[0, 0].item()
+            seconds.append(time.perf_counter() - begin)
+    return 2 * _SIDE**3 / min(seconds)
+
+
+@dataclass(slots=True)
+class Trained:
+    """What a stage cost: CPU seconds and wall seconds over all its sessions, and its last mean loss."""
+
+    cpu_seconds: float = 0.0
+    wall_seconds: float = 0.0
+    loss: float = math.nan
+
+
+@contextmanager
+def metered(path: Path) -> Generator[Trained]:
+    """Add what a block costs to what earlier sessions spent, kept in `path`; for work that has no steps."""
+    trained = Trained(*json.loads(path.read_text())) if path.exists() else Trained()
+    cpu, wall = time.process_time(), time.monotonic()
+    try:
+        yield trained
+    finally:
+        trained.cpu_seconds += time.process_time() - cpu
+        trained.wall_seconds += time.monotonic() - wall
+        path.write_text(json.dumps([trained.cpu_seconds, trained.wall_seconds]))
+
+
+def kept_bytes(forward: Callable[[], object], parameters: "Iterable[nn.Parameter]") -> int:
+    """Bytes of everything that `forward` keeps, without the parameters, which are there anyway.
+
+    Views of one memory count once, so the figure is exact and the same on every run; a process's own memory
+    holds whatever ran in it before. Tensors without contents, on the meta device, are counted alike.
+    """
+    owned = {_memory(parameter.untyped_storage()) for parameter in parameters}
+    kept: dict[int, UntypedStorage] = {}  # holds them, so that none is freed and another takes its number
+
+    def keep(x: "Tensor") -> "Tensor":
+        storage = x.untyped_storage()
+        if _memory(storage) not in owned:
+            kept[_memory(storage)] = storage
+        return x
+
+    with saved_tensors_hooks(keep, lambda x: x):
+        forward()
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+def _memory(storage: "UntypedStorage") -> int:
+    """A number that no other memory has; an address would be 0 for all that has no contents."""
+    return storage._cdata  # pyright: ignore[reportPrivateUsage] - torch tells it nowhere else

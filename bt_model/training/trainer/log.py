@@ -1,0 +1,156 @@
+"""What every step tells: a row of a CSV file, TensorBoard events, a bar on the terminal, curves in a PNG.
+
+A resumed run drops the rows after its checkpoint, whose steps are taken again, and goes on below.
+"""
+
+import csv
+import resource
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from torch import Tensor
+
+Row = Mapping[str, float]
+
+
+class StepLog:
+    """NAME.csv, and events below NAME.events where they are wanted and TensorBoard is installed.
+
+    Numbers are written with nine digits, which is all of a float32.
+    """
+
+    def __init__(self, folder: Path, name: str, start: int, *, with_events: bool = False) -> None:
+        self.path = folder / f"{name}.csv"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.kept = _trim(self.path, start)
+        self._file = self.path.open("a", newline="", encoding="utf-8")
+        self._writer: csv.DictWriter[str] | None = None
+        self._events: Any = None
+        if with_events and find_spec("tensorboard") is not None:
+            writer = import_module("torch.utils.tensorboard").SummaryWriter
+            self._events = writer(str(folder / f"{name}.events"), purge_step=start)
+
+    def write(self, step: int, row: Row) -> None:
+        """One step; all rows have the columns of the first."""
+        if self._writer is None:
+            self._writer = csv.DictWriter(self._file, ["step", *row], lineterminator="\n")
+            if not self._file.tell():
+                self._writer.writeheader()
+        self._writer.writerow({"step": step, **{name: f"{value:.9g}" for name, value in row.items()}})
+        self._file.flush()
+        if self._events is not None:
+            for name, value in row.items():
+                self._events.add_scalar(name, value, step)
+
+    def watch(self, step: int, watched: "Mapping[str, Tensor]") -> None:
+        """Mean and histogram of some values, gates for example, among the events."""
+        if self._events is None:
+            return
+        for name, values in watched.items():
+            self._events.add_histogram(name, values, step)
+            self._events.add_scalar(f"{name}/mean", values.mean().item(), step)
+
+    def flush(self) -> None:
+        """Everything so far is on its way to the disk."""
+        self._file.flush()
+        if self._events is not None:
+            self._events.flush()
+
+    def close(self) -> None:
+        self._file.close()
+        if self._events is not None:
+            self._events.close()
+
+
+def read_rows(path: Path) -> list[dict[str, float]]:
+    """The rows of a step log, with their `step`."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def _trim(path: Path, start: int) -> list[dict[str, float]]:
+    """Drop steps from `start` on, and a last line that was cut by a crash; the rows that stay."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    whole = [line for line in lines[1:] if line.endswith("\n") and int(line.split(",", 1)[0]) < start]
+    path.write_text("".join([lines[0], *whole]) if whole else "", encoding="utf-8")
+    return read_rows(path)
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """The most memory that this process had on its device; of the machine's own, for a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def progress_bar(*, is_shown: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description:>10}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]:.3f}"),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+        disable=not is_shown,
+    )
+
+
+_PANELS = {
+    "losses": ("loss", "vtc", "mbta", "mbca"),
+    "learning rates": ("lr/",),
+    "gradient norm, loss scale": ("grad_norm", "loss_scale"),
+    "clips a second and device": ("clips_per_second",),
+    "FLOP utilisation, data wait": ("mfu", "data_wait"),
+    "memory, MB": ("memory_mb",),
+}
+_LOGARITHMIC = ("learning rates", "gradient norm, loss scale")
+_SMOOTHED = 20  # curves of this many points; the raw values stay behind them
+
+
+def draw_curves(log: Path, picture: Path) -> bool:
+    """Draw a step log; False where matplotlib is absent or there is no step."""
+    rows = read_rows(log)
+    if not rows or find_spec("matplotlib") is None:
+        return False
+    from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
+
+    figure = Figure(figsize=(13, 7), layout="constrained")
+    steps = [row["step"] for row in rows]
+    for axes, (title, wanted) in zip(figure.subplots(2, 3).flat, _PANELS.items(), strict=True):
+        axes.set_title(title)
+        axes.set_xlabel("step")
+        if title in _LOGARITHMIC:
+            axes.set_yscale("log")
+        for name in (name for name in rows[0] if _belongs(name, wanted)):
+            _draw(axes, steps, [row[name] for row in rows], name)
+        if axes.lines:
+            axes.legend()
+    figure.savefig(picture, dpi=100)
+    return True
+
+
+def _belongs(name: str, wanted: Sequence[str]) -> bool:
+    return any(name == each or (each.endswith("/") and name.startswith(each)) for each in wanted)
+
+
+def _draw(axes: "Axes", steps: Sequence[float], values: Sequence[float], name: str) -> None:
+    window = len(values) // _SMOOTHED
+    if window < 2:  # noqa: PLR2004 - nothing to average
+        axes.plot(steps, values, label=name)
+        return
+    (line,) = axes.plot(steps, values, alpha=0.25)
+    mean = np.convolve(values, np.full(window, 1 / window), "valid")
+    axes.plot(steps[window - 1 :], mean, color=line.get_color(), label=name)

@@ -1,0 +1,281 @@
+"""One training loop for every stage: steps, log, atomic checkpoints, exact resume, any number of ranks.
+
+A stage is a function of the step number and of the part of the step, so a resumed run sees what an
+uninterrupted one would have seen.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.distributed.tensor import DTensor
+
+from bt_model.errors import TrainingError
+from bt_model.training.trainer.checkpoint import Checkpoints, gathered, restore, restore_optimiser
+from bt_model.training.trainer.cost import Trained, peak_flops
+from bt_model.training.trainer.log import StepLog, peak_memory_bytes, progress_bar
+from bt_model.training.trainer.optimiser import Schedule
+from bt_model.training.trainer.parallel import Synced, World, always_synced
+from bt_model.training.trainer.precision import LossScale, multiplying_in
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SAVE_EVERY = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What one part of a step told: the loss to descend, what it is made of, and what its batch cost.
+
+    `parts` are logged beside the loss; `num_clips` and `num_skipped` count this rank's clips of this part.
+    """
+
+    loss: "Tensor"
+    parts: "Mapping[str, Tensor]" = field(default_factory=dict[str, "Tensor"])
+    num_clips: int = 0
+    waited_seconds: float = 0.0
+    num_skipped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is saved, what learns, how long, and from which losses.
+
+    `told_at(step, part)` must draw whatever is random from the two numbers alone. `groups` are AdamW's:
+    dictionaries of `params`, and where wanted `lr`, `weight_decay` and `name`; a rate is the peak, the
+    schedule's factor is applied to all. `synced` is that of `spread`. With `flops_per_clip` the log has the
+    model FLOP utilisation; `watched` values become histograms. With `stop_after` the run ends after so many
+    steps, and can go on later.
+    """
+
+    name: str
+    modules: Mapping[str, nn.Module]
+    groups: Sequence[Mapping[str, Any]]
+    schedule: Schedule
+    told_at: Callable[[int, int], Told]
+    work: Path
+    world: World = field(default_factory=World)
+    synced: Synced = always_synced
+    save_every: int = SAVE_EVERY
+    keep: int = 1
+    stop_after: int | None = None
+    flops_per_clip: float = 0.0
+    with_events: bool = False
+    watched: "Mapping[str, Callable[[], Tensor]]" = field(default_factory=dict[str, "Callable[[], Tensor]"])
+
+    @property
+    def num_steps(self) -> int:
+        """Where this run ends."""
+        end = self.schedule.num_steps
+        return end if self.stop_after is None else min(end, self.stop_after)
+
+
+SMALLEST_SCALE = 2.0**-10  # of float16: no gradient is that large
+AVERAGED = 50  # steps in the mean loss that is shown
+
+
+class Session:
+    """One run of a job in one process; all ranks make the same calls in the same order."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        schedule = job.schedule
+        self._optimiser = torch.optim.AdamW(
+            [dict(group) for group in job.groups], lr=schedule.learning_rate, betas=schedule.betas,
+            weight_decay=schedule.weight_decay, eps=schedule.eps,
+        )  # fmt: skip
+        groups = self._optimiser.param_groups
+        self._peaks: list[float] = [group["lr"] for group in groups]
+        self._learning: list[nn.Parameter] = [p for group in groups for p in group["params"]]
+        self._scale = LossScale.of(schedule.precision)
+        self._checkpoints = Checkpoints(job.work, job.name, job.keep)
+        self._flops = peak_flops(job.world.device, schedule.precision) if job.flops_per_clip else 0.0
+        self._clock = time.process_time(), time.monotonic()
+        self.trained = Trained()
+        self.recent: list[float] = []
+
+    def step(self, step: int) -> dict[str, float]:
+        """One optimisation step; what the log says of it.
+
+        Raises:
+            TrainingError: the loss is not a number any more.
+        """
+        begin = time.monotonic()
+        for group, peak in zip(self._optimiser.param_groups, self._peaks, strict=True):
+            group["lr"] = peak * self.job.schedule.factor(step)
+        self._optimiser.zero_grad(set_to_none=True)
+        told = self._descend(step)
+        self._scale.down([p.grad for p in self._learning if p.grad is not None])
+        norm = nn.utils.clip_grad_norm_(self._learning, self.job.schedule.clip_norm)
+        if not self._scale.is_dynamic or self._scale.is_good(_number(norm)):
+            self._optimiser.step()
+        row = self._row(told, _number(norm), begin)
+        self._check(step, row["loss"])
+        self.recent = [*self.recent, row["loss"]][-AVERAGED:]
+        self.trained.loss = sum(self.recent) / len(self.recent)
+        return row
+
+    def _descend(self, step: int) -> list[Told]:
+        """Forward and backward passes of all parts; gradients become those of the parts' mean loss."""
+        schedule, told = self.job.schedule, list[Told]()
+        for part in range(schedule.accumulate):
+            with self.job.synced(part + 1 == schedule.accumulate):
+                with multiplying_in(schedule.precision, self.job.world.device.type):
+                    one = self.job.told_at(step, part)
+                self._scale.up(one.loss / schedule.accumulate).backward()
+            told.append(one)
+        return told
+
+    def _check(self, step: int, loss: float) -> None:
+        """float16 may overflow once in a while, and such a step is not taken; the other formats may not."""
+        if self._scale.value >= SMALLEST_SCALE if self._scale.is_dynamic else math.isfinite(loss):
+            return
+        scale = f" at a loss scale of {self._scale.value:g}" if self._scale.is_dynamic else ""
+        raise TrainingError(
+            f"the loss of step {step} is {loss}{scale}; a lower rate may help, or another precision"
+        )
+
+    def _row(self, told: Sequence[Told], norm: float, begin: float) -> dict[str, float]:
+        """Losses are means over parts and ranks; speed is this rank's, which every rank shares."""
+        world, num_clips = self.job.world, sum(one.num_clips for one in told)
+        parts = {"loss": [one.loss for one in told]}
+        parts |= {name: [one.parts[name] for one in told] for name in told[0].parts}
+        means = [float(torch.stack([x.detach() for x in xs]).mean()) for xs in parts.values()]
+        seconds = time.monotonic() - begin
+        waited = sum(one.waited_seconds for one in told) / seconds
+        skipped = float(sum(one.num_skipped for one in told))
+        *summed, memory, waited, skipped = world.sums(
+            [*means, peak_memory_bytes(world.device) / 1e6, waited, skipped]
+        )
+        row = {name: value / world.size for name, value in zip(parts, summed, strict=True)}
+        row |= {f"lr/{name}": rate for name, rate in self._rates().items()}
+        row["grad_norm"] = norm
+        if self._scale.is_dynamic:
+            row["loss_scale"] = self._scale.value
+        row |= {"seconds": seconds, "memory_mb": memory / world.size}
+        if num_clips:
+            row |= {
+                "clips_per_second": num_clips / seconds,
+                "data_wait": waited / world.size,
+                "skipped": skipped,
+            }
+        if num_clips and self._flops:
+            row["mfu"] = self.job.flops_per_clip * num_clips / seconds / self._flops
+        return row
+
+    def _rates(self) -> dict[str, float]:
+        """Learning rates by the groups' names, or numbers."""
+        groups = enumerate(self._optimiser.param_groups)
+        return {str(group.get("name", number)): group["lr"] for number, group in groups}
+
+    def watched(self) -> "dict[str, Tensor]":
+        """What the job watches, whole and on the CPU; nothing is there on other ranks than the first."""
+        with torch.no_grad():
+            values = {name: read() for name, read in self.job.watched.items()}
+        return gathered(values, keep=self.job.world.is_first)
+
+    def save(self, step: int) -> None:
+        """Write a checkpoint after `step` steps; tensors come from all ranks, the first one writes."""
+        cpu, wall = time.process_time(), time.monotonic()
+        self.trained.cpu_seconds += cpu - self._clock[0]
+        self.trained.wall_seconds += wall - self._clock[1]
+        self._clock = cpu, wall
+        keep = self.job.world.is_first
+        modules = {n: gathered(module.state_dict(), keep=keep) for n, module in self.job.modules.items()}
+        payload = {
+            "step": step,
+            "modules": modules,
+            "optimiser": gathered(self._optimiser.state_dict(), keep=keep),
+            "scale": [self._scale.value, self._scale.good_steps],
+            "trained": [self.trained.cpu_seconds, self.trained.wall_seconds, self.trained.loss],
+        }
+        if keep:
+            self._checkpoints.write(step, payload)
+        self.job.world.wait()
+
+    def resume(self) -> int:
+        """Restore the last checkpoint that the first rank sees; the number of steps that are done.
+
+        Raises:
+            CheckpointError: a checkpoint that cannot be read, or of another job.
+        """
+        step = self.job.world.first_says(max(self._checkpoints.steps(), default=0))
+        if not step:
+            return 0
+        payload = self._checkpoints.read(step)
+        for name, module in self.job.modules.items():
+            restore(module, payload["modules"][name], str(self._checkpoints.path(step)))
+        restore_optimiser(self._optimiser, payload["optimiser"])
+        self._scale.value, self._scale.good_steps = payload["scale"]
+        self.trained = Trained(*payload["trained"])
+        return step
+
+
+def _number(norm: "Tensor") -> float:
+    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+
+
+def train(
+    name: str,
+    modules: Mapping[str, nn.Module],
+    parameters: "Iterable[nn.Parameter] | list[dict[str, Any]]",
+    schedule: Schedule,
+    loss_at: "Callable[[int], Tensor]",
+    work_dir: Path,
+) -> Trained:
+    """Run one stage in this process to its end, from its last checkpoint in `work_dir` if there is one.
+
+    `parameters` is what AdamW takes: parameters, or groups with their own `lr`.
+    """
+    listed = list(parameters)
+    groups = [each for each in listed if isinstance(each, dict)] or [{"params": listed}]
+    job = Job(name, modules, groups, schedule, lambda step, _part: Told(loss_at(step)), work_dir)
+    return run(job)
+
+
+def run(job: Job) -> Trained:
+    """Run a job to its end, from its last checkpoint if there is one; all ranks call it together.
+
+    Raises:
+        TrainingError: the loss is not a number any more.
+        CheckpointError: the last checkpoint is not of this job.
+    """
+    session = Session(job)
+    start = session.resume()
+    if start >= job.num_steps:
+        return session.trained
+    log = StepLog(job.work, job.name, start, with_events=job.with_events) if job.world.is_first else None
+    if log is not None:
+        session.recent = [row["loss"] for row in log.kept[-AVERAGED:]]
+    try:
+        with progress_bar(is_shown=log is not None) as progress:
+            task = progress.add_task(
+                job.name, total=job.num_steps, completed=start, loss=session.trained.loss, note=""
+            )
+            for step in range(start, job.num_steps):
+                row = session.step(step)
+                if log is not None:
+                    log.write(step, row)
+                progress.update(task, completed=step + 1, loss=session.trained.loss, note=_note(row))
+                if (step + 1) % job.save_every == 0 or step + 1 == job.num_steps:
+                    seen = session.watched()
+                    if log is not None:
+                        log.watch(step, seen)
+                        log.flush()
+                    session.save(step + 1)
+    finally:
+        if log is not None:
+            log.close()
+    return session.trained
+
+
+def _note(row: Mapping[str, float]) -> str:
+    if "clips_per_second" not in row:
+        return ""
+    return f"{row['clips_per_second']:.1f} clips/s" + (f", MFU {row['mfu']:.0%}" if "mfu" in row else "")

@@ -1,0 +1,204 @@
+"""One stage: its schedule, its log, and resuming after a kill."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bt_model.errors import TrainingError
+from bt_model.training.data.masking import generator_for
+from bt_model.training.trainer.cost import Trained, metered
+from bt_model.training.trainer.log import read_rows
+from bt_model.training.trainer.loop import SAVE_EVERY, Job, Told, run, train
+from bt_model.training.trainer.optimiser import Schedule
+
+STEPS = SAVE_EVERY + 30
+SCHEDULE = Schedule(num_steps=STEPS, learning_rate=1e-2)
+
+
+class KilledError(Exception):
+    """Stands for a signal."""
+
+
+class Stage:
+    """Fits a layer to noise that depends on the step alone."""
+
+    def __init__(self, die_at: int = -1) -> None:
+        torch.manual_seed(0)
+        self.layer = nn.Linear(6, 3)
+        self.die_at = die_at
+        self.losses: dict[int, float] = {}
+
+    def loss_at(self, step: int) -> Tensor:
+        if step == self.die_at:
+            raise KilledError
+        x = torch.randn(8, 6, generator=generator_for(3, step))
+        loss = (self.layer(x).tanh() - x[:, :3].sign()).square().mean()
+        self.losses[step] = loss.item()
+        return loss
+
+    def run(self, work: Path) -> Trained:
+        return train("fit", {"layer": self.layer}, self.layer.parameters(), SCHEDULE, self.loss_at, work)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Stage:
+    stage = Stage()
+    stage.run(tmp_path_factory.mktemp("whole"))
+    return stage
+
+
+def killed_and_resumed(work: Path, die_at: int) -> tuple[Stage, Trained]:
+    with pytest.raises(KilledError):
+        Stage(die_at).run(work)
+    stage = Stage()
+    return stage, stage.run(work)
+
+
+@pytest.mark.parametrize("die_at", [SAVE_EVERY, SAVE_EVERY + 7])
+def test_a_resumed_run_has_the_losses_of_an_uninterrupted_one(
+    whole: Stage, tmp_path: Path, die_at: int
+) -> None:
+    stage, _ = killed_and_resumed(tmp_path, die_at)
+    assert stage.losses == {step: loss for step, loss in whole.losses.items() if step >= SAVE_EVERY}
+
+
+def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(whole: Stage, tmp_path: Path) -> None:
+    stage, _ = killed_and_resumed(tmp_path, SAVE_EVERY + 7)
+    assert torch.equal(stage.layer.weight, whole.layer.weight)
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_again(whole: Stage, tmp_path: Path) -> None:
+    stage, _ = killed_and_resumed(tmp_path, 9)
+    assert stage.losses == whole.losses
+
+
+def test_a_finished_stage_is_only_read_back(whole: Stage, tmp_path: Path) -> None:
+    first = Stage().run(tmp_path)
+    again = Stage()
+    assert again.run(tmp_path) == first
+    assert not again.losses
+    assert torch.equal(again.layer.weight, whole.layer.weight)
+
+
+def test_the_log_has_each_step_once_even_after_a_kill(whole: Stage, tmp_path: Path) -> None:
+    killed_and_resumed(tmp_path, SAVE_EVERY + 7)
+    rows = [(row["step"], row["loss"]) for row in read_rows(tmp_path / "fit.csv")]
+    assert rows == [(step, pytest.approx(loss, rel=1e-8)) for step, loss in whole.losses.items()]
+
+
+def test_the_reported_loss_is_the_mean_of_the_last_fifty_even_after_a_kill(
+    whole: Stage, tmp_path: Path
+) -> None:
+    _, trained = killed_and_resumed(tmp_path, SAVE_EVERY + 7)
+    last = [whole.losses[step] for step in range(STEPS - 50, STEPS)]
+    assert trained.loss == pytest.approx(sum(last) / 50, abs=1e-5)
+
+
+def test_a_resumed_run_counts_the_time_of_both_sessions(tmp_path: Path) -> None:
+    _, trained = killed_and_resumed(tmp_path, SAVE_EVERY + 7)
+    saved = torch.load(tmp_path / f"fit-{STEPS:08d}.ckpt", weights_only=True)["trained"]
+    assert trained.wall_seconds == saved[1] > 0
+
+
+def test_groups_keep_their_own_rates(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    moved = list[Tensor]()
+    layer = nn.ParameterList([torch.zeros(3), torch.zeros(3)])
+    groups = [{"params": [layer[0]]}, {"params": [layer[1]], "lr": 0.0}]
+
+    def loss_at(step: int) -> Tensor:
+        moved.append(layer[0].detach().clone())
+        return (layer[0] - 1).square().sum() + (layer[1] - 1).square().sum()
+
+    train("fit", {"layer": layer}, groups, Schedule(5, 1e-2), loss_at, tmp_path)
+    assert (moved[-1] > 0).all()
+    assert torch.equal(layer[1], torch.zeros(3))
+
+
+def test_the_cost_of_work_without_steps_adds_up_over_sessions(tmp_path: Path) -> None:
+    costs = list[float]()
+    for _ in range(2):
+        with metered(tmp_path / "clips.cost") as cost:
+            sum(range(200_000))
+        costs.append(cost.cpu_seconds)
+    assert costs[1] > costs[0] > 0
+
+
+def job(work: Path, schedule: Schedule, stage: Stage) -> Job:
+    """The stage in parts: a part's loss is that of its share of the batch."""
+
+    def told_at(step: int, part: int) -> Told:
+        x = torch.randn(8, 6, generator=generator_for(3, step)).chunk(schedule.accumulate)[part]
+        miss = (stage.layer(x).tanh() - x[:, :3].sign()).square()
+        return Told(miss.mean(), {"first": miss[:, 0].mean()}, num_clips=len(x))
+
+    groups = [{"params": [stage.layer.weight], "name": "weight"}, {"params": [stage.layer.bias], "lr": 1e-3}]
+    return Job("fit", {"layer": stage.layer}, groups, schedule, told_at, work, flops_per_clip=36.0, keep=2)
+
+
+def test_parts_of_a_step_give_the_gradient_of_the_whole(tmp_path: Path) -> None:
+    for accumulate, name in ((1, "whole"), (4, "parts")):
+        stage = Stage()
+        run(job(tmp_path / name, replace(SCHEDULE, num_steps=20, accumulate=accumulate), stage))
+    whole, parts = (read_rows(tmp_path / name / "fit.csv") for name in ("whole", "parts"))
+    for name in ("loss", "first", "grad_norm"):
+        assert [row[name] for row in parts] == pytest.approx([row[name] for row in whole], rel=1e-4)
+
+
+def test_every_step_tells_losses_rates_norm_speed_utilisation_and_memory(tmp_path: Path) -> None:
+    run(job(tmp_path, replace(SCHEDULE, num_steps=3), Stage()))
+    row = read_rows(tmp_path / "fit.csv")[-1]
+    assert row["lr/weight"] == pytest.approx(10 * row["lr/1"])
+    assert row["clips_per_second"] * row["seconds"] == pytest.approx(8)
+    assert 0 < row["mfu"] < 1
+    assert row["memory_mb"] > 10
+    assert {"loss", "first", "grad_norm", "data_wait", "skipped"} <= set(row)
+
+
+def test_gradients_are_cut_to_the_allowed_norm_and_the_whole_norm_is_told(tmp_path: Path) -> None:
+    stage = Stage()
+    run(job(tmp_path, replace(SCHEDULE, num_steps=2, clip_norm=1e-3), stage))
+    gradients = [p.grad for p in stage.layer.parameters() if p.grad is not None]
+    assert torch.stack([g.norm() for g in gradients]).norm().item() == pytest.approx(1e-3, rel=1e-3)
+    assert all(row["grad_norm"] > 1e-2 for row in read_rows(tmp_path / "fit.csv"))
+
+
+def test_the_last_checkpoints_are_kept_and_older_ones_removed(tmp_path: Path) -> None:
+    run(replace(job(tmp_path, replace(SCHEDULE, num_steps=12), Stage()), save_every=3))
+    assert sorted(path.name for path in tmp_path.glob("*.ckpt")) == ["fit-00000009.ckpt", "fit-00000012.ckpt"]
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_is_not_saved(tmp_path: Path) -> None:
+    good = job(tmp_path, replace(SCHEDULE, num_steps=12), Stage())
+
+    def told_at(step: int, part: int) -> Told:
+        told = good.told_at(step, part)
+        return replace(told, loss=told.loss * float("nan")) if step == 5 else told
+
+    with pytest.raises(TrainingError, match="loss of step 5 is nan"):
+        run(replace(good, told_at=told_at, save_every=1))
+    assert max(path.name for path in tmp_path.glob("*.ckpt")) == "fit-00000005.ckpt"
+
+
+def test_float16_skips_steps_that_overflow_and_keeps_its_scale_over_a_resume(tmp_path: Path) -> None:
+    def overflowing(stage: Stage) -> Job:
+        good = job(tmp_path, replace(SCHEDULE, num_steps=8, precision="float16"), stage)
+
+        def told_at(step: int, part: int) -> Told:
+            told = good.told_at(step, part)
+            return replace(told, loss=told.loss * 1e36) if step in (2, 6) else told
+
+        return replace(good, told_at=told_at, save_every=4)
+
+    whole, resumed = Stage(), Stage()
+    run(overflowing(whole))
+    scales = [row["loss_scale"] for row in read_rows(tmp_path / "fit.csv")]
+    assert scales == [2.0**16] * 2 + [2.0**15] * 4 + [2.0**14] * 2
+    assert torch.isfinite(whole.layer.weight).all()
+    (tmp_path / "fit-00000008.ckpt").unlink()
+    run(overflowing(resumed))
+    assert [row["loss_scale"] for row in read_rows(tmp_path / "fit.csv")] == scales
+    assert torch.equal(whole.layer.weight, resumed.layer.weight)

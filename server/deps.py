@@ -9,7 +9,7 @@ from fastapi import Depends, Request
 
 from server.admission import Admission
 from server.answers.flow import ChatFlow
-from server.decoding.pool import DecodePool
+from server.decoding.decoder import Decoder
 from server.engine.client import EngineClient
 from server.features.flights import VideoFeatures
 from server.metrics import Metrics
@@ -24,7 +24,7 @@ class Services:
     settings: Settings
     metrics: Metrics
     store: VideoStore
-    decoder: DecodePool
+    decoder: Decoder
     engine: EngineClient
     features: VideoFeatures
     admission: Admission

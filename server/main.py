@@ -14,10 +14,11 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
+from bt_model.decoding.pool import DecodePool
 from bt_model.errors import BtchatError, InvalidValueError
 from server.admission import Admission
 from server.answers.flow import ChatFlow
-from server.decoding.pool import DecodePool
+from server.decoding.decoder import Decoder
 from server.deps import Services, State
 from server.engine.client import EngineClient
 from server.engine.supervisor import Command, RestartRule
@@ -132,15 +133,9 @@ async def _open_store(settings: Settings) -> VideoStore:
         raise InvalidValueError(text, param="data_dir") from error
 
 
-@asynccontextmanager
-async def _decoder(settings: Settings) -> AsyncGenerator[DecodePool]:
+def _decoder(settings: Settings) -> Decoder:
     size = settings.decode_workers or os.cpu_count() or 1
-    pool = DecodePool(size, reader=settings.decoder, seconds=settings.decode_seconds)
-    await pool.start()
-    try:
-        yield pool
-    finally:
-        await pool.close()
+    return Decoder(DecodePool(size, reader=settings.decoder, seconds=settings.decode_seconds))
 
 
 @asynccontextmanager

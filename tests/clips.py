@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 GREY_STEP = 7  # decoding moves a level by up to 2
 FIRST_GREY = 20
 MAX_NUMBERED = 33
+HOSTILE = sorted((Path(__file__).parent / "data" / "hostile").glob("*.mp4"))  # abort decord's process
 RED, GREEN, BLUE = (220, 30, 30), (30, 200, 30), (30, 30, 220)
 
 

@@ -1,1 +1,1 @@
-"""Disposable decode children and their pool."""
+"""The pool of decode children, for the event loop."""

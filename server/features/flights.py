@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from bt_model.decoding.decoded import Decoded
 from bt_model.errors import BtchatError, InvalidValueError
 from bt_model.types import ModelCard, Sampling
-from server.decoding.pool import DecodedFrames, DecodePool
+from server.decoding.decoder import Decoder
 from server.engine.client import EngineClient
 from server.features.keys import check_frames, count_name, describe, feature_key, source_key
 from server.metrics import Metrics
@@ -43,7 +44,7 @@ class _Flight:
 class VideoFeatures:
     """Tokens of videos in the engine's cache."""
 
-    def __init__(self, engine: EngineClient, decoder: DecodePool, metrics: Metrics) -> None:
+    def __init__(self, engine: EngineClient, decoder: Decoder, metrics: Metrics) -> None:
         self._engine = engine
         self._decoder = decoder
         self._metrics = metrics
@@ -158,7 +159,7 @@ class VideoFeatures:
         return outcomes
 
     async def _encode(
-        self, targets: Mapping[bytes, ModelCard], frames: DecodedFrames, sampling: Sampling
+        self, targets: Mapping[bytes, ModelCard], frames: Decoded, sampling: Sampling
     ) -> dict[bytes, Outcome]:
         """Frames of one size, for all models that look at this size."""
         outcomes: dict[bytes, Outcome] = {}
@@ -184,7 +185,7 @@ class VideoFeatures:
                 outcomes[key] = Encoded(key, facts, "miss", frames.seconds, encoding.seconds)
         return outcomes
 
-    def _observe(self, frames: DecodedFrames) -> None:
+    def _observe(self, frames: Decoded) -> None:
         self._metrics.videos_decoded.inc()
         self._metrics.decode_seconds.observe(frames.seconds)
         self._metrics.video_frames.observe(frames.num_frames)

@@ -5,9 +5,9 @@ import json
 from dataclasses import asdict, astuple, replace
 from typing import Any
 
+from bt_model.decoding.decoded import Decoded
 from bt_model.errors import InvalidValueError
 from bt_model.types import ModelCard, Sampling
-from server.decoding.pool import DecodedFrames
 from server.uploads.sources import VideoSource
 
 
@@ -56,7 +56,7 @@ def feature_key(source: VideoSource, sampling: Sampling, card: ModelCard) -> byt
     return source_key(source.tenant, source.sha256) + _digest(done)
 
 
-def describe(frames: DecodedFrames, sampling: Sampling) -> dict[str, Any]:
+def describe(frames: Decoded, sampling: Sampling) -> dict[str, Any]:
     """Which frames the model sees, for the receipt; times in seconds."""
     return {
         "frames": {

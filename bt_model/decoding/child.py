@@ -1,4 +1,4 @@
-"""A decode child: `python -m server.decoding.child`, with its end of the socket pair as standard input.
+"""A decode child: `python -m bt_model.decoding.child`, with its end of the socket pair as standard input.
 
 It opens no path: each request brings the video as an open descriptor. It lives for a few files at most.
 """
@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from bt_model.decoding import wire
+from bt_model.decoding.sandbox import allow_cpu, restrict
 from bt_model.errors import BtchatError, VideoLimitError
 from bt_model.types import Frames
 from bt_model.video import refusals
 from bt_model.video.decode import decode_sizes, probe
-from server.decoding import wire
-from server.decoding.sandbox import allow_cpu, restrict
 
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 _JPEG_QUALITY = 85

@@ -1,4 +1,4 @@
-"""What the web process and a decode child say to each other: length-prefixed msgpack over a socket pair.
+"""What a pool and a decode child say to each other: length-prefixed msgpack over a socket pair.
 
 Files travel as descriptors beside a request: the video, opened for reading, and for frames an empty memory
 file for each size, which the child fills, cuts and seals. A child's word is checked as if a stranger had
@@ -11,11 +11,11 @@ from typing import Any, Literal, TypeVar, cast
 
 import msgpack
 
+from bt_model.decoding.sandbox import ChildLimits
 from bt_model.errors import BtchatError, InvalidValueError, UnsupportedMediaError, VideoError, VideoLimitError
 from bt_model.types import MAX_FRAMES, FrameSize, Sampling, VideoFacts
 from bt_model.video.decode import ReaderName
 from bt_model.video.refusals import DecodeLimits
-from server.decoding.sandbox import ChildLimits
 
 HEADER = struct.Struct("<I")  # payload bytes
 MAX_REPLY_BYTES = 64 * 1024 * 1024

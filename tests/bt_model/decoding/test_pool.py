@@ -1,0 +1,184 @@
+"""The decode pool with real children: what it hands back, and what it costs."""
+
+import fcntl
+import io
+import mmap
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import wait
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bt_model.decoding.pool import DecodePool
+from bt_model.decoding.sandbox import ChildLimits
+from bt_model.errors import EngineError, InvalidValueError, VideoError
+from bt_model.types import FrameSize, Sampling
+from bt_model.video.decode import decode, probe
+from tests.bt_model.decoding.pools import FOUR, SIZE, is_there, open_files, pixels_of, until_ready
+from tests.clips import ClipSpec, numbers_in, write_clip
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clip(tmp_path_factory.mktemp("clips") / "a.mp4")
+
+
+@pytest.fixture
+def pool() -> Iterator[DecodePool]:
+    with DecodePool(1, seconds=5) as pool:
+        yield pool
+
+
+def test_frames_from_a_child_equal_frames_decoded_here(pool: DecodePool, clip: Path) -> None:
+    here = decode(clip, FOUR, SIZE, 8)
+    with pool.decode(clip, FOUR, [SIZE], 8).result() as frames:
+        np.testing.assert_array_equal(pixels_of(frames), here.pixels)
+        assert (frames.indices, frames.timestamps, frames.facts) == (
+            here.indices,
+            here.timestamps,
+            here.facts,
+        )
+
+
+def test_one_decode_gives_every_size(pool: DecodePool, clip: Path) -> None:
+    sizes = [SIZE, FrameSize(32, "crop"), FrameSize(32, "pad"), SIZE]
+    with pool.decode(clip, FOUR, sizes, 8).result() as frames:
+        for size in sizes:
+            np.testing.assert_array_equal(pixels_of(frames, size), decode(clip, FOUR, size, 8).pixels)
+        assert len(frames.memories) == 3
+    assert frames.memories == {}
+
+
+def test_frames_come_back_in_memory_that_nobody_can_change(pool: DecodePool, clip: Path) -> None:
+    with pool.decode(clip, FOUR, [SIZE], 8).result() as frames:
+        assert fcntl.fcntl(frames.memories[SIZE], fcntl.F_GET_SEALS) == (
+            fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+        )
+        with pytest.raises(PermissionError):
+            mmap.mmap(frames.memories[SIZE], 0)
+
+
+def test_closing_frames_twice_closes_once(pool: DecodePool, clip: Path) -> None:
+    before = open_files()
+    frames = pool.decode(clip, FOUR, [SIZE], 8).result()
+    frames.close()
+    frames.close()
+    assert open_files() == before
+
+
+def test_probe_tells_the_facts(pool: DecodePool, clip: Path) -> None:
+    assert pool.probe(clip).result().facts == probe(clip)
+
+
+def test_thumbnails_show_the_frames_of_the_model(pool: DecodePool, clip: Path) -> None:
+    found = pool.thumbnails(clip, FOUR, SIZE, 8).result()
+    pictures = np.stack([np.asarray(Image.open(io.BytesIO(data))) for data in found.jpegs])
+    assert pictures.shape == (4, 64, 64, 3)
+    assert numbers_in(pictures) == list(found.indices)
+
+
+def test_thumbnails_have_the_side_that_was_asked_for(pool: DecodePool, clip: Path) -> None:
+    found = pool.thumbnails(clip, FOUR, SIZE, 8, side=32).result()
+    assert {Image.open(io.BytesIO(data)).size for data in found.jpegs} == {(32, 32)}
+
+
+def test_a_refusal_of_the_child_is_raised_here(pool: DecodePool, tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"")
+    with pytest.raises(VideoError) as caught:
+        pool.probe(path).result()
+    assert caught.value.code == "empty_file"
+
+
+def test_a_refused_file_leaves_no_memory_behind(pool: DecodePool, tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"text" * 99)
+    before = open_files()
+    with pytest.raises(VideoError):
+        pool.decode(path, FOUR, [SIZE], 8).result()
+    until_ready(pool)
+    assert open_files() == before
+
+
+def test_a_bad_window_is_raised_with_its_field(pool: DecodePool, clip: Path) -> None:
+    with pytest.raises(InvalidValueError) as caught:
+        pool.decode(clip, Sampling(start=60), [SIZE], 8).result()
+    assert caught.value.param == "sampling.start"
+
+
+def test_a_missing_file_costs_no_child(pool: DecodePool, tmp_path: Path) -> None:
+    first = pool.pids
+    with pytest.raises(FileNotFoundError):
+        pool.decode(tmp_path / "none.mp4", FOUR, [SIZE], 8).result()
+    until_ready(pool)
+    assert pool.pids == first
+
+
+def test_a_pipe_is_no_video_and_nobody_waits_for_its_writer(pool: DecodePool, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.mp4")
+    with pytest.raises(VideoError):
+        pool.probe(tmp_path / "a.mp4").result(2)
+
+
+def test_a_child_that_refused_a_file_is_replaced(pool: DecodePool, tmp_path: Path) -> None:
+    (used,) = pool.pids
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"text" * 99)
+    with pytest.raises(VideoError):
+        pool.probe(path).result()
+    until_ready(pool)
+    assert used not in pool.pids
+    assert not is_there(used)
+
+
+@pytest.mark.parametrize("sampling", [FOUR, Sampling(start=60)], ids=["good", "bad window"])
+def test_a_child_is_replaced_after_its_last_file(clip: Path, sampling: Sampling) -> None:
+    with DecodePool(1, child_limits=ChildLimits(files=2)) as pool:
+        first = pool.pids
+        for is_last in (False, True):
+            wait([decoded := pool.decode(clip, sampling, [SIZE], 8)])
+            if decoded.exception() is None:
+                decoded.result().close()
+            until_ready(pool)
+            assert (pool.pids != first) == is_last
+
+
+def test_fifty_decodes_leave_no_file_and_no_process_behind(clip: Path) -> None:
+    before = open_files()
+    with DecodePool(2, child_limits=ChildLimits(files=20)) as pool:
+        known = set(pool.pids)
+        for decoded in [pool.decode(clip, FOUR, [SIZE], 8) for _ in range(50)]:
+            decoded.result().close()
+            known |= set(pool.pids)
+        until_ready(pool)
+        assert len(pool.pids) == 2
+        known |= set(pool.pids)
+    assert len(known) == 4
+    assert (pool.pids, open_files()) == ([], before)
+    assert not any(map(is_there, known))
+
+
+def test_a_closed_pool_says_so(clip: Path) -> None:
+    with DecodePool(1) as pool:
+        pass
+    for _ in range(2):
+        with pytest.raises(EngineError, match="stopping"):
+            pool.probe(clip).result()
+
+
+def test_children_that_cannot_start_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    pool = DecodePool(1)
+    with pytest.raises(EngineError, match="do not start"):
+        pool.start()
+    assert pool.pids == []
+
+
+def test_a_file_of_long_groups_is_decoded_as_well(pool: DecodePool, tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.webm", ClipSpec(codec="libvpx-vp9", options={"b": "2M"}))
+    with pool.decode(path, FOUR, [SIZE], 8).result() as frames:
+        assert numbers_in(pixels_of(frames)) == list(frames.indices)

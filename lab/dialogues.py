@@ -38,7 +38,7 @@ class DialogueTokens:
             assert isinstance(head, Tokens)
             assert isinstance(tail, Tokens)
             place = len(head.ids)
-            said, flat = flat, [*head.ids, *[self.ids.bos] * self.num_video, *tail.ids]
+            said, flat = flat, [*head.ids, *[self.ids.filler] * self.num_video, *tail.ids]
             assert flat[: len(said)] == said, "an answer must be spelled the same when it has become history"
             answer = [*self.encode(f" {question.sentence}"), self.ids.eos]
             labels += [IGNORED] * (len(flat) - len(labels)) + answer

@@ -101,8 +101,9 @@ def build(work: Path, seed: int, precision: Precision) -> Model:
     text = TextSide(ClipTextTower(plan.text), clip_tokenizer)
     head = AlignmentHead(plan.vision.width, plan.vision.projection_dim)
     image, video, baseline = (ChatParts(Llama(plan.llama), projector) for projector in projectors)
-    ids = special_ids(chat_tokenizer)
-    tokens = DialogueTokens(template(TEMPLATE), ids, chat_tokenizer.encode, plan.vision.num_patches + 1)
+    style = template(TEMPLATE)
+    ids = special_ids(chat_tokenizer, style)
+    tokens = DialogueTokens(style, ids, chat_tokenizer.encode, plan.vision.num_patches + 1)
     return Model(
         plan=plan,
         tower=tower,

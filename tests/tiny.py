@@ -176,7 +176,7 @@ def model(folder: Path) -> Model:
     chat_tokenizer = TextTokenizer(folder / "chat.json")
     clip_tokenizer = ClipTokenizer.from_file(folder / "clip.json")
     sizes = plan(chat_tokenizer.vocab_size, clip_tokenizer.vocab_size)
-    ids = special_ids(chat_tokenizer)
+    ids = special_ids(chat_tokenizer, template("plain"))
     image, video, baseline = (chat_parts(sizes.llama, ids.eos, seed=10 * i) for i in range(1, 4))
     return Model(
         plan=sizes,

@@ -5,7 +5,7 @@ or Hugging Face's. Video-ChatGPT is the same model behind another pooling.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,7 +13,7 @@ import torch
 from bt_model.backends.parts.llm import load_llama, trained_rows
 from bt_model.backends.parts.projector import load_projector
 from bt_model.generation.request import Segment, Soft
-from bt_model.prompt.segments import SpecialIds, segments
+from bt_model.prompt.segments import SpecialIds, segments, stop_ids
 from bt_model.prompt.templates import Template, template
 from bt_model.prompt.tokenizer import Tokenizer, open_tokenizer
 from bt_model.types import GenerateOptions, Turn, VideoTokens
@@ -45,7 +45,7 @@ class LlavaBackend:
 
     @property
     def stop_token_ids(self) -> frozenset[int]:
-        return frozenset({self.ids.eos})
+        return stop_ids(self.template, self.ids)
 
     @property
     def stop_strings(self) -> tuple[str, ...]:
@@ -83,7 +83,7 @@ def create(files: "BackendFiles") -> LlavaBackend:
         tokenizer=tokenizer,
         template=style,
         ids=special_ids(
-            tokenizer, marked=not style.is_video_first, trained=_trained_markers(files, tokenizer)
+            tokenizer, style, marked=not style.is_video_first, trained=_trained_markers(files, tokenizer)
         ),
         video_dim=files.video_dim,
         defaults=files.defaults.or_else(DEFAULTS),
@@ -91,22 +91,22 @@ def create(files: "BackendFiles") -> LlavaBackend:
 
 
 def special_ids(
-    tokenizer: Tokenizer, *, marked: bool = True, trained: tuple[int, int] | None = None
+    tokenizer: Tokenizer, style: Template, *, marked: bool = True, trained: tuple[int, int] | None = None
 ) -> SpecialIds:
     """The ids that the prompt needs, by the names that the tokenizer has.
 
     Markers that were `trained` with the projector stand for names that the tokenizer does not have.
 
     Raises:
-        CheckpointError: the tokenizer has no pair of video or image markers, and the prompt needs one.
+        CheckpointError: the tokenizer lacks a token of the template, or has no pair of markers and needs one.
     """
-    bos, eos = tokenizer.special("<s>"), tokenizer.special("</s>")
+    ids = SpecialIds.of(style, tokenizer)
     if not marked:
-        return SpecialIds(bos, eos)
+        return ids
     if trained is not None and _MARKERS[0][0] not in tokenizer:
-        return SpecialIds(bos, eos, *trained)
+        return replace(ids, video_start=trained[0], video_end=trained[1])
     start, end = next((pair for pair in _MARKERS if pair[0] in tokenizer), _MARKERS[0])
-    return SpecialIds(bos, eos, tokenizer.special(start), tokenizer.special(end))
+    return replace(ids, video_start=tokenizer.special(start), video_end=tokenizer.special(end))
 
 
 def _trained_markers(files: "BackendFiles", tokenizer: Tokenizer) -> tuple[int, int] | None:

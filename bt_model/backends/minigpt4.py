@@ -9,7 +9,7 @@ import torch
 from bt_model.backends.parts.bridge import Bridge, load_bridge
 from bt_model.backends.parts.llm import load_llama
 from bt_model.generation.request import Segment, Soft
-from bt_model.prompt.segments import SpecialIds, segments
+from bt_model.prompt.segments import SpecialIds, segments, stop_ids
 from bt_model.prompt.templates import Template, template
 from bt_model.prompt.tokenizer import Tokenizer, open_tokenizer
 from bt_model.types import GenerateOptions, Turn, VideoTokens
@@ -38,7 +38,7 @@ class MiniGpt4Backend:
 
     @property
     def stop_token_ids(self) -> frozenset[int]:
-        return frozenset({self.tokenizer.special("</s>")})
+        return stop_ids(self.template, SpecialIds.of(self.template, self.tokenizer))
 
     @property
     def stop_strings(self) -> tuple[str, ...]:
@@ -47,7 +47,7 @@ class MiniGpt4Backend:
     @torch.inference_mode()
     def segments(self, turns: Sequence[Turn], video: VideoTokens | None) -> tuple[Segment, ...]:
         soft = None if video is None else Soft(video.key, self.bridge.soft(video.tokens))
-        ids = SpecialIds(self.tokenizer.special("<s>"), self.tokenizer.special("</s>"))
+        ids = SpecialIds.of(self.template, self.tokenizer)
         return segments(turns, self.template, ids, self.tokenizer.encode, soft)
 
     def encode(self, text: str) -> list[int]:

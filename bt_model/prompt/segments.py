@@ -1,26 +1,47 @@
-"""Dialogues to prompt segments: templates, the place of the video, and the rule for special ids.
+"""Dialogues to prompt segments: a template's parts one after another.
 
-Special ids are inserted by number, never spelled: text from outside is encoded piece by piece without any
-special token (backends spec, section 5 rule 6).
+Special ids are inserted by number: text from outside is encoded piece by piece by a tokenizer that knows no
+special token, so nobody can write one.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Self
 
 from bt_model.generation.request import Segment, Soft, Tokens
-from bt_model.prompt.templates import Template
-from bt_model.prompt.tokenizer import Spelling
+from bt_model.prompt.templates import Parts, Slot, Special, Template
+from bt_model.prompt.tokenizer import Spelling, Tokenizer
 from bt_model.types import Turn, check_turns
 
 
 @dataclass(frozen=True, slots=True)
 class SpecialIds:
-    """Token ids that only the server inserts; models without markers around a video have none."""
+    """Token ids that only the server inserts; models without markers around a video have none.
 
-    bos: int
+    `bos` is None where a prompt begins without one; `named` are those of the template's special tokens.
+    """
+
+    bos: int | None
     eos: int
     video_start: int | None = None
     video_end: int | None = None
+    named: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    @property
+    def filler(self) -> int:
+        """An id for the positions that soft tokens take."""
+        return self.eos if self.bos is None else self.bos
+
+    @classmethod
+    def of(cls, style: Template, tokenizer: Tokenizer) -> Self:
+        """The ids of a template's tokens, without markers around a video.
+
+        Raises:
+            CheckpointError: the tokenizer lacks one of them.
+        """
+        bos = None if style.bos is None else tokenizer.special(style.bos)
+        names = {name: tokenizer.special(name) for name in style.specials()}
+        return cls(bos, tokenizer.special(style.eos), named=names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +56,11 @@ class Dialogue:
     answers: tuple[range, ...]
 
 
+def stop_ids(style: Template, ids: SpecialIds) -> frozenset[int]:
+    """Ids that end an answer: the end of the sequence, and what ends the template's answers."""
+    return frozenset({ids.eos, *(ids.named[name] for name in style.stop_tokens)})
+
+
 def segments(
     turns: Sequence[Turn],
     style: Template,
@@ -42,7 +68,7 @@ def segments(
     encode: Callable[[str], list[int]],
     video: Soft | None,
 ) -> tuple[Segment, ...]:
-    """The prompt of a dialogue: one BOS at the very start, the video in the first user's turn.
+    """The prompt of a dialogue, with the video in the first user's turn.
 
     Raises:
         InvalidValueError: see `check_turns`.
@@ -68,61 +94,83 @@ def answered(
     check_turns([*turns, Turn("user", "?")])
     prompt = _AnsweredPrompt(ids, spell)
     _write(prompt, turns, style, video)
-    return Dialogue(prompt.segments(), tuple(prompt.answers))
+    return Dialogue(prompt.segments(), prompt.answers)
 
 
 def _write(prompt: "_Prompt", turns: Sequence[Turn], style: Template, video: Soft | None) -> None:
-    system = turns[0].text if turns[0].role == "system" else None
-    spoken = turns if system is None else turns[1:]
-    prompt.text = style.opening(system)
-    for number, turn in enumerate(spoken):
-        if turn.role == "assistant":
-            prompt.answer(turn.text, style.answer_end)
-            continue
-        prompt.text += style.user
-        if number == 0 and video is not None:
-            prompt.place(video, turn.text, style)
-        else:
-            prompt.text += turn.text
-        prompt.text += style.between + style.assistant
-        if number + 1 < len(spoken):
-            prompt.text = prompt.text.rstrip()  # what follows brings its own space
+    system = turns[0].text if turns[0].role == "system" else style.system
+    if system:
+        prompt.write(style.opening, system)
+    for turn in turns:
+        if turn.role == "user":
+            prompt.write(_with_video(style) if video else style.user, turn.text, video)
+            video = None
+        elif turn.role == "assistant":
+            prompt.write(style.past_lead)
+            prompt.answer(style.answer, turn.text)
+            prompt.write(style.after_answer)
+    if turns[-1].role == "user":
+        prompt.write(style.lead)
+
+
+def _with_video(style: Template) -> Parts:
+    at = style.user.index(Slot.USER)
+    return (*style.user[:at], *style.video, *style.user[at + 1 :])
 
 
 class _Prompt:
-    """A prompt in the making: finished segments, ids of the run that is open, and its last text."""
+    """A prompt in the making: finished segments, ids of the run that is open, and its last text.
+
+    Neighbouring texts are tokenised as one.
+    """
 
     def __init__(self, ids: SpecialIds, encode: Callable[[str], list[int]]) -> None:
-        self.text = ""
         self._ids = ids
         self._encode = encode
         self._done: list[Segment] = []
-        self._run = [ids.bos]
+        self._run = [] if ids.bos is None else [ids.bos]
+        self._text = ""
 
-    def place(self, video: Soft, text: str, style: Template) -> None:
-        """A user's text and the video, in the template's order."""
-        start, end = self._ids.video_start, self._ids.video_end
-        self.text += style.before_video if style.is_video_first else f"{text}{style.before_video}"
-        self._flush()
-        marked = (*self._run, start) if start is not None else tuple(self._run)
-        self._done += [Tokens(marked), video]
-        self._run = [end] if end is not None else []
-        self.text = f"{style.after_video}{text}" if style.is_video_first else style.after_video
+    def write(self, parts: Parts, text: str = "", video: Soft | None = None) -> None:
+        """Parts one after another, with this text and video in their slots."""
+        for part in parts:
+            if isinstance(part, str):
+                self._add(part)
+            elif isinstance(part, Special):
+                self._insert(self._ids.named[part.name])
+            elif part is Slot.EOS:
+                self._insert(self._ids.eos)
+            elif part is Slot.VIDEO:
+                assert video is not None, "only the video's own parts have its slot"
+                self._insert_video(video)
+            else:
+                self._add(text)
 
-    def answer(self, text: str, end: str) -> None:
-        """An answer and its end: the template's text, or the end-of-sequence token."""
-        self.text += f" {text}{end}"
-        if not end:
-            self._flush()
-            self._run.append(self._ids.eos)
+    def answer(self, parts: Parts, text: str) -> None:
+        """An answer of the history."""
+        self.write(parts, text)
 
     def segments(self) -> tuple[Segment, ...]:
         self._flush()
         return (*self._done, Tokens(tuple(self._run)))
 
+    def _add(self, text: str) -> None:
+        self._text += text
+
+    def _insert(self, number: int) -> None:
+        self._flush()
+        self._run.append(number)
+
+    def _insert_video(self, video: Soft) -> None:
+        self._flush()
+        start, end = self._ids.video_start, self._ids.video_end
+        marked = (*self._run, start) if start is not None else tuple(self._run)
+        self._done += [Tokens(marked), video] if marked else [video]
+        self._run = [end] if end is not None else []
+
     def _flush(self) -> None:
-        self._run += self._encode(self.text)
-        self.text = ""
+        self._run += self._encode(self._text)
+        self._text = ""
 
 
 class _AnsweredPrompt(_Prompt):
@@ -130,23 +178,43 @@ class _AnsweredPrompt(_Prompt):
 
     def __init__(self, ids: SpecialIds, spell: Callable[[str], Spelling]) -> None:
         super().__init__(ids, lambda text: spell(text).ids)
-        self.answers: list[range] = []
         self._spell = spell
-        self._said: list[range] = []  # characters of the open text that are an answer's
+        self._is_answer = False
+        self._positions: list[list[int]] = []  # of each answer
+        self._spans: list[tuple[int, range]] = []  # the answer's number, characters of the open text
 
-    def answer(self, text: str, end: str) -> None:
-        begin = len(self.text)
-        self._said.append(range(begin, begin + len(f" {text}{end}")))
-        super().answer(text, end)
-        if not end:
-            self.answers[-1] = range(self.answers[-1].start, self.answers[-1].stop + 1)
+    @property
+    def answers(self) -> tuple[range, ...]:
+        """Once `segments` was called."""
+        return tuple(range(positions[0], positions[-1] + 1) for positions in self._positions)
+
+    def answer(self, parts: Parts, text: str) -> None:
+        self._positions.append([])
+        self._is_answer = True
+        super().answer(parts, text)
+        self._is_answer = False
+
+    def _add(self, text: str) -> None:
+        if self._is_answer:
+            begin = len(self._text)
+            self._spans.append((len(self._positions) - 1, range(begin, begin + len(text))))
+        super()._add(text)
+
+    def _insert(self, number: int) -> None:
+        super()._insert(number)
+        if self._is_answer:
+            self._positions[-1].append(self._length() - 1)
 
     def _flush(self) -> None:
-        done = sum(len(s.ids) if isinstance(s, Tokens) else len(s.embeds) for s in self._done)
-        spelling = self._spell(self.text)
-        for said in self._said:
-            inside = [n for n, begin in enumerate(spelling.begins, done + len(self._run)) if begin in said]
-            self.answers.append(range(inside[0], inside[-1] + 1))
-        self._said.clear()
+        spelling = self._spell(self._text)
+        for number, characters in self._spans:
+            tokens = enumerate(spelling.begins, self._length())
+            self._positions[number] += [position for position, begin in tokens if begin in characters]
+        self._spans.clear()
         self._run += spelling.ids
-        self.text = ""
+        self._text = ""
+
+    def _length(self) -> int:
+        return sum(len(s.ids) if isinstance(s, Tokens) else len(s.embeds) for s in self._done) + len(
+            self._run
+        )

@@ -1,44 +1,95 @@
-"""Chat formats of the published models, word for word (backends spec 2.6 and 3.3)."""
+"""Chat formats of the published models, word for word, as parts that the prompt walks.
 
+A part is plain text, a special token of the model's tokenizer, or a slot. Everything that a dialogue becomes
+stands in a template's parts: `segments.py` adds no space and no end of its own.
+"""
+
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from enum import Enum, auto
 from typing import Self
 
 from bt_model.errors import UnknownNameError
 
 
+class Slot(Enum):
+    """What is filled in: a text, the video's soft tokens with their markers, or the end-of-sequence id."""
+
+    SYSTEM = auto()
+    USER = auto()
+    VIDEO = auto()
+    ANSWER = auto()
+    EOS = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Special:
+    """A special token by its name in the tokenizer; its id is inserted, its name is never tokenised."""
+
+    name: str
+
+
+Part = str | Special | Slot
+Parts = tuple[Part, ...]
+
+_SYSTEM, _USER, _VIDEO, _ANSWER, _EOS = Slot
+
+
 @dataclass(frozen=True, slots=True)
 class Template:
-    """How a dialogue is spelled.
+    """How a dialogue becomes a prompt.
 
-    `between` follows the system text and every user's text. An answer ends with `answer_end`, or, where that
-    is empty, with the end-of-sequence token. The video stands in the first user's turn, before or after its
-    text, between `before_video` and `after_video`.
+    A prompt is the id of `bos` where there is one; `opening`, where there is a system text (`system`, or the
+    dialogue's own); for every user's turn `user`; for every answer of the history `past_lead`, `answer` and
+    `after_answer`; and at its end `lead`. In the first user's turn `video` stands in the user's slot, where
+    there is a video. The end of `answer` is where the model stops. Training supervises `answer` alone.
     """
 
     system: str
-    user: str = "USER: "
-    assistant: str = "ASSISTANT:"
-    between: str = " "
-    answer_end: str = ""
-    is_video_first: bool = False
-    before_video: str = "\n"
-    after_video: str = ""
+    opening: Parts = (_SYSTEM, " ")
+    user: Parts = ("USER: ", _USER, " ")
+    video: Parts = (_USER, "\n", _VIDEO)
+    lead: Parts = ("ASSISTANT:",)
+    past_lead: Parts = ("ASSISTANT:",)
+    answer: Parts = (" ", _ANSWER, _EOS)
+    after_answer: Parts = ()
+    bos: str | None = "<s>"
+    eos: str = "</s>"
+
+    @property
+    def is_video_first(self) -> bool:
+        return self.video.index(_VIDEO) < self.video.index(_USER)
 
     @property
     def stop_strings(self) -> tuple[str, ...]:
-        return (self.answer_end,) if self.answer_end else ()
+        """The text that ends an answer, where text does."""
+        end = self._answer_end()
+        return tuple(part for part in end[:1] if isinstance(part, str))
 
-    def opening(self, system: str | None) -> str:
-        """What stands before the first user turn; a dialogue's own system turn replaces the template's."""
-        text = self.system if system is None else system
-        return f"{text}{self.between}" if text else ""
+    @property
+    def stop_tokens(self) -> tuple[str, ...]:
+        """Names of the special tokens that end an answer."""
+        return tuple(part.name for part in self._answer_end()[:1] if isinstance(part, Special))
+
+    def specials(self) -> Iterator[str]:
+        """Names of the special tokens among the parts."""
+        walks = (
+            self.opening,
+            self.user,
+            self.video,
+            self.lead,
+            self.past_lead,
+            self.answer,
+            self.after_answer,
+        )
+        return (part.name for walk in walks for part in walk if isinstance(part, Special))
 
     def turned(self) -> Self:
         """The same, with the video on the other side of the text."""
-        return replace(
-            self, is_video_first=not self.is_video_first, before_video=self.after_video,
-            after_video=self.before_video,
-        )  # fmt: skip
+        return replace(self, video=self.video[::-1])
+
+    def _answer_end(self) -> Parts:
+        return self.answer[self.answer.index(_ANSWER) + 1 :]
 
 
 _FOLLOW = (
@@ -49,24 +100,24 @@ _LLAVA = (
     "You are LLaVA, a large language and vision assistant trained by UW Madison WAIV Lab.You are able to "
     f"understand the visual content {_FOLLOW}."
 )
-_HUMAN = "Human: "
 _GIVE = (
     "Give the following {0}: <{1}>{2}Content</{1}>. You will be able to see the {0} once I provide it to "
     "you. Please answer my questions."
 )
+_HASHED = Template(  # turns end with ###, and so do answers
+    "",
+    opening=(_SYSTEM, "###"),
+    user=("Human: ", _USER, "###"),
+    lead=("Assistant:",),
+    past_lead=("Assistant:",),
+    answer=(" ", _ANSWER, "###"),
+)
+_START, _END = Special("<|im_start|>"), Special("<|im_end|>")
 
 
 def _minigpt4(kind: str, tag: str, name: str) -> Template:
-    return Template(
-        _GIVE.format(kind, tag, name),
-        user=_HUMAN,
-        assistant="Assistant: ",
-        between="###",
-        answer_end="###",
-        is_video_first=True,
-        before_video=f"<{tag}>",
-        after_video=f"</{tag}> ",
-    )
+    video: Parts = (f"<{tag}>", _VIDEO, f"</{tag}> ", _USER)
+    return replace(_HASHED, system=_GIVE.format(kind, tag, name), video=video, lead=("Assistant: ",))
 
 
 TEMPLATES = {
@@ -79,22 +130,28 @@ TEMPLATES = {
         "helpful, detailed, and polite answers to the user's questions."
     ),
     "llava_v1": Template(_LLAVA),
-    "llava_v0": Template(
-        f"{_LLAVA}###{_HUMAN}Hi!###Assistant: Hi there!  How can I help you today?\n",
-        user=_HUMAN,
-        assistant="Assistant:",
-        between="###",
-        answer_end="###",
+    "llava_v0": replace(
+        _HASHED, system=f"{_LLAVA}###Human: Hi!###Assistant: Hi there!  How can I help you today?\n"
     ),
     "llava_v1.5": Template(
         "A chat between a curious human and an artificial intelligence assistant. The assistant gives "
         "helpful, detailed, and polite answers to the human's questions.",
-        is_video_first=True,
-        before_video="",
-        after_video="\n",
+        video=(_VIDEO, "\n", _USER),
     ),
     "minigpt4": _minigpt4("image", "Img", "Image"),
     "minigpt4_video": _minigpt4("video", "Video", "Video"),
+    "chatml": Template(
+        "You are a helpful assistant.",
+        opening=(_START, "system\n", _SYSTEM, _END, "\n"),
+        user=(_START, "user\n", _USER, _END, "\n"),
+        video=(_VIDEO, "\n", _USER),
+        lead=(_START, "assistant\n"),
+        past_lead=(_START, "assistant\n"),
+        answer=(_ANSWER, _END),
+        after_answer=("\n",),
+        bos=None,
+        eos="<|im_end|>",
+    ),
     "plain": Template(""),
 }
 

@@ -103,4 +103,4 @@ def speller_of(base: BaseFile) -> Speller:
     """
     style = template(base.file.template)
     tokenizer = open_tokenizer(base.at(base.file.llm))
-    return Speller(style, special_ids(tokenizer, marked=not style.is_video_first), tokenizer.spell)
+    return Speller(style, special_ids(tokenizer, style, marked=not style.is_video_first), tokenizer.spell)

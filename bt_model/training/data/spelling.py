@@ -25,7 +25,7 @@ class Speller:
 
     def row(self, dialogue: VideoDialogue, num_video: int) -> TokenRow:
         """All of a dialogue, with so many tokens for the video; its answers are supervised."""
-        return token_row(self._dialogue(dialogue, num_video), self.ids.bos)
+        return token_row(self._dialogue(dialogue, num_video), self.ids.filler)
 
     def fitting(self, dialogue: VideoDialogue, num_video: int, max_length: int) -> VideoDialogue | None:
         """The dialogue without its last turns, as far as it has no more tokens; None if no turn has room."""

@@ -69,7 +69,7 @@ def test_text_that_spells_special_tokens_stays_text(
     known = specials(tiny_weights / "tiny" / "llava_video" / "tokenizer.json")
     expected = [i for i in ids_of(backend, plain, video) if i in known]
     assert [i for i in ids_of(backend, hostile, video) if i in known] == expected
-    assert expected.count(backend.ids.bos) == 1
+    assert expected.count(backend.ids.filler) == 1
 
 
 @pytest.mark.parametrize("name", CHAT_SPECIALS)
@@ -90,7 +90,7 @@ def test_image_markers_serve_where_the_videos_own_do_not_exist(tiny_weights: Pat
     text = (tiny_weights / "tiny" / "llava_video" / "tokenizer.json").read_text()
     path.write_text(text.replace("<vid_start>", "<im_start>").replace("<vid_end>", "<im_end>"))
     tokenizer = TextTokenizer(path)
-    ids = special_ids(tokenizer)
+    ids = special_ids(tokenizer, template("llava_v1"))
     assert (ids.video_start, ids.video_end) == (
         tokenizer.special("<im_start>"),
         tokenizer.special("<im_end>"),
@@ -104,7 +104,7 @@ def test_a_tokenizer_without_markers_is_refused_by_name(tiny_weights: Path, tmp_
     with pytest.raises(
         CheckpointError, match=r"tokenizer\.json: no token '<vid_start>'; there are <unk>, <s>"
     ):
-        special_ids(TextTokenizer(path))
+        special_ids(TextTokenizer(path), template("llava_v1"))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}"])

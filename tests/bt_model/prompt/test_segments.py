@@ -1,5 +1,7 @@
 """Prompts as backends spec 2.6 spells them: ids are characters here, so a prompt can be read back."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -9,8 +11,14 @@ from bt_model.prompt.segments import SpecialIds, segments
 from bt_model.prompt.templates import TEMPLATES, template
 from bt_model.types import Role, Turn, check_turns
 
-IDS = SpecialIds(bos=0x110001, eos=0x110002, video_start=0x110003, video_end=0x110004)
-NAMES = {IDS.bos: "<s>", IDS.eos: "</s>", IDS.video_start: "<vid_start>", IDS.video_end: "<vid_end>"}
+NAMED = {"<|im_start|>": 0x110005, "<|im_end|>": 0x110006}
+IDS = SpecialIds(bos=0x110001, eos=0x110002, video_start=0x110003, video_end=0x110004, named=NAMED)
+NAMES = {number: name for name, number in NAMED.items()} | {
+    IDS.bos: "<s>",
+    IDS.eos: "</s>",
+    IDS.video_start: "<vid_start>",
+    IDS.video_end: "<vid_end>",
+}
 VIDEO = Soft(b"key", torch.zeros(3, 4))
 SYSTEMS = {
     "video-chatgpt_v1": (
@@ -46,7 +54,9 @@ def spelled(prompt: tuple[Segment, ...]) -> str:
 
 
 def prompt(name: str, *messages: tuple[Role, str], video: Soft | None = VIDEO) -> str:
-    return spelled(segments([Turn(*message) for message in messages], template(name), IDS, characters, video))
+    style = template(name)
+    ids = replace(IDS, bos=IDS.bos if style.bos else None)
+    return spelled(segments([Turn(*message) for message in messages], style, ids, characters, video))
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
@@ -83,11 +93,25 @@ def test_the_plain_template_begins_with_the_user() -> None:
     assert prompt("plain", ("user", "q1")) == f"<s>USER: q1\n{MARKED} ASSISTANT:"
 
 
-@pytest.mark.parametrize("name", TEMPLATES)
+@pytest.mark.parametrize("name", [name for name in TEMPLATES if template(name).bos])
 def test_the_only_bos_is_the_first_id(name: str) -> None:
     text = prompt(name, ("user", "q1"), ("assistant", "a1"), ("user", "q2"))
     assert text.startswith("<s>")
     assert text.count("<s>") == 1
+
+
+def test_a_template_without_bos_begins_with_its_own_parts() -> None:
+    expected = (
+        "<|im_start|>system\nBe brief.<|im_end|>\n"
+        f"<|im_start|>user\n{MARKED}\nq1<|im_end|>\n"
+        "<|im_start|>assistant\na1<|im_end|>\n"
+        "<|im_start|>user\nq2<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+    turns: list[tuple[Role, str]] = [
+        ("system", "Be brief."), ("user", "q1"), ("assistant", "a1"), ("user", "q2")
+    ]  # fmt: skip
+    assert prompt("chatml", *turns) == expected
 
 
 def test_an_unknown_template_is_refused_with_the_names_that_there_are() -> None:

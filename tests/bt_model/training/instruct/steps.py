@@ -40,8 +40,8 @@ def row(question: int, answer: Sequence[int], num_video: int = tiny.P + 1) -> To
     """<bos> question <start> video <end> answer <eos>."""
     assert IDS.video_start is not None
     assert IDS.video_end is not None
-    before = [IDS.bos, *range(10, 10 + question), IDS.video_start]
-    ids = [*before, *[IDS.bos] * num_video, IDS.video_end, *answer, IDS.eos]
+    before = [IDS.filler, *range(10, 10 + question), IDS.video_start]
+    ids = [*before, *[IDS.filler] * num_video, IDS.video_end, *answer, IDS.eos]
     labels = [*[IGNORED] * (len(ids) - len(answer) - 1), *answer, IDS.eos]
     return TokenRow(ids, labels, len(before))
 

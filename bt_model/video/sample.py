@@ -5,12 +5,13 @@ Indices always count the frames of the whole file, in the order in which they ar
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
 
 from bt_model.errors import InvalidValueError
-from bt_model.types import MAX_FRAMES, Sampling
+from bt_model.types import MAX_FRAMES, Sampling, Strategy
 
 _EPSILON = 1e-6  # seconds; far below one tick of any container, above the rounding of float times
 
@@ -75,16 +76,35 @@ def _edges(total: int, count: int) -> list[int]:
     return [round(step * i) for i in range(count + 1)]
 
 
+@dataclass(frozen=True, slots=True)
+class Sampler:
+    """A way to choose `count` of `total` frames, what short videos give it, and whether the seed matters."""
+
+    indices: Callable[[int, int, Random], list[int]]
+    gives_fewer: bool = False  # of a video with fewer frames than asked for, instead of repeating some
+    uses_seed: bool = False
+
+
+def random(total: int, count: int, rng: Random) -> list[int]:
+    """The retrieval training sampler: always `count` frames, each drawn in its own stretch."""
+    return [rng.randint(low, high) for low, high in random_bounds(total, count)]
+
+
+SAMPLERS: dict[Strategy, Sampler] = {
+    "uniform": Sampler(lambda total, count, _: uniform(total, count), gives_fewer=True),
+    "middle": Sampler(lambda total, count, _: middle(total, count)),
+    "retrieval": Sampler(lambda total, count, _: retrieval(total, count)),
+    "random": Sampler(random, uses_seed=True),
+}
+
+
 def _by_count(total: int, sampling: Sampling, default_frames: int) -> list[int]:
     count = default_frames if sampling.num_frames is None else sampling.num_frames
     if not 1 <= count <= MAX_FRAMES:
         raise InvalidValueError(
             f"sampling.num_frames is {count}; allowed: 1 to {MAX_FRAMES}", param="sampling.num_frames"
         )
-    if sampling.strategy == "random":
-        rng = Random(sampling.seed)
-        return [rng.randint(low, high) for low, high in random_bounds(total, count)]
-    return {"uniform": uniform, "middle": middle, "retrieval": retrieval}[sampling.strategy](total, count)
+    return SAMPLERS[sampling.strategy].indices(total, count, Random(sampling.seed))
 
 
 def _window(shown: Sequence[float], sampling: Sampling, seconds: float) -> range:

@@ -72,17 +72,18 @@ def temporal_spatial(features: "ChatFeatures") -> "Tensor":
 
 @dataclass(frozen=True, slots=True)
 class Pooling:
-    """A pooling and how many tokens it makes: of P patches, for one clip (`frames*`: for one frame)."""
+    """A pooling and how many tokens it makes of P patches: for a clip, or (`is_per_frame`) a frame."""
 
     pool: "Callable[[ChatFeatures], Tensor]"
     num_tokens: Callable[[int], int]
+    is_per_frame: bool = False
 
 
 POOLINGS = {
     "patches_cls": Pooling(patches_cls, lambda num_patches: num_patches + 1),
     "patches": Pooling(patches, lambda num_patches: num_patches),
-    "frames_cls": Pooling(frames_cls, lambda num_patches: num_patches + 1),
-    "frames": Pooling(frames, lambda num_patches: num_patches),
+    "frames_cls": Pooling(frames_cls, lambda num_patches: num_patches + 1, is_per_frame=True),
+    "frames": Pooling(frames, lambda num_patches: num_patches, is_per_frame=True),
     "temporal_spatial": Pooling(temporal_spatial, lambda num_patches: TEMPORAL_TOKENS + num_patches),
 }
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from bt_model.types import GenerateOptions, Role, Sampling
+from bt_model.types import GenerateOptions, Role, Sampling, Strategy
 from server.bodies.own import MAX_MESSAGES, Body, OptionsBody, SamplingBody, SamplingSeed, Text
 
 MAX_PARTS = 64
@@ -34,7 +34,7 @@ class PartSampling(Body):
     fps: float | None = None
     start: float | None = None
     end: float | None = None
-    strategy: Literal["uniform", "middle", "retrieval", "random"] | None = None
+    strategy: Strategy | None = None
     seed: SamplingSeed | None = None
 
 

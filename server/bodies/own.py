@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from bt_model.errors import InvalidValueError
-from bt_model.types import GenerateOptions, ModelCard, Role, Sampling, Turn, VideoFacts
+from bt_model.types import GenerateOptions, ModelCard, Role, Sampling, Strategy, Turn, VideoFacts
 from server.uploads.catalog import StoredVideo
 
 MAX_MESSAGES = 512
@@ -31,7 +31,7 @@ class SamplingBody(Body):
     fps: float | None = None
     start: float | None = None
     end: float | None = None
-    strategy: Literal["uniform", "middle", "retrieval", "random"] = "uniform"
+    strategy: Strategy = "uniform"
     seed: SamplingSeed = 0
 
     def value(self) -> Sampling:

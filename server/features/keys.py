@@ -8,6 +8,7 @@ from typing import Any
 from bt_model.decoding.decoded import Decoded
 from bt_model.errors import InvalidValueError
 from bt_model.types import ModelCard, Sampling
+from bt_model.video.sample import SAMPLERS
 from server.uploads.sources import VideoSource
 
 
@@ -37,7 +38,7 @@ def canonical(sampling: Sampling) -> Sampling:
         fps=_number(sampling.fps),
         start=_number(sampling.start or None),
         end=_number(sampling.end),
-        seed=sampling.seed if sampling.strategy == "random" else 0,
+        seed=sampling.seed if SAMPLERS[sampling.strategy].uses_seed else 0,
     )
 
 

@@ -64,9 +64,10 @@ def load_temporal_model(base: BaseFile, settings: InstructSettings) -> "Temporal
 
 
 def num_video_tokens(encoder: "TemporalEncoder", pooled: str, num_frames: int) -> int:
-    """How many tokens a video of T frames becomes; `frames*` keep those of every frame, or pair of frames."""
-    num = pooling(pooled).num_tokens(encoder.tower.config.num_patches)
-    if not pooled.startswith("frames"):
+    """How many tokens a video of T frames becomes; some poolings keep those of every frame, or pair."""
+    chosen = pooling(pooled)
+    num = chosen.num_tokens(encoder.tower.config.num_patches)
+    if not chosen.is_per_frame:
         return num
     return num * (num_frames // 2 if is_merged(encoder, num_frames) else num_frames)
 

@@ -12,6 +12,7 @@ from bt_model.training.trainer.parallel import Parallel
 from bt_model.training.trainer.precision import Precision
 from bt_model.types import MAX_FRAMES, Strategy
 from bt_model.video.decode import ReaderName
+from bt_model.video.sample import SAMPLERS
 
 Place = Literal["template", "published"]
 Weighing = Literal["dialogue", "token"]
@@ -72,7 +73,8 @@ class DataSettings:
 
     def __post_init__(self) -> None:
         require(1 <= self.frames <= MAX_FRAMES, "frames", self.frames, f"1 to {MAX_FRAMES}")
-        require(self.strategy != "random", "strategy", self.strategy, "uniform, middle, retrieval")
+        steady = [name for name, sampler in SAMPLERS.items() if not sampler.uses_seed]
+        require(self.strategy in steady, "strategy", self.strategy, ", ".join(steady))
         require(0 <= self.max_broken <= 1, "max_broken", self.max_broken, "0 to 1")
         for name in ("short_side", "max_length"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")

@@ -16,6 +16,7 @@ from bt_model.training.instruct.base import is_merged, num_video_tokens
 from bt_model.training.instruct.config import InstructSettings
 from bt_model.training.instruct.features import manifest_of
 from bt_model.training.instruct.plan import Lengths
+from bt_model.video.sample import SAMPLERS
 
 if TYPE_CHECKING:
     from bt_model.training.data.clip_list import ClipList
@@ -87,10 +88,11 @@ def _require_room(settings: InstructSettings, encoder: "TemporalEncoder", max_co
                 f"data.frames is {data.frames}; allowed: an even number, to be merged",
                 param="data.frames",
             )
-        if data.strategy == "uniform":
+        if SAMPLERS[data.strategy].gives_fewer:
+            full = [n for n, sampler in SAMPLERS.items() if not (sampler.gives_fewer or sampler.uses_seed)]
             raise InvalidValueError(
-                "data.strategy is 'uniform', which gives short videos fewer frames, perhaps an odd number; "
-                f"allowed for {data.frames} frames, which are merged in pairs: middle, retrieval",
+                f"data.strategy is {data.strategy!r}, which gives short videos fewer frames, perhaps an odd "
+                f"number; allowed for {data.frames} frames, which are merged in pairs: {', '.join(full)}",
                 param="data.strategy",
             )
     if data.max_length > max_context:

@@ -347,3 +347,13 @@ def test_whole_frames_count_with_all_their_pixels_against_the_limit(tmp_path: Pa
     less = DecodeLimits(max_decoded_bytes=3 * 3 * 32 * 128 - 1)
     with pytest.raises(VideoLimitError):
         decode(clip, Sampling(num_frames=3), FrameSize(32, "whole"), 3, limits=less)
+
+
+def test_a_recording_whose_segment_has_no_length_yet_is_read(tmp_path: Path) -> None:
+    """As browsers write WebM while they record: the size of the segment is eight bytes of "unknown"."""
+    data = bytearray(write_clip(tmp_path / "a.webm", ClipSpec(codec="libvpx-vp9", options={})).read_bytes())
+    size_at = data.find(b"\x18\x53\x80\x67") + 4
+    assert data[size_at] == 0x01, "the muxer writes this size in eight bytes"
+    data[size_at : size_at + 8] = b"\x01" + b"\xff" * 7
+    (tmp_path / "live.webm").write_bytes(data)
+    assert probe(tmp_path / "live.webm").num_frames == probe(tmp_path / "a.webm").num_frames

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bt_model.errors import InvalidValueError
-from bt_model.types import MAX_FRAMES, STRATEGIES, Sampling
-from bt_model.video.sample import frame_indices, middle, random_bounds, retrieval, uniform
+from bt_model.types import MAX_FRAMES, STRATEGIES, Sampling, Strategy
+from bt_model.video.sample import SAMPLERS, frame_indices, middle, random_bounds, retrieval, uniform
 
 GOLDEN = Path(__file__).parents[4] / "shared" / "golden" / "sampler.json"
 
@@ -21,6 +21,25 @@ def table() -> dict[str, list[dict[str, Any]]]:
     if not GOLDEN.exists():
         pytest.skip("golden data ../shared/golden not found")
     return json.loads(GOLDEN.read_text())
+
+
+def test_every_strategy_has_its_sampler() -> None:
+    assert tuple(SAMPLERS) == STRATEGIES
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_largest_count_is_given_in_full(strategy: Strategy) -> None:
+    indices = frame_indices(1000, Sampling(num_frames=MAX_FRAMES, strategy=strategy), 25, 8)
+    assert len(indices) == MAX_FRAMES == 128
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_sampler_says_what_short_videos_give_and_whether_the_seed_matters(strategy: Strategy) -> None:
+    sampler = SAMPLERS[strategy]
+    few = frame_indices(5, Sampling(num_frames=8, strategy=strategy), 25, 8)
+    assert len(few) == (5 if sampler.gives_fewer else 8)
+    drawn = {frame_indices(1000, Sampling(num_frames=8, strategy=strategy, seed=n), 25, 8) for n in range(5)}
+    assert (len(drawn) > 1) == sampler.uses_seed
 
 
 def test_uniform_equals_the_published_chat_sampler(table: dict[str, list[dict[str, Any]]]) -> None:

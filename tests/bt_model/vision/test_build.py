@@ -109,7 +109,7 @@ def test_clips_of_a_batch_do_not_mix(name: str) -> None:
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_every_pooling_takes_every_kind(name: str, pooling: str) -> None:
     features = tiny.trained(TEMPORAL[name]).chat(tiny.pixels(B, T))
-    per_clip = T if pooling.startswith("frames") else 1
+    per_clip = T if POOLINGS[pooling].is_per_frame else 1
     tokens = POOLINGS[pooling].pool(features)
     assert tokens.shape == (B, per_clip * POOLINGS[pooling].num_tokens(P), D)
     assert tokens.isfinite().all()

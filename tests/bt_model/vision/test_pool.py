@@ -1,5 +1,7 @@
 """Poolings, against arithmetic written out frame by frame."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,6 +12,7 @@ from bt_model.vision.encoder import ChatFeatures
 from bt_model.vision.pool import POOLINGS, TEMPORAL_TOKENS, pooling
 
 B, T, P, D = 2, 4, 3, 2
+PAGE = Path(__file__).parents[3] / "weights" / "README.md"
 
 
 def random(*shape: int, seed: int) -> Tensor:
@@ -80,7 +83,7 @@ def test_temporal_spatial_has_a_hundred_means_of_frames_then_means_over_frames(n
 
 @pytest.mark.parametrize("name", POOLINGS)
 def test_every_pooling_says_how_many_tokens_it_makes(name: str) -> None:
-    frames = T if name in ("frames", "frames_cls") else 1
+    frames = T if POOLINGS[name].is_per_frame else 1
     assert pool(name, features()).shape[1] == frames * POOLINGS[name].num_tokens(P)
 
 
@@ -91,6 +94,16 @@ def test_frames_are_the_patches_of_every_frame_without_its_cls(branch_frames: in
     tokens = pool("frames", seen).view(B, -1, P, D)
     for t in range(branch_frames or T):
         assert torch.equal(tokens[:, t], with_cls[:, t, :P])
+
+
+def test_the_weights_page_names_every_pooling() -> None:
+    (row,) = [line for line in PAGE.read_text().splitlines() if line.startswith("| `pooling`")]
+    assert [name for name in POOLINGS if f"`{name}`" not in row] == []
+
+
+def test_video_chatgpts_temporal_tokens_are_as_many_as_published() -> None:
+    assert TEMPORAL_TOKENS == 100
+    assert POOLINGS["temporal_spatial"].num_tokens(256) == 356
 
 
 def test_an_unknown_pooling_is_refused_with_the_names_that_there_are() -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BackendFiles:
-    """Places of a backend's weights, and what the model file says of it."""
+    """Paths of a backend's weights, and its settings in the model file."""
 
     llm: Path
     projector: Path
@@ -28,7 +28,7 @@ class BackendFiles:
     qformer: Path | None = None
     entry: str = "clip"
     quantise: Quantise = "none"
-    untrained: tuple[str, ...] = ()  # checks (checkpoints/fit.py) whose parts are drawn anew instead of read
+    untrained: tuple[str, ...] = ()  # compatibility checks whose parts are drawn, not read
     lora: Path | None = None
 
 
@@ -66,7 +66,7 @@ class Backend(Protocol):
         ...
 
     def encode(self, text: str) -> list[int]:
-        """Plain text to ids; text that spells a special token stays text."""
+        """Plain text to ids; the name of a special token in it is encoded as ordinary text."""
         ...
 
     def decode(self, ids: Sequence[int]) -> str:

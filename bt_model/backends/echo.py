@@ -22,7 +22,7 @@ MAX_CONTEXT = 4096
 
 @dataclass(slots=True)
 class EchoCache:
-    """The ids that each slot has seen."""
+    """The ids written to each slot so far."""
 
     ids: dict[int, list[int]] = field(default_factory=dict[int, list[int]])
 
@@ -61,14 +61,14 @@ class EchoLM:
 
 
 def _split(ids: list[int]) -> tuple[list[int], list[int]]:
-    """A question ends with EOS; what follows is what was said so far."""
+    """The question, which ends with EOS, and the ids generated after it."""
     end = ids.index(EOS)
     return ids[:end], ids[end + 1 :]
 
 
 @dataclass(frozen=True, slots=True)
 class EchoBackend:
-    """Takes video tokens of any width and gives each a place in the prompt."""
+    """Takes video tokens of any width; each occupies one position of the prompt."""
 
     video_dim: int
     name: str = "echo"

@@ -1,7 +1,7 @@
-"""InstructBLIP: a Q-Former that reads the instruction beside the video (backends spec, section 4).
+"""InstructBLIP: a Q-Former that reads the instruction beside the video.
 
-The soft tokens depend on the instruction: features are cached, soft tokens are made anew for each question.
-They stand before the BOS, which is the end-of-sequence token in the published tokenizer.
+The soft tokens depend on the instruction: features are cached, soft tokens are computed for each question.
+They come before the BOS, which is the end-of-sequence token in the published tokenizer.
 """
 
 import hashlib
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from bt_model.generation.language_model import LanguageModel
 
 DEFAULTS = GenerateOptions(max_tokens=256, temperature=0.0, repetition_penalty=1.5)
-MAX_INSTRUCTION = 128  # tokens; what is longer loses its beginning
+MAX_INSTRUCTION = 128  # tokens; a longer one is cut at its beginning
 _EOS = "</s>"
-_UNKNOWN = 0  # published decoding reads it as the end-of-sequence token: it has no text
+_UNKNOWN = 0  # published decoding replaces it by the end-of-sequence token, so it has no text
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class InstructBlipBackend:
 
 
 def prompt_text(turns: Sequence[Turn]) -> str:
-    """One question stands alone; earlier turns come before it as a dialogue history (backends spec 4.4)."""
+    """The question, after earlier turns as a history: no format for several turns was published."""
     system = [turn.text for turn in turns if turn.role == "system"]
     *earlier, last = [turn.text for turn in turns if turn.role != "system"]
     history = [f"dialog history: {' '.join(earlier)}"] if earlier else []

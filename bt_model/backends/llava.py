@@ -1,4 +1,4 @@
-"""LLaVA: pooled video tokens through a projector into a Llama (backends spec, section 2).
+"""LLaVA: pooled video tokens through a projector into a Llama.
 
 Every published form: v0, v1 and v1.1 with a linear projector, v1.5 with two layers, in the original folders
 or Hugging Face's. Video-ChatGPT is the same model behind another pooling.
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from bt_model.backends.base import BackendFiles
     from bt_model.generation.language_model import LanguageModel
 
-# A v1 checkpoint's trained markers serve where the video's own do not exist (training spec, section 2).
+# A v1 checkpoint's image markers are trained, so they are used where the tokenizer has no video markers.
 _MARKERS = (("<vid_start>", "<vid_end>"), ("<im_start>", "<im_end>"))
-_VIDEO_ROWS = 3  # <vid_patch>, <vid_start>, <vid_end>, behind an LLM's own (backends spec 2.5)
+_VIDEO_ROWS = 3  # <vid_patch>, <vid_start>, <vid_end>, appended to the LLM's own rows
 DEFAULTS = GenerateOptions(max_tokens=1024, temperature=0.2)
 
 
@@ -69,7 +69,7 @@ class LlavaBackend:
 def create(files: "BackendFiles") -> LlavaBackend:
     """Build the backend from a LLaVA folder (config.json, safetensors, tokenizer) and a projector.
 
-    The ids in a published config.json are wrong; the tokenizer's are used (backends spec 2.2).
+    Special ids come from the tokenizer: those in a published config.json are wrong.
 
     Raises:
         CheckpointError: a file or tensor that is missing, unexpected or of the wrong shape.
@@ -93,9 +93,9 @@ def create(files: "BackendFiles") -> LlavaBackend:
 def special_ids(
     tokenizer: Tokenizer, style: Template, *, marked: bool = True, trained: tuple[int, int] | None = None
 ) -> SpecialIds:
-    """The ids that the prompt needs, by the names that the tokenizer has.
+    """The special ids of the prompt, looked up by name in the tokenizer.
 
-    Markers that were `trained` with the projector stand for names that the tokenizer does not have.
+    `trained` are the ids of markers that came with the projector and that the tokenizer does not list.
 
     Raises:
         CheckpointError: the tokenizer lacks a token of the template, or has no pair of markers and needs one.
@@ -110,7 +110,7 @@ def special_ids(
 
 
 def _trained_markers(files: "BackendFiles", tokenizer: Tokenizer) -> tuple[int, int] | None:
-    """Start and end in a table that came with the projector, as Video-ChatGPT's does; None without one."""
+    """Ids of the video markers in a token table beside the projector (Video-ChatGPT); None without one."""
     own, brought = trained_rows(files)
     if brought - _VIDEO_ROWS in (own, tokenizer.vocab_size):
         return brought - 2, brought - 1

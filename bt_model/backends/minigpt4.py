@@ -1,4 +1,4 @@
-"""MiniGPT-4: a Q-Former without text and one linear layer before a Vicuna (backends spec, section 3)."""
+"""MiniGPT-4: a Q-Former without text and one linear layer before a Vicuna."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

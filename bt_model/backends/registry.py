@@ -1,8 +1,8 @@
-"""Backends by name: the built-in ones, and those that installed packages announce.
+"""Backends by name: the built-in ones, and those that installed packages register.
 
-A package announces one with an entry point of the group `btchat.backends`: `name = "package.module"`, a
-module with a function `create(files: BackendFiles) -> Backend`, or `"package.module:function"`. Nothing is
-imported until it is asked for.
+A package registers one by an entry point of the group `btchat.backends`: `name = "package.module"`, a
+module with a function `create(files: BackendFiles) -> Backend`, or `"package.module:function"`. A backend is
+imported when it is first used.
 """
 
 from collections.abc import Callable
@@ -37,13 +37,13 @@ class Origin:
 
 
 def origins() -> tuple[Origin, ...]:
-    """Every backend that can be asked for; one announced twice, or under a built-in name, stands twice."""
+    """Every backend; a name that is registered twice, or that a built-in has too, is listed twice."""
     announced = [Origin(e.name, _distribution(e), e.value) for e in entry_points(group=GROUP)]
     return (*(Origin(name, OURS, module) for name, module in _MODULES.items()), *announced)
 
 
 def names() -> tuple[str, ...]:
-    """All backends that can be asked for."""
+    """The names of all backends."""
     return tuple(dict.fromkeys(origin.name for origin in origins()))
 
 
@@ -52,7 +52,7 @@ def factory(name: str) -> "Callable[[BackendFiles], Backend]":
 
     Raises:
         UnknownNameError: no such backend.
-        BtchatError: two distributions announce that name, or what is announced cannot be imported.
+        BtchatError: two distributions register that name, or the module cannot be imported.
     """
     known = [origin for origin in origins() if origin.name == name]
     if not known:
@@ -67,7 +67,7 @@ def _imported(origin: Origin) -> "Callable[[BackendFiles], Backend]":
     module, _, function = origin.target.partition(":")
     try:
         create = getattr(import_module(module), function or "create")
-    except Exception as error:  # a stranger's module may raise anything while it is imported
+    except Exception as error:  # importing third-party code may raise anything
         why = f"{type(error).__name__}: {error}"
         raise BtchatError(
             f"backend {origin.name!r} of {origin.distribution} ({origin.target}) cannot be imported: {why}",

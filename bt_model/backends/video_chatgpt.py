@@ -1,6 +1,6 @@
-"""Video-ChatGPT, the baseline: LLaVA behind 100 temporal and P spatial means (backends spec 2.4).
+"""Video-ChatGPT, the baseline: LLaVA with another pooling, 100 temporal and P spatial means.
 
-Its own file of trained embeddings and projector goes over a LLaVA folder; the pooling is the model file's.
+Its own file of embeddings and projector replaces those of a LLaVA folder; the model file sets the pooling.
 """
 
 from dataclasses import replace

@@ -38,7 +38,7 @@ _logger = logging.getLogger(__name__)
 class BatchEngine:
     """Implements `request.Engine` over any `LanguageModel`.
 
-    Events are emitted on the engine's thread. A request that fails ends alone; its neighbours go on.
+    Events are emitted on the engine's thread. A request that fails does not affect others in its batch.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class BatchEngine:
                 self._thread.start()
 
     def stop(self, drain_seconds: float = 0.0) -> None:
-        """Finish what was accepted for up to `drain_seconds`, cancel the rest, and release the cache."""
+        """Finish accepted requests for up to `drain_seconds`, cancel the rest, and release the cache."""
         with self._changed:
             thread = self._thread
             self._is_stopping = True
@@ -108,7 +108,7 @@ class BatchEngine:
         return handle
 
     def cancel(self, request_id: str) -> None:
-        """End a request within one step; unknown and finished ids are fine."""
+        """End a request within one step; unknown and finished ids are ignored."""
         with self._changed:
             job = self._scheduler.find(request_id)
             if job is not None and job.cancel_message is None:
@@ -135,12 +135,12 @@ class BatchEngine:
             with torch.inference_mode():
                 while self._step(runner):
                     pass
-        finally:  # whatever happens, nobody is left waiting
+        finally:  # on any error, so that every request gets its Finish
             for job in self._scheduler.jobs:
                 self._finish(job, "error", "the engine failed")
 
     def _step(self, runner: Runner) -> bool:
-        """One round: end what must end, admit one prompt, decode all rows. False once stopped and empty."""
+        """End overdue requests, admit one prompt, decode all rows. False once stopped and empty."""
         with self._changed:
             self._changed.wait_for(lambda: self._is_stopping or self._scheduler.jobs)
             if not self._scheduler.jobs:
@@ -206,7 +206,7 @@ class BatchEngine:
 
 
 class QueuedHandle:
-    """A submitted request whose events wait in a queue for whoever streams them."""
+    """A submitted request whose events are queued for its one consumer."""
 
     def __init__(self, request_id: str, cancel: Callable[[str], None]) -> None:
         self._id = request_id
@@ -222,14 +222,14 @@ class QueuedHandle:
         self._events.put(event)
 
     def stream(self) -> "EventStream":
-        """Deltas, then exactly one Finish; blocks while there is none. To be read once."""
+        """Deltas, then exactly one Finish; blocks until the next event. Can be read once."""
         return EventStream(self._events, lambda: self._cancel(self._id))
 
 
 class EventStream(Iterator[Event]):
     """An iterator that cancels its request when it is closed or dropped before the end.
 
-    Not a generator: closing one that was never read would not run its `finally`.
+    Not a generator: closing a generator that was never started does not run its `finally`.
     """
 
     def __init__(self, events: SimpleQueue[Event], cancel: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""Where keys and values of past positions live, and the three ways in which a decoder attends over them.
+"""The KV cache, and the decoder's three kinds of attention: without a cache, prefill and decode.
 
 S slots, T positions that a slot can hold, B rows, n new positions, H query heads, G key/value heads,
 D head width.

@@ -121,7 +121,7 @@ class Llama(nn.Module):
         return self.logits(self.states(embeds, mask))
 
     def states(self, embeds: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The last layer's outputs, of which `logits` makes logits: as `forward` -> (B, n, W)."""
+        """The last layer's outputs (B, n, W), the input of `logits`; arguments as in `forward`."""
         return self.model(embeds, CausalAttention(self._rope(embeds.shape[1]), mask))
 
     def embed(self, ids: Tensor) -> Tensor:

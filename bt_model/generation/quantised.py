@@ -1,8 +1,8 @@
 """The decoder's matrices in 8 or 4 bits, through bitsandbytes.
 
 Only the Linear layers inside the decoder's blocks: embeddings, norms and the head keep their number format,
-as do tower, branch and bridge (backends spec section 9). Layers are quantised one by one on their way to the
-device, so that the memory needed is that of the result and one layer more.
+as do tower, branch, Q-Former and projector. Layers are quantised one by one as they move to the device, so
+that the peak memory is that of the result plus one layer.
 """
 
 import logging
@@ -48,7 +48,7 @@ def _library(kind: str) -> Any:
             f"quantise is {kind!r}, which needs bitsandbytes; install btchat[gpu], or use none",
             param="quantise",
         ) from error
-    logging.getLogger(_CHATTER).setLevel(logging.ERROR)  # it says at every product that it casts to float16
+    logging.getLogger(_CHATTER).setLevel(logging.ERROR)  # it logs a cast warning on every matmul
     return library
 
 
@@ -60,7 +60,7 @@ def _quantised(library: Any, linear: nn.Linear, kind: str, device: torch.device)
         layer.weight = library.nn.Int8Params(weight, requires_grad=False, has_fp16_weights=False)
     else:
         layer = library.nn.Linear4bit(*size, bias=False, compute_dtype=weight.dtype, quant_type="nf4")
-        # the packed CPU kernel takes whole groups of rows, and whole blocks in each, only
+        # the packed CPU kernel needs rows % 32 == 0 and columns % 64 == 0
         is_even = linear.out_features % CPU_ROWS == 0 and linear.in_features % NF4_BLOCK == 0
         layer.support_avx512bf16_for_cpu &= is_even
         layer.weight = library.nn.Params4bit(

@@ -1,6 +1,6 @@
-"""What an engine must compute, as slowly and plainly as possible: one request, no cache, no batch.
+"""Reference implementation of generation: one request, no cache, no batch.
 
-The contract tests hold every engine against `continuation`.
+The contract tests compare every engine with `continuation`.
 """
 
 import math
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def continuation(lm: "LanguageModel", request: GenRequest) -> tuple[int, ...]:
-    """The new tokens of a request without its stop token; each one computes the whole sequence again."""
+    """The new tokens of a request without its stop token; the whole sequence is recomputed for each."""
     random = Random(request.seed)
     embeds = torch.cat(
         [lm.embed(torch.tensor(s.ids)) if isinstance(s, Tokens) else s.embeds for s in request.segments]
@@ -52,7 +52,7 @@ def _choose(logits: list[float], request: GenRequest, seen: frozenset[int], rand
 
 
 def _kept(weights: list[float], request: GenRequest) -> list[int]:
-    """Ids that top-k and then top-p leave, in the order of the vocabulary."""
+    """Ids that remain after top-k and then top-p, in ascending order."""
     best = sorted(range(len(weights)), key=lambda i: -weights[i])[: request.top_k or None]
     total, mass, count = sum(weights[i] for i in best), 0.0, 0
     while count < len(best) and mass < request.top_p * total:

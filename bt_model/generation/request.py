@@ -1,6 +1,6 @@
-"""What goes into a generation engine and what comes out; the boundary that every engine keeps.
+"""Input and output of a generation engine: the interface that every engine implements.
 
-Tokeniser, prompts, stop strings and detokenising stay above it; vision stays beside it.
+Tokeniser, prompts, stop strings, detokenising and vision are outside of it.
 """
 
 from collections.abc import Callable, Iterator
@@ -91,7 +91,7 @@ Sink = Callable[[Event], None]
 
 @dataclass(frozen=True, slots=True)
 class EngineCaps:
-    """What an engine can hold and do."""
+    """An engine's limits."""
 
     max_context: int
     max_batch: int

@@ -1,4 +1,4 @@
-"""The tensors behind running jobs: KV cache, generated ids and sampling options."""
+"""The tensors of running jobs: KV cache, generated ids and sampling options."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING

@@ -25,21 +25,21 @@ class Choice:
 
 
 def penalised(logits: Tensor, seen: Tensor, penalty: Tensor) -> Tensor:
-    """(B, V), (B, V) true for generated ids, (B, 1) -> (B, V): seen ids lose, whatever their sign."""
+    """(B, V), (B, V) true for generated ids, (B, 1) -> (B, V): lowers the logits of generated ids."""
     return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 
 def truncated(scores: Tensor, top_k: Tensor, top_p: Tensor) -> Tensor:
     """The `top_k` (B, 1) best ids, then the fewest of these with mass `top_p` (B, 1); others -inf. (B, V).
 
-    Ids as good as the last one kept stay too, so the result does not depend on an order among equals.
+    Ids tied with the last one kept are kept too, so the result does not depend on sort order.
     """
     width = int(top_k.max())
     ordered = scores.topk(width).values if width < scores.shape[1] else scores.sort(descending=True).values
     outside = torch.arange(width, device=scores.device) >= top_k
     probabilities = ordered.masked_fill(outside, -math.inf).softmax(-1)
     mass_before = probabilities.cumsum(-1) - probabilities
-    # the best id always stays: a tiny mass rounds to 0, and scores that are NaN compare false
+    # the best id is always kept: a tiny top_p rounds to 0, and comparisons with NaN are false
     num_kept = ((mass_before < top_p) & ~outside).sum(-1, keepdim=True).clamp_min(1)
     return scores.masked_fill(scores < ordered.gather(1, num_kept - 1), -math.inf)
 
@@ -72,7 +72,7 @@ class RowOptions:
         self._temperature = column([max(r.temperature, _MIN_TEMPERATURE) for r in sampled])
         self._is_truncated = any(0 < r.top_k < vocab_size or r.top_p < 1 for r in sampled)
         self._top_k = column([min(r.top_k or vocab_size, vocab_size) for r in sampled], torch.int64)
-        # a whole mass of 1 would lose its tail to rounding
+        # top_p = 1 means no cut; infinity keeps rounding of the cumulative sum from making one
         self._top_p = column([r.top_p if r.top_p < 1 else math.inf for r in sampled])
 
     def choose(self, logits: Tensor, seen: Tensor, uniforms: Sequence[float]) -> Choice:
@@ -84,7 +84,7 @@ class RowOptions:
             own = [u for u, is_sampled in zip(uniforms, self._is_sampled, strict=True) if is_sampled]
             ids = ids.index_copy(0, self._sampled, self._draw(scores[self._sampled], own))
         logprobs = tuple(logprobs_of(logits, ids).tolist()) if self.has_logprobs else ()
-        # the maximum is not finite if any logit is NaN or +inf; one read back carries both facts
+        # the maximum is not finite if any logit is NaN or +inf; -1 marks such rows: one device-to-host copy
         marked = torch.where(best.isfinite(), ids, -1).tolist()
         return Choice(tuple(None if i < 0 else i for i in marked), logprobs)
 

@@ -1,4 +1,4 @@
-"""Which request runs when: a bounded queue before a fixed number of slots. Knows no tensors, no threads."""
+"""Which request runs when: a bounded queue before a fixed number of slots. Without tensors or threads."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from bt_model.generation.request import GenRequest, Sink
 
 
 class State(Enum):
-    """Where a job is in its life; it only moves downwards."""
+    """A job's state; it only changes to a later one."""
 
     WAITING = auto()
     RUNNING = auto()
@@ -20,7 +20,7 @@ class State(Enum):
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One request on its way. Times are time.monotonic() seconds; `cancel_message` says why it must end."""
+    """A request with its state. Times are time.monotonic() seconds; `cancel_message` says why it must end."""
 
     request: GenRequest
     sink: Sink
@@ -40,12 +40,12 @@ class Job:
 
     @property
     def position(self) -> int:
-        """Where the newest token goes in the slot."""
+        """Position of the newest token in the slot."""
         return self.num_prompt + self.num_new - 1
 
 
 class Scheduler:
-    """First come, first served; a free slot is always the lowest one, which keeps running rows neighbours."""
+    """First come, first served; jobs get the lowest free slot, which keeps the used slots contiguous."""
 
     def __init__(self, max_batch: int, max_queue: int) -> None:
         self._max_queue = max_queue

@@ -46,10 +46,10 @@ class SpecialIds:
 
 @dataclass(frozen=True, slots=True)
 class Dialogue:
-    """A dialogue with its answers: the segments, and at which positions of them each answer stands.
+    """A dialogue with its answers: the segments, and the range of token positions of each answer.
 
-    A range counts soft tokens too, and includes what ends the answer; a text's own tokens are the answer's
-    where they begin in it, or in the space before it.
+    Positions count soft tokens. A range includes the token that ends the answer; a token belongs to the
+    answer if its first character does, or is the space before it.
     """
 
     segments: tuple[Segment, ...]
@@ -86,7 +86,7 @@ def answered(
     spell: Callable[[str], Spelling],
     video: Soft | None,
 ) -> Dialogue:
-    """A dialogue up to and including an answer, spelled as it will be when it has become history.
+    """A dialogue up to and including an answer, with the tokens that it has as history of a later turn.
 
     Raises:
         InvalidValueError: see `check_turns`; here the last turn is an assistant's, with text.
@@ -174,7 +174,7 @@ class _Prompt:
 
 
 class _AnsweredPrompt(_Prompt):
-    """A prompt that remembers at which positions its answers stand."""
+    """Records the token positions of answers as well."""
 
     def __init__(self, ids: SpecialIds, spell: Callable[[str], Spelling]) -> None:
         super().__init__(ids, lambda text: spell(text).ids)

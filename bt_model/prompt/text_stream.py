@@ -1,28 +1,28 @@
-"""Token ids to text as they arrive: whole characters only, and nothing of a stop string."""
+"""Incremental detokenisation: only whole characters are released, and no part of a stop string."""
 
 from collections.abc import Callable, Sequence
 
 WINDOW = 64  # ids decoded together at most; keeps the cost per token constant
 CONTEXT = range(
     8, 12
-)  # ids kept as context when the window moves on: four begins, as a character has 4 bytes
+)  # ids kept as context when the window moves on; four cuts, since a character may span four byte tokens
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 
 
 class TextStream:
-    """One answer's text. `push` returns what may be shown now; `stopped` is set by a stop string."""
+    """One answer's text. `push` returns the text that is final; `stopped` is set by a stop string."""
 
     def __init__(self, decode: Callable[[Sequence[int]], str], stops: Sequence[str]) -> None:
         self._decode = decode
         self._stops = tuple(stops)
         self._ids: list[int] = []
-        self._decoded = ""  # text of self._ids that was taken over
-        self._held = ""  # taken over, but not shown: may be the beginning of a stop string
+        self._decoded = ""  # text of self._ids that was moved to _held or released
+        self._held = ""  # decoded, not released: may be the beginning of a stop string
         self._begun = False
         self.stopped = False
 
     def push(self, ids: Sequence[int]) -> str:
-        """Add ids; the text that is now certain."""
+        """Add ids; returns the text that can no longer change."""
         if self.stopped:
             return ""
         self._ids += ids
@@ -32,7 +32,7 @@ class TextStream:
         return self._take(text)
 
     def finish(self) -> str:
-        """What was held back, when no more ids come."""
+        """The text that was held back, after the last id."""
         if self.stopped:
             return ""
         text = self._take(self._decode(self._ids)) + self._held
@@ -50,7 +50,7 @@ class TextStream:
         return self._release()
 
     def _move_on(self, text: str) -> None:
-        """Keep the last ids only, from where a character begins: half of one can spoil all that follow."""
+        """Keep only the last ids, from where a character begins: a cut inside one garbles what follows."""
         for count in CONTEXT:
             decoded = self._decode(self._ids[-count:])
             if text.endswith(decoded):
@@ -60,7 +60,7 @@ class TextStream:
     def _release(self) -> str:
         found = [(at + len(stop), at) for stop in self._stops if (at := self._held.find(stop)) >= 0]
         if found:
-            _, begin = min(found)  # the first to be complete, however the text arrived
+            _, begin = min(found)  # the stop string that ends first, however the text was split
             self.stopped = True
             shown, self._held = self._held[:begin], ""
             return shown

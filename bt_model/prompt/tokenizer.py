@@ -1,7 +1,7 @@
-"""A language model's tokenizer in which outside text can never become a special token.
+"""A language model's tokenizer that never turns a user's text into a special token.
 
-Special tokens are known by name, not by spelling; text is encoded piece by piece between them, each piece as
-if it stood alone (backends spec, section 5 rule 6).
+Special tokens are looked up by name. Text between them is encoded piece by piece, each piece by itself, since
+tokenizer versions disagree about blanks around special tokens.
 """
 
 import json
@@ -19,7 +19,7 @@ from bt_model.errors import CheckpointError
 
 @dataclass(frozen=True, slots=True)
 class Spelling:
-    """A text's ids, and at which of its characters each of them begins."""
+    """A text's token ids, and the character index at which each token begins."""
 
     ids: list[int]
     begins: list[int]
@@ -50,7 +50,7 @@ class Tokenizer(Protocol):
         ...
 
     def spell(self, text: str) -> Spelling:
-        """The same, with the place of each token in the text."""
+        """The same, with the character index of each token."""
         ...
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -90,7 +90,7 @@ def added_tokens(folder: Path) -> dict[str, int]:
 
 
 def _id(number: object) -> int:
-    """JSON's own number, or one that is a key."""
+    """An id given as a JSON number, or as a string where it is an object's key."""
     if type(number) is not int and not (isinstance(number, str) and number.isdecimal()):
         raise ValueError(f"{number!r} is no id")
     return int(number)
@@ -113,7 +113,7 @@ class _Specials:
 
 
 class TextTokenizer(_Specials):
-    """A `tokenizer.json`, of a file or given as its text, with its added tokens taken out."""
+    """A `tokenizer.json`, from a file or as text, without its added tokens, so that no text can match one."""
 
     def __init__(self, path: Path, text: str | None = None) -> None:
         try:
@@ -145,7 +145,7 @@ class TextTokenizer(_Specials):
 
 
 class SentencePieceTokenizer(_Specials):
-    """A `tokenizer.model`, with what the checkpoint adds to it; added tokens have no text of their own."""
+    """A `tokenizer.model` with the checkpoint's added tokens, which decode to no text."""
 
     def __init__(self, path: Path, added: Mapping[str, int]) -> None:
         self._pieces = SentencePieceProcessor()

@@ -1,4 +1,4 @@
-"""The Q-Former's tokenizer: BERT's, lower case, with one token added (backends spec 4.2)."""
+"""The Q-Former's tokenizer: BERT's, lower case, with `[DEC]` added."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 def open_wordpiece(folder: Path) -> Tokenizer:
-    """Of a folder's `tokenizer.json`, or of the `vocab.txt` that the original BERT comes with.
+    """The tokenizer of a folder: `tokenizer.json`, or the original BERT's `vocab.txt`.
 
     Raises:
         CheckpointError: neither is there, or it cannot be read.

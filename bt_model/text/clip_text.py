@@ -1,4 +1,4 @@
-"""CLIP and EVA-CLIP text towers: causal, no padding mask, pooled at the end token (section 5).
+"""CLIP and EVA-CLIP text towers: causal, no padding mask, pooled at the end token.
 
 B texts, n token positions, W width.
 """
@@ -42,6 +42,6 @@ class ClipTextTower(nn.Module):
         return self.final_layer_norm(x)
 
     def forward(self, ids: "Tensor") -> "Tensor":
-        # The end token has the largest id; a text cut before it is pooled at its largest other id.
+        # The end token has the largest id; a text without one is pooled at the largest id that it has.
         rows = torch.arange(len(ids), device=ids.device)
         return self.text_projection(self.tokens(ids)[rows, ids.argmax(dim=1)])

@@ -1,4 +1,4 @@
-"""CLIP's byte-pair tokenizer (reference-behaviour section 5), or any tokenizer file with CLIP's two markers.
+"""CLIP's byte-pair tokenizer, or any tokenizer file that has CLIP's start and end markers.
 
 B texts, n token positions.
 """
@@ -27,7 +27,7 @@ _STRAIGHT_QUOTES = str.maketrans("‘’‚‛ʼ“”„‟", "'''''\"\"\"\"") 
 
 
 class ClipTokenizer:
-    """Texts to ids between a start and an end marker, zero padded. Text that spells a marker stays text."""
+    """Texts to ids between a start and an end marker, zero padded; a marker's name in a text stays text."""
 
     def __init__(self, tokenizer: Tokenizer, where: str = "tokenizer") -> None:
         """Raises CheckpointError unless both markers exist and the end marker has the largest id."""
@@ -69,8 +69,8 @@ class ClipTokenizer:
     def __call__(self, texts: Sequence[str], length: int, *, upstream_compat: bool = False) -> torch.Tensor:
         """B texts -> ids (B, length) int64.
 
-        A long text is cut before its end marker, which takes the last place. `upstream_compat` instead cuts
-        the ids of a 77-token text at `length`, as published, which loses the end marker.
+        A long text is shortened so that the end marker is its last id. `upstream_compat` instead cuts the ids
+        of a 77-token text at `length`, as published, which loses the end marker.
 
         Raises:
             InvalidValueError: a length without room for both markers.
@@ -91,7 +91,7 @@ class ClipTokenizer:
 
 
 def _clean(text: str) -> str:
-    """As CLIP's captions were cleaned: entities (twice), quotes, composed characters, blanks, lower case."""
+    """CLIP's cleaning: HTML entities (twice), quotes, composed characters, white space, lower case."""
     plain = html.unescape(html.unescape(text)).translate(_STRAIGHT_QUOTES)
     return " ".join(unicodedata.normalize("NFC", plain).split()).lower()
 
@@ -105,7 +105,7 @@ def _pick(folder: Path) -> Path:
 
 
 def _from_openai(path: Path) -> Tokenizer:
-    """The vocabulary is made of the merges: bytes, bytes that end a word, merged pairs, the two markers."""
+    """Build the vocabulary from the merges: bytes, bytes that end a word, merged pairs, the two markers."""
     with gzip.open(path, "rt", encoding="utf-8") as file:
         lines = file.read().split("\n")
     pairs = [line.split() for line in lines[1 : 1 + _NUM_MERGES] if line]  # line 0 is a comment

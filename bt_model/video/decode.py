@@ -1,6 +1,6 @@
-"""File -> facts, and file -> the frames that a model looks at.
+"""File -> facts, and file -> the frames that a model takes.
 
-T frames, H height, W width. Two readers behind one interface; no torch here, so a decode process is small.
+T frames, H height, W width. Two readers with one interface. Without torch, so a decode process is small.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -33,7 +33,7 @@ _Read = Callable[
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
-    """`read` gives frames of each size by source index, perhaps not all; `recount` tells what comes out."""
+    """`read` returns frames of each size by source index, perhaps not all; `recount` finds the real ones."""
 
     read: _Read
     recount: Callable[[BinaryIO, Clip, DecodeLimits], Clip]
@@ -90,7 +90,7 @@ def decode_sizes(
         indices = _indices(clip, sampling, default_frames)
         _check_budget(clip, len(indices), sizes, limits)
         found = _READERS[reader].read(file, clip, indices, sizes, limits)
-        if any(i not in found[0] for i in indices):  # fewer frames come out than the packets promise
+        if any(i not in found[0] for i in indices):  # the decoder outputs fewer frames than there are packets
             clip = _READERS[reader].recount(file, clip, limits)
             indices = _indices(clip, sampling, default_frames)
             found = _READERS[reader].read(file, clip, indices, sizes, limits)
@@ -108,7 +108,7 @@ def _indices(clip: Clip, sampling: Sampling, default_frames: int) -> tuple[int, 
 
 
 def _check_budget(clip: Clip, num_frames: int, sizes: Sequence[FrameSize], limits: DecodeLimits) -> None:
-    """The frames handed back in all sizes, and the widest one before its crop or after its padding."""
+    """Bound the bytes of all returned frames, and of the largest frame before cropping or after padding."""
     displayed = clip.orientation.displayed(clip.width, clip.height)
     areas = [width * height for width, height in (scaled_size(*displayed, size) for size in sizes)]
     widest = max(areas)

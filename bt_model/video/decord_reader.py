@@ -1,7 +1,7 @@
-"""Reads the wanted frames with decord; what the file is was already settled by PyAV.
+"""Reads the requested frames with decord, after PyAV has checked the file.
 
 H height, W width. decord's bundled FFmpeg is old and its worker threads abort on damaged files, so it
-gets one thread and belongs in a disposable child process. It holds the file in memory and opens no path.
+gets one thread and belongs in a disposable child process. It reads the file from memory and opens no path.
 """
 
 from collections.abc import Sequence
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 def read(
     file: BinaryIO, clip: Clip, indices: Sequence[int], sizes: Sequence[FrameSize], limits: DecodeLimits
 ) -> "list[dict[int, NDArray[np.uint8]]]":
-    """For every size the wanted frames (H, W, 3) by source index; those decord does not count are left out.
+    """For every size the requested frames (H, W, 3) by source index, without those that decord does not have.
 
-    decord scales while it decodes, so it goes over the file once for each size.
+    decord scales while it decodes, so it decodes the file once for each size.
 
     Raises:
         InvalidValueError: decord is not installed.
@@ -61,10 +61,10 @@ def _read(
 
 
 def recount(file: BinaryIO, clip: Clip, limits: DecodeLimits) -> Clip:
-    """The frames that decord counts, where the packets promise more.
+    """The clip with decord's frames, if they are fewer than the packets.
 
     Raises:
-        VideoError: decord counts none, or all of them and still did not give one.
+        VideoError: decord has no frames, or has all of them and still failed to return one.
     """
     total = len(_opened(_decord(), file, limits, (-1, -1)))
     if not 0 < total < len(clip.times):

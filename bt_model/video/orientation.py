@@ -22,13 +22,13 @@ class Orientation:
 
     @property
     def degrees(self) -> int:
-        """Clockwise turn for display, 0, 90, 180 or 270; of a mirror image, the turn without its mirror."""
+        """Clockwise rotation for display, 0, 90, 180 or 270; mirroring is not part of it."""
         if self.transpose:
             return 270 if self.mirror_y else 90
         return 180 if self.mirror_y else 0
 
     def displayed(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height as shown, of a stored width and height; its own inverse."""
+        """Stored width and height -> displayed width and height; it is its own inverse."""
         return (height, width) if self.transpose else (width, height)
 
     def apply(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

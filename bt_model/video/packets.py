@@ -1,6 +1,6 @@
-"""What one pass over a video's packets tells: when each frame is shown, and which packets it needs.
+"""The index of a video from one pass over its packets: when each frame is shown, and which packets it needs.
 
-N frames in the order in which they are shown, from 0; packets in the order in which they are stored.
+N frames in display order, from 0; packets in the order in which they are stored.
 """
 
 from bisect import bisect_right
@@ -16,9 +16,9 @@ from bt_model.video.sniff import Container
 class Clip:
     """One video stream, read but not decoded.
 
-    `labels` are the presentation stamps of the N frames. None means that the stamps cannot be trusted: then
-    frame i is the i-th that comes out of the decoder, and every packet before it is needed.
-    `pts` holds the stamp of every packet, `keys` the packets where decoding can begin.
+    `labels` are the presentation timestamps of the N frames. None means that they cannot be trusted: then
+    frame i is the i-th that the decoder outputs, and every packet before it is needed.
+    `pts` holds the timestamp of every packet, `keys` the packets where decoding can begin.
     """
 
     container: Container
@@ -35,7 +35,7 @@ class Clip:
 
     @property
     def fps(self) -> float:
-        """Frames a second: the header's rate where the stamps agree with it, else their average."""
+        """Frames a second: the header's rate if the timestamps agree with it, else their average."""
         span = self.times[-1] - self.times[0]
         if span <= 0:
             return self.header_fps
@@ -58,18 +58,18 @@ class Clip:
         )
 
     def label(self, index: int) -> int:
-        """What names frame `index` when it comes out of the decoder."""
+        """The label by which frame `index` is recognised at the decoder's output."""
         return index if self.labels is None else self.labels[index]
 
     def recounted(self, times: Sequence[float]) -> "Clip":
-        """The same stream, of which only these frames really come out, in this order."""
+        """The same stream with only the frames that the decoder really outputs, in this order."""
         return replace(self, times=times, labels=None)
 
     def runs(self, indices: Iterable[int]) -> list[range]:
         """The runs of packets to decode for these frames, each from a key packet to the last one needed.
 
-        Packets between the runs need not be decoded. A frame shown before the key packet that precedes it in
-        the file may lean on the group before as well, so that group is included.
+        Packets between the runs need not be decoded. A frame that is shown before the preceding key packet
+        (open GOP) may reference the group before it, so that group is included.
         """
         if self.labels is None:
             return [range(len(self.pts))]
@@ -91,7 +91,7 @@ def _before(stamp: int | None, key: int | None) -> bool:
 
 
 def _joined(runs: Iterable[range]) -> list[range]:
-    """Runs that touch become one, so that the decoder is not emptied between them."""
+    """Adjacent runs are merged, so that the decoder is not flushed between them."""
     joined: list[range] = []
     for run in runs:
         if joined and joined[-1].stop == run.start:

@@ -1,4 +1,4 @@
-"""Reads video files with PyAV: one pass over the packets, then one over those that the wanted frames need.
+"""Reads video files with PyAV: one pass over all packets, then one over those that the sampled frames need.
 
 H height, W width. The demuxer is pinned, nested files are refused, and only a short list of codecs is opened.
 """
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-# FFmpeg's own probing decodes a little of every stream; this keeps it to the codecs that are read here.
+# FFmpeg's probing decodes the start of every stream; this restricts it to the codecs that are read here.
 # Streams of other codecs are still listed.
 _PROBED_CODECS = "h264,hevc,vp8,vp9,libdav1d,av1,mpeg4"
 _BUFFER_BYTES = 256 * 1024
-_FALLBACK_FPS = Fraction(25)  # where neither header nor stamps tell; a single frame, usually
+_FALLBACK_FPS = Fraction(25)  # if neither header nor timestamps give a rate, as for a single frame
 
 
 def scan(file: BinaryIO, container: Container, limits: DecodeLimits) -> Clip:
@@ -65,7 +65,7 @@ def scan(file: BinaryIO, container: Container, limits: DecodeLimits) -> Clip:
             raise refusals.undecodable()
         _check_size(first.width, first.height, limits)
         rate = stream.average_rate or stream.guessed_rate or _FALLBACK_FPS
-        # AVI keeps no presentation stamps, only the order in which packets are stored
+        # AVI has no presentation timestamps, only the order in which packets are stored
         labels = None if container == "avi" or None in shown else sorted(p for p in shown if p is not None)
         clip = Clip(
             container=container,
@@ -88,9 +88,9 @@ def scan(file: BinaryIO, container: Container, limits: DecodeLimits) -> Clip:
 def read(
     file: BinaryIO, clip: Clip, indices: Sequence[int], sizes: Sequence[FrameSize], limits: DecodeLimits
 ) -> "list[dict[int, NDArray[np.uint8]]]":
-    """For every size the wanted frames (H, W, 3) by source index, all from one pass over the packets.
+    """For every size the requested frames (H, W, 3) by source index, all from one pass over the packets.
 
-    Frames that do not come out of the decoder are left out.
+    Frames that the decoder does not output are left out.
     """
     squarers = [Squarer(clip, size) for size in sizes]
     wanted = {clip.label(i) for i in indices}
@@ -107,10 +107,10 @@ def read(
 
 
 def recount(file: BinaryIO, clip: Clip, limits: DecodeLimits) -> Clip:
-    """Decode everything, to learn which frames really come out where the packets promise others.
+    """Decode everything, to find which frames the decoder really outputs.
 
     Raises:
-        VideoError: nothing comes out.
+        VideoError: it outputs none.
     """
     every = clip.recounted(clip.times)
     with _opened(file, clip.container, limits) as (opened, stream):
@@ -158,13 +158,13 @@ def _refuse_nested_file(*_: object) -> NoReturn:
 
 
 def _check_stream(stream: VideoStream, limits: DecodeLimits) -> None:
-    """Codec and frame size by the header, before anything is decoded."""
+    """Check codec and frame size in the header, before anything is decoded."""
     context = stream.codec_context
     codec = context.codec.canonical_name
     if codec not in refusals.CODECS:
         raise refusals.unsupported_codec(codec)
     _check_size(context.width, context.height, limits)
-    # a stream may change its size half-way: the decoder refuses before it allocates; it counts padded rows
+    # a stream may change its size later: this makes the decoder refuse before it allocates (with padded rows)
     context.options = {"max_pixels": str(2 * limits.max_pixels)}
     context.thread_count = 1  # there is a process for every core
 
@@ -187,7 +187,7 @@ def _packets(opened: InputContainer, stream: VideoStream) -> Iterator["Packet[Vi
 
 
 def _decoded(stream: VideoStream, packet: "Packet[VideoStream] | None") -> Iterator[VideoFrame]:
-    """Frames that come out after this packet (None: the last ones); a damaged packet gives none."""
+    """The decoder's output after this packet (None: flush); empty for a damaged packet."""
     try:
         yield from stream.decode(packet)
     except FFmpegError:
@@ -197,7 +197,7 @@ def _decoded(stream: VideoStream, packet: "Packet[VideoStream] | None") -> Itera
 def _frames(
     opened: InputContainer, stream: VideoStream, clip: Clip, indices: Iterable[int]
 ) -> Iterator[tuple[int, VideoFrame]]:
-    """(label, frame) of everything that the needed runs of packets give."""
+    """(label, frame) of every frame decoded from the needed runs of packets."""
     packets, position, count = _packets(opened, stream), 0, 0
     for run in clip.runs(indices):
         deque(islice(packets, run.start - position), maxlen=0)
@@ -214,7 +214,7 @@ def _frames(
 def _seconds(
     labels: Sequence[int] | None, total: int, rate: Fraction, time_base: Fraction | None
 ) -> list[float]:
-    """When each frame is shown, from 0: by its stamp, or by the rate where there are none."""
+    """Display time of each frame, from 0: from its timestamp, or from the rate if there are none."""
     if labels is None or time_base is None:
         return [i / float(rate) for i in range(total)]
     up, down, origin = time_base.numerator, time_base.denominator, labels[0]

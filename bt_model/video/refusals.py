@@ -1,4 +1,4 @@
-"""The fixed catalogue of reasons to refuse a video: no path and no decoder text ever reaches a client."""
+"""The fixed list of reasons to refuse a video, so that no path and no decoder text reaches a client."""
 
 from dataclasses import dataclass
 
@@ -12,8 +12,8 @@ CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4")
 class DecodeLimits:
     """Bounds on one file. The time and memory of the process around it are bounded from outside.
 
-    `max_pixels` is of one frame (4096 x 4096), `max_decoded_bytes` of all the frames handed back,
-    `max_packets` of the whole video stream; `max_file_bytes` is for decord, which holds the file in memory.
+    `max_pixels` is for one frame (4096 x 4096), `max_decoded_bytes` for all returned frames, `max_packets`
+    for the whole video stream; `max_file_bytes` is for decord, which holds the file in memory.
     """
 
     max_pixels: int = 4096 * 4096

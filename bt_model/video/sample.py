@@ -1,6 +1,6 @@
 """Which frames of a video are used: arithmetic only. Every rounding is half to even, as published.
 
-Indices always count the frames of the whole file, in the order in which they are shown, from 0.
+Indices always count the frames of the whole file in display order, from 0.
 """
 
 import math
@@ -27,10 +27,10 @@ def frame_indices(
 
     Args:
         total: frames in the file.
-        sampling: what was asked for.
+        sampling: the request.
         fps: frames a second of the source, on average.
         default_frames: how many frames, where `sampling` names neither a count nor a rate.
-        times: seconds at which each frame is shown, rising from 0; needed where the source's rate varies.
+        times: seconds at which each frame is shown, ascending from 0; needed if the source's rate varies.
 
     Raises:
         InvalidValueError: a window without frames, or a rate that gives more than MAX_FRAMES frames.
@@ -48,7 +48,7 @@ def frame_indices(
 
 
 def uniform(total: int, count: int) -> list[int]:
-    """The chat sampler: the middle of each of min(total, count) equal stretches of 0..total-1."""
+    """The chat sampler: the middle of each of min(total, count) equal segments of 0..total-1."""
     count = min(total, count)
     edges = _edges(total, count)
     return [(low + high) // 2 for low, high in pairwise(edges)]

@@ -1,6 +1,6 @@
-"""Which container a file is, by its first bytes, and whether it is all there; FFmpeg is never left to guess.
+"""Which container a file is, by its first bytes, and whether it is complete.
 
-A guessing FFmpeg opens playlists that name other files, so the demuxer is chosen here and pinned.
+FFmpeg's own detection would open playlists that name other files, so the demuxer is chosen here.
 """
 
 import os
@@ -55,7 +55,7 @@ def sniff(file: BinaryIO) -> Container:
 
 
 def _mp4_is_whole(file: BinaryIO, num_bytes: int) -> bool:
-    """An index is there, and no box that matters ends behind the end of the file."""
+    """Whether there is an index and no relevant box extends beyond the end of the file."""
     position, has_index = 0, False
     for _ in range(_MAX_BOXES):
         file.seek(position)
@@ -69,7 +69,7 @@ def _mp4_is_whole(file: BinaryIO, num_bytes: int) -> bool:
         elif size == _TO_THE_END:
             size = num_bytes - position
         if size < least:
-            break  # rubbish behind the last box
+            break  # invalid data after the last box
         if kind in (b"moov", b"mdat", b"moof") and position + size > num_bytes:
             return False
         has_index |= kind == b"moov"
@@ -78,7 +78,7 @@ def _mp4_is_whole(file: BinaryIO, num_bytes: int) -> bool:
 
 
 def _matroska_is_whole(file: BinaryIO, num_bytes: int) -> bool:
-    """The segment, where it says how long it is, fits in the file; live recordings do not say."""
+    """Whether the segment's size, if known, fits in the file; live recordings have no size."""
     file.seek(len(_EBML))
     header_size = _read_size(file)
     if header_size is None:
@@ -101,6 +101,6 @@ def _read_size(file: BinaryIO) -> int | None:
 
 
 def _avi_is_whole(file: BinaryIO, num_bytes: int) -> bool:
-    """The RIFF list ends within the file."""
+    """Whether the RIFF list ends within the file."""
     file.seek(4)
     return int.from_bytes(file.read(4), "little") + _BOX_HEADER <= num_bytes

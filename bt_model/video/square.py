@@ -1,4 +1,4 @@
-"""Decoded frames to upright squares of one size, or whole with a shorter side of that size; bicubic.
+"""Decoded frames to upright squares of one size, or uncropped with a shorter side of that size; bicubic.
 
 H height, W width.
 """
@@ -17,7 +17,7 @@ PAD_COLOUR = (122, 116, 104)  # CLIP's mean, so that the bars are zero after nor
 
 
 class Squarer:
-    """Brings the frames of one clip to one size; keeps the scaler between them."""
+    """Resizes the frames of one clip to one size; reuses the scaler between them."""
 
     def __init__(self, clip: Clip, size: FrameSize) -> None:
         self._orientation = clip.orientation
@@ -27,15 +27,15 @@ class Squarer:
         self._scaler = VideoReformatter()
 
     def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        """A frame as stored -> (side, side, 3) as shown; (H, W, 3) where nothing is to be cut off."""
-        if self._size.fit == "pad":  # bars are part of what is scaled: their edges are blended
+        """A stored frame -> (side, side, 3) as displayed; (H, W, 3) for size `whole`."""
+        if self._size.fit == "pad":  # pad first, so that scaling blends the edges of the bars
             colours = cast("NDArray[np.uint8]", frame.to_ndarray(format="rgb24"))
             return self.pad(self._orientation.apply(colours))
         shown = self._orientation.apply(self._scaled(frame, *self._stored))
         return shown if self._size.fit == "whole" else centre(shown, self._size.side)
 
     def pad(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(H, W, 3) as shown -> (side, side, 3) with bars."""
+        """(H, W, 3) as displayed -> (side, side, 3) with bars."""
         square = VideoFrame.from_ndarray(padded(pixels), format="rgb24")
         return self._scaled(square, self._size.side, self._size.side)
 
@@ -45,7 +45,7 @@ class Squarer:
 
 
 def scaled_size(width: int, height: int, size: FrameSize) -> tuple[int, int]:
-    """Width and height of a displayed frame before the crop; of a padded one before it is scaled."""
+    """Width and height of a displayed frame scaled before the crop, or padded before scaling."""
     if size.fit == "squash":
         return size.side, size.side
     if size.fit == "pad":

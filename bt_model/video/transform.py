@@ -15,7 +15,7 @@ MAX_GREY = 255
 
 
 def normalise(pixels: Tensor) -> Tensor:
-    """CLIP's normalisation. (T, H, W, 3) uint8 -> (T, 3, H, W) float32. reference-behaviour §8."""
+    """CLIP's normalisation. (T, H, W, 3) uint8 -> (T, 3, H, W) float32."""
     return _standardise(pixels.float() / MAX_GREY, CLIP_MEAN, CLIP_STD)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def attend(q: "Tensor", k: "Tensor", v: "Tensor", *, is_causal: bool = False) -> "Tensor":
     """Scaled dot-product attention, (B, H, N, d) each -> (B, H, N, d).
 
-    Where gradients are wanted in bfloat16 on a CPU, by plain products: the fused kernel's backward pass takes
+    With gradients in bfloat16 on a CPU, it uses plain matrix products: the fused kernel's backward pass takes
     seven times as long there.
     """
     if q.device.type != "cpu" or q.dtype != torch.bfloat16 or not torch.is_grad_enabled():
@@ -47,7 +47,7 @@ class SelfAttention(nn.Module):
         def heads(y: "Tensor") -> "Tensor":
             return rearrange(y, "b n (h d) -> b h n d", h=self.num_heads)
 
-        flat = x.flatten(0, -3)  # torch has fused attention for four axes only
+        flat = x.flatten(0, -3)  # torch's fused attention needs four axes
         q, k, v = heads(self.q_proj(flat)), heads(self.k_proj(flat)), heads(self.v_proj(flat))
         mixed = attend(q, k, v, is_causal=is_causal)
         return self.out_proj(rearrange(mixed, "b h n d -> b n (h d)")).view_as(x)

@@ -1,7 +1,7 @@
 """BT-Adapter: K divided space-time layers beside the last K layers of a frozen CLIP trunk.
 
 B clips, T frames, P patches, M visible patches (M = P without a mask), D width. Patches stay (B, T, M, D);
-the video's CLS is (B, D). Equations: reference-behaviour section 3.
+the video's CLS is (B, D). Published arithmetic: docs/published-models.md, "Branch layers" and "Gates".
 """
 
 from collections.abc import Sequence
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
     from bt_model.vision.clip import ClipVisionTower
 
 
-PLACED = 3  # axes of `visible` that name a place in the clip, not only a patch
+PLACED = 3  # axes of `visible` where it holds token indices (B, T, M), not patch indices (B, M)
 
 
 @dataclass(frozen=True, slots=True)
 class BranchState:
-    """What flows along the branch: patches (B, T, M, D) and the video's CLS (B, D)."""
+    """The branch's hidden state: patches (B, T, M, D) and the video's CLS (B, D)."""
 
     patches: "Tensor"
     cls: "Tensor"
 
 
 class TemporalLayer(nn.Module):
-    """Every patch position looks along time. (B, T, M, D) -> (B, T, M, D).
+    """Self-attention of each patch position over the frames. (B, T, M, D) -> (B, T, M, D).
 
-    What it saw passes through `temporal_fc`, which starts at zero, at torch's default, or is not there
-    (Table 11). In training, patches of a clip are dropped as a whole, before the projection (3.3).
+    Its result passes through `temporal_fc`, which starts at zero, at torch's default, or is left out (the
+    paper's Table 11). Stochastic depth drops the result for whole patch positions, before `temporal_fc`.
     """
 
     def __init__(
@@ -48,12 +48,12 @@ class TemporalLayer(nn.Module):
         self.layer_norm1 = nn.LayerNorm(dim, eps=eps)
         self.self_attn = SelfAttention(dim, num_heads)
         self.temporal_fc = nn.Identity() if projection == "none" else nn.Linear(dim, dim)
-        if projection == "zero":  # the layer starts without any effect of time
+        if projection == "zero":  # the untrained layer is the identity
             for weight in self.temporal_fc.parameters():
                 nn.init.zeros_(weight)
 
     def forward(self, x: "Tensor", time: "Tensor | None" = None) -> "Tensor":
-        """`time` (T, 1, D) is seen by the attention alone; what passes by does not hold it."""
+        """`time` (T, 1, D) is added to the attention's input only, not to the residual stream."""
         seen = self.layer_norm1(x if time is None else x + time)
         tracks = self.self_attn(rearrange(seen, "b t m d -> b m t d"))
         delta = self.temporal_fc(_drop(tracks, self.drop_path if self.training else 0.0))
@@ -61,9 +61,9 @@ class TemporalLayer(nn.Module):
 
 
 class SpatialLayer(ClipLayer):
-    """Every frame looks over its own patches and the video's CLS; the CLS averages what it saw.
+    """Self-attention of each frame's patches and the video's CLS, whose results over the frames are averaged.
 
-    In training, what a frame saw is dropped as a whole (3.3).
+    Stochastic depth drops the attention's result for whole frames.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class BTAdapter(nn.Module):
         self.config = config
         dim, heads, eps = vision.width, vision.num_heads, vision.eps
         self.cls_token = nn.Parameter(torch.zeros(dim))
-        self.time_embed = nn.Embedding(config.max_frames, dim)  # unit scale matters: training spec 6.1 a
+        self.time_embed = nn.Embedding(config.max_frames, dim)  # N(0, 1); near zero, order is not learnt
         rates = torch.linspace(0, config.drop_path, config.num_layers, device="cpu").tolist()
         self.temporal = nn.ModuleList(TemporalLayer(dim, heads, eps, config.projection, r) for r in rates)
         self.spatial = nn.ModuleList(
@@ -129,7 +129,7 @@ class BTAdapter(nn.Module):
         return None if scale is None else torch.sigmoid(scale * self.balance2)
 
     def init_from_trunk(self, tower: "ClipVisionTower") -> None:
-        """Start the spatial layers as copies of the last K trunk layers (reference-behaviour 3.1)."""
+        """Start the spatial layers as copies of the last K trunk layers, as published."""
         for mine, theirs in zip(self.spatial, tower.layers[-len(self.spatial) :], strict=True):
             mine.load_state_dict(theirs.state_dict())
 
@@ -152,16 +152,16 @@ class BTAdapter(nn.Module):
         visible: "Tensor | None" = None,
         upstream_compat: bool = False,
     ) -> list[BranchState]:
-        """Run len(trunk) branch layers, one at least; what comes out of each.
+        """Run len(trunk) branch layers, at least one; returns the output of each.
 
         Args:
             trunk: output of trunk layer L-K+k for each branch layer k, each (B, T, 1 + P, D).
             position: the trunk's position table, (1 + P, D).
-            visible: which patches the branch sees: their numbers, (B, M), the same in all frames (a tube); or
-                which token t * P + p of the clip stands in each place, (B, T, M), where the published masking
-                is to be reproduced (6.2).
-            upstream_compat: reproduce the published grouping of the chat model, which halves its frame
-                counter also where frames were not merged (reference-behaviour 4.2).
+            visible: the patches that enter the branch: patch indices (B, M), the same in all frames (a tube),
+                or token indices t * P + p of the clip, (B, T, M), to reproduce the published masking
+                (docs/published-models.md, "Pre-training masks").
+            upstream_compat: reproduce the frame groups of the published chat model
+                (docs/published-models.md, "Frame grouping").
 
         Raises:
             InvalidValueError: more frames than can be represented, or an odd number where pairs are needed.
@@ -183,7 +183,7 @@ class BTAdapter(nn.Module):
         return states
 
     def combine(self, cls: "Tensor", video: "Tensor") -> "Tensor":
-        """Frame CLS of the trunk's last layer (B, T, D) with the video's (B, D), for retrieval (4.1)."""
+        """Frame CLS of the trunk's last layer (B, T, D) combined with the video's (B, D), for retrieval."""
         video = video[:, None]
         if self.config.combination == "concat":
             return self.output_concat(torch.cat([cls, video.expand_as(cls)], dim=-1))
@@ -202,7 +202,7 @@ class BTAdapter(nn.Module):
 
     @staticmethod
     def _see(tokens: "Tensor", places: "Tensor | None") -> BranchState:
-        """Trunk tokens (B, T, 1 + P, D) as the branch sees them: visible patches and the mean frame CLS."""
+        """The branch's input from trunk tokens (B, T, 1 + P, D): visible patches and the mean frame CLS."""
         patches = tokens[:, :, 1:]
         if places is not None:
             index = repeat(places, "b t m -> b (t m) d", d=tokens.shape[3])
@@ -210,7 +210,7 @@ class BTAdapter(nn.Module):
         return BranchState(patches, tokens[:, :, 0].mean(dim=1))
 
     def _enter(self, seen: BranchState, position: "Tensor", places: "Tensor | None") -> BranchState:
-        """The first input: position and time are added to patches, the new CLS is averaged in (3.2)."""
+        """The first layer's input: position and time added to patches, and the CLS token averaged in."""
         place, time = position[1:], self.time_embed.weight[: seen.patches.shape[1], None]
         if places is not None:
             num_patches = len(place)
@@ -218,7 +218,7 @@ class BTAdapter(nn.Module):
         return BranchState(seen.patches + place + time, 0.5 * (seen.cls + self.cls_token + position[0]))
 
     def _mix(self, state: BranchState, seen: BranchState, gate: "Tensor | None") -> BranchState:
-        """The trunk speaks into the branch between two layers: gated average, sum (3.2), or a projection."""
+        """A later layer's input, from branch and trunk: gated average, sum, or linear layer."""
         pairs = (state.patches, seen.patches), (state.cls, seen.cls)
         if self.config.combination == "concat":
             patches, cls = (self.middle_concat(torch.cat([b, a], dim=-1)) for a, b in pairs)
@@ -230,7 +230,7 @@ class BTAdapter(nn.Module):
 
 
 def _averaging(dim: int) -> nn.Linear:
-    """Trunk and branch, one behind the other (..., 2 D) -> (..., D); starts as their plain average."""
+    """Concatenated trunk and branch (..., 2 D) -> (..., D); initialised as their average."""
     linear = nn.Linear(2 * dim, dim)
     with torch.no_grad():
         linear.weight.copy_(0.5 * torch.eye(dim).repeat(1, 2))
@@ -239,7 +239,7 @@ def _averaging(dim: int) -> nn.Linear:
 
 
 def _drop(x: "Tensor", rate: float) -> "Tensor":
-    """Stochastic depth over the two leading axes of (B, G, n, D); what stays is scaled up for what went."""
+    """Stochastic depth over the two leading axes of (B, G, n, D); the rest is scaled by 1 / (1 - rate)."""
     if rate == 0:
         return x
     kept = x.new_empty(x.shape[0], x.shape[1], 1, 1).bernoulli_(1 - rate)
@@ -247,7 +247,7 @@ def _drop(x: "Tensor", rate: float) -> "Tensor":
 
 
 def _places(visible: "Tensor", num_frames: int, num_patches: int) -> "Tensor":
-    """A tube (B, M), or places already -> which token t * P + p stands where, (B, T, M)."""
+    """Patch indices (B, M) of a tube, or token indices already -> token indices t * P + p, (B, T, M)."""
     if visible.dim() == PLACED:
         return visible
     first = torch.arange(num_frames, device=visible.device) * num_patches

@@ -1,4 +1,4 @@
-"""From a description of a temporal model to the model, over a tower that it leaves alone.
+"""Builds temporal models from their configuration, over a tower that is not changed.
 
 L trunk layers, K layers of the model, D width.
 """
@@ -24,16 +24,16 @@ from bt_model.vision.encoder import TemporalEncoder, VideoEncoder
 if TYPE_CHECKING:
     from bt_model.config import ClipVisionConfig
 
-OPENED = ("layers.", "post_layernorm.", "visual_projection.")  # of a tower; its embeddings stay frozen
+OPENED = ("layers.", "post_layernorm.", "visual_projection.")  # trained in an open tower; embeddings are not
 
 
 def build_encoder(
     config: TemporalConfig, tower: ClipVisionTower, *, skip: int = 1, upstream_compat: bool = False
 ) -> TemporalEncoder:
-    """A fresh model as training starts it, where the tower is and in its number format.
+    """A new model before training, on the tower's device and in its number format.
 
-    The tower is frozen by this: no gradient goes into its weights. New parts are drawn from torch's global
-    generator; spatial layers of a branch and an open trunk are copies of the tower's.
+    This freezes the tower. New parts are initialised from torch's global generator; the spatial layers of a
+    branch and an open trunk are copies of the tower's.
 
     Raises:
         InvalidValueError: more layers than the tower has.
@@ -97,7 +97,7 @@ def _scale_times(module: nn.Module, std: float) -> None:
 
 
 def _copy(tower: ClipVisionTower) -> ClipVisionTower:
-    """A tower of its own, of which the layers, the last norm and the projection are trained."""
+    """A copy of the tower whose layers, last norm and projection are trained."""
     with torch.device("meta"):
         own = ClipVisionTower(tower.config)
     own.load_state_dict({name: tensor.clone() for name, tensor in tower.state_dict().items()}, assign=True)

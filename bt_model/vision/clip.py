@@ -1,4 +1,4 @@
-"""CLIP and EVA-CLIP vision towers of any size (reference-behaviour sections 2 and 7).
+"""CLIP and EVA-CLIP vision towers of any size.
 
 N images, P patches (row-major), D width, L layers. Token 0 is the image's CLS.
 Hidden states are numbered 0 to L: 0 enters the first layer, l comes out of layer l, counted from 1.
@@ -51,14 +51,14 @@ class ClipVisionTower(nn.Module):
         return tokens if self.config.family == "eva" else self.pre_layrnorm(tokens)
 
     def forward(self, pixels: "Tensor", keep: Collection[int]) -> "list[Tensor]":
-        """The hidden states whose numbers are in `keep`, rising; nothing after the last is computed.
+        """The hidden states whose numbers are in `keep`, ascending; layers after the last are not run.
 
         (N, 3, H, W) -> len(keep) tensors (N, 1 + P, D).
         """
         return self.advance(self.embed(pixels), 0, keep)
 
     def advance(self, x: "Tensor", start: int, keep: Collection[int]) -> "list[Tensor]":
-        """From hidden state number `start` (..., 1 + P, D) to those whose numbers are in `keep`, rising."""
+        """From hidden state `start` (..., 1 + P, D) to those whose numbers are in `keep`, ascending."""
         kept = [x] if start in keep else []
         for number in range(start + 1, max(keep) + 1):
             x = self.layers[number - 1](x)

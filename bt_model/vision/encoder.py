@@ -1,8 +1,8 @@
-"""The one interface of all temporal models, and those whose trunk stays as it is: CLIP, BT-Adapter, STAN.
+"""The interface of all temporal models, and those that do not change the trunk: CLIP, BT-Adapter, STAN.
 
 B clips, T frames, P patches, D width, K branch layers, L trunk layers. Hidden states of the trunk are
-numbered 0 to L: 0 enters the first layer, l comes out of layer l. Every model says which of them it starts
-from, so that a frozen trunk runs once for several models, or once for ever where its states are cached.
+numbered 0 to L: 0 is the input of the first layer, l the output of layer l. Every model names the states that
+it starts from, so that several models share one pass of a frozen trunk, or use cached states.
 """
 
 from abc import ABC, abstractmethod
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from bt_model.vision.bt_adapter import BranchState, BTAdapter
     from bt_model.vision.clip import ClipVisionTower
 
-FIRST_STATE = range(1)  # what an open trunk starts from: CLIP's embeddings and pre-norm stay frozen
+FIRST_STATE = range(1)  # an open trunk starts from state 0: CLIP's embeddings and pre-norm stay frozen
 
 
 @dataclass(frozen=True, slots=True)
 class ChatFeatures:
-    """What the chat side reads, before any pooling (vision/pool.py); for retrieval, that of the last layer.
+    """The chat model's features before pooling (vision/pool.py); for retrieval, those of the last layer.
 
     `trunk` (B, T, 1 + P, D), each frame's CLS first; `branch` has patches (B, T', P, D) and a CLS (B, D);
     T' is T, or T / 2 where the branch merged pairs of frames. Models inside the trunk have no branch.
@@ -39,13 +39,13 @@ class ChatFeatures:
 
 
 class TemporalEncoder(nn.Module, ABC):
-    """A temporal model over a tower that it shares with others and never changes.
+    """A temporal model over a tower that other models may share and that is never changed.
 
     An open model trains a copy of the tower, `own`: its layers, last norm and projection. The copy starts
     from hidden state 0 of the shared tower, so patch embedding, positions and pre-norm stay CLIP's.
 
-    `skip` layers are left out at the end of the chat path: 1 reads hidden state L - 1; a tower that was
-    published without its last layer is read to its end, 0.
+    `skip` layers at the end are not on the chat path: 1 reads hidden state L - 1; 0 is for a tower that was
+    published without its last layer.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class TemporalEncoder(nn.Module, ABC):
     @property
     @abstractmethod
     def config(self) -> TemporalConfig:
-        """What this model is."""
+        """The model's configuration."""
 
     @property
     @abstractmethod
@@ -90,7 +90,7 @@ class TemporalEncoder(nn.Module, ABC):
 
     @abstractmethod
     def chat_from_trunk(self, states: "Sequence[Tensor]") -> ChatFeatures:
-        """Hidden states `chat_reads`, each (B, T, 1 + P, D) -> what the chat side reads (4.2)."""
+        """Hidden states `chat_reads`, each (B, T, 1 + P, D) -> features for the chat model."""
 
     @abstractmethod
     def features_from_trunk(
@@ -106,7 +106,7 @@ class TemporalEncoder(nn.Module, ABC):
 
     @abstractmethod
     def trainable(self) -> dict[str, nn.Module]:
-        """The modules that training updates, by the part that they are in a checkpoint (checkpoints/keys.py).
+        """The trained modules, by part of a checkpoint (checkpoints/keys.py).
 
         An open trunk, `vision`, has frozen parameters too; `trainable_parameters` leaves them out.
         """
@@ -117,12 +117,12 @@ class TemporalEncoder(nn.Module, ABC):
         return self.tower if self.own is None else self.own
 
     def trainable_parameters(self) -> list[nn.Parameter]:
-        """What an optimiser takes."""
+        """The parameters for the optimiser."""
         return [p for module in self.trainable().values() for p in module.parameters() if p.requires_grad]
 
     @property
     def num_trainable(self) -> int:
-        """How many numbers training updates."""
+        """Number of trained parameters."""
         return sum(p.numel() for p in self.trainable_parameters())
 
     def trunk_states(self, pixels: "Tensor") -> "list[Tensor]":
@@ -130,11 +130,11 @@ class TemporalEncoder(nn.Module, ABC):
         return list(hidden_states(self.tower, pixels, self.reads).values())
 
     def chat(self, pixels: "Tensor") -> ChatFeatures:
-        """Normalised frames (B, T, 3, H, W) -> what the chat side reads (4.2)."""
+        """Normalised frames (B, T, 3, H, W) -> features for the chat model."""
         return self.chat_from_trunk(list(hidden_states(self.tower, pixels, self.chat_reads).values()))
 
     def retrieve(self, pixels: "Tensor") -> "Tensor":
-        """Video embedding, not normalised (4.1). (B, T, 3, H, W) -> (B, projection_dim)."""
+        """Video embedding, not normalised. (B, T, 3, H, W) -> (B, projection_dim)."""
         return self.retrieve_from_trunk(self.trunk_states(pixels))
 
     def retrieve_from_trunk(self, states: "Sequence[Tensor]") -> "Tensor":
@@ -148,7 +148,7 @@ class TemporalEncoder(nn.Module, ABC):
         return self.trunk.project(last[:, :, 0]).mean(dim=1)
 
     def _chat_stop(self, num_layers: int) -> int:
-        """The number of the hidden state that the chat path ends at, of a model of K layers."""
+        """The number of the last hidden state on the chat path, for a model of K layers."""
         if num_layers <= self.skip:
             raise InvalidValueError(
                 f"num_layers is {num_layers}; allowed for chat: more than the {self.skip} that it leaves out",
@@ -213,7 +213,7 @@ class VideoEncoder(TemporalEncoder):
     def both_from_trunk(
         self, states: "Sequence[Tensor]", *, visible: "Tensor | None" = None
     ) -> tuple[ChatFeatures, ChatFeatures]:
-        """What the chat side reads and what retrieval reads, of one pass through the branch.
+        """Features for the chat model and for retrieval, from one pass through the branch.
 
         Raises:
             InvalidValueError: this model has no branch, or its own trunk.
@@ -228,7 +228,7 @@ class VideoEncoder(TemporalEncoder):
         return ChatFeatures(states[place], branch[place]), ChatFeatures(states[-1], branch[-1])
 
     def embed_video(self, last: "Tensor", branch: "BranchState | None") -> "Tensor":
-        """The video's CLS is combined with each frame's (4.1). (B, T, 1 + P, D) -> (B, projection_dim)."""
+        """The video's CLS is combined with each frame's. (B, T, 1 + P, D) -> (B, projection_dim)."""
         if branch is None:
             return super().embed_video(last, None)
         assert self.adapter is not None
@@ -239,7 +239,7 @@ class VideoEncoder(TemporalEncoder):
         return {name: module for name, module in parts.items() if module is not None}
 
     def _beside(self) -> range:
-        """The hidden states that the branch layers stand beside: the last K."""
+        """The hidden states that the branch layers read: the last K."""
         last = self.tower.config.num_layers
         num_layers = 1 if self.adapter is None else self.adapter.config.num_layers
         return range(last - num_layers + 1, last + 1)
@@ -252,7 +252,7 @@ class VideoEncoder(TemporalEncoder):
 
 
 def refuse_mask(visible: "Tensor | None", kind: str) -> None:
-    """Only a branch can leave patches out.
+    """Raise for a mask: only a branch can leave patches out.
 
     Raises:
         InvalidValueError: a mask.
@@ -267,14 +267,14 @@ def refuse_mask(visible: "Tensor | None", kind: str) -> None:
 def hidden_states(
     tower: "ClipVisionTower", pixels: "Tensor", numbers: Collection[int]
 ) -> "dict[int, Tensor]":
-    """Hidden states of a frozen tower by number, rising. (B, T, 3, H, W) -> each (B, T, 1 + P, D)."""
+    """Hidden states of a frozen tower by number, ascending. (B, T, 3, H, W) -> each (B, T, 1 + P, D)."""
     states = tower(rearrange(pixels, "b t c h w -> (b t) c h w"), numbers)
     grouped = (rearrange(x, "(b t) n d -> b t n d", b=len(pixels)) for x in states)
     return dict(zip(sorted(set(numbers)), grouped, strict=True))
 
 
 def encode_shared(encoders: Sequence[TemporalEncoder], pixels: "Tensor") -> list[ChatFeatures]:
-    """The chat features of several models that share one and the same tower, which runs once for all.
+    """The chat features of several models that share one tower, which runs once for all.
 
     (B, T, 3, H, W) -> one ChatFeatures each, in the order given.
     """

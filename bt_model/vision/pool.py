@@ -1,7 +1,7 @@
 """From a clip's features to the (K, D) tokens that a backend takes; each pooling is a named function.
 
 B clips, T frames, T' frames of the branch (T, or T / 2 where it merged pairs), P patches, D width. Trunk and
-branch count half each (section 4.2).
+branch have a weight of one half each (docs/published-models.md, "Chat output").
 """
 
 from collections.abc import Callable
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
     from bt_model.vision.encoder import ChatFeatures
 
-TEMPORAL_TOKENS = 100  # of Video-ChatGPT, one a frame; the rest are zeros (backends spec 2.4)
+TEMPORAL_TOKENS = 100  # of Video-ChatGPT, one a frame; the rest are zeros
 
 
 def patches_cls(features: "ChatFeatures") -> "Tensor":
-    """Pooled over time, patches first, CLS last: (B, P + 1, D), as the published weights were trained."""
+    """Averaged over time, patches first, CLS last: (B, P + 1, D), as the published weights were trained."""
     trunk = features.trunk.mean(dim=1)
     trunk = torch.cat([trunk[:, 1:], trunk[:, :1]], dim=1)
     if features.branch is None:
@@ -33,12 +33,12 @@ def patches_cls(features: "ChatFeatures") -> "Tensor":
 
 
 def patches(features: "ChatFeatures") -> "Tensor":
-    """Pooled over time, patches only: (B, P, D), as the paper says."""
+    """Averaged over time, patches only: (B, P, D), as in the paper."""
     return patches_cls(features)[:, :-1]
 
 
 def frames_cls(features: "ChatFeatures") -> "Tensor":
-    """Every frame apart, patches first, CLS last: (B, T' (P + 1), D) (backends spec 1.4, A and C)."""
+    """Frames one after the other, each patches first, CLS last: (B, T' (P + 1), D)."""
     trunk = features.trunk
     if features.branch is not None:
         num_frames = features.branch.patches.shape[1]
@@ -49,7 +49,7 @@ def frames_cls(features: "ChatFeatures") -> "Tensor":
 
 
 def frames(features: "ChatFeatures") -> "Tensor":
-    """Every frame apart, patches only: (B, T' P, D), the paper's T x N tokens."""
+    """Frames one after the other, patches only: (B, T' P, D), the paper's T x N tokens."""
     return _frame_patches(features).flatten(1, 2)
 
 
@@ -60,9 +60,9 @@ def _frame_patches(features: "ChatFeatures") -> "Tensor":
 
 
 def temporal_spatial(features: "ChatFeatures") -> "Tensor":
-    """Video-ChatGPT: 100 means of a frame's patches, zeros behind the last, then P means over frames.
+    """Video-ChatGPT: 100 means over a frame's patches, zero padded, then P means over frames.
 
-    (B, 100 + P, D); the CLS is not used. Frames behind the hundredth count in the means over frames alone.
+    (B, 100 + P, D); the CLS is not used. Frames after the hundredth are part of the means over frames only.
     """
     apart = _frame_patches(features)
     temporal = apart.mean(dim=2)[:, :TEMPORAL_TOKENS]

@@ -30,7 +30,7 @@ _HEAD_DIM = 64  # of every published Q-Former
 
 @dataclass(frozen=True, slots=True)
 class Bridge:
-    """`entry` is one of the ways of backends spec 1.4: B is `clip`, A `frames` or `all_frames`, C `joint`."""
+    """`entry`, one of ENTRIES, says how features enter (docs/published-models.md, "Q-Former")."""
 
     qformer: QFormer
     projector: "nn.Module"
@@ -105,7 +105,7 @@ def read_qformer_config(source: Source) -> QFormerConfig:
 
 
 def _said(source: Source) -> dict[str, Any]:
-    """What Hugging Face's config.json says; the original files have none, and another epsilon (4.3)."""
+    """Settings in Hugging Face's config.json; LAVIS's files have none, and 1e-5 as epsilon of ln_vision."""
     if not isinstance(source, Path) or not (source / "config.json").is_file():
         return {}
     config = read_config(source)

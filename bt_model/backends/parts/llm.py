@@ -1,4 +1,4 @@
-"""The LLM of a chat model: its configuration, from whatever config.json there is, and its weights."""
+"""The LLM of a chat model: its configuration, from any published form of config.json, and its weights."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,12 +31,12 @@ _EMBEDDING = "model.embed_tokens.weight"
 
 
 def read_llama_config(folder: Path) -> LlamaConfig:
-    """Of a flat config.json, or of the text_config inside one of Hugging Face's LLaVA or InstructBLIP.
+    """From a flat config.json, or from the text_config in that of Hugging Face's LLaVA or InstructBLIP.
 
-    Token ids that stand there are not read: published ones are wrong (backends spec 2.2 and 4.1).
+    Token ids in it are not read: published ones are wrong (docs/published-models.md, "Token ids").
 
     Raises:
-        CheckpointError: a field is missing, or says what this decoder does not compute.
+        CheckpointError: a field is missing, or names a variant that this decoder does not implement.
     """
     config = read_config(folder)
     if "text_config" in config:
@@ -50,7 +50,7 @@ def read_llama_config(folder: Path) -> LlamaConfig:
 
 
 def load_llama(files: "BackendFiles") -> Llama:
-    """The decoder on its device, quantised where that is asked for.
+    """The decoder on its device, quantised if requested.
 
     A projector file may bring token embeddings that were trained with it; they replace the folder's.
     A LoRA is added to the matrices.
@@ -76,7 +76,7 @@ def load_llama(files: "BackendFiles") -> Llama:
 
 
 def trained_rows(files: "BackendFiles") -> tuple[int, int]:
-    """Rows of the token table in the LLM's folder, and of one that comes with the projector (0: none does).
+    """Rows of the token table in the LLM's folder, and of one beside the projector (0 without one).
 
     Raises:
         CheckpointError: a file that cannot be read.

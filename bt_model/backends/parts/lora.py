@@ -46,7 +46,7 @@ def read_lora(folder: Path) -> dict[str, Addition]:
     """The additions in a folder, by the name of the matrix (`model.layers.0.self_attn.q_proj`).
 
     Raises:
-        CheckpointError: files that are missing or damaged, halves without the other, or another variant.
+        CheckpointError: files that are missing or damaged, an up or down matrix alone, or another variant.
     """
     scale = _scale(folder)
     weights = open_weights(folder / WEIGHTS)

@@ -1,4 +1,4 @@
-"""What brings vision features to the width of the LLM: one linear layer, or two around a GELU."""
+"""The projector from vision features to the LLM's width: one linear layer, or two around a GELU."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -15,9 +15,9 @@ _STD = 0.02
 
 
 def load_projector(files: "BackendFiles", in_dim: int, out_dim: int) -> nn.Module:
-    """The projector of a model, (..., in_dim) -> (..., out_dim); its kind is read off the file.
+    """The projector of a model, (..., in_dim) -> (..., out_dim); its kind follows from the tensors.
 
-    Where its widths do not meet the model's and that was accepted, an untrained one of the right widths.
+    Where its widths differ from the model's and `accept` allows it, an untrained one of the right widths.
 
     Raises:
         CheckpointError: tensors that are missing, unexpected or wrongly shaped.
@@ -36,7 +36,7 @@ def load_projector(files: "BackendFiles", in_dim: int, out_dim: int) -> nn.Modul
 
 @torch.no_grad()
 def draw(weights: "Iterable[nn.Parameter]") -> None:
-    """Fill weights as training would start them, vectors with small numbers too; the same every time."""
+    """Initialise weights with a fixed seed; vectors get small random values, not zeros."""
     generator = torch.Generator().manual_seed(0)
     for weight in weights:
         nn.init.normal_(weight, std=_STD, generator=generator)

@@ -1,7 +1,7 @@
 """Q-Former: learnt queries that read a picture's features, and the instruction where there is one.
 
-A BERT with cross-attention in every second layer (backends spec 3.2 and 4.2). B clips or frames, Q queries,
-n instruction tokens, N features of width D, H its own width.
+A BERT with cross-attention in every second layer. B clips or frames, Q queries, n instruction tokens,
+N features of width D, H its own width.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class QFormerConfig:
-    """A Q-Former. `vocab_size` 0: it takes no text. `cross_every`: layers 0, 2, ... look at the picture."""
+    """A Q-Former. `vocab_size` 0: no text input. `cross_every` 2: cross-attention in layers 0, 2, ..."""
 
     width: int
     num_layers: int
@@ -34,7 +34,7 @@ class QFormerConfig:
 
 
 class Attention(nn.Module):
-    """Queries (B, Q, H) over keys and values (B, N, D), with an optional mask (B, 1, 1, N), True = seen."""
+    """Queries (B, Q, H) over keys and values (B, N, D), with an optional mask (B, 1, 1, N), True = used."""
 
     def __init__(self, width: int, num_heads: int, key_dim: int) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class Mlp(nn.Module):
 
 
 class QFormerLayer(nn.Module):
-    """Norms come after the sums, as in BERT; queries and text have a feed-forward each."""
+    """A post-norm BERT layer; queries and text have separate feed-forward networks."""
 
     def __init__(self, config: QFormerConfig, *, looks: bool) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class QFormerLayer(nn.Module):
 
 
 class QFormer(nn.Module):
-    """Features -> Q tokens. `ln_vision` belongs to it here: pooled features come without a norm."""
+    """Features -> Q tokens. It includes `ln_vision`, because features are pooled before that norm."""
 
     def __init__(self, config: QFormerConfig) -> None:
         super().__init__()
@@ -117,14 +117,14 @@ class QFormer(nn.Module):
         )
 
     def reading(self) -> tuple[str, ...]:
-        """Names of the parameters whose shape follows from the width of what is read."""
+        """Names of the parameters whose shape depends on the width of the features."""
         read = ("ln_vision.", "cross_attn.k_proj.", "cross_attn.v_proj.")
         return tuple(name for name, _ in self.named_parameters() if any(part in name for part in read))
 
     def forward(
         self, video: "Tensor", text: "Tensor | None" = None, is_text: "Tensor | None" = None
     ) -> "Tensor":
-        """Features (B, N, D), and instruction ids (B, n) with what of them is no padding -> (B, Q, H)."""
+        """Features (B, N, D), and instruction ids (B, n) with their padding mask -> (B, Q, H)."""
         video = self.ln_vision(video)
         x = self.query_tokens.expand(len(video), -1, -1)
         num_queries = x.shape[1]

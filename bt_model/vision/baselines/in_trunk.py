@@ -1,4 +1,4 @@
-"""Models inside the trunk: its last K layers are run in another way, or with something between them.
+"""Models inside the trunk: its last K layers are computed differently, or with layers added between them.
 
 B clips, T frames, P patches, D width, K changed layers, L trunk layers.
 """
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 
 
 class TemporalParts(nn.Module, ABC):
-    """What a model adds to K layers of the trunk. Tokens (B, T, 1 + P, D) stay (B, T, 1 + P, D)."""
+    """The modules that a model adds to K layers of the trunk. (B, T, 1 + P, D) -> (B, T, 1 + P, D)."""
 
     max_frames: int | None = None
 
     def enter(self, x: "Tensor") -> "Tensor":
-        """What happens before the first changed layer."""
+        """Applied once, before the first changed layer."""
         return x
 
     @abstractmethod
     def run_layer(self, k: int, layer: nn.Module, x: "Tensor") -> "Tensor":
-        """The trunk's `layer` with what is added to it; it is changed layer number k, from 0."""
+        """The trunk's `layer`, changed layer number k from 0, with the added modules."""
 
 
 class InTrunkEncoder(TemporalEncoder):
-    """CLIP with temporal parts inside its last K layers; what it reads is the state before them."""
+    """CLIP with temporal parts inside its last K layers; it starts from the hidden state before them."""
 
     def __init__(
         self,

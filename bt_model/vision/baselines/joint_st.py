@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class JointST(TemporalParts):
-    """Time is added once, to the patches of the first changed layer; each frame keeps its own CLS."""
+    """Time embeddings are added once, to the patches before the first changed layer; the CLS has none."""
 
     def __init__(self, dim: int, max_frames: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Separate-ST: before each of the last K layers of CLIP, every patch position looks along time (paper 3.2).
+"""Separate-ST: temporal attention for each patch position before each of the last K CLIP layers (paper 3.2).
 
 B clips, T frames, P patches, D width, K layers.
 """
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class SeparateST(TemporalParts):
     """The branch's temporal layers, with their zero projection, inside the trunk; the CLS bypasses them.
 
-    One time table is added to what each temporal attention reads, not to the tokens that go on: so the model
-    starts as CLIP to the bit, although its times start at unit scale.
+    One time table is added to the input of each temporal attention, not to the residual stream, so that the
+    untrained model equals CLIP exactly, although the table has unit scale.
     """
 
     def __init__(self, dim: int, num_heads: int, eps: float, num_layers: int, max_frames: int) -> None:

@@ -1,6 +1,6 @@
 """ST-Adapter: a narrow depth-wise convolution over time before the attention of CLIP's layers.
 
-B clips, T frames, P patches, D width, C bottleneck width, K layers. reference-behaviour section 12.
+B clips, T frames, P patches, D width, C bottleneck width, K layers.
 """
 
 from typing import TYPE_CHECKING
@@ -14,13 +14,13 @@ from bt_model.vision.baselines.in_trunk import TemporalParts
 if TYPE_CHECKING:
     from torch import Tensor
 
-KERNEL = 3  # frames; the published 3 x 1 x 1 kernel looks at one patch position
+KERNEL = 3  # frames; the published kernel is 3 x 1 x 1, one patch position
 
 
 class TimeConvolution(nn.Module):
-    """Down, depth-wise over time, up, added to what came. (B, T, P, D) -> (B, T, P, D).
+    """Residual down-projection, depth-wise convolution over time, up-projection. (B, T, P, D) -> same.
 
-    The convolution starts at zero and the biases too, so the adapter starts as the identity.
+    The convolution and all biases start at zero, so the adapter starts as the identity.
     """
 
     def __init__(self, dim: int, bottleneck: int) -> None:

@@ -1,4 +1,4 @@
-"""STAN: a branch whose CLS is the trunk's own class embedding (reference-behaviour section 12)."""
+"""STAN: a branch whose CLS is the trunk's own class embedding, as in the authors' release."""
 
 from typing import TYPE_CHECKING, ClassVar
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 class Stan(BTAdapter):
-    """BT-Adapter's branch with a CLS that is not learnt: a copy of CLIP's class embedding, which is frozen.
+    """BT-Adapter's branch whose CLS is a frozen copy of CLIP's class embedding, not learnt.
 
-    Its combination with the trunk is plain addition (`build_encoder` sees to it).
+    It is combined with the trunk by plain addition, which `build_encoder` configures.
     """
 
     kind: "ClassVar[TemporalKind]" = "stan"

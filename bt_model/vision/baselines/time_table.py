@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def times(table: "nn.Embedding", num_frames: int) -> "Tensor":
-    """The first T rows of a table, (T, 1, D): beside tokens (B, T, N, D).
+    """The first T rows of a table, (T, 1, D), broadcastable to tokens (B, T, N, D).
 
     Raises:
         InvalidValueError: more frames than rows.

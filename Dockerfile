@@ -13,9 +13,10 @@ RUN apt-get update \
 WORKDIR /app
 # Dependencies first: they change less often than the code.
 COPY pyproject.toml constraints.txt README.md LICENSE ./
-RUN mkdir -p bt_model server && touch bt_model/__init__.py server/__init__.py \
+RUN mkdir -p bt_model btchat server && touch bt_model/__init__.py btchat/__init__.py server/__init__.py \
  && pip install -c constraints.txt .
 COPY bt_model bt_model
+COPY btchat btchat
 COPY server server
 COPY weights/manifest.toml weights/manifest.toml
 COPY weights/embedded weights/embedded

@@ -22,6 +22,7 @@ Fit = Literal["squash", "crop", "pad"]
 Role = Literal["system", "user", "assistant"]
 Quantise = Literal["none", "int8", "nf4"]
 Dtype = Literal["float32", "bfloat16", "float16"]
+ReaderName = Literal["pyav", "decord"]
 Entry = Literal["clip", "frames", "all_frames", "joint"]
 
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)

@@ -1,18 +1,28 @@
-"""How one server is deployed: the only place that reads the environment, `btchat.toml` and the flags."""
+"""How one server is deployed: the only place that reads the environment, `btchat.toml` and secrets.
 
-import argparse
-import tomllib
-from collections.abc import Mapping
+A setting is one line here. Its flag, its variable, its key in the file, its help and its row in
+docs/settings.md follow from its name, its type with bounds, its default and its description.
+"""
+
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, SecretsSettingsSource, SettingsConfigDict
 
-from bt_model.errors import InvalidValueError
-from bt_model.types import Dtype, Quantise
+from bt_model.assembly.model_file import WEIGHTS_DIR
+from bt_model.errors import InvalidValueError, require
+from bt_model.settings.refusal import invalid_value
+from bt_model.settings.toml_file import read_toml
+from bt_model.types import Dtype, Quantise, ReaderName
 
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
+PREFIX = "BTCHAT_"
+CONFIG_NAME = "btchat.toml"
+SECRETS_DIR = Path("/run/secrets")
+SECRETS_VARIABLE = "BTCHAT_SECRETS_DIR"  # where secrets lie cannot be a setting that lies there itself
+_MIB = 1024 * 1024
 
 
 def _split(value: object) -> object:
@@ -24,93 +34,135 @@ def _split(value: object) -> object:
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_split), Field(min_length=1)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Pause = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Level = Literal["debug", "info", "warning", "error"]
 
-PREFIX = "BTCHAT_"
-CONFIG_NAME = "btchat.toml"
-_REPEATABLE = frozenset({"model"})
-_MIB = 1024 * 1024
 
-
-class Settings(BaseModel):
-    """Every setting of the server, with its default."""
+class Group(BaseModel):
+    """Settings that help and documentation show together."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 8000
-    data_dir: Path = Path("btchat-data")
-    model: Names = ("embedded",)
-    weights_dir: Path = Path(__file__).parent.parent / "weights"
-    device: str = "auto"
-    dtype: Dtype | None = None
-    quantise: Quantise = "none"
-    model_memory_bytes: Count | None = None
-    threads: Count | None = None
-    api_keys_file: Path | None = None
-    decoder: Literal["pyav", "decord"] = "pyav"
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
 
-    max_upload_bytes: Count = 1024 * _MIB
-    max_json_bytes: Count = _MIB
-    max_chat_bytes: Count = 64 * _MIB  # a data URL may carry a whole clip
-    max_requests: Count = 256
-    max_requests_per_key: Count = 8
-    decode_workers: Count | None = None
-    upload_ttl_seconds: Seconds | None = None
+class Network(Group):
+    """Where the server listens, and to whom."""
 
-    body_idle_seconds: Seconds = 15.0
-    decode_seconds: Seconds = 30.0
-    request_seconds: Seconds = 600.0
-    engine_start_seconds: Seconds = 600.0
-    stream_hold_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 2.0
-    stream_stall_seconds: Seconds = 30.0
-    ping_seconds: Seconds = 10.0
-    grace_seconds: Annotated[int, Field(ge=0)] = 30
+    host: str = Field(default="127.0.0.1", description="address to listen on")
+    port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    api_keys_file: Path | None = Field(
+        default=None, description="API keys, one a line; without it no key is asked"
+    )
+    log_level: Level = Field(default="info", description="least level that is logged")
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """One flag for every setting, and `--config` for the file."""
-    parser.add_argument("--config", type=Path, default=None, help=f"settings file (default: ./{CONFIG_NAME})")
-    for name, field in Settings.model_fields.items():
-        flag = "--" + name.replace("_", "-")
-        default = ",".join(field.default) if name in _REPEATABLE else field.default
-        text = f"{PREFIX}{name.upper()} (default: {default})"
-        if name in _REPEATABLE:
-            parser.add_argument(
-                flag, default=argparse.SUPPRESS, metavar="VALUE", action="append", help=f"{text}; repeatable"
-            )
-        else:
-            parser.add_argument(flag, default=argparse.SUPPRESS, metavar="VALUE", help=text)
+class Models(Group):
+    """What is loaded, and how."""
+
+    model: Names = Field(
+        default=("embedded",), description="names or model files; the first answers by default"
+    )
+    weights_dir: Path = Field(default=WEIGHTS_DIR, description="folder that model names are looked up in")
+    device: str = Field(default="auto", description="where models run: auto, cpu, cuda, cuda:1 …")
+    dtype: Dtype | None = Field(default=None, description="format of weights; without it the device's own")
+    quantise: Quantise = Field(default="none", description="format of the language model's matrices")
+    model_memory_bytes: Count | None = Field(
+        default=None, description="of all models; without it what is free"
+    )
+    threads: Count | None = Field(default=None, description="of torch; without it torch's own choice")
 
 
-def load_settings(flags: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
-    """Flags override BTCHAT_* variables, which override the settings file, which overrides the defaults.
+class Videos(Group):
+    """Uploads and their decoding."""
+
+    data_dir: Path = Field(
+        default=Path("btchat-data"), description="folder of the uploads and their catalogue"
+    )
+    upload_ttl_seconds: Seconds | None = Field(
+        default=None, description="life of an upload; without it endless"
+    )
+    decoder: ReaderName = Field(default="pyav", description="library that decodes")
+    decode_workers: Count | None = Field(
+        default=None, description="processes that decode; without it one a CPU"
+    )
+    decode_seconds: Seconds = Field(default=30.0, description="longest decode of one video")
+
+
+class Limits(Group):
+    """What is refused when there is too much of it."""
+
+    max_upload_bytes: Count = Field(default=1024 * _MIB, description="largest upload")
+    max_json_bytes: Count = Field(default=_MIB, description="largest JSON body")
+    # a data URL may carry a whole clip
+    max_chat_bytes: Count = Field(default=64 * _MIB, description="largest body of /v1/chat/completions")
+    max_requests: Count = Field(default=256, description="requests at once")
+    max_requests_per_key: Count = Field(default=8, description="requests at once of one API key")
+
+
+class Times(Group):
+    """How long things may take."""
+
+    body_idle_seconds: Seconds = Field(default=15.0, description="longest silence in a body that is received")
+    request_seconds: Seconds = Field(default=600.0, description="longest request")
+    engine_start_seconds: Seconds = Field(default=600.0, description="longest start of the engine process")
+    stream_hold_seconds: Pause = Field(default=2.0, description="how long headers wait for the first words")
+    stream_stall_seconds: Seconds = Field(default=30.0, description="how long a reader may block its stream")
+    ping_seconds: Seconds = Field(default=10.0, description="time between keep-alive comments in a stream")
+    grace_seconds: int = Field(default=30, ge=0, description="time for running requests after a signal")
+
+
+class Settings(Times, Limits, Videos, Models, Network):
+    """Every setting of the server, with its default. A rule between settings is a validator of this class."""
+
+
+class _Named(Settings, BaseSettings):
+    """The settings as variables and secrets are called; only their sources look at this class."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, enable_decoding=False)
+
+
+def load_settings(flags: Iterable[Group] = (), config: Path | None = None) -> Settings:
+    """What was set as flags, above BTCHAT_* variables, above `btchat.toml`, above secrets, above defaults.
+
+    Args:
+        flags: groups, of which the fields count that were set.
+        config: the settings file; without one, `btchat.toml` of the current folder if there is one.
 
     Raises:
         InvalidValueError: an unknown setting, a bad value, or a file that cannot be read; one line.
     """
-    from_env = {
-        name.removeprefix(PREFIX).lower(): value for name, value in environ.items() if name.startswith(PREFIX)
-    }
-    from_flags = {name: value for name, value in vars(flags).items() if name in Settings.model_fields}
-    values = {**_read_file(flags.config), **from_env, **from_flags}
+    _refuse_unknown(os.environ)
+    given = {name: getattr(group, name) for group in flags for name in group.model_fields_set}
     try:
-        return Settings.model_validate(values)
+        return Settings.model_validate({**_secrets(), **_file(config), **_variables(), **given})
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            message = f"unknown setting {name}; known: {', '.join(Settings.model_fields)}"
-        else:
-            message = f"setting {name} is {str(first['input'])[:80]!r}: {first['msg']}"
-        raise InvalidValueError(message, param=name) from error
+        raise invalid_value(error, Settings) from error
 
 
-def _read_file(path: Path | None) -> dict[str, Any]:
-    chosen = path or Path(CONFIG_NAME)
-    if path is None and not chosen.exists():
+def _refuse_unknown(variables: Iterable[str]) -> None:
+    """pydantic-settings looks for the names it knows, and so misses those that are misspelt."""
+    known = {f"{PREFIX}{name}".upper(): name for name in Settings.model_fields}
+    for variable in variables:
+        name = variable.upper()
+        if name.startswith(PREFIX) and name not in {SECRETS_VARIABLE, *known}:
+            allowed = ", ".join(known)
+            raise InvalidValueError(f"{variable} is not known; allowed: {allowed}", param=variable)
+
+
+def _variables() -> dict[str, Any]:
+    return EnvSettingsSource(_Named)()
+
+
+def _file(config: Path | None) -> dict[str, Any]:
+    if config is None and not Path(CONFIG_NAME).exists():
         return {}
-    try:
-        return tomllib.loads(chosen.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InvalidValueError(f"cannot read settings file {chosen}: {error}", param="config") from error
+    return read_toml(config or Path(CONFIG_NAME))
+
+
+def _secrets() -> dict[str, Any]:
+    folder = Path(os.environ.get(SECRETS_VARIABLE, SECRETS_DIR))
+    if not folder.is_dir():
+        require(SECRETS_VARIABLE not in os.environ, SECRETS_VARIABLE, str(folder), "a folder")
+        return {}
+    return SecretsSettingsSource(_Named, folder)()

@@ -14,6 +14,7 @@ from bt_model.checkpoints.json_files import read_json
 from bt_model.errors import CheckpointError, InvalidValueError, UnknownNameError
 from bt_model.types import ENTRIES, MAX_FRAMES, Entry, Fit, GenerateOptions
 
+WEIGHTS_DIR = Path(__file__).parents[2] / "weights"  # where names are looked up, unless somebody says else
 POOLED_WITH_CLS = "patches_cls"
 ALL_FRAMES = "frames_cls"
 SECOND_TO_LAST, LAST_LAYER = -2, -1

@@ -7,13 +7,13 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, get_args
+from typing import BinaryIO, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bt_model.errors import InvalidValueError
-from bt_model.types import Frames, FrameSize, Sampling, VideoFacts
+from bt_model.types import Frames, FrameSize, ReaderName, Sampling, VideoFacts
 from bt_model.video import decord_reader, pyav_reader, refusals
 from bt_model.video.packets import Clip
 from bt_model.video.refusals import DecodeLimits
@@ -21,7 +21,6 @@ from bt_model.video.sample import frame_indices
 from bt_model.video.sniff import sniff
 from bt_model.video.square import scaled_size
 
-ReaderName = Literal["pyav", "decord"]
 READER_NAMES: tuple[ReaderName, ...] = get_args(ReaderName)
 DEFAULT_LIMITS = DecodeLimits()
 

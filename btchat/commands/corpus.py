@@ -1,64 +1,65 @@
 """`btchat corpus make`."""
 
-import argparse
-from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated, Literal
 
-AddParser = Callable[..., argparse.ArgumentParser]
-
-
-def add_corpus(add: AddParser) -> None:
-    """The command group."""
-    group = add("corpus", help="the procedural clips, in the formats of real data sets").add_subparsers(
-        required=True, metavar="command"
-    )
-    make = group.add_parser("make", help="write clips, captions, questions; stopped, it goes on where it was")
-    make.add_argument("--out", type=Path, required=True, help="a folder for this corpus alone")
-    make.add_argument("--clips", type=int, default=2000, help="of training, twins included")
-    make.add_argument("--test-clips", type=int, default=400, help="of each of the two test splits")
-    make.add_argument("--side", type=int, default=64, help="pixels, even")
-    make.add_argument("--seed", type=int, default=0)
-    make.add_argument("--kinds", nargs="+", metavar="KIND", help="of events (default: all)")
-    make.add_argument("--most-items", type=int, default=1, help="objects in a scene: 1, 2 or 3")
-    make.add_argument("--textures", action="store_true", help="striped, dotted and checked backgrounds, too")
-    make.add_argument("--diagonals", action="store_true", help="movement in eight directions, not four")
-    make.add_argument(
-        "--codec",
-        choices=("exact", "default"),
-        default="exact",
-        help="exact: twins decode to the same frames; default: as videos in the world are coded",
-    )
-    make.add_argument("--workers", type=int, default=1, help="processes that paint and encode")
-    make.set_defaults(run=_make)
+from cyclopts import Parameter
 
 
-def _make(arguments: argparse.Namespace) -> int:
+def make(
+    *,
+    out: Path,
+    clips: int = 2000,
+    test_clips: int = 400,
+    side: int = 64,
+    seed: int = 0,
+    kinds: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
+    most_items: int = 1,
+    textures: bool = False,
+    diagonals: bool = False,
+    codec: Literal["exact", "default"] = "exact",
+    workers: int = 1,
+) -> None:
+    """Write clips, captions, questions; stopped, it goes on where it was.
+
+    Args:
+        out: folder for this corpus alone
+        clips: training clips, twins included
+        test_clips: clips of each of the two test splits
+        side: pixels, even
+        seed: of everything that is drawn
+        kinds: kinds of events (default: all)
+        most_items: objects in a scene: 1, 2 or 3
+        textures: striped, dotted and checked backgrounds, too
+        diagonals: movement in eight directions, not four
+        codec: exact: twins decode to the same frames; default: as videos in the world are coded
+        workers: processes that paint and encode
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from lab.shapes.exports.corpus import MANIFEST, CorpusPlan, make_corpus
 
-    kinds = {"kinds": tuple(arguments.kinds)} if arguments.kinds else {}
+    some = {"kinds": tuple(kinds)} if kinds else {}
     plan = CorpusPlan(
-        num_clips=arguments.clips,
-        num_test_clips=arguments.test_clips,
-        seed=arguments.seed,
-        side=arguments.side,
-        most_items=arguments.most_items,
-        textures=arguments.textures,
-        diagonals=arguments.diagonals,
-        codec=arguments.codec,
-        **kinds,
+        num_clips=clips,
+        num_test_clips=test_clips,
+        seed=seed,
+        side=side,
+        most_items=most_items,
+        textures=textures,
+        diagonals=diagonals,
+        codec=codec,
+        **some,
     )
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as shown:
         tasks = {split: shown.add_task(split, total=count) for split, count in plan.splits.items()}
         written = make_corpus(
-            arguments.out,
+            out,
             plan,
-            workers=arguments.workers,
+            workers=workers,
             progress=lambda split, done, total: shown.update(tasks[split], completed=done, total=total),
         )
     for each in written:
-        print(f"{each.num_entries:8d}  {each.path.relative_to(arguments.out)!s:56s} {each.about}")
-    print(f"{arguments.out / MANIFEST} names every file")
-    return 0
+        print(f"{each.num_entries:8d}  {each.path.relative_to(out)!s:56s} {each.about}")
+    print(f"{out / MANIFEST} names every file")

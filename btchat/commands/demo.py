@@ -6,16 +6,21 @@ from pathlib import Path
 
 import httpx
 
+from bt_model.assembly.model_file import WEIGHTS_DIR
 from bt_model.errors import BtchatError
 from btchat.commands.running_server import running_server
-from server.settings import Settings
 
 QUESTION = "does the circle appear or disappear?"
 
 
-def demo(port: int, *, once: bool) -> int:
-    """Start, ask, print; 0 if the answer arrived."""
-    clip = Path(Settings.model_fields["weights_dir"].default) / "embedded" / "sample.mp4"
+def demo(*, port: int = 8000, once: bool = False) -> int:
+    """Start a server, ask it about a sample clip, keep serving.
+
+    Args:
+        port: where it listens
+        once: stop after the answer, with exit code 0 if it arrived
+    """
+    clip = WEIGHTS_DIR / "embedded" / "sample.mp4"
     with (
         tempfile.TemporaryDirectory(prefix="btchat-demo-") as data_dir,
         running_server(Path(data_dir), port=port, settings={"log_level": "warning"}) as server,

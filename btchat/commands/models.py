@@ -1,14 +1,16 @@
-"""What can be loaded, and from which files. No torch: the list is there at once."""
+"""`btchat models`: what can be loaded, and from which files. No torch: the list is there at once."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from json import dumps
 from pathlib import Path
 from typing import Any
 
-from bt_model.assembly.model_file import ModelFile, available, read
+from bt_model.assembly.model_file import WEIGHTS_DIR, ModelFile, available, read
 from bt_model.backends.registry import Origin, origins
 from bt_model.checkpoints.metadata import temporal_config
 from bt_model.errors import CheckpointError
+from btchat.commands.options import WeightsDir
 
 _PARTS = ("tower", "adapter", "llm", "projector", "qformer")
 
@@ -20,6 +22,17 @@ class Part:
     name: str
     path: Path
     num_bytes: int | None
+
+
+def models(*, weights_dir: WeightsDir = WEIGHTS_DIR, json: bool = False) -> None:
+    """List the models that can be loaded.
+
+    Args:
+        json: for machines
+    """
+    lines = [dumps(describe_all(weights_dir), indent=2)] if json else table(weights_dir)
+    for line in lines:
+        print(line)
 
 
 def describe_all(weights_dir: Path) -> dict[str, Any]:

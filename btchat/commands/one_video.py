@@ -1,105 +1,81 @@
-"""One video in this process, without a server: what `btchat ask`, `frames` and `tokens` do."""
+"""`btchat ask`, `frames` and `tokens`: one video in this process, without a server."""
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
-import torch
-from PIL import Image
-from safetensors.torch import save
+from cyclopts import Parameter
 
-from bt_model.assembly.memory import shown
-from bt_model.assembly.model_file import find, read
-from bt_model.assembly.towers import vision_config
-from bt_model.errors import BtchatError
-from bt_model.generation.engine import BatchEngine
-from bt_model.types import Frames, FrameSize, GenerateOptions, Quantise, Sampling, Turn, VideoTokens
-from bt_model.video.decode import decode
-from server.worker.loader import DiskLoader
-
-LOCAL_KEY = b"local"
-NUM_SLOTS = 1  # one question at a time
+from btchat.commands.options import CHOSEN, FORMATS, FRAMES, Chosen, Formats, FrameChoice
 
 
-class LocalChat:
-    """A loaded model for one question at a time; says on stderr what it takes before it is loaded.
+def ask(
+    video: Path,
+    question: str,
+    /,
+    *,
+    temperature: float | None = None,
+    max_tokens: int | None = None,
+    chosen: Chosen = CHOSEN,
+    formats: Formats = FORMATS,
+    frames: FrameChoice = FRAMES,
+) -> None:
+    """Ask one question about a video file.
 
-    Raises:
-        BtchatError: no such model, weights that cannot be used, or no memory for it.
+    Args:
+        video: video file
+        question: what to ask
+        temperature: 0 is greedy (default: the model's)
+        max_tokens: longest answer (default: what the context leaves)
     """
+    from bt_model.types import GenerateOptions
+    from btchat.commands.local_chat import LocalChat
 
-    def __init__(
-        self,
-        model: str,
-        weights_dir: Path,
-        device: str,
-        dtype: str | None = None,
-        quantise: Quantise = "none",
-    ) -> None:
-        loader = DiskLoader(
-            [model], weights_dir, device=device, dtype=dtype, quantise=quantise, num_slots=NUM_SLOTS
-        )
-        (name,) = loader.ids
-        needed, free = loader.estimate(name), loader.free_bytes()
-        sys.stderr.write(f"loading {name}: {needed}\n")
-        if needed.total > free:
-            text = f"{name} needs {shown(needed.total)}; {shown(free)} are free on this device"
-            raise BtchatError(text, code="model_memory")
-        self._chat = loader.load(name)
-
-    def ask(self, video: Path, question: str, sampling: Sampling, options: GenerateOptions) -> Iterator[str]:
-        """Stream the answer.
-
-        Raises:
-            VideoError: a file that cannot be used.
-            InvalidValueError: sampling or options out of range.
-        """
-        tokens = VideoTokens(LOCAL_KEY, self._encode(video, sampling))
-        engine = BatchEngine(self._chat.backend.lm, max_batch=NUM_SLOTS)
-        engine.start()
-        try:
-            yield from self._chat.answer(engine, [Turn("user", question)], tokens, options)
-        finally:
-            engine.stop()
-
-    def write_tokens(self, video: Path, sampling: Sampling, output: Path) -> str:
-        """Write pooled tokens (K, D) as safetensors; a line that says what was written."""
-        tokens = self._encode(video, sampling).cpu().contiguous()
-        part = output.with_name(f".{output.name}.part")
-        part.write_bytes(save({"tokens": tokens}, metadata={"fingerprint": self._chat.card.fingerprint}))
-        part.replace(output)
-        shape = " x ".join(map(str, tokens.shape))
-        return f"{output}: tokens {shape} {tokens.dtype}, weights {self._chat.card.fingerprint[:12]}"
-
-    def _encode(self, video: Path, sampling: Sampling) -> torch.Tensor:
-        card = self._chat.card
-        frames = decode(video, sampling, card.frame_size, card.default_frames)
-        return self._chat.encode(torch.from_numpy(frames.pixels)[None])[0]
+    options = GenerateOptions(max_tokens=max_tokens, temperature=temperature)
+    sampling = frames.sampling
+    video.stat()  # a path that is wrong is told before gigabytes are loaded
+    for piece in LocalChat(chosen, formats).ask(video, question, sampling, options):
+        print(piece, end="", flush=True)
+    print()
 
 
-def show_frames(
-    model: str, weights_dir: Path, video: Path, sampling: Sampling, output: Path | None
-) -> Iterator[str]:
-    """A line for each frame that the model would see; JPEG files too, where `output` names a folder."""
-    path = find(model, weights_dir)
-    file = read(path)
-    side = vision_config(path.parent / file.tower).image_size
-    frames = decode(video, sampling, FrameSize(side, file.fit), file.default_frames)
-    yield f"{video}: {_facts(frames)}"
-    if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
-    for place, (index, seconds) in enumerate(zip(frames.indices, frames.timestamps, strict=True)):
-        line = f"frame {index:6d}  {seconds:9.3f} s"
-        if output is not None:
-            target = output / f"{place:03d}_frame{index:06d}.jpg"
-            Image.fromarray(frames.pixels[place]).save(target, quality=90)
-            line += f"  {target}"
-        yield line
+def frames(
+    video: Path,
+    /,
+    *,
+    output: Annotated[Path | None, Parameter(alias="-o")] = None,
+    chosen: Chosen = CHOSEN,
+    frames: FrameChoice = FRAMES,
+) -> None:
+    """Show which frames the model would see.
+
+    Args:
+        video: video file
+        output: folder for the frames as JPEG files
+    """
+    from btchat.commands.local_chat import show_frames
+
+    for line in show_frames(chosen, video, frames.sampling, output):
+        print(line)
 
 
-def _facts(frames: Frames) -> str:
-    facts = frames.facts
-    return (
-        f"{facts.width}x{facts.height} {facts.codec}, {facts.num_frames} frames at {facts.fps:g} per second, "
-        f"{facts.seconds:.2f} s; the model sees {frames.num_frames} frames"
-    )
+def tokens(
+    video: Path,
+    /,
+    *,
+    output: Annotated[Path, Parameter(alias="-o")],
+    chosen: Chosen = CHOSEN,
+    formats: Formats = FORMATS,
+    frames: FrameChoice = FRAMES,
+) -> None:
+    """Write a video's pooled tokens as safetensors.
+
+    Args:
+        video: video file
+        output: file to write
+    """
+    from btchat.commands.local_chat import LocalChat
+
+    sampling = frames.sampling
+    for path in (video, output.parent):
+        path.stat()
+    print(LocalChat(chosen, formats).write_tokens(video, sampling, output))

@@ -1,8 +1,6 @@
 """The commands that need no server, over tiny models and real videos."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -220,9 +218,3 @@ def test_an_output_that_cannot_be_written_is_one_line(
 ) -> None:
     output = tmp_path / "no" / "folder" / "a.safetensors"
     assert str(output.parent) in complaint(["tokens", str(video), "-o", str(output), *options], capsys)
-
-
-def test_without_a_command_the_usage_is_shown() -> None:
-    done = subprocess.run([sys.executable, "-m", "btchat.cli"], capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "usage: btchat" in done.stderr

@@ -1,6 +1,5 @@
 """The whole program: settings, start and its refusals, routes, health, and the engine's death over HTTP."""
 
-import argparse
 import os
 import signal
 import socket
@@ -16,7 +15,7 @@ import pytest
 
 from bt_model.errors import InvalidValueError
 from server.main import create_app, engine_command
-from server.settings import Settings, add_flags, load_settings
+from server.settings import Settings
 from tests import fakes
 from tests.server.conftest import QUICK, RunningServer, count, error_of, question, running
 from tests.server.test_streams import until
@@ -39,42 +38,9 @@ ROUTES = {
 }
 
 
-def parsed(*flags: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    add_flags(parser)
-    return parser.parse_args(flags)
-
-
-def test_flags_override_the_environment_which_overrides_the_file(tmp_path: Path) -> None:
-    file = tmp_path / "settings.toml"
-    file.write_text('host = "a"\nport = 1\nmodel = "file"\n')
-    environ = {"BTCHAT_PORT": "2", "BTCHAT_MODEL": "environment", "OTHER": "x"}
-    settings = load_settings(parsed("--config", str(file), "--model", "flag"), environ)
-    assert (settings.host, settings.port, settings.model) == ("a", 2, ("flag",))
-
-
-@pytest.mark.parametrize(
-    ("flags", "environ"),
-    [
-        (["--model", "a", "--model", "b/c"], {}),
-        (["--model", "a,b/c"], {}),
-        ([], {"BTCHAT_MODEL": "a, b/c,"}),
-        (["--model", "a", "--model", "b/c"], {"BTCHAT_MODEL": "d"}),
-    ],
-)
-def test_several_models_may_be_named_in_two_ways(flags: list[str], environ: dict[str, str]) -> None:
-    assert load_settings(parsed(*flags), environ).model == ("a", "b/c")
-
-
-def test_several_models_may_be_named_in_the_file(tmp_path: Path) -> None:
-    file = tmp_path / "settings.toml"
-    file.write_text('model = ["a", "b"]\n')
-    assert load_settings(parsed("--config", str(file)), {}).model == ("a", "b")
-
-
 def test_the_engine_is_started_with_what_was_set() -> None:
-    flags = ["--model", "a,b", "--dtype", "bfloat16", "--quantise", "nf4", "--model-memory-bytes", "99"]
-    command = list(engine_command(load_settings(parsed(*flags), {}))(7))
+    settings = Settings(model=("a", "b"), dtype="bfloat16", quantise="nf4", model_memory_bytes=99)
+    command = list(engine_command(settings)(7))
     for flag, values in {
         "--model": ["a", "b"],
         "--dtype": ["bfloat16"],
@@ -82,42 +48,8 @@ def test_the_engine_is_started_with_what_was_set() -> None:
         "--model-memory-bytes": ["99"],
     }.items():
         assert [command[i + 1] for i, part in enumerate(command) if part == flag] == values
-    plain = engine_command(load_settings(parsed(), {}))(7)
+    plain = engine_command(Settings())(7)
     assert not {"--dtype", "--model-memory-bytes"} & set(plain)
-
-
-def test_a_file_in_the_current_folder_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "btchat.toml").write_text("port = 99\n")
-    monkeypatch.chdir(tmp_path)
-    assert load_settings(parsed(), {}).port == 99
-
-
-@pytest.mark.parametrize(
-    ("environ", "param"),
-    [
-        ({"BTCHAT_PROT": "1"}, "prot"),
-        ({"BTCHAT_PORT": "70000"}, "port"),
-        ({"BTCHAT_DECODER": "opencv"}, "decoder"),
-        ({"BTCHAT_MODEL": ","}, "model"),
-        ({"BTCHAT_DTYPE": "float8"}, "dtype"),
-        ({"BTCHAT_QUANTISE": "int4"}, "quantise"),
-        ({"BTCHAT_MODEL_MEMORY_BYTES": "0"}, "model_memory_bytes"),
-        ({"BTCHAT_BODY_IDLE_SECONDS": "nan"}, "body_idle_seconds"),
-    ],
-)
-def test_a_bad_setting_is_one_line_that_names_it(environ: dict[str, str], param: str) -> None:
-    with pytest.raises(InvalidValueError) as caught:
-        load_settings(parsed(), environ)
-    assert caught.value.param == param
-    assert param in caught.value.message
-    assert "\n" not in caught.value.message
-
-
-def test_a_settings_file_that_is_missing_or_broken_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "broken.toml").write_text("port = ")
-    for name in ("broken.toml", "missing.toml"):
-        with pytest.raises(InvalidValueError, match=name):
-            load_settings(parsed("--config", str(tmp_path / name)), {})
 
 
 @pytest.mark.parametrize("content", [None, "", "# nothing\n", "short\n"])
@@ -158,9 +90,9 @@ def test_a_data_folder_that_is_a_file_is_one_line_and_a_code(tmp_path: Path) -> 
 FAKE_SERVER = """
 import sys
 from pathlib import Path
-from server import __main__
+from server import __main__, main
 from tests import fakes
-__main__.engine_command = lambda settings: fakes.command(*settings.model)
+main.engine_command = lambda settings: fakes.command(*settings.model)
 sys.exit(__main__.main())
 """
 

@@ -1,40 +1,42 @@
 """`btchat train ablate`: the paper's comparisons at small scale, and the page that tells what holds."""
 
-import argparse
-from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from bt_model.errors import InvalidValueError, require
-from btchat.commands.training.typed_settings import a_folder
+from btchat.commands.options import Work
+from btchat.commands.training.embedded import CpuPrecision
 
-AddParser = Callable[..., argparse.ArgumentParser]
-PAGE = Path("docs/evidence.md")
-
-
-def add_ablation(add: AddParser) -> None:
-    """The command, below `btchat train`."""
-    ablate = add("ablate", help="the paper's comparisons at small scale (docs/evidence.md); resumable")
-    ablate.add_argument(
-        "--work", type=a_folder, default=Path(".work/embedded"), help="that of train embedded (%(default)s)"
-    )
-    ablate.add_argument(
-        "--frozen",
-        type=Path,
-        default=Path("weights/embedded"),
-        metavar="DIR",
-        help="the embedded model whose towers and image chat model serve (%(default)s); 'none' trains them",
-    )
-    ablate.add_argument("--rows", nargs="+", metavar="ROW", help="some rows of the grid (default: all)")
-    ablate.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="default: 0 1 2")
-    ablate.add_argument("--workers", type=int, default=1, help="processes, of one thread each")
-    ablate.add_argument("--precision", choices=("float32", "bfloat16"), help="default: this CPU's fastest")
-    ablate.add_argument("--out", type=Path, default=PAGE, help="the page; plots lie in a folder beside it")
-    ablate.add_argument("--list", action="store_true", help="only list the rows, and what has been run")
-    ablate.add_argument("--page-only", action="store_true", help="only write the page from what has been run")
-    ablate.set_defaults(run=_ablate)
+Several = Parameter(consume_multiple=True)
 
 
-def _ablate(arguments: argparse.Namespace) -> int:
+def ablate(
+    *,
+    work: Work = Path(".work/embedded"),
+    frozen: Path = Path("weights/embedded"),
+    rows: Annotated[tuple[str, ...], Several] = (),
+    seeds: Annotated[tuple[int, ...], Several] = (0, 1, 2),
+    workers: int = 1,
+    precision: CpuPrecision | None = None,
+    out: Path = Path("docs/evidence.md"),
+    list_rows: Annotated[bool, Parameter(name="--list")] = False,
+    page_only: bool = False,
+) -> None:
+    """Run the paper's comparisons at small scale (docs/evidence.md); resumable.
+
+    Args:
+        work: that of train embedded
+        frozen: the embedded model whose towers and image chat model serve; 'none' trains them
+        rows: some rows of the grid (default: all)
+        seeds: a run each
+        workers: processes, of one thread each
+        precision: number format of matrix products (default: this CPU's fastest)
+        out: the page; plots lie in a folder beside it
+        list_rows: only list the rows, and what has been run
+        page_only: only write the page from what has been run
+    """
     from bt_model.training.trainer.precision import native_precision
     from lab.evidence.bench import Size
     from lab.evidence.page import write_page
@@ -42,23 +44,24 @@ def _ablate(arguments: argparse.Namespace) -> int:
     from lab.evidence.rows import NEEDED, ROWS, row
     from lab.evidence.study import read_study, result_path, run_rows
 
-    require(arguments.workers >= 1, "workers", arguments.workers, "1 or more")
-    rows = [row(name) for name in arguments.rows] if arguments.rows else list(ROWS)
-    work, seeds, size = arguments.work, arguments.seeds, Size()
-    if arguments.list:
-        for each in rows:
+    require(workers >= 1, "workers", workers, "1 or more")
+    chosen = [row(name) for name in rows] if rows else list(ROWS)
+    size = Size()
+    if list_rows:
+        for each in chosen:
             done = [seed for seed in seeds if result_path(work, each, seed).exists()]
             print(f"{each.name:24} {each.about:60} seeds done: {' '.join(map(str, done)) or '-'}")
-        return 0
-    if not arguments.page_only:
-        precision = arguments.precision or native_precision()
-        frozen = None if arguments.frozen == Path("none") else arguments.frozen
-        run_rows(work, rows, seeds, size=size, precision=precision, frozen=frozen, workers=arguments.workers)
+        return
+    if not page_only:
+        towers = None if frozen == Path("none") else frozen
+        run_rows(
+            work, chosen, seeds, size=size, precision=precision or native_precision(), frozen=towers,
+            workers=workers,
+        )  # fmt: skip
     study = read_study(work, ROWS, seeds, size)
     if missing := [each.name for each in NEEDED if each.name not in study.results]:
         raise InvalidValueError(
             f"{work} has no results of {', '.join(missing)}, which the page is about; run them first"
         )
-    write_page(arguments.out, study, draw_all(arguments.out.with_suffix(""), study))
-    print(arguments.out)
-    return 0
+    write_page(out, study, draw_all(out.with_suffix(""), study))
+    print(out)

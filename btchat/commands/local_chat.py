@@ -1,0 +1,102 @@
+"""A model in this process: what `btchat ask`, `frames` and `tokens` do."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from PIL import Image
+from safetensors.torch import save
+
+from bt_model.assembly.memory import shown
+from bt_model.assembly.model_file import find, read
+from bt_model.assembly.towers import vision_config
+from bt_model.errors import BtchatError
+from bt_model.generation.engine import BatchEngine
+from bt_model.types import Frames, FrameSize, GenerateOptions, Sampling, Turn, VideoTokens
+from bt_model.video.decode import decode
+from btchat.commands.options import Chosen, Formats
+from server.worker.loader import DiskLoader
+
+LOCAL_KEY = b"local"
+NUM_SLOTS = 1  # one question at a time
+
+
+class LocalChat:
+    """A loaded model for one question at a time; says on stderr what it takes before it is loaded.
+
+    Raises:
+        BtchatError: no such model, weights that cannot be used, or no memory for it.
+    """
+
+    def __init__(self, chosen: Chosen, formats: Formats) -> None:
+        loader = DiskLoader(
+            [chosen.model],
+            chosen.weights_dir,
+            device=chosen.device,
+            dtype=formats.dtype,
+            quantise=formats.quantise,
+            num_slots=NUM_SLOTS,
+        )
+        (name,) = loader.ids
+        needed, free = loader.estimate(name), loader.free_bytes()
+        sys.stderr.write(f"loading {name}: {needed}\n")
+        if needed.total > free:
+            text = f"{name} needs {shown(needed.total)}; {shown(free)} are free on this device"
+            raise BtchatError(text, code="model_memory")
+        self._chat = loader.load(name)
+
+    def ask(self, video: Path, question: str, sampling: Sampling, options: GenerateOptions) -> Iterator[str]:
+        """Stream the answer.
+
+        Raises:
+            VideoError: a file that cannot be used.
+            InvalidValueError: sampling or options out of range.
+        """
+        tokens = VideoTokens(LOCAL_KEY, self._encode(video, sampling))
+        engine = BatchEngine(self._chat.backend.lm, max_batch=NUM_SLOTS)
+        engine.start()
+        try:
+            yield from self._chat.answer(engine, [Turn("user", question)], tokens, options)
+        finally:
+            engine.stop()
+
+    def write_tokens(self, video: Path, sampling: Sampling, output: Path) -> str:
+        """Write pooled tokens (K, D) as safetensors; a line that says what was written."""
+        tokens = self._encode(video, sampling).cpu().contiguous()
+        part = output.with_name(f".{output.name}.part")
+        part.write_bytes(save({"tokens": tokens}, metadata={"fingerprint": self._chat.card.fingerprint}))
+        part.replace(output)
+        shape = " x ".join(map(str, tokens.shape))
+        return f"{output}: tokens {shape} {tokens.dtype}, weights {self._chat.card.fingerprint[:12]}"
+
+    def _encode(self, video: Path, sampling: Sampling) -> torch.Tensor:
+        card = self._chat.card
+        frames = decode(video, sampling, card.frame_size, card.default_frames)
+        return self._chat.encode(torch.from_numpy(frames.pixels)[None])[0]
+
+
+def show_frames(chosen: Chosen, video: Path, sampling: Sampling, output: Path | None) -> Iterator[str]:
+    """A line for each frame that the model would see; JPEG files too, where `output` names a folder."""
+    path = find(chosen.model, chosen.weights_dir)
+    file = read(path)
+    side = vision_config(path.parent / file.tower).image_size
+    frames = decode(video, sampling, FrameSize(side, file.fit), file.default_frames)
+    yield f"{video}: {_facts(frames)}"
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+    for place, (index, seconds) in enumerate(zip(frames.indices, frames.timestamps, strict=True)):
+        line = f"frame {index:6d}  {seconds:9.3f} s"
+        if output is not None:
+            target = output / f"{place:03d}_frame{index:06d}.jpg"
+            Image.fromarray(frames.pixels[place]).save(target, quality=90)
+            line += f"  {target}"
+        yield line
+
+
+def _facts(frames: Frames) -> str:
+    facts = frames.facts
+    return (
+        f"{facts.width}x{facts.height} {facts.codec}, {facts.num_frames} frames at {facts.fps:g} per second, "
+        f"{facts.seconds:.2f} s; the model sees {frames.num_frames} frames"
+    )

@@ -1,0 +1,72 @@
+"""Options that several commands have."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Group, Parameter
+
+from bt_model.assembly.model_file import WEIGHTS_DIR
+from bt_model.types import Dtype, Quantise, Sampling, Strategy
+
+WeightsDir = Annotated[
+    Path, Parameter(help="folder that names are looked up in", env_var="BTCHAT_WEIGHTS_DIR")
+]
+
+
+@Parameter(name="*", group=Group.create_ordered("Model"))
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A model by name, and where it runs."""
+
+    model: Annotated[str, Parameter(help="name or model file", env_var="BTCHAT_MODEL")] = "embedded"
+    weights_dir: WeightsDir = WEIGHTS_DIR
+    device: Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1 …")] = "auto"
+
+
+@Parameter(name="*", group=Group.create_ordered("Number formats"))
+@dataclass(frozen=True, slots=True)
+class Formats:
+    """How the weights of a model are held."""
+
+    dtype: Annotated[Dtype | None, Parameter(help="of weights (default: the device's own)")] = None
+    quantise: Annotated[Quantise, Parameter(help="of the language model's matrices")] = "none"
+
+
+@Parameter(name="*", group=Group.create_ordered("Frames"))
+@dataclass(frozen=True, slots=True)
+class FrameChoice:
+    """Which frames of the video the model sees."""
+
+    num_frames: Annotated[int | None, Parameter(help="how many (default: the model's number)")] = None
+    fps: Annotated[float | None, Parameter(help="frames per second of video, instead of a number")] = None
+    start: Annotated[float | None, Parameter(help="seconds")] = None
+    end: Annotated[float | None, Parameter(help="seconds")] = None
+    strategy: Annotated[Strategy, Parameter(help="how they are spread")] = "uniform"
+
+    @property
+    def sampling(self) -> Sampling:
+        """Raises InvalidValueError: a value out of range."""
+        return Sampling(self.num_frames, self.fps, self.start, self.end, self.strategy)
+
+
+CHOSEN, FORMATS, FRAMES = Chosen(), Formats(), FrameChoice()
+
+
+def default_weights_dir() -> Path:
+    """Where commands look that have no flag for it."""
+    return Path(os.environ.get("BTCHAT_WEIGHTS_DIR") or WEIGHTS_DIR)
+
+
+def a_folder(_kind: object, path: Path) -> None:
+    """What `--work` takes: a folder that is there, or that will be.
+
+    Raises:
+        ValueError: a file.
+    """
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{path} is a file; allowed: a folder")
+
+
+Work = Annotated[Path, Parameter(validator=a_folder)]

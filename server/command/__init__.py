@@ -1,0 +1,1 @@
+"""The command line of the server, and what it shares with that of `btchat`."""

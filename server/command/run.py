@@ -1,0 +1,59 @@
+"""How a command line ends: its exit code, and one line on stderr where it fails."""
+
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+
+from cyclopts import App, CycloptsError
+
+from bt_model.errors import BtchatError
+
+FAILURE, USAGE, INTERRUPTED = 1, 2, 130
+
+
+def run(app: App, arguments: Sequence[str] | None) -> int:
+    """Run a command; its exit code: 2 where the command line is wrong, 1 where it fails."""
+    tokens = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        return _run(app, tokens)
+    except CycloptsError as error:
+        return _complain(_usage(app, error), USAGE)
+    except BtchatError as error:
+        return _complain(error.message, FAILURE)
+    except OSError as error:  # a video that is not there, a folder that cannot be written
+        return _complain(str(error), FAILURE)
+    except ModuleNotFoundError as error:  # the laboratory of a wheel, or an extra
+        return _complain(f"{error.name} is not installed, and this command needs it", FAILURE)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _run(app: App, tokens: list[str]) -> int:
+    _, path, rest = app.parse_commands(tokens)
+    if not rest and path[-1].default_command is None:  # a group without one of its commands
+        app.help_print(tokens, console=app.error_console)
+        return USAGE
+    return app(tokens, exit_on_error=False, print_error=False, result_action="return_value") or 0
+
+
+def version() -> str:
+    """That of the installed distribution."""
+    return metadata.version("btchat")
+
+
+def _usage(app: App, error: CycloptsError) -> str:
+    if error.__cause__ is not None and error.argument is not None:
+        # pydantic takes a tenth of a second, and most commands have no use for it
+        from pydantic import ValidationError
+
+        from bt_model.settings.refusal import invalid_value
+
+        if isinstance(error.__cause__, ValidationError):
+            return invalid_value(error.__cause__, error.argument.hint).message
+    error.verbose = False
+    return f"{error} ({' '.join((*app.name, *(error.command_chain or ())))} --help)"
+
+
+def _complain(text: str, code: int) -> int:
+    sys.stderr.write(f"btchat: {' '.join(text.split())}\n")
+    return code

@@ -1,0 +1,36 @@
+"""`btchat serve` and `python -m server`: one flag for every setting."""
+
+# ruff: noqa: B008 - groups of settings are frozen
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Group, Parameter
+
+from server.settings import Limits, Models, Network, Times, Videos, load_settings
+
+
+def _shown_as(title: str) -> Parameter:
+    """A group of settings as flags of their own, under a title in the help."""
+    return Parameter(name="*", group=Group.create_ordered(title), negative_iterable=())
+
+
+def serve(
+    *,
+    config: Path | None = None,
+    network: Annotated[Network, _shown_as("Network")] = Network(),
+    models: Annotated[Models, _shown_as("Models")] = Models(),
+    videos: Annotated[Videos, _shown_as("Videos")] = Videos(),
+    limits: Annotated[Limits, _shown_as("Limits")] = Limits(),
+    times: Annotated[Times, _shown_as("Times")] = Times(),
+) -> int:
+    """Start the server.
+
+    Args:
+        config: settings file (default: ./btchat.toml, if it is there). Flags stand above variables
+            (BTCHAT_PORT for --port), those above this file, and it above secrets (/run/secrets/btchat_port)
+    """
+    settings = load_settings((network, models, videos, limits, times), config)
+    from server.main import serve as serve_with  # half a second, which help does without
+
+    return serve_with(settings)

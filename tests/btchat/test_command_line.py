@@ -1,0 +1,132 @@
+"""The command line itself: its names, its help, and how it ends."""
+
+import re
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from btchat.cli import command_line, main
+
+
+@pytest.mark.parametrize("command", [[], ["train"], ["weights"], ["corpus"]])
+def test_without_a_command_the_usage_is_shown(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(command) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"Usage: {' '.join(['btchat', *command])} COMMAND")
+    assert captured.out == ""
+
+
+def test_the_module_is_the_command() -> None:
+    command = [sys.executable, "-m", "btchat"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr[:13]) == (2, "Usage: btchat")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["aks"], 'Unknown command "aks". Did you mean "ask"?'),
+        (["ask", "a.mp4"], "QUESTION"),
+        (
+            ["ask", "a.mp4", "q", "--max-token", "3"],
+            "Unknown option: --max-token. Did you mean --max-tokens?",
+        ),
+        (
+            ["ask", "a.mp4", "q", "--max-tokens", "x"],
+            'for --max-tokens: unable to convert "x" into int',
+        ),
+        (["frames", "a.mp4", "--strategy", "best"], "uniform"),
+        (["tokens", "a.mp4"], "--output"),
+        (["serve", "--port", "70000"], "port is '70000'; allowed: a whole number, 0 to 65535"),
+        (["serve", "--decoder", "opencv"], "decoder is 'opencv'; allowed: pyav, decord"),
+    ],
+)
+def test_a_command_line_that_makes_no_sense_is_one_line_and_code_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("btchat: ")
+    assert captured.err.count("\n") == 1
+    assert message in captured.err
+
+
+def test_an_interrupted_command_ends_with_its_own_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("btchat.commands.models.table", interrupt)
+    assert main(["models"]) == 130
+
+
+def test_a_part_that_is_not_installed_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "lab.shapes.exports.corpus", None)
+    assert main(["corpus", "make", "--out", "corpus"]) == 1
+    said = capsys.readouterr().err
+    assert said == "btchat: lab.shapes.exports.corpus is not installed, and this command needs it\n"
+
+
+def test_the_version_is_that_of_the_distribution(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"{version('btchat')}\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_knows_commands_and_flags(shell: Literal["bash", "zsh", "fish"]) -> None:
+    script = command_line().generate_completion(shell=shell)
+    assert {"pretrain", "--max-tokens", "--stream-hold-seconds"} <= set(re.findall(r"[-\w]+", script))
+
+
+# Other people's scripts use these names: a command with all of its arguments and options.
+COMMANDS = {
+    "serve": "--config --host --port --data-dir --model --weights-dir --device --dtype --quantise"
+    " --model-memory-bytes --threads --api-keys-file --decoder --log-level --max-upload-bytes"
+    " --max-json-bytes --max-chat-bytes --max-requests --max-requests-per-key --decode-workers"
+    " --upload-ttl-seconds --body-idle-seconds --decode-seconds --request-seconds --engine-start-seconds"
+    " --stream-hold-seconds --stream-stall-seconds --ping-seconds --grace-seconds",
+    "demo": "--port --once",
+    "ask": "VIDEO QUESTION --temperature --max-tokens --model --weights-dir --device --num-frames --fps"
+    " --start --end --strategy --dtype --quantise",
+    "frames": "VIDEO -o --output --model --weights-dir --device --num-frames --fps --start --end --strategy",
+    "tokens": "VIDEO -o --output --model --weights-dir --device --num-frames --fps --start --end --strategy"
+    " --dtype --quantise",
+    "models": "--weights-dir --json",
+    "weights list": "--weights-dir --manifest",
+    "weights fetch": "NAME --dry-run --weights-dir --manifest",
+    "weights convert": "SOURCE --out --base --dtype --blocks",
+    "weights verify": "NAME --weights-dir",
+    "train embedded": "--out --work --seed --threads --precision",
+    "train pretrain": "--config --preset --set --work --dry-run --rate --devices --launcher --workers",
+    "train export": "--work --out --with-clip",
+    "train ablate": "--work --frozen --rows --seeds --workers --precision --out --list --page-only",
+    "train instruct": "--config --preset --set --work --dry-run --devices",
+    "train features": "--config --preset --set --all-states",
+    "corpus make": "--out --clips --test-clips --side --seed --kinds --most-items --textures --diagonals"
+    " --codec --workers",
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_every_command_shows_and_describes_all_that_it_takes(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command.split(), "--help"]) == 0
+    assert set(COMMANDS[command].split()) <= set(capsys.readouterr().out.split())
+    arguments = command_line()[command.split(maxsplit=1)[0]]
+    for name in command.split()[1:]:
+        arguments = arguments[name]
+    collection = arguments.assemble_argument_collection(parse_docstring=True)
+    assert [each.name for each in collection if each.show and not each.parameter.help] == []
+
+
+def test_help_loads_nothing_heavy() -> None:
+    heavy = {"torch", "transformers", "fastapi", "numpy", "av", "pydantic", "httpx"}
+    code = f"import sys, btchat.cli as c; c.main(['--help']); sys.exit(bool({heavy} & {{*sys.modules}}))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0

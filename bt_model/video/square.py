@@ -51,6 +51,9 @@ def scaled_size(width: int, height: int, size: FrameSize) -> tuple[int, int]:
     if size.fit == "pad":
         return max(width, height), max(width, height)
     shorter = min(width, height)
+    if size.fit == "whole":  # the published retrieval pipeline rounds to nearest, CLIP's processor down
+        scale = size.side / shorter
+        return int(width * scale + 0.5), int(height * scale + 0.5)
     return max(size.side, width * size.side // shorter), max(size.side, height * size.side // shorter)
 
 

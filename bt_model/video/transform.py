@@ -33,10 +33,10 @@ def squash_nearest(pixels: Tensor, side: int = 224) -> Tensor:
 
 
 def resize_short_side(pixels: Tensor, short_side: int) -> Tensor:
-    """Bilinear without antialiasing, long side rounded down. (T, H, W, 3) -> (T, h, w, 3) uint8."""
+    """Bilinear without antialiasing, long side rounded to nearest. (T, H, W, 3) -> (T, h, w, 3) uint8."""
     height, width = pixels.shape[1:3]
-    shorter = min(height, width)
-    size = (height * short_side // shorter, width * short_side // shorter)
+    scale = short_side / min(height, width)
+    size = (int(height * scale + 0.5), int(width * scale + 0.5))
     planes = pixels.permute(0, 3, 1, 2).float()
     scaled = F.interpolate(planes, size=size, mode="bilinear", align_corners=False)
     return scaled.round().clamp(0, MAX_GREY).to(torch.uint8).permute(0, 2, 3, 1)

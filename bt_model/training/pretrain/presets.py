@@ -43,7 +43,8 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "published-eva": {
         "model": {
-            "clip": "weights/eva-clip-g-14",
+            "clip": "weights/eva-clip-g-14/eva",
+            "tokenizer": "weights/eva-clip-g-14/tokenizer",
             "layers": 4,
             "combination": "add",
             "middle_scale": "none",

@@ -17,7 +17,7 @@ from bt_model.video.decode import READER_NAMES, ReaderName, decode, decode_sizes
 from bt_model.video.packets import Clip
 from bt_model.video.refusals import DecodeLimits
 from bt_model.video.sniff import sniff
-from bt_model.video.square import PAD_COLOUR, padded
+from bt_model.video.square import PAD_COLOUR, padded, scaled_size
 from tests.clips import ClipSpec, corners_of, numbers_in, picture, write_clip
 
 SQUASH = FrameSize(64, "squash")
@@ -357,3 +357,13 @@ def test_a_recording_whose_segment_has_no_length_yet_is_read(tmp_path: Path) -> 
     data[size_at : size_at + 8] = b"\x01" + b"\xff" * 7
     (tmp_path / "live.webm").write_bytes(data)
     assert probe(tmp_path / "live.webm").num_frames == probe(tmp_path / "a.webm").num_frames
+
+
+@pytest.mark.parametrize(
+    ("shown", "scaled"), [((640, 360), (455, 256)), ((482, 360), (343, 256)), ((360, 482), (256, 343))]
+)
+def test_whole_frames_round_the_longer_side_to_nearest_and_cropped_ones_down(
+    shown: tuple[int, int], scaled: tuple[int, int]
+) -> None:
+    assert scaled_size(*shown, FrameSize(256, "whole")) == scaled
+    assert max(scaled_size(*shown, FrameSize(256, "crop"))) == 256 * max(shown) // min(shown)

@@ -47,6 +47,13 @@ def test_resize_short_side_is_within_one_grey_level_of_the_published_resize() ->
     assert (got.int() - expected.int()).abs().max() <= 1
 
 
+def test_the_long_side_is_rounded_to_nearest() -> None:
+    frames = torch.zeros(1, 360, 640, 3, dtype=torch.uint8)
+    assert resize_short_side(frames, 256).shape[1:3] == (256, 455)  # 455.11
+    assert resize_short_side(frames.transpose(1, 2), 224).shape[1:3] == (398, 224)  # 398.22
+    assert resize_short_side(frames[:, :, :482], 256).shape[1:3] == (256, 343)  # 342.76
+
+
 def test_centre_crop_equals_the_published_crop() -> None:
     case = golden("preprocess_retrieval")
     torch.testing.assert_close(

@@ -1,5 +1,6 @@
 """What the named settings say, against the tables of the paper and of the published configuration."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from bt_model.training.pretrain.presets import PRESETS, preset
 from bt_model.training.pretrain.towers import PUBLISHED
 from bt_model.training.settings import fill
 from bt_model.training.trainer.optimiser import parameter_groups
+from btchat.commands.weights.manifest import read_manifest
 
 
 def settings(name: str) -> PretrainSettings:
@@ -69,6 +71,15 @@ def test_every_preset_looks_at_eight_frames_at_224_pixels_from_a_short_side_of_2
     assert (data.frames, data.short_side, data.crop) == (8, 256, "random")
     assert (data.min_area, data.max_area, data.min_aspect, data.max_aspect) == (0.08, 1, 3 / 4, 4 / 3)
     assert not data.upstream_cut
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_weights_of_a_preset_are_where_a_fetch_puts_them(name: str) -> None:
+    sets = read_manifest(Path(__file__).parents[4] / "weights" / "manifest.toml")
+    fetched = {f"weights/{each.name}/{item.to}" for each in sets.values() for item in each.items}
+    model = settings(name).model
+    assert {path for path in (model.clip, model.text, model.tokenizer, model.init) if path} <= fetched
+    assert not model.captioner or sets[model.captioner].model
 
 
 def test_an_unknown_preset_is_refused_with_the_known_ones() -> None:

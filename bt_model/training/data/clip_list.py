@@ -1,15 +1,14 @@
 """Clips and their captions by number: millions of them, packed, since every rank holds the whole list.
 
-They come from WebVid's table, VindLU's list, or WebDataset's tar shards. In a shard a sample's members share
-the name before the first dot of their last path part: mp4, with txt or json. Where every clip lies in its
-shard is found once and written down as one JSON line a shard, so that any clip can be read at any time.
+They come from WebVid's table, VindLU's list, or WebDataset's tar shards (data/shards.py).
 """
 
 import csv
 import json
-import tarfile
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bt_model.errors import InvalidValueError
+from bt_model.training.data.shards import shard_clips
 
 if TYPE_CHECKING:
     from bt_model.training.pretrain.config import DataSettings
@@ -80,6 +80,35 @@ class ClipList:
         return [self.captions[row] for row in range(self.first[index], self.first[index + 1])]
 
 
+@dataclass(frozen=True, slots=True)
+class MissingFiles:
+    """How many of a list's clips have no file, and the first few of those files."""
+
+    num: int
+    of: int
+    first: tuple[str, ...]
+
+
+def missing_files(clips: ClipList, num_shown: int = 3) -> MissingFiles:
+    """Which clips' files are not there; folders are listed, so that millions of clips take seconds."""
+    names_in = lru_cache(maxsize=1024)(_names_in)
+    num, first = 0, list[str]()
+    for index in range(len(clips)):
+        path = clips.source(index).path
+        folder, name = os.path.split(path)
+        if name not in names_in(folder):
+            num += 1
+            first += [path] if len(first) < num_shown else []
+    return MissingFiles(num, len(clips), tuple(first))
+
+
+def _names_in(folder: str) -> frozenset[str]:
+    try:
+        return frozenset(path.name for path in Path(folder).iterdir())
+    except OSError:
+        return frozenset()
+
+
 Entry = tuple[Source, Sequence[str]]
 
 
@@ -134,7 +163,8 @@ def read_clips(data: "DataSettings", work: Path) -> ClipList:
 
 def _entries(kind: str, files: Sequence[Path], root: Path, work: Path) -> Iterator[Entry]:
     if kind == "webdataset":
-        yield from shard_entries(files, work / "shards.jsonl")
+        for clip in shard_clips(files, work / "shards.jsonl"):
+            yield Source(str(clip.shard), clip.start, clip.length), (clip.caption,)
         return
     read = {"webvid": webvid_entries, "vindlu": vindlu_entries}[kind]
     for file in files:
@@ -147,19 +177,71 @@ def webvid_entries(table: Path, root: Path) -> Iterator[Entry]:
     Raises:
         InvalidValueError: no CSV with these columns.
     """
-    with table.open(newline="", encoding="utf-8") as file:
+    rows = _csv_rows(table)
+    _, header = next(rows, (0, []))
+    if not set(_WEBVID) <= set(header):
+        raise InvalidValueError(
+            f"{table} has the columns {', '.join(header)}; allowed: a header with {', '.join(_WEBVID)}",
+            param="data.annotations",
+        )
+    columns = [header.index(name) for name in _WEBVID]
+    for line, row in rows:
+        if len(row) > max(columns):
+            number, folder, caption = (row[column] for column in columns)
+            path = root / folder / f"{number}.mp4"
+            if _may_leave(folder) or _may_leave(number):
+                _require_below(root, path, f"{table}, line {line}")
+            yield Source(str(path)), (caption,)
+
+
+def _csv_rows(table: Path) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a CSV file, each with the number of its last line; a mark at the file's start is left out.
+
+    Raises:
+        InvalidValueError: not UTF-8, or no CSV.
+    """
+    with table.open(newline="", encoding="utf-8-sig") as file:
         rows = csv.reader(file)
-        header = next(rows, [])
-        if not set(_WEBVID) <= set(header):
+        try:
+            for row in rows:
+                yield rows.line_num, row
+        except UnicodeDecodeError as error:
             raise InvalidValueError(
-                f"{table} has the columns {', '.join(header)}; allowed: a header with {', '.join(_WEBVID)}",
+                f"{table}, {_first_not_utf8(table)}; allowed: UTF-8 (`iconv -f LATIN1 -t UTF-8` converts)",
                 param="data.annotations",
-            )
-        columns = [header.index(name) for name in _WEBVID]
-        for row in rows:
-            if len(row) > max(columns):
-                number, folder, caption = (row[column] for column in columns)
-                yield Source(str(root / folder / f"{number}.mp4")), (caption,)
+            ) from error
+        except csv.Error as error:
+            raise InvalidValueError(
+                f"{table}, line {rows.line_num}: not CSV ({error})", param="data.annotations"
+            ) from error
+
+
+def _first_not_utf8(path: Path) -> str:
+    """Where a file stops being UTF-8; the error of a reader counts from wherever its own block begins."""
+    start = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                return f"line {number}: byte {line[error.start]:#04x} at {start + error.start} is not UTF-8"
+            start += len(line)
+    return f"byte {start}: the last character is cut off"
+
+
+def _may_leave(name: str) -> bool:
+    """Whether part of a path may lead out of the folder that it is joined to."""
+    return ".." in name or name.startswith("/")
+
+
+def _require_below(root: Path, path: Path, where: str) -> None:
+    """Raises InvalidValueError: a path, named by `where`, that is not below the root."""
+    whole, folder = (Path(os.path.normpath(each.absolute())) for each in (path, root))
+    if not whole.is_relative_to(folder):
+        raise InvalidValueError(
+            f"{where}: {str(path)!r} is not below data.root, {str(root)!r}; allowed: paths below it",
+            param="data.annotations",
+        )
 
 
 def vindlu_entries(path: Path, root: Path) -> Iterator[Entry]:
@@ -170,80 +252,15 @@ def vindlu_entries(path: Path, root: Path) -> Iterator[Entry]:
     """
     try:
         rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        for row in rows:
-            said = row["caption"]
-            yield Source(str(root / row["video"])), (said,) if isinstance(said, str) else tuple(said)
+        for number, row in enumerate(rows):
+            said, clip = row["caption"], root / row["video"]
+            if _may_leave(row["video"]):
+                _require_below(root, clip, f"{path}, row {number}")
+            yield Source(str(clip)), (said,) if isinstance(said, str) else tuple(said)
+    except InvalidValueError:
+        raise
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidValueError(
             f'{path}: not a list of {{"video", "caption"}} ({type(error).__name__}: {error})',
             param="data.annotations",
         ) from error
-
-
-_VIDEOS = ("mp4", "webm", "mkv", "avi")
-
-
-def shard_entries(shards: Sequence[Path], index: Path) -> Iterator[Entry]:
-    """The clips of all shards, in order; shards that changed since the index was written are read again.
-
-    Raises:
-        InvalidValueError: a file that is no tar.
-    """
-    known = _known(index)
-    with index.open("a", encoding="utf-8") as file:
-        for shard in shards:
-            stat = shard.stat()
-            mark = [str(shard), stat.st_size, stat.st_mtime_ns]
-            clips: list[list[Any]] | None = known.get(json.dumps(mark))
-            if clips is None:
-                clips = list(map(list, _scan(shard)))
-                file.write(json.dumps([mark, clips]) + "\n")
-                file.flush()
-            for start, length, caption in clips:
-                yield Source(str(shard), start, length), (caption,)
-
-
-def _known(index: Path) -> dict[str, list[list[Any]]]:
-    """What an index says, by shard; a last line that was cut by a crash is left out, and cut off."""
-    if not index.exists():
-        index.parent.mkdir(parents=True, exist_ok=True)
-        return {}
-    lines = index.read_text(encoding="utf-8").splitlines(keepends=True)
-    whole = [line for line in lines if line.endswith("\n")]
-    if len(whole) < len(lines):
-        index.write_text("".join(whole), encoding="utf-8")
-    return {json.dumps(mark): clips for mark, clips in map(json.loads, whole)}
-
-
-def _scan(shard: Path) -> Iterator[tuple[int, int, str]]:
-    """Place, length and caption of every clip in a shard."""
-    videos: dict[str, tuple[int, int]] = {}
-    captions: dict[str, str] = {}
-    try:
-        with tarfile.open(shard, "r:") as tar:
-            for member in tar:
-                folder, _, name = member.name.rpartition("/")
-                stem, _, kind = name.partition(".")
-                key = f"{folder}/{stem}"
-                if member.isfile() and kind in _VIDEOS:
-                    videos[key] = member.offset_data, member.size
-                elif member.isfile() and kind in ("txt", "json"):
-                    said = _caption(tar, member, kind)
-                    captions[key] = said or captions.get(key, "")
-    except tarfile.TarError as error:
-        raise InvalidValueError(f"{shard}: not a tar file ({error})", param="data.annotations") from error
-    for key, (start, length) in videos.items():
-        yield start, length, captions.get(key, "")
-
-
-def _caption(tar: tarfile.TarFile, member: tarfile.TarInfo, kind: str) -> str:
-    file = tar.extractfile(member)
-    assert file is not None, "a plain file can be read"
-    text = file.read().decode("utf-8", "replace")
-    if kind == "txt":
-        return text
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return ""
-    return str(found.get("caption") or "") if isinstance(found, dict) else ""

@@ -108,7 +108,15 @@ def _checked(dialogue: VideoDialogue) -> VideoDialogue | None:
 def _pair(row: dict[str, Any], number: int) -> VideoDialogue:
     """Even rows ask before the video, odd rows after it, as the published conversion does."""
     said = Exchange(_text(row["q"]), _text(row["a"]))
-    return VideoDialogue(_text(row["video_id"]), (said,), bool(number % 2))
+    return VideoDialogue(_video(row["video_id"]), (said,), bool(number % 2))
+
+
+def _video(value: object) -> str:
+    """A video's id; its file is looked for below the videos' folder."""
+    name = _text(value)
+    if name.startswith("/") or ".." in Path(name).parts:
+        raise ValueError(f"{name!r} is not the name of a video below data.root")
+    return name
 
 
 def _text(value: object) -> str:
@@ -130,7 +138,7 @@ def _conversation(row: dict[str, Any]) -> VideoDialogue:
         raise ValueError(f"{VIDEO} stands elsewhere than at one end of the first question")
     pairs = zip(turns[::2], turns[1::2], strict=False)
     said = tuple(Exchange(asked, answer) for (_, asked), (_, answer) in pairs)
-    return VideoDialogue(_without_suffix(_text(row["video"])), said, is_video_first)
+    return VideoDialogue(_without_suffix(_video(row["video"])), said, is_video_first)
 
 
 def _without_video(text: str) -> str:

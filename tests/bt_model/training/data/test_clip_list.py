@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bt_model.errors import InvalidValueError
-from bt_model.training.data.clip_list import ClipList, PackedTexts, Source, read_clips
+from bt_model.training.data.clip_list import ClipList, PackedTexts, Source, missing_files, read_clips
 from bt_model.training.pretrain.config import DataSettings, Format
 
 EARLY = "videoid,name,page_idx,page_dir,duration,contentUrl"  # the file of 2.5 M clips
@@ -47,6 +47,88 @@ def test_a_table_without_webvids_columns_is_refused_by_name(tmp_path: Path) -> N
     table.write_text("id,caption\n1,a\n")
     with pytest.raises(InvalidValueError, match=r"a\.csv has the columns id, caption; allowed: .*videoid"):
         clips_of("webvid", table)
+
+
+@pytest.mark.parametrize("line", [2, 40_000])
+def test_a_table_that_is_not_utf8_is_refused_by_line_and_byte(tmp_path: Path, line: int) -> None:
+    table = tmp_path / "a.csv"
+    rows = [EARLY, *("1,a dog,1,p,PT1S,url" for _ in range(line - 2))]
+    before = "".join(f"{row}\n" for row in rows).encode()
+    table.write_bytes(before + "2,un café,1,p,PT1S,url\n".encode("latin-1"))
+    with pytest.raises(InvalidValueError) as caught:
+        clips_of("webvid", table)
+    where = len(before) + len("2,un caf")
+    assert caught.value.message.startswith(
+        f"{table}, line {line}: byte 0xe9 at {where} is not UTF-8; allowed"
+    )
+
+
+def test_a_table_that_ends_within_a_character_is_refused(tmp_path: Path) -> None:
+    table = tmp_path / "a.csv"
+    table.write_bytes(f"{EARLY}\n2,caf".encode() + "é".encode()[:1])
+    with pytest.raises(InvalidValueError, match=r"a\.csv, line 2: byte 0xc3 at \d+ is not UTF-8"):
+        clips_of("webvid", table)
+
+
+def test_a_table_may_begin_with_the_mark_of_its_encoding(tmp_path: Path) -> None:
+    table = tmp_path / "a.csv"
+    table.write_text(f"{EARLY}\n7,a,1,p,PT1S,url\n", encoding="utf-8-sig")
+    assert told(clips_of("webvid", table)) == {"/videos/p/7.mp4": ["a"]}
+
+
+def test_a_table_that_is_no_csv_is_refused_by_line(tmp_path: Path) -> None:
+    table = tmp_path / "a.csv"
+    table.write_text(f"{EARLY}\n7,{'a' * 200_000},1,p,PT1S,url\n")
+    with pytest.raises(InvalidValueError, match=r"a\.csv, line 2: not CSV \(field larger"):
+        clips_of("webvid", table)
+
+
+@pytest.mark.parametrize(
+    ("folder", "number"), [("../p", "7"), ("p", "../../7"), ("/etc", "7"), ("p", "/etc/7"), ("p/../..", "7")]
+)
+def test_a_table_cannot_leave_the_folder_of_the_clips(tmp_path: Path, folder: str, number: str) -> None:
+    table = tmp_path / "a.csv"
+    table.write_text(f"{EARLY}\n6,a,1,p,PT1S,url\n{number},b,1,{folder},PT1S,url\n")
+    with pytest.raises(
+        InvalidValueError, match=r"a\.csv, line 3: '.*7\.mp4' is not below data\.root, '/videos'"
+    ):
+        clips_of("webvid", table)
+
+
+@pytest.mark.parametrize("video", ["../a.mp4", "/a.mp4", "a/../../videos2/b.mp4"])
+def test_a_list_cannot_leave_the_folder_of_the_clips(tmp_path: Path, video: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps([{"video": video, "caption": "x"}]))
+    with pytest.raises(InvalidValueError, match=r"a\.json, row 0: '.*' is not below data\.root"):
+        clips_of("vindlu", path)
+
+
+def test_paths_that_stay_below_the_folder_may_be_absolute(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    rows = [{"video": video, "caption": "x"} for video in ("/videos/a.mp4", "p/../b.mp4", "c..d.mp4")]
+    path.write_text(json.dumps(rows))
+    assert list(told(clips_of("vindlu", path))) == ["/videos/a.mp4", "/videos/p/../b.mp4", "/videos/c..d.mp4"]
+
+
+def test_a_shards_names_reach_no_file(tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "0.tar", {"../../etc/a.mp4": b"clip", "../../etc/a.txt": b"one"})
+    clips = clips_of("webdataset", shard)
+    assert told(clips) == {str(shard): ["one"]}
+    source = clips.source(0)
+    assert shard.read_bytes()[source.start :][: source.length] == b"clip"
+
+
+def test_missing_files_are_counted_and_the_first_ones_named(tmp_path: Path) -> None:
+    rows = [{"video": f"{n % 3}/{n}.mp4", "caption": "x"} for n in range(12)]
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    for n in range(12):
+        if n % 3 and n != 4:
+            (tmp_path / str(n % 3)).mkdir(exist_ok=True)
+            (tmp_path / str(n % 3) / f"{n}.mp4").touch()
+    data = DataSettings(format="vindlu", annotations=(str(tmp_path / "a.json"),), root=str(tmp_path))
+    missing = missing_files(read_clips(data, tmp_path))
+    assert (missing.num, missing.of) == (5, 12)
+    assert missing.first == tuple(str(tmp_path / name) for name in ("0/0.mp4", "0/3.mp4", "1/4.mp4"))
 
 
 def test_vindlus_list_may_have_several_captions(tmp_path: Path) -> None:

@@ -92,6 +92,13 @@ def test_a_file_of_another_form_is_refused_with_its_row(rows: object, message: s
     assert caught.value.param == "data.annotations"
 
 
+@pytest.mark.parametrize("video", ["../v_a", "/etc/v_a.mp4", "train/../../v_a"])
+def test_a_dialogue_cannot_name_a_video_outside_of_the_folder(video: str, tmp_path: Path) -> None:
+    for row in ({"q": "q", "a": "a", "video_id": video}, conversation("<video> q", "a", video=video)):
+        with pytest.raises(InvalidValueError, match=r"row 0: .* is not the name of a video below data\.root"):
+            read(tmp_path, [row])
+
+
 def test_a_file_that_is_no_json_is_no_wrong_row(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text('{"a":')
     with pytest.raises(InvalidValueError, match=r"bad\.json: not JSON"):

@@ -26,7 +26,7 @@ from bt_model.training.data.loader import JUDGED_AFTER, BrokenClips
 from bt_model.training.instruct.base import load_temporal_model, read_base
 from bt_model.training.instruct.config import InstructSettings
 from bt_model.training.instruct.framing import Framing
-from bt_model.training.trainer.log import progress_bar
+from bt_model.training.trainer.log import StepProgress
 from bt_model.training.trainer.parallel import Place, World, joined
 from bt_model.training.trainer.precision import multiplying_in
 from bt_model.video.transform import normalise
@@ -84,14 +84,13 @@ def write_features(settings: InstructSettings, place: Place, *, all_states: bool
         broken = BrokenClips(folder, world.rank)
         missing = _missing(settings, folder, world)
         with (
-            progress_bar(is_shown=world.is_first) as progress,
+            StepProgress("features", len(missing), is_shown=world.is_first) as progress,
             closing(_Writer(folder, world.rank)) as writer,
         ):
-            task = progress.add_task("features", total=len(missing), loss=0.0, note="")
             for video, pixels in _decoded(settings, manifest, missing, broken):
                 states = _states(tower, pixels, manifest.numbers, settings, world)
                 writer.write(video, missing[video], states)
-                progress.advance(task)
+                progress.update(writer.num_written)
         world.wait()
     return Stored(writer.num_written, len(broken.reasons))
 

@@ -4,8 +4,11 @@ A resumed run drops the rows after its checkpoint, whose steps are taken again, 
 """
 
 import csv
+import math
 import resource
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
@@ -20,6 +24,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Row = Mapping[str, float]
+
+_LINE_SECONDS = 30.0  # between two lines of progress where there is no terminal
 
 
 class StepLog:
@@ -96,16 +102,50 @@ def peak_memory_bytes(device: torch.device) -> int:
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def progress_bar(*, is_shown: bool) -> Progress:
-    return Progress(
-        TextColumn("{task.description:>10}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.3f}"),
-        TextColumn("{task.fields[note]}"),
-        TimeRemainingColumn(),
-        disable=not is_shown,
-    )
+class StepProgress:
+    """How far a run is, on standard error: a bar on a terminal, elsewhere plain lines at a bounded rate.
+
+    The first line comes with the first step, the last with the last one, and between them one in half a
+    minute at most.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        total: int,
+        done: int = 0,
+        *,
+        is_shown: bool = True,
+        console: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._name, self._total, self._start, self._clock = name, total, done, clock
+        self._console = console or Console(stderr=True)
+        self._has_lines = is_shown and not self._console.is_terminal
+        self._begin, self._said = clock(), -math.inf
+        self._bar = Progress(
+            TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"), TimeRemainingColumn(),
+            console=self._console, disable=self._has_lines or not is_shown,
+        )  # fmt: skip
+        self._task = self._bar.add_task(name, total=total, completed=done, note="")
+
+    def __enter__(self) -> "StepProgress":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._bar.stop()
+
+    def update(self, done: int, note: str = "") -> None:
+        """So many of all are done; `note` stands beside the number."""
+        self._bar.update(self._task, completed=done, note=note)
+        now = self._clock()
+        if self._has_lines and (now - self._said >= _LINE_SECONDS or done == self._total):
+            left = timedelta(seconds=round((now - self._begin) / (done - self._start) * (self._total - done)))
+            line = f"{self._name} {done}/{self._total} {note}{note and ', '}{left} left"
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._said = now
 
 
 _PANELS = {

@@ -18,7 +18,7 @@ from torch.distributed.tensor import DTensor
 from bt_model.errors import TrainingError
 from bt_model.training.trainer.checkpoint import Checkpoints, gathered, restore, restore_optimiser
 from bt_model.training.trainer.cost import Trained, peak_flops
-from bt_model.training.trainer.log import StepLog, peak_memory_bytes, progress_bar
+from bt_model.training.trainer.log import StepLog, StepProgress, peak_memory_bytes
 from bt_model.training.trainer.optimiser import Schedule
 from bt_model.training.trainer.parallel import Synced, World, always_synced
 from bt_model.training.trainer.precision import LossScale, multiplying_in
@@ -254,15 +254,12 @@ def run(job: Job) -> Trained:
     if log is not None:
         session.recent = [row["loss"] for row in log.kept[-AVERAGED:]]
     try:
-        with progress_bar(is_shown=log is not None) as progress:
-            task = progress.add_task(
-                job.name, total=job.num_steps, completed=start, loss=session.trained.loss, note=""
-            )
+        with StepProgress(job.name, job.num_steps, start, is_shown=log is not None) as progress:
             for step in range(start, job.num_steps):
                 row = session.step(step)
                 if log is not None:
                     log.write(step, row)
-                progress.update(task, completed=step + 1, loss=session.trained.loss, note=_note(row))
+                progress.update(step + 1, _note(session.trained.loss, row))
                 if (step + 1) % job.save_every == 0 or step + 1 == job.num_steps:
                     seen = session.watched()
                     if log is not None:
@@ -275,7 +272,6 @@ def run(job: Job) -> Trained:
     return session.trained
 
 
-def _note(row: Mapping[str, float]) -> str:
-    if "clips_per_second" not in row:
-        return ""
-    return f"{row['clips_per_second']:.1f} clips/s" + (f", MFU {row['mfu']:.0%}" if "mfu" in row else "")
+def _note(loss: float, row: Mapping[str, float]) -> str:
+    speed = f", {row['clips_per_second']:.1f} clips/s" if "clips_per_second" in row else ""
+    return f"loss {loss:.3f}{speed}" + (f", MFU {row['mfu']:.0%}" if "mfu" in row else "")

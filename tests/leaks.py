@@ -1,5 +1,6 @@
 """What a path that fails may leave behind: open descriptors and child processes."""
 
+import os
 import time
 from collections import Counter
 from collections.abc import Generator
@@ -61,3 +62,14 @@ def _command(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_text()
     except FileNotFoundError:
         return ""
+
+
+@contextmanager
+def memory_file(content: bytes = b"x") -> Generator[int]:
+    """A descriptor that stays ours."""
+    fd = os.memfd_create("frames")
+    try:
+        os.write(fd, content)
+        yield fd
+    finally:
+        os.close(fd)

@@ -1,13 +1,16 @@
-"""One end of the socket between web and engine: whole messages with their descriptors, never blocking."""
+"""Either end of the socket between web and engine: whole messages with their descriptors, never blocking."""
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from server.engine.wire import HEADER, MAX_MESSAGE_BYTES, Message, WireError, pack, unpack
+
+log = logging.getLogger(__name__)
 
 _READ_BYTES = 256 * 1024
 _MAX_FDS = 64
@@ -30,6 +33,8 @@ class Channel:
         self._inbox = bytearray()
         self._inbox_fds: deque[int] = deque()
         self._outbox: deque[tuple[memoryview, list[int]]] = deque()
+        self._is_sent = asyncio.Event()
+        self._is_sent.set()
         self._loop.add_reader(sock.fileno(), self._read)
 
     @property
@@ -52,8 +57,13 @@ class Channel:
             close_all(fds)
             raise ConnectionError("the channel is closed")
         self._outbox.append((data, list(fds)))
+        self._is_sent.clear()
         if len(self._outbox) == 1:
             self._write()
+
+    async def flush(self) -> None:
+        """Wait until everything is sent, or cannot be any more."""
+        await self._is_sent.wait()
 
     def close(self) -> None:
         """Drop everything queued; idempotent."""
@@ -67,6 +77,7 @@ class Channel:
             close_all(fds)
         self._outbox.clear()
         self._inbox_fds.clear()
+        self._is_sent.set()
         self._on_closed()
 
     def _write(self) -> None:
@@ -84,6 +95,7 @@ class Channel:
             self.close()
         else:
             self._loop.remove_writer(self._sock.fileno())
+            self._is_sent.set()
 
     def _read(self) -> None:
         try:
@@ -96,7 +108,8 @@ class Channel:
         self._inbox_fds.extend(fds)
         try:
             self._deliver()
-        except (WireError, ValueError, TypeError):  # the last two come from msgpack
+        except (WireError, ValueError, TypeError) as error:  # the last two come from msgpack
+            log.error("the other side of the socket does not keep to the protocol: %s", error)  # noqa: TRY400 - one line
             self.close()
         if not data:
             self.close()
@@ -111,8 +124,11 @@ class Channel:
                 return
             message = unpack(bytes(self._inbox[HEADER.size : end]))
             del self._inbox[:end]
-            if num_fds != message.num_fds or num_fds > len(self._inbox_fds):
-                raise WireError(f"{type(message).__name__} came with {num_fds} descriptors")
+            num_fds = min(num_fds, len(self._inbox_fds))
+            if num_fds != message.num_fds:
+                raise WireError(
+                    f"{type(message).__name__} came with {num_fds} of {message.num_fds} descriptors"
+                )
             self._on_message(message, [self._inbox_fds.popleft() for _ in range(num_fds)])
 
 

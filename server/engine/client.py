@@ -14,14 +14,13 @@ from bt_model.errors import EngineDeadError, EngineError, UnknownNameError
 from bt_model.types import GenerateOptions, ModelCard, Turn
 from server.engine import wire
 from server.engine.channel import close_all
-from server.engine.errors import exception_of
+from server.engine.errors import exception_of, failed
 from server.engine.replies import Announcement, ClipEncoding, Inbox, Reply, TokenFile, card_of
 from server.engine.supervisor import Command, RestartRule, Supervisor
-from server.engine.wire import Done, Encoded, Failed, Features, Message, Opened, Piece, Stats, TokenData
+from server.engine.wire import Done, Encoded, Features, Message, Opened, Piece, Stats, TokenData
 
 log = logging.getLogger(__name__)
 
-Request = wire.Open | wire.Lookup | wire.Encode | wire.Fetch | wire.Ask | wire.AskStats
 _R = TypeVar("_R", Opened, Features, Encoded, TokenData, Stats)
 
 
@@ -200,7 +199,7 @@ class EngineClient:
                 continue  # it died, which others notice
 
     async def _request(
-        self, message: Request, expected: type[_R], fds: Sequence[int] = ()
+        self, message: wire.Request, expected: type[_R], fds: Sequence[int] = ()
     ) -> tuple[_R, list[int]]:
         with self._expect(message.id) as inbox:
             self._supervisor.send(message, fds)
@@ -243,8 +242,8 @@ class EngineClient:
 
     def _fail_all(self) -> None:
         for request_id, inbox in self._waiting.items():
-            text = "the engine process ended while it worked on this request"
-            inbox.put(Failed(request_id, EngineDeadError.__name__, text, EngineDeadError.code, None), [])
+            error = EngineDeadError("the engine process ended while it worked on this request")
+            inbox.put(failed(request_id, error), [])
 
 
 async def _answer(inbox: Inbox) -> AsyncIterator[Piece | Done]:

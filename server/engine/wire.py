@@ -109,6 +109,9 @@ class Shutdown(Message):
     drain: float
 
 
+Request = Open | Lookup | Encode | Fetch | Ask | AskStats
+"""What is answered by at least one message of the same id."""
+
 # --- engine -> web
 
 

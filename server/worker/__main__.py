@@ -1,14 +1,16 @@
-"""The engine process: models, vision batcher and generation behind one socket.
+"""The engine process: models, vision batches and generation behind one socket.
 
-Of the service only this file and those that it alone imports load torch. The main thread reads messages, one
-loads models, one encodes frames in batches, and each loaded model has one that generates.
+Of the service only this file and those that it alone imports load torch. One event loop owns the socket and
+all state; threads beside it load models, build prompts, encode clips and generate.
 """
 
 import argparse
+import asyncio
+import contextlib
 import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -18,24 +20,27 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
+from bt_model.assembly.placement import DTYPES
 from bt_model.errors import BtchatError, FeaturesMissingError
-from bt_model.types import DTYPES, Quantise
+from bt_model.types import Quantise
 from server.engine import wire
-from server.engine.errors import failed
+from server.engine.channel import Channel
+from server.engine.errors import failed, fields_of
 from server.engine.wire import Message
-from server.worker.answering import Answers
-from server.worker.connection import Connection
+from server.worker.answering import Answering, cancelled
 from server.worker.feature_cache import FeatureCache
 from server.worker.loader import DiskLoader
-from server.worker.models import Lease, LoadedModel, Models, failure_of
-from server.worker.vision import Batch, Clip, VisionBatcher
+from server.worker.models import LoadedModel, Models
+from server.worker.vision import VisionBatcher
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+_LAST_SECONDS = 1.0  # for answers that were cut off to say so
+
 
 @dataclass(frozen=True, slots=True)
-class _Tokens:
+class PooledTokens:
     """Pooled tokens (K, D) and the fingerprint of what made them."""
 
     tokens: "Tensor"
@@ -43,169 +48,173 @@ class _Tokens:
 
 
 class Worker:
-    """The models of this process and the requests in flight."""
+    """The models of this process and the requests in flight; made on a running event loop."""
 
     def __init__(
         self,
         loader: DiskLoader,
-        connection: Connection,
+        sock: socket.socket,
         *,
         cache_bytes: int,
         max_model_bytes: int | None = None,
     ) -> None:
-        self._connection = connection
-        self._cache: FeatureCache[_Tokens] = FeatureCache(cache_bytes)
+        self._cache: FeatureCache[PooledTokens] = FeatureCache(cache_bytes)
         self._models = Models(
-            loader.ids, loader, self._hold, max_bytes=max_model_bytes, max_batch=loader.num_slots
+            loader.ids, loader, self._report, max_bytes=max_model_bytes, max_batch=loader.num_slots
         )
-        self._vision = VisionBatcher(self._deliver)
-        self._answers = Answers(self._models, self._tokens_of, self.send)
+        self._vision = VisionBatcher()
+        self._answering = Answering(self._models, lambda key: self._cached(key).tokens, self._send)
+        self._requests: dict[str, asyncio.Task[Message | None]] = {}
         self._is_ready = False
         self._encode_seconds = 0.0
+        self._drain_seconds = 0.0
+        self._ended = asyncio.Event()
+        self._channel = Channel(sock, self._receive, self._ended.set)
 
-    def run(self) -> None:
+    async def run(self) -> None:
         """Load the first model, then serve until the web process says `Shutdown` or is gone.
 
         Raises:
             BtchatError: the first model cannot be loaded; nothing was sent.
         """
-        card = self._models.start()
+        card = await self._models.start()
         self._is_ready = True
-        self.send(wire.Ready(asdict(card), list(self._models.names)))
-        drain = 0.0
-        while (received := self._connection.receive()) is not None:
-            message, fds = received
-            if isinstance(message, wire.Shutdown):
-                drain = message.drain
-                break
-            self._handle(message, fds)
-            if self._models.has_died():
-                sys.stderr.write("engine: a generation thread is gone; this process ends\n")
-                break  # the web process starts another
-        self._vision.stop()
-        self._models.stop(drain)
-        self._connection.close()
+        self._send(wire.Ready(asdict(card), list(self._models.names)))
+        await self._ended.wait()
+        await self._requests_ended(self._drain_seconds)
+        await self._models.stop()
+        await self._requests_ended(_LAST_SECONDS)
+        await self._channel.flush()
+        self._channel.close()
 
-    def send(self, message: Message, fds: tuple[int, ...] = ()) -> None:
-        """Send to the web process; a peer that is gone ends `run` by itself."""
-        try:
-            self._connection.send(message, fds)
-        except OSError:
-            return
+    async def _requests_ended(self, seconds: float) -> None:
+        if self._requests:
+            await asyncio.wait(self._requests.values(), timeout=seconds)
 
-    def _hold(self, names: list[str]) -> None:
+    def _send(self, message: Message, fds: Sequence[int] = ()) -> None:
+        """Send to the web process; that it is gone is noticed elsewhere."""
+        with contextlib.suppress(ConnectionError):
+            self._channel.send(message, fds)
+
+    def _report(self, names: list[str]) -> None:
         if self._is_ready:  # `Ready` itself says that the first is loaded
-            self.send(wire.Holding(names))
+            self._send(wire.Holding(names))
 
-    def _handle(self, message: Message, fds: tuple[int, ...]) -> None:
-        try:
-            self._dispatch(message, fds)
-        except Exception as error:  # noqa: BLE001 - one bad request must not take its neighbours down
-            self.send(failed(getattr(message, "id", ""), error))
-        finally:
-            for fd in fds:
-                os.close(fd)
-
-    def _dispatch(self, message: Message, fds: tuple[int, ...]) -> None:
+    def _receive(self, message: Message, fds: list[int]) -> None:
         match message:
-            case wire.Open():
-                self._models.borrow([message.model], partial(self._open, message))
-            case wire.Lookup():
-                self._lookup(message)
-            case wire.Encode():
-                self._encode(message, fds[0])
-            case wire.Fetch():
-                self._fetch(message)
-            case wire.Ask():
-                self._answers.ask(message)
-            case wire.Cancel():
-                self._answers.cancel(message.id)
-            case wire.Forget():
-                self._cache.forget(message.prefix)
-            case wire.AskStats():
-                self.send(wire.Stats(message.id, self._stats(), self._model_stats()))
+            case wire.Open() | wire.Lookup() | wire.Encode() | wire.Fetch() | wire.Ask() | wire.AskStats():
+                self._begin(message.id, self._reply_to(message, fds))
+            case wire.Cancel(id=id):
+                if not self._answering.cancel(id) and id in self._requests:
+                    self._requests[id].cancel()
+            case wire.Forget(prefix=prefix):
+                self._cache.forget(prefix)
+            case wire.Shutdown(drain=seconds):
+                self._drain_seconds = seconds
+                self._ended.set()
             case _:
                 sys.stderr.write(f"engine: ignored a {type(message).__name__} from the web process\n")
+        if self._models.has_died():
+            sys.stderr.write("engine: a generation thread is gone; this process ends\n")
+            self._ended.set()  # the web process starts another
 
-    def _open(self, message: wire.Open, lease: Lease) -> None:
-        self._models.give_back(lease.models.values())
-        model = lease.models.get(message.model)
-        if model is None:
-            self.send(failed(message.id, failure_of(lease, message.model)))
-        else:
-            self.send(wire.Opened(message.id, asdict(model.chat.card)))
+    def _reply_to(self, message: wire.Request, fds: list[int]) -> Coroutine[Any, Any, Message | None]:
+        match message:
+            case wire.Ask():
+                return self._answering.answer(message)
+            case wire.Encode():
+                return self._encode(message, fds[0])
+            case wire.Open():
+                return self._open(message)
+            case wire.Lookup():
+                return self._lookup(message)
+            case wire.Fetch():
+                return self._fetch(message)
+            case wire.AskStats():
+                return self._stats(message)
 
-    def _lookup(self, message: wire.Lookup) -> None:
+    def _begin(self, request_id: str, work: Coroutine[Any, Any, Message | None]) -> None:
+        """Work on a request beside the others; what it returns or raises is its one terminal message."""
+        task = self._requests[request_id] = asyncio.create_task(work)
+        task.add_done_callback(partial(self._end, request_id))
+
+    def _end(self, request_id: str, task: asyncio.Task[Message | None]) -> None:
+        del self._requests[request_id]
+        if task.cancelled():
+            self._send(cancelled(request_id))
+        elif (error := task.exception()) is not None:
+            self._send(failed(request_id, error))
+        elif (reply := task.result()) is not None:
+            self._send(reply)
+
+    async def _open(self, message: wire.Open) -> wire.Opened:
+        async with self._models.borrowed([message.model]) as lease:
+            return wire.Opened(message.id, asdict(lease.model(message.model).chat.card))
+
+    async def _lookup(self, message: wire.Lookup) -> wire.Features:
         entry = self._cache.get(message.key)
-        self.send(wire.Features(message.id, entry is not None, {} if entry is None else entry.receipt))
+        return wire.Features(message.id, entry is not None, {} if entry is None else entry.receipt)
 
-    def _encode(self, message: wire.Encode, fd: int) -> None:
+    async def _encode(self, message: wire.Encode, fd: int) -> wire.Encoded:
         pixels = _read_frames(message, fd)
-        names = [name for name, _ in message.targets]
-        self._models.borrow(names, lambda lease: self._vision.add(Clip(message, pixels, lease)))
-
-    def _deliver(self, batch: Batch) -> None:
-        """Keep the tokens of a batch and tell; called by the vision thread."""
-        self._encode_seconds += batch.seconds
-        for place, clip in enumerate(batch.clips):
-            failures = dict[str, list[Any]]()
-            for name, key in clip.message.targets:
-                tokens = batch.tokens[name] if name in batch.tokens else failure_of(clip.lease, name)
+        failures: dict[str, list[Any]] = {}
+        async with self._models.borrowed([name for name, _ in message.targets]) as lease:
+            chats = {name: model.chat for name, model in lease.models.items()}
+            made = await self._vision.encode(pixels, chats)
+            self._encode_seconds += made.seconds / made.num_clips
+            for name, key in message.targets:
+                tokens = lease.failures.get(name) or made.tokens[name]
                 if isinstance(tokens, Exception):
-                    said = failed(clip.message.id, tokens)
-                    failures[name] = [said.error, said.message, said.code, said.param]
+                    failures[name] = fields_of(tokens)
                 else:
-                    kept = tokens[place].clone()  # a view would keep the whole batch alive
-                    value = _Tokens(kept, clip.lease.models[name].chat.card.fingerprint)
-                    self._cache.put(key, value, kept.nbytes, clip.message.receipt)
-            self._models.give_back(clip.lease.models.values())
-            self.send(wire.Encoded(clip.message.id, failures, batch.seconds))
+                    value = PooledTokens(tokens, chats[name].card.fingerprint)
+                    self._cache.put(key, value, tokens.nbytes, message.receipt)
+        return wire.Encoded(message.id, failures, made.seconds)
 
-    def _kept(self, key: bytes) -> _Tokens:
+    def _cached(self, key: bytes) -> PooledTokens:
         entry = self._cache.get(key)
         if entry is None:
             raise FeaturesMissingError("the video's tokens are no longer cached; they must be encoded again")
         return entry.value
 
-    def _tokens_of(self, key: bytes) -> "Tensor":
-        return self._kept(key).tokens
-
-    def _fetch(self, message: wire.Fetch) -> None:
-        found = self._kept(message.key)
+    async def _fetch(self, message: wire.Fetch) -> None:
+        found = self._cached(message.key)
         tokens = found.tokens.cpu().contiguous()
         data = save({"tokens": tokens}, metadata={"fingerprint": found.fingerprint})
         fd = os.memfd_create("tokens", os.MFD_CLOEXEC)
-        with os.fdopen(fd, "wb") as file:
+        with os.fdopen(fd, "wb", closefd=False) as file:
             file.write(data)
-            file.flush()
-            dtype = str(tokens.dtype).removeprefix("torch.")
-            self.send(wire.TokenData(message.id, len(data), list(tokens.shape), dtype), (fd,))
+        dtype = str(tokens.dtype).removeprefix("torch.")
+        self._send(wire.TokenData(message.id, len(data), list(tokens.shape), dtype), [fd])
 
-    def _stats(self) -> dict[str, float]:
-        return {
+    async def _stats(self, message: wire.AskStats) -> wire.Stats:
+        loaded = self._models.loaded()
+        values = {
             "feature_cache_bytes": float(self._cache.num_bytes),
             "feature_cache_entries": float(len(self._cache)),
             "engine_encode_seconds_total": self._encode_seconds,
             "tower_encodes_total": float(self._vision.passes.total),
-            "models_loaded": float(len(self._models.loaded())),
-            "model_memory_bytes": float(sum(model.num_bytes for model in self._models.loaded())),
+            "models_loaded": float(len(loaded)),
+            "model_memory_bytes": float(sum(model.num_bytes for model in loaded)),
             "model_loads_total": float(self._models.num_loads),
             "model_unloads_total": float(self._models.num_unloads),
         }
+        return wire.Stats(message.id, values, {model.name: _stats_of(model) for model in loaded})
 
-    def _model_stats(self) -> dict[str, dict[str, float]]:
-        def of(model: LoadedModel) -> dict[str, float]:
-            stats = asdict(model.engine.stats())
-            seconds = stats.pop("step_ms") / 1e3
-            return {"engine_step_seconds": seconds, **{name: float(value) for name, value in stats.items()}}
 
-        return {model.name: of(model) for model in self._models.loaded()}
+def _stats_of(model: LoadedModel) -> dict[str, float]:
+    stats = asdict(model.engine.stats())
+    seconds = stats.pop("step_ms") / 1e3
+    return {"engine_step_seconds": seconds, **{name: float(value) for name, value in stats.items()}}
 
 
 def _read_frames(message: wire.Encode, fd: int) -> "Tensor":
-    """A private copy of the frames (T, H, W, 3): the descriptor is closed right after."""
+    """A private copy of the frames (T, H, W, 3); closes the descriptor."""
     shape = (message.num_frames, message.height, message.width, 3)
-    data = np.fromfile(f"/proc/self/fd/{fd}", dtype=np.uint8, count=int(np.prod(shape)))
+    try:
+        data = np.fromfile(f"/proc/self/fd/{fd}", dtype=np.uint8, count=int(np.prod(shape)))
+    finally:
+        os.close(fd)
     return torch.from_numpy(data.reshape(shape))
 
 
@@ -229,12 +238,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Load the first model, say so, serve."""
-    arguments = _arguments(argv)
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    connection = Connection(socket.socket(fileno=arguments.socket_fd))
+async def _serve(arguments: argparse.Namespace) -> int:
+    sock = socket.socket(fileno=arguments.socket_fd)
     try:
         loader = DiskLoader(
             arguments.model,
@@ -244,16 +249,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             quantise=arguments.quantise,
             num_slots=arguments.max_batch,
         )
-        Worker(
-            loader,
-            connection,
-            cache_bytes=arguments.cache_bytes,
-            max_model_bytes=arguments.model_memory_bytes,
-        ).run()
+        limit = arguments.model_memory_bytes
+        await Worker(loader, sock, cache_bytes=arguments.cache_bytes, max_model_bytes=limit).run()
     except BtchatError as error:
-        connection.send(wire.StartFailed(error.message))
+        sock.setblocking(True)
+        sock.sendall(wire.pack(wire.StartFailed(error.message)))
         return 1
     return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Load the first model, say so, serve."""
+    arguments = _arguments(argv)
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    return asyncio.run(_serve(arguments))
 
 
 if __name__ == "__main__":

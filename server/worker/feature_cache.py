@@ -2,14 +2,13 @@
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any, Generic, TypeVar
 
 Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry(Generic[Value]):
+class CacheEntry(Generic[Value]):
     """Tokens and the receipt of how they were made."""
 
     value: Value
@@ -18,39 +17,35 @@ class Entry(Generic[Value]):
 
 
 class FeatureCache(Generic[Value]):
-    """Thread-safe. Knows nothing of what it holds but its size."""
+    """For one thread. Knows nothing of what it holds but its size."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.num_bytes = 0
-        self._entries: OrderedDict[bytes, Entry[Value]] = OrderedDict()
-        self._lock = Lock()
+        self._entries: OrderedDict[bytes, CacheEntry[Value]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, key: bytes) -> Entry[Value] | None:
+    def get(self, key: bytes) -> CacheEntry[Value] | None:
         """The entry, now the most recently used, or None."""
-        with self._lock:
-            entry = self._entries.get(key)
-            if entry is not None:
-                self._entries.move_to_end(key)
-            return entry
+        entry = self._entries.get(key)
+        if entry is not None:
+            self._entries.move_to_end(key)
+        return entry
 
     def put(self, key: bytes, value: Value, num_bytes: int, receipt: dict[str, Any]) -> None:
         """Keep a value; the newest always stays, even if it alone exceeds the bound."""
-        with self._lock:
-            self._drop(key)
-            self._entries[key] = Entry(value, num_bytes, receipt)
-            self.num_bytes += num_bytes
-            while self.num_bytes > self.max_bytes and len(self._entries) > 1:
-                self._drop(next(iter(self._entries)))
+        self._drop(key)
+        self._entries[key] = CacheEntry(value, num_bytes, receipt)
+        self.num_bytes += num_bytes
+        while self.num_bytes > self.max_bytes and len(self._entries) > 1:
+            self._drop(next(iter(self._entries)))
 
     def forget(self, prefix: bytes) -> None:
         """Drop all keys that begin so."""
-        with self._lock:
-            for key in [key for key in self._entries if key.startswith(prefix)]:
-                self._drop(key)
+        for key in [key for key in self._entries if key.startswith(prefix)]:
+            self._drop(key)
 
     def _drop(self, key: bytes) -> None:
         entry = self._entries.pop(key, None)

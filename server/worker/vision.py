@@ -1,22 +1,20 @@
-"""Clips to pooled tokens in the engine process, on a thread of its own.
+"""Clips to pooled tokens in the engine process, in batches on a thread of their own.
 
 B clips, T frames, H height, W width, K pooled tokens, D width of the tower.
 """
 
+import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from queue import SimpleQueue
-from threading import Thread
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 import torch
 
 from bt_model.chat import encode_together
-from server.engine.wire import Encode
-from server.worker.models import Lease
+from server.worker.thread import WorkThread
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,92 +26,90 @@ MAX_CLIPS_PER_BATCH = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Clip:
-    """One clip (T, H, W, 3) uint8 and the models that are borrowed for it."""
+class ClipTokens:
+    """What each model made of a clip: tokens (K, D), or why it could not; the seconds are its batch's."""
 
-    message: Encode
+    tokens: "Mapping[str, Tensor | Exception]"
+    seconds: float
+    num_clips: int
+
+
+@dataclass(frozen=True, slots=True)
+class _WaitingClip:
+    """A clip (T, H, W, 3) uint8, and the models by name that look at it."""
+
     pixels: "Tensor"
-    lease: Lease
+    chats: "Mapping[str, VideoChat]"
+    made: asyncio.Future[ClipTokens]
 
     @property
     def kind(self) -> tuple[object, ...]:
         """What clips have in common that are encoded together."""
-        return (self.pixels.shape, *sorted(self.lease.models))
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Clips of one kind and what each model made of them: tokens (B, K, D), or why it could not."""
-
-    clips: Sequence[Clip]
-    tokens: "dict[str, Tensor | Exception]"
-    seconds: float
+        return (self.pixels.shape, *sorted(self.chats))
 
 
 class VisionBatcher:
     """Encodes waiting clips, those of one shape and the same models together."""
 
-    def __init__(self, deliver: Callable[[Batch], None]) -> None:
-        self._deliver = deliver
-        self._waiting: SimpleQueue[Clip | None] = SimpleQueue()
-        self._held: deque[Clip | None] = deque()  # taken out, but of another kind
+    def __init__(self) -> None:
         self.passes = TowerPasses()
-        self._thread = Thread(target=self._run, name="vision", daemon=True)
-        self._thread.start()
+        self._thread = WorkThread("vision")
+        self._waiting: deque[_WaitingClip] = deque()
+        self._work: asyncio.Task[None] | None = None
 
-    def add(self, clip: Clip) -> None:
-        """Queue one clip."""
-        self._waiting.put(clip)
+    async def encode(self, pixels: "Tensor", chats: "Mapping[str, VideoChat]") -> ClipTokens:
+        """One clip (T, H, W, 3) uint8 for some models."""
+        clip = _WaitingClip(pixels, chats, asyncio.get_running_loop().create_future())
+        self._waiting.append(clip)
+        if self._work is None or self._work.done():
+            self._work = asyncio.create_task(self._encode_waiting())
+        return await clip.made
 
-    def stop(self) -> None:
-        """Finish what is queued and end the thread."""
-        self._waiting.put(None)
-        self._thread.join()
+    async def _encode_waiting(self) -> None:
+        while self._waiting:
+            clips = [self._waiting.popleft()]
+            while (
+                self._waiting and self._waiting[0].kind == clips[0].kind and len(clips) < MAX_CLIPS_PER_BATCH
+            ):
+                clips.append(self._waiting.popleft())
+            try:
+                made = await self._thread.run(self._encode, clips)
+            except Exception as error:  # noqa: BLE001 - reported to each request of the batch; the next goes on
+                made = [ClipTokens(dict.fromkeys(clip.chats, error), 0.0, len(clips)) for clip in clips]
+            for clip, tokens in zip(clips, made, strict=True):
+                if not clip.made.done():
+                    clip.made.set_result(tokens)
 
-    def _run(self) -> None:
-        while self._encode_next():  # a function of its own: between batches nothing here holds a model
-            pass
-
-    def _encode_next(self) -> bool:
-        first = self._held.popleft() if self._held else self._waiting.get()
-        if first is None:
-            return False
-        clips = [first]
-        while len(clips) < MAX_CLIPS_PER_BATCH and not self._waiting.empty():
-            more = self._waiting.get()
-            if more is None or more.kind != first.kind:
-                self._held.append(more)  # begins the next batch, so that no shape waits for ever
-                break
-            clips.append(more)
+    def _encode(self, clips: Sequence[_WaitingClip]) -> list[ClipTokens]:
+        """On the vision thread."""
         begin = time.monotonic()
-        tokens = self._encode(clips)
-        self._deliver(Batch(clips, tokens, time.monotonic() - begin))
-        return True
-
-    def _encode(self, clips: Sequence[Clip]) -> "dict[str, Tensor | Exception]":
-        chats = {name: model.chat for name, model in clips[0].lease.models.items()}
         pixels = torch.stack([clip.pixels for clip in clips])
+        found = self._for_all(clips[0].chats, pixels)
+        seconds = time.monotonic() - begin
+        return [
+            ClipTokens({name: _row(tokens, number) for name, tokens in found.items()}, seconds, len(clips))
+            for number in range(len(clips))
+        ]
+
+    def _for_all(self, chats: "Mapping[str, VideoChat]", pixels: "Tensor") -> "dict[str, Tensor | Exception]":
         try:
-            found = self._together(list(chats.values()), pixels)
-            return dict(zip(chats, found, strict=True))
+            return dict(zip(chats, self._together(list(chats.values()), pixels), strict=True))
         except Exception as error:  # noqa: BLE001 - reported to each request of the batch
             if len(chats) == 1:
                 return dict.fromkeys(chats, error)
-        return {
-            name: self._alone(chat, pixels) for name, chat in chats.items()
-        }  # one model's refusal is its own
-
-    def _alone(self, chat: "VideoChat", pixels: "Tensor") -> "Tensor | Exception":
-        try:
-            return self._together([chat], pixels)[0]
-        except Exception as error:  # noqa: BLE001 - reported to each request of the batch
-            return error
+        # one model's refusal is its own
+        return {name: self._for_all({name: chat}, pixels)[name] for name, chat in chats.items()}
 
     def _together(self, chats: "Sequence[VideoChat]", pixels: "Tensor") -> "list[Tensor]":
         for chat in chats:
             self.passes.watch(chat.encoder.tower)
         self.passes.num_clips = len(pixels)
         return encode_together(chats, pixels)
+
+
+def _row(tokens: "Tensor | Exception", number: int) -> "Tensor | Exception":
+    """One clip's tokens, copied: a view would keep the whole batch alive."""
+    return tokens if isinstance(tokens, Exception) else tokens[number].clone()
 
 
 class TowerPasses:

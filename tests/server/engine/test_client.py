@@ -3,20 +3,18 @@
 import asyncio
 import os
 import signal
-import socket
-from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 
 from bt_model.errors import CheckpointError, EngineDeadError, FeaturesMissingError
 from bt_model.types import GenerateOptions, Turn
-from server.engine.channel import Channel
 from server.engine.client import EngineClient
 from server.engine.supervisor import RestartRule
-from server.engine.wire import MAX_MESSAGE_BYTES, Done, Forget, Lookup, Message, Piece, TokenData, WireError
+from server.engine.wire import Done, Piece
 from tests import fakes
-from tests.leaks import no_leaks
+from tests.leaks import memory_file, no_leaks
 
 RULE = RestartRule(backoff_seconds=0.01, start_seconds=20)
 HELLO = [Turn("user", "hello you")]
@@ -50,17 +48,6 @@ async def kill(client: EngineClient) -> None:
 async def text_of(client: EngineClient, text: str = "hello you") -> str:
     async with client.ask(fakes.MODEL, b"", [Turn("user", text)], OPTIONS, 10) as events:
         return "".join([event.text async for event in events if isinstance(event, Piece)])
-
-
-@contextmanager
-def memory_file(content: bytes = b"x") -> Generator[int]:
-    """A descriptor that stays ours."""
-    fd = os.memfd_create("frames")
-    try:
-        os.write(fd, content)
-        yield fd
-    finally:
-        os.close(fd)
 
 
 async def test_an_engine_answers_in_pieces_and_one_done() -> None:
@@ -183,70 +170,3 @@ async def test_nothing_waits_after_a_caller_left() -> None:
         while (await client.stats()).values["running"]:
             pass
         assert (await client.stats()).values["fake_cancelled_total"] == 1
-
-
-class Ends:
-    """Two channels on one socket pair."""
-
-    def __init__(self) -> None:
-        ours, self.theirs = socket.socketpair()
-        self.received: list[tuple[Message, list[int]]] = []
-        self.closed = asyncio.Event()
-        self.channel = Channel(
-            ours, lambda message, fds: self.received.append((message, fds)), self.closed.set
-        )
-
-
-async def test_many_large_messages_pass_a_full_socket_in_order() -> None:
-    ends, got = Ends(), list[Message]()
-    messages = [Forget(bytes([number]) * 200_000) for number in range(20)]
-    for message in messages:
-        ends.channel.send(message)
-    reader = Channel(ends.theirs, lambda message, fds: got.append(message), lambda: None)
-    await until(lambda: len(got) == len(messages))
-    assert got == messages
-    ends.channel.close()
-    reader.close()
-
-
-async def test_a_descriptor_arrives_with_its_message_and_ours_is_closed() -> None:
-    ends = Ends()
-    writer = Channel(ends.theirs, lambda message, fds: None, lambda: None)
-    read, write = os.pipe()
-    writer.send(Lookup("before", b""))
-    writer.send(TokenData("with", 1, [1], "uint8"), [write])
-    await until(lambda: len(ends.received) == 2)
-    assert [(type(message), len(fds)) for message, fds in ends.received] == [(Lookup, 0), (TokenData, 1)]
-    arrived = ends.received[1][1][0]
-    os.write(arrived, b"x")
-    os.close(arrived)
-    assert os.read(read, 2) == b"x"
-    assert os.read(read, 2) == b""  # no other end is open
-    os.close(read)
-    ends.channel.close()
-    writer.close()
-
-
-@pytest.mark.parametrize("garbage", [b"\xff" * 5, b"\x01\x00\x00\x00\x00\xc1", b"\x00\x00\x00\x00\x03"])
-async def test_bytes_that_are_no_message_close_the_channel(garbage: bytes) -> None:
-    ends = Ends()
-    ends.theirs.sendall(garbage)
-    await asyncio.wait_for(ends.closed.wait(), 5)
-    assert ends.received == []
-    ends.theirs.close()
-
-
-async def test_a_closed_channel_takes_nothing() -> None:
-    ends = Ends()
-    ends.theirs.close()
-    await asyncio.wait_for(ends.closed.wait(), 5)
-    with pytest.raises(ConnectionError):
-        ends.channel.send(Lookup("late", b""))
-
-
-async def test_a_message_that_is_too_long_leaves_no_descriptor_open() -> None:
-    ends = Ends()
-    with no_leaks(), memory_file() as fd, pytest.raises(WireError):
-        ends.channel.send(Forget(bytes(MAX_MESSAGE_BYTES)), [os.dup(fd)])
-    ends.channel.close()
-    ends.theirs.close()

@@ -17,12 +17,41 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from server.engine import wire
-from server.engine.wire import Message
-from server.worker.connection import Connection
+from server.engine.wire import HEADER, Message
 from tests import tiny
 
 SECONDS = 30
 Kind = TypeVar("Kind", bound=Message)
+
+
+class Peer:
+    """The web process's end of the socket, for a test that waits."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._buffer = b""
+        self._fds: list[int] = []
+
+    def send(self, message: Message, fds: Sequence[int] = ()) -> None:
+        socket.send_fds(self._sock, [wire.pack(message)], list(fds))
+
+    def receive(self) -> tuple[Message, list[int]]:
+        num_bytes, num_fds = HEADER.unpack(self._take(HEADER.size))
+        message = wire.unpack(self._take(num_bytes))
+        fds, self._fds = self._fds[:num_fds], self._fds[num_fds:]
+        return message, fds
+
+    def close(self) -> None:
+        self._sock.close()
+
+    def _take(self, num_bytes: int) -> bytes:
+        while len(self._buffer) < num_bytes:
+            data, fds, _, _ = socket.recv_fds(self._sock, 1 << 16, 8)
+            assert data, "the engine is gone"
+            self._buffer += data
+            self._fds += fds
+        taken, self._buffer = self._buffer[:num_bytes], self._buffer[num_bytes:]
+        return taken
 
 
 @dataclass
@@ -30,7 +59,7 @@ class EngineProcess:
     """One worker and our end of its socket."""
 
     process: subprocess.Popen[str]
-    connection: Connection
+    connection: Peer
     model: str
     holding: list[list[str]] = field(default_factory=list[list[str]])  # told so far
 
@@ -41,10 +70,9 @@ class EngineProcess:
         assert isinstance(message, kind), message
         return message
 
-    def receive(self) -> tuple[Message, tuple[int, ...]]:
+    def receive(self) -> tuple[Message, list[int]]:
         """The next message that answers something."""
         received = self.connection.receive()
-        assert received is not None, "the engine is gone"
         if isinstance(received[0], wire.Holding):
             self.holding.append(received[0].models)
             return self.receive()
@@ -104,7 +132,7 @@ def started(weights: Path, model: str, *arguments: str) -> Generator[EngineProce
     ]  # fmt: skip
     with theirs:
         process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE, text=True)
-    connection = Connection(ours)
+    connection = Peer(ours)
     try:
         yield EngineProcess(process, connection, model)
     finally:

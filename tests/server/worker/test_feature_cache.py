@@ -1,6 +1,3 @@
-from concurrent.futures import ThreadPoolExecutor
-from random import Random
-
 import pytest
 
 from server.worker.feature_cache import FeatureCache
@@ -57,22 +54,3 @@ def test_forgotten_keys_free_their_bytes(cache: FeatureCache[str]) -> None:
     cache.forget(b"unknown")
     cache.forget(b"a")
     assert (keys(cache), cache.num_bytes) == ({b"b"}, 3)
-
-
-def test_bytes_are_counted_right_under_many_threads() -> None:
-    cache = FeatureCache[int](max_bytes=500)
-
-    def work(seed: int) -> None:
-        rng = Random(seed)
-        for _ in range(300):
-            key = bytes([rng.randrange(40)])
-            if rng.random() < 0.3:
-                cache.forget(key)
-            else:
-                cache.put(key, seed, rng.randrange(1, 60), {})
-
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(work, range(4)))
-    entries = [entry for n in range(40) if (entry := cache.get(bytes([n]))) is not None]
-    assert cache.num_bytes == sum(entry.num_bytes for entry in entries) <= 500
-    assert len(cache) == len(entries)

@@ -1,5 +1,6 @@
 """Real models in this process: towers are shared, and an unloaded model leaves nothing behind."""
 
+import asyncio
 import os
 import socket
 import weakref
@@ -15,10 +16,9 @@ from bt_model.chat import VideoChat
 from bt_model.generation.kv_cache import KVCache
 from server.engine import wire
 from server.worker.__main__ import Worker
-from server.worker.connection import Connection
 from server.worker.loader import DiskLoader
 from tests import tiny
-from tests.server.worker.processes import write_models
+from tests.server.worker.processes import Peer, write_models
 
 FIRST, SAME_TOWER, OTHER_TOWER = "embedded", "embedded-zeroshot", "second"
 
@@ -46,14 +46,17 @@ class Watched(DiskLoader):
 
 
 @contextmanager
-def serving(loader: DiskLoader, limit: int) -> Generator[Connection]:
+def serving(loader: DiskLoader, limit: int) -> Generator[Peer]:
     """A worker on a thread; our end of its socket."""
     ours, theirs = socket.socketpair()
     ours.settimeout(20)
-    worker = Worker(loader, Connection(theirs), cache_bytes=1 << 20, max_model_bytes=limit)
-    thread = Thread(target=worker.run)
+
+    async def run() -> None:
+        await Worker(loader, theirs, cache_bytes=1 << 20, max_model_bytes=limit).run()
+
+    thread = Thread(target=lambda: asyncio.run(run()))
     thread.start()
-    connection = Connection(ours)
+    connection = Peer(ours)
     try:
         yield connection
     finally:
@@ -62,16 +65,15 @@ def serving(loader: DiskLoader, limit: int) -> Generator[Connection]:
         connection.close()
 
 
-def until_last(connection: Connection, request_id: str) -> wire.Message:
+def until_last(connection: Peer, request_id: str) -> wire.Message:
     """The terminal message of one request."""
-    while received := connection.receive():
-        message = received[0]
+    while True:
+        message, _ = connection.receive()
         if getattr(message, "id", None) == request_id and not isinstance(message, wire.Piece):
             return message
-    raise AssertionError("the worker is gone")
 
 
-def use(connection: Connection, model: str) -> None:
+def use(connection: Peer, model: str) -> None:
     """Encode a clip with a model and ask about it."""
     clip = tiny.clips(1, 4)[0].numpy()
     fd = os.memfd_create("frames")

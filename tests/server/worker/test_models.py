@@ -1,9 +1,11 @@
 """Which models are loaded when, with tiny stand-ins of models: borrowing, waiting together, making room."""
 
+import asyncio
 import gc
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any, cast
@@ -15,7 +17,6 @@ from bt_model.chat import VideoChat
 from bt_model.errors import CheckpointError, UnknownNameError
 from server.worker.models import Lease, Models
 from tests import fakes
-from tests.server.test_streams import until
 
 SIZES = {"a": 100, "b": 100, "c": 100, "huge": 1000}
 
@@ -68,188 +69,188 @@ class StandIns:
 
 @dataclass
 class Site:
-    """Models and what they told."""
+    """Models and the names that they reported."""
 
     loader: StandIns
     models: Models
-    told: list[list[str]]
+    reported: list[list[str]]
 
-    def borrow(self, *names: str) -> Lease:
-        leases = list[Lease]()
-        self.models.borrow(names, leases.append)
-        assert until(lambda: leases)
-        return leases[0]
-
-    def use(self, *names: str) -> None:
-        self.models.give_back(self.borrow(*names).models.values())
+    async def use(self, *names: str) -> Lease:
+        """Borrow and give back; what was borrowed."""
+        async with self.models.borrowed(names) as lease:
+            return lease
 
     def loaded(self) -> list[str]:
         return [model.name for model in self.models.loaded()]
 
 
-Start = Callable[..., Site]
+Start = Callable[..., Awaitable[Site]]
 
 
 @pytest.fixture
-def start() -> Iterator[Start]:
+async def start() -> AsyncIterator[Start]:
     sites = list[Site]()
 
-    def start(max_bytes: int | None = None, **more: Any) -> Site:
-        loader, told = StandIns(**more), list[list[str]]()
+    async def start(max_bytes: int | None = None, **more: Any) -> Site:
+        loader, reported = StandIns(**more), list[list[str]]()
         loader.gate.set()
-        models = Models(tuple(SIZES), loader, told.append, max_bytes=max_bytes, max_batch=1)
-        models.start()
-        sites.append(Site(loader, models, told))
+        models = Models(tuple(SIZES), loader, reported.append, max_bytes=max_bytes, max_batch=1)
+        await models.start()
+        sites.append(Site(loader, models, reported))
         return sites[-1]
 
     yield start
     for site in sites:
-        site.models.stop(0.0)
+        await site.models.stop()
 
 
-def test_only_the_first_is_loaded_at_the_start(start: Start) -> None:
-    site = start()
+async def test_only_the_first_is_loaded_at_the_start(start: Start) -> None:
+    site = await start()
     assert (site.loader.loads, site.loaded()) == (["a"], ["a"])
+    assert site.models.loaded()[0].num_users == 0
 
 
-def test_a_first_model_that_does_not_load_is_raised() -> None:
+async def test_one_who_asks_for_the_first_before_it_is_there_waits_for_it() -> None:
+    loader = StandIns()
+    site = Site(loader, Models(tuple(SIZES), loader, lambda names: None), [])
+    starting = asyncio.create_task(site.models.start())
+    await loading(site, "a")
+    asking = asyncio.create_task(site.use("a"))
+    site.loader.gate.set()
+    await asyncio.gather(starting, asking)
+    assert site.loader.loads == ["a"]
+    await site.models.stop()
+
+
+async def test_a_first_model_that_does_not_load_is_raised() -> None:
     loader = StandIns(broken={"a"})
     loader.gate.set()
     with pytest.raises(CheckpointError, match=r"a\.safetensors: tensor x"):
-        Models(["a"], loader, lambda names: None).start()
+        await Models(["a"], loader, lambda names: None).start()
 
 
-def test_another_is_loaded_when_it_is_first_used_and_stays(start: Start) -> None:
-    site = start()
-    site.use("b")
-    site.use("b")
+async def test_another_is_loaded_when_it_is_first_used_and_stays(start: Start) -> None:
+    site = await start()
+    await site.use("b")
+    await site.use("b")
     assert site.loader.loads == ["a", "b"]
-    assert site.told[-1] == ["a", "b"]
+    assert site.reported[-1] == ["a", "b"]
     assert (site.models.num_loads, site.models.num_unloads) == (2, 0)
 
 
-def test_the_estimate_is_told_before_loading(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
-    start().use("b")
+async def test_the_estimate_is_told_before_loading(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
+    await (await start()).use("b")
     assert "engine: loading b: 100 bytes in all\n" in capsys.readouterr().err
 
 
-def test_a_loaded_model_is_had_at_once_while_another_loads(start: Start) -> None:
-    site = start()
+async def test_a_loaded_model_is_had_at_once_while_another_loads(start: Start) -> None:
+    site = await start()
     site.loader.gate.clear()
-    late, at_once = list[Lease](), list[Lease]()
-    site.models.borrow(["b"], late.append)
-    site.models.borrow(["a"], at_once.append)
-    assert [list(lease.models) for lease in at_once] == [["a"]]
-    assert late == []
+    late = asyncio.create_task(site.use("b"))
+    await loading(site, "b")
+    assert list((await site.use("a")).models) == ["a"]
+    assert not late.done()
     site.loader.gate.set()
-    assert until(lambda: late)
+    await late
 
 
-def test_those_who_wait_for_a_model_load_it_once(start: Start) -> None:
-    site = start()
-    site.loader.gate.clear()
-    leases = list[Lease]()
-    for _ in range(5):
-        site.models.borrow(["b"], leases.append)
-    site.loader.gate.set()
-    assert until(lambda: len(leases) == 5)
-    assert site.loader.loads == ["a", "b"]
-    assert {lease.models["b"].num_users for lease in leases} == {5}
+async def test_those_who_wait_for_a_model_load_it_once(start: Start) -> None:
+    site = await start()
+    async with AsyncExitStack() as stack:
+        borrowed = [stack.enter_async_context(site.models.borrowed(["b"])) for _ in range(5)]
+        await asyncio.gather(*borrowed)
+        assert site.loader.loads == ["a", "b"]
+        assert site.models.loaded()[-1].num_users == 5
+    assert site.models.loaded()[-1].num_users == 0
 
 
-def test_those_who_wait_for_a_broken_model_share_one_attempt(start: Start) -> None:
-    site = start(broken={"b"})
-    site.loader.gate.clear()
-    leases = list[Lease]()
-    for _ in range(3):
-        site.models.borrow(["b"], leases.append)
-    site.loader.gate.set()
-    assert until(lambda: len(leases) == 3)
+async def test_those_who_wait_for_a_broken_model_share_one_attempt(start: Start) -> None:
+    site = await start(broken={"b"})
+    leases = await asyncio.gather(*(site.use("b") for _ in range(3)))
     assert site.loader.loads == ["a", "b"]
     assert {lease.failures["b"].message for lease in leases} == {"b.safetensors: tensor x is missing"}
     assert {type(lease.failures["b"]) for lease in leases} == {CheckpointError}
 
 
-def test_a_broken_model_is_tried_again_later_and_the_others_go_on(start: Start) -> None:
-    site = start(broken={"b"})
-    assert site.borrow("b").failures
+async def test_a_broken_model_is_tried_again_later_and_the_others_go_on(start: Start) -> None:
+    site = await start(broken={"b"})
+    assert (await site.use("b")).failures
     site.loader.broken.clear()
-    site.use("b")
-    site.use("a")
+    await site.use("b")
+    await site.use("a")
     assert site.loader.loads == ["a", "b", "b"]
 
 
-def test_an_unforeseen_failure_is_one_line_and_the_loader_lives(start: Start) -> None:
-    site = start()
-    error = site.borrow("huge").failures["huge"]
+async def test_an_unforeseen_failure_is_one_line_and_the_loader_lives(start: Start) -> None:
+    site = await start()
+    error = (await site.use("huge")).failures["huge"]
     assert (error.message, error.code) == (
         "huge cannot be loaded: MemoryError: no room at all",
         "model_failed",
     )
-    site.use("b")
+    await site.use("b")
 
 
-def test_an_unknown_name_is_refused_with_the_known(start: Start) -> None:
+async def test_an_unknown_name_is_refused_with_the_known(start: Start) -> None:
     with pytest.raises(UnknownNameError, match="available: a, b, c, huge"):
-        start().borrow("d")
+        await (await start()).use("d")
 
 
-def test_the_least_recently_used_makes_room(start: Start) -> None:
-    site = start(max_bytes=200)
+async def test_the_least_recently_used_makes_room(start: Start) -> None:
+    site = await start(max_bytes=200)
     for name in ("b", "a", "c"):
-        site.use(name)
+        await site.use(name)
     assert site.loaded() == ["a", "c"]
-    assert site.told == [["a"], ["a", "b"], ["a"], ["a", "c"]]
+    assert site.reported == [["a"], ["a", "b"], ["a"], ["a", "c"]]
     assert (site.models.num_loads, site.models.num_unloads) == (3, 1)
 
 
-def test_an_unloaded_models_memory_is_given_back(start: Start) -> None:
-    site = start(max_bytes=100)
-    site.use("b")
+async def test_an_unloaded_models_memory_is_given_back(start: Start) -> None:
+    site = await start(max_bytes=100)
+    await site.use("b")
     assert site.loader.seen_by_collect[0] == set()
     assert site.loader.alive["b"]() is not None
     assert [thread.name for thread in threading.enumerate()].count("generation") == 1
 
 
-def test_a_borrowed_model_is_never_unloaded(start: Start) -> None:
-    site = start(max_bytes=200)
-    lease = site.borrow("a")
-    for name in ("b", "c"):
-        site.use(name)
-    assert site.loaded() == ["a", "c"]
-    site.models.give_back(lease.models.values())
-    site.use("b")
+async def test_a_borrowed_model_is_never_unloaded(start: Start) -> None:
+    site = await start(max_bytes=200)
+    async with site.models.borrowed(["a"]):
+        for name in ("b", "c"):
+            await site.use(name)
+        assert site.loaded() == ["a", "c"]
+    await site.use("b")
     assert site.loaded() == ["c", "b"]
 
 
-def test_where_all_are_borrowed_nothing_more_fits_and_the_figures_are_told(start: Start) -> None:
-    site = start(max_bytes=250 * 2**20, free=2**30)
+async def test_where_all_are_borrowed_nothing_more_fits_and_the_figures_are_told(start: Start) -> None:
+    site = await start(max_bytes=250 * 2**20, free=2**30)
     site.loader.sizes["c"] = 200 * 2**20
-    held = [site.borrow("a"), site.borrow("b")]
-    held[0].models["a"].num_bytes = 60 * 2**20
-    error = site.borrow("c").failures["c"]
-    assert error.code == "model_memory"
-    assert all(figure in error.message for figure in ("200.0 MiB", "250.0 MiB", "60.0 MiB", "(a, b)"))
+    async with site.models.borrowed(["a"]) as lease, site.models.borrowed(["b"]):
+        lease.models["a"].num_bytes = 60 * 2**20
+        error = (await site.use("c")).failures["c"]
+        assert error.code == "model_memory"
+        assert all(figure in error.message for figure in ("200.0 MiB", "250.0 MiB", "60.0 MiB", "(a, b)"))
+        assert site.loaded() == ["a", "b"]
+
+
+async def test_nothing_is_unloaded_for_a_model_that_would_not_fit_even_so(start: Start) -> None:
+    site = await start(max_bytes=900)
+    await site.use("b")
+    assert (await site.use("huge")).failures["huge"].code == "model_memory"
     assert site.loaded() == ["a", "b"]
 
 
-def test_nothing_is_unloaded_for_a_model_that_would_not_fit_even_so(start: Start) -> None:
-    site = start(max_bytes=900)
-    site.use("b")
-    assert site.borrow("huge").failures["huge"].code == "model_memory"
-    assert site.loaded() == ["a", "b"]
-
-
-def test_a_full_device_is_made_room_on_as_well(start: Start) -> None:
-    site = start(free=200)
-    site.use("b")
-    site.use("c")
+async def test_a_full_device_is_made_room_on_as_well(start: Start) -> None:
+    site = await start(free=200)
+    await site.use("b")
+    await site.use("c")
     assert site.loaded() == ["b", "c"]
 
 
-def test_a_model_that_the_device_cannot_hold_is_refused_with_the_figures(start: Start) -> None:
-    site = start(free=900)
-    error = site.borrow("huge").failures["huge"]
+async def test_a_model_that_the_device_cannot_hold_is_refused_with_the_figures(start: Start) -> None:
+    site = await start(free=900)
+    error = (await site.use("huge")).failures["huge"]
     assert (error.code, error.message) == (
         "model_memory",
         "huge needs 0.0 MiB; 0.0 MiB are free on this device",
@@ -257,45 +258,75 @@ def test_a_model_that_the_device_cannot_hold_is_refused_with_the_figures(start: 
     assert "huge" not in site.loader.loads
 
 
-def test_weights_that_changed_on_disk_are_not_taken_for_those_of_before(start: Start) -> None:
-    site = start(max_bytes=100)
-    site.use("b")
+async def test_weights_that_changed_on_disk_are_not_taken_for_those_of_before(start: Start) -> None:
+    site = await start(max_bytes=100)
+    await site.use("b")
     site.loader.fingerprint = "after"
-    assert "changed on disk" in site.borrow("a").failures["a"].message
+    assert "changed on disk" in (await site.use("a")).failures["a"].message
     site.loader.fingerprint = "before"
-    site.use("a")
+    await site.use("a")
 
 
-def test_a_model_whose_thread_is_gone_is_noticed_and_an_unloaded_one_is_not_missed(start: Start) -> None:
-    site = start(max_bytes=100)
-    site.use("b")
+async def test_a_model_whose_thread_is_gone_is_noticed_and_an_unloaded_one_is_not_missed(
+    start: Start,
+) -> None:
+    site = await start(max_bytes=100)
+    await site.use("b")
     assert not site.models.has_died()
     site.models.loaded()[0].engine.stop()
     assert site.models.has_died()
 
 
-def test_several_models_are_borrowed_together_and_one_that_fails_is_named(start: Start) -> None:
-    site = start(broken={"c"})
-    lease = site.borrow("b", "c", "a")
-    assert sorted(lease.models) == ["a", "b"]
-    assert list(lease.failures) == ["c"]
-    assert [model.num_users for model in lease.models.values()] == [1, 1]
+async def test_several_models_are_borrowed_together_and_one_that_fails_is_named(start: Start) -> None:
+    site = await start(broken={"c"})
+    async with site.models.borrowed(["b", "c", "a"]) as lease:
+        assert sorted(lease.models) == ["a", "b"]
+        assert list(lease.failures) == ["c"]
+        assert [model.num_users for model in lease.models.values()] == [1, 1]
 
 
-def test_a_wish_that_nobody_has_any_more_loads_nothing(start: Start) -> None:
-    site = start()
-    leases = list[Lease]()
-    site.models.borrow(["b"], leases.append, lambda: False)
-    assert until(lambda: leases)
-    assert (leases[0], site.loader.loads) == (Lease(), ["a"])
+async def test_one_who_leaves_before_his_turn_loads_nothing(start: Start) -> None:
+    site = await start()
+    site.loader.gate.clear()
+    first, second = asyncio.create_task(site.use("b")), asyncio.create_task(site.use("c"))
+    await loading(site, "b")
+    second.cancel()
+    await asyncio.wait({second})
+    site.loader.gate.set()
+    await first
+    assert site.loader.loads == ["a", "b"]
 
 
-def test_a_failure_holds_nothing_that_was_loaded_so_far(start: Start) -> None:
-    site = start(max_bytes=100)
+async def test_one_who_leaves_while_his_model_loads_leaves_it_loaded_and_unused(start: Start) -> None:
+    site = await start()
+    site.loader.gate.clear()
+    task = asyncio.create_task(site.use("b"))
+    await loading(site, "b")
+    task.cancel()
+    site.loader.gate.set()
+    await asyncio.wait({task})
+    assert task.cancelled()
+    assert [(model.name, model.num_users) for model in site.models.loaded()] == [("a", 0), ("b", 0)]
+
+
+async def test_a_failure_holds_nothing_that_was_loaded_so_far(start: Start) -> None:
+    site = await start(max_bytes=100)
     for _ in range(2):
-        lease = site.borrow("b", "c")
-        assert lease.failures["c"].code == "model_memory"
-        site.models.give_back(lease.models.values())
+        async with site.models.borrowed(["b", "c"]) as lease:
+            assert lease.failures["c"].code == "model_memory"
         del lease
-    site.use("a")
+    await site.use("a")
     assert site.loader.alive["b"]() is None
+
+
+async def test_nothing_is_loaded_any_more_once_the_engine_stops(start: Start) -> None:
+    site = await start()
+    await site.models.stop()
+    assert (await site.use("b")).failures["b"].code == "stopping"
+
+
+async def loading(site: Site, name: str) -> None:
+    """Wait until a model is being loaded."""
+    async with asyncio.timeout(10):
+        while site.loader.loads[-1:] != [name]:  # noqa: ASYNC110 - another thread does it
+            await asyncio.sleep(0.005)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from cyclopts import App, Group, Parameter
 
-from btchat.commands import corpus, models, one_video
+from btchat.commands import corpus, evaluation, models, one_video
 from btchat.commands.training import ablate, embedded, instruct, pretrain
 from btchat.commands.weights import commands as weights
 from server.command.run import run, version
@@ -45,7 +45,7 @@ def command_line() -> App:
     for command in (weights.fetch, weights.convert, weights.verify):
         commands.command(command)
     app.command(commands)
-    group = Group.create_ordered("Training")
+    group = Group.create_ordered("Training and evaluation")
     commands = App(name="train", help="Train a model.", group=group)
     for command in (
         pretrain.pretrain,
@@ -59,6 +59,10 @@ def command_line() -> App:
     app.command(commands)
     commands = App(name="corpus", help="Make procedural clips in the formats of real data sets.", group=group)
     commands.command(corpus.make)
+    app.command(commands)
+    commands = App(name="eval", help="Print metrics of embeddings (docs/evaluation.md).", group=group)
+    for command in (evaluation.retrieval, evaluation.recognition):
+        commands.command(command)
     app.command(commands)
     group = Group.create_ordered("Other")
     app["--help"].group = app["--version"].group = group

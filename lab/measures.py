@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
+from bt_model.evaluation.retrieval import found_among
 from lab.shapes.captions import caption
 from lab.shapes.scene import BACKGROUNDS, COLOURS, SHAPES, Scene
 from lab.statistics import Answers
@@ -89,11 +90,7 @@ def first_hits(embedded: Embedded, scenes: Sequence[Scene]) -> dict[str, Answers
 def _hits(embedded: Embedded, rows: Sequence[int]) -> Answers:
     videos = torch.cat([embedded.clips[rows], embedded.twins[rows]])
     texts = torch.cat([embedded.captions[rows], embedded.twin_captions[rows]])
-    scores = texts @ videos.T
-    own = scores.diagonal()[:, None]
-    is_first = (scores <= own).all(dim=1)
-    credit = is_first / (scores == own).sum(dim=1)
-    return credit.double().unflatten(0, (2, -1)).T.numpy()
+    return found_among(texts @ videos.T, 1).unflatten(0, (2, -1)).T.numpy()
 
 
 def static_choices(embedded: Embedded, text: "TextSide", scenes: Sequence[Scene]) -> dict[str, Answers]:

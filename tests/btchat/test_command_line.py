@@ -12,7 +12,7 @@ import pytest
 from btchat.cli import command_line, main
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["weights"], ["corpus"]])
+@pytest.mark.parametrize("command", [[], ["train"], ["weights"], ["corpus"], ["eval"]])
 def test_without_a_command_the_usage_is_shown(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(command) == 2
     captured = capsys.readouterr()
@@ -108,6 +108,8 @@ COMMANDS = {
     "train ablate": "--work --frozen --rows --seeds --workers --precision --out --list --page-only",
     "train instruct": "--config --preset --set --work --dry-run --devices",
     "train features": "--config --preset --set --all-states",
+    "eval retrieval": "FILES --json",
+    "eval recognition": "FILES",
     "corpus make": "--out --clips --test-clips --side --seed --kinds --most-items --textures --diagonals"
     " --codec --workers",
 }

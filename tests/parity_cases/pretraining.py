@@ -17,7 +17,7 @@ from bt_model.checkpoints.layouts.eva import EVA_RETRIEVAL
 from bt_model.checkpoints.load import holds, load_part, load_text, load_vision, read_adapter
 from bt_model.config import ClipTextConfig, ClipVisionConfig
 from bt_model.evaluation.recognition import accuracy
-from bt_model.evaluation.retrieval import retrieval
+from bt_model.evaluation.retrieval import cosine_scores, retrieval
 from bt_model.text.clip_text import ClipTextTower
 from bt_model.training.config import LossWeights
 from bt_model.training.data.masking import published_places
@@ -104,7 +104,7 @@ def _losses(case: Case) -> list[Check]:
 
 
 def metrics(case: Case) -> list[Check]:
-    found = retrieval(case.inputs["text_features"], case.inputs["video_features"])
+    found = retrieval(cosine_scores(case.inputs["text_features"], case.inputs["video_features"]))
     features = case.inputs["recognition_video_features"], case.inputs["class_features"], case.inputs["labels"]
     expected, recognised = case.facts["retrieval"], case.facts["recognition"]
     got = {

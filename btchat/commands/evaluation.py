@@ -1,0 +1,78 @@
+"""`btchat eval`: metrics of embeddings, as the published evaluations compute them."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bt_model.evaluation.retrieval import Retrieval
+
+Files = Annotated[tuple[Path, ...], Parameter(consume_multiple=True)]
+
+
+def retrieval(files: Files, /, *, json: bool = False) -> None:
+    """Print R@1, R@5, R@10, median and mean rank of text-to-video retrieval.
+
+    Once with every rank of a tie, as published, and once with ties that share (docs/evaluation.md).
+
+    Args:
+        files: safetensors files that hold `scores` (captions by videos, pairs on the diagonal), or `text` and
+            `video`, a pair a row
+        json: for machines
+    """
+    from json import dumps
+
+    from bt_model.evaluation.retrieval import TIE_RULES, cosine_scores, retrieval
+
+    tensors = _read(files)
+    if "scores" in tensors:
+        scores = tensors["scores"]
+    else:
+        text, video = _named(tensors, "text", "video")
+        scores = cosine_scores(text.float(), video.float())
+    found = {ties: retrieval(scores, ties) for ties in TIE_RULES}
+    print(dumps({ties: asdict(each) for ties, each in found.items()}, indent=2) if json else _table(found))
+
+
+def recognition(files: Files, /) -> None:
+    """Print top-1 and top-5 accuracy of zero-shot recognition.
+
+    Args:
+        files: safetensors files that hold `video` (a clip a row), `classes` (a class a row) and `labels` (the
+            number of each clip's class)
+    """
+    from bt_model.evaluation.recognition import accuracy
+
+    video, classes, labels = _named(_read(files), "video", "classes", "labels")
+    for most in (1, 5):
+        share = accuracy(video.float(), classes.float(), labels, min(most, len(classes)))
+        print(f"top-{most}  {100 * share:6.2f} %")
+
+
+def _read(files: tuple[Path, ...]) -> "Mapping[str, Tensor]":
+    from bt_model.checkpoints.weights import open_weights
+
+    return {name: tensor for file in files for name, tensor in open_weights(file).items()}
+
+
+def _named(tensors: "Mapping[str, Tensor]", *names: str) -> "list[Tensor]":
+    from bt_model.errors import require
+
+    there = ", ".join(tensors)
+    for name in names:
+        require(name in tensors, "files", there, f"files that hold {', '.join(names)}")
+    return [tensors[name] for name in names]
+
+
+def _table(found: "Mapping[str, Retrieval]") -> str:
+    head = f"{'ties':8}{'R@1 %':>8}{'R@5 %':>8}{'R@10 %':>8}{'MdR':>8}{'MnR':>8}"
+    rows = [
+        f"{ties:8}{each.r1:8.2f}{each.r5:8.2f}{each.r10:8.2f}{each.median_rank:8.1f}{each.mean_rank:8.2f}"
+        for ties, each in found.items()
+    ]
+    return "\n".join([head, *rows])

@@ -1,0 +1,75 @@
+"""`btchat eval`, as typed."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from btchat.cli import main
+
+TEXT = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 1, 0.1]])
+VIDEO = torch.eye(3)
+
+
+def test_two_files_of_embeddings_and_one_of_scores_tell_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {"text": TEXT, "video": VIDEO, "scores": TEXT / TEXT.norm(dim=1, keepdim=True) @ VIDEO.T}
+    paths = {name: str(tmp_path / f"{name}.safetensors") for name in files}
+    for name, tensor in files.items():
+        save_file({name: tensor}, paths[name])
+    assert main(["eval", "retrieval", paths["text"], paths["video"]]) == 0
+    shown = capsys.readouterr().out
+    assert main(["eval", "retrieval", paths["scores"]]) == 0
+    assert capsys.readouterr().out == shown
+    assert shown.splitlines()[1].split() == ["every", "66.67", "100.00", "100.00", "1.0", "1.33"]
+
+
+def test_both_rules_for_ties_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(tmp_path / "a.safetensors")
+    save_file({"scores": torch.tensor([[1.0, 1, 0], [0, 1, 0], [0, 0, 1]])}, path)
+    assert main(["eval", "retrieval", path, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["every"]["r1"] == pytest.approx(75)
+    assert found["shared"]["r1"] == pytest.approx(100 * 2.5 / 3)
+    assert found["shared"]["mean_rank"] == pytest.approx(3.5 / 3)
+
+
+def test_recognition_shows_the_nearest_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(tmp_path / "a.safetensors")
+    save_file({"video": TEXT, "classes": VIDEO, "labels": torch.tensor([0, 1, 2])}, path)
+    assert main(["eval", "recognition", path]) == 0
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        ["top-1", "66.67", "%"],
+        ["top-5", "100.00", "%"],
+    ]
+
+
+def test_every_clip_needs_a_label(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(tmp_path / "a.safetensors")
+    save_file({"video": TEXT, "classes": VIDEO, "labels": torch.tensor([0, 1])}, path)
+    assert main(["eval", "recognition", path]) == 1
+    assert "labels is (2,); allowed: (3,), as many as videos" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"text": TEXT}, "files is 'text'; allowed: files that hold text, video"),
+        ({"text": TEXT, "video": VIDEO[:2]}, "scores is (3, 2); allowed: n captions by n videos"),
+        (
+            {"text": TEXT, "video": VIDEO[:, :2].contiguous()},
+            "embeddings is (3, 2); allowed: rows of 3 numbers",
+        ),
+        ({"scores": TEXT[0]}, "scores is (3,); allowed: n captions by n videos"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line(
+    tensors: dict[str, torch.Tensor], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(tmp_path / "a.safetensors")
+    save_file(tensors, path)
+    assert main(["eval", "retrieval", path]) == 1
+    assert message in capsys.readouterr().err

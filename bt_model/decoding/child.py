@@ -9,7 +9,9 @@ import mmap
 import os
 import socket
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +22,8 @@ from bt_model.decoding.sandbox import allow_cpu, restrict
 from bt_model.errors import BtchatError, VideoLimitError
 from bt_model.types import Frames
 from bt_model.video import refusals
-from bt_model.video.decode import decode_sizes, probe
+from bt_model.video.decode import DEFAULT_LIMITS, ReaderName, decode_sizes, probe
+from bt_model.video.refusals import DecodeLimits
 
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 _JPEG_QUALITY = 85
@@ -71,9 +74,7 @@ def _work(setup: wire.Setup, request: wire.Request, fds: Sequence[int]) -> wire.
     with os.fdopen(os.dup(fds[0]), "rb", buffering=0) as file:
         if request.job == "probe":
             return wire.Reply(probe(file, setup.limits))
-        by_size = decode_sizes(
-            file, request.sampling, request.sizes, request.default_frames, setup.reader, setup.limits
-        )
+        by_size = read_frames(file, request, setup.reader, setup.limits)
     frames = by_size[0]
     if request.job == "frames":
         for each, memory in zip(by_size, fds[1:], strict=True):
@@ -81,6 +82,18 @@ def _work(setup: wire.Setup, request: wire.Request, fds: Sequence[int]) -> wire.
         return wire.Reply(frames.facts, frames.indices, frames.timestamps)
     jpegs = _jpegs(frames, request.thumbnail_side)
     return wire.Reply(frames.facts, frames.indices, frames.timestamps, jpegs)
+
+
+def read_frames(
+    file: BinaryIO, request: wire.Request, reader: ReaderName = "pyav", limits: DecodeLimits = DEFAULT_LIMITS
+) -> list[Frames]:
+    """The frames that a request asks for, in each of its sizes. Raises as `decode`."""
+    if request.length:
+        file = io.BytesIO(os.pread(file.fileno(), request.length, request.start))
+    by_size = decode_sizes(file, request.sampling, request.sizes, request.default_frames, reader, limits)
+    if request.cutout is None:
+        return by_size
+    return [replace(frames, pixels=request.cutout(frames.pixels)) for frames in by_size]
 
 
 def _hand_over(pixels: NDArray[np.uint8], memory: int) -> None:

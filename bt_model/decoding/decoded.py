@@ -3,8 +3,12 @@
 import fcntl
 import os
 from dataclasses import dataclass
+from math import isqrt
 from types import TracebackType
 from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bt_model.decoding.wire import Request
 from bt_model.types import FrameSize, VideoFacts
@@ -33,6 +37,15 @@ class Decoded:
     def num_frames(self) -> int:
         return len(self.indices)
 
+    def take_pixels(self) -> NDArray[np.uint8]:
+        """Close it; the frames of its only size are in memory of this process. -> (T, side, side, 3)."""
+        with self:
+            (memory,) = self.memories.values()
+            num_bytes = os.fstat(memory).st_size
+            side = isqrt(num_bytes // (3 * self.num_frames))
+            data = os.pread(memory, num_bytes, 0)
+        return np.frombuffer(data, np.uint8).reshape(self.num_frames, side, side, 3)
+
     def close(self) -> None:
         """Give the memory back. Idempotent."""
         _close_all(self.memories)
@@ -50,6 +63,7 @@ class FrameMemories:
     """Memory files for a request's frames, by size; closed on exit unless they were handed over."""
 
     def __init__(self, request: Request) -> None:
+        self._request = request
         self.by_size: dict[FrameSize, int] = {}
         try:
             for size in request.sizes if request.job == "frames" else ():
@@ -66,8 +80,9 @@ class FrameMemories:
             VideoError: the child did not cut each to the frames that it names, or left one open to change.
         """
         for size, memory in self.by_size.items():
+            num_bytes = num_frames * 3 * self._request.side(size) ** 2
             is_sealed = fcntl.fcntl(memory, fcntl.F_GET_SEALS) & _SEALS == _SEALS
-            if num_frames == 0 or not is_sealed or os.fstat(memory).st_size != num_frames * 3 * size.side**2:
+            if num_frames == 0 or not is_sealed or os.fstat(memory).st_size != num_bytes:
                 raise refusals.undecodable()
         by_size, self.by_size = self.by_size, {}
         return by_size

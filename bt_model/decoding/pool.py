@@ -9,14 +9,17 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Condition, Thread
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bt_model.decoding import wire
 from bt_model.decoding.decoded import Decoded, FrameMemories
@@ -33,13 +36,16 @@ _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
 _PATIENCE = 60.0  # seconds without any child until those who wait are told
 
+_T = TypeVar("_T")
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Job:
     path: Path
     request: wire.Request
+    finish: Callable[[Decoded], Any]
     begin: float = field(default_factory=time.monotonic)
-    future: Future[Decoded] = field(default_factory=Future[Decoded])
+    future: Future[Any] = field(default_factory=Future[Any])
 
 
 class DecodePool:
@@ -128,25 +134,29 @@ class DecodePool:
 
     def probe(self, path: Path) -> Future[Decoded]:
         """Facts of a video; every packet counted, the first frame decoded."""
-        return self.submit(path, wire.Request("probe"))
+        return self._submit(path, wire.Request("probe"), _as_it_is)
 
     def decode(
         self, path: Path, sampling: Sampling, sizes: Sequence[FrameSize], default_frames: int
     ) -> Future[Decoded]:
         """The sampled frames in every size, decoded once, as sealed memory files."""
-        return self.submit(
-            path, wire.Request("frames", sampling, tuple(dict.fromkeys(sizes)), default_frames)
-        )
+        request = wire.Request("frames", sampling, tuple(dict.fromkeys(sizes)), default_frames)
+        return self._submit(path, request, _as_it_is)
 
     def thumbnails(
         self, path: Path, sampling: Sampling, size: FrameSize, default_frames: int, side: int = 0
     ) -> Future[Decoded]:
         """Exactly the frames that a model sees, as JPEG; `side` scales them for display."""
-        return self.submit(path, wire.Request("thumbnails", sampling, (size,), default_frames, side))
+        request = wire.Request("thumbnails", sampling, (size,), default_frames, side)
+        return self._submit(path, request, _as_it_is)
 
-    def submit(self, path: Path, request: wire.Request) -> Future[Decoded]:
+    def read(self, path: Path, request: wire.Request) -> Future[NDArray[np.uint8]]:
+        """A request's frames in memory of this process, (num_frames, side, side, 3); for training."""
+        return self._submit(path, request, Decoded.take_pixels)
+
+    def _submit(self, path: Path, request: wire.Request, finish: Callable[[Decoded], _T]) -> Future[_T]:
         """Let the next free child answer a request about a file."""
-        job = _Job(path, request)
+        job = _Job(path, request, finish)
         with self._changed:
             if not self._is_closed:
                 self._jobs.append(job)
@@ -225,10 +235,11 @@ class DecodePool:
         job.future.add_done_callback(lambda future: child.kill() if future.cancelled() else None)
         try:
             decoded = self._decoded(child, job)
+            result = job.finish(decoded)
         except Exception as error:  # noqa: BLE001 - whatever it is, the one who waits must hear of it
             return _fail(job, error) and self._is_good(child)
         try:
-            job.future.set_result(decoded)
+            job.future.set_result(result)
         except InvalidStateError:  # given up on meanwhile
             decoded.close()
             return False
@@ -254,6 +265,10 @@ class DecodePool:
             if child.end() == -signal.SIGXCPU:
                 raise late from None
             raise refusals.undecodable() from error
+
+
+def _as_it_is(decoded: Decoded) -> Decoded:
+    return decoded
 
 
 def _fail(job: _Job, error: BaseException) -> bool:

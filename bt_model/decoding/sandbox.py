@@ -22,6 +22,8 @@ class ChildLimits:
 def restrict(limits: ChildLimits, parent: int) -> None:
     """Set the limits, write no file, leave no core dump, and die with the process `parent`.
 
+    A limit that is lower already stays.
+
     Raises:
         ProcessLookupError: the parent is gone already.
     """
@@ -32,7 +34,9 @@ def restrict(limits: ChildLimits, parent: int) -> None:
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),
     ):
-        resource.setrlimit(kind, (most, most))
+        _, hard = resource.getrlimit(kind)
+        allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(kind, (allowed, allowed))
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before the line above
         raise ProcessLookupError(parent)

@@ -14,6 +14,7 @@ import msgpack
 from bt_model.decoding.sandbox import ChildLimits
 from bt_model.errors import BtchatError, InvalidValueError, UnsupportedMediaError, VideoError, VideoLimitError
 from bt_model.types import MAX_FRAMES, FrameSize, Sampling, VideoFacts
+from bt_model.video.crop import Crop, Cutout
 from bt_model.video.decode import ReaderName
 from bt_model.video.refusals import DecodeLimits
 
@@ -56,9 +57,10 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One file, decoded once for all `sizes`.
+    """One file, or `length` bytes of it from `start` on, decoded once for all `sizes`.
 
-    `thumbnail_side` is in pixels; 0 leaves thumbnails as large as the model's frames.
+    `thumbnail_side` is in pixels; 0 leaves thumbnails as large as the model's frames. `cutout` is the part of
+    the frames that is handed over.
     """
 
     job: Job
@@ -66,21 +68,31 @@ class Request:
     sizes: tuple[FrameSize, ...] = ()
     default_frames: int = 1
     thumbnail_side: int = 0
+    start: int = 0
+    length: int = 0
+    cutout: Cutout | None = None
+
+    def side(self, size: FrameSize) -> int:
+        """Height and width of the frames that are handed over."""
+        return self.cutout.side if self.cutout else size.side
 
     def max_bytes(self, size: FrameSize) -> int:
         """Room for all the frames of one size that this request can give."""
         count = MAX_FRAMES if self.sampling.fps is not None else self.sampling.num_frames
-        return 3 * size.side**2 * (self.default_frames if count is None else count)
+        return 3 * self.side(size) ** 2 * (self.default_frames if count is None else count)
 
     def pack(self) -> bytes:
-        sizes, sampling = [astuple(size) for size in self.sizes], astuple(self.sampling)
-        return _framed([self.job, sampling, sizes, self.default_frames, self.thumbnail_side])
+        return _framed([*astuple(self)])
 
     @classmethod
     def unpack(cls, payload: bytes) -> "Request":
-        job, sampling, sizes, default_frames, thumbnail_side = msgpack.unpackb(payload)
-        all_sizes = tuple(FrameSize(*size) for size in sizes)
-        return cls(job, Sampling(*sampling), all_sizes, default_frames, thumbnail_side)
+        job, sampling, sizes, default_frames, thumbnail_side, start, length, cutout = msgpack.unpackb(payload)
+        all_sizes = tuple(FrameSize(*each) for each in sizes)
+        if cutout is not None:
+            side, seed, crop = cutout
+            cutout = Cutout(side, seed, Crop(*crop))
+        values = default_frames, thumbnail_side, start, length, cutout
+        return cls(job, Sampling(*sampling), all_sizes, *values)
 
 
 @dataclass(frozen=True, slots=True)

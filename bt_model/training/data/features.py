@@ -5,7 +5,7 @@ frames, P patches, D width; a file holds `states` (S, T, 1 + P, D) float16.
 """
 
 import json
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from bt_model.atomic_files import write_json
+from bt_model.decoding.wire import Request
 from bt_model.errors import InvalidValueError
-from bt_model.training.data.decode_child import Request
-from bt_model.training.data.decode_pool import Reply
 
 MANIFEST = "features.json"
 STATES = "states"
@@ -87,31 +86,10 @@ def read_states(path: Path) -> NDArray[np.float16]:
     return load_file(path)[STATES]
 
 
-class FeaturePool:
+class FeatureReader(ThreadPoolExecutor):
     """Reads feature files in threads; what a decode pool is for videos."""
 
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._threads = ThreadPoolExecutor(size, thread_name_prefix="features")
-        self._open: dict[Future[Reply], int] = {}
-
-    @property
-    def num_idle(self) -> int:
-        return self._size - len(self._open)
-
-    def send(self, ticket: int, request: Request) -> None:
-        self._open[self._threads.submit(_read, Path(request.path))] = ticket
-
-    def poll(self, seconds: float) -> list[tuple[int, Reply]]:
-        done, _ = wait(self._open, seconds, FIRST_COMPLETED)
-        return [(self._open.pop(each), each.result()) for each in done]
-
-    def close(self) -> None:
-        self._threads.shutdown(cancel_futures=True)
-
-
-def _read(path: Path) -> Reply:
-    try:
-        return read_states(path)
-    except Exception as error:  # noqa: BLE001 - whatever a file provokes, it is one that cannot be read
-        return f"{type(error).__name__}: {error}"
+    def read(self, path: Path, request: Request) -> Future[NDArray[np.float16]]:
+        """A file's states; how frames would be read is settled already."""
+        del request
+        return self.submit(read_states, path)

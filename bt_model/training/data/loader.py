@@ -8,15 +8,16 @@ import json
 import threading
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Full, Queue
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from bt_model.decoding.wire import Request
 from bt_model.errors import TrainingError
 from bt_model.training.data.clip_list import ClipList
-from bt_model.training.data.decode_child import Request
-from bt_model.training.data.decode_pool import Pool, Reply
+from bt_model.training.data.clip_reader import ClipReader, Reading, why_broken
 from bt_model.training.data.sampling import Order
 
 if TYPE_CHECKING:
@@ -67,18 +68,8 @@ B_co = TypeVar("B_co", bound=Batch, covariant=True)
 B = TypeVar("B", bound=Batch)
 
 
-class Reading(Protocol):
-    """How clips are read: batches ahead, and the share of clips that may be broken."""
-
-    @property
-    def prefetch(self) -> int: ...
-
-    @property
-    def max_broken(self) -> float: ...
-
-
 class Recipe(Protocol[B_co]):
-    """What a stage makes out of a list of clips: what is asked of the pool for each, and the batches."""
+    """What a stage makes out of a list of clips: what is asked of the reader for each, and the batches."""
 
     @property
     def data(self) -> Reading: ...
@@ -86,9 +77,7 @@ class Recipe(Protocol[B_co]):
     @property
     def order(self) -> Order: ...
 
-    def pool(self) -> Pool:
-        """Called in the thread that uses it."""
-        ...
+    def clip_reader(self) -> ClipReader: ...
 
     def request(self, clips: ClipList, place: int, clip: int) -> Request: ...
 
@@ -131,7 +120,7 @@ class ClipFeed(threading.Thread, Generic[B]):
         self._clips, self._recipe, self._broken, self._keys = clips, recipe, broken, keys
         self._open: deque[_Open] = deque()
         self._pending: deque[_Slot] = deque()
-        self._sent: dict[int, _Slot] = {}
+        self._sent: dict[Future[NDArray[Any]], _Slot] = {}
         self._stopped = threading.Event()
         self.batches: Queue[tuple[Key, B] | BaseException] = Queue(maxsize=1)
 
@@ -141,27 +130,28 @@ class ClipFeed(threading.Thread, Generic[B]):
         self.join()
 
     def run(self) -> None:
-        """The thread's own work; the children are made here because they die with their thread."""
-        pool = self._recipe.pool()
+        """The thread's own work."""
         try:
-            while not self._stopped.is_set():
-                self._turn(pool)
+            with self._recipe.clip_reader() as reader:
+                while not self._stopped.is_set():
+                    self._turn(reader)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the one who waits must hear of it
             while not self._stopped.is_set() and not self._put(error):
                 self._stopped.wait(_PAUSE)
-        finally:
-            pool.close()
 
-    def _turn(self, pool: Pool) -> None:
+    def _turn(self, reader: ClipReader) -> None:
         """Open batches, hand out clips, take in what is decoded, give away what is complete."""
         while len(self._open) < self._recipe.data.prefetch and (key := next(self._keys, None)) is not None:
             self._begin(key)
-        while self._pending and pool.num_idle:
+        while self._pending and len(self._sent) < self._recipe.data.workers:
             slot = self._pending.popleft()
-            self._sent[slot.place] = slot
-            pool.send(slot.place, self._recipe.request(self._clips, slot.place, slot.clip))
-        for place, reply in pool.poll(_PAUSE):
-            self._take(self._sent.pop(place), reply)
+            path = Path(self._clips.source(slot.clip).path)
+            request = self._recipe.request(self._clips, slot.place, slot.clip)
+            self._sent[reader.read(path, request)] = slot
+        if not self._sent:
+            self._stopped.wait(_PAUSE)
+        for reply in wait(self._sent, _PAUSE, FIRST_COMPLETED).done:
+            self._take(self._sent.pop(reply), reply)
         while self._open and self._open[0].is_complete and self._put(self._finished(self._open[0])):
             self._open.popleft()
 
@@ -180,11 +170,12 @@ class ClipFeed(threading.Thread, Generic[B]):
         self._open.append(_Open(key, places, slots))
         self._pending.extend(slots)
 
-    def _take(self, slot: _Slot, reply: Reply) -> None:
-        if not isinstance(reply, str):
-            slot.pixels = reply
+    def _take(self, slot: _Slot, reply: "Future[NDArray[Any]]") -> None:
+        error = reply.exception()
+        if error is None:
+            slot.pixels = reply.result()
             return
-        self._broken.add(self._clips.sources[slot.clip], reply)
+        self._broken.add(self._clips.sources[slot.clip], why_broken(error))
         self._skip_known(slot)
         self._pending.appendleft(slot)
 
@@ -227,7 +218,8 @@ class ClipLoader(Generic[B]):
         """Waits until it is decoded.
 
         Raises:
-            TrainingError: too many clips cannot be read, or the decode children do not start.
+            TrainingError: too many clips cannot be read.
+            EngineError: the decode children do not start.
         """
         if self._feed is None or (step, part) != self._next:
             self.close()

@@ -1,18 +1,15 @@
 """Which sample stands where in a run, and what is drawn for it, from the run's seed and its place alone.
 
 A place counts the samples of all epochs, across ranks: the same run on another number of ranks, or resumed,
-draws the same. Decode children import this, so it does without torch. T frames, H height, W width.
+draws the same.
 """
 
-import math
 from dataclasses import dataclass
 from functools import lru_cache
-from random import Random
 
 import numpy as np
 from numpy.random import Generator, default_rng
 from numpy.typing import NDArray
-from PIL import Image
 
 from bt_model.errors import InvalidValueError
 
@@ -88,58 +85,3 @@ def clip_draws(seed: int, place: int) -> Generator:
 def step_seed(seed: int, step: int, part: int, rank: int) -> int:
     """Seed of what a forward pass draws on its way, stochastic depth."""
     return int(default_rng([seed, _STEP, step, part, rank]).integers(2**63 - 1))
-
-
-_TRIES = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Box:
-    """Pixels of a frame."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-
-
-@dataclass(frozen=True, slots=True)
-class Crop:
-    """A random box's share of the area and its width to height (training spec 1.1)."""
-
-    min_area: float = 0.08
-    max_area: float = 1.0
-    min_aspect: float = 3 / 4
-    max_aspect: float = 4 / 3
-
-
-def random_box(rng: Random, height: int, width: int, crop: Crop) -> Box:
-    """A box of uniform area and log-uniform aspect, anywhere; after ten that do not fit, the central one."""
-    for _ in range(_TRIES):
-        area = height * width * rng.uniform(crop.min_area, crop.max_area)
-        aspect = math.exp(rng.uniform(math.log(crop.min_aspect), math.log(crop.max_aspect)))
-        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
-        if 0 < w <= width and 0 < h <= height:
-            return Box(rng.randint(0, height - h), rng.randint(0, width - w), h, w)
-    aspect = min(max(width / height, crop.min_aspect), crop.max_aspect)
-    w, h = min(width, round(height * aspect)), min(height, round(width / aspect))
-    return Box((height - h) // 2, (width - w) // 2, h, w)
-
-
-def centre_box(height: int, width: int, side: int) -> Box:
-    """A square of that side, or the largest one, in the middle."""
-    side = min(side, height, width)
-    return Box((height - side) // 2, (width - side) // 2, side, side)
-
-
-def cut(pixels: NDArray[np.uint8], box: Box, side: int) -> NDArray[np.uint8]:
-    """Every frame's box, scaled (bilinear) to a square. (T, H, W, 3) -> (T, side, side, 3)."""
-    cropped = pixels[:, box.top : box.top + box.height, box.left : box.left + box.width]
-    if cropped.shape[1:3] == (side, side):
-        return np.ascontiguousarray(cropped)
-    return np.stack([_scaled(frame, side) for frame in cropped])
-
-
-def _scaled(frame: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    picture = Image.fromarray(np.ascontiguousarray(frame))
-    return np.asarray(picture.resize((side, side), Image.Resampling.BILINEAR))

@@ -5,7 +5,9 @@ B videos, T frames, S states, P patches, D width.
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,7 @@ from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.errors import InvalidValueError, TrainingError
 from bt_model.training.chat_base import BaseFile
 from bt_model.training.data.clip_list import Source
-from bt_model.training.data.decode_pool import DecodePool
+from bt_model.training.data.clip_reader import decode_pool, why_broken
 from bt_model.training.data.dialogues import find_videos, read_dialogues
 from bt_model.training.data.features import STATES, Manifest, stored_videos
 from bt_model.training.data.loader import JUDGED_AFTER, BrokenClips
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
     from bt_model.vision.encoder import TemporalEncoder
 
 _NAME_LENGTH = 32  # hex digits of a file's digest
-_POLL = 0.05  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,22 +111,22 @@ def _decoded(
 ) -> Iterator[tuple[str, NDArray[Any]]]:
     """Every video that can be read, in the order in which they come."""
     data, framing = settings.data, Framing(**manifest.framing)
-    waiting, names = list(missing), dict(enumerate(missing))
-    tickets = {name: ticket for ticket, name in names.items()}
-    num_open = num_done = num_broken = 0
-    with closing(DecodePool(data.workers, data.seconds)) as pool:
-        while waiting or num_open:
-            while waiting and pool.num_idle:
-                name = waiting.pop(0)
-                pool.send(tickets[name], framing.request(Source(str(missing[name])), data.reader))
-                num_open += 1
-            for ticket, reply in pool.poll(_POLL):
-                num_open, num_done = num_open - 1, num_done + 1
-                if not isinstance(reply, str):
-                    yield names[ticket], reply
+    waiting, at_work = deque(missing.items()), dict[Future[NDArray[Any]], tuple[str, Path]]()
+    num_done = num_broken = 0
+    with decode_pool(data) as pool:
+        while waiting or at_work:
+            while waiting and len(at_work) < data.workers:
+                video, path = waiting.popleft()
+                at_work[pool.read(path, framing.request(Source(str(path))))] = video, path
+            for reply in wait(at_work, return_when=FIRST_COMPLETED).done:
+                video, path = at_work.pop(reply)
+                num_done += 1
+                error = reply.exception()
+                if error is None:
+                    yield video, reply.result()
                     continue
                 num_broken += 1
-                broken.add(Source(str(missing[names[ticket]])).spelt(), reply)
+                broken.add(Source(str(path)).spelt(), why_broken(error))
                 if num_done >= JUDGED_AFTER and num_broken > data.max_broken * num_done:
                     raise TrainingError(
                         f"{num_broken} of {num_done} videos cannot be read; data.max_broken allows "

@@ -6,9 +6,9 @@ T frames, H height, W width.
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from bt_model.training.data.decode_child import Request
-from bt_model.types import Fit, Strategy
-from bt_model.video.decode import ReaderName
+from bt_model.decoding.wire import Request
+from bt_model.types import Fit, FrameSize, Sampling, Strategy
+from bt_model.video.crop import Cutout
 
 if TYPE_CHECKING:
     from bt_model.training.data.clip_list import Source
@@ -32,12 +32,16 @@ class Framing:
             return cls(data.frames, data.strategy, side, side, served)
         return cls(data.frames, data.strategy, side, max(side, data.short_side), "whole")
 
-    def request(self, source: "Source", reader: ReaderName) -> Request:
+    def request(self, source: "Source") -> Request:
         """What a decode child is asked for."""
         return Request(
-            source.path, source.start, source.length, self.num_frames, self.side, self.short_side, reader,
-            strategy=self.strategy, fit=self.fit,
-        )  # fmt: skip
+            "frames",
+            Sampling(num_frames=self.num_frames, strategy=self.strategy),
+            (FrameSize(self.short_side, self.fit),),
+            start=source.start,
+            length=source.length,
+            cutout=Cutout(self.side),
+        )
 
     def plain(self) -> dict[str, Any]:
         """As JSON holds it."""

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from bt_model.training.data.decode_pool import DecodePool, Pool
+from bt_model.training.data.clip_reader import ClipReader, decode_pool
 from bt_model.training.data.dialogues import VideoDialogue
-from bt_model.training.data.features import FeaturePool
+from bt_model.training.data.features import FeatureReader
 from bt_model.training.data.spelling import Speller
 from bt_model.training.data.tokens import collate
 from bt_model.training.instruct.framing import Framing
@@ -18,8 +18,8 @@ from bt_model.training.instruct.step import InstructBatch
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from bt_model.decoding.wire import Request
     from bt_model.training.data.clip_list import ClipList
-    from bt_model.training.data.decode_child import Request
     from bt_model.training.data.sampling import Order
     from bt_model.training.instruct.config import DataSettings
 
@@ -34,16 +34,14 @@ class DialogueRecipe:
     speller: Speller
     num_video: Callable[[int], int]
 
-    def pool(self) -> Pool:
+    def clip_reader(self) -> ClipReader:
         """What reads videos, or their stored states."""
-        if self.data.features:
-            return FeaturePool(self.data.workers)
-        return DecodePool(self.data.workers, self.data.seconds)
+        return FeatureReader(self.data.workers) if self.data.features else decode_pool(self.data)
 
     def request(self, clips: "ClipList", place: int, clip: int) -> "Request":
         """The same frames wherever in the run a dialogue stands."""
         del place
-        return self.framing.request(clips.source(clip), self.data.reader)
+        return self.framing.request(clips.source(clip))
 
     def batch(
         self,

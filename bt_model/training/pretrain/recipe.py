@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from bt_model.decoding.pool import DecodePool
+from bt_model.decoding.wire import Request
 from bt_model.training.data.clip_list import ClipList
-from bt_model.training.data.decode_child import Request
-from bt_model.training.data.decode_pool import DecodePool
+from bt_model.training.data.clip_reader import decode_pool
 from bt_model.training.data.masks import draw_masks
-from bt_model.training.data.sampling import Crop, Order, clip_draws
+from bt_model.training.data.sampling import Order, clip_draws
 from bt_model.training.pretrain.step import ClipBatch
+from bt_model.types import FrameSize, Sampling
+from bt_model.video.crop import Crop, Cutout
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,20 +41,23 @@ class Recipe:
     unmasked_from: int
     spelling: "CaptionSpelling | None" = None
 
-    def pool(self) -> DecodePool:
-        """Children that decode; they die with the thread that calls this."""
-        return DecodePool(self.data.workers, self.data.seconds)
+    def clip_reader(self) -> DecodePool:
+        """Children that decode."""
+        return decode_pool(self.data)
 
     def request(self, clips: ClipList, place: int, clip: int) -> Request:
-        """What a decode child is asked for."""
+        """What a decode child is asked for: frames and a box drawn at random, or the central ones."""
         data, source = self.data, clips.source(clip)
         rng = clip_draws(self.order.seed, place)
         frame_seed, box_seed = (int(x) for x in rng.integers(2**31, size=2))
-        return Request(
-            source.path, source.start, source.length, data.frames, self.side, data.short_side, data.reader,
-            frame_seed, box_seed if data.crop == "random" else None,
-            Crop(data.min_area, data.max_area, data.min_aspect, data.max_aspect),
-        )  # fmt: skip
+        if data.crop == "random":
+            sampling = Sampling(num_frames=data.frames, strategy="random", seed=frame_seed)
+            crop = Crop(data.min_area, data.max_area, data.min_aspect, data.max_aspect)
+            cutout = Cutout(self.side, box_seed, crop)
+        else:
+            sampling, cutout = Sampling(num_frames=data.frames, strategy="retrieval"), Cutout(self.side)
+        size = FrameSize(data.short_side, "whole")
+        return Request("frames", sampling, (size,), start=source.start, length=source.length, cutout=cutout)
 
     def caption(self, clips: ClipList, place: int, clip: int) -> str:
         """One of a clip's captions."""

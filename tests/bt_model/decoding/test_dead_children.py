@@ -151,6 +151,18 @@ def test_a_child_lives_under_its_limits(pool: DecodePool) -> None:
     assert rows["Max address space"] == [str(4 * 1024**3)] * 2
 
 
+def test_a_limit_that_is_lower_already_stays() -> None:
+    script = (
+        "import os, resource\n"
+        "from bt_model.decoding.sandbox import ChildLimits, restrict\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))\n"
+        "restrict(ChildLimits(open_files=64), os.getppid())\n"
+        "print(*resource.getrlimit(resource.RLIMIT_NOFILE))\n"
+    )
+    out = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=True).stdout
+    assert out.split() == [b"40", b"40"]
+
+
 def test_a_child_sees_nothing_of_our_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BTCHAT_TEST_KEY", "canary")
     with DecodePool(1) as pool:

@@ -1,6 +1,7 @@
 """Batches by step: the same from any step on, whatever cannot be read on the way."""
 
 import csv
+import sys
 import tarfile
 from collections.abc import Generator
 from contextlib import closing, contextmanager
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from bt_model.errors import TrainingError
+from bt_model.errors import EngineError, TrainingError
 from bt_model.training.data.clip_list import read_clips
 from bt_model.training.data.loader import ClipLoader
 from bt_model.training.pretrain.config import PretrainSettings
@@ -119,6 +120,14 @@ def test_a_corpus_of_broken_clips_ends_the_run_at_once(corpus: Corpus, tmp_path:
     settings = damaged(corpus, tmp_path / "corpus", NUM_CLIPS).settings()
     with pytest.raises(TrainingError, match=r"50 clips in a row cannot be read; the last: .*\.mp4: "):
         batches(settings, tmp_path / "work", range(1))
+
+
+def test_children_that_do_not_start_end_the_run(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(EngineError, match="do not start"):
+        batches(corpus.settings(), tmp_path, range(1))
 
 
 def test_the_list_of_vindlu_leads_to_the_same_clips(corpus: Corpus, tmp_path: Path) -> None:

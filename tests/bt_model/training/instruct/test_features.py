@@ -10,10 +10,12 @@ import torch
 from safetensors.torch import load_file
 
 from bt_model.checkpoints.fingerprint import fingerprint
+from bt_model.decoding.child import read_frames
+from bt_model.decoding.wire import Request
 from bt_model.errors import InvalidValueError
 from bt_model.training.data.clip_list import Source
-from bt_model.training.data.decode_child import Request, read_clip
-from bt_model.training.data.features import FeaturePool, read_manifest, stored_videos
+from bt_model.training.data.clip_reader import why_broken
+from bt_model.training.data.features import FeatureReader, read_manifest, stored_videos
 from bt_model.training.instruct.config import InstructSettings
 from bt_model.training.instruct.features import write_features
 from bt_model.training.instruct.framing import Framing
@@ -65,7 +67,8 @@ def test_a_file_holds_the_state_that_the_branch_begins_with(features: Path, vide
     assert manifest.tower == fingerprint(tiny.tower().state_dict())
     assert set(stored_videos(features)) == {path.stem for path in videos.files}
     for video, path in stored_videos(features).items():
-        pixels = read_clip(framing.request(Source(str(videos.export / "videos" / f"{video}.mp4")), "pyav"))
+        with (videos.export / "videos" / f"{video}.mp4").open("rb") as file:
+            pixels = read_frames(file, framing.request(Source(file.name)))[0].pixels
         expected = hidden_states(tiny.tower(), normalise(torch.tensor(pixels))[None], [3])[3]
         states = load_file(path)["states"]
         assert states.dtype == torch.float16
@@ -150,21 +153,17 @@ def test_without_a_folder_nothing_is_written_or_read(videos: Videos, tmp_path: P
         instruct(with_features(videos, tmp_path / "none"), tmp_path / "work", ALONE)
 
 
-def test_the_pool_reads_states_or_says_why_not(features: Path, tmp_path: Path) -> None:
-    damaged = tmp_path / "damaged.safetensors"
-    damaged.write_bytes(b"x" * 99)
-    paths = [
-        next(iter(stored_videos(features).values())),
-        tmp_path / "damaged.safetensors",
-        tmp_path / "none",
-    ]
-    pool, found = FeaturePool(3), dict[int, Any]()
-    for ticket, path in enumerate(paths):
-        pool.send(ticket, Request(str(path), 0, 0, 4, 12, 12))
-    assert pool.num_idle == 0
-    while len(found) < 3:
-        found |= dict(pool.poll(1.0))
-    pool.close()
-    assert torch.equal(torch.from_numpy(found[0].copy()), load_file(paths[0])["states"])
-    assert "SafetensorError" in found[1]
-    assert "none" in found[2]
+def test_states_are_read_or_it_is_said_why_not(features: Path, tmp_path: Path) -> None:
+    (tmp_path / "damaged.safetensors").write_bytes(b"x" * 99)
+    stored = next(iter(stored_videos(features).values()))
+    with FeatureReader(3) as reader:
+        found, damaged, missing = (
+            reader.read(path, Request("frames"))
+            for path in (stored, tmp_path / "damaged.safetensors", tmp_path / "none")
+        )
+    assert torch.equal(torch.from_numpy(found.result().copy()), load_file(stored)["states"])
+    errors = damaged.exception(), missing.exception()
+    assert errors[0] is not None
+    assert errors[1] is not None
+    assert "SafetensorError" in why_broken(errors[0])
+    assert "none" in why_broken(errors[1])

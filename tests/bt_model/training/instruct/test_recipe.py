@@ -4,12 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from bt_model.backends.llava import special_ids
+from bt_model.decoding.child import read_frames
 from bt_model.prompt.templates import template
 from bt_model.prompt.tokenizer import TextTokenizer
 from bt_model.training.data.clip_list import Source
-from bt_model.training.data.decode_child import read_clip
 from bt_model.training.data.dialogues import Exchange, VideoDialogue, listed
 from bt_model.training.data.sampling import Order
 from bt_model.training.data.spelling import Speller
@@ -33,18 +34,23 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
+def read(clip: Path, framing: Framing) -> NDArray[np.uint8]:
+    with clip.open("rb") as file:
+        return read_frames(file, framing.request(Source(str(clip))))[0].pixels
+
+
 @pytest.mark.parametrize("fit", ["crop", "squash", "pad"])
 def test_without_a_short_side_frames_are_those_of_serving(clip: Path, fit: Fit) -> None:
     framing = Framing.of(DataSettings(frames=4), SIDE, fit)
     expected = decode(clip, Sampling(num_frames=4), FrameSize(SIDE, fit), 4).pixels
-    assert np.array_equal(read_clip(framing.request(Source(str(clip)), "pyav")), expected)
+    assert np.array_equal(read(clip, framing), expected)
 
 
 def test_with_a_short_side_the_middle_of_the_scaled_frame_is_cut_out(clip: Path) -> None:
     framing = Framing.of(DataSettings(frames=4, short_side=48), SIDE, "squash")
     whole = decode(clip, Sampling(num_frames=4), FrameSize(48, "whole"), 4).pixels
     assert whole.shape == (4, 48, 72, 3)
-    found = read_clip(framing.request(Source(str(clip)), "pyav"))
+    found = read(clip, framing)
     assert np.array_equal(found, whole[:, 8:40, 20:52])
 
 
@@ -53,7 +59,7 @@ def test_only_the_published_sampler_repeats_frames_of_a_short_video(
     clip: Path, strategy: Strategy, count: int
 ) -> None:
     framing = Framing.of(DataSettings(frames=40, strategy=strategy), 64, "crop")
-    numbers = numbers_in(read_clip(framing.request(Source(str(clip)), "pyav")))
+    numbers = numbers_in(read(clip, framing))
     assert numbers == list(frame_indices(20, Sampling(40, strategy=strategy), 25, 40))
     assert len(numbers) == count
 

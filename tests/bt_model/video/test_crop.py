@@ -5,7 +5,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from bt_model.training.data.sampling import Box, Crop, centre_box, cut, random_box
+from bt_model.video.crop import Box, Crop, centre_box, cut, random_box
 
 HEIGHT, WIDTH = 256, 456
 CROP = Crop()

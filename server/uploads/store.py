@@ -7,18 +7,20 @@ import asyncio
 import os
 import secrets
 import sqlite3
-import threading
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Self
+from typing import Any, Self, TypeVar
 
 from bt_model.errors import UnknownNameError
 from bt_model.types import VideoFacts
 from server.uploads.catalog import Catalog, Order, StoredVideo
 from server.uploads.receive import Received, storage_problems
+
+_T = TypeVar("_T")
 
 _ID_BYTES = 16
 _PRIVATE_FOLDER = 0o700
@@ -35,19 +37,19 @@ class VideoStore:
         for path in (folder, self._blobs, self.incoming):
             path.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
         self._catalog = Catalog(folder / "btchat.sqlite3")
-        self._lock = threading.Lock()  # one change at a time: rows and files must agree
         self._readers: Counter[str] = Counter()
-        self._readers_lock = threading.Lock()  # never held while the disk is slow
+        self._disk = ThreadPoolExecutor(1, "disk")  # rows, files and readers agree: one thread has them all
 
     @classmethod
     async def open(cls, folder: Path, ttl_seconds: float | None) -> Self:
         """Open the folder, creating it where needed, and sweep what an interrupted run left."""
         store = await asyncio.to_thread(cls, folder, ttl_seconds)
-        await asyncio.to_thread(store._sweep_orphans)
+        await store._run(store._sweep_orphans)
         return store
 
     async def close(self) -> None:
-        await asyncio.to_thread(self._catalog.close)
+        await self._run(self._catalog.close)
+        self._disk.shutdown()
 
     async def add(self, received: Received, tenant: str, filename: str, facts: VideoFacts) -> StoredVideo:
         """Keep a received file for good."""
@@ -64,12 +66,12 @@ class VideoStore:
             facts=facts,
         )
         with storage_problems():
-            await asyncio.to_thread(self._commit, received.path, video)
+            await self._run(self._commit, received.path, video)
         return video
 
     async def get(self, tenant: str, video_id: str, *, param: str = "video") -> StoredVideo:
         """Raises UnknownNameError where this tenant has no such video."""
-        video = await asyncio.to_thread(self._find, tenant, video_id)
+        video = await self._run(self._find, tenant, video_id)
         if video is None:
             text = f"no video {video_id[:40]!r}; POST /v1/video/uploads makes one, GET lists them"
             raise UnknownNameError(text, code="video_not_found", param=param)
@@ -77,15 +79,15 @@ class VideoStore:
 
     async def page(self, tenant: str, after: str | None, limit: int, order: Order) -> list[StoredVideo]:
         """Up to `limit` videos after the one named; InvalidValueError where there is none of that id."""
-        return await asyncio.to_thread(self._page, tenant, after, limit, order)
+        return await self._run(self._page, tenant, after, limit, order)
 
     async def delete(self, video: StoredVideo) -> bool:
         """Forget an upload. True where it was the tenant's last one with these bytes."""
-        return await asyncio.to_thread(self._delete, video)
+        return await self._run(self._delete, video)
 
     async def delete_expired(self) -> list[StoredVideo]:
         """Forget what has outlived its time; those that were their tenant's last with their bytes."""
-        return await asyncio.to_thread(self._delete_expired)
+        return await self._run(self._delete_expired)
 
     @asynccontextmanager
     async def reading(self, video: StoredVideo) -> AsyncGenerator[Path]:
@@ -94,74 +96,71 @@ class VideoStore:
         Raises:
             UnknownNameError: it was deleted just before.
         """
-        path = self._blobs / video.sha256
-        with self._readers_lock:
-            self._readers[video.sha256] += 1
+        entering = self._run(self._enter, video.sha256)
         try:
-            if not await asyncio.to_thread(path.exists):
+            if not await asyncio.shield(entering):  # one who leaves now must have entered, to leave in turn
                 raise UnknownNameError(f"video {video.id} was deleted", code="video_deleted", param="video")
-            yield path
+            yield self._blobs / video.sha256
         finally:
-            await asyncio.shield(asyncio.to_thread(self._leave, video.sha256))
+            await asyncio.shield(self._run(self._leave, video.sha256))
+
+    def _run(self, function: Callable[..., _T], *arguments: Any) -> asyncio.Future[_T]:
+        """What a function does with the disk, in turn."""
+        return asyncio.get_running_loop().run_in_executor(self._disk, function, *arguments)
+
+    def _enter(self, sha256: str) -> bool:
+        """One more reader of these bytes; whether they are there."""
+        self._readers[sha256] += 1
+        return (self._blobs / sha256).exists()
 
     def _commit(self, source: Path, video: StoredVideo) -> None:
-        with self._lock:
-            blob = self._blobs / video.sha256
-            if blob.exists():
-                source.unlink()
-            else:
-                source.rename(blob)
-                _sync_folder(self._blobs)
-            try:
-                self._catalog.insert(video)
-            except sqlite3.Error:
-                self._free(video.sha256)
-                raise
+        blob = self._blobs / video.sha256
+        if blob.exists():
+            source.unlink()
+        else:
+            source.rename(blob)
+            _sync_folder(self._blobs)
+        try:
+            self._catalog.insert(video)
+        except sqlite3.Error:
+            self._free(video.sha256)
+            raise
 
     def _find(self, tenant: str, video_id: str) -> StoredVideo | None:
-        with self._lock:
-            return self._catalog.find(tenant, video_id, int(time.time()))
+        return self._catalog.find(tenant, video_id, int(time.time()))
 
     def _page(self, tenant: str, after: str | None, limit: int, order: Order) -> list[StoredVideo]:
-        with self._lock:
-            return self._catalog.page(tenant, after, limit, order, int(time.time()))
+        return self._catalog.page(tenant, after, limit, order, int(time.time()))
 
     def _delete(self, video: StoredVideo) -> bool:
-        with self._lock:
-            self._catalog.delete(video.id)
-            self._free(video.sha256)
-            return all(other.tenant != video.tenant for other in self._catalog.with_bytes(video.sha256))
+        self._catalog.delete(video.id)
+        self._free(video.sha256)
+        return all(other.tenant != video.tenant for other in self._catalog.with_bytes(video.sha256))
 
     def _delete_expired(self) -> list[StoredVideo]:
-        with self._lock:
-            expired = self._catalog.expired(int(time.time()))
+        expired = self._catalog.expired(int(time.time()))
         return [video for video in expired if self._delete(video)]
 
     def _leave(self, sha256: str) -> None:
-        with self._lock:
-            with self._readers_lock:
-                self._readers[sha256] -= 1
-                if not self._readers[sha256]:
-                    del self._readers[sha256]
-            self._free(sha256)
+        self._readers[sha256] -= 1
+        if not self._readers[sha256]:
+            del self._readers[sha256]
+        self._free(sha256)
 
     def _free(self, sha256: str) -> None:
-        if not self._catalog.with_bytes(sha256):
-            with self._readers_lock:
-                if sha256 not in self._readers:
-                    (self._blobs / sha256).unlink(missing_ok=True)
+        if sha256 not in self._readers and not self._catalog.with_bytes(sha256):
+            (self._blobs / sha256).unlink(missing_ok=True)
 
     def _sweep_orphans(self) -> None:
-        with self._lock:
-            for path in self.incoming.iterdir():
-                path.unlink()
-            known = self._catalog.digests()
-            present = {path.name for path in self._blobs.iterdir()}
-            for name in present - known:
-                (self._blobs / name).unlink()
-            for sha256 in known - present:
-                for video in self._catalog.with_bytes(sha256):
-                    self._catalog.delete(video.id)
+        for path in self.incoming.iterdir():
+            path.unlink()
+        known = self._catalog.digests()
+        present = {path.name for path in self._blobs.iterdir()}
+        for name in present - known:
+            (self._blobs / name).unlink()
+        for sha256 in known - present:
+            for video in self._catalog.with_bytes(sha256):
+                self._catalog.delete(video.id)
 
 
 def _sync_folder(path: Path) -> None:

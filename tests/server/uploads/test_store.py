@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from server.problems import Problem
 from server.uploads.catalog import StoredVideo
 from server.uploads.receive import Received
 from server.uploads.store import VideoStore
+from tests.leaks import no_leaks
 
 FACTS = VideoFacts(96, 64, 30, 25.0, 1.2, 0, "h264", "mp4", has_audio=False)
 
@@ -30,6 +32,32 @@ async def test_a_file_stays_while_it_is_read(tmp_path: Path) -> None:
         assert path.read_bytes() == b"bytes"
     assert not path.exists()
     await store.close()
+
+
+async def test_readers_who_leave_at_any_moment_keep_no_file(tmp_path: Path) -> None:
+    store = await VideoStore.open(tmp_path, None)
+    video = await added(store)
+
+    async def read() -> None:
+        async with store.reading(video):
+            await asyncio.sleep(10)
+
+    readers = [asyncio.create_task(read()) for _ in range(30)]
+    for reader in readers:
+        await asyncio.sleep(0)
+        reader.cancel()
+    await asyncio.wait(readers)
+    await store.delete(video)
+    assert list((tmp_path / "videos").iterdir()) == []
+    await store.close()
+
+
+async def test_closing_leaves_no_thread_and_no_descriptor(tmp_path: Path) -> None:
+    with no_leaks():
+        store = await VideoStore.open(tmp_path, None)
+        await added(store)
+        await store.close()
+    assert "disk_0" not in [thread.name for thread in threading.enumerate()]
 
 
 async def test_reading_a_video_that_was_just_deleted_says_so(tmp_path: Path) -> None:

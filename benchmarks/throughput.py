@@ -17,9 +17,10 @@ from torch import nn
 from bt_model.config import CLIP_L14, BTAdapterConfig, ClipTextConfig, ClipVisionConfig, TemporalConfig
 from bt_model.text.clip_text import ClipTextTower
 from bt_model.training.config import LossWeights
-from bt_model.training.data.masking import tube_mask
+from bt_model.training.data.masks import draw_masks
 from bt_model.training.objectives.alignment import AlignmentHead
-from bt_model.training.pretrain.step import ClipBatch, PretrainStep
+from bt_model.training.pretrain.config import MaskSettings
+from bt_model.training.pretrain.step import CaptionBatch, PretrainBatch, PretrainStep
 from bt_model.training.trainer.cost import count_flops, peak_flops
 from bt_model.training.trainer.precision import Precision, multiplying_in
 from bt_model.vision.build import build_encoder
@@ -96,13 +97,12 @@ def fresh(sizes: Sizes) -> PretrainStep:
     return PretrainStep(encoder, text, head, LossWeights()).train()
 
 
-def random_batch(sizes: Sizes, batch: int, device: torch.device) -> ClipBatch:
+def random_batch(sizes: Sizes, batch: int, device: torch.device) -> PretrainBatch:
     side, patches = sizes.vision.image_size, sizes.vision.num_patches
-    visible = tube_mask(batch, patches, sizes.mask, torch.Generator().manual_seed(0)).to(device)
-    pairs = torch.arange(sizes.frames, device=device)[:, None] * patches + visible[:, None]
+    masks = draw_masks(MaskSettings(rate=sizes.mask), 0, range(batch), sizes.frames, patches).to(device)
     pixels = torch.randint(256, (batch, sizes.frames, side, side, 3), dtype=torch.uint8, device=device)
     ids = torch.randint(1, sizes.text.vocab_size, (batch, sizes.tokens), device=device)
-    return ClipBatch(pixels, ids, torch.arange(batch, device=device), visible, pairs)
+    return PretrainBatch(pixels, CaptionBatch(ids, torch.arange(batch, device=device)), masks)
 
 
 def flops_of(sizes: Sizes) -> float:
@@ -146,10 +146,10 @@ def _timed(
 
 
 def _take(
-    step: PretrainStep, optimiser: torch.optim.Optimizer, batch: ClipBatch, precision: Precision
+    step: PretrainStep, optimiser: torch.optim.Optimizer, batch: PretrainBatch, precision: Precision
 ) -> torch.Tensor:
     optimiser.zero_grad(set_to_none=True)
-    with multiplying_in(precision, batch.pixels.device.type):
+    with multiplying_in(precision, batch.clips.device.type):
         loss = torch.stack(list(step(batch).values())).sum()
     loss.backward()
     nn.utils.clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], CLIP_NORM)

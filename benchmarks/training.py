@@ -23,9 +23,10 @@ from benchmarks.throughput import FULL, TINY, measure, ways_of
 from bt_model.config import CLIP_L14, BTAdapterConfig, ClipTextConfig, ClipVisionConfig
 from bt_model.text.clip_text import ClipTextTower
 from bt_model.training.config import LossWeights
-from bt_model.training.data.masking import tube_mask
-from bt_model.training.objectives.alignment import AlignmentHead, pretrain_loss
-from bt_model.training.objectives.captioner import Captions
+from bt_model.training.data.masks import draw_masks
+from bt_model.training.objectives.alignment import AlignmentHead
+from bt_model.training.pretrain.config import MaskSettings
+from bt_model.training.pretrain.step import CaptionBatch, PretrainBatch, PretrainStep
 from bt_model.training.trainer.precision import PRECISIONS
 from bt_model.vision.bt_adapter import BTAdapter
 from bt_model.vision.clip import ClipVisionTower
@@ -136,16 +137,14 @@ def step_count() -> Count:
     vision = CLIP_L14
     tower, text = ClipVisionTower(vision), ClipTextTower(TEXT_L14)
     adapter, head = BTAdapter(vision, BTAdapterConfig(K, 64)), AlignmentHead(vision.width, 768)
-    pixels = torch.randn(1, T, 3, 224, 224)
-    ids = torch.arange(TEXT)[None]
-    visible = torch.arange(num_visible(vision, RATE))[None]
-    group = torch.zeros(1, dtype=torch.long)
-    for frozen in (tower, text):
-        frozen.requires_grad_(requires_grad=False)
-    encoder = VideoEncoder(tower, adapter)
+    pixels = torch.randint(256, (1, T, 224, 224, 3), dtype=torch.uint8)
+    captions = CaptionBatch(torch.arange(TEXT)[None], torch.zeros(1, dtype=torch.long))
+    masks = draw_masks(MaskSettings(rate=RATE), 0, range(1), T, vision.num_patches)
+    tower.requires_grad_(requires_grad=False)
+    step = PretrainStep(VideoEncoder(tower, adapter), text, head, LossWeights())
     with FlopCounterMode(display=False) as work, sdpa_kernel(SDPBackend.MATH):
-        states = encoder.trunk_states(pixels)
-        pretrain_loss(encoder, head, states, Captions(text(ids), group), visible, LossWeights()).backward()
+        losses = step(PretrainBatch(pixels, captions, masks))
+        torch.stack(list(losses.values())).sum().backward()
     branch = branch_by_hand(vision, num_visible(vision, RATE))
     patches = num_visible(vision, RATE) * T
     # the head learns; the projection of patches is frozen, but the gradient passes through it
@@ -162,7 +161,7 @@ def branch_seconds(rounds: int) -> dict[str, list[float]]:
     states = [torch.randn(2, T, 1 + SMALL.num_patches, SMALL.width) for _ in range(K)]
     position = torch.randn(1 + SMALL.num_patches, SMALL.width)
     masks = {
-        name: tube_mask(2, SMALL.num_patches, rate, torch.Generator().manual_seed(0))
+        name: draw_masks(MaskSettings(rate=rate), 0, range(2), T, SMALL.num_patches).visible
         for name, rate in (("unmasked", 0.0), ("masked", RATE))
     }
     seconds: dict[str, list[float]] = {name: [] for name in masks}
@@ -172,7 +171,7 @@ def branch_seconds(rounds: int) -> dict[str, list[float]]:
     return {name: times[1:] for name, times in seconds.items()}
 
 
-def once(adapter: BTAdapter, states: list[Tensor], position: Tensor, visible: Tensor) -> float:
+def once(adapter: BTAdapter, states: list[Tensor], position: Tensor, visible: Tensor | None) -> float:
     begin = time.process_time()
     state = adapter(states, position, visible=visible)
     (state.patches.mean() + state.cls.mean()).backward()

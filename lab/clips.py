@@ -1,7 +1,7 @@
-"""Clips of the corpus as training reads them: scenes beside the hidden states of a frozen trunk.
+"""Clips of drawn scenes beside the hidden states that a frozen trunk gives for them.
 
 A clip's twin holds the same frames in another order, so its states are the clip's, reordered: every batch has
-each drawn clip and its twin, the hardest negative there is. B clips, T frames, P patches, D width.
+each drawn clip and its twin, the hardest negative there is. B clips, S states, T frames, P patches, D width.
 """
 
 from collections.abc import Sequence
@@ -27,39 +27,48 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Corpus:
-    """Scenes and their clips' cached trunk states, row by row."""
+class SceneBatch:
+    """Scenes with their clips: trunk states (B, S, T, 1 + P, D) float16, or frames (B, T, H, W, 3) uint8."""
+
+    scenes: Sequence[Scene]
+    clips: "Tensor"
+
+
+@dataclass(frozen=True, slots=True)
+class CachedClips:
+    """Scenes and their clips' trunk states, row by row."""
 
     scenes: Sequence[Scene]
     cache: TrunkCache
 
-    def in_memory(self) -> "Corpus":
+    def in_memory(self) -> "CachedClips":
         """The same clips with all states read now."""
-        return Corpus(self.scenes, self.cache.in_memory())
+        return CachedClips(self.scenes, self.cache.in_memory())
 
-    def both(self, rows: Sequence[int], reads: range) -> "tuple[list[Tensor], list[Tensor]]":
-        """Hidden states `reads` of clips and of their twins, each (B, T, 1 + P, D)."""
-        states = self.cache.batch(rows, reads)
-        frames = uniform(NUM_FRAMES, states[0].shape[1])
-        order = torch.tensor([self.scenes[row].twin_frames(frames) for row in rows])  # (B, T)
-        places = torch.arange(len(rows))[:, None]
-        return states, [x[places, order] for x in states]
+    def batch(self, rows: Sequence[int], reads: range) -> SceneBatch:
+        """The clips of some scenes with their hidden states `reads`."""
+        return SceneBatch([self.scenes[row] for row in rows], self.cache.batch(rows, reads))
 
-    def draw(self, batch: int, rng: Random, reads: range) -> "tuple[list[Scene], list[Tensor]]":
-        """Half a batch of clips, then their twins: scenes (B), and hidden states, each (B, T, 1 + P, D)."""
-        rows = rng.sample(range(len(self.scenes)), batch // 2)
-        states, twins = self.both(rows, reads)
-        drawn = [self.scenes[row] for row in rows]
-        pairs = zip(states, twins, strict=True)
-        return [*drawn, *(scene.twin() for scene in drawn)], [torch.cat(pair) for pair in pairs]
+    def twins(self, clips: SceneBatch) -> SceneBatch:
+        """The twins of some clips."""
+        frames = uniform(NUM_FRAMES, clips.clips.shape[2])
+        order = torch.tensor([scene.twin_frames(frames) for scene in clips.scenes])  # (B, T)
+        states = clips.clips[torch.arange(len(order))[:, None], :, order].transpose(1, 2)
+        return SceneBatch([scene.twin() for scene in clips.scenes], states)
+
+    def draw(self, batch: int, rng: Random, reads: range) -> SceneBatch:
+        """Half a batch of clips, then their twins."""
+        clips = self.batch(rng.sample(range(len(self.scenes)), batch // 2), reads)
+        twins = self.twins(clips)
+        return SceneBatch([*clips.scenes, *twins.scenes], torch.cat([clips.clips, twins.clips]))
 
 
-def load_corpus(
+def load_clips(
     work: Path, name: str, listed: Sequence[Scene], encoders: "Sequence[TemporalEncoder]", num_frames: int
-) -> Corpus:
+) -> CachedClips:
     """Write the scenes' mp4 clips and run the frozen trunk over them once; both are resumable.
 
-    The encoders share one tower; what any of them reads is kept, in a file named after the tower.
+    The encoders share one tower; what any of them reads is stored, in a file named after the tower.
     """
     (tower,) = {encoder.tower for encoder in encoders}
     made_by = fingerprint(tower.state_dict())[:12]
@@ -78,4 +87,4 @@ def load_corpus(
             num_frames,
             lambda count: progress.update(running, completed=count),
         )
-    return Corpus(listed, cache)
+    return CachedClips(listed, cache)

@@ -1,56 +1,36 @@
-"""Dialogues about drawn clips as token rows."""
+"""Dialogues about drawn scenes, as training and serving take them."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from random import Random
 
-import torch
+from bt_model.training.config import CAPTION_REQUEST
+from bt_model.training.data.dialogues import Exchange, VideoDialogue
+from lab.pictures import captions_of
+from lab.shapes.questions import Question, questions
+from lab.shapes.scene import Scene
 
-from bt_model.generation.request import Soft, Tokens
-from bt_model.prompt.segments import SpecialIds, segments
-from bt_model.prompt.templates import Template
-from bt_model.training.data.tokens import TokenRow
-from bt_model.training.objectives.losses import IGNORED
-from bt_model.types import Turn
-from lab.shapes.questions import Question
+MOST_QUESTIONS = 3
 
 
-@dataclass(frozen=True, slots=True)
-class DialogueTokens:
-    """Dialogues as the serving backend spells them: the same template, ids and encoder."""
-
-    style: Template
-    ids: SpecialIds
-    encode: Callable[[str], list[int]]
-    num_video: int
-
-    def row(self, asked: Sequence[Question]) -> TokenRow:
-        """All questions about one clip, in this order, answered one after another."""
-        video = Soft(b"", torch.empty(self.num_video, 0))
-        turns: list[Turn] = []
-        labels: list[int] = []
-        flat: list[int] = []
-        place = 0
-        for question in asked:
-            turns.append(Turn("user", question.text))
-            prompt = segments(turns, self.style, self.ids, self.encode, video)
-            head, tail = prompt[0], prompt[2]
-            assert isinstance(head, Tokens)
-            assert isinstance(tail, Tokens)
-            place = len(head.ids)
-            said, flat = flat, [*head.ids, *[self.ids.filler] * self.num_video, *tail.ids]
-            assert flat[: len(said)] == said, "an answer must be spelled the same when it has become history"
-            answer = [*self.encode(f" {question.sentence}"), self.ids.eos]
-            labels += [IGNORED] * (len(flat) - len(labels)) + answer
-            flat += answer
-            turns.append(Turn("assistant", question.sentence))
-        return TokenRow(flat, labels, place)
+def dialogue(listed: Sequence[Question]) -> VideoDialogue:
+    """Questions about one scene, in this order, each answered by its sentence."""
+    return VideoDialogue("", tuple(Exchange(each.text, each.sentence) for each in listed))
 
 
-def shuffled(asked: Sequence[Question], rng: Random, most: int) -> list[Question]:
+def question_dialogues(drawn: Sequence[Scene], rng: Random) -> list[VideoDialogue]:
+    """A few questions about each scene."""
+    return [dialogue(shuffled(questions(scene, rng), rng, MOST_QUESTIONS)) for scene in drawn]
+
+
+def caption_dialogues(drawn: Sequence[Scene], rng: Random) -> list[VideoDialogue]:
+    """The request for a caption of each scene, and the caption as its answer."""
+    return [VideoDialogue("", (Exchange(CAPTION_REQUEST, text),)) for text in captions_of(drawn, rng)]
+
+
+def shuffled(listed: Sequence[Question], rng: Random, most: int) -> list[Question]:
     """Up to `most` questions in random order; a temporal one is always among them."""
-    temporal = [q for q in asked if q.is_temporal]
-    others = [q for q in asked if not q.is_temporal]
+    temporal = [question for question in listed if question.is_temporal]
+    others = [question for question in listed if not question.is_temporal]
     picked = temporal + rng.sample(others, min(len(others), most - len(temporal)))
     rng.shuffle(picked)
     return picked

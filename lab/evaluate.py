@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bt_model.training.data.tokens import collate
 from bt_model.training.objectives.answers import exact_answers
-from lab.clips import Corpus
-from lab.dialogues import DialogueTokens
+from lab.dialogues import dialogue
 from lab.shapes.questions import STATIC, TEMPORAL, Question, questions
 from lab.shapes.scene import Scene
-from lab.stages import ChatParts
 from lab.statistics import Share, share
+from lab.trunk_cache import states_by_number
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from bt_model.training.data.spelling import Speller
+    from bt_model.training.data.tokens import TokenBatch
+    from lab.chat_model import ChatModel
+    from lab.clips import CachedClips
 
 BATCH = 32
 VideoTokensOf = Callable[[Sequence["Tensor"]], "Tensor"]  # hidden states -> (B, K, D)
@@ -52,17 +55,22 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """A chat model and what it is asked: how questions are spelled, and of which kinds."""
+    """A chat model that reads `num_video` tokens of a clip, and the questions for it."""
 
-    chat: ChatParts
-    tokens: DialogueTokens
+    chat: "ChatModel"
+    speller: "Speller"
+    num_video: int
     seed: int
     kinds: Collection[str] = (*TEMPORAL, *STATIC)
 
     def questions(self, scene: Scene) -> list[Question]:
         """One question of each kind, in the same words for a scene and its twin."""
-        asked = questions(scene, Random(f"{self.seed} {scene.key}"))
-        return [question for question in asked if question.kind in self.kinds]
+        every = questions(scene, Random(f"{self.seed} {scene.key}"))
+        return [question for question in every if question.kind in self.kinds]
+
+    def batch(self, listed: Sequence[Question]) -> "TokenBatch":
+        """A question about each clip, as a first turn, with its answer."""
+        return self.speller.batch([dialogue([question]) for question in listed], self.num_video)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +82,13 @@ class Shown:
     twins: "Tensor"
 
 
-def show(tokens_of: VideoTokensOf, reads: range, corpus: Corpus) -> Iterator[Shown]:
-    """All clips of a corpus, batch by batch; `tokens_of` makes video tokens of the hidden states `reads`."""
-    for begin in range(0, len(corpus.scenes), BATCH):
-        rows = range(begin, min(begin + BATCH, len(corpus.scenes)))
+def show(tokens_of: VideoTokensOf, reads: range, clips: "CachedClips") -> Iterator[Shown]:
+    """All clips, batch by batch; `tokens_of` makes video tokens of the hidden states `reads`."""
+    for begin in range(0, len(clips.scenes), BATCH):
+        own = clips.batch(range(begin, min(begin + BATCH, len(clips.scenes))), reads)
         with torch.inference_mode():
-            clips, twins = (tokens_of(states) for states in corpus.both(rows, reads))
-        yield Shown([corpus.scenes[row] for row in rows], clips, twins)
+            tokens, twins = (tokens_of(states_by_number(x.clips)) for x in (own, clips.twins(own)))
+        yield Shown(own.scenes, tokens, twins)
 
 
 def answer_questions(shown: Iterable[Shown], asker: Asker) -> Answered:
@@ -93,11 +101,10 @@ def answer_questions(shown: Iterable[Shown], asker: Asker) -> Answered:
 
 
 def _answer(video: "Tensor", asker: Asker, listed: Sequence[Scene], answered: Answered) -> None:
-    asked = [asker.questions(scene) for scene in listed]
-    chat, tokens = asker.chat, asker.tokens
-    for place in range(max(map(len, asked))):
-        picked = [number for number, few in enumerate(asked) if place < len(few)]
-        batch = collate([tokens.row([asked[n][place]]) for n in picked], tokens.num_video, tokens.ids.eos)
-        right = exact_answers(chat.lm, chat.projector, video[picked], batch).tolist()
-        for number, is_right in zip(picked, right, strict=True):
-            answered.add(asked[number][place].kind, listed[number], is_right)
+    every, chat = [asker.questions(scene) for scene in listed], asker.chat
+    for turn in range(max(map(len, every))):
+        rows = [row for row, few in enumerate(every) if turn < len(few)]
+        batch = asker.batch([every[row][turn] for row in rows])
+        right = exact_answers(chat.lm, chat.projector, video[rows], batch).tolist()
+        for row, is_right in zip(rows, right, strict=True):
+            answered.add(every[row][turn].kind, listed[row], is_right)

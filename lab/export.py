@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bt_model.config import ClipTextConfig, ClipVisionConfig, LlamaConfig
-    from lab.embedded import Model
+    from lab.model import EmbeddedModel
 
 TRAINED = {"mask": "tube", "layer_rule": "last K outputs"}  # training spec 1.5
 NOTICE = "Trained by this project on its own drawn clips; it knows shapes, colours and motions, nothing else."
@@ -45,7 +45,7 @@ VARIANTS = (
 )
 
 
-def export(model: "Model", out: Path, tokenizers: Path) -> None:
+def export(model: "EmbeddedModel", out: Path, tokenizers: Path) -> None:
     """Write all files; each appears complete or not at all. `tokenizers` holds clip.json and chat.json."""
     plan = model.plan
     towers = {"vision": model.tower.state_dict(), "text": model.text.tower.state_dict()}
@@ -80,7 +80,7 @@ def _write_folder(
     shutil.copyfile(tokenizer, folder / "tokenizer.json")
 
 
-def _model_file(variant: Variant, model: "Model") -> dict[str, Any]:
+def _model_file(variant: Variant, model: "EmbeddedModel") -> dict[str, Any]:
     gates = [model.plan.adapter.middle_scale, model.plan.adapter.output_scale]
     return {
         "id": variant.id,
@@ -91,7 +91,7 @@ def _model_file(variant: Variant, model: "Model") -> dict[str, Any]:
         "llm": variant.chat,
         "projector": variant.chat,
         "template": "plain",
-        "default_frames": model.plan.corpus.num_frames,
+        "default_frames": model.plan.num_frames,
         "fit": "crop",
         "defaults": {"temperature": 0.0},
         "notice": f"{variant.about} {NOTICE}",

@@ -16,12 +16,13 @@ from bt_model.evaluation.retrieval import found_among
 from lab.shapes.captions import caption
 from lab.shapes.scene import BACKGROUNDS, COLOURS, SHAPES, Scene
 from lab.statistics import Answers
+from lab.trunk_cache import states_by_number
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lab.clips import Corpus
-    from lab.stages import TextSide
+    from lab.chat_model import TextEncoder
+    from lab.clips import CachedClips
 
 BATCH = 50
 POOL = 100  # scenes whose clips and twins a caption is looked up among
@@ -44,18 +45,17 @@ class Embedded:
     twin_captions: "Tensor"
 
 
-def embed_corpus(embed: Embed, text: "TextSide", corpus: "Corpus", reads: range, seed: int) -> Embedded:
-    """Run a model over every clip of the corpus, forwards and as its twin."""
+def embed_corpus(embed: Embed, text: "TextEncoder", test: "CachedClips", reads: range, seed: int) -> Embedded:
+    """Run a model over every clip, forwards and as its twin."""
     clips: list[Tensor] = []
     twins: list[Tensor] = []
     with torch.inference_mode():
-        for begin in range(0, len(corpus.scenes), BATCH):
-            rows = range(begin, min(begin + BATCH, len(corpus.scenes)))
-            states, turned = corpus.both(rows, reads)
-            clips.append(embed(states))
-            twins.append(embed(turned))
-        own = text([caption(s, Random(f"{seed} {s.key}")) for s in corpus.scenes])
-        other = text([caption(s.twin(), Random(f"{seed} {s.key}")) for s in corpus.scenes])
+        for begin in range(0, len(test.scenes), BATCH):
+            own = test.batch(range(begin, min(begin + BATCH, len(test.scenes))), reads)
+            clips.append(embed(states_by_number(own.clips)))
+            twins.append(embed(states_by_number(test.twins(own).clips)))
+        own = text([caption(s, Random(f"{seed} {s.key}")) for s in test.scenes])
+        other = text([caption(s.twin(), Random(f"{seed} {s.key}")) for s in test.scenes])
     return Embedded(*(normalize(x.float(), dim=1) for x in (torch.cat(clips), torch.cat(twins), own, other)))
 
 
@@ -93,7 +93,7 @@ def _hits(embedded: Embedded, rows: Sequence[int]) -> Answers:
     return found_among(texts @ videos.T, 1).unflatten(0, (2, -1)).T.numpy()
 
 
-def static_choices(embedded: Embedded, text: "TextSide", scenes: Sequence[Scene]) -> dict[str, Answers]:
+def static_choices(embedded: Embedded, text: "TextEncoder", scenes: Sequence[Scene]) -> dict[str, Answers]:
     """Is the true shape, colour or background the nearest? By attribute, where it lasts, (n, 2)."""
     with torch.inference_mode():
         table = {

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from bt_model.video.transform import normalise
+from lab.clips import SceneBatch
 from lab.shapes.captions import caption
 from lab.shapes.cues import paint_pictures
 from lab.shapes.draws import MOST_ITEMS
@@ -63,10 +64,10 @@ def captions_of(drawn: Sequence[Scene], rng: Random, *, static_share: float = ST
     return [caption(scene, own, static_share=static_share) for scene, own in zip(drawn, words, strict=True)]
 
 
-def group_numbers(texts: Sequence[str]) -> "Tensor":
-    """Equal texts get equal numbers, (B,) int64."""
-    numbers: dict[str, int] = {}
-    return torch.tensor([numbers.setdefault(text, len(numbers)) for text in texts])
+def draw_pictures(batch: int, rng: Random, side: int) -> SceneBatch:
+    """Training scenes as single pictures, each a clip of one frame, (B, 1, side, side, 3) uint8."""
+    drawn = varied_scenes("train", batch, rng)
+    return SceneBatch(drawn, torch.from_numpy(paint_pictures(drawn, side))[:, None])
 
 
 def pictures(drawn: Sequence[Scene], side: int) -> "Tensor":

@@ -17,7 +17,8 @@ from lab.shapes.questions import STATIC, TEMPORAL
 from lab.statistics import mean_share
 
 if TYPE_CHECKING:
-    from lab.embedded import Clips, Model
+    from lab.clips import CachedClips
+    from lab.model import EmbeddedModel
     from lab.statistics import Share
 
 EVALUATION_SEED = 1
@@ -29,7 +30,7 @@ MODELS = {
 }
 
 
-def evaluate_all(model: "Model", clips: "Clips") -> dict[str, Answered]:
+def evaluate_all(model: "EmbeddedModel", test: "CachedClips") -> dict[str, Answered]:
     """Every variant's answers about the held-out combinations."""
     variants = {
         "embedded": (model.encoder(model.tuned), model.video),
@@ -41,24 +42,24 @@ def evaluate_all(model: "Model", clips: "Clips") -> dict[str, Answered]:
             show(
                 lambda states, encoder=encoder: patches_cls(encoder.chat_from_trunk(states)),
                 encoder.chat_reads,
-                clips.test,
+                test,
             ),
-            Asker(chat, model.tokens, EVALUATION_SEED),
+            Asker(chat, model.speller, model.num_video, EVALUATION_SEED),
         )
         for name, (encoder, chat) in variants.items()
     }
 
 
 def write_report(
-    path: Path, model: "Model", clips: "Clips", trained: Mapping[str, Trained], size_bytes: int
+    path: Path, model: "EmbeddedModel", test: "CachedClips", costs: Mapping[str, Trained], size_bytes: int
 ) -> None:
     """Evaluate everything and write the page."""
-    known = evaluate_all(model, clips)
+    known = evaluate_all(model, test)
     pretrained = model.encoder(model.pretrained)
     embedded = embed_corpus(
-        pretrained.retrieve_from_trunk, model.text, clips.test, pretrained.reads, EVALUATION_SEED
+        pretrained.retrieve_from_trunk, model.text, test, pretrained.reads, EVALUATION_SEED
     )
-    retrieval = {k: mean_share([a]) for k, a in twin_choices(embedded, clips.test.scenes).items()}
+    retrieval = {k: mean_share([a]) for k, a in twin_choices(embedded, test.scenes).items()}
     lines = [
         "# The embedded model",
         "",
@@ -66,7 +67,7 @@ def write_report(
         "a bootstrap over scenes. The test clips combine colour, shape and motion as no training clip or",
         "picture does.",
         "",
-        *_cost(model, trained, size_bytes),
+        *_cost(model, costs, size_bytes),
         "## Answers, word for word",
         "",
         "The whole sentence must be the expected one. `python -m benchmarks.embedded` asks through HTTP, and",
@@ -83,12 +84,12 @@ def write_report(
     write_text(path, "\n".join(lines))
 
 
-def _cost(model: "Model", trained: Mapping[str, Trained], size_bytes: int) -> list[str]:
+def _cost(model: "EmbeddedModel", costs: Mapping[str, Trained], size_bytes: int) -> list[str]:
     plan = model.plan
-    total = sum(stage.cpu_seconds for stage in trained.values())
+    total = sum(stage.cpu_seconds for stage in costs.values())
     rows = [
         (name, f"{stage.cpu_seconds:.0f}", f"{stage.wall_seconds:.0f}", f"{stage.loss:.3f}")
-        for name, stage in trained.items()
+        for name, stage in costs.items()
     ]
     return [
         f"- {total / 60:.1f} CPU minutes in all, seed {plan.seed}, torch {torch.__version__},"
@@ -98,9 +99,9 @@ def _cost(model: "Model", trained: Mapping[str, Trained], size_bytes: int) -> li
         f"- tower: {_fields(plan.vision)}",
         f"- text tower: {_fields(plan.text)}",
         f"- branch: {_fields(plan.adapter)}",
-        f"- its pre-training: mask rate {plan.mask_rate}, unmasked {plan.unmasked}, {_fields(plan.losses)}",
+        f"- its pre-training: {_fields(plan.mask)}, {_fields(plan.losses)}",
         f"- decoder: {_fields(plan.llama)}",
-        f"- corpus: {_fields(plan.corpus)}",
+        f"- clips: {plan.num_clips}, {plan.num_test_clips} to test, {plan.num_frames} frames of each",
         "",
         *_rows(("stage", "CPU seconds", "wall seconds", "last loss"), rows),
     ]

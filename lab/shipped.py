@@ -8,13 +8,13 @@ from bt_model.checkpoints.load import load_part, load_text, load_vision
 from bt_model.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from lab.embedded import Model
+    from lab.model import EmbeddedModel
 
 TOWERS, IMAGE_CHAT = "clip", "llava_image"
 
 
 def copy_tokenizers(folder: Path, work: Path) -> None:
-    """Put an exported model's tokenizers where `embedded.build` looks for them.
+    """Put an exported model's tokenizers where `build` looks for them.
 
     Raises:
         CheckpointError: no tokenizers in the folder, or others in `work` already.
@@ -31,7 +31,7 @@ def copy_tokenizers(folder: Path, work: Path) -> None:
             raise CheckpointError(f"{target}: another model's; {folder} needs a folder of its own")
 
 
-def read_frozen(model: "Model", folder: Path) -> None:
+def read_frozen(model: "EmbeddedModel", folder: Path) -> None:
     """Fill both towers and the image chat model from `folder`, as `training.export` wrote it.
 
     Raises:

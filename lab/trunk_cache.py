@@ -40,8 +40,8 @@ class TrunkCache:
         """The same states, all read now: rows drawn at random from a file cost a wait each."""
         return TrunkCache(np.array(self.states), self.numbers)
 
-    def batch(self, rows: Sequence[int], reads: Collection[int] | None = None) -> "list[Tensor]":
-        """Some states, or all, rising: each (B, T, 1 + P, D) float32.
+    def batch(self, rows: Sequence[int], reads: Collection[int] | None = None) -> "Tensor":
+        """Some states, or all, rising: (B, S, T, 1 + P, D) float16.
 
         Raises:
             InvalidValueError: a state that is not cached.
@@ -49,9 +49,14 @@ class TrunkCache:
         wanted = self.numbers if reads is None else sorted(reads)
         if not set(wanted) <= set(self.numbers):
             raise InvalidValueError(f"reads is {wanted}; allowed: {self.numbers}, as cached", param="reads")
-        order = torch.tensor(rows).argsort().argsort()
         axes = [self.numbers.index(number) for number in wanted]
-        return [torch.from_numpy(self.states[sorted(rows), axis]).float()[order] for axis in axes]
+        order = torch.tensor(rows).argsort().argsort()
+        return torch.from_numpy(self.states[np.ix_(sorted(rows), axes)])[order]
+
+
+def states_by_number(states: "Tensor") -> "list[Tensor]":
+    """Cached states as a temporal model reads them: (B, S, T, 1 + P, D) -> each (B, T, 1 + P, D) float32."""
+    return list(states.float().unbind(1))
 
 
 def build_cache(
@@ -63,7 +68,7 @@ def build_cache(
 ) -> TrunkCache:
     """Decode every clip and run the frozen trunk once; resumes after the last complete batch.
 
-    The encoders share one tower; what any of them reads, for retrieval or chat, is kept. `tick` is told how
+    The encoders share one tower; what any of them reads, for retrieval or chat, is stored. `tick` is told how
     many clips are done.
 
     Raises:
@@ -89,8 +94,8 @@ def build_cache(
         frames = [decode(clip, Sampling(num_frames=num_frames), size, num_frames).pixels for clip in batch]
         with torch.inference_mode():
             pixels = torch.stack([normalise(torch.from_numpy(f)) for f in frames])
-            kept = torch.stack(list(hidden_states(tower, pixels, numbers).values()), dim=1)
-        states[begin : begin + len(batch)] = kept.half().numpy()
+            found = torch.stack(list(hidden_states(tower, pixels, numbers).values()), dim=1)
+        states[begin : begin + len(batch)] = found.half().numpy()
         states.flush()
         mark.write_text(str(begin + len(batch)))
         tick(begin + len(batch))

@@ -26,19 +26,19 @@ from bt_model.prompt.templates import template
 from bt_model.prompt.tokenizer import TextTokenizer
 from bt_model.text.clip_text import ClipTextTower
 from bt_model.text.clip_tokenizer import ClipTokenizer
-from bt_model.training.config import EmbeddedPlan, embedded_plan
+from bt_model.training.data.spelling import Speller
 from bt_model.training.objectives.alignment import AlignmentHead
 from bt_model.vision.bt_adapter import BTAdapter
 from bt_model.vision.build import build_encoder
 from bt_model.vision.clip import ClipVisionTower
 from bt_model.vision.encoder import TemporalEncoder, VideoEncoder, hidden_states
-from lab.clips import Corpus
-from lab.dialogues import DialogueTokens
-from lab.embedded import Model
+from lab.chat_model import ChatModel, TextEncoder
+from lab.clips import CachedClips
 from lab.export import export
+from lab.model import EmbeddedModel
+from lab.plan import EmbeddedPlan, embedded_plan
 from lab.shapes.events import Move
 from lab.shapes.scene import Item, Scene
-from lab.stages import ChatParts, TextSide
 from lab.tokenizers import CHAT_SPECIALS, CLIP_SPECIALS, train_tokenizer
 from lab.trunk_cache import TrunkCache
 
@@ -162,33 +162,33 @@ def write_tokenizers(folder: Path) -> None:
     train_tokenizer(TEXTS, 280, CLIP_SPECIALS, folder / "clip.json", lower_case=True)
 
 
-def chat_parts(llama: LlamaConfig, eos: int, seed: int) -> ChatParts:
+def chat_model(llama: LlamaConfig, eos: int, seed: int) -> ChatModel:
     """A decoder and its projector."""
     lm = wake(Llama(llama), seed=seed)
     assert lm.lm_head is not None
     lm.lm_head.weight[eos] = 0.0  # never the most likely: answers end by length
-    return ChatParts(lm, wake(nn.Linear(D, llama.width), seed=seed + 1))
+    return ChatModel(lm, wake(nn.Linear(D, llama.width), seed=seed + 1))
 
 
-def model(folder: Path) -> Model:
+def model(folder: Path) -> EmbeddedModel:
     """All parts of a model as training holds them, every one different; tokenizers stay in `folder`."""
     write_tokenizers(folder)
     chat_tokenizer = TextTokenizer(folder / "chat.json")
     clip_tokenizer = ClipTokenizer.from_file(folder / "clip.json")
     sizes = plan(chat_tokenizer.vocab_size, clip_tokenizer.vocab_size)
     ids = special_ids(chat_tokenizer, template("plain"))
-    image, video, baseline = (chat_parts(sizes.llama, ids.eos, seed=10 * i) for i in range(1, 4))
-    return Model(
+    image, video, baseline = (chat_model(sizes.llama, ids.eos, seed=10 * i) for i in range(1, 4))
+    return EmbeddedModel(
         plan=sizes,
         tower=tower(),
-        text=wake(TextSide(ClipTextTower(sizes.text), clip_tokenizer), seed=5),
+        text=wake(TextEncoder(ClipTextTower(sizes.text), clip_tokenizer), seed=5),
         head=wake(AlignmentHead(D, VISION.projection_dim), seed=6),
         pretrained=wake(BTAdapter(VISION, ADAPTER), seed=2),
         tuned=adapter(),
         image=image,
         video=video,
         baseline=baseline,
-        tokens=DialogueTokens(template("plain"), ids, chat_tokenizer.encode, P + 1),
+        speller=Speller(template("plain"), ids, chat_tokenizer.spell),
     )
 
 
@@ -198,17 +198,17 @@ def scene(number: int, direction: str = "left") -> Scene:
     return Scene((item,), "black", Move(direction, path=20.0))
 
 
-def corpus(folder: Path, num_scenes: int, num_frames: int) -> Corpus:
+def cached_clips(folder: Path, num_scenes: int, num_frames: int) -> CachedClips:
     """Scenes beside the trunk states of random clips, as the branch and CLIP alone read them."""
     reads = encoder().reads
     states = hidden_states(tower(), pixels(num_scenes, num_frames), reads)
-    kept = torch.stack(list(states.values()), dim=1).half().numpy()
-    cache = np.memmap(folder / "a.trunk", np.float16, "w+", shape=kept.shape)
-    cache[:] = kept
-    return Corpus([scene(number) for number in range(num_scenes)], TrunkCache(cache, tuple(reads)))
+    stacked = torch.stack(list(states.values()), dim=1).half().numpy()
+    cache = np.memmap(folder / "a.trunk", np.float16, "w+", shape=stacked.shape)
+    cache[:] = stacked
+    return CachedClips([scene(number) for number in range(num_scenes)], TrunkCache(cache, tuple(reads)))
 
 
-def write_model_folder(weights_dir: Path) -> Model:
+def write_model_folder(weights_dir: Path) -> EmbeddedModel:
     """Write `weights_dir`/tiny as `btchat train embedded` would; the parts that were written."""
     out = weights_dir / "tiny"
     out.mkdir(parents=True)

@@ -1,20 +1,6 @@
-"""What a training run is made of. One plan names every size and length; nothing else decides them."""
+"""The weights of the pre-training losses, and what a captioner is asked."""
 
 from dataclasses import dataclass
-from functools import partial
-
-from bt_model.config import BTAdapterConfig, ClipTextConfig, ClipVisionConfig, LlamaConfig
-from bt_model.training.trainer.optimiser import Schedule
-from bt_model.training.trainer.precision import Precision
-
-
-@dataclass(frozen=True, slots=True)
-class CorpusPlan:
-    """How many clips are made, and how many frames of each are read."""
-
-    num_clips: int
-    num_test_clips: int
-    num_frames: int = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,76 +27,3 @@ class LossWeights:
 
 BEYOND = ("chat", "caption", "anchor")
 CAPTION_REQUEST = "Describe what you see."
-
-
-@dataclass(frozen=True, slots=True)
-class EmbeddedPlan:
-    """Everything that decides the embedded model; its branch is trained as preset `captioned` says."""
-
-    vision: ClipVisionConfig
-    text: ClipTextConfig
-    adapter: BTAdapterConfig
-    llama: LlamaConfig
-    corpus: CorpusPlan
-    clip: Schedule
-    clip_batch: int
-    pretrain: Schedule
-    pretrain_batch: int
-    mask_rate: float
-    unmasked: float  # share of the steps, at the end, that see every patch
-    losses: LossWeights
-    language: Schedule
-    language_batch: int
-    captioner: Schedule
-    instruct: Schedule
-    baseline: Schedule
-    instruct_batch: int
-    seed: int = 0
-
-
-def embedded_plan(vocab_size: int, text_vocab_size: int, precision: Precision) -> EmbeddedPlan:
-    """The plan of `btchat train embedded`: 64 x 64 pictures, 64 patches, 6 trunk layers, a branch of 3."""
-    width, joint = 96, 96
-    vision = ClipVisionConfig(
-        image_size=64,
-        patch_size=8,
-        width=width,
-        num_layers=6,
-        num_heads=4,
-        mlp_width=384,
-        projection_dim=joint,
-    )
-    text = ClipTextConfig(
-        vocab_size=text_vocab_size, context_length=40, width=width, num_layers=2, num_heads=4, mlp_width=384,
-        projection_dim=joint,
-    )  # fmt: skip
-    llama = LlamaConfig(
-        vocab_size=vocab_size,
-        width=128,
-        num_layers=4,
-        num_heads=4,
-        num_kv_heads=4,
-        mlp_width=344,
-        max_context=512,
-    )
-    stage = partial(Schedule, learning_rate=1e-3, precision=precision)
-    return EmbeddedPlan(
-        vision=vision,
-        text=text,
-        adapter=BTAdapterConfig(num_layers=3, max_frames=64, middle_scale=1.0, output_scale=1.0),
-        llama=llama,
-        corpus=CorpusPlan(num_clips=4800, num_test_clips=480),
-        clip=stage(4000),
-        clip_batch=128,
-        pretrain=Schedule(800, 3e-3, precision=precision),
-        pretrain_batch=64,
-        mask_rate=0.5,
-        unmasked=0.2,
-        losses=LossWeights(caption=10.0, anchor=1.0),
-        language=stage(2500),
-        language_batch=48,
-        captioner=Schedule(600, 5e-4, precision=precision),
-        instruct=stage(1500),
-        baseline=stage(400),
-        instruct_batch=32,
-    )

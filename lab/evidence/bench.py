@@ -9,24 +9,24 @@ from bt_model.atomic_files import write_json
 from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.errors import CheckpointError
 from bt_model.vision.build import build_encoder
-from lab.clips import Corpus, load_corpus
-from lab.embedded import build
+from lab.chat_model import ChatModel, freeze
+from lab.clips import CachedClips, load_clips
 from lab.evidence.rows import ROWS
+from lab.model import EmbeddedModel, build
 from lab.shapes.events import REVERSIBLE, Still
 from lab.shapes.splits import scenes
 from lab.shipped import copy_tokenizers, read_frozen
-from lab.stages import CaptionSide, freeze, train_captioner, train_language, train_towers
+from lab.stages import train_captioner, train_language, train_towers
 
 if TYPE_CHECKING:
     from bt_model.training.trainer.precision import Precision
-    from lab.embedded import Model
 
 KINDS = (*REVERSIBLE, Still.kind)  # a model that is blind to order is at chance for all but the last
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
-    """How large the grid's corpora and runs are. Test clips stand for a scene and its twin each."""
+class StudySize:
+    """How large the grid's sets of clips and its runs are. Test clips stand for a scene and its twin each."""
 
     num_clips: int = 3500
     num_test: int = 100  # scenes a kind, for every row
@@ -42,20 +42,20 @@ class Size:
 class Bench:
     """Frozen parts and clips; `headline` has more scenes, and the states of two models only.
 
-    Its captioner is the image chat model after it learnt to caption pictures.
+    The frozen captioner is the image chat model after it learnt to caption pictures.
     """
 
-    model: "Model"
-    captions: CaptionSide
-    size: Size
-    train: Corpus
-    test: Corpus
-    headline: Corpus
+    model: EmbeddedModel
+    captioner: ChatModel
+    size: StudySize
+    train: CachedClips
+    test: CachedClips
+    headline: CachedClips
     precision: "Precision"
 
 
 def set_up(
-    work: Path, size: Size, *, precision: "Precision", frozen: Path | None = None, seed: int = 0
+    work: Path, size: StudySize, *, precision: "Precision", frozen: Path | None = None, seed: int = 0
 ) -> Bench:
     """Bring the towers and the image chat model, and write the clips; resumable.
 
@@ -65,7 +65,7 @@ def set_up(
     model = _frozen_parts(work, precision, frozen, seed)
     folder = work / "ablate"
     _keep_parts(folder, model)
-    captioner, _ = train_captioner(model.plan, model.encoder(None), model.image, model.tokens, folder)
+    captioner, _ = train_captioner(model, folder)
     every = [build_encoder(row.model, model.tower) for row in ROWS]
     two = [build_encoder(row.model, model.tower) for row in ROWS[:2]]
     orders = len(REVERSIBLE)
@@ -73,16 +73,16 @@ def set_up(
     tested = scenes("test_combo", size.num_headline * orders, seed=seed + 11, kinds=REVERSIBLE)
     return Bench(
         model,
-        CaptionSide(model.text, captioner, model.tokens),
+        captioner,
         size,
-        load_corpus(folder, "train", listed, every, size.num_frames),
-        load_corpus(folder, "test", tested[: size.num_test * orders], every, size.num_frames),
-        load_corpus(folder, "headline", tested, two, size.num_frames),
+        load_clips(folder, "train", listed, every, size.num_frames),
+        load_clips(folder, "test", tested[: size.num_test * orders], every, size.num_frames),
+        load_clips(folder, "headline", tested, two, size.num_frames),
         precision,
     )
 
 
-def _keep_parts(folder: Path, model: "Model") -> None:
+def _keep_parts(folder: Path, model: EmbeddedModel) -> None:
     """What lies in a folder was trained over one set of frozen parts; say so there, or refuse others.
 
     Raises:
@@ -103,17 +103,17 @@ def _keep_parts(folder: Path, model: "Model") -> None:
         raise CheckpointError(f"{folder}: its rows are over another {other}; another needs its own folder")
 
 
-def _frozen_parts(work: Path, precision: "Precision", frozen: Path | None, seed: int) -> "Model":
+def _frozen_parts(work: Path, precision: "Precision", frozen: Path | None, seed: int) -> EmbeddedModel:
     if frozen is not None:
         copy_tokenizers(frozen, work)
     model = build(work, seed, precision)
     if frozen is not None:
         read_frozen(model, frozen)
     else:
-        train_towers(model.plan, model.encoder(None), model.text, work)
+        train_towers(model, work)
         freeze(model.tower)
         freeze(model.text)
-        train_language(model.plan, model.encoder(None), model.image, model.tokens, work)
+        train_language(model, work)
     for part in (model.tower, model.text, model.image.lm, model.image.projector):
         freeze(part)
     return model

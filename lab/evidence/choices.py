@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from bt_model.training.data.tokens import collate
 from bt_model.training.objectives.answers import answer_scores
 from lab.evaluate import Asker, Shown
 
@@ -28,11 +27,11 @@ def chat_choices(shown: "Iterable[Shown]", asker: Asker) -> "dict[str, Answers]"
     """By question kind, (n, 2): clip and twin, a tie for half; questions whose answer stays are left out."""
     answers: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
     for batch in shown:
-        asked = [_pairs(asker, scene) for scene in batch.scenes]
-        for place in range(max(map(len, asked))):
-            picked = [number for number, pairs in enumerate(asked) if place < len(pairs)]
-            pairs = [asked[number][place] for number in picked]
-            credits = _credits((batch.clips[picked], batch.twins[picked]), asker, pairs)
+        every = [_pairs(asker, scene) for scene in batch.scenes]
+        for turn in range(max(map(len, every))):
+            rows = [row for row, pairs in enumerate(every) if turn < len(pairs)]
+            pairs = [every[row][turn] for row in rows]
+            credits = _credits((batch.clips[rows], batch.twins[rows]), asker, pairs)
             for (question, _), credit in zip(pairs, credits, strict=True):
                 answers[question.kind].append(credit)
     return {kind: np.array(each) for kind, each in answers.items()}
@@ -47,7 +46,7 @@ def _credits(
     videos: "Sequence[Tensor]", asker: Asker, pairs: "Sequence[tuple[Question, Question]]"
 ) -> list[tuple[float, float]]:
     """For every pair of answers, what the clip and its twin earn; `videos`: both, each (B, K, D)."""
-    chat, tokens = asker.chat, asker.tokens
+    chat = asker.chat
     ahead: list[Tensor] = []
     for video, sign in zip(videos, (1, -1), strict=True):
         own, other = (
@@ -55,7 +54,7 @@ def _credits(
                 chat.lm,
                 chat.projector,
                 video,
-                collate([tokens.row([pair[side]]) for pair in pairs], tokens.num_video, tokens.ids.eos),
+                asker.batch([pair[side] for pair in pairs]),
             )
             for side in (0, 1)
         )

@@ -9,7 +9,7 @@ from bt_model.vision.pool import pooling
 from lab.evaluate import BATCH, Asker, Shown, answer_questions, show
 from lab.evidence.bench import Bench
 from lab.evidence.choices import chat_choices
-from lab.evidence.fit import ASKED, Fitted
+from lab.evidence.fit import STATIC_KINDS, TrainedRow
 from lab.evidence.results import Cost, Result
 from lab.measures import embed_corpus, first_hits, static_choices, twin_choices
 from lab.pictures import pictures
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from lab.clips import Corpus
+    from lab.clips import CachedClips
     from lab.shapes.scene import Scene
     from lab.statistics import Answers
 
 SEED = 1  # of the test's wordings
 
 
-def examine(fitted: Fitted, bench: Bench, *, is_headline: bool, with_controls: bool) -> Result:
+def examine(trained: TrainedRow, bench: Bench, *, is_headline: bool, with_controls: bool) -> Result:
     """Ask everything that the row can answer.
 
     A pre-trained row is asked as an encoder and through the frozen image chat model; a tuned one through its
@@ -35,33 +35,33 @@ def examine(fitted: Fitted, bench: Bench, *, is_headline: bool, with_controls: b
     then knows them by something other than their order.
     """
     answers: dict[str, Answers] = {}
-    if fitted.row.training != "instruct":
-        answers |= _as_encoder(fitted, bench, bench.headline if is_headline else bench.test)
+    if trained.row.training != "instruct":
+        answers |= _as_encoder(trained, bench, bench.headline if is_headline else bench.test)
         if with_controls:
             for name, change in (("shuffled", _shuffler()), ("one picture", _one_picture)):
-                answers |= _control(name, fitted, bench, change)
-    if fitted.row.is_asked and fitted.encoder.has_chat:
-        answers |= _as_chat(fitted, bench)
-    if fitted.row.training == "none":
-        answers |= _as_pictures(fitted, bench)
-    return Result(answers, _cost(fitted))
+                answers |= _control(name, trained, bench, change)
+    if trained.row.is_asked and trained.encoder.has_chat:
+        answers |= _as_chat(trained, bench)
+    if trained.row.training == "none":
+        answers |= _as_pictures(trained, bench)
+    return Result(answers, _cost(trained))
 
 
-def _as_encoder(fitted: Fitted, bench: Bench, corpus: "Corpus") -> "dict[str, Answers]":
-    encoder, text = fitted.encoder, bench.model.text
-    embedded = embed_corpus(encoder.retrieve_from_trunk, text, corpus, encoder.reads, SEED)
+def _as_encoder(trained: TrainedRow, bench: Bench, test: "CachedClips") -> "dict[str, Answers]":
+    encoder, text = trained.encoder, bench.model.text
+    embedded = embed_corpus(encoder.retrieve_from_trunk, text, test, encoder.reads, SEED)
     measures = {
-        "twins": twin_choices(embedded, corpus.scenes),
-        "first": first_hits(embedded, corpus.scenes),
-        "static": static_choices(embedded, text, corpus.scenes),
+        "twins": twin_choices(embedded, test.scenes),
+        "first": first_hits(embedded, test.scenes),
+        "static": static_choices(embedded, text, test.scenes),
     }
     return {f"{name}/{kind}": each for name, kinds in measures.items() for kind, each in kinds.items()}
 
 
 def _control(
-    name: str, fitted: Fitted, bench: Bench, change: "Callable[[list[Tensor]], list[Tensor]]"
+    name: str, trained: TrainedRow, bench: Bench, change: "Callable[[list[Tensor]], list[Tensor]]"
 ) -> "dict[str, Answers]":
-    encoder = fitted.encoder
+    encoder = trained.encoder
 
     def embed(states: "Sequence[Tensor]") -> "Tensor":
         return encoder.retrieve_from_trunk(change(list(states)))
@@ -76,8 +76,8 @@ def _shuffler() -> "Callable[[list[Tensor]], list[Tensor]]":
 
     def shuffled(states: "list[Tensor]") -> "list[Tensor]":
         order = torch.rand(states[0].shape[:2], generator=generator).argsort(dim=1)
-        places = torch.arange(len(order))[:, None]
-        return [x[places, order] for x in states]
+        rows = torch.arange(len(order))[:, None]
+        return [x[rows, order] for x in states]
 
     return shuffled
 
@@ -88,11 +88,11 @@ def _one_picture(states: "list[Tensor]") -> "list[Tensor]":
     return [x[:, middle - 1 : middle + 1].mean(dim=1, keepdim=True).expand_as(x) for x in states]
 
 
-def _as_chat(fitted: Fitted, bench: Bench) -> "dict[str, Answers]":
+def _as_chat(trained: TrainedRow, bench: Bench) -> "dict[str, Answers]":
     """Answers about order as choices between twins, static ones word for word."""
-    encoder, pool = fitted.encoder, pooling(fitted.row.pooling).pool
+    encoder, pool = trained.encoder, pooling(trained.row.pooling).pool
     shown = list(show(lambda states: pool(encoder.chat_from_trunk(states)), encoder.chat_reads, bench.test))
-    temporal, static = (Asker(fitted.chat, fitted.tokens, SEED, kinds=kinds) for kinds in (TEMPORAL, ASKED))
+    temporal, static = (_asker(trained, bench, kinds) for kinds in (TEMPORAL, STATIC_KINDS))
     chosen = chat_choices(shown, temporal)
     answered = answer_questions(shown, static)
     exact = {kind: np.array(list(scenes.values()), float) for kind, scenes in answered.kinds.items()}
@@ -101,9 +101,13 @@ def _as_chat(fitted: Fitted, bench: Bench) -> "dict[str, Answers]":
     }
 
 
-def _as_pictures(fitted: Fitted, bench: Bench) -> "dict[str, Answers]":
+def _asker(trained: TrainedRow, bench: Bench, kinds: "Sequence[str]") -> Asker:
+    return Asker(trained.chat, bench.model.speller, trained.num_video, SEED, kinds)
+
+
+def _as_pictures(trained: TrainedRow, bench: Bench) -> "dict[str, Answers]":
     """The same choices between twins where single pictures show them by cues: what the chat model knows."""
-    encoder, pool = fitted.encoder, pooling(fitted.row.pooling).pool
+    encoder, pool = trained.encoder, pooling(trained.row.pooling).pool
     side = encoder.tower.config.image_size
 
     @torch.inference_mode()
@@ -113,10 +117,10 @@ def _as_pictures(fitted: Fitted, bench: Bench) -> "dict[str, Answers]":
     scenes = bench.test.scenes
     batches = [scenes[first : first + BATCH] for first in range(0, len(scenes), BATCH)]
     shown = (Shown(some, tokens(some), tokens([scene.twin() for scene in some])) for some in batches)
-    chosen = chat_choices(shown, Asker(fitted.chat, fitted.tokens, SEED, kinds=TEMPORAL))
+    chosen = chat_choices(shown, _asker(trained, bench, TEMPORAL))
     return {f"pictures/{kind}": each for kind, each in chosen.items()}
 
 
-def _cost(fitted: Fitted) -> Cost:
-    seconds = fitted.trained.cpu_seconds / fitted.num_steps if fitted.num_steps else 0.0
-    return Cost(fitted.num_trainable, seconds, fitted.kept_bytes / 2**20, fitted.tokens.num_video)
+def _cost(trained: TrainedRow) -> Cost:
+    seconds = trained.cost.cpu_seconds / trained.num_steps if trained.num_steps else 0.0
+    return Cost(trained.num_trainable, seconds, trained.activation_bytes / 2**20, trained.num_video)

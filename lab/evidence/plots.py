@@ -23,11 +23,11 @@ def draw_all(folder: Path, study: "Study") -> dict[str, str]:
         return {}
     folder.mkdir(parents=True, exist_ok=True)
     layers = sorted(in_table("F3"), key=lambda row: row.model.branch.num_layers)
-    masks = sorted(in_table("F4"), key=lambda row: row.mask_rate)
+    masks = sorted(in_table("F4"), key=lambda row: row.mask.rate)
     _draw(
         folder / "layers.png", study, layers, [row.model.branch.num_layers for row in layers], "branch layers"
     )
-    _draw(folder / "masks.png", study, masks, [row.mask_rate for row in masks], "share of patches hidden")
+    _draw(folder / "masks.png", study, masks, [row.mask.rate for row in masks], "share of patches hidden")
     _scatter(folder / "recipes.png", study, [CLIP, BASE, *in_table("R")])
     names = {"F3": "layers.png", "F4": "masks.png", "R": "recipes.png"}
     return {table: f"{folder.name}/{name}" for table, name in names.items()}

@@ -5,11 +5,13 @@ Everything that decides a row stands here, fixed before it is run. The trunk has
 """
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 from bt_model.config import BTAdapterConfig, TemporalConfig
 from bt_model.errors import UnknownNameError
 from bt_model.training.config import LossWeights
+from bt_model.training.pretrain.config import MaskSettings
 
 Training = Literal["none", "pretrain", "instruct"]
 
@@ -27,9 +29,8 @@ def _branch(**changes: Any) -> TemporalConfig:
 class Row:
     """One model and how it is trained; `tables`: the paper's tables ("6") and figures ("F3").
 
-    Pre-training: `unmasked` is the share of steps, at the end, that see all patches; `static` the share of
-    captions that leave the event out. Instruction tuning, as in Table 1: projector and model learn, the
-    language model is frozen, and `pooling` says which tokens it reads.
+    Pre-training: `static` is the share of captions that leave the event out. Instruction tuning, as in Table
+    1: projector and model learn, the language model is frozen, and `pooling` says which tokens it reads.
     """
 
     name: str
@@ -38,15 +39,14 @@ class Row:
     model: TemporalConfig = field(default_factory=_branch)
     training: Training = "pretrain"
     losses: LossWeights = field(default_factory=LossWeights)
-    mask_rate: float = 0.7
-    unmasked: float = 0.0
+    mask: MaskSettings = field(default_factory=partial(MaskSettings, rate=0.7))
     static: float = 0.3
     pooling: str = "patches_cls"
 
     @property
     def is_masked(self) -> bool:
         """Whether patches are hidden from a branch in pre-training."""
-        return self.model.has_branch and self.training == "pretrain" and self.mask_rate > 0
+        return self.model.has_branch and self.training == "pretrain" and self.mask.rate > 0
 
     @property
     def is_asked(self) -> bool:
@@ -76,8 +76,22 @@ LOSSES = (
 )
 RELATED = (
     Row("st-adapter", "ST-Adapter", ("10",), TemporalConfig("st_adapter", bottleneck=BOTTLENECK), losses=VTC),
-    Row("stan-open", "STAN, CLIP trained too", ("10",), _stan(is_open=True), losses=VTC, mask_rate=0.0),
-    Row("stan-frozen", "STAN, CLIP frozen", ("10",), _stan(is_open=False), losses=VTC, mask_rate=0.0),
+    Row(
+        "stan-open",
+        "STAN, CLIP trained too",
+        ("10",),
+        _stan(is_open=True),
+        losses=VTC,
+        mask=MaskSettings(rate=0.0),
+    ),
+    Row(
+        "stan-frozen",
+        "STAN, CLIP frozen",
+        ("10",),
+        _stan(is_open=False),
+        losses=VTC,
+        mask=MaskSettings(rate=0.0),
+    ),
 )
 CHOICES = (
     Row("projection-none", "no temporal projection", ("11",), _branch(projection="none")),
@@ -95,22 +109,22 @@ LAYERS = tuple(
     for number in (1, 2, 4, 5)
 )
 MASKS = tuple(
-    Row(f"mask-{round(100 * rate)}", f"{rate:.0%} hidden", ("F4",), mask_rate=rate)
+    Row(f"mask-{round(100 * rate)}", f"{rate:.0%} hidden", ("F4",), mask=MaskSettings(rate=rate))
     for rate in (0.0, 0.3, 0.5, 0.9)
 )
 CAPTIONED = Row(
     "captioned",
     "a frozen captioner of pictures has to say the captions; held, half hidden, the last fifth unmasked",
-    ("R",), losses=LossWeights(caption=10.0, anchor=1.0), mask_rate=0.5, unmasked=0.2,
+    ("R",), losses=LossWeights(caption=10.0, anchor=1.0), mask=MaskSettings(rate=0.5, unmasked=0.2),
 )  # fmt: skip
 _CHAT = LossWeights(chat=1.0)
 RECIPES = (
-    Row("tail", "the last fifth of the steps unmasked", ("R",), unmasked=0.2),
+    Row("tail", "the last fifth of the steps unmasked", ("R",), mask=MaskSettings(rate=0.7, unmasked=0.2)),
     Row("chat", "alignment at the layer that feeds the chat model", ("R",), losses=_CHAT),
     Row("chat-anchor", "the same, held to the trunk's mean", ("R",), losses=replace(_CHAT, anchor=1.0)),
     Row(
         "balanced", "alignment there, held, half hidden, the last fifth unmasked", ("R",),
-        losses=replace(_CHAT, anchor=1.0), mask_rate=0.5, unmasked=0.2,
+        losses=replace(_CHAT, anchor=1.0), mask=MaskSettings(rate=0.5, unmasked=0.2),
     ),
     CAPTIONED,
 )  # fmt: skip

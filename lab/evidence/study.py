@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lab.evidence.bench import Bench, Size, set_up
+from lab.evidence.bench import Bench, StudySize, set_up
 from lab.evidence.examine import examine
 from lab.evidence.fit import fit
 from lab.evidence.results import Result
@@ -28,7 +28,7 @@ HEADLINE = (CLIP.name, BASE.name, CAPTIONED.name)  # examined on more scenes, an
 class Study:
     """What was run: rows with one result a seed, in the order of the seeds."""
 
-    size: Size
+    size: StudySize
     seeds: Sequence[int]
     results: Mapping[str, Sequence[Result]]
 
@@ -38,7 +38,7 @@ def run_rows(
     rows: Sequence[Row],
     seeds: Sequence[int],
     *,
-    size: Size,
+    size: StudySize,
     precision: "Precision",
     frozen: Path | None = None,
     workers: int = 1,
@@ -76,18 +76,18 @@ def end_with_parent() -> None:
 
 
 def _run_row(
-    task: tuple[str, int], *, work: Path, size: Size, precision: "Precision", frozen: Path | None
+    task: tuple[str, int], *, work: Path, size: StudySize, precision: "Precision", frozen: Path | None
 ) -> None:
     name, seed = task
     bench = _bench(work, size, precision, frozen)
-    fitted = fit(row(name), seed, bench, work / "ablate")
+    trained = fit(row(name), seed, bench, work / "ablate")
     is_headline = name in HEADLINE
-    result = examine(fitted, bench, is_headline=is_headline, with_controls=is_headline)
-    result.save(result_path(work, fitted.row, seed))
+    result = examine(trained, bench, is_headline=is_headline, with_controls=is_headline)
+    result.save(result_path(work, trained.row, seed))
 
 
 @cache
-def _bench(work: Path, size: Size, precision: "Precision", frozen: Path | None) -> Bench:
+def _bench(work: Path, size: StudySize, precision: "Precision", frozen: Path | None) -> Bench:
     """Read back once by every process; training clips are drawn at random, so from memory."""
     torch.set_num_threads(1)
     bench = set_up(work, size, precision=precision, frozen=frozen)
@@ -99,7 +99,7 @@ def result_path(work: Path, row: Row, seed: int) -> Path:
     return work / "ablate" / "results" / f"{row.name}-{seed}.npz"
 
 
-def read_study(work: Path, rows: Sequence[Row], seeds: Sequence[int], size: Size) -> Study:
+def read_study(work: Path, rows: Sequence[Row], seeds: Sequence[int], size: StudySize) -> Study:
     """The results that are there; rows without any are left out."""
     results: dict[str, list[Result]] = {}
     for each in rows:

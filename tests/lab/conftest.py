@@ -1,10 +1,10 @@
 import pytest
 
-from lab.embedded import Model
+from lab.model import EmbeddedModel
 from tests import tiny
 
 
 @pytest.fixture
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+def model(tmp_path_factory: pytest.TempPathFactory) -> EmbeddedModel:
     """All parts of a tiny model, awake; a test may train them."""
     return tiny.model(tmp_path_factory.mktemp("tokenizers"))

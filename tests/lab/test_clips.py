@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bt_model.video.sample import uniform
-from lab.clips import Corpus, load_corpus
+from lab.clips import CachedClips, load_clips
 from lab.shapes.events import KINDS
 from lab.shapes.paint import paint_clip
 from lab.shapes.splits import scenes
@@ -18,18 +18,17 @@ READS = range(2, 4)
 
 
 @pytest.fixture
-def corpus(tmp_path: Path) -> Corpus:
-    return tiny.corpus(tmp_path, num_scenes=6, num_frames=4)
+def clips(tmp_path: Path) -> CachedClips:
+    return tiny.cached_clips(tmp_path, num_scenes=6, num_frames=4)
 
 
-def test_a_batch_holds_each_drawn_clip_and_its_twin(corpus: Corpus) -> None:
+def test_a_batch_holds_each_drawn_clip_and_its_twin(clips: CachedClips) -> None:
     reads = tiny.encoder().reads
-    drawn, states = corpus.draw(4, Random(0), reads)
-    assert drawn[2:] == [scene.twin() for scene in drawn[:2]]
-    rows = [corpus.scenes.index(scene) for scene in drawn[:2]]
-    for x, cached in zip(states, corpus.cache.batch(rows, reads), strict=True):
-        assert torch.equal(x[:2], cached)
-        assert torch.equal(x[2:], cached.flip(1))
+    drawn = clips.draw(4, Random(0), reads)
+    assert drawn.scenes[2:] == [scene.twin() for scene in drawn.scenes[:2]]
+    cached = clips.cache.batch([clips.scenes.index(scene) for scene in drawn.scenes[:2]], reads)
+    assert torch.equal(drawn.clips[:2], cached)
+    assert torch.equal(drawn.clips[2:], cached.flip(2))
 
 
 @pytest.mark.parametrize("num_frames", [8, 16])
@@ -38,13 +37,12 @@ def test_a_twins_states_are_its_own_clips(tmp_path: Path, kind: str, num_frames:
     drawn = scenes("train", 3, seed=5, kinds=[kind])
     model = tiny.encoder()
     both = [
-        load_corpus(tmp_path, name, some, [model], num_frames)
+        load_clips(tmp_path, name, some, [model], num_frames)
         for name, some in (("clips", drawn), ("twins", [scene.twin() for scene in drawn]))
     ]
-    _, twins = both[0].both(range(3), model.reads)
+    twins = both[0].twins(both[0].batch(range(3), model.reads)).clips
     own = both[1].cache.batch(range(3), model.reads)
-    for x, y in zip(twins, own, strict=True):
-        torch.testing.assert_close(x, y, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(twins, own, rtol=1e-3, atol=1e-3)
 
 
 def test_what_the_twin_shows_is_what_is_painted() -> None:
@@ -54,9 +52,9 @@ def test_what_the_twin_shows_is_what_is_painted() -> None:
         assert np.array_equal(twin, clip[scene.twin_frames(frames)])
 
 
-def test_only_the_states_asked_for_are_read(corpus: Corpus) -> None:
+def test_only_the_states_asked_for_are_read(clips: CachedClips) -> None:
     reads = tiny.encoder().reads
     part = range(reads.start, reads.start + 1)
-    (states,), (twins,) = corpus.both([0, 1], part)
-    assert torch.equal(states, corpus.cache.batch([0, 1], reads)[0])
-    assert torch.equal(twins, states.flip(1))
+    some = clips.batch([0, 1], part)
+    assert torch.equal(some.clips, clips.cache.batch([0, 1], reads)[:, :1])
+    assert torch.equal(clips.twins(some).clips, some.clips.flip(2))

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from bt_model.vision.pool import patches_cls
-from lab.clips import Corpus
-from lab.embedded import Model
+from lab.clips import CachedClips
 from lab.evaluate import Answered, Asker, answer_questions, show
+from lab.model import EmbeddedModel
 from lab.shapes.questions import questions
 from tests import tiny
 
@@ -20,8 +20,8 @@ NUM_SCENES, T = 5, 4
 
 
 @pytest.fixture
-def corpus(tmp_path: Path) -> Corpus:
-    return tiny.corpus(tmp_path, NUM_SCENES, T)
+def corpus(tmp_path: Path) -> CachedClips:
+    return tiny.cached_clips(tmp_path, NUM_SCENES, T)
 
 
 def test_twins_count_only_where_both_directions_are_right() -> None:
@@ -43,11 +43,13 @@ def test_static_kinds_are_also_counted_together() -> None:
     assert answered.shares()["static"].count == 3
 
 
-def asker(model: Model, **changes: Any) -> Asker:
-    return Asker(model.video, model.tokens, seed=0, **changes)
+def asker(model: EmbeddedModel, **changes: Any) -> Asker:
+    return Asker(model.video, model.speller, model.num_video, seed=0, **changes)
 
 
-def test_every_question_about_each_clip_and_its_twin_is_asked_once(model: Model, corpus: Corpus) -> None:
+def test_every_question_about_each_clip_and_its_twin_is_asked_once(
+    model: EmbeddedModel, corpus: CachedClips
+) -> None:
     encoder = model.encoder(model.tuned)
     shown = show(lambda states: patches_cls(encoder.chat_from_trunk(states)), encoder.chat_reads, corpus)
     answered = answer_questions(shown, asker(model))
@@ -56,14 +58,14 @@ def test_every_question_about_each_clip_and_its_twin_is_asked_once(model: Model,
     assert counts == dict.fromkeys(kinds, 2 * NUM_SCENES)
 
 
-def test_only_the_kinds_asked_for_are_asked(model: Model, corpus: Corpus) -> None:
+def test_only_the_kinds_asked_for_are_asked(model: EmbeddedModel, corpus: CachedClips) -> None:
     still = model.encoder(None)
     shown = show(lambda states: patches_cls(still.chat_from_trunk(states)), still.chat_reads, corpus)
     answered = answer_questions(shown, asker(model, kinds=("direction", "colour")))
     assert set(answered.kinds) == {"direction", "colour"}
 
 
-def test_a_twin_is_asked_in_the_same_words(model: Model) -> None:
+def test_a_twin_is_asked_in_the_same_words(model: EmbeddedModel) -> None:
     ask = asker(model)
     for number in range(NUM_SCENES):
         scene = tiny.scene(number)
@@ -71,7 +73,7 @@ def test_a_twin_is_asked_in_the_same_words(model: Model) -> None:
         assert all(mine.text == theirs.text for mine, theirs in pairs)
 
 
-def test_features_are_asked_for_each_direction(model: Model, corpus: Corpus) -> None:
+def test_features_are_asked_for_each_direction(model: EmbeddedModel, corpus: CachedClips) -> None:
     seen = list[Tensor]()
     still = model.encoder(None)
 

@@ -18,14 +18,14 @@ from bt_model.config import ClipTextConfig
 from bt_model.generation.llama import Llama
 from bt_model.text.clip_text import ClipTextTower
 from bt_model.text.clip_tokenizer import ClipTokenizer
-from bt_model.training.data.tokens import collate
 from bt_model.training.objectives.answers import answer_logits
 from bt_model.types import Turn
 from bt_model.video.decode import probe
 from bt_model.vision.bt_adapter import BTAdapter
 from bt_model.vision.pool import patches_cls
-from lab.embedded import Model
-from lab.stages import ChatParts
+from lab.chat_model import ChatModel
+from lab.dialogues import dialogue
+from lab.model import EmbeddedModel
 from tests import tiny
 from tests.bt_model.training.data.test_tokens import ASKED
 
@@ -35,7 +35,7 @@ class Written:
     """A model folder and the parts that it was written from."""
 
     folder: Path
-    model: Model
+    model: EmbeddedModel
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def loaded(written: Written, name: str) -> VideoChat:
     return load(name, written.folder.parent, device="cpu")
 
 
-def parts_of(model: Model, name: str) -> tuple[BTAdapter | None, ChatParts]:
+def parts_of(model: EmbeddedModel, name: str) -> tuple[BTAdapter | None, ChatModel]:
     """The branch and chat model that a variant stands for."""
     return {
         "embedded": (model.tuned, model.video),
@@ -74,7 +74,7 @@ def test_a_loaded_model_gives_the_trained_logits(written: Written, name: str) ->
     assert isinstance(backend.lm, Llama)
     adapter, trained = parts_of(model, name)
     features = patches_cls(model.encoder(adapter).chat(tiny.pixels(1, 4)))
-    batch = collate([model.tokens.row(ASKED)], model.tokens.num_video, model.tokens.ids.eos)
+    batch = model.speller.batch([dialogue(ASKED)], model.num_video)
     expected = answer_logits(trained.lm, trained.projector, features, batch)
     assert torch.equal(answer_logits(backend.lm, backend.projector, features, batch), expected)
 
@@ -82,9 +82,9 @@ def test_a_loaded_model_gives_the_trained_logits(written: Written, name: str) ->
 def test_a_loaded_tokenizer_spells_the_training_prompts(written: Written) -> None:
     backend = loaded(written, "embedded").backend
     assert isinstance(backend, LlavaBackend)
-    assert backend.ids == written.model.tokens.ids
+    assert backend.ids == written.model.speller.ids
     text = "USER: which way? 🎬"
-    assert backend.encode(text) == written.model.tokens.encode(text)
+    assert backend.encode(text) == written.model.speller.spell(text).ids
     assert backend.segments([Turn("user", "q")], None)
 
 
@@ -147,4 +147,4 @@ def test_the_notice_says_what_the_model_is(written: Written) -> None:
 
 
 def test_sampling_defaults_to_the_plans_frames(written: Written) -> None:
-    assert loaded(written, "embedded").card.default_frames == written.model.plan.corpus.num_frames
+    assert loaded(written, "embedded").card.default_frames == written.model.plan.num_frames

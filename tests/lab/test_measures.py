@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lab.clips import Corpus
-from lab.embedded import Model
+from lab.clips import CachedClips
 from lab.measures import (
     Embedded,
     embed_corpus,
@@ -16,6 +15,7 @@ from lab.measures import (
     static_choices,
     twin_choices,
 )
+from lab.model import EmbeddedModel
 from lab.shapes.scene import Scene
 from tests import tiny
 
@@ -23,8 +23,8 @@ N, E = 6, 8
 
 
 @pytest.fixture
-def corpus(tmp_path: Path) -> Corpus:
-    return tiny.corpus(tmp_path, N, 4)
+def corpus(tmp_path: Path) -> CachedClips:
+    return tiny.cached_clips(tmp_path, N, 4)
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_a_tie_of_two_clips_counts_half(listed: list[Scene]) -> None:
     assert (first_hits(ideal, listed)["move"] == 0.5).all()
 
 
-def test_the_branch_without_time_is_blind_to_order(model: Model, corpus: Corpus) -> None:
+def test_the_branch_without_time_is_blind_to_order(model: EmbeddedModel, corpus: CachedClips) -> None:
     blind = model.encoder(model.pretrained)
     assert blind.adapter is not None
     blind.adapter.time_embed.weight.zero_()
@@ -84,7 +84,9 @@ def test_the_branch_without_time_is_blind_to_order(model: Model, corpus: Corpus)
     torch.testing.assert_close(seen.clips, seen.twins)
 
 
-def test_a_static_choice_is_the_nearest_of_an_attributes_prompts(model: Model, listed: list[Scene]) -> None:
+def test_a_static_choice_is_the_nearest_of_an_attributes_prompts(
+    model: EmbeddedModel, listed: list[Scene]
+) -> None:
     with torch.inference_mode():
         prompt = model.text(["a ring", "a red circle on a black background"])
     right = prompt[1:] / prompt[1:].norm()

@@ -7,12 +7,12 @@ import torch
 
 from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.errors import CheckpointError
-from lab.embedded import Model
 from lab.export import export
+from lab.model import EmbeddedModel
 from lab.shipped import copy_tokenizers, read_frozen
 
 
-def parts(model: Model) -> dict[str, str]:
+def parts(model: EmbeddedModel) -> dict[str, str]:
     every = {
         "tower": model.tower,
         "text": model.text.tower,
@@ -22,7 +22,7 @@ def parts(model: Model) -> dict[str, str]:
     return {name: fingerprint(part.state_dict()) for name, part in every.items()}
 
 
-def exported(model: Model, folder: Path) -> Path:
+def exported(model: EmbeddedModel, folder: Path) -> Path:
     tokenizers = folder / "tokenizers"
     tokenizers.mkdir(parents=True)
     for name in ("clip", "chat"):
@@ -32,7 +32,7 @@ def exported(model: Model, folder: Path) -> Path:
     return folder / "out"
 
 
-def test_frozen_parts_are_those_that_were_exported(model: Model, tmp_path: Path) -> None:
+def test_frozen_parts_are_those_that_were_exported(model: EmbeddedModel, tmp_path: Path) -> None:
     folder = exported(model, tmp_path)
     before = parts(model)
     with torch.no_grad():
@@ -44,7 +44,7 @@ def test_frozen_parts_are_those_that_were_exported(model: Model, tmp_path: Path)
     assert parts(model) == before
 
 
-def test_its_tokenizers_are_copied_but_not_over_others(model: Model, tmp_path: Path) -> None:
+def test_its_tokenizers_are_copied_but_not_over_others(model: EmbeddedModel, tmp_path: Path) -> None:
     folder, work = exported(model, tmp_path), tmp_path / "work"
     for _ in range(2):
         copy_tokenizers(folder, work)
@@ -58,7 +58,7 @@ def test_its_tokenizers_are_copied_but_not_over_others(model: Model, tmp_path: P
     assert (work / "clip.json").read_text() == "another"
 
 
-def test_a_folder_without_an_embedded_model_is_named(model: Model, tmp_path: Path) -> None:
+def test_a_folder_without_an_embedded_model_is_named(model: EmbeddedModel, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="nothing"):
         copy_tokenizers(tmp_path / "nothing", tmp_path / "work")
     with pytest.raises(CheckpointError, match="nothing"):

@@ -20,8 +20,13 @@ from bt_model.evaluation.recognition import accuracy
 from bt_model.evaluation.retrieval import cosine_scores, retrieval
 from bt_model.text.clip_text import ClipTextTower
 from bt_model.training.config import LossWeights
-from bt_model.training.data.masking import published_places
-from bt_model.training.objectives.alignment import AlignmentHead, PretrainLosses, Seen, pretrain_losses
+from bt_model.training.data.masks import Masks, published_layout
+from bt_model.training.objectives.alignment import (
+    AlignmentHead,
+    BatchFeatures,
+    PretrainLosses,
+    pretrain_losses,
+)
 from bt_model.vision.clip import ClipVisionTower
 from bt_model.vision.encoder import VideoEncoder
 from tests.parity_cases.case import Case, Check, relative_error
@@ -53,18 +58,19 @@ def _step(case: Case) -> list[Check]:
     for module in (tower, text):
         module.requires_grad_(requires_grad=False)
     states = VideoEncoder(tower, adapter).trunk_states(case.inputs["pixel_values"])
-    visible, pairs = _places(case)
-    branch = adapter(states, tower.position, visible=visible)
+    masks = _masks(case)
+    branch = adapter(states, tower.position, visible=masks.visible)
     video = VideoEncoder(tower, adapter).embed_video(states[-1], branch)
-    seen = Seen(video, text(case.inputs["token_ids"]), states[-1], branch.patches, pairs)
-    losses = pretrain_losses(tower, head, seen, weights_of(case.config["pretrain"]))
+    embeds = text(case.inputs["token_ids"])
+    features = BatchFeatures(video, embeds, states[-1], branch.patches, masks.pairs)
+    losses = pretrain_losses(tower, head, features, weights_of(case.config["pretrain"]))
     losses.total.backward()
-    kept = rearrange(branch.patches, "b t m d -> b (m t) d")
+    patches = rearrange(branch.patches, "b t m d -> b (m t) d")
     got = {
         "final_clip": states[-1].flatten(0, 1),
-        "final_branch": torch.cat([branch.cls[:, None], kept], dim=1),
+        "final_branch": torch.cat([branch.cls[:, None], patches], dim=1),
         "video_embed": video,
-        "text_embed": seen.text,
+        "text_embed": embeds,
         **_named(losses),
     }
     grads = _gradients(tower, adapter, head)
@@ -88,17 +94,17 @@ def _losses(case: Case) -> list[Check]:
         name: case.inputs[name].clone().requires_grad_()
         for name in ("video_embed", "text_embed", "clip_tokens", "branch_tokens")
     }
-    _, pairs = published_places(case.inputs["mask"], frames)
+    pairs = published_layout(case.inputs["mask"], frames).pairs
     last = rearrange(inputs["clip_tokens"], "(b t) n d -> b t n d", t=frames)
     assert last.shape[2] == 1 + patches
-    kept = rearrange(inputs["branch_tokens"][:, 1:], "b (m t) d -> b t m d", t=frames)
-    seen = Seen(inputs["video_embed"], inputs["text_embed"], last, kept, pairs)
-    told = pretrain_losses(tower, head, seen, weights_of(sizes["weights"]))
-    told.total.backward()
+    shown = rearrange(inputs["branch_tokens"][:, 1:], "b (m t) d -> b t m d", t=frames)
+    features = BatchFeatures(inputs["video_embed"], inputs["text_embed"], last, shown, pairs)
+    found = pretrain_losses(tower, head, features, weights_of(sizes["weights"]))
+    found.total.backward()
     unit = {
         name: nn.functional.normalize(inputs[name].detach(), dim=1) for name in ("video_embed", "text_embed")
     }
-    got = {**_named(told), "sim_matrix": unit["video_embed"] @ unit["text_embed"].T}
+    got = {**_named(found), "sim_matrix": unit["video_embed"] @ unit["text_embed"].T}
     grads = {f"input.{name}": tensor.grad for name, tensor in inputs.items()}
     return [*_values(case, got), *_compared(case, {**_gradients(tower, None, head), **grads})]
 
@@ -117,10 +123,13 @@ def metrics(case: Case) -> list[Check]:
     return [Check(name, abs(mine - theirs), 1e-6 * max(1.0, theirs)) for name, (mine, theirs) in got.items()]
 
 
-def _places(case: Case) -> tuple[Tensor, Tensor]:
+def _masks(case: Case) -> Masks:
     """Where the branch's tokens come from, and what each is compared with; a true tube compares equals."""
-    visible, pairs = published_places(case.inputs["mask"], case.config["T"])
-    return visible, visible if "mask_frame_major" in case.inputs else pairs
+    masks = published_layout(case.inputs["mask"], case.config["T"])
+    if "mask_frame_major" not in case.inputs:
+        return masks
+    assert masks.visible is not None
+    return replace(masks, pairs=masks.visible)
 
 
 def _text(case: Case) -> ClipTextTower:
@@ -139,9 +148,9 @@ def _head(tower: ClipVisionTower, state: Mapping[str, Tensor]) -> AlignmentHead 
     return head
 
 
-def _named(told: PretrainLosses) -> dict[str, Tensor]:
-    found = {f"loss.{name}": getattr(told, ours) for ours, name in NAMES.items()}
-    return {**found, "loss.total": told.total}
+def _named(losses: PretrainLosses) -> dict[str, Tensor]:
+    found = {f"loss.{name}": getattr(losses, ours) for ours, name in NAMES.items()}
+    return {**found, "loss.total": losses.total}
 
 
 def _gradients(

@@ -11,7 +11,7 @@ from bt_model.prompt.segments import Dialogue, SpecialIds, answered
 from bt_model.prompt.templates import Template
 from bt_model.prompt.tokenizer import Spelling
 from bt_model.training.data.dialogues import Exchange, VideoDialogue
-from bt_model.training.data.tokens import TokenRow, token_row
+from bt_model.training.data.tokens import TokenBatch, TokenRow, collate, token_row
 from bt_model.types import Turn
 
 
@@ -26,6 +26,12 @@ class Speller:
     def row(self, dialogue: VideoDialogue, num_video: int) -> TokenRow:
         """All of a dialogue, with so many tokens for the video; its answers are supervised."""
         return token_row(self._dialogue(dialogue, num_video), self.ids.filler)
+
+    def batch(self, dialogues: Sequence[VideoDialogue], num_video: int | Sequence[int]) -> TokenBatch:
+        """Dialogues side by side; their videos' tokens are as many for all, or dialogue by dialogue."""
+        counts = [num_video] * len(dialogues) if isinstance(num_video, int) else num_video
+        rows = [self.row(dialogue, count) for dialogue, count in zip(dialogues, counts, strict=True)]
+        return collate(rows, counts, self.ids.eos)
 
     def fitting(self, dialogue: VideoDialogue, num_video: int, max_length: int) -> VideoDialogue | None:
         """The dialogue without its last turns, as far as it has no more tokens; None if no turn has room."""

@@ -11,7 +11,6 @@ from bt_model.training.data.clip_reader import ClipReader, decode_pool
 from bt_model.training.data.dialogues import VideoDialogue
 from bt_model.training.data.features import FeatureReader
 from bt_model.training.data.spelling import Speller
-from bt_model.training.data.tokens import collate
 from bt_model.training.instruct.framing import Framing
 from bt_model.training.instruct.step import InstructBatch
 
@@ -57,5 +56,4 @@ class DialogueRecipe:
         frames_at = 1 if self.data.features else 0  # axis
         counts = [self.num_video(each.shape[frames_at]) for each in videos]
         dialogues = [VideoDialogue.unpacked(clips.captions_of(clip)[0]) for clip in chosen]
-        rows = [self.speller.row(dialogue, count) for dialogue, count in zip(dialogues, counts, strict=True)]
-        return InstructBatch(videos, collate(rows, counts, self.speller.ids.eos), num_skipped)
+        return InstructBatch(videos, self.speller.batch(dialogues, counts), num_skipped)

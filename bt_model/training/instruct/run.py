@@ -3,9 +3,7 @@
 B dialogues.
 """
 
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -14,7 +12,7 @@ from bt_model.backends.parts.llm import read_llama_config
 from bt_model.generation.llama import DecoderLayer
 from bt_model.training.chat_base import load_language
 from bt_model.training.data.loader import ClipLoader
-from bt_model.training.data.sampling import Order, step_seed
+from bt_model.training.data.sampling import Order
 from bt_model.training.instruct.base import load_temporal_model, read_base
 from bt_model.training.instruct.config import InstructSettings
 from bt_model.training.instruct.corpus import Corpus, read_corpus
@@ -23,23 +21,17 @@ from bt_model.training.instruct.framing import Framing
 from bt_model.training.instruct.learning import open_up
 from bt_model.training.instruct.plan import Sizes, flops_per_dialogue, schedule_of
 from bt_model.training.instruct.recipe import DialogueRecipe
-from bt_model.training.instruct.step import InstructBatch, InstructStep
+from bt_model.training.instruct.step import InstructBatch, InstructStep, weighed
 from bt_model.training.settings import keep_settings
 from bt_model.training.trainer.cost import Trained
 from bt_model.training.trainer.log import draw_curves
-from bt_model.training.trainer.loop import Job, Told, run
+from bt_model.training.trainer.loop import Job, run
 from bt_model.training.trainer.optimiser import parameter_groups
-from bt_model.training.trainer.parallel import Place, Spread, World, joined, spread
+from bt_model.training.trainer.parallel import Place, World, joined, spread
 from bt_model.training.trainer.precision import recompute
+from bt_model.training.trainer.results import results_from
 from bt_model.vision.attention import Mlp, SelfAttention
 from bt_model.vision.pool import pooling
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import Tensor
-
-    from bt_model.training.instruct.config import Weighing
 
 UNITS = (DecoderLayer, SelfAttention, Mlp)  # tensors in, tensors out: what FSDP shards
 MODEL = "model"  # the folder of the tuned model
@@ -114,7 +106,7 @@ def _job(
         learning,
         parameter_groups(learning, optimiser.rate, optimiser.rates),
         schedule_of(settings, loader.steps_per_epoch),
-        _told_at(settings, world, spread_out, loader),
+        results_from(loader, weighed(spread_out.call, optimiser.weigh, world), world, given.seed),
         work,
         world=world,
         synced=spread_out.synced,
@@ -124,30 +116,3 @@ def _job(
         flops_per_clip=flops_per_dialogue(settings, sizes, corpus.lengths),
         with_events=True,
     )
-
-
-def _told_at(
-    settings: InstructSettings, world: World, spread_out: Spread, loader: Loader
-) -> "Callable[[int, int], Told]":
-    def told_at(step: int, part: int) -> Told:
-        begin = time.monotonic()
-        batch = loader.batch(step, part)
-        waited = time.monotonic() - begin
-        torch.manual_seed(step_seed(settings.run.seed, step, part, world.rank))  # stochastic depth
-        shares = shares_of(batch, settings.optimiser.weigh, world)
-        loss: Tensor = spread_out.call(batch.to(world.device), shares.to(world.device))
-        return Told(loss, {}, len(batch.videos), waited, batch.num_skipped)
-
-    return told_at
-
-
-def shares_of(batch: InstructBatch, weigh: "Weighing", world: World) -> "Tensor":
-    """What one answer token of each dialogue counts in the batch's sum, (B,). All ranks call it together.
-
-    The mean of the sums over ranks is then that of all their answer tokens, or of all their dialogues' means.
-    """
-    counts = batch.tokens.num_answer_tokens
-    if weigh == "dialogue":
-        return 1 / (counts * len(counts))
-    (total,) = world.sums([float(counts.sum())])
-    return torch.full((len(counts),), world.size / total)

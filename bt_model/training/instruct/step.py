@@ -4,7 +4,7 @@ B dialogues, T frames, S stored states, P patches, D width of the tower, K video
 language model, n positions.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,15 +12,17 @@ import torch
 from torch import nn
 
 from bt_model.training.data.tokens import TokenBatch
+from bt_model.training.data.trunk_states import states_of
 from bt_model.training.objectives.answers import spliced, summed_loss
 from bt_model.video.transform import normalise
-from bt_model.vision.encoder import hidden_states
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from bt_model.generation.llama import Llama
     from bt_model.prompt.segments import SpecialIds
+    from bt_model.training.instruct.config import Weighing
+    from bt_model.training.trainer.parallel import World
     from bt_model.vision.encoder import ChatFeatures, TemporalEncoder
 
 
@@ -34,6 +36,9 @@ class InstructBatch:
     videos: "tuple[Tensor, ...]"
     tokens: TokenBatch
     num_skipped: int = 0
+
+    def __len__(self) -> int:
+        return len(self.videos)
 
     def to(self, device: torch.device) -> "InstructBatch":
         """The same batch on a device."""
@@ -72,7 +77,7 @@ class InstructStep(nn.Module):
         projector: nn.Module,
         lm: "Llama",
         *,
-        stored: tuple[int, ...] = (),
+        stored: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -86,8 +91,7 @@ class InstructStep(nn.Module):
         """The sum of all answer tokens' losses, each with the share of its dialogue, (B,)."""
         tokens = batch.tokens
         soft = self.projector(torch.cat(self.video_tokens(batch.videos)))
-        with torch.no_grad():
-            embeds = self.lm.embed(tokens.ids).float()
+        embeds = self.lm.embed(tokens.ids).float()
         if self.markers is not None:
             embeds = self.markers(embeds, tokens.ids)
         return summed_loss(self.lm, spliced(embeds, soft, tokens), tokens, shares)
@@ -97,19 +101,26 @@ class InstructStep(nn.Module):
         found: dict[int, Tensor] = {}
         for shape in dict.fromkeys(video.shape for video in videos):
             rows = [row for row, video in enumerate(videos) if video.shape == shape]
-            states = self._states(torch.stack([videos[row] for row in rows]))
+            clips = torch.stack([videos[row] for row in rows])
+            states = states_of(self.encoder.tower, clips, self.encoder.chat_reads, self.stored, normalise)
             found |= dict(zip(rows, self.pool(self.encoder.chat_from_trunk(states)), strict=True))
         return [found[row] for row in range(len(videos))]
 
-    @torch.no_grad()
-    def _states(self, videos: "Tensor") -> "list[Tensor]":
-        """The frozen tower's part: frames (B, T, H, W, 3) or states -> the states that the encoder reads."""
-        wanted, tower = self.encoder.chat_reads, self.encoder.tower
-        if not self.stored:
-            pixels = normalise(videos.flatten(0, 1)).unflatten(0, videos.shape[:2])
-            return list(hidden_states(tower, pixels, wanted).values())
-        known = {number: videos[:, place].float() for place, number in enumerate(self.stored)}
-        if set(wanted) <= set(known):
-            return [known[number] for number in wanted]
-        first = wanted[0]
-        return tower.advance(known[first], first, wanted)
+
+def weighed(
+    step: "Callable[[InstructBatch, Tensor], Tensor]", weigh: "Weighing", world: "World"
+) -> "Callable[[InstructBatch], Mapping[str, Tensor]]":
+    """The step as a function of the batch alone, with dialogues or answer tokens counting alike."""
+    return lambda batch: {"answers": step(batch, shares_of(batch, weigh, world))}
+
+
+def shares_of(batch: InstructBatch, weigh: "Weighing", world: "World") -> "Tensor":
+    """What one answer token of each dialogue counts in the batch's sum, (B,). All ranks call it together.
+
+    The mean of the sums over ranks is then that of all their answer tokens, or of all their dialogues' means.
+    """
+    counts = batch.tokens.num_answer_tokens
+    if weigh == "dialogue":
+        return 1 / (counts * len(counts))
+    (total,) = world.sums([float(counts.sum())])
+    return torch.full_like(counts, world.size / total, dtype=torch.float32)

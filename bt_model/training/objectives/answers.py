@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import cross_entropy
 
-from bt_model.training.objectives.losses import IGNORED, answer_loss
+from bt_model.training.objectives.losses import IGNORED
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -35,11 +35,6 @@ def summed_loss(lm: "Llama", embeds: "Tensor", batch: "TokenBatch", shares: "Ten
     logits = lm.logits(states[is_answer])  # of these alone: a vocabulary is wide
     losses = cross_entropy(logits.float(), labels[is_answer], reduction="none")
     return (losses * shares[is_answer.nonzero()[:, 0]]).sum()
-
-
-def instruct_loss(lm: "Llama", projector: "nn.Module", video: "Tensor", batch: "TokenBatch") -> "Tensor":
-    """Language loss on the answers about video tokens (B, K, D)."""
-    return answer_loss(answer_logits(lm, projector, video, batch), batch.labels)
 
 
 @torch.inference_mode()

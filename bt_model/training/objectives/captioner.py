@@ -4,99 +4,67 @@ Pre-training as published looks at a branch's last layer; a chat model reads the
 holds the branch to what the chat model knows. B clips, T frames, P patches, M visible ones, D width.
 """
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
-from bt_model.training.config import LossWeights
 from bt_model.training.objectives.answers import spliced, summed_loss
 from bt_model.training.objectives.gather import Gather, gather
 from bt_model.training.objectives.losses import contrastive
-from bt_model.vision.encoder import VideoEncoder
 from bt_model.vision.pool import patches_cls
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from bt_model.generation.llama import Llama
     from bt_model.training.data.tokens import TokenBatch
     from bt_model.vision.encoder import ChatFeatures, TemporalEncoder
 
 
-@dataclass(frozen=True, slots=True)
-class Captioner:
-    """A frozen chat model that captions pictures, and what it should say about the clips of a batch."""
+class Captioner(nn.Module):
+    """A frozen chat model that captions pictures: a projector before a language model."""
 
-    lm: "Llama"
-    projector: "nn.Module"
-    captions: "TokenBatch"
+    def __init__(self, lm: "Llama", projector: nn.Module) -> None:
+        super().__init__()
+        self.lm = lm
+        self.projector = projector
+        self.requires_grad_(requires_grad=False)
 
-    def loss(self, video: "Tensor") -> "Tensor":
+    def loss(self, video: "Tensor", captions: "TokenBatch") -> "Tensor":
         """How unlikely it finds the captions when it reads the clips' tokens (B, P + 1, D).
 
         Every clip's mean over its caption's tokens counts alike, so that ranks need not know each other's.
         """
-        embeds = spliced(self.lm.embed(self.captions.ids), self.projector(video), self.captions)
-        shares = 1 / (self.captions.num_answer_tokens * len(video))
-        return summed_loss(self.lm, embeds, self.captions, shares)
+        embeds = spliced(self.lm.embed(captions.ids), self.projector(video), captions)
+        shares = 1 / (captions.num_answer_tokens * len(video))
+        return summed_loss(self.lm, embeds, captions, shares)
 
 
-@dataclass(frozen=True, slots=True)
-class Captions:
-    """A batch's captions: their embeddings (B, E), equal ones' groups (B,), and who could say them."""
+def anchor_loss(chat: "ChatFeatures", visible: "Tensor | None") -> "Tensor":
+    """How far the branch lies from the trunk's mean over time, in units of each clip's own variance there.
 
-    text: "Tensor"
-    group: "Tensor | None"
-    captioner: Captioner | None = None
-
-
-def read_features(
-    encoder: "TemporalEncoder",
-    states: "Sequence[Tensor]",
-    visible: "Tensor | None",
-    captions: Captions,
-    weights: LossWeights,
-    mode: Gather = "exact",
-) -> "tuple[ChatFeatures, dict[str, Tensor]]":
-    """What retrieval reads of the hidden states `encoder.reads`, and `chat_losses`, from one pass.
-
-    Without such a loss nothing is kept of the layer that feeds a chat model.
+    `chat` is what `both_from_trunk` gives under the mask `visible`, (B, M) or None. This rank's own.
     """
-    if not weights.go_beyond:
-        return encoder.features_from_trunk(states, visible=visible), {}
-    assert isinstance(encoder, VideoEncoder)
-    chat, features = encoder.both_from_trunk(states, visible=visible)
-    return features, chat_losses(encoder, chat, visible, captions, weights, mode)
+    trunk, branch = (x.float() for x in _halves(chat, visible))
+    return ((branch - trunk).square().mean(dim=(1, 2)) / trunk.var(dim=(1, 2))).mean()
 
 
-def chat_losses(
-    encoder: "VideoEncoder",
+def picture_loss(
+    encoder: "TemporalEncoder",
     chat: "ChatFeatures",
     visible: "Tensor | None",
-    captions: Captions,
-    weights: LossWeights,
+    text: "Tensor",
+    group: "Tensor | None",
     mode: Gather = "exact",
-) -> "dict[str, Tensor]":
-    """The losses that have a weight, weighted, by name.
+) -> "Tensor":
+    """Contrast of captions (B, E) with what a chat model reads, as if a picture's, seen by the trunk's end.
 
-    `chat` is what `both_from_trunk` gives under the mask `visible`, (B, M) or None. The captions need their
-    captioner where its loss has a weight. `chat` is that of all ranks, the others are this rank's own.
+    `group` and the comparison across ranks are those of `pretrain_losses`.
     """
-    told: dict[str, Tensor] = {}
     trunk, branch = _halves(chat, visible)
-    if weights.anchor:
-        told["anchor"] = weights.anchor * _distance(branch.float(), trunk.float())
-    if weights.chat:
-        picture = gather(_as_picture(encoder, 0.5 * (trunk + branch)), mode)
-        group = None if captions.group is None else gather(captions.group)
-        told["chat"] = weights.chat * contrastive(picture, gather(captions.text, mode), group)
-    if weights.caption:
-        assert captions.captioner is not None, "the caption's loss needs its captioner"
-        told["caption"] = weights.caption * captions.captioner.loss(chat_tokens(chat, visible))
-    return told
+    picture = gather(_as_picture(encoder, 0.5 * (trunk + branch)), mode)
+    return contrastive(picture, gather(text, mode), None if group is None else gather(group))
 
 
 def chat_tokens(chat: "ChatFeatures", visible: "Tensor | None") -> "Tensor":
@@ -105,7 +73,7 @@ def chat_tokens(chat: "ChatFeatures", visible: "Tensor | None") -> "Tensor":
         return patches_cls(chat)
     trunk, branch = _halves(chat, visible)
     whole = chat.trunk.mean(dim=1)
-    mixed = whole.scatter(1, _places(visible, whole), 0.5 * (trunk + branch).to(whole.dtype))
+    mixed = whole.scatter(1, _token_indices(visible, whole), 0.5 * (trunk + branch).to(whole.dtype))
     return torch.cat([mixed[:, 1:], mixed[:, :1]], dim=1)
 
 
@@ -114,22 +82,17 @@ def _halves(chat: "ChatFeatures", visible: "Tensor | None") -> "tuple[Tensor, Te
     assert chat.branch is not None
     trunk = chat.trunk.mean(dim=1)
     if visible is not None:
-        trunk = trunk.gather(1, _places(visible, trunk))
+        trunk = trunk.gather(1, _token_indices(visible, trunk))
     return trunk, torch.cat([chat.branch.cls[:, None], chat.branch.patches.mean(dim=1)], dim=1)
 
 
-def _distance(branch: "Tensor", trunk: "Tensor") -> "Tensor":
-    """Mean square between two (B, 1 + M, D), in units of each clip's own variance in the trunk."""
-    return ((branch - trunk).square().mean(dim=(1, 2)) / trunk.var(dim=(1, 2))).mean()
+def _token_indices(visible: "Tensor", tokens: "Tensor") -> "Tensor":
+    """Indices of CLS and of the visible patches among all tokens, (B, 1 + M, D)."""
+    indices = torch.cat([torch.zeros_like(visible[:, :1]), 1 + visible], dim=1)
+    return indices[..., None].expand(-1, -1, tokens.shape[2])
 
 
-def _places(visible: "Tensor", tokens: "Tensor") -> "Tensor":
-    """Where CLS and the visible patches stand among all tokens, (B, 1 + M, D)."""
-    places = torch.cat([torch.zeros_like(visible[:, :1]), 1 + visible], dim=1)
-    return places[..., None].expand(-1, -1, tokens.shape[2])
-
-
-def _as_picture(encoder: "VideoEncoder", tokens: "Tensor") -> "Tensor":
+def _as_picture(encoder: "TemporalEncoder", tokens: "Tensor") -> "Tensor":
     """What the rest of the frozen trunk makes of them, as if they were one picture's: (B, E)."""
     tower = encoder.trunk
     start = tower.config.num_layers - encoder.skip

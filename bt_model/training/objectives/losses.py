@@ -1,9 +1,9 @@
-"""The three pre-training losses and the language loss, as pure functions (reference-behaviour 6.3).
+"""The contrastive loss and the token alignment as pure functions (reference-behaviour 6.3).
 
 All are computed in float32, whatever the number format of the rest: a cosine in bfloat16 is off by up to
 0.004, which the temperature of 0.01 makes 0.4.
 
-B clips, T frames, M visible patches, D width, E joint embedding width, n tokens, V vocabulary.
+B clips, T frames, M visible patches, E joint embedding width.
 """
 
 from contextlib import nullcontext
@@ -40,9 +40,3 @@ def token_alignment(student: "Tensor", teacher: "Tensor") -> "Tensor":
     """MBTA: mean squared distance of unit vectors, 2 - 2 cos. Two (B, T, M, E), the same tokens -> scalar."""
     cosine = (normalize(student.float(), dim=-1) * normalize(teacher.float(), dim=-1)).sum(-1)
     return (2 - 2 * cosine).mean()
-
-
-def answer_loss(logits: "Tensor", labels: "Tensor") -> "Tensor":
-    """Next-token loss on the supervised positions. Logits (B, n, V), labels (B, n) with IGNORED -> scalar."""
-    predicted = logits[:, :-1].flatten(0, 1).float()
-    return cross_entropy(predicted, labels[:, 1:].flatten(), ignore_index=IGNORED)

@@ -1,4 +1,4 @@
-"""The frozen chat model of `loss.caption`: how a caption is spelled for it, and the module that reads clips.
+"""The frozen chat model of `loss.caption`: how it is loaded, and captions in its tokens.
 
 A chat model that describes pictures reads, in place of a picture, what the branch made of a clip; the less
 likely it finds the clip's caption, the larger the loss (objectives/captioner.py). It is never trained.
@@ -22,6 +22,7 @@ from bt_model.generation.llama import Llama
 from bt_model.training.chat_base import BaseFile, find_base, load_language, speller_of
 from bt_model.training.data.dialogues import Exchange, VideoDialogue
 from bt_model.training.data.tokens import TokenBatch, collate
+from bt_model.training.objectives.captioner import Captioner
 from bt_model.vision.pool import patches_cls, pooling
 
 if TYPE_CHECKING:
@@ -36,18 +37,8 @@ _REQUEST_TOKENS = 40  # of a usual template with its request
 SELECT_LAYER = -2  # the layer that feeds it, which the branch's last but one stands beside
 
 
-class CaptionerModel(nn.Module):
-    """Projector and language model, frozen."""
-
-    def __init__(self, lm: Llama, projector: nn.Module) -> None:
-        super().__init__()
-        self.lm = lm
-        self.projector = projector
-        self.requires_grad_(requires_grad=False)
-
-
 @dataclass(frozen=True, slots=True)
-class CaptionSpelling:
+class CaptionTokenizer:
     """Captions as answers to one request, beside `num_video` tokens of a clip."""
 
     speller: "Speller"
@@ -57,12 +48,9 @@ class CaptionSpelling:
 
     def batch(self, captions: Sequence[str]) -> TokenBatch:
         """Rows of B captions; one that the language model's context does not hold loses its end."""
-        rows = [self.speller.row(self._said(caption), self.num_video) for caption in captions]
-        cut = [row.cut(self.max_length) for row in rows]
-        return collate(cut, self.num_video, self.speller.ids.eos)
-
-    def _said(self, caption: str) -> VideoDialogue:
-        return VideoDialogue("", (Exchange(self.request, caption),))
+        dialogues = [VideoDialogue("", (Exchange(self.request, caption),)) for caption in captions]
+        rows = [self.speller.row(dialogue, self.num_video).cut(self.max_length) for dialogue in dialogues]
+        return collate(rows, self.num_video, self.speller.ids.eos)
 
 
 def captioner_file(settings: "PretrainSettings") -> BaseFile | None:
@@ -92,8 +80,8 @@ def is_captioner_there(settings: "PretrainSettings") -> bool:
     return True
 
 
-def spelling_of(base: BaseFile, vision: "ClipVisionConfig", request: str) -> CaptionSpelling:
-    """How captions are spelled for it.
+def tokenizer_for(base: BaseFile, vision: "ClipVisionConfig", request: str) -> CaptionTokenizer:
+    """What turns captions into its tokens.
 
     Raises:
         CheckpointError: no tokenizer there.
@@ -101,17 +89,17 @@ def spelling_of(base: BaseFile, vision: "ClipVisionConfig", request: str) -> Cap
     """
     num_video = pooling(base.file.pooling).num_tokens(vision.num_patches)
     context = read_llama_config(base.at(base.file.llm)).max_context
-    spelling = CaptionSpelling(speller_of(base), request, num_video, context)
-    if not spelling.batch(["a"]).num_answer_tokens.all():
+    tokenizer = CaptionTokenizer(speller_of(base), request, num_video, context)
+    if not tokenizer.batch(["a"]).num_answer_tokens.all():
         raise InvalidValueError(
             f"loss.request is {request!r}; allowed: one that leaves room in a context of {context} tokens, "
             f"of which the clip takes {num_video}",
             param="loss.request",
         )
-    return spelling
+    return tokenizer
 
 
-def load_captioner(base: BaseFile, tower: "ClipVisionTower", settings: "PretrainSettings") -> CaptionerModel:
+def load_captioner(base: BaseFile, tower: "ClipVisionTower", settings: "PretrainSettings") -> Captioner:
     """The model on the CPU.
 
     Raises:
@@ -126,7 +114,7 @@ def load_captioner(base: BaseFile, tower: "ClipVisionTower", settings: "Pretrain
             f"{settings.model.clip}",
             param="model.captioner",
         )
-    return CaptionerModel(*load_language(base, tower.config, settings.run.precision))
+    return Captioner(*load_language(base, tower.config, settings.run.precision))
 
 
 def _what_it_reads(tower: "ClipVisionTower") -> str:
@@ -139,7 +127,7 @@ def _what_it_reads(tower: "ClipVisionTower") -> str:
 class Counted:
     """The captioner without weights, to be counted: one clip and a caption of so many tokens."""
 
-    model: CaptionerModel
+    model: Captioner
     width: int
     num_video: int
     num_tokens: int
@@ -155,7 +143,7 @@ class Counted:
         base = captioner_file(settings) if is_captioner_there(settings) else None
         config = VICUNA_7B if base is None else read_llama_config(base.at(base.file.llm))
         with torch.device("meta"):
-            model = CaptionerModel(Llama(config), nn.Linear(vision.width, config.width))
+            model = Captioner(Llama(config), nn.Linear(vision.width, config.width))
         num_video = pooling(patches_cls.__name__).num_tokens(vision.num_patches)
         return cls(model, vision.width, num_video, settings.data.tokens)
 

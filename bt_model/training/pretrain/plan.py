@@ -10,9 +10,10 @@ from typing import Any
 import torch
 
 from bt_model.errors import require
+from bt_model.training.data.masks import Masks
 from bt_model.training.pretrain.captioner import Counted
 from bt_model.training.pretrain.config import PretrainSettings
-from bt_model.training.pretrain.step import ClipBatch, PretrainStep
+from bt_model.training.pretrain.step import CaptionBatch, PretrainBatch, PretrainStep
 from bt_model.training.pretrain.towers import Towers, fresh_step
 from bt_model.training.trainer.cost import PEAKS, count_flops, kept_bytes
 from bt_model.training.trainer.optimiser import ADAM_BYTES, Schedule, described, parameter_groups
@@ -35,17 +36,17 @@ def schedule_of(settings: PretrainSettings, steps_per_epoch: int) -> Schedule:
     )  # fmt: skip
 
 
-def meta_batch(settings: PretrainSettings, towers: Towers, batch: int = 1) -> ClipBatch:
+def meta_batch(settings: PretrainSettings, towers: Towers, batch: int = 1) -> PretrainBatch:
     """Shapes of a batch, without contents."""
     frames, side, patches = settings.data.frames, towers.vision.image_size, towers.vision.num_patches
-    seen = patches - int(settings.mask.rate * patches)
-    places = torch.empty(batch, frames, seen, dtype=torch.int64, device="meta")
+    num_visible = patches - int(settings.mask.rate * patches)
+    tokens = torch.empty(batch, frames, num_visible, dtype=torch.int64, device="meta")
     tube = settings.mask.layout == "tube"
-    visible = None if not settings.mask.rate else places[:, 0] if tube else places
+    visible = None if not settings.mask.rate else tokens[:, 0] if tube else tokens
     pixels = torch.empty(batch, frames, side, side, 3, dtype=torch.uint8, device="meta")
     ids = torch.empty(batch, settings.data.tokens, dtype=torch.int64, device="meta")
     group = torch.empty(batch, dtype=torch.int64, device="meta")
-    return ClipBatch(pixels, ids, group, visible, places)
+    return PretrainBatch(pixels, CaptionBatch(ids, group), Masks(visible, tokens))
 
 
 def meta_step(settings: PretrainSettings, towers: Towers) -> PretrainStep:

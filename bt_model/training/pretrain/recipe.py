@@ -1,7 +1,6 @@
 """From places in a run to batches: which frames, which part of them, which caption, which mask."""
 
-from dataclasses import dataclass, replace
-from hashlib import blake2b
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,9 +10,9 @@ from bt_model.decoding.pool import DecodePool
 from bt_model.decoding.wire import Request
 from bt_model.training.data.clip_list import ClipList
 from bt_model.training.data.clip_reader import decode_pool
-from bt_model.training.data.masks import draw_masks
+from bt_model.training.data.masks import draw_masks, mask_at
 from bt_model.training.data.sampling import Order, clip_draws
-from bt_model.training.pretrain.step import ClipBatch
+from bt_model.training.pretrain.step import CaptionBatch, PretrainBatch
 from bt_model.types import FrameSize, Sampling
 from bt_model.video.crop import Crop, Cutout
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bt_model.text.clip_tokenizer import ClipTokenizer
-    from bt_model.training.pretrain.captioner import CaptionSpelling
+    from bt_model.training.pretrain.captioner import CaptionTokenizer
     from bt_model.training.pretrain.config import DataSettings, MaskSettings
 
 
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 class Recipe:
     """What makes batches out of a list of clips; `side` and `num_patches` are the tower's.
 
-    The steps from `unmasked_from` on see every patch. `spelling` is the captioner's, None without one.
+    The run has `num_steps` steps. `answers` are captions in the captioner's tokens, None without one.
     """
 
     data: "DataSettings"
@@ -38,8 +37,8 @@ class Recipe:
     tokenizer: "ClipTokenizer"
     side: int
     num_patches: int
-    unmasked_from: int
-    spelling: "CaptionSpelling | None" = None
+    num_steps: int
+    answers: "CaptionTokenizer | None" = None
 
     def clip_reader(self) -> DecodePool:
         """Children that decode."""
@@ -72,20 +71,12 @@ class Recipe:
         chosen: list[int],
         pixels: "list[NDArray[np.uint8]]",
         num_skipped: int,
-    ) -> ClipBatch:
+    ) -> PretrainBatch:
         """Decoded clips with their captions and masks."""
         captions = [self.caption(clips, p, clip) for p, clip in zip(places, chosen, strict=True)]
         ids = self.tokenizer(captions, self.data.tokens, upstream_compat=self.data.upstream_cut)
-        is_masked = self.order.step(places.start) < self.unmasked_from
-        mask = self.mask if is_masked else replace(self.mask, rate=0.0)
+        mask = mask_at(self.mask, self.order.step(places.start), self.num_steps)
         masks = draw_masks(mask, self.order.seed, places, self.data.frames, self.num_patches)
-        groups = torch.tensor([_number(caption) for caption in captions])
-        stacked = torch.from_numpy(np.stack(pixels))
-        spelt = None if self.spelling is None else self.spelling.batch(captions)
-        return ClipBatch(stacked, ids, groups, masks.visible, masks.pairs, num_skipped, spelt)
-
-
-def _number(text: str) -> int:
-    """The same for the same text, in every process."""
-    digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "big", signed=True)
+        answers = None if self.answers is None else self.answers.batch(captions)
+        frames = torch.from_numpy(np.stack(pixels))
+        return PretrainBatch(frames, CaptionBatch.of(captions, ids, answers), masks, num_skipped)

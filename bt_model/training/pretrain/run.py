@@ -1,6 +1,5 @@
 """`btchat train pretrain`: from settings to a trained, exported temporal model, in one resumable run."""
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,22 +9,22 @@ from bt_model.errors import require
 from bt_model.generation.llama import DecoderLayer
 from bt_model.training.data.clip_list import ClipList, read_clips
 from bt_model.training.data.loader import ClipLoader
-from bt_model.training.data.masking import first_unmasked
-from bt_model.training.data.sampling import Order, step_seed
-from bt_model.training.pretrain.captioner import captioner_file, load_captioner, spelling_of
+from bt_model.training.data.sampling import Order
+from bt_model.training.pretrain.captioner import captioner_file, load_captioner, tokenizer_for
 from bt_model.training.pretrain.config import PretrainSettings
 from bt_model.training.pretrain.files import NAME, export
 from bt_model.training.pretrain.plan import flops_per_clip, schedule_of
 from bt_model.training.pretrain.recipe import Recipe
-from bt_model.training.pretrain.step import ClipBatch, PretrainStep
+from bt_model.training.pretrain.step import PretrainBatch, PretrainStep
 from bt_model.training.pretrain.towers import Towers, fresh_step, tokenizer_of, towers_of
 from bt_model.training.settings import keep_settings
 from bt_model.training.trainer.cost import Trained
 from bt_model.training.trainer.log import draw_curves
-from bt_model.training.trainer.loop import Job, Told, run
+from bt_model.training.trainer.loop import Job, run
 from bt_model.training.trainer.optimiser import parameter_groups
-from bt_model.training.trainer.parallel import Place, Spread, World, joined, spread
+from bt_model.training.trainer.parallel import Place, World, joined, spread
 from bt_model.training.trainer.precision import recompute
+from bt_model.training.trainer.results import results_from
 from bt_model.vision.attention import Mlp, SelfAttention
 from bt_model.vision.bt_adapter import BTAdapter
 
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
 # tensors in, tensors out: what FSDP shards and what is computed again
 UNITS = (SelfAttention, Mlp, DecoderLayer)
 ADAPTER = "bt_adapter.safetensors"
+Loader = ClipLoader[PretrainBatch]
 
 
 def pretrain(settings: PretrainSettings, work: Path, place: Place) -> Trained:
@@ -71,7 +71,7 @@ def _train(settings: PretrainSettings, work: Path, world: World) -> Trained:
         loader.close()
 
 
-def _loader(settings: PretrainSettings, work: Path, world: World, towers: Towers) -> ClipLoader[ClipBatch]:
+def _loader(settings: PretrainSettings, work: Path, world: World, towers: Towers) -> Loader:
     """The data of this rank; the first rank reads it first, since it may have to look through shards."""
     has_clips = settings.data.format == "webdataset" or Path(settings.data.root).is_dir()
     require(has_clips, "data.root", settings.data.root, "a folder with the clips")
@@ -83,15 +83,15 @@ def _loader(settings: PretrainSettings, work: Path, world: World, towers: Towers
 
 def loader_of(
     clips: ClipList, settings: PretrainSettings, work: Path, world: World, towers: Towers
-) -> ClipLoader[ClipBatch]:
+) -> Loader:
     """A rank's batches of a list of clips."""
     order = _order(settings, clips, world)
     vision, base = towers.vision, captioner_file(settings)
     num_steps = settings.optimiser.epochs * order.steps_per_epoch
     recipe = Recipe(
         settings.data, settings.mask, order, tokenizer_of(settings.model), vision.image_size,
-        vision.num_patches, first_unmasked(settings.mask.unmasked, num_steps),
-        None if base is None else spelling_of(base, vision, settings.loss.request),
+        vision.num_patches, num_steps,
+        None if base is None else tokenizer_for(base, vision, settings.loss.request),
     )  # fmt: skip
     return ClipLoader(clips, recipe, num_steps, work)
 
@@ -101,9 +101,7 @@ def _order(settings: PretrainSettings, clips: ClipList, world: World) -> Order:
     return Order(len(clips), given.batch, given.accumulate, settings.run.seed, world.rank, world.size)
 
 
-def _job(
-    settings: PretrainSettings, work: Path, world: World, towers: Towers, loader: ClipLoader[ClipBatch]
-) -> Job:
+def _job(settings: PretrainSettings, work: Path, world: World, towers: Towers, loader: Loader) -> Job:
     given = settings.run
     torch.manual_seed(given.seed)  # the same fresh parts on every rank
     step = fresh_step(settings, towers)
@@ -123,7 +121,7 @@ def _job(
         step.learning(),
         parameter_groups(step.learning(), optimiser.rate, optimiser.rates),
         schedule_of(settings, loader.steps_per_epoch),
-        _told_at(given.seed, world, spread_out, loader),
+        results_from(loader, spread_out.call, world, given.seed),
         work,
         world=world,
         synced=spread_out.synced,
@@ -144,21 +142,6 @@ def compile_step(step: PretrainStep) -> None:
     adapter = parts.get("adapter")
     if step.weights.go_beyond and isinstance(adapter, BTAdapter):
         adapter.layers = torch.compile(adapter.layers)  # what is called where the layer before is read, too
-
-
-def _told_at(
-    seed: int, world: World, spread_out: Spread, loader: ClipLoader[ClipBatch]
-) -> "Callable[[int, int], Told]":
-    def told_at(step: int, part: int) -> Told:
-        begin = time.monotonic()
-        batch = loader.batch(step, part)
-        waited = time.monotonic() - begin
-        torch.manual_seed(step_seed(seed, step, part, world.rank))  # stochastic depth
-        losses: dict[str, Tensor] = spread_out.call(batch.to(world.device))
-        total = torch.stack(list(losses.values())).sum()
-        return Told(total, losses, len(batch.ids), waited, batch.num_skipped)
-
-    return told_at
 
 
 def gates(step: PretrainStep) -> "dict[str, Callable[[], Tensor]]":

@@ -1,56 +1,85 @@
 """What one batch of clips and captions gives: its losses, as a module that DDP and FSDP can wrap.
 
-B clips, T frames, H height, W width, P patches, M visible patches, n token positions.
+B clips, T frames, H height, W width, S stored states, P patches, D width, M visible patches, E joint width,
+n token positions.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from bt_model.training.config import LossWeights
-from bt_model.training.objectives.alignment import AlignmentHead, Seen, pretrain_losses
-from bt_model.training.objectives.captioner import Captioner, Captions, read_features
+from bt_model.training.data.masks import Masks
+from bt_model.training.data.trunk_states import states_of
+from bt_model.training.objectives.alignment import AlignmentHead, BatchFeatures, pretrain_losses
+from bt_model.training.objectives.captioner import Captioner, anchor_loss, chat_tokens, picture_loss
 from bt_model.training.objectives.gather import Gather
 from bt_model.video.transform import normalise_retrieval
+from bt_model.vision.encoder import VideoEncoder
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from bt_model.text.clip_text import ClipTextTower
     from bt_model.training.data.tokens import TokenBatch
-    from bt_model.training.pretrain.captioner import CaptionerModel
-    from bt_model.vision.encoder import TemporalEncoder
+    from bt_model.vision.encoder import ChatFeatures, TemporalEncoder
 
 
 @dataclass(frozen=True, slots=True)
-class ClipBatch:
-    """Clips with captions, and everything about them that was drawn.
+class CaptionBatch:
+    """Captions in the ids of CLIP's text tower (B, n); equal ones have equal numbers in `group` (B,).
 
-    `pixels` (B, T, H, W, 3) uint8; `ids` (B, n); `group` (B,): equal captions, equal numbers. `visible` is
-    BTAdapter's, (B, M) or (B, T, M), None without a mask; `pairs` (B, T, M) are the trunk tokens t * P + p
-    that the branch's are compared with. `spelt` are the captions as the captioner is to say them.
+    `answers` are the same captions in the captioner's tokens, as answers to its request.
     """
 
-    pixels: "Tensor"
     ids: "Tensor"
     group: "Tensor"
-    visible: "Tensor | None"
-    pairs: "Tensor"
+    answers: "TokenBatch | None" = None
+
+    @classmethod
+    def of(
+        cls, captions: Sequence[str], ids: "Tensor", answers: "TokenBatch | None" = None
+    ) -> "CaptionBatch":
+        """Captions with their ids."""
+        return cls(ids, group_numbers(captions), answers)
+
+    def to(self, device: torch.device) -> "CaptionBatch":
+        """The same captions on a device."""
+        answers = None if self.answers is None else self.answers.to(device)
+        return CaptionBatch(self.ids.to(device), self.group.to(device), answers)
+
+
+def group_numbers(captions: Sequence[str]) -> "Tensor":
+    """Equal captions get equal numbers, in every process: (B,) int64."""
+    return torch.tensor([_number(caption) for caption in captions])
+
+
+def _number(text: str) -> int:
+    digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainBatch:
+    """Clips with captions and masks: frames (B, T, H, W, 3) uint8, or stored states (B, S, T, 1 + P, D)."""
+
+    clips: "Tensor"
+    captions: CaptionBatch
+    masks: Masks
     num_skipped: int = 0
-    spelt: "TokenBatch | None" = None
 
-    def to(self, device: torch.device) -> "ClipBatch":
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def to(self, device: torch.device) -> "PretrainBatch":
         """The same batch on a device."""
-
-        def move(x: "Tensor") -> "Tensor":
-            return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
-
-        visible = None if self.visible is None else move(self.visible)
-        pixels, ids, group, pairs = (move(x) for x in (self.pixels, self.ids, self.group, self.pairs))
-        spelt = None if self.spelt is None else self.spelt.to(device)
-        return ClipBatch(pixels, ids, group, visible, pairs, self.num_skipped, spelt)
+        clips = self.clips.pin_memory() if device.type == "cuda" else self.clips
+        there = clips.to(device, non_blocking=True)
+        return PretrainBatch(there, self.captions.to(device), self.masks.to(device), self.num_skipped)
 
 
 class PretrainStep(nn.Module):
@@ -58,7 +87,7 @@ class PretrainStep(nn.Module):
 
     `head` is None where the token alignment has no weight; `captioner` is set where the captions' loss has
     one. With `merged`, clips of equal captions match each other; as published, every other clip is a
-    negative.
+    negative. `stored` are the numbers of the states that batches have in place of frames.
     """
 
     def __init__(
@@ -70,40 +99,57 @@ class PretrainStep(nn.Module):
         *,
         mode: Gather = "exact",
         merged: bool = False,
+        stored: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.text = text.requires_grad_(requires_grad=False)
         self.head = head
-        self.captioner: CaptionerModel | None = None
+        self.captioner: Captioner | None = None
         self.weights = weights
         self.mode: Gather = mode
         self.merged = merged
+        self.stored = stored
 
-    def forward(self, batch: ClipBatch) -> "dict[str, Tensor]":
-        """The weighted losses: `vtc`, `mbta`, `mbca`, and those of `chat_losses` that have a weight.
+    def forward(self, batch: PretrainBatch) -> "dict[str, Tensor]":
+        """The weighted losses: `vtc`, `mbta`, `mbca`, and of `chat`, `caption`, `anchor` those with a weight.
 
         `mbta`, `caption` and `anchor` are this rank's own, the others those of all ranks.
         """
-        encoder = self.encoder
+        encoder, visible = self.encoder, batch.masks.visible
         with torch.no_grad():
-            pixels = normalise_retrieval(batch.pixels.flatten(0, 1)).unflatten(0, batch.pixels.shape[:2])
-            states = encoder.trunk_states(pixels)
-            text = self.text(batch.ids)
-        group = batch.group if self.merged else None
-        captions = Captions(text, group, self._captioner(batch))
-        features, beyond = read_features(encoder, states, batch.visible, captions, self.weights, self.mode)
-        last, branch = features.trunk, features.branch
-        patches = last[:, :, 1:] if branch is None else branch.patches
-        seen = Seen(encoder.embed_video(last, branch), text, last, patches, batch.pairs)
-        told = pretrain_losses(encoder.trunk, self.head, seen, self.weights, group, self.mode)
-        return {"vtc": told.vtc, "mbta": told.mbta, "mbca": told.mbca, **beyond}
+            states = states_of(encoder.tower, batch.clips, encoder.reads, self.stored, normalise_retrieval)
+            text = self.text(batch.captions.ids)
+        beyond: dict[str, Tensor] = {}
+        if self.weights.go_beyond:
+            assert isinstance(encoder, VideoEncoder)
+            chat, read = encoder.both_from_trunk(states, visible=visible)
+            beyond = self._chat_losses(chat, batch, text)
+        else:
+            read = encoder.features_from_trunk(states, visible=visible)
+        patches = read.trunk[:, :, 1:] if read.branch is None else read.branch.patches
+        video = encoder.embed_video(read.trunk, read.branch)
+        features = BatchFeatures(video, text, read.trunk, patches, batch.masks.pairs)
+        group = batch.captions.group if self.merged else None
+        losses = pretrain_losses(encoder.trunk, self.head, features, self.weights, group, self.mode)
+        return {"vtc": losses.vtc, "mbta": losses.mbta, "mbca": losses.mbca, **beyond}
 
-    def _captioner(self, batch: ClipBatch) -> Captioner | None:
-        if self.captioner is None:
-            return None
-        assert batch.spelt is not None, "the captioner needs captions in its own tokens"
-        return Captioner(self.captioner.lm, self.captioner.projector, batch.spelt)
+    def _chat_losses(self, chat: "ChatFeatures", batch: PretrainBatch, text: "Tensor") -> "dict[str, Tensor]":
+        """Those losses of objectives/captioner.py that have a weight."""
+        weights, visible = self.weights, batch.masks.visible
+        losses: dict[str, Tensor] = {}
+        if weights.anchor:
+            losses["anchor"] = weights.anchor * anchor_loss(chat, visible)
+        if weights.chat:
+            group = batch.captions.group if self.merged else None
+            loss = picture_loss(self.encoder, chat, visible, text, group, self.mode)
+            losses["chat"] = weights.chat * loss
+        if weights.caption:
+            assert self.captioner is not None, "the caption's loss needs its captioner"
+            assert batch.captions.answers is not None, "the captioner needs captions in its own tokens"
+            loss = self.captioner.loss(chat_tokens(chat, visible), batch.captions.answers)
+            losses["caption"] = weights.caption * loss
+        return losses
 
     def learning(self) -> dict[str, nn.Module]:
         """What training updates, by part of a checkpoint (checkpoints/keys.py)."""

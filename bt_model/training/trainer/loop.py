@@ -6,7 +6,7 @@ uninterrupted one would have seen.
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from bt_model.training.trainer.log import StepLog, StepProgress, peak_memory_byt
 from bt_model.training.trainer.optimiser import Schedule
 from bt_model.training.trainer.parallel import Synced, World, always_synced
 from bt_model.training.trainer.precision import LossScale, multiplying_in
+from bt_model.training.trainer.results import ResultAt, StepResult
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,24 +31,10 @@ SAVE_EVERY = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What one part of a step told: the loss to descend, what it is made of, and what its batch cost.
-
-    `parts` are logged beside the loss; `num_clips` and `num_skipped` count this rank's clips of this part.
-    """
-
-    loss: "Tensor"
-    parts: "Mapping[str, Tensor]" = field(default_factory=dict[str, "Tensor"])
-    num_clips: int = 0
-    waited_seconds: float = 0.0
-    num_skipped: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Job:
     """What is saved, what learns, how long, and from which losses.
 
-    `told_at(step, part)` must draw whatever is random from the two numbers alone. `groups` are AdamW's:
+    `result_at(step, part)` must draw whatever is random from the two numbers alone. `groups` are AdamW's:
     dictionaries of `params`, and where wanted `lr`, `weight_decay` and `name`; a rate is the peak, the
     schedule's factor is applied to all. `synced` is that of `spread`. With `flops_per_clip` the log has the
     model FLOP utilisation; `watched` values become histograms. With `stop_after` the run ends after so many
@@ -58,7 +45,7 @@ class Job:
     modules: Mapping[str, nn.Module]
     groups: Sequence[Mapping[str, Any]]
     schedule: Schedule
-    told_at: Callable[[int, int], Told]
+    result_at: ResultAt
     work: Path
     world: World = field(default_factory=World)
     synced: Synced = always_synced
@@ -110,27 +97,27 @@ class Session:
         for group, peak in zip(self._optimiser.param_groups, self._peaks, strict=True):
             group["lr"] = peak * self.job.schedule.factor(step)
         self._optimiser.zero_grad(set_to_none=True)
-        told = self._descend(step)
+        results = self._descend(step)
         self._scale.down([p.grad for p in self._learning if p.grad is not None])
         norm = nn.utils.clip_grad_norm_(self._learning, self.job.schedule.clip_norm)
         if not self._scale.is_dynamic or self._scale.is_good(_number(norm)):
             self._optimiser.step()
-        row = self._row(told, _number(norm), begin)
+        row = self._row(results, _number(norm), begin)
         self._check(step, row["loss"])
         self.recent = [*self.recent, row["loss"]][-AVERAGED:]
         self.trained.loss = sum(self.recent) / len(self.recent)
         return row
 
-    def _descend(self, step: int) -> list[Told]:
+    def _descend(self, step: int) -> list[StepResult]:
         """Forward and backward passes of all parts; gradients become those of the parts' mean loss."""
-        schedule, told = self.job.schedule, list[Told]()
+        schedule, results = self.job.schedule, list[StepResult]()
         for part in range(schedule.accumulate):
             with self.job.synced(part + 1 == schedule.accumulate):
                 with multiplying_in(schedule.precision, self.job.world.device.type):
-                    one = self.job.told_at(step, part)
+                    one = self.job.result_at(step, part)
                 self._scale.up(one.loss / schedule.accumulate).backward()
-            told.append(one)
-        return told
+            results.append(one)
+        return results
 
     def _check(self, step: int, loss: float) -> None:
         """float16 may overflow once in a while, and such a step is not taken; the other formats may not."""
@@ -141,19 +128,19 @@ class Session:
             f"the loss of step {step} is {loss}{scale}; a lower rate may help, or another precision"
         )
 
-    def _row(self, told: Sequence[Told], norm: float, begin: float) -> dict[str, float]:
+    def _row(self, results: Sequence[StepResult], norm: float, begin: float) -> dict[str, float]:
         """Losses are means over parts and ranks; speed is this rank's, which every rank shares."""
-        world, num_clips = self.job.world, sum(one.num_clips for one in told)
-        parts = {"loss": [one.loss for one in told]}
-        parts |= {name: [one.parts[name] for one in told] for name in told[0].parts}
-        means = [float(torch.stack([x.detach() for x in xs]).mean()) for xs in parts.values()]
+        world, num_clips = self.job.world, sum(one.num_clips for one in results)
+        losses = {"loss": [one.loss for one in results]}
+        losses |= {name: [one.losses[name] for one in results] for name in results[0].losses}
+        means = [float(torch.stack([x.detach() for x in xs]).mean()) for xs in losses.values()]
         seconds = time.monotonic() - begin
-        waited = sum(one.waited_seconds for one in told) / seconds
-        skipped = float(sum(one.num_skipped for one in told))
+        waited = sum(one.waited_seconds for one in results) / seconds
+        skipped = float(sum(one.num_skipped for one in results))
         *summed, memory, waited, skipped = world.sums(
             [*means, peak_memory_bytes(world.device) / 1e6, waited, skipped]
         )
-        row = {name: value / world.size for name, value in zip(parts, summed, strict=True)}
+        row = {name: value / world.size for name, value in zip(losses, summed, strict=True)}
         row |= {f"lr/{name}": rate for name, rate in self._rates().items()}
         row["grad_norm"] = norm
         if self._scale.is_dynamic:
@@ -219,24 +206,6 @@ class Session:
 
 def _number(norm: "Tensor") -> float:
     return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
-
-
-def train(
-    name: str,
-    modules: Mapping[str, nn.Module],
-    parameters: "Iterable[nn.Parameter] | list[dict[str, Any]]",
-    schedule: Schedule,
-    loss_at: "Callable[[int], Tensor]",
-    work_dir: Path,
-) -> Trained:
-    """Run one stage in this process to its end, from its last checkpoint in `work_dir` if there is one.
-
-    `parameters` is what AdamW takes: parameters, or groups with their own `lr`.
-    """
-    listed = list(parameters)
-    groups = [each for each in listed if isinstance(each, dict)] or [{"params": listed}]
-    job = Job(name, modules, groups, schedule, lambda step, _part: Told(loss_at(step)), work_dir)
-    return run(job)
 
 
 def run(job: Job) -> Trained:

@@ -38,7 +38,7 @@ def ablate(
         page_only: only write the page from what has been run
     """
     from bt_model.training.trainer.precision import native_precision
-    from lab.evidence.bench import Size
+    from lab.evidence.bench import StudySize
     from lab.evidence.page import write_page
     from lab.evidence.plots import draw_all
     from lab.evidence.rows import NEEDED, ROWS, row
@@ -46,7 +46,7 @@ def ablate(
 
     require(workers >= 1, "workers", workers, "1 or more")
     chosen = [row(name) for name in rows] if rows else list(ROWS)
-    size = Size()
+    size = StudySize()
     if list_rows:
         for each in chosen:
             done = [seed for seed in seeds if result_path(work, each, seed).exists()]

@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab.embedded import Model
+from lab.model import EmbeddedModel
 from tests import tiny
 from tests.bt_model.training.clips import Corpus, write_corpus
 from tests.bt_model.training.ranks import stop_server
@@ -10,7 +10,7 @@ from tests.bt_model.training.videos import Videos, write_videos
 
 
 @pytest.fixture
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+def model(tmp_path_factory: pytest.TempPathFactory) -> EmbeddedModel:
     """All parts of a tiny model, awake; a test may train them."""
     return tiny.model(tmp_path_factory.mktemp("tokenizers"))
 

@@ -18,13 +18,14 @@ from torch.multiprocessing.spawn import start_processes
 from bt_model.config import TemporalConfig
 from bt_model.text.clip_text import ClipTextTower
 from bt_model.training.config import LossWeights
+from bt_model.training.data.masks import Masks
 from bt_model.training.instruct.config import InstructSettings
 from bt_model.training.instruct.run import instruct
 from bt_model.training.objectives.alignment import AlignmentHead
 from bt_model.training.objectives.gather import Gather
 from bt_model.training.pretrain.config import PretrainSettings
 from bt_model.training.pretrain.run import pretrain
-from bt_model.training.pretrain.step import ClipBatch, PretrainStep
+from bt_model.training.pretrain.step import CaptionBatch, PretrainBatch, PretrainStep
 from bt_model.training.settings import fill
 from bt_model.training.trainer.parallel import Parallel, Place, World, joined, spread
 from bt_model.vision.build import build_encoder
@@ -64,20 +65,23 @@ def fresh_step(mode: Gather = "exact", weights: LossWeights = EQUAL) -> Pretrain
     return PretrainStep(encoder, tiny.wake(ClipTextTower(sizes.text), seed=5), head, weights, mode=mode)
 
 
-def whole_batch() -> ClipBatch:
+def whole_batch() -> PretrainBatch:
     """The same B clips in every process."""
     generator = torch.Generator().manual_seed(11)
     ids = torch.randint(0, VOCABULARY, (B, 6), generator=generator)
     visible = torch.rand(B, tiny.P, generator=generator).argsort(dim=1)[:, :M].sort(dim=1).values
     pairs = torch.arange(T)[:, None] * tiny.P + visible[:, None]
-    return ClipBatch(tiny.clips(B, T), ids, torch.arange(B), visible, pairs)
+    return PretrainBatch(tiny.clips(B, T), CaptionBatch(ids, torch.arange(B)), Masks(visible, pairs))
 
 
-def own_rows(batch: ClipBatch, place: Place) -> ClipBatch:
+def own_rows(batch: PretrainBatch, place: Place) -> PretrainBatch:
     rows = slice(place.rank * B // place.size, (place.rank + 1) * B // place.size)
-    assert batch.visible is not None
-    return ClipBatch(
-        batch.pixels[rows], batch.ids[rows], batch.group[rows], batch.visible[rows], batch.pairs[rows]
+    captions, masks = batch.captions, batch.masks
+    assert masks.visible is not None
+    return PretrainBatch(
+        batch.clips[rows],
+        CaptionBatch(captions.ids[rows], captions.group[rows]),
+        Masks(masks.visible[rows], masks.pairs[rows]),
     )
 
 

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from bt_model.training.data.dialogues import VideoDialogue
+from lab.chat_model import ChatModel
 from lab.evaluate import Asker, Shown
 from lab.evidence import choices
 from lab.evidence.choices import chat_choices
 from lab.shapes.events import REVERSIBLE
-from lab.shapes.questions import TEMPORAL, Question
+from lab.shapes.questions import TEMPORAL
 from lab.shapes.scene import Scene
 from lab.shapes.splits import scenes
-from lab.stages import ChatParts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,14 +29,11 @@ def shown() -> Shown:
     return Shown(SCENES, clips, clips + torch.tensor([0.0, 1.0]))
 
 
-class Tokens:
-    """A dialogue stays what it is."""
+class Sentences:
+    """A batch of dialogues is their answers."""
 
-    num_video = 0
-    ids = type("Ids", (), {"eos": 0})
-
-    def row(self, asked: list[Question]) -> Question:
-        return asked[0]
+    def batch(self, dialogues: list[VideoDialogue], _num_video: int) -> list[str]:
+        return [dialogue.said[0].answer for dialogue in dialogues]
 
 
 def answers_about(scene: Scene, asker: Asker) -> set[str]:
@@ -46,20 +44,19 @@ def answers_about(scene: Scene, asker: Asker) -> set[str]:
 def test_a_model_that_knows_the_order_has_all_and_a_blind_one_half(
     monkeypatch: pytest.MonkeyPatch, knows: str, share: float
 ) -> None:
-    asker = Asker(ChatParts(cast(Any, None), cast(Any, None)), cast(Any, Tokens()), 1, kinds=TEMPORAL)
+    asker = Asker(ChatModel(cast(Any, None), cast(Any, None)), cast(Any, Sentences()), 0, 1, kinds=TEMPORAL)
 
-    def likelihood(_lm: object, _projector: object, video: "Tensor", batch: list[Question]) -> "Tensor":
+    def likelihood(_lm: object, _projector: object, video: "Tensor", batch: list[str]) -> "Tensor":
         scores: list[float] = []
-        for (row, is_twin), question in zip(video.tolist(), batch, strict=True):
+        for (row, is_twin), sentence in zip(video.tolist(), batch, strict=True):
             scene = SCENES[int(row)]
             shown = scene.twin() if is_twin else scene
-            is_true = question.sentence in answers_about(shown, asker)
-            blind = float(len(question.sentence))  # likes long answers, whatever is shown
+            is_true = sentence in answers_about(shown, asker)
+            blind = float(len(sentence))  # likes long answers, whatever is shown
             scores.append({"order": is_true, "nothing": blind, "the opposite": not is_true}[knows])
         return torch.tensor(scores, dtype=torch.float32)
 
     monkeypatch.setattr(choices, "answer_scores", likelihood)
-    monkeypatch.setattr(choices, "collate", lambda rows, *_: rows)
     found = chat_choices([shown()], asker)
     assert set(found) == {"direction", "pace", "change", "resize", "recolour", "order"}
     assert np.mean([each.mean() for each in found.values()]) == share

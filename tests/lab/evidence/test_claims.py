@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bt_model.errors import UnknownNameError
-from lab.evidence.bench import Size
+from lab.evidence.bench import StudySize
 from lab.evidence.claims import Claim, claims, difference, kind_tests
 from lab.evidence.page import TITLES, write_page
 from lab.evidence.plots import draw_all
@@ -54,7 +54,7 @@ def study(*, twins: float, static: float = 0.9, vtc: float = 0.6) -> Study:
         "vtc": [made_up(twins=vtc, static=0.9, seed=s) for s in range(5)],
         "captioned": [made_up(twins=twins, static=static, seed=s) for s in range(5)],
     }
-    return Study(Size(), range(5), results)
+    return Study(StudySize(), range(5), results)
 
 
 def held(some: Study) -> list[bool]:
@@ -122,7 +122,7 @@ def test_the_page_shows_every_row_that_was_run_and_says_what_does_not_hold(tmp_p
     for name, results in some.results.items():
         for seed, result in enumerate(results):
             result.save(result_path(tmp_path, row(name), seed))
-    read = read_study(tmp_path, ROWS, range(5), Size())
+    read = read_study(tmp_path, ROWS, range(5), StudySize())
     assert {name: len(results) for name, results in read.results.items()} == {
         name: len(results) for name, results in some.results.items()
     }

@@ -8,21 +8,21 @@ import pytest
 import torch
 
 from bt_model.checkpoints.fingerprint import fingerprint
+from bt_model.training.pretrain.config import MaskSettings
 from bt_model.vision.build import build_encoder
-from lab.clips import Corpus, load_corpus
-from lab.embedded import Model
-from lab.evidence.bench import Bench, Size
+from lab.clips import CachedClips, load_clips
+from lab.evidence.bench import Bench, StudySize
 from lab.evidence.examine import examine
 from lab.evidence.fit import fit
 from lab.evidence.results import Result
 from lab.evidence.rows import ROWS, Row, row
+from lab.model import EmbeddedModel
 from lab.shapes.events import REVERSIBLE
 from lab.shapes.splits import scenes
-from lab.stages import CaptionSide
 from tests import tiny
 
 T = 8
-SIZE = Size(
+SIZE = StudySize(
     num_clips=8, num_test=1, num_headline=1, num_frames=T,
     pretrain_steps=2, pretrain_batch=4, instruct_steps=2, instruct_batch=4,
 )  # fmt: skip
@@ -30,22 +30,20 @@ EVERY = [each.name for each in ROWS]
 
 
 @pytest.fixture(scope="module")
-def corpora(tmp_path_factory: pytest.TempPathFactory) -> tuple[Corpus, Corpus]:
+def corpora(tmp_path_factory: pytest.TempPathFactory) -> tuple[CachedClips, CachedClips]:
     folder = tmp_path_factory.mktemp("clips")
     tower = tiny.tower()
     models = [build_encoder(each.model, tower) for each in ROWS]
     train = scenes("train", SIZE.num_clips, seed=1, kinds=REVERSIBLE)
     test = scenes("test_combo", len(REVERSIBLE), seed=2, kinds=REVERSIBLE)
-    return load_corpus(folder, "train", train, models, T), load_corpus(folder, "test", test, models, T)
+    return load_clips(folder, "train", train, models, T), load_clips(folder, "test", test, models, T)
 
 
 @pytest.fixture
-def bench(model: Model, corpora: tuple[Corpus, Corpus]) -> Bench:
+def bench(model: EmbeddedModel, corpora: tuple[CachedClips, CachedClips]) -> Bench:
     long = replace(model.plan.llama, max_context=512)  # every patch of every frame
     longer = replace(model, plan=replace(model.plan, llama=long))
-    return Bench(
-        longer, CaptionSide(model.text, model.baseline, model.tokens), SIZE, *corpora, corpora[1], "float32"
-    )
+    return Bench(longer, model.baseline, SIZE, *corpora, corpora[1], "float32")
 
 
 def frozen(bench: Bench) -> str:
@@ -117,7 +115,7 @@ def test_one_branch_layer_has_none_on_the_chat_path(bench: Bench, tmp_path: Path
 
 def test_the_last_steps_of_a_tail_see_every_patch(bench: Bench, tmp_path: Path) -> None:
     masked = row("bt-adapter")
-    whole = replace(masked, name="whole", mask_rate=0.0)
-    tail = replace(masked, name="tail", unmasked=1.0)
+    whole = replace(masked, name="whole", mask=MaskSettings(rate=0.0))
+    tail = replace(masked, name="tail", mask=MaskSettings(rate=0.7, unmasked=1.0))
     a, b, c = (fit(each, 0, bench, tmp_path) for each in (masked, whole, tail))
     assert weights(b.encoder) == weights(c.encoder) != weights(a.encoder)

@@ -17,7 +17,7 @@ from bt_model.training.data.clip_list import read_clips
 from bt_model.training.data.loader import ClipLoader
 from bt_model.training.pretrain.config import PretrainSettings
 from bt_model.training.pretrain.run import loader_of, pretrain
-from bt_model.training.pretrain.step import ClipBatch
+from bt_model.training.pretrain.step import PretrainBatch
 from bt_model.training.pretrain.towers import towers_of
 from bt_model.training.trainer.log import read_rows
 from bt_model.training.trainer.parallel import Place, World
@@ -27,7 +27,7 @@ from tests.bt_model.training.clips import NUM_CLIPS, Corpus
 @contextmanager
 def loading(
     settings: PretrainSettings, work: Path, world: World | None = None
-) -> Generator[ClipLoader[ClipBatch]]:
+) -> Generator[ClipLoader[PretrainBatch]]:
     clips = read_clips(settings.data, work)
     loader = loader_of(clips, settings, work, world or World(), towers_of(settings.model))
     with closing(loader):
@@ -39,10 +39,15 @@ def batches(settings: PretrainSettings, work: Path, steps: range, world: World |
         return [loader.batch(step, part) for step in steps for part in range(settings.optimiser.accumulate)]
 
 
-def same(a: ClipBatch, b: ClipBatch) -> bool:
-    assert a.visible is not None
-    assert b.visible is not None
-    pairs = ((a.pixels, b.pixels), (a.ids, b.ids), (a.group, b.group), (a.visible, b.visible))
+def same(a: PretrainBatch, b: PretrainBatch) -> bool:
+    assert a.masks.visible is not None
+    assert b.masks.visible is not None
+    pairs = (
+        (a.clips, b.clips),
+        (a.captions.ids, b.captions.ids),
+        (a.captions.group, b.captions.group),
+        (a.masks.visible, b.masks.visible),
+    )
     return all(torch.equal(x, y) for x, y in pairs) and a.num_skipped == b.num_skipped
 
 
@@ -69,17 +74,17 @@ def test_two_ranks_see_the_halves_of_what_one_sees(corpus: Corpus, tmp_path: Pat
     for rank in (0, 1):
         (half,) = batches(settings, tmp_path, range(1), World(rank, 2))
         rows = slice(2 * rank, 2 * rank + 2)
-        assert torch.equal(half.pixels, whole.pixels[rows])
-        assert torch.equal(half.ids, whole.ids[rows])
-        assert torch.equal(half.visible, whole.visible[rows])
+        assert torch.equal(half.clips, whole.clips[rows])
+        assert torch.equal(half.captions.ids, whole.captions.ids[rows])
+        assert torch.equal(half.masks.visible, whole.masks.visible[rows])
 
 
 def test_the_other_seed_draws_other_boxes_captions_and_masks(corpus: Corpus, tmp_path: Path) -> None:
     (a,), (b,) = (
         batches(corpus.settings({"run": {"seed": seed}}), tmp_path / str(seed), range(1)) for seed in (0, 1)
     )
-    assert not torch.equal(a.pixels, b.pixels)
-    assert not torch.equal(a.visible, b.visible)
+    assert not torch.equal(a.clips, b.clips)
+    assert not torch.equal(a.masks.visible, b.masks.visible)
 
 
 def test_clips_for_tests_are_cut_in_their_middle_whatever_the_seed(corpus: Corpus, tmp_path: Path) -> None:
@@ -87,7 +92,7 @@ def test_clips_for_tests_are_cut_in_their_middle_whatever_the_seed(corpus: Corpu
     pixels = list[torch.Tensor]()
     for seed in (0, 1):
         (batch,) = batches(corpus.settings(central, {"run": {"seed": seed}}), tmp_path / str(seed), range(1))
-        pixels.append(torch.stack(sorted(batch.pixels, key=lambda clip: clip.flatten().tolist())))
+        pixels.append(torch.stack(sorted(batch.clips, key=lambda clip: clip.flatten().tolist())))
     assert torch.equal(*pixels)
 
 
@@ -139,7 +144,7 @@ def test_the_list_of_vindlu_leads_to_the_same_clips(corpus: Corpus, tmp_path: Pa
     }
     (ours,) = batches(corpus.settings({"data": listed}), tmp_path / "a", range(1))
     (webvid,) = batches(corpus.settings(), tmp_path / "b", range(1))
-    assert torch.equal(ours.pixels, webvid.pixels)
+    assert torch.equal(ours.clips, webvid.clips)
 
 
 def test_shards_lead_to_the_same_clips_and_captions(corpus: Corpus, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Batches: what is supervised, what is padding, and that training reads the prompts that serving writes."""
 
+from collections.abc import Sequence
 from random import Random
 
 import pytest
@@ -11,9 +12,8 @@ from bt_model.prompt.tokenizer import TextTokenizer
 from bt_model.training.data.tokens import TokenRow, collate
 from bt_model.training.objectives.losses import IGNORED
 from bt_model.types import GenerateOptions, Turn, VideoTokens
-from lab.dialogues import shuffled
-from lab.embedded import Model
-from lab.pictures import group_numbers
+from lab.dialogues import dialogue, shuffled
+from lab.model import EmbeddedModel
 from lab.shapes.events import Move
 from lab.shapes.questions import Question, questions
 from lab.shapes.scene import Item, Scene
@@ -30,19 +30,23 @@ def scene(x: float = 24.0, direction: str = "left") -> Scene:
     return Scene((Item("circle", "red", diameter=18.0, x=x, y=24.0),), "black", Move(direction, path=20.0))
 
 
-def backend(model: Model) -> LlavaBackend:
-    tokens = model.tokens
-    encoder = tokens.encode.__self__  # pyright: ignore[reportFunctionMemberAccess] - a bound method
+def backend(model: EmbeddedModel) -> LlavaBackend:
+    speller = model.speller
+    encoder = speller.spell.__self__  # pyright: ignore[reportFunctionMemberAccess] - a bound method
     assert isinstance(encoder, TextTokenizer)
     return LlavaBackend(
         model.video.lm,
         model.video.projector,
         encoder,
-        tokens.style,
-        tokens.ids,
-        tokens.num_video,
+        speller.style,
+        speller.ids,
+        model.num_video,
         GenerateOptions(),
     )
+
+
+def row_of(model: EmbeddedModel, listed: Sequence[Question]) -> TokenRow:
+    return model.speller.row(dialogue(listed), model.num_video)
 
 
 def supervised(row: TokenRow) -> list[list[int]]:
@@ -58,17 +62,17 @@ def supervised(row: TokenRow) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_labels_cover_each_answer_and_its_eos_and_nothing_else(model: Model, count: int) -> None:
+def test_labels_cover_each_answer_and_its_eos_and_nothing_else(model: EmbeddedModel, count: int) -> None:
     decoder = backend(model)
-    runs = supervised(model.tokens.row(ASKED[:count]))
+    runs = supervised(row_of(model, ASKED[:count]))
     assert [decoder.decode(run[:-1]) for run in runs] == [
         f" {question.sentence}" for question in ASKED[:count]
     ]
-    assert {run[-1] for run in runs} == {model.tokens.ids.eos}
+    assert {run[-1] for run in runs} == {model.speller.ids.eos}
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_a_row_is_the_serving_prompt_of_the_same_dialogue(model: Model, count: int) -> None:
+def test_a_row_is_the_serving_prompt_of_the_same_dialogue(model: EmbeddedModel, count: int) -> None:
     turns: list[Turn] = []
     for question in ASKED[:count]:
         turns += [Turn("user", question.text), Turn("assistant", question.sentence)]
@@ -76,17 +80,17 @@ def test_a_row_is_the_serving_prompt_of_the_same_dialogue(model: Model, count: i
     served: list[int] = []
     for part in backend(model).segments([*turns, Turn("user", "and?")], video):
         served += part.ids if isinstance(part, Tokens) else [-1] * len(part.embeds)
-    row = model.tokens.row(ASKED[:count])
-    begin, end = row.video_at, row.video_at + model.tokens.num_video
+    row = row_of(model, ASKED[:count])
+    begin, end = row.video_at, row.video_at + model.num_video
     trained = [*row.ids[:begin], *[-1] * (end - begin), *row.ids[end:]]
     assert trained == served[: len(trained)]
     after = served[len(trained) :]
     assert backend(model).decode(after) == "USER: and? ASSISTANT:"
 
 
-def test_rows_of_a_batch_are_padded_on_the_right(model: Model) -> None:
-    rows = [model.tokens.row(ASKED[:1]), model.tokens.row(ASKED)]
-    batch = collate(rows, model.tokens.num_video, pad=7)
+def test_rows_of_a_batch_are_padded_on_the_right(model: EmbeddedModel) -> None:
+    rows = [row_of(model, ASKED[:1]), row_of(model, ASKED)]
+    batch = collate(rows, model.num_video, pad=7)
     for number, row in enumerate(rows):
         length = len(row.ids)
         assert batch.ids[number, :length].tolist() == row.ids
@@ -94,12 +98,8 @@ def test_rows_of_a_batch_are_padded_on_the_right(model: Model) -> None:
         assert set(batch.ids[number, length:].tolist()) <= {7}
         assert set(batch.labels[number, length:].tolist()) <= {IGNORED}
         assert batch.is_real[number].tolist() == [n < length for n in range(batch.ids.shape[1])]
-        places = batch.is_video[number].nonzero().flatten().tolist()
-        assert places == list(range(row.video_at, row.video_at + model.tokens.num_video))
-
-
-def test_equal_texts_share_a_group() -> None:
-    assert group_numbers(["a", "b", "a", "c", "b"]).tolist() == [0, 1, 0, 2, 1]
+        tokens = batch.is_video[number].nonzero().flatten().tolist()
+        assert tokens == list(range(row.video_at, row.video_at + model.num_video))
 
 
 @pytest.mark.parametrize("most", [1, 2, 3])

@@ -27,7 +27,7 @@ def fresh_step(
     pool: Callable[[ChatFeatures], Tensor] = patches_cls,
 ) -> InstructStep:
     """Every part as if trained."""
-    chat = tiny.chat_parts(tiny.plan(VOCABULARY, 280).llama, IDS.eos, seed=20)
+    chat = tiny.chat_model(tiny.plan(VOCABULARY, 280).llama, IDS.eos, seed=20)
     return InstructStep(tiny.trained(config), pool, chat.projector, chat.lm, stored=stored)
 
 
@@ -52,6 +52,18 @@ def batch(frames: Sequence[int] = (4, 4, 4), num_video: int | Sequence[int] = ti
     counts = [num_video] * len(frames) if isinstance(num_video, int) else num_video
     rows = [row(2 + 3 * n, range(20, 22 + 2 * n), count) for n, count in enumerate(counts)]
     return InstructBatch(videos, collate(rows, counts, pad=IDS.eos))
+
+
+def answer_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """The mean over supervised tokens, one by one: logits (B, n, V), labels (B, n)."""
+    chances = logits[:, :-1].log_softmax(dim=-1)
+    found = [
+        -chances[b, n, label]
+        for b, row in enumerate(labels[:, 1:].tolist())
+        for n, label in enumerate(row)
+        if label != IGNORED
+    ]
+    return torch.stack(found).mean()
 
 
 def equal_shares(given: InstructBatch) -> Tensor:

@@ -8,10 +8,8 @@ from bt_model.generation.llama import DecoderLayer
 from bt_model.training.data.tokens import collate
 from bt_model.training.instruct.base import num_video_tokens
 from bt_model.training.instruct.config import LearnSettings
-from bt_model.training.instruct.run import shares_of
-from bt_model.training.instruct.step import InstructBatch, InstructStep
+from bt_model.training.instruct.step import InstructBatch, InstructStep, shares_of
 from bt_model.training.objectives.answers import answer_logits
-from bt_model.training.objectives.losses import answer_loss
 from bt_model.training.trainer.parallel import World
 from bt_model.training.trainer.precision import recompute
 from bt_model.video.transform import normalise
@@ -20,6 +18,7 @@ from bt_model.vision.pool import POOLINGS
 from tests import tiny
 from tests.bt_model.training.instruct.steps import (
     IDS,
+    answer_loss,
     batch,
     equal_shares,
     fresh_step,

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from itertools import product
 from random import Random
+from typing import TYPE_CHECKING, cast
 
 import pytest
 import torch
@@ -13,22 +14,26 @@ from bt_model.generation.engine import BatchEngine
 from bt_model.generation.request import Delta, GenRequest, Soft
 from bt_model.prompt.segments import segments
 from bt_model.training.config import LossWeights
-from bt_model.training.data.tokens import TokenBatch, collate
-from bt_model.training.objectives.alignment import AlignmentHead, pretrain_loss
-from bt_model.training.objectives.answers import answer_logits, exact_answers, instruct_loss
-from bt_model.training.objectives.captioner import Captions
-from bt_model.training.objectives.losses import answer_loss, contrastive
+from bt_model.training.data.masks import Masks
+from bt_model.training.data.tokens import TokenBatch
+from bt_model.training.objectives.alignment import AlignmentHead
+from bt_model.training.objectives.answers import answer_logits, exact_answers, spliced, summed_loss
+from bt_model.training.objectives.losses import contrastive
+from bt_model.training.pretrain.step import CaptionBatch, PretrainBatch, PretrainStep
 from bt_model.types import Turn
 from bt_model.vision.bt_adapter import BTAdapter
 from bt_model.vision.encoder import VideoEncoder
-from lab.embedded import Model
-from lab.pictures import group_numbers
+from lab.dialogues import dialogue
+from lab.model import EmbeddedModel
 from lab.shapes.questions import Question
 from tests import tiny
 
+if TYPE_CHECKING:
+    from bt_model.text.clip_text import ClipTextTower
+
 B, T = 3, 4
 TEXT = torch.randn(B, tiny.VISION.projection_dim, generator=torch.Generator().manual_seed(5))
-GROUP = group_numbers(["a", "b", "a"])
+GROUP = torch.tensor([0, 1, 0])
 VISIBLE = torch.tensor([[0, 3, 8], [2, 4, 5], [1, 6, 7]])
 
 
@@ -54,8 +59,20 @@ def largest(gradients: Iterable[Tensor | None]) -> float:
     return max(0.0 if g is None else float(g.abs().max()) for g in gradients)
 
 
+class KnownTexts(nn.Module):
+    """A text tower whose embeddings are known."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return TEXT[ids[:, 0]]
+
+
 def part_loss(encoder: VideoEncoder, states: list[Tensor], weights: LossWeights) -> Tensor:
-    return pretrain_loss(encoder, head(), states, Captions(TEXT, GROUP), VISIBLE, weights)
+    text = cast("ClipTextTower", KnownTexts())
+    step = PretrainStep(encoder, text, head(), weights, merged=True, stored=encoder.reads)
+    pairs = torch.arange(T)[:, None] * tiny.P + VISIBLE[:, None]
+    captions = CaptionBatch(torch.arange(B)[:, None], GROUP)
+    losses = step(PretrainBatch(torch.stack(states, dim=1), captions, Masks(VISIBLE, pairs)))
+    return torch.stack(list(losses.values())).sum()
 
 
 def test_vtc_matches_videos_with_texts(states: list[Tensor]) -> None:
@@ -141,12 +158,11 @@ def asked(answers: list[str]) -> list[Question]:
     return [Question("colour", f"what is number {n}?", answer, answer) for n, answer in enumerate(answers)]
 
 
-def batch_of(model: Model, answers: list[str]) -> TokenBatch:
-    rows = [model.tokens.row([question]) for question in asked(answers)]
-    return collate(rows, model.tokens.num_video, model.tokens.ids.eos)
+def batch_of(model: EmbeddedModel, answers: list[str]) -> TokenBatch:
+    return model.speller.batch([dialogue([question]) for question in asked(answers)], model.num_video)
 
 
-def test_video_tokens_stand_where_the_prompt_has_them(model: Model) -> None:
+def test_video_tokens_stand_where_the_prompt_has_them(model: EmbeddedModel) -> None:
     batch, seen = batch_of(model, ["red", "dark blue and more", "x"]), features()
     logits = answer_logits(model.video.lm, model.video.projector, seen, batch)
     for b in range(B):
@@ -158,35 +174,33 @@ def test_video_tokens_stand_where_the_prompt_has_them(model: Model) -> None:
         )
 
 
-def test_the_instruct_loss_is_the_answer_loss_of_these_logits(model: Model) -> None:
-    batch, seen = batch_of(model, ["red", "blue", "x"]), features()
-    expected = answer_loss(answer_logits(model.video.lm, model.video.projector, seen, batch), batch.labels)
-    torch.testing.assert_close(instruct_loss(model.video.lm, model.video.projector, seen, batch), expected)
-
-
-def greedy(model: Model, number: int, question: Question, seen: Tensor) -> list[int]:
+def greedy(model: EmbeddedModel, number: int, question: Question, seen: Tensor) -> list[int]:
     """The engine's answer to one question as a first turn."""
-    tokens = model.tokens
+    speller = model.speller
     soft = Soft(b"", model.video.projector(seen[number]))
-    prompt = segments([Turn("user", question.text)], tokens.style, tokens.ids, tokens.encode, soft)
+    prompt = segments(
+        [Turn("user", question.text)], speller.style, speller.ids, lambda text: speller.spell(text).ids, soft
+    )
     engine = BatchEngine(model.video.lm, max_batch=1)
     engine.start()
-    events = list(engine.submit(GenRequest("a", prompt, 12, frozenset({tokens.ids.eos}))).stream())
+    events = list(engine.submit(GenRequest("a", prompt, 12, frozenset({speller.ids.eos}))).stream())
     engine.stop()
     return [i for event in events if isinstance(event, Delta) for i in event.token_ids]
 
 
-def overfit(model: Model, batch: TokenBatch, seen: Tensor) -> None:
+def overfit(model: EmbeddedModel, batch: TokenBatch, seen: Tensor) -> None:
     """Learn the answers by heart."""
-    model.video.lm.requires_grad_(requires_grad=True)
-    optimiser = torch.optim.AdamW(model.video.lm.parameters(), lr=3e-3)
+    lm = model.video.lm.requires_grad_(requires_grad=True)
+    optimiser = torch.optim.AdamW(lm.parameters(), lr=3e-3)
+    soft = model.video.projector(seen)
+    shares = torch.full((B,), 1 / float(batch.num_answer_tokens.sum()))
     for _ in range(60):
         optimiser.zero_grad()
-        instruct_loss(model.video.lm, model.video.projector, seen, batch).backward()
+        summed_loss(lm, spliced(lm.embed(batch.ids), soft, batch), batch, shares).backward()
         optimiser.step()
 
 
-def test_exact_answers_agree_with_greedy_decoding(model: Model) -> None:
+def test_exact_answers_agree_with_greedy_decoding(model: EmbeddedModel) -> None:
     known = ["red", "dark blue", "it grows"]
     seen = features()
     overfit(model, batch_of(model, known), seen)
@@ -196,12 +210,14 @@ def test_exact_answers_agree_with_greedy_decoding(model: Model) -> None:
         answers = [rng.choice(["green", "red it", "dark"]) if n == wrong else a for n, a in enumerate(known)]
         right = exact_answers(model.video.lm, model.video.projector, seen, batch_of(model, answers)).tolist()
         given = [greedy(model, n, question, seen) for n, question in enumerate(asked(answers))]
-        assert right == [ids == model.tokens.encode(f" {a}") for ids, a in zip(given, answers, strict=True)]
+        assert right == [
+            ids == model.speller.spell(f" {a}").ids for ids, a in zip(given, answers, strict=True)
+        ]
         verdicts += right
     assert set(verdicts) == {True, False}
 
 
-def test_no_answer_of_an_untrained_decoder_is_exact(model: Model) -> None:
+def test_no_answer_of_an_untrained_decoder_is_exact(model: EmbeddedModel) -> None:
     batch = batch_of(model, ["red", "blue", "x"])
     assert not exact_answers(model.video.lm, model.video.projector, features(), batch).any()
 

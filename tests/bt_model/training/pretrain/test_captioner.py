@@ -12,14 +12,14 @@ from bt_model.errors import InvalidValueError, UnknownNameError
 from bt_model.generation.request import Soft, Tokens
 from bt_model.prompt.segments import segments
 from bt_model.training.data.clip_list import read_clips
+from bt_model.training.objectives.captioner import Captioner
 from bt_model.training.objectives.losses import IGNORED
 from bt_model.training.pretrain import run
 from bt_model.training.pretrain.captioner import (
-    CaptionerModel,
-    CaptionSpelling,
+    CaptionTokenizer,
     captioner_file,
     load_captioner,
-    spelling_of,
+    tokenizer_for,
 )
 from bt_model.training.pretrain.config import PretrainSettings
 from bt_model.training.pretrain.plan import Plan, flops_per_clip, kept_bytes_per_clip
@@ -52,46 +52,46 @@ def captioned(corpus: Corpus, **changed: Any) -> PretrainSettings:
     return corpus.settings(layer)
 
 
-def spelling(corpus: Corpus, request: str = REQUEST) -> CaptionSpelling:
+def tokenizer(corpus: Corpus, request: str = REQUEST) -> CaptionTokenizer:
     settings = captioned(corpus)
     base = captioner_file(settings)
     assert base is not None
-    return spelling_of(base, towers_of(settings.model).vision, request)
+    return tokenizer_for(base, towers_of(settings.model).vision, request)
 
 
-def model_of(settings: PretrainSettings) -> CaptionerModel:
+def model_of(settings: PretrainSettings) -> Captioner:
     base = captioner_file(settings)
     assert base is not None
     return load_captioner(base, fresh_step(settings, towers_of(settings.model)).encoder.tower, settings)
 
 
 def test_a_caption_is_the_answer_to_the_request_as_serving_spells_it(corpus: Corpus) -> None:
-    spelt = spelling(corpus)
-    speller, batch = spelt.speller, spelt.batch(["a red circle", "blue"])
-    video = Soft(b"", torch.empty(spelt.num_video, 0))
+    captions = tokenizer(corpus)
+    speller, batch = captions.speller, captions.batch(["a red circle", "blue"])
+    video = Soft(b"", torch.empty(captions.num_video, 0))
     prompt = segments(
         [Turn("user", REQUEST)], speller.style, speller.ids, lambda text: speller.spell(text).ids, video
     )
     head, tail = (part.ids for part in prompt if isinstance(part, Tokens))
-    begin = len(head) + spelt.num_video + len(tail)
+    begin = len(head) + captions.num_video + len(tail)
     for row, caption in enumerate(("a red circle", "blue")):
         expected = [*speller.spell(f" {caption}").ids, speller.ids.eos]
         labels = batch.labels[row]
         assert labels[begin : begin + len(expected)].tolist() == expected
         assert int((labels != IGNORED).sum()) == len(expected) == int(batch.num_answer_tokens[row])
-        assert int(batch.is_video[row].sum()) == spelt.num_video
+        assert int(batch.is_video[row].sum()) == captions.num_video
 
 
 def test_a_caption_that_the_context_does_not_hold_loses_its_end(corpus: Corpus) -> None:
-    spelt = spelling(corpus)
-    batch = spelt.batch(["red " * 2000, "blue"])
-    assert batch.ids.shape[1] == spelt.max_length
+    captions = tokenizer(corpus)
+    batch = captions.batch(["red " * 2000, "blue"])
+    assert batch.ids.shape[1] == captions.max_length
     assert batch.num_answer_tokens.all()
 
 
 def test_a_request_that_leaves_no_room_is_refused(corpus: Corpus) -> None:
     with pytest.raises(InvalidValueError, match=r"loss\.request is 'red .*; allowed: one that leaves room"):
-        spelling(corpus, "red " * 2000)
+        tokenizer(corpus, "red " * 2000)
 
 
 @pytest.mark.parametrize(
@@ -124,16 +124,16 @@ def test_a_chat_model_over_another_tower_is_refused(corpus: Corpus) -> None:
     values = plain(settings)
     values["model"]["clip"] = str(copy)
     elsewhere = fill(PretrainSettings, values)
-    assert isinstance(model_of(elsewhere), CaptionerModel)
+    assert isinstance(model_of(elsewhere), Captioner)
     copy.unlink()
     copy.mkdir()
     for file in corpus.clip.iterdir():
         (copy / file.name).write_bytes(file.read_bytes())
     tower = fresh_step(elsewhere, towers_of(elsewhere.model)).encoder.tower
-    assert isinstance(load_captioner(base, tower, elsewhere), CaptionerModel)
+    assert isinstance(load_captioner(base, tower, elsewhere), Captioner)
     with torch.no_grad():
         tower.post_layernorm.weight.add_(1)  # what no chat model reads
-    assert isinstance(load_captioner(base, tower, elsewhere), CaptionerModel)
+    assert isinstance(load_captioner(base, tower, elsewhere), Captioner)
     with torch.no_grad():
         next(tower.parameters()).add_(1)
     with pytest.raises(InvalidValueError, match=r"model\.captioner reads .*one over the same weights"):
@@ -172,9 +172,9 @@ def test_the_preset_is_half_hidden_with_an_unmasked_end_and_needs_a_captioner() 
 def test_a_run_tells_every_loss_and_leaves_the_captioner_as_it_was(
     corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings, used = captioned(corpus), list[CaptionerModel]()
+    settings, used = captioned(corpus), list[Captioner]()
 
-    def kept(*arguments: Any) -> CaptionerModel:
+    def kept(*arguments: Any) -> Captioner:
         used.append(load_captioner(*arguments))
         return used[-1]
 
@@ -196,7 +196,7 @@ def test_the_end_of_a_run_hides_nothing(corpus: Corpus, tmp_path: Path) -> None:
     towers = towers_of(settings.model)
     loader = loader_of(read_clips(settings.data, tmp_path), settings, tmp_path, world, towers)
     try:
-        masks = [loader.batch(step).visible for step in range(6)]
+        masks = [loader.batch(step).masks.visible for step in range(6)]
     finally:
         loader.close()
     assert [visible is None for visible in masks] == [False, False, False, True, True, True]

@@ -1,5 +1,6 @@
 """The step as a module: the losses that it gives, what it leaves alone, what it draws."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -8,35 +9,47 @@ import torch
 from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.config import BTAdapterConfig, TemporalConfig
 from bt_model.training.config import LossWeights
-from bt_model.training.objectives.alignment import pretrain_loss
-from bt_model.training.objectives.captioner import Captions
-from bt_model.training.pretrain.step import ClipBatch, PretrainStep
+from bt_model.training.data.masks import Masks
+from bt_model.training.objectives.losses import contrastive
+from bt_model.training.pretrain.step import PretrainBatch, PretrainStep
 from bt_model.video.transform import normalise_retrieval
 from bt_model.vision.build import build_encoder
+from bt_model.vision.encoder import TemporalEncoder, hidden_states
 from tests import tiny
 from tests.bt_model.training.ranks import B, T, fresh_step, whole_batch
 
 
-def total(step: PretrainStep, batch: ClipBatch) -> torch.Tensor:
+def total(step: PretrainStep, batch: PretrainBatch) -> torch.Tensor:
     return torch.stack(list(step(batch).values())).sum()
 
 
-def slow(step: PretrainStep, batch: ClipBatch, group: torch.Tensor) -> torch.Tensor:
-    """The losses from cached states; clips of one group match each other."""
-    pixels = torch.stack([normalise_retrieval(clip) for clip in batch.pixels])
-    states = step.encoder.trunk_states(pixels)
-    assert step.head is not None
-    assert batch.visible is not None
-    text = step.text(batch.ids)
-    return pretrain_loss(step.encoder, step.head, states, Captions(text, group), batch.visible, LossWeights())
+def stored(batch: PretrainBatch, encoder: TemporalEncoder, numbers: Sequence[int]) -> PretrainBatch:
+    """The batch with these states of the trunk in the place of its frames."""
+    pixels = torch.stack([normalise_retrieval(clip) for clip in batch.clips])
+    return replace(batch, clips=torch.stack(list(hidden_states(encoder.tower, pixels, numbers).values()), 1))
+
+
+@pytest.mark.parametrize("count", [1, tiny.K])
+def test_stored_states_give_the_losses_of_frames(count: int) -> None:
+    base, batch = fresh_step(), whole_batch()
+    numbers = base.encoder.reads[:count]  # from the first, the tower goes on by itself
+    step = PretrainStep(base.encoder, base.text, base.head, base.weights, stored=numbers)
+    found = step(stored(batch, base.encoder, numbers))
+    assert set(found) == {"vtc", "mbta", "mbca"}
+    torch.testing.assert_close(found, base(batch))
 
 
 @pytest.mark.parametrize("merged", [False, True])
-def test_the_losses_are_those_of_cached_states_and_equal_captions_match_if_merged(merged: bool) -> None:
-    base, batch = fresh_step(), replace(whole_batch(), group=torch.arange(B) // 2)
+def test_equal_captions_match_each_other_if_merged(merged: bool) -> None:
+    base, batch = fresh_step(), whole_batch()
+    pairs = torch.arange(B) // 2
+    batch = replace(batch, captions=replace(batch.captions, group=pairs))
     step = PretrainStep(base.encoder, base.text, base.head, base.weights, merged=merged)
-    expected = slow(step, batch, batch.group if merged else torch.arange(B))
-    torch.testing.assert_close(total(step, batch), expected)
+    states = list(stored(batch, base.encoder, base.encoder.reads).clips.unbind(1))
+    features = base.encoder.features_from_trunk(states, visible=batch.masks.visible)
+    video = base.encoder.embed_video(features.trunk, features.branch)
+    group = pairs if merged else torch.arange(B)
+    torch.testing.assert_close(step(batch)["vtc"], contrastive(video, base.text(batch.captions.ids), group))
 
 
 def test_training_moves_the_branch_and_the_head_and_nothing_else() -> None:
@@ -71,7 +84,7 @@ def test_a_model_without_a_branch_learns_from_the_contrast_alone() -> None:
     base, batch = fresh_step(), whole_batch()
     encoder = build_encoder(TemporalConfig("separate_st", max_frames=T), base.encoder.tower)
     step = PretrainStep(encoder, base.text, None, LossWeights(1.0, 0.0, 0.0))
-    losses = step(ClipBatch(batch.pixels, batch.ids, batch.group, None, batch.pairs))
+    losses = step(replace(batch, masks=Masks(None, batch.masks.pairs)))
     assert losses["vtc"] > 0
     assert losses["mbta"] == losses["mbca"] == 0
     assert set(step.learning()) == set(encoder.trainable())

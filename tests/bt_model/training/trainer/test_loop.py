@@ -8,14 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from bt_model.errors import TrainingError
-from bt_model.training.data.masking import generator_for
 from bt_model.training.trainer.cost import Trained, metered
 from bt_model.training.trainer.log import read_rows
-from bt_model.training.trainer.loop import SAVE_EVERY, Job, Told, run, train
+from bt_model.training.trainer.loop import SAVE_EVERY, Job, run
 from bt_model.training.trainer.optimiser import Schedule
+from bt_model.training.trainer.results import StepResult
 
 STEPS = SAVE_EVERY + 30
 SCHEDULE = Schedule(num_steps=STEPS, learning_rate=1e-2)
+
+
+def noise(step: int, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(step))
 
 
 class KilledError(Exception):
@@ -31,16 +35,17 @@ class Stage:
         self.die_at = die_at
         self.losses: dict[int, float] = {}
 
-    def loss_at(self, step: int) -> Tensor:
+    def result_at(self, step: int, _part: int) -> StepResult:
         if step == self.die_at:
             raise KilledError
-        x = torch.randn(8, 6, generator=generator_for(3, step))
+        x = noise(step, 8, 6)
         loss = (self.layer(x).tanh() - x[:, :3].sign()).square().mean()
         self.losses[step] = loss.item()
-        return loss
+        return StepResult(loss)
 
     def run(self, work: Path) -> Trained:
-        return train("fit", {"layer": self.layer}, self.layer.parameters(), SCHEDULE, self.loss_at, work)
+        groups = [{"params": list(self.layer.parameters())}]
+        return run(Job("fit", {"layer": self.layer}, groups, SCHEDULE, self.result_at, work))
 
 
 @pytest.fixture(scope="module")
@@ -109,11 +114,11 @@ def test_groups_keep_their_own_rates(tmp_path: Path) -> None:
     layer = nn.ParameterList([torch.zeros(3), torch.zeros(3)])
     groups = [{"params": [layer[0]]}, {"params": [layer[1]], "lr": 0.0}]
 
-    def loss_at(step: int) -> Tensor:
+    def result_at(_step: int, _part: int) -> StepResult:
         moved.append(layer[0].detach().clone())
-        return (layer[0] - 1).square().sum() + (layer[1] - 1).square().sum()
+        return StepResult((layer[0] - 1).square().sum() + (layer[1] - 1).square().sum())
 
-    train("fit", {"layer": layer}, groups, Schedule(5, 1e-2), loss_at, tmp_path)
+    run(Job("fit", {"layer": layer}, groups, Schedule(5, 1e-2), result_at, tmp_path))
     assert (moved[-1] > 0).all()
     assert torch.equal(layer[1], torch.zeros(3))
 
@@ -130,13 +135,13 @@ def test_the_cost_of_work_without_steps_adds_up_over_sessions(tmp_path: Path) ->
 def job(work: Path, schedule: Schedule, stage: Stage) -> Job:
     """The stage in parts: a part's loss is that of its share of the batch."""
 
-    def told_at(step: int, part: int) -> Told:
-        x = torch.randn(8, 6, generator=generator_for(3, step)).chunk(schedule.accumulate)[part]
+    def result_at(step: int, part: int) -> StepResult:
+        x = noise(step, 8, 6).chunk(schedule.accumulate)[part]
         miss = (stage.layer(x).tanh() - x[:, :3].sign()).square()
-        return Told(miss.mean(), {"first": miss[:, 0].mean()}, num_clips=len(x))
+        return StepResult(miss.mean(), {"first": miss[:, 0].mean()}, num_clips=len(x))
 
     groups = [{"params": [stage.layer.weight], "name": "weight"}, {"params": [stage.layer.bias], "lr": 1e-3}]
-    return Job("fit", {"layer": stage.layer}, groups, schedule, told_at, work, flops_per_clip=36.0, keep=2)
+    return Job("fit", {"layer": stage.layer}, groups, schedule, result_at, work, flops_per_clip=36.0, keep=2)
 
 
 def test_parts_of_a_step_give_the_gradient_of_the_whole(tmp_path: Path) -> None:
@@ -174,12 +179,12 @@ def test_the_last_checkpoints_are_kept_and_older_ones_removed(tmp_path: Path) ->
 def test_a_loss_that_is_no_number_ends_the_run_and_is_not_saved(tmp_path: Path) -> None:
     good = job(tmp_path, replace(SCHEDULE, num_steps=12), Stage())
 
-    def told_at(step: int, part: int) -> Told:
-        told = good.told_at(step, part)
-        return replace(told, loss=told.loss * float("nan")) if step == 5 else told
+    def result_at(step: int, part: int) -> StepResult:
+        result = good.result_at(step, part)
+        return replace(result, loss=result.loss * float("nan")) if step == 5 else result
 
     with pytest.raises(TrainingError, match="loss of step 5 is nan"):
-        run(replace(good, told_at=told_at, save_every=1))
+        run(replace(good, result_at=result_at, save_every=1))
     assert max(path.name for path in tmp_path.glob("*.ckpt")) == "fit-00000005.ckpt"
 
 
@@ -187,11 +192,11 @@ def test_float16_skips_steps_that_overflow_and_keeps_its_scale_over_a_resume(tmp
     def overflowing(stage: Stage) -> Job:
         good = job(tmp_path, replace(SCHEDULE, num_steps=8, precision="float16"), stage)
 
-        def told_at(step: int, part: int) -> Told:
-            told = good.told_at(step, part)
-            return replace(told, loss=told.loss * 1e36) if step in (2, 6) else told
+        def result_at(step: int, part: int) -> StepResult:
+            result = good.result_at(step, part)
+            return replace(result, loss=result.loss * 1e36) if step in (2, 6) else result
 
-        return replace(good, told_at=told_at, save_every=4)
+        return replace(good, result_at=result_at, save_every=4)
 
     whole, resumed = Stage(), Stage()
     run(overflowing(whole))

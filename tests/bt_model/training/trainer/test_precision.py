@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bt_model.training.objectives.losses import answer_loss, contrastive, token_alignment
+from bt_model.training.objectives.losses import contrastive, token_alignment
 from bt_model.training.trainer.precision import multiplying_in, native_precision
 from bt_model.vision.attention import SelfAttention
 
@@ -46,7 +46,6 @@ def test_gradients_of_attention_agree_with_float32() -> None:
     [
         lambda: contrastive(noise(8, 32), noise(8, 32, seed=1)),
         lambda: token_alignment(noise(2, 3, 4, 32), noise(2, 3, 4, 32, seed=1)),
-        lambda: answer_loss(noise(2, 5, 7), torch.randint(7, (2, 5), generator=torch.Generator())),
     ],
 )
 def test_losses_do_not_depend_on_the_precision(loss: Callable[[], Tensor]) -> None:

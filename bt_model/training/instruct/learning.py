@@ -1,16 +1,18 @@
 """Which parameters learn, and the modules that hold them.
 
-T frames, P patches, D width.
+T frames, P patches, D width, R rank; low-rank additions are those of bt_model/backends/parts/lora.py.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+from torch.nn.functional import linear
 
+from bt_model.backends.parts.lora import Addition
 from bt_model.errors import InvalidValueError
-from bt_model.training.instruct.lora import add_lora
 from bt_model.training.instruct.step import MarkerRows
 from bt_model.vision.build import OPENED
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from bt_model.vision.encoder import ChatFeatures, TemporalEncoder
 
 _GATES = ("balance1", "balance2")
+_SLASH = "/"  # stands for the dots of a name, which a module's own name cannot have
 
 
 def open_up(step: "InstructStep", learn: "LearnSettings", ids: "SpecialIds") -> dict[str, nn.Module]:
@@ -91,3 +94,57 @@ def _used(
     for weight in weights:
         weight.requires_grad_(False)
     return [weight for weight, gradient in zip(weights, found, strict=True) if gradient is not None]
+
+
+class LowRank(nn.Module):
+    """scale * up(down(x)); it starts at zero. (..., in) -> (..., out)."""
+
+    def __init__(self, num_in: int, num_out: int, rank: int, alpha: float) -> None:
+        super().__init__()
+        self.scale = alpha / rank
+        self.down = nn.Parameter(torch.empty(rank, num_in))
+        self.up = nn.Parameter(torch.zeros(num_out, rank))
+        nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))  # as PEFT starts it
+
+    def forward(self, x: "Tensor") -> "Tensor":
+        return self.scale * linear(linear(x, self.down), self.up)
+
+
+class LoraLinear(nn.Linear):
+    """A frozen matrix with an addition; parameter names stay those of the plain matrix."""
+
+    def __init__(self, frozen: nn.Linear, addition: LowRank) -> None:
+        super().__init__(frozen.in_features, frozen.out_features, bias=False, device="meta")
+        self.weight = frozen.weight
+        self.addition = addition
+
+    def forward(self, input: "Tensor") -> "Tensor":
+        return super().forward(input) + self.addition(input)
+
+
+def add_lora(lm: nn.Module, learn: "LearnSettings") -> nn.ModuleDict:
+    """Put additions beside the wanted matrices of every layer; they are returned by the matrices' names.
+
+    The first factors are drawn from torch's global generator.
+    """
+    additions = nn.ModuleDict()
+    wanted = [name for name, _ in lm.named_modules() if name.rpartition(".")[2] in learn.lora_on]
+    for name in wanted:
+        parent, _, last = name.rpartition(".")
+        frozen = lm.get_submodule(name)
+        assert isinstance(frozen, nn.Linear)
+        with torch.device(frozen.weight.device):
+            addition = LowRank(frozen.in_features, frozen.out_features, learn.lora_rank, learn.lora_alpha)
+        setattr(lm.get_submodule(parent), last, LoraLinear(frozen, addition))
+        additions[name.replace(".", _SLASH)] = addition
+    return additions
+
+
+def additions(state: "Mapping[str, Tensor]", learn: "LearnSettings") -> dict[str, Addition]:
+    """The state of `add_lora`'s modules, by the matrices' names."""
+    scale = learn.lora_alpha / learn.lora_rank
+    names = [name.removesuffix(".down") for name in state if name.endswith(".down")]
+    return {
+        name.replace(_SLASH, "."): Addition(state[f"{name}.down"], state[f"{name}.up"], scale)
+        for name in names
+    }

@@ -13,16 +13,17 @@ from bt_model.generation.llama import DecoderLayer
 from bt_model.training.chat_base import load_language
 from bt_model.training.data.loader import ClipLoader
 from bt_model.training.data.sampling import Order
+from bt_model.training.export import TunedParts, write_model_folder
 from bt_model.training.instruct.base import load_temporal_model, read_base
 from bt_model.training.instruct.config import InstructSettings
 from bt_model.training.instruct.corpus import Corpus, read_corpus
-from bt_model.training.instruct.export import NAME, export
 from bt_model.training.instruct.framing import Framing
-from bt_model.training.instruct.learning import open_up
+from bt_model.training.instruct.learning import additions, open_up
 from bt_model.training.instruct.plan import Sizes, flops_per_dialogue, schedule_of
 from bt_model.training.instruct.recipe import DialogueRecipe
 from bt_model.training.instruct.step import InstructBatch, InstructStep, weighed
 from bt_model.training.settings import keep_settings
+from bt_model.training.trainer.checkpoint import last_learnt
 from bt_model.training.trainer.cost import Trained
 from bt_model.training.trainer.log import draw_curves
 from bt_model.training.trainer.loop import Job, run
@@ -34,6 +35,7 @@ from bt_model.vision.attention import Mlp, SelfAttention
 from bt_model.vision.pool import pooling
 
 UNITS = (DecoderLayer, SelfAttention, Mlp)  # tensors in, tensors out: what FSDP shards
+NAME = "instruct"
 MODEL = "model"  # the folder of the tuned model
 Loader = ClipLoader[InstructBatch]
 
@@ -116,3 +118,20 @@ def _job(
         flops_per_clip=flops_per_dialogue(settings, sizes, corpus.lengths),
         with_events=True,
     )
+
+
+def export(work: Path, settings: InstructSettings, out: Path) -> Path:
+    """The last checkpoint of a run as a folder with a model file, which is returned.
+
+    Raises:
+        CheckpointError: the run has no checkpoint yet, or files that cannot be read.
+    """
+    learnt, base = last_learnt(work, NAME), read_base(settings)
+    found = learnt.modules
+    encoder = None
+    if {"adapter", "vision"} & set(found):
+        encoder = load_temporal_model(base, settings)
+        learnt.fill(encoder.trainable())
+    markers = found["tokens"]["rows"] if "tokens" in found else None
+    lora = additions(found["lora"], settings.learn) if "lora" in found else None
+    return write_model_folder(TunedParts(base, found.get("projector"), markers, encoder, lora), settings, out)

@@ -37,6 +37,24 @@ def save_atomically(path: Path, payload: Mapping[str, Any]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Learnt:
+    """What a checkpoint holds of the modules that learn, by part; `where` names its file."""
+
+    steps: int
+    modules: "Mapping[str, Mapping[str, Tensor]]"
+    where: str
+
+    def fill(self, modules: "Mapping[str, nn.Module]") -> None:
+        """Restore modules by part.
+
+        Raises:
+            CheckpointError: it lacks a part, or holds other tensors.
+        """
+        for part, module in modules.items():
+            restore(module, self.modules.get(part, {}), self.where)
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoints:
     """The checkpoints NAME-STEP.ckpt of one run in a folder; the last `keep` stay."""
 
@@ -66,6 +84,19 @@ class Checkpoints:
             return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
         except Exception as error:  # torch raises whatever its zip and pickle readers raise
             raise CheckpointError(f"{path}: not a readable training checkpoint ({error})") from error
+
+
+def last_learnt(work: Path, name: str) -> Learnt:
+    """The modules of the last checkpoint of a run.
+
+    Raises:
+        CheckpointError: there is none yet, or one that cannot be read.
+    """
+    checkpoints = Checkpoints(work, name)
+    steps = checkpoints.steps()
+    if not steps:
+        raise CheckpointError(f"{work}: the run has no checkpoint yet")
+    return Learnt(steps[-1], checkpoints.read(steps[-1])["modules"], str(checkpoints.path(steps[-1])))
 
 
 def gathered(tree: Any, *, keep: bool = True) -> Any:

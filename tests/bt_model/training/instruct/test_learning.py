@@ -9,8 +9,7 @@ from bt_model.config import TemporalConfig
 from bt_model.errors import InvalidValueError
 from bt_model.prompt.segments import SpecialIds
 from bt_model.training.instruct.config import LearnSettings
-from bt_model.training.instruct.learning import open_up
-from bt_model.training.instruct.lora import LoraLinear, matrices
+from bt_model.training.instruct.learning import LoraLinear, additions, open_up
 from bt_model.training.instruct.step import InstructStep
 from tests import tiny
 from tests.bt_model.training.instruct.steps import ALL, IDS, batch, fresh_step, gradients, loss_of, opened
@@ -82,12 +81,12 @@ def test_lora_starts_as_nothing_and_then_is_the_merged_matrix() -> None:
     torch.testing.assert_close(loss_of(step, batch()), loss_of(fresh_step(), batch()))
     tiny.wake(learning["lora"], seed=9)
     found, merged = loss_of(step, batch()), fresh_step()
-    additions = matrices(learning["lora"].state_dict())
-    assert len(additions) == 2 * len(ALL.lora_on)
-    for name, (down, up) in additions.items():
+    learnt = additions(learning["lora"].state_dict(), ALL)
+    assert len(learnt) == 2 * len(ALL.lora_on)
+    for name, each in learnt.items():
         linear = merged.lm.get_submodule(name)
         assert isinstance(linear, nn.Linear)
-        linear.weight.data += ALL.lora_alpha / ALL.lora_rank * up @ down
+        linear.weight.data += ALL.lora_alpha / ALL.lora_rank * each.up @ each.down
     torch.testing.assert_close(found, loss_of(merged, batch()))
     assert abs((found - loss_of(fresh_step(), batch())).item()) > 1e-3
 

@@ -18,9 +18,8 @@ from bt_model.generation.llama import Llama
 from bt_model.training.chat_base import load_language
 from bt_model.training.instruct.base import load_temporal_model, read_base
 from bt_model.training.instruct.config import InstructSettings
-from bt_model.training.instruct.export import export
 from bt_model.training.instruct.learning import open_up
-from bt_model.training.instruct.run import instruct
+from bt_model.training.instruct.run import export, instruct
 from bt_model.training.instruct.step import InstructStep
 from bt_model.training.settings import plain
 from bt_model.training.trainer.checkpoint import restore

@@ -14,8 +14,9 @@ from bt_model.checkpoints.layouts.clip import RETRIEVAL
 from bt_model.checkpoints.layouts.eva import EVA_RETRIEVAL
 from bt_model.checkpoints.metadata import facts_of
 from bt_model.errors import CheckpointError, InvalidValueError
+from bt_model.training.export import parts_beside
 from bt_model.training.pretrain.config import PretrainSettings
-from bt_model.training.pretrain.files import export, parts_beside, read_settings
+from bt_model.training.pretrain.files import export, read_settings
 from bt_model.training.pretrain.plan import meta_step
 from bt_model.training.pretrain.presets import preset
 from bt_model.training.pretrain.run import pretrain

@@ -21,7 +21,7 @@ from bt_model.training.trainer.cost import Trained, peak_flops
 from bt_model.training.trainer.log import StepLog, StepProgress, peak_memory_bytes
 from bt_model.training.trainer.optimiser import Schedule
 from bt_model.training.trainer.parallel import Synced, World, always_synced
-from bt_model.training.trainer.precision import LossScale, multiplying_in
+from bt_model.training.trainer.precision import loss_scaler, multiplying_in
 from bt_model.training.trainer.results import ResultAt, StepResult
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Session:
         groups = self._optimiser.param_groups
         self._peaks: list[float] = [group["lr"] for group in groups]
         self._learning: list[nn.Parameter] = [p for group in groups for p in group["params"]]
-        self._scale = LossScale.of(schedule.precision)
+        self._scaler = loss_scaler(schedule.precision, job.world.device.type)
         self._checkpoints = Checkpoints(job.work, job.name, job.keep)
         self._flops = peak_flops(job.world.device, schedule.precision) if job.flops_per_clip else 0.0
         self._clock = time.process_time(), time.monotonic()
@@ -98,10 +98,10 @@ class Session:
             group["lr"] = peak * self.job.schedule.factor(step)
         self._optimiser.zero_grad(set_to_none=True)
         results = self._descend(step)
-        self._scale.down([p.grad for p in self._learning if p.grad is not None])
+        self._scaler.unscale_(self._optimiser)
         norm = nn.utils.clip_grad_norm_(self._learning, self.job.schedule.clip_norm)
-        if not self._scale.is_dynamic or self._scale.is_good(_number(norm)):
-            self._optimiser.step()
+        self._scaler.step(self._optimiser)
+        self._scaler.update()
         row = self._row(results, _number(norm), begin)
         self._check(step, row["loss"])
         self.recent = [*self.recent, row["loss"]][-AVERAGED:]
@@ -115,17 +115,18 @@ class Session:
             with self.job.synced(part + 1 == schedule.accumulate):
                 with multiplying_in(schedule.precision, self.job.world.device.type):
                     one = self.job.result_at(step, part)
-                self._scale.up(one.loss / schedule.accumulate).backward()
+                self._scaler.scale(one.loss / schedule.accumulate).backward()
             results.append(one)
         return results
 
     def _check(self, step: int, loss: float) -> None:
         """float16 may overflow once in a while, and such a step is not taken; the other formats may not."""
-        if self._scale.value >= SMALLEST_SCALE if self._scale.is_dynamic else math.isfinite(loss):
+        scale = self._scaler.get_scale()
+        if scale >= SMALLEST_SCALE if self._scaler.is_enabled() else math.isfinite(loss):
             return
-        scale = f" at a loss scale of {self._scale.value:g}" if self._scale.is_dynamic else ""
+        at = f" at a loss scale of {scale:g}" if self._scaler.is_enabled() else ""
         raise TrainingError(
-            f"the loss of step {step} is {loss}{scale}; a lower rate may help, or another precision"
+            f"the loss of step {step} is {loss}{at}; a lower rate may help, or another precision"
         )
 
     def _row(self, results: Sequence[StepResult], norm: float, begin: float) -> dict[str, float]:
@@ -143,8 +144,8 @@ class Session:
         row = {name: value / world.size for name, value in zip(losses, summed, strict=True)}
         row |= {f"lr/{name}": rate for name, rate in self._rates().items()}
         row["grad_norm"] = norm
-        if self._scale.is_dynamic:
-            row["loss_scale"] = self._scale.value
+        if self._scaler.is_enabled():
+            row["loss_scale"] = self._scaler.get_scale()
         row |= {"seconds": seconds, "memory_mb": memory / world.size}
         if num_clips:
             row |= {
@@ -179,7 +180,7 @@ class Session:
             "step": step,
             "modules": modules,
             "optimiser": gathered(self._optimiser.state_dict(), keep=keep),
-            "scale": [self._scale.value, self._scale.good_steps],
+            "scaler": self._scaler.state_dict(),
             "trained": [self.trained.cpu_seconds, self.trained.wall_seconds, self.trained.loss],
         }
         if keep:
@@ -199,7 +200,7 @@ class Session:
         for name, module in self.job.modules.items():
             restore(module, payload["modules"][name], str(self._checkpoints.path(step)))
         restore_optimiser(self._optimiser, payload["optimiser"])
-        self._scale.value, self._scale.good_steps = payload["scale"]
+        self._scaler.load_state_dict(payload["scaler"])
         self.trained = Trained(*payload["trained"])
         return step
 

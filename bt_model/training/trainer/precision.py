@@ -3,25 +3,18 @@
 Parameters, losses and optimiser stay in float32.
 """
 
-import math
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 Precision = Literal["float32", "bfloat16", "float16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-_FIRST_SCALE = 2.0**16
-_GROWTH_STEPS = 2000  # without an overflow, then the scale doubles
 
 
 def native_precision() -> Precision:
@@ -52,44 +45,12 @@ def plain_attention() -> AbstractContextManager[object]:
     return sdpa_kernel(SDPBackend.MATH)
 
 
-@dataclass(slots=True)
-class LossScale:
-    """Keeps float16 gradients above the smallest number there is: the loss is scaled up, gradients down.
+def loss_scaler(precision: Precision, device: str) -> torch.amp.GradScaler:
+    """Keeps float16 gradients above the smallest number there is; other formats have float32's range.
 
-    An overflow halves the scale and the step is not taken; it doubles after 2000 steps without one. Whether
-    there was one is read from the norm over all ranks' gradients, so that all ranks decide alike.
+    An overflow halves the scale and the step is not taken; it doubles after 2000 steps without one.
     """
-
-    value: float = 1.0
-    good_steps: int = 0
-    is_dynamic: bool = False
-
-    @classmethod
-    def of(cls, precision: Precision) -> "LossScale":
-        """float16 scales; the other formats have float32's range."""
-        return cls(_FIRST_SCALE, is_dynamic=True) if precision == "float16" else cls()
-
-    def up(self, loss: "Tensor") -> "Tensor":
-        """The loss to differentiate."""
-        return loss * self.value if self.is_dynamic else loss
-
-    def down(self, gradients: "Sequence[Tensor]") -> None:
-        """Bring gradients back to the loss's own scale, in place."""
-        if self.is_dynamic:
-            for gradient in gradients:
-                gradient.mul_(1 / self.value)
-
-    def is_good(self, norm: float) -> bool:
-        """Whether the step may be taken; adapts the scale."""
-        if not self.is_dynamic:
-            return True
-        if not math.isfinite(norm):
-            self.value, self.good_steps = self.value / 2, 0
-            return False
-        self.good_steps += 1
-        if self.good_steps == _GROWTH_STEPS:
-            self.value, self.good_steps = 2 * self.value, 0
-        return True
+    return torch.amp.GradScaler(device, init_scale=2.0**16, enabled=precision == "float16")
 
 
 def recompute(module: nn.Module, units: tuple[type[nn.Module], ...]) -> None:

@@ -27,7 +27,10 @@ from bt_model.training.pretrain.config import PretrainSettings
 from bt_model.training.pretrain.run import pretrain
 from bt_model.training.pretrain.step import CaptionBatch, PretrainBatch, PretrainStep
 from bt_model.training.settings import fill
+from bt_model.training.trainer.loop import Job, run
+from bt_model.training.trainer.optimiser import Schedule
 from bt_model.training.trainer.parallel import Parallel, Place, World, joined, spread
+from bt_model.training.trainer.results import StepResult
 from bt_model.vision.build import build_encoder
 from tests import tiny
 
@@ -119,3 +122,29 @@ def write_tuning(place: Place, work: Path, values: dict[str, Any], parallel: Par
     """A whole run of instruction tuning."""
     settings = fill(InstructSettings, values)
     instruct(replace(settings, run=replace(settings.run, parallel=parallel)), work, place)
+
+
+def write_overflows(place: Place, work: Path) -> None:
+    """A few steps in float16 under FSDP; in the third, gradients of the first rank's rows alone overflow."""
+    with joined(place, "cpu") as world:
+        torch.manual_seed(0)
+        layer = nn.Linear(6, 2)  # one row of the weight a rank
+        sharded = spread(layer, world, "fsdp")
+
+        def result_at(step: int, _part: int) -> StepResult:
+            y: Tensor = sharded.call(torch.ones(1, 6))
+            large = 1e36 if step == 2 else 0.0
+            return StepResult(0.01 * y.float().square().sum() + large * y[0, 0].float())
+
+        groups = [{"params": list(layer.parameters())}]
+        run(
+            Job(
+                "fit",
+                {"layer": layer},
+                groups,
+                Schedule(4, 1e-2, precision="float16"),
+                result_at,
+                work,
+                world,
+            )
+        )

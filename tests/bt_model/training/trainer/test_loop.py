@@ -13,6 +13,9 @@ from bt_model.training.trainer.log import read_rows
 from bt_model.training.trainer.loop import SAVE_EVERY, Job, run
 from bt_model.training.trainer.optimiser import Schedule
 from bt_model.training.trainer.results import StepResult
+from tests.bt_model.training.ranks import run_ranks, write_overflows
+
+pytestmark = pytest.mark.usefixtures("forked_ranks")
 
 STEPS = SAVE_EVERY + 30
 SCHEDULE = Schedule(num_steps=STEPS, learning_rate=1e-2)
@@ -207,3 +210,10 @@ def test_float16_skips_steps_that_overflow_and_keeps_its_scale_over_a_resume(tmp
     run(overflowing(resumed))
     assert [row["loss_scale"] for row in read_rows(tmp_path / "fit.csv")] == scales
     assert torch.equal(whole.layer.weight, resumed.layer.weight)
+
+
+def test_an_overflow_in_one_ranks_shard_is_skipped_by_all(tmp_path: Path) -> None:
+    run_ranks(write_overflows, 2, tmp_path)
+    assert [row["loss_scale"] for row in read_rows(tmp_path / "fit.csv")] == [2.0**16] * 2 + [2.0**15] * 2
+    weight = torch.load(tmp_path / "fit-00000004.ckpt", weights_only=True)["modules"]["layer"]["weight"]
+    assert weight.isfinite().all()

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from random import Random
 
-from bt_model.training.config import CAPTION_REQUEST
 from bt_model.training.data.dialogues import Exchange, VideoDialogue
+from bt_model.training.objectives.captioner import CAPTION_REQUEST
 from lab.pictures import captions_of
 from lab.shapes.questions import Question, questions
 from lab.shapes.scene import Scene

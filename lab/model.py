@@ -13,9 +13,9 @@ from bt_model.prompt.templates import template
 from bt_model.prompt.tokenizer import TextTokenizer
 from bt_model.text.clip_text import ClipTextTower
 from bt_model.text.clip_tokenizer import ClipTokenizer
-from bt_model.training.config import CAPTION_REQUEST
 from bt_model.training.data.spelling import Speller
-from bt_model.training.objectives.alignment import AlignmentHead
+from bt_model.training.objectives.captioner import CAPTION_REQUEST
+from bt_model.training.objectives.contrastive import AlignmentHead
 from bt_model.training.pretrain.captioner import CaptionTokenizer
 from bt_model.training.trainer.precision import Precision
 from bt_model.vision.bt_adapter import BTAdapter

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from bt_model.config import BTAdapterConfig, ClipTextConfig, ClipVisionConfig, LlamaConfig
-from bt_model.training.config import LossWeights
+from bt_model.training.objectives.contrastive import LossWeights
 from bt_model.training.pretrain.config import MaskSettings
 from bt_model.training.trainer.optimiser import Schedule
 from bt_model.training.trainer.precision import Precision

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from bt_model.training.instruct.step import InstructBatch, InstructStep, weighed
 from bt_model.training.objectives.captioner import Captioner
-from bt_model.training.objectives.losses import contrastive
+from bt_model.training.objectives.contrastive import contrastive
 from bt_model.training.pretrain.step import PretrainBatch, PretrainStep, group_numbers
 from bt_model.training.trainer.cost import Trained
 from bt_model.training.trainer.loop import Job, run

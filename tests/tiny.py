@@ -27,7 +27,7 @@ from bt_model.prompt.tokenizer import TextTokenizer
 from bt_model.text.clip_text import ClipTextTower
 from bt_model.text.clip_tokenizer import ClipTokenizer
 from bt_model.training.data.spelling import Speller
-from bt_model.training.objectives.alignment import AlignmentHead
+from bt_model.training.objectives.contrastive import AlignmentHead
 from bt_model.vision.bt_adapter import BTAdapter
 from bt_model.vision.build import build_encoder
 from bt_model.vision.clip import ClipVisionTower

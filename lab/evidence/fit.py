@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from bt_model.training.instruct.step import InstructStep
-from bt_model.training.objectives.alignment import AlignmentHead
 from bt_model.training.objectives.captioner import Captioner
+from bt_model.training.objectives.contrastive import AlignmentHead
 from bt_model.training.pretrain.config import MaskSettings
 from bt_model.training.pretrain.step import PretrainStep
 from bt_model.training.trainer.cost import Trained, kept_bytes

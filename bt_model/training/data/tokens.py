@@ -11,10 +11,12 @@ import torch
 
 from bt_model.generation.request import Soft, Tokens
 from bt_model.prompt.segments import Dialogue
-from bt_model.training.objectives.losses import IGNORED
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+IGNORED = -100  # a label that is not supervised, as torch's cross entropy takes it
 
 
 @dataclass(frozen=True, slots=True)

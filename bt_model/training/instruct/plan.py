@@ -14,11 +14,10 @@ from bt_model.config import CLIP_L14, VICUNA_7B, ClipVisionConfig, LlamaConfig, 
 from bt_model.errors import require
 from bt_model.generation.llama import Llama
 from bt_model.prompt.segments import SpecialIds
-from bt_model.training.data.tokens import TokenRow
+from bt_model.training.data.tokens import IGNORED, TokenRow
 from bt_model.training.instruct.config import InstructSettings
 from bt_model.training.instruct.learning import open_up
 from bt_model.training.instruct.step import InstructStep
-from bt_model.training.objectives.losses import IGNORED
 from bt_model.training.trainer.cost import count_flops
 from bt_model.training.trainer.optimiser import ADAM_BYTES, Schedule, described, parameter_groups
 from bt_model.vision.build import build_encoder

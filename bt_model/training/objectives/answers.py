@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import cross_entropy
 
-from bt_model.training.objectives.losses import IGNORED
+from bt_model.training.data.tokens import IGNORED
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

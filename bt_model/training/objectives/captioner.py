@@ -10,8 +10,7 @@ import torch
 from torch import nn
 
 from bt_model.training.objectives.answers import spliced, summed_loss
-from bt_model.training.objectives.gather import Gather, gather
-from bt_model.training.objectives.losses import contrastive
+from bt_model.training.objectives.contrastive import Gather, contrastive, gather
 from bt_model.vision.pool import patches_cls
 
 if TYPE_CHECKING:
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
     from bt_model.generation.llama import Llama
     from bt_model.training.data.tokens import TokenBatch
     from bt_model.vision.encoder import ChatFeatures, TemporalEncoder
+
+CAPTION_REQUEST = "Describe what you see."
 
 
 class Captioner(nn.Module):

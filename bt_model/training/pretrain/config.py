@@ -8,8 +8,8 @@ from typing import Literal
 
 from bt_model.config import BTAdapterConfig, Combination, Projection, TemporalConfig, TemporalKind
 from bt_model.errors import require
-from bt_model.training.config import BEYOND, CAPTION_REQUEST, LossWeights
-from bt_model.training.objectives.gather import Gather
+from bt_model.training.objectives.captioner import CAPTION_REQUEST
+from bt_model.training.objectives.contrastive import BEYOND, Gather, LossWeights
 from bt_model.training.trainer.parallel import Parallel
 from bt_model.training.trainer.precision import Precision
 from bt_model.types import MAX_FRAMES

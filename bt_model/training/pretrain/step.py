@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from bt_model.training.config import LossWeights
 from bt_model.training.data.masks import Masks
 from bt_model.training.data.trunk_states import states_of
-from bt_model.training.objectives.alignment import AlignmentHead, BatchFeatures, pretrain_losses
 from bt_model.training.objectives.captioner import Captioner, anchor_loss, chat_tokens, picture_loss
-from bt_model.training.objectives.gather import Gather
+from bt_model.training.objectives.contrastive import (
+    AlignmentHead,
+    BatchFeatures,
+    Gather,
+    LossWeights,
+    pretrain_losses,
+)
 from bt_model.video.transform import normalise_retrieval
 from bt_model.vision.encoder import VideoEncoder
 

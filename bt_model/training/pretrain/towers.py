@@ -22,7 +22,7 @@ from bt_model.config import CLIP_L14, EVA_G14, ClipTextConfig, ClipVisionConfig
 from bt_model.errors import CheckpointError, InvalidValueError
 from bt_model.text.clip_text import ClipTextTower
 from bt_model.text.clip_tokenizer import ClipTokenizer
-from bt_model.training.objectives.alignment import AlignmentHead
+from bt_model.training.objectives.contrastive import AlignmentHead
 from bt_model.training.pretrain.config import ModelSettings, PretrainSettings
 from bt_model.training.pretrain.step import PretrainStep
 from bt_model.vision.bt_adapter import BTAdapter

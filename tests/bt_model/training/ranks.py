@@ -17,12 +17,10 @@ from torch.multiprocessing.spawn import start_processes
 
 from bt_model.config import TemporalConfig
 from bt_model.text.clip_text import ClipTextTower
-from bt_model.training.config import LossWeights
 from bt_model.training.data.masks import Masks
 from bt_model.training.instruct.config import InstructSettings
 from bt_model.training.instruct.run import instruct
-from bt_model.training.objectives.alignment import AlignmentHead
-from bt_model.training.objectives.gather import Gather
+from bt_model.training.objectives.contrastive import AlignmentHead, Gather, LossWeights
 from bt_model.training.pretrain.config import PretrainSettings
 from bt_model.training.pretrain.run import pretrain
 from bt_model.training.pretrain.step import CaptionBatch, PretrainBatch, PretrainStep

@@ -10,8 +10,7 @@ from bt_model.prompt.templates import template
 from bt_model.prompt.tokenizer import TextTokenizer
 from bt_model.training.data.dialogues import Exchange, VideoDialogue
 from bt_model.training.data.spelling import Speller, fitted
-from bt_model.training.data.tokens import TokenRow
-from bt_model.training.objectives.losses import IGNORED
+from bt_model.training.data.tokens import IGNORED, TokenRow
 from tests import tiny
 
 SAID = (

@@ -9,8 +9,7 @@ import torch
 from bt_model.backends.llava import LlavaBackend
 from bt_model.generation.request import Tokens
 from bt_model.prompt.tokenizer import TextTokenizer
-from bt_model.training.data.tokens import TokenRow, collate
-from bt_model.training.objectives.losses import IGNORED
+from bt_model.training.data.tokens import IGNORED, TokenRow, collate
 from bt_model.types import GenerateOptions, Turn, VideoTokens
 from lab.dialogues import dialogue, shuffled
 from lab.model import EmbeddedModel

@@ -13,12 +13,10 @@ from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.generation.engine import BatchEngine
 from bt_model.generation.request import Delta, GenRequest, Soft
 from bt_model.prompt.segments import segments
-from bt_model.training.config import LossWeights
 from bt_model.training.data.masks import Masks
 from bt_model.training.data.tokens import TokenBatch
-from bt_model.training.objectives.alignment import AlignmentHead
 from bt_model.training.objectives.answers import answer_logits, exact_answers, spliced, summed_loss
-from bt_model.training.objectives.losses import contrastive
+from bt_model.training.objectives.contrastive import AlignmentHead, LossWeights, contrastive
 from bt_model.training.pretrain.step import CaptionBatch, PretrainBatch, PretrainStep
 from bt_model.types import Turn
 from bt_model.vision.bt_adapter import BTAdapter

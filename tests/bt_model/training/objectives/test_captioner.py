@@ -6,11 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bt_model.training.config import LossWeights
 from bt_model.training.data.masks import Masks
 from bt_model.training.objectives.answers import answer_logits
 from bt_model.training.objectives.captioner import Captioner, anchor_loss, chat_tokens, picture_loss
-from bt_model.training.objectives.losses import contrastive
+from bt_model.training.objectives.contrastive import LossWeights, contrastive
 from bt_model.training.pretrain.step import CaptionBatch, PretrainBatch, PretrainStep, group_numbers
 from bt_model.vision.bt_adapter import BranchState
 from bt_model.vision.encoder import ChatFeatures, VideoEncoder

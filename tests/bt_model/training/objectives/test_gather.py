@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bt_model.training.config import LossWeights
-from bt_model.training.objectives.gather import Gather
+from bt_model.training.objectives.contrastive import Gather, LossWeights
 from tests.bt_model.training.ranks import (
     EQUAL,
     fresh_step,

@@ -12,8 +12,8 @@ from bt_model.errors import InvalidValueError, UnknownNameError
 from bt_model.generation.request import Soft, Tokens
 from bt_model.prompt.segments import segments
 from bt_model.training.data.clip_list import read_clips
+from bt_model.training.data.tokens import IGNORED
 from bt_model.training.objectives.captioner import Captioner
-from bt_model.training.objectives.losses import IGNORED
 from bt_model.training.pretrain import run
 from bt_model.training.pretrain.captioner import (
     CaptionTokenizer,

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bt_model.training.config import LossWeights
+from bt_model.training.objectives.contrastive import LossWeights
 from bt_model.training.pretrain.config import PretrainSettings
 from bt_model.training.pretrain.plan import Plan, flops_per_clip, kept_bytes_per_clip, meta_batch, meta_step
 from bt_model.training.pretrain.presets import preset

@@ -8,9 +8,8 @@ import torch
 
 from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.config import BTAdapterConfig, TemporalConfig
-from bt_model.training.config import LossWeights
 from bt_model.training.data.masks import Masks
-from bt_model.training.objectives.losses import contrastive
+from bt_model.training.objectives.contrastive import LossWeights, contrastive
 from bt_model.training.pretrain.step import PretrainBatch, PretrainStep
 from bt_model.video.transform import normalise_retrieval
 from bt_model.vision.build import build_encoder

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bt_model.training.objectives.losses import TEMPERATURE, contrastive, token_alignment
+from bt_model.training.objectives.contrastive import TEMPERATURE, contrastive, token_alignment
 
 B, E = 5, 8
 

@@ -37,11 +37,10 @@ from benchmarks.published import (
     rotations,
 )
 from benchmarks.record import record
-from bt_model.backends.parts.bridge import read_qformer_config
+from bt_model.backends.parts.bridge import qformer_config
 from bt_model.backends.parts.qformer import QFormer
-from bt_model.checkpoints.layouts.detect import detect
 from bt_model.checkpoints.load import CHAT_MAY_MISS, load_adapter, load_part, load_vision, read_adapter
-from bt_model.checkpoints.weights import Weights, open_weights
+from bt_model.checkpoints.weights import Checkpoint, Weights, open_checkpoint, open_weights
 from bt_model.config import CLIP_L14, EVA_G14, ClipTextConfig, ClipVisionConfig
 from bt_model.config import LlamaConfig as OurLlamaConfig
 from bt_model.generation.llama import Llama
@@ -49,7 +48,7 @@ from bt_model.text.clip_text import ClipTextTower
 from bt_model.vision.bt_adapter import BTAdapter
 from bt_model.vision.clip import ClipVisionTower
 
-Account = Callable[[Weights], dict[str, int]]
+Account = Callable[[Checkpoint], dict[str, int]]
 SHARD_PARAMETERS = 1 << 30
 FEW = 2
 EVA_39 = replace(EVA_G14, num_layers=39)
@@ -157,43 +156,42 @@ def account(folder: Path, layout: Layout) -> dict[str, int]:
     converted = {name: found.shapes[name] for name in found}
     assert converted == layout.shapes, "the conversion changed names or shapes"
     weights = Weights(str(folder), converted, lambda n: torch.empty(converted[n], device="meta"))
-    keys = detect(weights, weights.where)
-    left = [name for name in weights if keys.why_dropped(name) is not None]
-    unexplained = [name for name in weights if name not in left and not keys.stored(name)]
-    return {"left_out_for_a_reason": len(left), "unexplained": len(unexplained), **layout.account(weights)}
+    checkpoint = open_checkpoint(weights)  # refuses names without an explanation
+    left = [name for name in weights if checkpoint.layout.why_dropped(name) is not None]
+    return {"left_out_for_a_reason": len(left), "unexplained": 0, **layout.account(checkpoint)}
 
 
-def fill(module: Callable[[], nn.Module], part: str, weights: Weights) -> int:
+def fill(module: Callable[[], nn.Module], part: str, checkpoint: Checkpoint) -> int:
     """Strictly, on the meta device: an error names what is missing, unexpected or of another shape."""
     with torch.device("meta"):
         built = module()
-    load_part(built, weights, part)
+    load_part(built, checkpoint, part)
     return len(built.state_dict())
 
 
-def tower(config: ClipVisionConfig, weights: Weights, *, whole: bool) -> int:
+def tower(config: ClipVisionConfig, checkpoint: Checkpoint, *, whole: bool) -> int:
     with torch.device("meta"):
         built = ClipVisionTower(config)
-    load_vision(built, weights, may_miss=() if whole else CHAT_MAY_MISS)
+    load_vision(built, checkpoint, may_miss=() if whole else CHAT_MAY_MISS)
     return len(built.state_dict())
 
 
-def branch(config: ClipVisionConfig, weights: Weights) -> int:
-    held = read_adapter(weights, gated=False if config.family == "eva" else None)
+def branch(config: ClipVisionConfig, checkpoint: Checkpoint) -> int:
+    held = read_adapter(checkpoint, gated=False if config.family == "eva" else None)
     with torch.device("meta"):
         built, beside = BTAdapter(config, held.config), ClipVisionTower(config)
     load_adapter(built, held, beside)
     return len(held.state)
 
 
-def decoder(layers: int, vocabulary: int, weights: Weights) -> int:
+def decoder(layers: int, vocabulary: int, checkpoint: Checkpoint) -> int:
     config = OurLlamaConfig(vocabulary, 4096, layers, 32, 32, 11008, 2048)
-    return fill(lambda: Llama(config), "lm", weights)
+    return fill(lambda: Llama(config), "lm", checkpoint)
 
 
-def qformer(weights: Weights) -> int:
-    config = read_qformer_config(weights)
-    return fill(lambda: QFormer(config), "qformer", weights)
+def qformer(checkpoint: Checkpoint) -> int:
+    config = qformer_config(checkpoint)
+    return fill(lambda: QFormer(config), "qformer", checkpoint)
 
 
 def two_layers() -> nn.Module:
@@ -207,11 +205,11 @@ def layouts(layers: int) -> dict[str, Layout]:
     clip_336 = replace(CLIP_L14, image_size=336)
 
     def bridge(out: int) -> Account:
-        def told(weights: Weights) -> dict[str, int]:
-            done = {"qformer": qformer(weights)}
-            if any(name.startswith("t5_proj") for name in weights):  # the bridge to another LLM
+        def told(checkpoint: Checkpoint) -> dict[str, int]:
+            done = {"qformer": qformer(checkpoint)}
+            if any(name.startswith("t5_proj") for name in checkpoint.weights):  # the bridge to another LLM
                 return done
-            return done | {"projector": fill(lambda: nn.Linear(LAVIS_WIDTH, out), "projector", weights)}
+            return done | {"projector": fill(lambda: nn.Linear(LAVIS_WIDTH, out), "projector", checkpoint)}
 
         return told
 

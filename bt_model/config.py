@@ -35,7 +35,7 @@ def _require_same(name: str, found: object, allowed: object) -> None:
 
 
 def _count(config: Mapping[str, Any], name: str, most: int = 1 << 20) -> int:
-    """A size from a config.json; what is larger could be built by nobody."""
+    """A size from a config.json, bounded so that a wrong one is refused before memory is allocated."""
     require(type(config[name]) is int and 1 <= config[name] <= most, name, config[name], f"1 to {most}")
     return config[name]
 
@@ -77,7 +77,7 @@ class ClipVisionConfig:
 
     @property
     def spatial_eps(self) -> float:
-        """Of the branch's spatial layers, which EVA's published branch does not share with its trunk."""
+        """Epsilon of the branch's spatial layers; EVA's published branch has another one than its trunk."""
         return 1e-5 if self.family == "eva" else self.eps
 
     @classmethod
@@ -85,8 +85,8 @@ class ClipVisionConfig:
         """From the `vision_config` of a Hugging Face configuration: CLIP, EVA-CLIP, BLIP-2 or InstructBLIP.
 
         Raises:
-            InvalidValueError: an activation or a model type that this tower does not compute, or a size that
-                is none.
+            InvalidValueError: an activation or a model type that this tower does not implement, or an invalid
+                size.
         """
         kind = config.get("model_type", "clip_vision_model")
         _require_one("model_type", kind, VISION_FAMILIES)
@@ -130,7 +130,7 @@ class ClipTextConfig:
         """From the `text_config` part of a Hugging Face CLIP configuration.
 
         Raises:
-            InvalidValueError: an activation that this tower does not compute.
+            InvalidValueError: an activation that this tower does not implement.
         """
         act = config.get("hidden_act", "quick_gelu")
         _require_one("hidden_act", act, ACTIVATIONS)
@@ -152,11 +152,11 @@ class BTAdapterConfig:
     """A BT-Adapter branch of K layers beside the last K trunk layers.
 
     `middle_scale` and `output_scale` multiply the gate vectors balance2 and balance1 inside the sigmoid;
-    None means that the vector does not exist and plain sums are used (reference-behaviour 3.1). The switches
-    behind them are those of Tables 6 and 11: how trunk and branch are combined ("add" and "concat" have no
-    gates, whatever the scales), what follows the temporal attention, and whether the trunk speaks into the
-    branch between its layers or only at the first. `drop_path` is the last layer's rate; the rates rise
-    linearly from 0 (published: 0.1).
+    None means that the vector does not exist and plain sums are used (docs/published-models.md, "Gates").
+    The other switches are those of the paper's Tables 6 and 11: how trunk and branch are combined ("add" and
+    "concat" have no gates, whatever the scales), what follows the temporal attention, and whether trunk
+    outputs enter the branch at every layer or only at the first. `drop_path` is the stochastic depth rate of
+    the last layer; the rates rise linearly from 0 (published: 0.1).
 
     Raises:
         InvalidValueError: a value out of range.
@@ -196,8 +196,8 @@ class TemporalConfig:
     `branch` belongs to the kinds with a branch, bt_adapter and stan. `num_layers` is how many of the last
     trunk layers the kinds inside the trunk change (None: all), `max_frames` the length of the time table of
     joint_st and separate_st, `bottleneck` the width inside an ST-Adapter.
-    `is_open` trains CLIP's layers too, in a copy of the model's own. `time_std` scales a time table at its
-    start; the published one starts at 1.
+    `is_open` trains CLIP's layers too, in a copy. `time_std` is the standard deviation of a fresh time table;
+    the published one is 1.
 
     Raises:
         InvalidValueError: an unknown kind, or a value out of range.
@@ -220,7 +220,7 @@ class TemporalConfig:
 
     @property
     def name(self) -> str:
-        """For people."""
+        """A name for tables and messages."""
         return f"{self.kind}, open" if self.is_open else self.kind
 
     @property
@@ -248,8 +248,7 @@ class LlamaConfig:
         """From a Hugging Face Llama `config.json`.
 
         Raises:
-            InvalidValueError: a variant of the architecture that our decoder does not compute, or a size that
-                is none.
+            InvalidValueError: a variant that our decoder does not implement, or an invalid size.
         """
         rope: Any = config.get("rope_parameters") or config.get("rope_scaling") or {}
         require(isinstance(rope, Mapping), "rope_parameters", rope, "an object")
@@ -288,4 +287,4 @@ EVA_G14 = ClipVisionConfig(
     image_size=224, patch_size=14, width=1408, num_layers=40, num_heads=16, mlp_width=6144,
     projection_dim=1024, eps=1e-6, family="eva", act="gelu",
 )  # fmt: skip
-VICUNA_7B = LlamaConfig(32003, 4096, 32, 32, 32, 11008, 2048)  # with three markers of Video-ChatGPT
+VICUNA_7B = LlamaConfig(32003, 4096, 32, 32, 32, 11008, 2048)  # with three added tokens

@@ -1,4 +1,4 @@
-"""Values that travel between the steps. Frozen and slotted; torch and numpy only for type checkers.
+"""Values that are passed between the steps. Frozen and slotted; torch and numpy only for type checkers.
 
 T frames, H height, W width, K pooled tokens, D width of the vision tower.
 """
@@ -34,7 +34,7 @@ MAX_FPS = 240
 MAX_STOPS = 4
 MAX_STOP_LENGTH = 256
 
-_HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # JSON can spell one alone; no text holds it
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # lone surrogates: legal in JSON escapes, not in UTF-8
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +71,10 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class FrameSize:
-    """The square that frames are brought to.
+    """The square that frames are resized to.
 
-    `squash` ignores the aspect ratio, `crop` keeps the centre, `pad` keeps everything between two bars.
-    `whole` is no square: the shorter side is `side` and nothing is cut off, for training to draw a part of.
+    `squash` ignores the aspect ratio, `crop` keeps the centre, `pad` keeps everything and adds two bars.
+    `whole` is no square: the shorter side becomes `side`, uncropped, for training's random crops.
     """
 
     side: int
@@ -83,7 +83,7 @@ class FrameSize:
 
 @dataclass(frozen=True, slots=True)
 class VideoFacts:
-    """What the container says, after rotation. `num_frames` is counted where the header does not know."""
+    """Facts from the container, after rotation. `num_frames` is counted where the header does not have it."""
 
     width: int
     height: int
@@ -112,7 +112,7 @@ class Frames:
 
 @dataclass(frozen=True, slots=True)
 class VideoTokens:
-    """Pooled tokens of one video, (K, D), under a key that names the content and everything done to it."""
+    """Pooled tokens of one video, (K, D); `key` is a digest of the content and its processing."""
 
     key: bytes
     tokens: "Tensor"
@@ -127,7 +127,7 @@ class Turn:
 
 
 def check_turns(turns: Sequence[Turn]) -> None:
-    """A dialogue is an optional system turn, then user and assistant in turn, ending with the user.
+    """A dialogue is an optional system turn, then alternating user and assistant, ending with the user.
 
     Raises:
         InvalidValueError: another order, no turn, or a turn without text.
@@ -209,7 +209,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What the web side must know of a loaded model."""
+    """Facts about a loaded model that the web process needs."""
 
     id: str
     backend: str

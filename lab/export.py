@@ -59,8 +59,8 @@ def export(model: "EmbeddedModel", out: Path, tokenizers: Path) -> None:
         _write_folder(out / name, parts, LLAVA, config, tokenizers / "chat.json")
     pretrained, tuned = model.encoder(model.pretrained), model.encoder(model.tuned)
     head = {"extra_proj": model.head.state_dict()}
-    save_temporal(out / "bt_adapter.safetensors", pretrained, parts=head, facts=TRAINED)
-    save_temporal(out / "bt_adapter_tuned.safetensors", tuned, facts=TRAINED)
+    save_temporal(out / "bt_adapter.safetensors", pretrained, parts=head, metadata=TRAINED)
+    save_temporal(out / "bt_adapter_tuned.safetensors", tuned, metadata=TRAINED)
     for variant in VARIANTS:
         write_json(out / f"{variant.id}.model.json", _model_file(variant, model))
     sample_clip(out / "sample.mp4")

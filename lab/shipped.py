@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bt_model.atomic_files import write_text
-from bt_model.checkpoints.load import load_part, load_text, load_vision
+from bt_model.checkpoints.load import load_part, load_vision
+from bt_model.checkpoints.weights import open_checkpoint
 from bt_model.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ def read_frozen(model: "EmbeddedModel", folder: Path) -> None:
     Raises:
         CheckpointError: a folder without these files, or one of another size.
     """
-    towers, chat = (folder / name / "model.safetensors" for name in (TOWERS, IMAGE_CHAT))
+    towers, chat = (open_checkpoint(folder / name) for name in (TOWERS, IMAGE_CHAT))
     load_vision(model.tower, towers)
-    load_text(model.text.tower, towers)
+    load_part(model.text.tower, towers, "text")
     load_part(model.image.lm, chat, "lm")
     load_part(model.image.projector, chat, "projector")

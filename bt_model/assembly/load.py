@@ -8,16 +8,15 @@ import torch
 
 from bt_model.assembly.model_file import LAST_LAYER, ModelFile, find, read
 from bt_model.assembly.placement import Placement
-from bt_model.assembly.towers import TowerShelf, vision_config
+from bt_model.assembly.towers import TowerCache, vision_config
 from bt_model.backends.base import BackendFiles
 from bt_model.backends.registry import factory
 from bt_model.chat import VideoChat
 from bt_model.checkpoints.compatibility import UNTRAINED, ModelParts, check_model, trained_depth
 from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.checkpoints.load import AdapterWeights, load_adapter, read_adapter, without_last_layer
-from bt_model.checkpoints.metadata import temporal_config
 from bt_model.checkpoints.temporal import load_temporal
-from bt_model.config import ClipVisionConfig
+from bt_model.checkpoints.weights import Checkpoint, open_checkpoint
 from bt_model.errors import CheckpointError, InvalidValueError
 from bt_model.types import MAX_FRAMES, FrameSize, ModelCard, Quantise
 from bt_model.vision.bt_adapter import BTAdapter
@@ -33,9 +32,9 @@ def load(
     device: str = "auto",
     dtype: str | None = None,
     quantise: Quantise = "none",
-    towers: TowerShelf | None = None,
+    towers: TowerCache | None = None,
 ) -> VideoChat:
-    """Load a model by name or path onto a device; models loaded with one shelf share their towers.
+    """Load a model by name or path onto a device; models loaded with one cache share their towers.
 
     Raises:
         CheckpointError: a file or tensor that is missing, unexpected or of the wrong shape, or parts that do
@@ -46,80 +45,92 @@ def load(
     model = read(path)
     pooling(model.pooling)  # a name that is wrong is refused now, not at the first video
     factory(model.backend)
-    accepted = check_model(parts_of(path.parent, model), model.accept)
+    parts = open_parts(path.parent, model)
+    accepted = check_model(parts, model.accept)
     place = Placement.pick(device, dtype, quantise)
-    shelf = towers or TowerShelf()
-    encoder, notes = load_encoder(path.parent, model, place, shelf)
+    cache = towers or TowerCache()
+    encoder, notes = load_encoder(parts, model, place, cache)
     encoder.eval()
-    files = _backend_files(path.parent, model, encoder.tower.config, place, accepted)
+    files = _backend_files(path.parent, model, parts, place, accepted)
     backend = factory(model.backend)(files)
-    card = _card(model, encoder, files, _digest(model, encoder, shelf), backend.lm.max_context)
+    card = _card(model, encoder, files, _digest(model, encoder, cache), backend.lm.max_context)
     drawn = dict.fromkeys(f"{UNTRAINED[check]} is untrained" for check in accepted if check in UNTRAINED)
     return VideoChat(encoder, backend, replace(card, accepted=accepted, notes=(*notes, *drawn)))
 
 
-def parts_of(folder: Path, model: ModelFile) -> ModelParts:
-    """Where a model file's parts lie, for the fit checks.
+def open_parts(folder: Path, model: ModelFile) -> ModelParts:
+    """The files that a model file names, each opened once, whatever number of parts it holds.
 
     Raises:
-        CheckpointError: the tower's config.json cannot be read.
+        CheckpointError: one that is missing or damaged, or a tower whose config.json says what none can be.
     """
+    opened: dict[Path, Checkpoint] = {}
+
+    def part(name: str | None) -> Checkpoint | None:
+        if not name:
+            return None
+        path = (folder / name).resolve()
+        return opened.get(path) or opened.setdefault(path, open_checkpoint(folder / name))
+
+    tower = open_checkpoint(folder / model.tower)
+    opened[tower.path.resolve()] = tower
     return ModelParts(
-        tower=folder / model.tower,
-        vision=vision_config(folder / model.tower),
-        adapter=None if model.adapter is None else folder / model.adapter,
-        llm=folder / model.llm if model.llm else None,
-        projector=folder / model.projector if model.projector else None,
-        qformer=None if model.qformer is None else folder / model.qformer,
+        tower=tower,
+        vision=vision_config(tower.path, tower.required_config()),
         select_layer=model.select_layer,
+        adapter=part(model.adapter),
+        llm=part(model.llm),
+        projector=part(model.projector),
+        qformer=part(model.qformer),
     )
 
 
 def load_encoder(
-    folder: Path, model: ModelFile, place: Placement, shelf: TowerShelf
+    parts: ModelParts, model: ModelFile, place: Placement, towers: TowerCache
 ) -> tuple[TemporalEncoder, tuple[str, ...]]:
     """Tower and temporal model of a model file, and what was adapted to make them fit.
 
     Raises:
-        CheckpointError: a file or tensor that is missing, unexpected or of the wrong shape.
+        CheckpointError: a tensor that is missing, unexpected or of the wrong shape.
     """
-    tower = shelf.tower(folder / model.tower, place)
-    skip = -1 - model.select_layer
-    if model.adapter is None:
+    tower, checkpoint = towers.tower(parts.tower, place), parts.adapter
+    skip, notes = -1 - model.select_layer, ()
+    if checkpoint is None:
         return VideoEncoder(tower, None, skip=skip), ()
-    path, notes = folder / model.adapter, ()
-    said = temporal_config(path)
-    if said is None or (said.kind == "bt_adapter" and not said.is_open):
-        adapter, notes = _load_adapter(path, model, tower)
+    temporal = checkpoint.temporal
+    if temporal is None or (temporal.kind == "bt_adapter" and not temporal.is_open):
+        adapter, notes = _load_adapter(checkpoint, model, tower)
         adapter = adapter.to(place.device, place.dtype)
         encoder = VideoEncoder(tower, adapter, skip=skip, upstream_compat=model.upstream_compat)
     else:
-        encoder = load_temporal(path, said, tower, skip=skip, upstream_compat=model.upstream_compat)
+        encoder = load_temporal(checkpoint, tower, skip=skip, upstream_compat=model.upstream_compat)
     try:
         _ = encoder.chat_reads
     except InvalidValueError as error:
-        raise CheckpointError(f"{path}: {error.message}") from error
+        raise CheckpointError(f"{checkpoint.path}: {error.message}") from error
     return encoder.eval().requires_grad_(requires_grad=False), notes
 
 
-def _load_adapter(path: Path, model: ModelFile, tower: ClipVisionTower) -> tuple[BTAdapter, tuple[str, ...]]:
-    is_silent = temporal_config(path) is None
-    gates = (None, None) if is_silent and tower.config.family == "eva" else model.gates
-    weights = read_adapter(path, gated=None if gates is None else gates[0] is not None)
+def _load_adapter(
+    checkpoint: Checkpoint, model: ModelFile, tower: ClipVisionTower
+) -> tuple[BTAdapter, tuple[str, ...]]:
+    is_published_eva = checkpoint.temporal is None and tower.config.family == "eva"
+    gates = (None, None) if is_published_eva else model.gates
+    weights = read_adapter(checkpoint, gated=None if gates is None else gates[0] is not None)
     if gates is not None:
         config = replace(weights.config, middle_scale=gates[0], output_scale=gates[1])
         weights = replace(weights, config=config)
-    weights, notes = _shortened(path, weights, model, tower.config.num_layers)
+    weights, notes = _shortened(checkpoint, weights, model, tower.config.num_layers)
     adapter = BTAdapter(tower.config, weights.config)
     load_adapter(adapter, weights, tower)
     return adapter, notes
 
 
 def _shortened(
-    path: Path, weights: AdapterWeights, model: ModelFile, blocks: int
+    checkpoint: Checkpoint, weights: AdapterWeights, model: ModelFile, blocks: int
 ) -> tuple[AdapterWeights, tuple[str, ...]]:
-    """A branch pre-trained beside a whole tower, for one that was published without its last layer (1.3)."""
-    depth = trained_depth(path)
+    """A branch pre-trained beside a whole tower, for one that was published without its last layer."""
+    depth = trained_depth(checkpoint)
     if model.select_layer != LAST_LAYER or (depth is not None and depth <= blocks):
         return weights, ()
     count = weights.config.num_layers
@@ -128,16 +139,16 @@ def _shortened(
 
 
 def _backend_files(
-    folder: Path, model: ModelFile, vision: ClipVisionConfig, place: Placement, accepted: tuple[str, ...]
+    folder: Path, model: ModelFile, parts: ModelParts, place: Placement, accepted: tuple[str, ...]
 ) -> BackendFiles:
     return BackendFiles(
-        llm=folder / model.llm,
-        projector=folder / model.projector,
-        qformer=None if model.qformer is None else folder / model.qformer,
+        llm=parts.llm,
+        projector=parts.projector,
+        qformer=parts.qformer,
         entry=model.entry,
         template=model.template,
-        num_video_tokens=pooling(model.pooling).num_tokens(vision.num_patches),
-        video_dim=vision.width,
+        num_video_tokens=pooling(model.pooling).num_tokens(parts.vision.num_patches),
+        video_dim=parts.vision.width,
         defaults=model.defaults,
         device=place.device,
         dtype=place.dtype,
@@ -172,11 +183,11 @@ def _card(
     )
 
 
-def _digest(model: ModelFile, encoder: TemporalEncoder, shelf: TowerShelf) -> str:
+def _digest(model: ModelFile, encoder: TemporalEncoder, towers: TowerCache) -> str:
     """Of everything that decides the features: the weights of tower and model, and how they are used."""
     tower = encoder.tower
-    said = [shelf.digest(tower), asdict(tower.config), asdict(encoder.config), encoder.skip]
-    text = json.dumps([*said, model.upstream_compat], sort_keys=True)
+    settings = [towers.digest(tower), asdict(tower.config), asdict(encoder.config), encoder.skip]
+    text = json.dumps([*settings, model.upstream_compat], sort_keys=True)
     how = torch.tensor(list(text.encode()), dtype=torch.uint8)
     state = {
         f"{part}.{name}": tensor

@@ -6,20 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bt_model.assembly.load import open_parts
 from bt_model.assembly.model_file import find, read
-from bt_model.checkpoints.load import shapes_of
-from bt_model.checkpoints.metadata import temporal_config
+from bt_model.checkpoints.layouts.key_map import Shape
 from bt_model.generation.quantised import NF4_BLOCK
 
 if TYPE_CHECKING:
     import torch
 
+    from bt_model.checkpoints.weights import Checkpoint
     from bt_model.types import Quantise
 
 _SCALE_BYTES = 4  # float32
 _BLOCKS = "layers."  # the decoder's blocks, whose matrices alone are quantised
-
-Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +50,17 @@ def memory_estimate(
         UnknownNameError: no such model.
     """
     path = find(name, weights_dir)
-    model = read(path)
+    parts = open_parts(path.parent, read(path))
 
-    def shapes(part: str, *places: str | None) -> Iterable[Shape]:
-        return (s for place in places if place for s in shapes_of(path.parent / place, part).values())
+    def shapes(part: str, *held: "Checkpoint | None") -> list[Shape]:
+        return [shape for each in held if each is not None for shape in each.shapes(part).values()]
 
-    seen = [*shapes("vision", model.tower), *shapes("adapter", model.adapter)]
-    said = None if model.adapter is None else temporal_config(path.parent / model.adapter)
-    if said is not None and said.is_open:  # a tower of its own
-        seen += shapes("vision", model.adapter)
-    between = [*shapes("projector", model.projector), *shapes("qformer", model.qformer)]
-    decoder = shapes_of(path.parent / model.llm, "lm") if model.llm else {}
-    return MemoryEstimate(
-        vision=_plain(seen, dtype), language=_decoder(decoder, dtype, quantise), bridge=_plain(between, dtype)
-    )
+    adapter = parts.adapter
+    has_own_tower = adapter is not None and adapter.temporal is not None and adapter.temporal.is_open
+    vision = shapes("adapter", adapter) + shapes("vision", parts.tower, adapter if has_own_tower else None)
+    bridge = shapes("projector", parts.projector) + shapes("qformer", parts.qformer)
+    decoder = {} if parts.llm is None else parts.llm.shapes("lm")
+    return MemoryEstimate(_plain(vision, dtype), _decoder(decoder, dtype, quantise), _plain(bridge, dtype))
 
 
 def shown(num_bytes: int) -> str:

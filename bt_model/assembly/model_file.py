@@ -2,7 +2,7 @@
 
 Tower (a folder with a vision config), adapter (a branch, or none: CLIP averaged over frames), backend, its
 LLM folder, projector and, where the backend has one, Q-Former; pooling, prompt template, frames and
-generation defaults. Paths are relative to the file. No torch here: listing models is quick.
+generation defaults. Paths are relative to the file. Without torch, so that listing models is fast.
 """
 
 from dataclasses import dataclass, field, fields
@@ -19,7 +19,7 @@ POOLED_WITH_CLS = "patches_cls"
 ALL_FRAMES = "frames_cls"
 SECOND_TO_LAST, LAST_LAYER = -2, -1
 
-# Where a backend was published with something else than the defaults below (backends spec 2.4, 3.3 and 4.2).
+# Backends whose published models need other values than the defaults below.
 _OF_BACKEND: dict[str, dict[str, Any]] = {
     "minigpt4": {"select_layer": LAST_LAYER, "template": "minigpt4_video"},
     "instructblip": {"select_layer": LAST_LAYER},
@@ -48,12 +48,11 @@ _MAX_SCALE = 1e6
 class ModelFile:
     """The model file's fields.
 
-    `adapter`: a file with a temporal model of any kind; it says itself what it is. `gates`: scales of a
-    branch's middle and output gates, None for plain sums; not given, they are what the adapter file says, or
-    the published ones. `entry`: how video features enter a
-    Q-Former (backends spec 1.4). `select_layer`: which hidden state of tower and branch the chat side reads.
-    `lora`: a folder in PEFT's layout, added to the LLM. `accept`: fit checks that may fail. Some backends
-    have other defaults than stand here.
+    `adapter`: a file with a temporal model of any kind, which its metadata names. `gates`: scales of a
+    branch's middle and output gates, None for plain sums; not given, they are those of the adapter file, or
+    the published ones. `entry`: how video features enter a Q-Former (docs/published-models.md, "Q-Former").
+    `select_layer`: which hidden state of tower and branch the chat side reads. `lora`: a folder in PEFT's
+    layout, added to the LLM. `accept`: fit checks that may fail. Some backends have other defaults.
     """
 
     id: str
@@ -78,7 +77,7 @@ class ModelFile:
 
 
 def find(name: str, weights_dir: Path) -> Path:
-    """A model file by path, by the folder that holds it alone, or by name one folder below `weights_dir`.
+    """A model file by path, by a folder that holds exactly one, or by name one folder below `weights_dir`.
 
     Raises:
         UnknownNameError: nothing of that name; the message lists what there is.

@@ -1,21 +1,24 @@
-"""Frozen vision towers from their folders, shared by the models that use them."""
+"""Frozen vision towers from their checkpoints, shared by the models that use them."""
 
 import threading
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import torch
 
 from bt_model.assembly.placement import Placement
 from bt_model.checkpoints.fingerprint import fingerprint
-from bt_model.checkpoints.json_files import read_config, section
+from bt_model.checkpoints.json_files import section
 from bt_model.checkpoints.load import CHAT_MAY_MISS, load_vision, refuse_more_layers
+from bt_model.checkpoints.weights import Checkpoint
 from bt_model.config import ClipVisionConfig
 from bt_model.errors import CheckpointError, InvalidValueError
 from bt_model.vision.clip import ClipVisionTower
 
 
-class TowerShelf:
+class TowerCache:
     """Frozen towers that loaded models share; a tower stays for as long as some model uses it.
 
     Towers of the same sizes and the same weights are one, whatever folders they come from.
@@ -26,19 +29,19 @@ class TowerShelf:
         self._digests: WeakKeyDictionary[ClipVisionTower, str] = WeakKeyDictionary()
         self._lock = threading.Lock()
 
-    def tower(self, folder: Path, place: Placement) -> ClipVisionTower:
-        """The tower of a folder on a device, read once.
+    def tower(self, checkpoint: Checkpoint, place: Placement) -> ClipVisionTower:
+        """The tower of a checkpoint on a device, read once.
 
         Raises:
             CheckpointError: a file or tensor that is missing, unexpected or of the wrong shape.
         """
-        place = Placement(place.device, place.dtype)
+        key = (checkpoint.path.resolve(), Placement(place.device, place.dtype))
         with self._lock:
-            tower = self._towers.get((folder.resolve(), place))
+            tower = self._towers.get(key)
             if tower is None:
-                read = load_tower(folder).to(place.dtype).eval().requires_grad_(requires_grad=False)
-                tower = self._equal(read, place) or read.to(place.device)
-                self._towers[folder.resolve(), place] = tower
+                read = load_tower(checkpoint).to(place.dtype).eval().requires_grad_(requires_grad=False)
+                tower = self._equal(read, key[1]) or read.to(place.device)
+                self._towers[key] = tower
             return tower
 
     def _equal(self, tower: ClipVisionTower, place: Placement) -> ClipVisionTower | None:
@@ -56,27 +59,26 @@ class TowerShelf:
         return self._digests[tower]
 
 
-def load_tower(folder: Path) -> ClipVisionTower:
+def load_tower(checkpoint: Checkpoint) -> ClipVisionTower:
     """The tower of a folder with a config.json, in the file's number format on the CPU.
 
     Raises:
         CheckpointError: a file or tensor that is missing, unexpected or of the wrong shape.
     """
-    config = vision_config(folder)
-    refuse_more_layers(folder, "vision", "layers.", config.num_layers)
+    config = vision_config(checkpoint.path, checkpoint.required_config())
+    refuse_more_layers(checkpoint, "vision", "layers.", config.num_layers)
     with torch.device("meta"):
         tower = ClipVisionTower(config)
-    load_vision(tower, folder, may_miss=CHAT_MAY_MISS)
+    load_vision(tower, checkpoint, may_miss=CHAT_MAY_MISS)
     return tower
 
 
-def vision_config(folder: Path) -> ClipVisionConfig:
+def vision_config(folder: Path, config: Mapping[str, Any]) -> ClipVisionConfig:
     """The tower of a folder, by its config.json.
 
     Raises:
-        CheckpointError: a config.json that cannot be read, lacks a field, or says what no tower can be.
+        CheckpointError: it lacks a field, or says what no tower can be.
     """
-    config = read_config(folder)
     joint = {"projection_dim": config["projection_dim"]} if "projection_dim" in config else {}
     try:
         return ClipVisionConfig.from_hf({**joint, **section(folder, config, "vision_config")})

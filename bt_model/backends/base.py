@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
+from bt_model.checkpoints.weights import Checkpoint
+from bt_model.errors import CheckpointError
 from bt_model.generation.language_model import LanguageModel
 from bt_model.generation.request import Segment
 from bt_model.types import GenerateOptions, Quantise, Turn, VideoTokens
@@ -17,19 +19,26 @@ if TYPE_CHECKING:
 class BackendFiles:
     """Paths of a backend's weights, and its settings in the model file."""
 
-    llm: Path
-    projector: Path
+    llm: Checkpoint | None
+    projector: Checkpoint | None
     template: str
     num_video_tokens: int
     video_dim: int
     defaults: GenerateOptions
     device: "torch.device"
     dtype: "torch.dtype"
-    qformer: Path | None = None
+    qformer: Checkpoint | None = None
     entry: str = "clip"
     quantise: Quantise = "none"
     untrained: tuple[str, ...] = ()  # compatibility checks whose parts are drawn, not read
     lora: Path | None = None
+
+    def needed(self, part: Literal["llm", "projector", "qformer"]) -> Checkpoint:
+        """Raises CheckpointError: the model file does not name that part."""
+        checkpoint: Checkpoint | None = getattr(self, part)
+        if checkpoint is None:
+            raise CheckpointError(f"the model file names no {part}, which this backend needs")
+        return checkpoint
 
 
 class Backend(Protocol):

@@ -7,7 +7,6 @@ They come before the BOS, which is the end-of-sequence token in the published to
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -86,18 +85,17 @@ def create(files: "BackendFiles") -> InstructBlipBackend:
     Raises:
         CheckpointError: a file or tensor that is missing, unexpected or of the wrong shape.
     """
-    tokenizer = open_tokenizer(files.llm)
+    tokenizer = open_tokenizer(files.needed("llm").path)
     instruction = _instruction_tokenizer(files)
     lm = load_llama(files)
     bridge = load_bridge(files, lm.hidden_size)
     if not bridge.qformer.config.vocab_size:
         raise CheckpointError(
-            f"{files.qformer}: a Q-Former without text; InstructBLIP's reads the instruction"
+            f"{files.needed('qformer').path}: a Q-Former without text; InstructBLIP's reads the instruction"
         )
     return InstructBlipBackend(lm, bridge, tokenizer, instruction, files.defaults.or_else(DEFAULTS))
 
 
 def _instruction_tokenizer(files: "BackendFiles") -> Tokenizer:
-    source = files.qformer or files.llm
-    folder: Path = (source if source.is_dir() else source.parent) / "qformer_tokenizer"
-    return open_wordpiece(folder)
+    path = (files.qformer or files.needed("llm")).path
+    return open_wordpiece((path if path.is_dir() else path.parent) / "qformer_tokenizer")

@@ -75,7 +75,7 @@ def create(files: "BackendFiles") -> LlavaBackend:
         CheckpointError: a file or tensor that is missing, unexpected or of the wrong shape.
     """
     style = template(files.template)
-    tokenizer = open_tokenizer(files.llm)
+    tokenizer = open_tokenizer(files.needed("llm").path)
     lm = load_llama(files)
     return LlavaBackend(
         lm=lm,

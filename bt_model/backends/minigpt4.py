@@ -64,7 +64,7 @@ def create(files: "BackendFiles") -> MiniGpt4Backend:
         CheckpointError: a file or tensor that is missing, unexpected or of the wrong shape.
     """
     style = template(files.template)
-    tokenizer = open_tokenizer(files.llm)
+    tokenizer = open_tokenizer(files.needed("llm").path)
     lm = load_llama(files)
     bridge = load_bridge(files, lm.hidden_size)
     return MiniGpt4Backend(lm, bridge, tokenizer, style, files.defaults.or_else(DEFAULTS))

@@ -52,14 +52,14 @@ def save_parts(
     """
     part = path.with_name(f".{path.name}.part")
     save_file(published(parts, keys), part, metadata={"format": "pt", **(metadata or {})})
-    part.chmod(0o644)  # the library's own mode shuts out every other user, a container's too
+    part.chmod(0o644)  # the library writes 0600, which a container's user could not read
     part.replace(path)
 
 
 def _joined(state: "Mapping[str, Tensor]", part: str, keys: "KeyMap") -> "dict[str, Tensor]":
     """Queries, keys and values in one tensor each, as the layout stores them.
 
-    A bias of the keys moves all scores of a query alike, so a layout without one loses nothing.
+    A key bias shifts all scores of a query alike, so a layout without one loses nothing.
     """
     joined: dict[str, Tensor] = {}
     for name, tensor in state.items():

@@ -9,7 +9,7 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-_CHUNK = 1 << 22  # elements; few enough that a tensor on a device is copied piece by piece
+_CHUNK = 1 << 22  # elements that are copied from the device at a time
 
 
 def fingerprint(tensors: "Mapping[str, Tensor]") -> str:

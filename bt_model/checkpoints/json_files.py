@@ -1,6 +1,7 @@
-"""Reading JSON that lies beside weights as it is, without any library's guess about what it means."""
+"""Reads the JSON files beside weights as they are, since libraries fill in wrong defaults."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,7 +32,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     return read_json(folder / "config.json")
 
 
-def section(folder: Path, config: dict[str, Any], name: str) -> dict[str, Any]:
+def section(folder: Path, config: Mapping[str, Any], name: str) -> dict[str, Any]:
     """An object inside a folder's config.json.
 
     Raises:

@@ -1,23 +1,21 @@
-"""What a temporal model's file says of itself: kind and settings, which its tensors do not tell.
+"""Metadata of a temporal model's file: kind and settings, which cannot be inferred from its tensors.
 
-The facts stand as JSON in the metadata of the safetensors file. A file without a kind holds a BT-Adapter, as
-the published ones do.
+They are stored as JSON in the safetensors header. A file without a kind holds a BT-Adapter, as the published
+ones do.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from bt_model.checkpoints.weights import Source, metadata_of
 from bt_model.config import BRANCH_KINDS, BTAdapterConfig, TemporalConfig
 from bt_model.errors import CheckpointError, InvalidValueError
 
 if TYPE_CHECKING:
     from bt_model.vision.encoder import TemporalEncoder
 
-FACTS = "bt_adapter"  # the key in the metadata
+KEY = "bt_adapter"  # in the safetensors header
 _IN_TRUNK = ("num_layers", "max_frames", "bottleneck", "time_std")
 _COUNTS = ("num_layers", "max_frames", "bottleneck", "positions", "blocks")
 _SCALES = ("middle_scale", "output_scale", "time_std", "drop_path")
@@ -26,43 +24,35 @@ _MAY_BE_NULL = ("num_layers", "middle_scale", "output_scale")
 _MAX_COUNT, _MAX_SCALE = 1 << 16, 1e6
 
 
-def facts_of(source: Source) -> dict[str, Any]:
-    """What a file says; nothing for one that is silent, and for tensors in memory.
+def parse_metadata(where: str, text: str | None) -> dict[str, Any]:
+    """The entry of a safetensors header; empty for a file without one.
 
     Raises:
-        CheckpointError: a file that cannot be read, says something that is no JSON object, or something else
-            than a number where a number belongs.
+        CheckpointError: no JSON object, or a value of the wrong type.
     """
-    text = metadata_of(source).get(FACTS) if isinstance(source, Path) else None
-    if text is None:
-        return {}
     try:
-        facts = json.loads(text)
+        metadata = json.loads("{}" if text is None else text)
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{source}: {FACTS} in its metadata is no JSON ({error})") from error
-    if not isinstance(facts, dict):
-        raise CheckpointError(f"{source}: {FACTS} in its metadata is {text!r}; allowed: a JSON object")
-    return _checked(source, cast(dict[str, Any], facts))
+        raise CheckpointError(f"{where}: {KEY} in its metadata is no JSON ({error})") from error
+    if not isinstance(metadata, dict):
+        raise CheckpointError(f"{where}: {KEY} in its metadata is {text!r}; allowed: a JSON object")
+    return _checked(where, cast(dict[str, Any], metadata))
 
 
-def _checked(source: Source, facts: dict[str, Any]) -> dict[str, Any]:
-    if ("positions" in facts) != ("blocks" in facts):
-        raise CheckpointError(f"{source}: {FACTS} in its metadata says positions or blocks; allowed: both")
-    for name, value in facts.items():
+def _checked(where: str, metadata: dict[str, Any]) -> dict[str, Any]:
+    if ("positions" in metadata) != ("blocks" in metadata):
+        raise CheckpointError(f"{where}: {KEY} in its metadata says positions or blocks; allowed: both")
+    for name, value in metadata.items():
         if value is None and name in _MAY_BE_NULL:
             continue
-        odd = f"{source}: {FACTS} in its metadata: {name} is {value!r}; allowed:"
-        if name in _COUNTS and not _is_count(value):
-            raise CheckpointError(f"{odd} 1 to {_MAX_COUNT}")
+        refused = f"{where}: {KEY} in its metadata: {name} is {value!r}; allowed:"
+        if name in _COUNTS and not (type(value) is int and 1 <= value <= _MAX_COUNT):
+            raise CheckpointError(f"{refused} 1 to {_MAX_COUNT}")
         if name in _SCALES and not _is_scale(value):
-            raise CheckpointError(f"{odd} a number, -{_MAX_SCALE:.0f} to {_MAX_SCALE:.0f}")
+            raise CheckpointError(f"{refused} a number, -{_MAX_SCALE:.0f} to {_MAX_SCALE:.0f}")
         if name in _FLAGS and type(value) is not bool:
-            raise CheckpointError(f"{odd} true, false")
-    return facts
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MAX_COUNT
+            raise CheckpointError(f"{refused} true, false")
+    return metadata
 
 
 def _is_scale(value: object) -> bool:
@@ -71,31 +61,30 @@ def _is_scale(value: object) -> bool:
     )
 
 
-def temporal_config(source: Source) -> TemporalConfig | None:
-    """The temporal model in a file, or None where the file does not name its kind.
+def temporal_config(where: str, metadata: Mapping[str, Any]) -> TemporalConfig | None:
+    """The temporal model that metadata describes, or None where it does not name a kind.
 
     Raises:
-        CheckpointError: a file that cannot be read, an unknown kind, or settings of a wrong value.
+        CheckpointError: an unknown kind, or settings of a wrong value.
     """
-    facts = facts_of(source)
-    if "kind" not in facts:
+    if "kind" not in metadata:
         return None
     try:
-        if facts["kind"] in BRANCH_KINDS:
-            branch = BTAdapterConfig(**_picked(facts, [field.name for field in fields(BTAdapterConfig)]))
-            return TemporalConfig(branch=branch, **_picked(facts, ["kind", "is_open"]))
-        return TemporalConfig(**_picked(facts, ["kind", "is_open", *_IN_TRUNK]))
+        if metadata["kind"] in BRANCH_KINDS:
+            branch = BTAdapterConfig(**_picked(metadata, [field.name for field in fields(BTAdapterConfig)]))
+            return TemporalConfig(branch=branch, **_picked(metadata, ["kind", "is_open"]))
+        return TemporalConfig(**_picked(metadata, ["kind", "is_open", *_IN_TRUNK]))
     except (InvalidValueError, TypeError) as error:
-        raise CheckpointError(f"{source}: {FACTS} in its metadata: {error}") from error
+        raise CheckpointError(f"{where}: {KEY} in its metadata: {error}") from error
 
 
-def facts_about(encoder: "TemporalEncoder") -> dict[str, Any]:
-    """Kind and settings, and the tower that it belongs beside (checkpoints/fit.py)."""
+def metadata_of(encoder: "TemporalEncoder") -> dict[str, Any]:
+    """Kind and settings, and the tower that it was trained beside (checkpoints/compatibility.py)."""
     config, vision = encoder.config, encoder.tower.config
     settings = asdict(config.branch) if config.has_branch else _picked(asdict(config), _IN_TRUNK)
     tower = {"family": vision.family, "positions": 1 + vision.num_patches, "blocks": vision.num_layers}
     return {"kind": config.kind, "is_open": config.is_open, **settings, **tower}
 
 
-def _picked(values: Mapping[str, Any], names: "list[str] | tuple[str, ...]") -> dict[str, Any]:
+def _picked(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
     return {name: values[name] for name in names if name in values}

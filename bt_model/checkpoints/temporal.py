@@ -1,4 +1,4 @@
-"""Temporal models of any kind to files and back. A file says what it holds (checkpoints/facts.py)."""
+"""Temporal models of any kind to files and back. Metadata describes the model (checkpoints/metadata.py)."""
 
 import json
 from collections.abc import Mapping
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from bt_model.checkpoints.export import save_parts
 from bt_model.checkpoints.layouts.clip import OWN, RETRIEVAL
 from bt_model.checkpoints.layouts.eva import EVA_RETRIEVAL
-from bt_model.checkpoints.load import load_part
-from bt_model.checkpoints.metadata import FACTS, facts_about
+from bt_model.checkpoints.load import CHAT_MAY_MISS, load_part
+from bt_model.checkpoints.metadata import KEY, metadata_of
+from bt_model.checkpoints.weights import Checkpoint, is_finite
 from bt_model.errors import InvalidValueError
 from bt_model.vision.build import build_encoder
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bt_model.checkpoints.layouts.key_map import KeyMap
-    from bt_model.config import TemporalConfig
     from bt_model.vision.clip import ClipVisionTower
     from bt_model.vision.encoder import TemporalEncoder
 
@@ -27,42 +27,48 @@ def save_temporal(
     encoder: "TemporalEncoder",
     *,
     parts: "Mapping[str, Mapping[str, Tensor]] | None" = None,
-    facts: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write what training updates, with kind and settings; complete or not at all.
+    """Write the trained tensors with kind and settings, atomically.
 
     A BT-Adapter that the published layout can hold is written in it, everything else under our own names; an
-    open model's file holds its whole tower. `parts` are state dicts of further parts (`extra_proj`), `facts`
-    what else is to be said.
+    open model's file holds its whole tower. `parts` are state dicts of further parts (`extra_proj`),
+    `metadata` further entries.
 
     Raises:
-        InvalidValueError: a model without anything to train: frozen CLIP is a model file without an adapter.
+        InvalidValueError: the model has no trained tensors (frozen CLIP needs no adapter file).
     """
-    state = {part: module.state_dict() for part, module in encoder.trainable().items()}
+    state = {part: _present(module.state_dict()) for part, module in encoder.trainable().items()}
     if not state:
         raise InvalidValueError("kind is 'clip', not open; allowed: a model with trained parts", param="kind")
-    said = json.dumps({**facts_about(encoder), **(facts or {})})
-    save_parts(path, {**state, **(parts or {})}, _layout(encoder), {FACTS: said})
+    text = json.dumps({**metadata_of(encoder), **(metadata or {})})
+    save_parts(path, {**state, **(parts or {})}, _layout(encoder), {KEY: text})
 
 
 def load_temporal(
-    path: Path,
-    config: "TemporalConfig",
-    tower: "ClipVisionTower",
-    *,
-    skip: int = 1,
-    upstream_compat: bool = False,
+    checkpoint: Checkpoint, tower: "ClipVisionTower", *, skip: int = 1, upstream_compat: bool = False
 ) -> "TemporalEncoder":
-    """A model of this description, filled from a file that `save_temporal` wrote.
+    """The model that a file's metadata describes, filled from it; `save_temporal` wrote it.
 
     Raises:
-        CheckpointError: a file that cannot be read, tensors that are missing, unexpected or wrongly shaped.
+        CheckpointError: tensors that are missing, unexpected, wrongly shaped, or no finite numbers.
         InvalidValueError: more layers than the tower has.
     """
-    encoder = build_encoder(config, tower, skip=skip, upstream_compat=upstream_compat)
+    assert checkpoint.temporal is not None
+    encoder = build_encoder(checkpoint.temporal, tower, skip=skip, upstream_compat=upstream_compat)
+    beside = checkpoint.beside(tower.config.num_layers)
     for part, module in encoder.trainable().items():
-        load_part(module, path, part, num_layers=tower.config.num_layers)
+        load_part(module, beside, part, may_miss=CHAT_MAY_MISS if part == "vision" else ())
     return encoder
+
+
+def _present(state: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
+    """Without what the tower's own file lacked and became NaN (`load_part`)."""
+    return {
+        name: tensor
+        for name, tensor in state.items()
+        if not name.startswith(CHAT_MAY_MISS) or is_finite(tensor)
+    }
 
 
 def _layout(encoder: "TemporalEncoder") -> "KeyMap":

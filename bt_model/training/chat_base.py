@@ -12,6 +12,7 @@ from bt_model.backends.base import BackendFiles
 from bt_model.backends.llava import special_ids
 from bt_model.backends.parts.llm import load_llama
 from bt_model.backends.parts.projector import load_projector
+from bt_model.checkpoints.weights import open_checkpoint
 from bt_model.errors import InvalidValueError, UnknownNameError
 from bt_model.prompt.templates import template
 from bt_model.prompt.tokenizer import open_tokenizer
@@ -82,9 +83,10 @@ def load_language(
 
 def _files(base: BaseFile, vision: "ClipVisionConfig", dtype: torch.dtype) -> BackendFiles:
     file = base.file
+    llm = open_checkpoint(base.at(file.llm))
     return BackendFiles(
-        llm=base.at(file.llm),
-        projector=base.at(file.projector),
+        llm=llm,
+        projector=llm if file.projector == file.llm else open_checkpoint(base.at(file.projector)),
         template=file.template,
         num_video_tokens=pooling(file.pooling).num_tokens(vision.num_patches),
         video_dim=vision.width,

@@ -16,10 +16,8 @@ from bt_model.atomic_files import write_json
 from bt_model.backends.parts.lora import CONFIG, WEIGHTS, Addition, published_names, read_lora
 from bt_model.checkpoints.export import save_parts
 from bt_model.checkpoints.layouts.clip import LLAVA
-from bt_model.checkpoints.layouts.detect import detect
-from bt_model.checkpoints.load import holds, read_part
 from bt_model.checkpoints.temporal import save_temporal
-from bt_model.checkpoints.weights import INDEX, Weights, open_weights
+from bt_model.checkpoints.weights import INDEX, Checkpoint, open_checkpoint
 from bt_model.errors import InvalidValueError
 from bt_model.training.chat_base import BaseFile, speller_of
 from bt_model.training.trainer.checkpoint import save_atomically
@@ -61,11 +59,11 @@ def write_published(out: Path, step: "PretrainStep", facts: Mapping[str, Any], *
     out.parent.mkdir(parents=True, exist_ok=True)
     parts = parts_beside(step, with_clip=with_clip)
     if out.suffix == ".safetensors":
-        save_temporal(out, step.encoder, parts=parts, facts=dict(facts))
+        save_temporal(out, step.encoder, parts=parts, metadata=facts)
         return
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:
         file = Path(folder) / "model.safetensors"
-        save_temporal(file, step.encoder, parts=parts, facts=dict(facts))
+        save_temporal(file, step.encoder, parts=parts, metadata=facts)
         payload = {"meta": json.dumps(dict(facts)), "state_dict": load_file(file), "message_hub": {}}
         save_atomically(out, payload)
 
@@ -135,27 +133,20 @@ def _without_defaults(file: ModelFile) -> dict[str, Any]:
 def _write_projector(tuned: TunedParts, path: Path) -> None:
     """The projector and, where marker rows learnt, the embedding table with them in it."""
     base = tuned.base
-    source = base.at(base.file.projector)
-    parts = {"projector": tuned.projector or _projector(source)}
+    projector = open_checkpoint(base.at(base.file.projector))
+    brings_table = base.file.projector != base.file.llm and "lm" in projector.parts
+    parts = {"projector": tuned.projector or projector.read("projector")}
     if tuned.markers is not None:
-        parts["lm"] = {_EMBEDDING: _table(base, tuned.markers)}
-    elif source != base.at(base.file.llm) and holds(source, "lm"):
-        parts["lm"] = read_part(source, "lm", [_EMBEDDING])  # trained with an earlier projector
+        source = projector if brings_table else open_checkpoint(base.at(base.file.llm))
+        parts["lm"] = {_EMBEDDING: _table(base, source, tuned.markers)}
+    elif brings_table:
+        parts["lm"] = projector.read("lm", [_EMBEDDING])  # trained with an earlier projector
     save_parts(path, parts, LLAVA)
 
 
-def _projector(source: Path) -> State:
-    weights = open_weights(source)
-    keys = detect(weights, weights.where)
-    ours = {name for key in weights for name in keys.stored(key) if name.startswith("projector.")}
-    return read_part(source, "projector", [name.removeprefix("projector.") for name in sorted(ours)])
-
-
-def _table(base: BaseFile, rows: "Tensor") -> "Tensor":
+def _table(base: BaseFile, source: Checkpoint, rows: "Tensor") -> "Tensor":
     """The language model's embeddings in their own number format, with the learnt rows."""
-    projector, llm = base.at(base.file.projector), base.at(base.file.llm)
-    source = projector if projector != llm and holds(projector, "lm") else llm
-    table = read_part(source, "lm", [_EMBEDDING])[_EMBEDDING].clone()
+    table = source.read("lm", [_EMBEDDING])[_EMBEDDING].clone()
     ids = speller_of(base).ids
     assert ids.video_start is not None
     assert ids.video_end is not None
@@ -207,7 +198,7 @@ def write_merged(source: Path, additions: Sequence[Mapping[str, Addition]], out:
         if each.is_file() and not each.name.endswith(_WEIGHT_SUFFIXES):
             shutil.copyfile(each, out / each.name)
     places: dict[str, str] = {}
-    for number, shard in enumerate(_shards(open_weights(source), additions)):
+    for number, shard in enumerate(_shards(open_checkpoint(source), additions)):
         name = f"model-{number:05d}.safetensors"
         part = out / f".{name}.part"
         save_file(shard, part, metadata={"format": "pt"})
@@ -217,13 +208,14 @@ def write_merged(source: Path, additions: Sequence[Mapping[str, Addition]], out:
     write_json(out / INDEX, {"metadata": {}, "weight_map": places})
 
 
-def _shards(weights: Weights, additions: Sequence[Mapping[str, Addition]]) -> Iterator["dict[str, Tensor]"]:
+def _shards(
+    checkpoint: Checkpoint, additions: Sequence[Mapping[str, Addition]]
+) -> Iterator["dict[str, Tensor]"]:
     """The tensors by published name, a few gigabytes at a time."""
-    keys = detect(weights, weights.where)
     shard: dict[str, Tensor] = {}
-    for key in weights:
-        tensor = weights[key]
-        for name in keys.stored(key):
+    for key in checkpoint.weights:
+        tensor = checkpoint.weights[key]
+        for name in checkpoint.layout.stored(key):
             matrix = name.removeprefix("lm.").removesuffix(".weight")
             for each in additions:
                 tensor = each[matrix].to(tensor) if matrix in each else tensor

@@ -11,6 +11,7 @@ from safetensors.torch import save
 from bt_model.assembly.memory import shown
 from bt_model.assembly.model_file import find, read
 from bt_model.assembly.towers import vision_config
+from bt_model.checkpoints.json_files import read_config
 from bt_model.errors import BtchatError
 from bt_model.generation.engine import BatchEngine
 from bt_model.types import Frames, FrameSize, GenerateOptions, Sampling, Turn, VideoTokens
@@ -80,7 +81,8 @@ def show_frames(chosen: Chosen, video: Path, sampling: Sampling, output: Path | 
     """A line for each frame that the model would see; JPEG files too, where `output` names a folder."""
     path = find(chosen.model, chosen.weights_dir)
     file = read(path)
-    side = vision_config(path.parent / file.tower).image_size
+    tower = path.parent / file.tower
+    side = vision_config(tower, read_config(tower)).image_size
     frames = decode(video, sampling, FrameSize(side, file.fit), file.default_frames)
     yield f"{video}: {_facts(frames)}"
     if output is not None:

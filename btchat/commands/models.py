@@ -8,7 +8,7 @@ from typing import Any
 
 from bt_model.assembly.model_file import WEIGHTS_DIR, ModelFile, available, read
 from bt_model.backends.registry import Origin, origins
-from bt_model.checkpoints.metadata import temporal_config
+from bt_model.checkpoints.weights import open_checkpoint
 from bt_model.errors import CheckpointError
 from btchat.commands.options import WeightsDir
 
@@ -82,10 +82,10 @@ def parts(folder: Path, model: ModelFile) -> list[Part]:
 def _kind(folder: Path, model: ModelFile) -> str | None:
     """What an adapter file says it is; None where it is missing, silent or damaged."""
     try:
-        said = temporal_config(folder / model.adapter) if model.adapter else None
+        adapter = open_checkpoint(folder / model.adapter, is_listing=True) if model.adapter else None
     except CheckpointError:
         return None
-    return None if said is None else said.name
+    return None if adapter is None or adapter.temporal is None else adapter.temporal.name
 
 
 def _size(path: Path) -> int | None:

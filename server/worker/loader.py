@@ -11,7 +11,7 @@ from bt_model.assembly.load import load
 from bt_model.assembly.memory import MemoryEstimate, memory_estimate, shown
 from bt_model.assembly.model_file import find, read
 from bt_model.assembly.placement import Placement
-from bt_model.assembly.towers import TowerShelf
+from bt_model.assembly.towers import TowerCache
 from bt_model.backends.parts.llm import read_llama_config
 from bt_model.chat import VideoChat
 from bt_model.config import LlamaConfig
@@ -62,7 +62,7 @@ class DiskLoader:
         self._dtype = dtype
         self._quantise: Quantise = quantise
         self._place = Placement.pick(device, dtype, quantise)
-        self._towers = TowerShelf()
+        self._towers = TowerCache()
         self._files: dict[str, Path] = {}
         for name in names:
             path = find(name, weights_dir)

@@ -13,7 +13,8 @@ from transformers import CLIPModel
 from bt_model.assembly.load import load
 from bt_model.backends.llava import LlavaBackend
 from bt_model.chat import VideoChat
-from bt_model.checkpoints.load import load_part, load_text, read_adapter
+from bt_model.checkpoints.load import load_part, read_adapter
+from bt_model.checkpoints.weights import open_checkpoint
 from bt_model.config import ClipTextConfig
 from bt_model.generation.llama import Llama
 from bt_model.text.clip_text import ClipTextTower
@@ -103,7 +104,7 @@ def test_the_text_tower_comes_back(written: Written) -> None:
     text = ClipTextTower(
         ClipTextConfig.from_hf({**config["text_config"], "projection_dim": config["projection_dim"]})
     )
-    load_text(text, written.folder / "clip")
+    load_part(text, open_checkpoint(written.folder / "clip"), "text")
     ids = ClipTokenizer.from_file(written.folder / "clip" / "tokenizer.json")(["a red circle", "left"], 16)
     assert torch.equal(text(ids), written.model.text.tower(ids))
 
@@ -112,7 +113,7 @@ def test_the_pretrained_branch_file_holds_the_alignment_head(written: Written) -
     head = nn.Sequential(
         nn.Linear(tiny.D, tiny.VISION.projection_dim), nn.LayerNorm(tiny.VISION.projection_dim)
     )
-    load_part(head, written.folder / "bt_adapter.safetensors", "extra_proj")
+    load_part(head, open_checkpoint(written.folder / "bt_adapter.safetensors"), "extra_proj")
     x = torch.randn(3, tiny.D)
     assert torch.equal(head(x), written.model.head(x))
 
@@ -130,7 +131,11 @@ def test_branch_files_say_what_their_tensors_do_not(written: Written) -> None:
         with safe_open(written.folder / name, framework="pt") as file:
             facts = json.loads(file.metadata()["bt_adapter"])
         assert (facts["middle_scale"], facts["output_scale"], facts["mask"]) == (1.0, 1.0, "tube")
-        assert facts["num_layers"] == read_adapter(written.folder / name).config.num_layers == tiny.K
+        assert (
+            facts["num_layers"]
+            == read_adapter(open_checkpoint(written.folder / name)).config.num_layers
+            == tiny.K
+        )
 
 
 def test_no_unfinished_file_stays(written: Written) -> None:

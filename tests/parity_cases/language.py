@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from bt_model.checkpoints.load import load_part, load_text
+from bt_model.checkpoints.load import load_part
+from bt_model.checkpoints.weights import open_checkpoint
 from bt_model.config import ClipTextConfig, LlamaConfig
 from bt_model.generation.llama import Llama
 from bt_model.text.clip_text import ClipTextTower
@@ -20,14 +21,14 @@ from tests.parity_cases.case import Case, Check, NotRunError, largest_difference
 
 def clip_text(case: Case) -> list[Check]:
     tower = ClipTextTower(ClipTextConfig.from_hf(case.config["text"]))
-    load_text(tower, case.state)
+    load_part(tower, open_checkpoint(case.state), "text")
     ids = case.inputs["token_ids"]
     return case.compare({"text_tokens": tower.tokens(ids), "text_embed": tower(ids)})
 
 
 def eva_text(case: Case) -> list[Check]:
     tower = ClipTextTower(eva_text_config(case.config["text"]))
-    load_text(tower, case.state)
+    load_part(tower, open_checkpoint(case.state), "text")
     ids = case.inputs["token_ids"]
     return case.compare({"text_tokens": tower.tokens(ids), "text_embed": tower(ids)})
 
@@ -69,8 +70,8 @@ def llm_splice(case: Case) -> list[Check]:
     config = LlamaConfig.from_hf(case.config["llm"])
     lm = Llama(config)
     projector = nn.Linear(case.config["mm_hidden_size"], config.width)
-    load_part(lm, case.state, "lm")
-    load_part(projector, case.state, "projector")
+    load_part(lm, open_checkpoint(case.state), "lm")
+    load_part(projector, open_checkpoint(case.state), "projector")
     soft = projector(case.inputs["video_features"])
     start = case.config["vid_start_token"]
     rows = zip(case.inputs["input_ids"], soft, strict=True)

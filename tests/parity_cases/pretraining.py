@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from bt_model.checkpoints.export import published
 from bt_model.checkpoints.layouts.clip import RETRIEVAL
 from bt_model.checkpoints.layouts.eva import EVA_RETRIEVAL
-from bt_model.checkpoints.load import holds, load_part, load_text, load_vision, read_adapter
+from bt_model.checkpoints.load import load_part, load_vision, read_adapter
+from bt_model.checkpoints.weights import open_checkpoint
 from bt_model.config import ClipTextConfig, ClipVisionConfig
 from bt_model.evaluation.recognition import accuracy
 from bt_model.evaluation.retrieval import cosine_scores, retrieval
@@ -50,9 +51,9 @@ def step(case: Case) -> list[Check]:
 
 def _step(case: Case) -> list[Check]:
     tower = tower_of(case)
-    load_vision(tower, case.state)
+    load_vision(tower, open_checkpoint(case.state))
     is_gated = case.config.get("out_norm") is not None
-    adapter = adapter_of(tower, read_adapter(case.state, side="retrieval", gated=is_gated))
+    adapter = adapter_of(tower, read_adapter(open_checkpoint(case.state), side="retrieval", gated=is_gated))
     text = _text(case)
     head = _head(tower, case.state)
     for module in (tower, text):
@@ -87,9 +88,9 @@ def _losses(case: Case) -> list[Check]:
     frames, patches, width, joint = (sizes[name] for name in ("T", "N", "D", "P"))
     tower = ClipVisionTower(ClipVisionConfig(1, 1, width, 0, 1, 1, joint))
     rest = ("class_embedding", "patch_embedding.", "position_embedding.", "pre_layrnorm.")
-    load_part(tower, case.state, "vision", may_miss=rest)
+    load_part(tower, open_checkpoint(case.state), "vision", may_miss=rest)
     head = AlignmentHead(width, joint)
-    load_part(head, case.state, "extra_proj")
+    load_part(head, open_checkpoint(case.state), "extra_proj")
     inputs = {
         name: case.inputs[name].clone().requires_grad_()
         for name in ("video_embed", "text_embed", "clip_tokens", "branch_tokens")
@@ -136,15 +137,15 @@ def _text(case: Case) -> ClipTextTower:
     text = case.config["text"]
     config = eva_text_config(text) if "heads" in text else ClipTextConfig.from_hf(text)
     tower = ClipTextTower(config)
-    load_text(tower, case.state)
+    load_part(tower, open_checkpoint(case.state), "text")
     return tower
 
 
 def _head(tower: ClipVisionTower, state: Mapping[str, Tensor]) -> AlignmentHead | None:
-    if not holds(state, "extra_proj"):
+    if "extra_proj" not in open_checkpoint(state).parts:
         return None
     head = AlignmentHead(tower.config.width, tower.config.projection_dim)
-    load_part(head, state, "extra_proj")
+    load_part(head, open_checkpoint(state), "extra_proj")
     return head
 
 

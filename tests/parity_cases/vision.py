@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from bt_model.checkpoints.load import (
     CHAT_MAY_MISS,
     AdapterWeights,
-    holds,
     load_adapter,
     load_vision,
     read_adapter,
 )
+from bt_model.checkpoints.weights import open_checkpoint
 from bt_model.config import ClipVisionConfig
 from bt_model.vision.bt_adapter import BranchState, BTAdapter
 from bt_model.vision.clip import ClipVisionTower
@@ -31,30 +31,32 @@ HALVED_UP_TO = 64  # frames; the published chat model halves its frame counter w
 
 def chat_infer(case: Case) -> list[Check]:
     tower = tower_of(case)
-    load_vision(tower, case.state, may_miss=CHAT_MAY_MISS)
+    load_vision(tower, open_checkpoint(case.state), may_miss=CHAT_MAY_MISS)
     is_gated = case.config["out_norm"] is not None
-    adapter = adapter_of(tower, read_adapter(case.state, side="chat", gated=is_gated))
+    adapter = adapter_of(tower, read_adapter(open_checkpoint(case.state), side="chat", gated=is_gated))
     return case.compare(_chat_outputs(VideoEncoder(tower, adapter, upstream_compat=_is_halved(case)), case))
 
 
 def chat_loader(case: Case) -> list[Check]:
     tower = tower_of(case)
-    load_vision(tower, below("clip_tower.", case.state), may_miss=CHAT_MAY_MISS)
+    load_vision(tower, open_checkpoint(below("clip_tower.", case.state)), may_miss=CHAT_MAY_MISS)
     checkpoint = below("checkpoint.", case.state)
-    if holds(checkpoint, "vision"):
-        load_vision(tower, checkpoint, may_miss=CHAT_MAY_MISS)
-    adapter = adapter_of(tower, read_adapter(checkpoint, side="chat"))
+    if "vision" in open_checkpoint(checkpoint).parts:
+        load_vision(tower, open_checkpoint(checkpoint), may_miss=CHAT_MAY_MISS)
+    adapter = adapter_of(tower, read_adapter(open_checkpoint(checkpoint), side="chat"))
     assert adapter.config.num_layers == case.config["depth"]
     return case.compare(_chat_outputs(VideoEncoder(tower, adapter, upstream_compat=_is_halved(case)), case))
 
 
 def chat_train(case: Case) -> list[Check]:
     tower = tower_of(case)
-    adapter = adapter_of(tower, read_adapter(case.state, side="chat"))
+    adapter = adapter_of(tower, read_adapter(open_checkpoint(case.state), side="chat"))
     first = tower.config.num_layers - adapter.config.num_layers
     kept = range(first, tower.config.num_layers - 1)
     load_vision(
-        tower, case.state, may_miss=_all_but(tower, "position_embedding", *(f"layers.{i}." for i in kept))
+        tower,
+        open_checkpoint(case.state),
+        may_miss=_all_but(tower, "position_embedding", *(f"layers.{i}." for i in kept)),
     )
     states = [case.inputs["clip_features"]]
     for index in kept:
@@ -67,9 +69,9 @@ def chat_train(case: Case) -> list[Check]:
 
 def retrieval_eval(case: Case) -> list[Check]:
     tower = tower_of(case)
-    load_vision(tower, case.state)
+    load_vision(tower, open_checkpoint(case.state))
     is_gated = case.config.get("out_norm") is not None
-    adapter = adapter_of(tower, read_adapter(case.state, side="retrieval", gated=is_gated))
+    adapter = adapter_of(tower, read_adapter(open_checkpoint(case.state), side="retrieval", gated=is_gated))
     encoder = VideoEncoder(tower, adapter)
     states = encoder.trunk_states(case.inputs["pixel_values"])
     got = _branch_outputs(encoder, states)
@@ -80,7 +82,7 @@ def retrieval_eval(case: Case) -> list[Check]:
 
 def clip_baseline_eval(case: Case) -> list[Check]:
     tower = tower_of(case)
-    load_vision(tower, case.state)
+    load_vision(tower, open_checkpoint(case.state))
     encoder = VideoEncoder(tower, None)
     pixels = case.inputs["pixel_values"]
     (last,) = encoder.trunk_states(pixels)

@@ -6,7 +6,6 @@ P patches, T frames, K = P + 1 (`clip`) or T (P + 1) pooled tokens, D vision wid
 import math
 import re
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,9 +13,9 @@ from einops import rearrange
 
 from bt_model.backends.parts.projector import draw, load_projector
 from bt_model.backends.parts.qformer import QFormer, QFormerConfig
-from bt_model.checkpoints.json_files import read_config, section
-from bt_model.checkpoints.load import load_part, shapes_of
-from bt_model.checkpoints.weights import Source
+from bt_model.checkpoints.json_files import section
+from bt_model.checkpoints.load import load_part
+from bt_model.checkpoints.weights import Checkpoint
 from bt_model.errors import CheckpointError, UnknownNameError
 from bt_model.types import ENTRIES
 
@@ -57,38 +56,37 @@ def load_bridge(files: "BackendFiles", llm_width: int) -> Bridge:
     """
     if files.entry not in ENTRIES:
         raise UnknownNameError(f"entry is {files.entry!r}; allowed: {', '.join(ENTRIES)}", param="entry")
-    if files.qformer is None:
-        raise CheckpointError(f"{files.llm}: the model file names no qformer, which this backend needs")
-    config = read_qformer_config(files.qformer)
+    checkpoint = files.needed("qformer")
+    config = qformer_config(checkpoint)
     if "qformer_in" in files.untrained:
         config = replace(config, video_dim=files.video_dim)
     with torch.device("meta"):
         qformer = QFormer(config)
     drawn = qformer.reading() if "qformer_in" in files.untrained else ()
-    load_part(qformer, files.qformer, "qformer", without=drawn)
+    load_part(qformer, checkpoint, "qformer", without=drawn)
     draw(weight for name, weight in qformer.named_parameters() if name in drawn)
     qformer = qformer.to(files.device, files.dtype).eval().requires_grad_(requires_grad=False)
     projector = load_projector(files, config.width, llm_width)
     return Bridge(qformer, projector, files.entry, files.num_video_tokens)
 
 
-def read_qformer_config(source: Source) -> QFormerConfig:
+def qformer_config(checkpoint: Checkpoint) -> QFormerConfig:
     """From the shapes of the tensors, and from a config.json beside them for what shapes do not say.
 
     Raises:
         CheckpointError: the file holds no Q-Former.
     """
-    shapes = shapes_of(source, "qformer")
+    shapes, where = checkpoint.shapes("qformer"), checkpoint.path
     missing = [name for name in ("query_tokens", "ln_vision.weight", "norm.weight") if name not in shapes]
     if missing:
-        raise CheckpointError(f"{source}: missing {', '.join(missing)} of a Q-Former")
+        raise CheckpointError(f"{where}: missing {', '.join(missing)} of a Q-Former")
     places = {int(m[1]) for name in shapes if (m := re.match(r"layers\.(\d+)\.", name))}
     looking = sorted(place for place in places if f"layers.{place}.cross_attn.q_proj.weight" in shapes)
-    said = _said(source)
+    said = _said(checkpoint)
     num_queries, width = shapes["query_tokens"][-2:]
     num_heads = said.get("num_attention_heads", max(1, width // _HEAD_DIM))
     if type(num_heads) is not int or width % num_heads:
-        raise CheckpointError(f"{source}: num_attention_heads is {num_heads}; allowed: what divides {width}")
+        raise CheckpointError(f"{where}: num_attention_heads is {num_heads}; allowed: what divides {width}")
     return QFormerConfig(
         width=width,
         num_layers=len(places),
@@ -104,17 +102,15 @@ def read_qformer_config(source: Source) -> QFormerConfig:
     )
 
 
-def _said(source: Source) -> dict[str, Any]:
+def _said(checkpoint: Checkpoint) -> dict[str, Any]:
     """Settings in Hugging Face's config.json; LAVIS's files have none, and 1e-5 as epsilon of ln_vision."""
-    if not isinstance(source, Path) or not (source / "config.json").is_file():
+    path, config = checkpoint.path, checkpoint.config
+    if config is None or "qformer_config" not in config:
         return {}
-    config = read_config(source)
-    if "qformer_config" not in config:
-        return {}
-    qformer, vision = (section(source, config, name) for name in ("qformer_config", "vision_config"))
+    qformer, vision = (section(path, config, name) for name in ("qformer_config", "vision_config"))
     said = {**qformer, "video_eps": vision.get("layer_norm_eps", 1e-6)}
     for name in ("num_attention_heads", "layer_norm_eps", "video_eps"):
         value = said.get(name, 1)
         if type(value) not in (int, float) or not 0 < value < math.inf:
-            raise CheckpointError(f"{source}/config.json: {name} is {value!r}; allowed: a number above 0")
+            raise CheckpointError(f"{path}/config.json: {name} is {value!r}; allowed: a number above 0")
     return said

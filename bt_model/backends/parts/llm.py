@@ -1,15 +1,16 @@
 """The LLM of a chat model: its configuration, from any published form of config.json, and its weights."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from bt_model.backends.parts.lora import merge_lora, read_lora
 from bt_model.checkpoints.json_files import read_config, section
-from bt_model.checkpoints.load import load_part, refuse_more_layers, shapes_of
-from bt_model.checkpoints.weights import open_weights
+from bt_model.checkpoints.load import load_part, refuse_more_layers
+from bt_model.checkpoints.weights import Checkpoint
 from bt_model.config import LlamaConfig
 from bt_model.errors import CheckpointError, InvalidValueError
 from bt_model.generation.llama import Llama
@@ -31,6 +32,15 @@ _EMBEDDING = "model.embed_tokens.weight"
 
 
 def read_llama_config(folder: Path) -> LlamaConfig:
+    """From a folder's config.json.
+
+    Raises:
+        CheckpointError: it is missing, lacks a field, or says what this decoder does not compute.
+    """
+    return llama_config(folder, read_config(folder))
+
+
+def llama_config(folder: Path, config: Mapping[str, Any]) -> LlamaConfig:
     """From a flat config.json, or from the text_config in that of Hugging Face's LLaVA or InstructBLIP.
 
     Token ids in it are not read: published ones are wrong (docs/published-models.md, "Token ids").
@@ -38,7 +48,6 @@ def read_llama_config(folder: Path) -> LlamaConfig:
     Raises:
         CheckpointError: a field is missing, or names a variant that this decoder does not implement.
     """
-    config = read_config(folder)
     if "text_config" in config:
         config = {**_DEFAULTS, **section(folder, config, "text_config")}
     try:
@@ -58,13 +67,14 @@ def load_llama(files: "BackendFiles") -> Llama:
     Raises:
         CheckpointError: tensors that are missing, unexpected or wrongly shaped.
     """
-    config = read_llama_config(files.llm)
-    refuse_more_layers(files.llm, "lm", "model.layers.", config.num_layers)
+    checkpoint = files.needed("llm")
+    config = llama_config(checkpoint.path, checkpoint.required_config())
+    refuse_more_layers(checkpoint, "lm", "model.layers.", config.num_layers)
     with torch.device("meta"):
         lm = Llama(config)
-    load_part(lm, files.llm, "lm")
-    if files.projector != files.llm and _EMBEDDING in shapes_of(files.projector, "lm"):
-        _replace_embeddings(lm, files.projector)
+    load_part(lm, checkpoint, "lm")
+    if trained_rows(files)[1]:
+        _replace_embeddings(lm, files.needed("projector"))
     if files.lora is not None:
         merge_lora(lm, read_lora(files.lora), files.lora)
     lm = lm.to(files.dtype).eval().requires_grad_(requires_grad=False)
@@ -76,23 +86,17 @@ def load_llama(files: "BackendFiles") -> Llama:
 
 
 def trained_rows(files: "BackendFiles") -> tuple[int, int]:
-    """Rows of the token table in the LLM's folder, and of one beside the projector (0 without one).
-
-    Raises:
-        CheckpointError: a file that cannot be read.
-    """
-    own = shapes_of(files.llm, "lm").get(_EMBEDDING, (0,))[0]
-    if files.projector == files.llm:
-        return own, 0
-    return own, shapes_of(files.projector, "lm").get(_EMBEDDING, (0,))[0]
+    """Rows of the token table in the LLM's folder, and of one with the projector (0: none)."""
+    llm, projector = (files.needed(part) for part in ("llm", "projector"))
+    own, brought = (each.shapes("lm").get(_EMBEDDING, (0,))[0] for each in (llm, projector))
+    return own, 0 if projector is llm else brought
 
 
-def _replace_embeddings(lm: Llama, source: Path) -> None:
-    weights = open_weights(source)
-    table = weights[_EMBEDDING]
-    width = lm.model.embed_tokens.weight.shape[1]
+def _replace_embeddings(lm: Llama, checkpoint: Checkpoint) -> None:
+    table = checkpoint.read("lm", [_EMBEDDING])[_EMBEDDING]
+    width, where = lm.model.embed_tokens.weight.shape[1], checkpoint.path
     if table.shape[1] != width:
-        raise CheckpointError(f"{source}: {_EMBEDDING} is {tuple(table.shape)}; the LLM is {width} wide")
+        raise CheckpointError(f"{where}: {_EMBEDDING} is {tuple(table.shape)}; the LLM is {width} wide")
     if len(table) < lm.vocab_size:
-        raise CheckpointError(f"{source}: {_EMBEDDING} has {len(table)} rows; the LLM has {lm.vocab_size}")
+        raise CheckpointError(f"{where}: {_EMBEDDING} has {len(table)} rows; the LLM has {lm.vocab_size}")
     lm.model.embed_tokens = nn.Embedding.from_pretrained(table)

@@ -55,7 +55,7 @@ def read_lora(folder: Path) -> dict[str, Addition]:
         match = _NAME.fullmatch(name)
         if match is None:
             raise CheckpointError(f"{weights.where}: {name!r} is no part of a low-rank addition")
-        found.setdefault(match[1], {})[match[2]] = weights[name]
+        found.setdefault(match[1], {})[match[2]] = weights.parameter(name)
     for name, parts in found.items():
         if set(parts) != {"A", "B"} or parts["A"].shape[0] != parts["B"].shape[1]:
             raise CheckpointError(f"{weights.where}: {name}: lora_A and lora_B do not belong together")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from bt_model.checkpoints.load import load_part, shapes_of
+from bt_model.checkpoints.load import load_part
 
 if TYPE_CHECKING:
     from bt_model.backends.base import BackendFiles
@@ -22,7 +22,8 @@ def load_projector(files: "BackendFiles", in_dim: int, out_dim: int) -> nn.Modul
     Raises:
         CheckpointError: tensors that are missing, unexpected or wrongly shaped.
     """
-    has_two = any(name.startswith("0.") for name in shapes_of(files.projector, "projector"))
+    checkpoint = files.needed("projector")
+    has_two = any(name.startswith("0.") for name in checkpoint.shapes("projector"))
     with torch.device("meta"):
         first = nn.Linear(in_dim, out_dim)
         projector = nn.Sequential(first, nn.GELU(), nn.Linear(out_dim, out_dim)) if has_two else first
@@ -30,7 +31,7 @@ def load_projector(files: "BackendFiles", in_dim: int, out_dim: int) -> nn.Modul
         projector = projector.to_empty(device="cpu")
         draw(projector.parameters())
     else:
-        load_part(projector, files.projector, "projector")
+        load_part(projector, checkpoint, "projector")
     return projector.to(files.device, files.dtype).eval().requires_grad_(requires_grad=False)
 
 

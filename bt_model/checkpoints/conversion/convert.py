@@ -1,7 +1,7 @@
 """Published pickles to safetensors under their published names: shard by shard, all or nothing.
 
-A model of any size takes the memory of one output shard and one tensor. A delta is added to its base on the
-way (backends spec 2.1).
+A model of any size takes the memory of one output shard and one tensor. A delta is added to its base in the
+same pass.
 """
 
 import json
@@ -36,7 +36,7 @@ _COPIED_PATTERNS = (
     "qformer_tokenizer/*",
 )
 _GROWN = re.compile(r"(embed_tokens|lm_head)\.weight$")  # a chat model adds rows to its base's
-_WHOLE = re.compile(r"(^|\.)mm_projector\.|\.rotary_emb\.inv_freq$")  # published as they are inside a delta
+_WHOLE = re.compile(r"(^|\.)mm_projector\.|\.rotary_emb\.inv_freq$")  # no differences, even in a delta
 _RESERVED = "__metadata__"  # of the safetensors format
 
 Tick = Callable[[str, int], None]
@@ -44,7 +44,7 @@ Tick = Callable[[str, int], None]
 
 @dataclass(slots=True)
 class Converted:
-    """What became of every entry of the source."""
+    """What was written, and what was left out, of the source's entries."""
 
     out: Path
     kept: list[str] = field(default_factory=list[str])
@@ -75,7 +75,7 @@ def convert(
 ) -> Converted:
     """Convert a file or folder; `out` is a folder, or one file where its name ends in .safetensors.
 
-    `blocks` is how many of an EVA tower's blocks are to be used, where not all of them. `tick` is told each
+    `blocks` is how many of an EVA tower's blocks are to be used, None for all. `tick` is called with each
     tensor's name and bytes once it is read.
 
     Raises:
@@ -135,7 +135,7 @@ def _tensors(source: Path, done: Converted) -> "Iterator[tuple[str, Tensor]]":
 
 
 class _Base:
-    """The tensors below a delta, from either format, read one at a time."""
+    """The tensors that a delta is added to, in either file format, read one at a time."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -173,7 +173,7 @@ def _grows(delta: tuple[int, ...], below: tuple[int, ...]) -> bool:
 
 
 class _ShardWriter:
-    """Collects tensors and writes a file whenever enough are there."""
+    """Collects tensors and writes a file once they reach the shard size."""
 
     def __init__(self, folder: Path, shard_bytes: int) -> None:
         self._folder = folder
@@ -195,7 +195,7 @@ class _ShardWriter:
         self.shapes[name] = tuple(tensor.shape)
 
     def finish(self) -> None:
-        """Write the rest, and the index where there are several files."""
+        """Write the remaining tensors, and the index if there are several files."""
         self._write()
         count = len(self._shards)
         if count == 1:

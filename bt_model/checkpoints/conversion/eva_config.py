@@ -1,11 +1,11 @@
-"""What an EVA file says of its tower by the shapes in it: published ones come without a config.json."""
+"""The configuration of an EVA tower from its tensors' shapes: published files have no config.json."""
 
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bt_model.checkpoints.weights import Shape
+from bt_model.checkpoints.layouts.key_map import Shape
 from bt_model.errors import CheckpointError
 
 _PATCHES = "patch_embed.proj.weight"
@@ -16,7 +16,7 @@ def eva_config(source: Path, shapes: Mapping[str, Shape], used: int | None) -> d
     """A config.json for a file's tower, of which `used` blocks (None: all) are to be read; None without one.
 
     Raises:
-        CheckpointError: a tower that lacks what the sizes are read from, or other blocks than `used`.
+        CheckpointError: a tensor that the sizes are read from is missing, or fewer blocks than `used`.
     """
     key = next((name for name in shapes if name.endswith(_PATCHES)), None)
     if key is None:

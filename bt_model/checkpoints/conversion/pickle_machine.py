@@ -1,8 +1,8 @@
-"""A torch file's description, followed opcode by opcode: tensors become places, the rest is inert.
+"""Reads a torch file's pickle without running it: tensors become storage locations, the rest placeholders.
 
-A pickle is a program for a stack machine. This machine makes plain values and nothing else: what a global
-stands for is never looked up, nothing is called, no attribute is set, and only plain numbers and strings are
-hashed, so that a small file cannot keep it busy.
+A pickle is a program for a stack machine. This machine makes plain values and nothing else: no global is
+looked up, nothing is called, no attribute is set, and only plain numbers and strings are hashed, so a small
+file cannot run code or keep the machine busy.
 """
 
 import pickletools
@@ -25,21 +25,21 @@ _STORAGES = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
-_MAX_STEPS = 4_000_000  # some seconds' worth; the largest published description has a hundredth of it
-_MAX_ARGUMENTS = 16  # of a tensor's axes too; a step that copies more could be repeated without end
+_MAX_STEPS = 4_000_000  # some seconds; the largest published pickle has a hundredth of it
+_MAX_ARGUMENTS = 16  # also bounds tensor rank; a larger copy could be repeated to exhaust memory
 _MAX_NAME = 512
 _MAX_INT = 1 << 62  # an axis, a stride, an offset or a key
 
 
 class Inert:
-    """Stands for anything that is no tensor."""
+    """Placeholder for any object that is not a tensor."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a tensor lies in the file."""
+    """A tensor's location in the file."""
 
     record: str
     dtype: torch.dtype
@@ -68,11 +68,11 @@ class _Storage:
 
 
 def describe(data: bytes) -> tuple[object, frozenset[str]]:
-    """What a description holds, of dictionaries, lists, tuples, numbers, strings and places; names not known.
+    """The pickled value, of plain types and tensor locations, and the names of globals that are not known.
 
     Raises:
-        ValueError: a broken program, a storage or a tensor that is none, or more steps than any file needs.
-        LookupError: the program takes from an empty stack.
+        ValueError: an invalid program, storage or tensor, or more steps than any file needs.
+        LookupError: the program pops from an empty stack.
     """
     machine = _Machine()
     steps = pickletools.genops(data)
@@ -84,7 +84,7 @@ def describe(data: bytes) -> tuple[object, frozenset[str]]:
 
 
 class _Machine:
-    """The stack, what lies below open marks, and what the program remembers by number."""
+    """The pickle machine's stack, the stacks below open marks, and its memo."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
@@ -132,7 +132,7 @@ class _Machine:
         return [self.stack.pop() for _ in range(count)][::-1]
 
     def make_tuple(self, _: Any) -> None:
-        items = self.to_mark()  # another stack from here on
+        items = self.to_mark()  # replaces self.stack, so before the append
         self.stack.append(tuple(items))
 
     def make_list(self, _: Any) -> None:
@@ -217,9 +217,9 @@ class _Machine:
 
 
 def _filled(target: Any, items: Sequence[Any]) -> Any:
-    """Keys and values in turn; what stands under another key than a string or a plain number is left out.
+    """Set alternating keys and values; entries whose key is no string or ordinary integer are left out.
 
-    Hashing anything else, a number of a million digits or a tuple of tuples, may take for ever.
+    Hashing any other key, such as an integer of a million digits or nested tuples, may never end.
     """
     if isinstance(target, dict):
         entries = cast(dict[Any, Any], target)
@@ -236,7 +236,7 @@ def _storage_dtype(found: _Global) -> torch.dtype | None:
 def _place(*told: Any) -> Place:
     storage, offset, shape, stride = told[:4]
     if not isinstance(storage, _Storage) or not isinstance(shape, tuple) or not isinstance(stride, tuple):
-        raise ValueError("a tensor without storage, shape or stride")  # noqa: TRY004 - of the file
+        raise ValueError("a tensor without storage, shape or stride")  # noqa: TRY004 - the file's fault, no wrong argument
     axes, strides = cast(tuple[Any, ...], shape), cast(tuple[Any, ...], stride)
     if not len(axes) == len(strides) <= _MAX_ARGUMENTS or not _are_sizes((offset, *axes, *strides)):
         raise ValueError("a tensor whose offset, shape or stride are no sizes")

@@ -1,6 +1,6 @@
-"""The only reader of pickles: tensors out of a torch file, without running anything that the file names.
+"""The only reader of pickles: tensors from a torch file, without executing code that the file names.
 
-A torch file is a zip of raw storages and one pickle that says which tensor lies where (description.py follows
+A torch file is a zip of raw storages and one pickle with the location of each tensor (description.py reads
 it). Tensors are read one by one, so a file of any size takes the memory of its largest tensor.
 """
 
@@ -17,17 +17,17 @@ from bt_model.errors import CheckpointError
 if TYPE_CHECKING:
     from torch import Tensor
 
-_MAX_DESCRIPTION = 16 << 20  # bytes; tensors lie outside it
-_MAX_EXPANDED = 64 << 20  # bytes that tensors may have beyond what is stored of them
-_MAX_SHARED = 2  # tied tensors share what is stored
-_TRUNCATED_PROJECTOR = 1 << 24  # bytes of the published sft_mm_projector.bin (backends spec 1.1)
+_MAX_DESCRIPTION = 16 << 20  # bytes of the pickle, which holds no tensor data
+_MAX_EXPANDED = 64 << 20  # bytes by which all tensors may exceed the stored data
+_MAX_SHARED = 2  # tied tensors share a storage, so tensors may have twice its bytes
+_TRUNCATED_PROJECTOR = 1 << 24  # bytes of the published sft_mm_projector.bin, fewer than its tensors take
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
 
 
 class TorchFile(Mapping[str, "Tensor"]):
     """The tensors of one .pth or .bin file by name, read when asked for.
 
-    `left_out` names what else the file holds; `strangers` the globals of other libraries that were not run.
+    `left_out` names the file's other entries, `strangers` the globals of other libraries, never called.
 
     Raises:
         CheckpointError: not a torch file, or a damaged one.
@@ -61,9 +61,9 @@ class TorchFile(Mapping[str, "Tensor"]):
 
     def _read(self, place: Place) -> bytes:
         info = self._zip.getinfo(f"{self._folder}data/{place.record}")
-        if info.compress_type != zipfile.ZIP_STORED:  # torch never does; it could grow without bound
+        if info.compress_type != zipfile.ZIP_STORED:  # torch never compresses; data could expand endlessly
             raise ValueError("its data is compressed")
-        if place.num_bytes > max(min(info.file_size, self._size), _MAX_EXPANDED):  # repeated by a stride of 0
+        if place.num_bytes > max(min(info.file_size, self._size), _MAX_EXPANDED):  # stride 0 repeats data
             raise ValueError(f"{place.num_bytes} bytes out of {info.file_size}")
         return self._zip.read(info)
 
@@ -91,7 +91,7 @@ def _read_description(file: zipfile.ZipFile, folder: str) -> bytes:
 
 
 def _tensors_of(path: Path, told: object) -> tuple[dict[str, Place], dict[str, str]]:
-    """The state dict, itself or inside a training checkpoint, and what is beside it."""
+    """The tensors of a state dict, bare or inside a training checkpoint, and why the rest is left out."""
     if not isinstance(told, dict):
         raise CheckpointError(f"{path}: a torch file that holds no dictionary of tensors")
     whole = cast(dict[str | int, object], told)

@@ -1,4 +1,4 @@
-"""Layouts of published image chat models beside LLaVA v1 (backends spec sections 2.3, 3.1 and 4.3)."""
+"""Layouts of LLaVA v1.5, MiniGPT-4 and InstructBLIP (docs/published-models.md, "Chat models")."""
 
 from collections.abc import Collection
 from dataclasses import replace
@@ -11,7 +11,7 @@ _ATTENTION: Pairs = (("query.", "q_proj."), ("key.", "k_proj."), ("value.", "v_p
 
 
 def _qformer_layer(inside: str) -> Pairs:
-    """What a Q-Former layer holds; `inside` is the published word for an attention's three projections."""
+    """The names in a Q-Former layer; `inside` is the submodule with an attention's three projections."""
     return (
         *((f"crossattention.{inside}.{old}", f"cross_attn.{new}") for old, new in _ATTENTION),
         ("crossattention.output.dense.", "cross_attn.out_proj."),

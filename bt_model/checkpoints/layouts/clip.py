@@ -1,4 +1,4 @@
-"""Layouts of CLIP towers, branches beside them and LLaVA chat models (reference-behaviour section 10)."""
+"""Layouts of CLIP towers, branches and LLaVA v1 (docs/published-models.md, "BT-Adapter files")."""
 
 from dataclasses import replace
 
@@ -103,7 +103,7 @@ LLAVA = KeyMap(
 
 
 def in_chat_model(keys: KeyMap) -> KeyMap:
-    """A tower's layout as it is named inside a chat model's checkpoint."""
+    """A tower's layout with the prefix that it has in a chat model's checkpoint."""
     return replace(
         keys,
         pairs=(*under(TOWER, keys.pairs), *_CHAT_MODEL),

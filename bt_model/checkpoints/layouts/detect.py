@@ -69,5 +69,5 @@ def _tower_layout(keys: Collection[str], num_layers: int | None) -> KeyMap:
     if num_layers is None:
         why = "a renumbered slice of the trunk; its place is known only beside the whole tower"
         return replace(CHAT_TRAINING, dropped=(("layers.*", why),))
-    # Layers L-K .. L-2 are kept: the slice and the last layer, which is left out, end the trunk.
+    # The file has layers L-K .. L-2; with the last layer, which it leaves out, that is the end of the trunk.
     return replace(CHAT_TRAINING, layer_offset=num_layers - len(stored) - 1)

@@ -1,4 +1,4 @@
-"""Layouts of EVA-CLIP towers and branches (reference-behaviour section 7, backends spec 1.3 and 4.3)."""
+"""Layouts of EVA-CLIP towers and branches (docs/published-models.md, "EVA-CLIP")."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -85,10 +85,10 @@ _TOWER_KEY = re.compile(r"(.*\.)?blocks\.(\d{1,6})\.attn\.qkv\.weight")
 
 
 def detect_eva(keys: Collection[str], num_layers: int | None = None) -> KeyMap | None:
-    """The EVA layout of these tensor names, wherever in a larger model it stands, or None.
+    """The EVA layout of these tensor names, whatever their prefix in a larger model, or None.
 
-    A file may hold more blocks than `num_layers`, those of the tower that is to be filled: image chat models
-    use 39 of the 40, and nothing behind them.
+    A file may hold more blocks than `num_layers`, the number in the tower to be filled: image chat models use
+    the first 39 of 40 blocks, and no final norm.
     """
     branch = next((match for key in keys if (match := _BRANCH_KEY.fullmatch(key))), None)
     blocks = [match for key in keys if (match := _TOWER_KEY.fullmatch(key))]

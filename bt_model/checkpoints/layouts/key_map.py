@@ -1,4 +1,4 @@
-"""Names of tensors in published checkpoints: what one layout says, both directions.
+"""Names of tensors in published checkpoints: one layout, in both directions.
 
 Our names are `<part>.<parameter>`. Parts: vision (ClipVisionTower), adapter (BTAdapter), text
 (ClipTextTower), extra_proj (pre-training head), qformer, projector and lm (chat model).
@@ -27,9 +27,9 @@ _APART = re.compile(r"(.+\.)(q|v)_bias")
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Where one of our parameters lies in a checkpoint: a whole tensor, or one third of its rows.
+    """How a checkpoint stores one of our parameters: as a whole tensor, or as one third of its rows.
 
-    `leading` axes of length 1 stand before ours; a transposed matrix has its two axes exchanged.
+    The stored tensor has `leading` additional axes of length 1; a transposed matrix has its axes exchanged.
     """
 
     key: str
@@ -57,9 +57,9 @@ class Stored:
 class KeyMap:
     """One layout: published names beside ours, and the published names that are left out with the reason.
 
-    A name of `pairs` that ends in a dot stands for everything below it; what is below is then renamed by the
-    part's `inner` pairs, published beside ours. `leading` counts axes of length 1 that the layout has in
-    front, by our name. `layer_offset` is the true number of the trunk layer that the file calls 0.
+    A name of `pairs` that ends in a dot is a prefix; the rest of a name is then renamed by the part's `inner`
+    pairs, (published, ours). `leading` counts the additional first axes of length 1, by our name.
+    `layer_offset` is the index of the trunk layer that the file calls 0.
     `ends_early` says that the file holds every branch layer but the last, which the chat output does not
     need. Names that do not start with `only_under` belong to other parts of a larger model and are left out.
     """
@@ -77,7 +77,7 @@ class KeyMap:
     def ours(self, key: str) -> str | None:
         """The published name as ours, or None where the layout has no such name or leaves it out.
 
-        Of a tensor that holds several of ours it ends in `qkv.weight`, `qkv.bias`, `q_bias` or `v_bias`.
+        For a fused tensor the result ends in `qkv.weight`, `qkv.bias`, `q_bias` or `v_bias`.
         """
         if self.why_dropped(key) is not None:
             return None
@@ -88,7 +88,7 @@ class KeyMap:
         return None
 
     def stored(self, key: str) -> dict[str, Stored]:
-        """Our parameters that a published tensor holds, each with its place in it."""
+        """Our parameters that a published tensor holds, each with its slice."""
         name = self.ours(key)
         if name is None:
             return {}
@@ -101,7 +101,7 @@ class KeyMap:
         return {name: Stored(key, None, leading, name in self.transposed)}
 
     def published(self, name: str) -> str | None:
-        """Our name as the layout spells it, or None where it does not hold that tensor."""
+        """The layout's name for ours, or None where it does not hold that tensor."""
         shifted = _shift(name, -self.layer_offset)
         for published, ours in self.pairs:
             if shifted is not None and (below := _below(ours, shifted)) is not None:
@@ -116,11 +116,11 @@ class KeyMap:
         return next((why for pattern, why in self.dropped if fnmatchcase(key, pattern)), None)
 
     def is_fused(self, part: str) -> bool:
-        """Whether a part's queries, keys and values lie in one tensor."""
+        """Whether a part's queries, keys and values are one tensor."""
         return any("qkv." in ours for _, ours in self.inner.get(part, ()))
 
     def has_biases_apart(self, part: str) -> bool:
-        """Whether biases of queries and values are tensors of their own, and keys have none."""
+        """Whether query and value biases are separate tensors, without one for the keys."""
         return any(ours.endswith("q_bias") for _, ours in self.inner.get(part, ()))
 
 
@@ -129,14 +129,14 @@ def _part(name: str) -> str:
 
 
 def _below(start: str, name: str) -> str | None:
-    """What follows a name that ends in a dot, nothing where the names are equal, or None."""
+    """The rest of `name` after the prefix `start`, empty if they are equal, None if it does not match."""
     if start.endswith(".") and name.startswith(start):
         return name.removeprefix(start)
     return "" if name == start else None
 
 
 def _substituted(name: str, inner: Pairs) -> str:
-    """A name with the first of the pairs that is in it, from a dot on, replaced."""
+    """A name with the first matching pair replaced; a match begins at the start or after a dot."""
     dotted = f".{name}"
     for before, after in inner:
         if f".{before}" in dotted:
@@ -145,7 +145,7 @@ def _substituted(name: str, inner: Pairs) -> str:
 
 
 def under(prefix: str, pairs: Pairs) -> Pairs:
-    """The pairs of a layout that stands below a prefix."""
+    """The pairs with a prefix before each published name."""
     return tuple((prefix + old, new) for old, new in pairs)
 
 

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bt_model.assembly.load import load_encoder, parts_of
+from bt_model.assembly.load import load_encoder, open_parts
 from bt_model.assembly.placement import Placement
-from bt_model.assembly.towers import TowerShelf, load_tower
+from bt_model.assembly.towers import TowerCache, load_tower
 from bt_model.checkpoints.compatibility import check_model
+from bt_model.checkpoints.weights import open_checkpoint
 from bt_model.prompt.templates import template
 from bt_model.training.chat_base import BaseFile, find_base
 from bt_model.training.instruct.config import BASE, FRESH, InstructSettings
@@ -40,7 +41,7 @@ def read_base(settings: InstructSettings) -> BaseFile:
         chosen = replace(chosen, adapter=str(Path(given.adapter).resolve()))
     pooling(chosen.pooling)
     template(chosen.template)
-    check_model(parts_of(base.folder, chosen), chosen.accept)
+    check_model(open_parts(base.folder, chosen), chosen.accept)
     return BaseFile(base.folder, chosen)
 
 
@@ -54,8 +55,9 @@ def load_temporal_model(base: BaseFile, settings: InstructSettings) -> "Temporal
         InvalidValueError: more layers than the tower has, or none on the chat path.
     """
     if settings.model.adapter != FRESH:
-        return load_encoder(base.folder, base.file, Placement(_CPU, torch.float32), TowerShelf())[0]
-    tower = load_tower(base.at(base.file.tower)).float().eval()
+        parts = open_parts(base.folder, base.file)
+        return load_encoder(parts, base.file, Placement(_CPU, torch.float32), TowerCache())[0]
+    tower = load_tower(open_checkpoint(base.at(base.file.tower))).float().eval()
     encoder = build_encoder(
         settings.temporal, tower, skip=-1 - base.file.select_layer, upstream_compat=base.file.upstream_compat
     )

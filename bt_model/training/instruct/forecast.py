@@ -5,7 +5,7 @@ from typing import Any
 
 from bt_model.assembly.model_file import find
 from bt_model.backends.parts.llm import read_llama_config
-from bt_model.checkpoints.load import shapes_of
+from bt_model.checkpoints.weights import open_checkpoint
 from bt_model.errors import UnknownNameError
 from bt_model.training.data.clip_list import matching
 from bt_model.training.data.dialogues import read_dialogues
@@ -48,7 +48,8 @@ def _plan_beside_base(settings: InstructSettings, num_devices: int, *, has_dialo
     base = read_base(settings)
     encoder = load_temporal_model(base, settings)
     llama = read_llama_config(base.at(base.file.llm))
-    is_deep = any(name.startswith("0.") for name in shapes_of(base.at(base.file.projector), "projector"))
+    projector = open_checkpoint(base.at(base.file.projector)).shapes("projector")
+    is_deep = any(name.startswith("0.") for name in projector)
     vision = encoder.tower.config
     sizes = Sizes(vision, encoder.config, llama, base.file.pooling, encoder.skip, is_deep)
     if not has_dialogues:

@@ -16,6 +16,7 @@ from bt_model.assembly.towers import load_tower
 from bt_model.backends.parts.llm import read_llama_config
 from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.checkpoints.load import CHAT_MAY_MISS
+from bt_model.checkpoints.weights import open_checkpoint
 from bt_model.config import VICUNA_7B
 from bt_model.errors import InvalidValueError, UnknownNameError, require
 from bt_model.generation.llama import Llama
@@ -108,7 +109,7 @@ def load_captioner(base: BaseFile, tower: "ClipVisionTower", settings: "Pretrain
     """
     theirs = base.at(base.file.tower)
     is_same = theirs.resolve() == Path(settings.model.clip).resolve()
-    if not is_same and _what_it_reads(load_tower(theirs).float()) != _what_it_reads(tower):
+    if not is_same and _what_it_reads(load_tower(open_checkpoint(theirs)).float()) != _what_it_reads(tower):
         raise InvalidValueError(
             f"model.captioner reads {theirs}; allowed: one over the same weights as model.clip, "
             f"{settings.model.clip}",

@@ -1,6 +1,5 @@
 """Published towers, and beside them a fresh temporal model or the one that a checkpoint holds."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,16 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from bt_model.checkpoints.conversion.torch_file import TorchFile
 from bt_model.checkpoints.json_files import read_config
-from bt_model.checkpoints.load import (
-    holds,
-    load_adapter,
-    load_part,
-    load_text,
-    load_vision,
-    read_adapter,
-    shapes_of,
-)
-from bt_model.checkpoints.weights import Source, Weights
+from bt_model.checkpoints.load import load_adapter, load_part, load_vision, read_adapter
+from bt_model.checkpoints.weights import Checkpoint, Weights, open_checkpoint
 from bt_model.config import CLIP_L14, EVA_G14, ClipTextConfig, ClipVisionConfig
 from bt_model.errors import CheckpointError, InvalidValueError
 from bt_model.text.clip_text import ClipTextTower
@@ -77,12 +68,12 @@ def _text_config(source: Path, family: "Family") -> ClipTextConfig:
         joint = {"projection_dim": config["projection_dim"]} if "projection_dim" in config else {}
         return ClipTextConfig.from_hf({**joint, **config["text_config"]})
     act: Activation = "gelu" if family == "eva" else "quick_gelu"
-    shapes = shapes_of(source, "text")
+    checkpoint = open_checkpoint(source)
+    shapes = checkpoint.shapes("text")
     vocab_size, width = shapes["token_embedding.weight"]
-    layers = {int(match[1]) for name in shapes if (match := re.match(r"layers\.(\d+)\.", name))}
     return ClipTextConfig(
         vocab_size=vocab_size, context_length=shapes["position_embedding.weight"][0], width=width,
-        num_layers=len(layers), num_heads=width // _TEXT_HEAD_DIM,
+        num_layers=checkpoint.count_layers("text", "layers."), num_heads=width // _TEXT_HEAD_DIM,
         mlp_width=shapes["layers.0.mlp.fc1.weight"][0], projection_dim=shapes["text_projection.weight"][0],
         act=act,
     )  # fmt: skip
@@ -104,8 +95,9 @@ def fresh_step(settings: PretrainSettings, towers: Towers, *, are_loaded: bool =
     model = settings.model
     tower, text = ClipVisionTower(towers.vision), ClipTextTower(towers.text)
     if are_loaded:
-        load_vision(tower, Path(model.clip))
-        load_text(text, Path(model.text or model.clip))
+        checkpoint = open_checkpoint(Path(model.clip))
+        load_vision(tower, checkpoint)
+        load_part(text, open_checkpoint(Path(model.text)) if model.text else checkpoint, "text")
     encoder = build_encoder(model.temporal, tower)
     head = AlignmentHead(towers.vision.width, towers.vision.projection_dim) if settings.loss.mbta else None
     step = PretrainStep(
@@ -116,16 +108,16 @@ def fresh_step(settings: PretrainSettings, towers: Towers, *, are_loaded: bool =
     return step
 
 
-def _opened(path: Path) -> Source:
+def _opened(path: Path) -> Checkpoint:
     """Published checkpoints are torch files, whose tensors are read without running what they pickle."""
     if path.suffix not in _TORCH_FILES:
-        return path
+        return open_checkpoint(path)
     file = TorchFile(path)
     shapes = {name: tuple(place.shape) for name, place in file.places.items()}
-    return Weights(str(path), shapes, file.__getitem__)
+    return open_checkpoint(Weights(str(path), shapes, file.__getitem__))
 
 
-def start_from(step: PretrainStep, source: Source) -> None:
+def start_from(step: PretrainStep, checkpoint: Checkpoint) -> None:
     """Fill what learns from a checkpoint of any known layout; its towers, if any, are not read.
 
     A branch without gate vectors starts gates at one half where this model has them.
@@ -133,20 +125,20 @@ def start_from(step: PretrainStep, source: Source) -> None:
     Raises:
         CheckpointError: another temporal model, or tensors that do not fit.
     """
-    _fill_encoder(step.encoder, source)
-    if step.head is not None and holds(source, "extra_proj"):
-        load_part(step.head, source, "extra_proj")
+    _fill_encoder(step.encoder, checkpoint)
+    if step.head is not None and "extra_proj" in checkpoint.parts:
+        load_part(step.head, checkpoint, "extra_proj")
 
 
-def _fill_encoder(encoder: "TemporalEncoder", source: Source) -> None:
+def _fill_encoder(encoder: "TemporalEncoder", checkpoint: Checkpoint) -> None:
     parts = encoder.trainable()
     adapter = parts.get("adapter")
     if not (isinstance(encoder, VideoEncoder) and isinstance(adapter, BTAdapter)):
         for part, module in parts.items():
-            load_part(module, source, part, num_layers=encoder.tower.config.num_layers)
+            load_part(module, checkpoint.beside(encoder.tower.config.num_layers), part)
         return
     is_gated = adapter.output_gate is not None or adapter.middle_gate is not None
-    weights = read_adapter(source, side="retrieval", gated=is_gated)
+    weights = read_adapter(checkpoint, side="retrieval", gated=is_gated)
     if weights.config.num_layers != adapter.config.num_layers:
         raise CheckpointError(
             f"{weights.where}: its branch has {weights.config.num_layers} layers; model.layers is "

@@ -11,8 +11,10 @@ from safetensors.torch import load_file, save_file
 
 from bt_model.assembly.load import load
 from bt_model.assembly.placement import Placement
-from bt_model.assembly.towers import TowerShelf, load_tower, vision_config
+from bt_model.assembly.towers import TowerCache, load_tower, vision_config
 from bt_model.chat import encode_together
+from bt_model.checkpoints.json_files import read_config
+from bt_model.checkpoints.weights import open_checkpoint
 from bt_model.errors import CheckpointError
 from tests import tiny
 
@@ -28,14 +30,14 @@ def two(tiny_weights: Path, tmp_path: Path) -> Path:
 
 
 def test_copies_of_a_tower_are_one(two: Path) -> None:
-    shelf = TowerShelf()
-    first = shelf.tower(two / "one" / "clip", CPU)
-    assert shelf.tower(two / "other" / "clip", CPU) is first
-    assert shelf.tower(two / "other" / "clip", CPU) is first  # known by its own folder too
+    shelf = TowerCache()
+    first = shelf.tower(open_checkpoint(two / "one" / "clip"), CPU)
+    assert shelf.tower(open_checkpoint(two / "other" / "clip"), CPU) is first
+    assert shelf.tower(open_checkpoint(two / "other" / "clip"), CPU) is first  # known by its own folder too
 
 
 def test_clips_go_once_through_copies_of_a_tower(two: Path) -> None:
-    shelf = TowerShelf()
+    shelf = TowerCache()
     chats = [
         load(str(two / n / "embedded.model.json"), two, device="cpu", towers=shelf) for n in ("one", "other")
     ]
@@ -53,8 +55,8 @@ def test_towers_that_differ_anywhere_stay_apart(two: Path, name: str) -> None:
     path = two / "other" / "clip" / "model.safetensors"
     tensors = load_file(path)
     save_file(tensors | {name: tensors[name] + 1}, path)
-    shelf = TowerShelf()
-    first, other = (shelf.tower(two / each / "clip", CPU) for each in ("one", "other"))
+    shelf = TowerCache()
+    first, other = (shelf.tower(open_checkpoint(two / each / "clip"), CPU) for each in ("one", "other"))
     assert other is not first
 
 
@@ -63,8 +65,8 @@ def test_equal_weights_that_are_computed_otherwise_stay_apart(two: Path) -> None
     config = json.loads(path.read_text())
     config["vision_config"]["layer_norm_eps"] = 1e-3
     path.write_text(json.dumps(config))
-    shelf = TowerShelf()
-    first, other = (shelf.tower(two / each / "clip", CPU) for each in ("one", "other"))
+    shelf = TowerCache()
+    first, other = (shelf.tower(open_checkpoint(two / each / "clip"), CPU) for each in ("one", "other"))
     assert other is not first
 
 
@@ -73,9 +75,9 @@ def test_equal_weights_that_are_computed_otherwise_stay_apart(two: Path) -> None
     [Placement(torch.device("cpu"), torch.bfloat16), Placement(torch.device("meta"), torch.float32)],
 )
 def test_number_formats_and_devices_stay_apart(two: Path, place: Placement) -> None:
-    shelf = TowerShelf()
-    first = shelf.tower(two / "one" / "clip", CPU)  # held: the shelf itself holds nothing
-    other = shelf.tower(two / "other" / "clip", place)
+    shelf = TowerCache()
+    first = shelf.tower(open_checkpoint(two / "one" / "clip"), CPU)  # held: the shelf itself holds nothing
+    other = shelf.tower(open_checkpoint(two / "other" / "clip"), place)
     assert other is not first
     assert (other.position.dtype, other.position.device) == (place.dtype, place.device)
 
@@ -110,9 +112,9 @@ def edited(folder: Path, change: Any) -> Path:
 )
 def test_a_vision_config_that_is_none_is_refused(two: Path, change: Any, message: str) -> None:
     folder = two / "one" / "clip"
-    assert vision_config(folder) == tiny.VISION
+    assert vision_config(folder, read_config(folder)) == tiny.VISION
     with pytest.raises(CheckpointError, match=rf"config\.json: {message}"):
-        vision_config(edited(folder, change))
+        vision_config(folder, read_config(edited(folder, change)))
 
 
 def test_more_layers_than_the_weights_hold_are_refused_before_any_is_built(two: Path) -> None:
@@ -120,4 +122,4 @@ def test_more_layers_than_the_weights_hold_are_refused_before_any_is_built(two: 
     with pytest.raises(
         CheckpointError, match="num_hidden_layers is 1000000; allowed: up to 5, which its weights"
     ):
-        load_tower(folder)
+        load_tower(open_checkpoint(folder))

@@ -17,7 +17,7 @@ from bt_model.checkpoints.compatibility import CHECKS, UNTRAINED
 from bt_model.checkpoints.export import published as named
 from bt_model.checkpoints.layouts.clip import RETRIEVAL
 from bt_model.checkpoints.layouts.eva import EVA
-from bt_model.checkpoints.metadata import FACTS
+from bt_model.checkpoints.metadata import KEY
 from bt_model.config import BTAdapterConfig
 from bt_model.errors import CheckpointError
 from bt_model.generation.request import Soft
@@ -43,7 +43,7 @@ def folder(tiny_weights: Path, tmp_path: Path) -> Path:
 def rewritten(path: Path, change: Callable[[dict[str, torch.Tensor]], None], **facts: object) -> None:
     tensors = load_file(path)
     change(tensors)
-    save_file(tensors, path, metadata={FACTS: json.dumps(facts)} if facts else None)
+    save_file(tensors, path, metadata={KEY: json.dumps(facts)} if facts else None)
 
 
 def said(path: Path, **changes: object) -> None:

@@ -10,11 +10,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bt_model.assembly.load import load, parts_of
+from bt_model.assembly.load import load, open_parts
 from bt_model.assembly.model_file import read
 from bt_model.checkpoints.compatibility import Misfit, ModelParts, find_misfits
 from bt_model.checkpoints.export import published as named
 from bt_model.checkpoints.layouts.clip import RETRIEVAL
+from bt_model.checkpoints.weights import Checkpoint, open_checkpoint
 from bt_model.config import CLIP_L14, EVA_G14, ClipVisionConfig
 from bt_model.video.transform import normalise
 from tests import published, tiny
@@ -33,18 +34,10 @@ def found(parts: ModelParts) -> list[tuple[str, str, str]]:
     return [(misfit.check, misfit.expected, misfit.found) for misfit in find_misfits(parts)]
 
 
-def of_sizes(folder: Path, vision: ClipVisionConfig, **more: object) -> ModelParts:
+def of_sizes(vision: ClipVisionConfig, select_layer: int = -2, **more: Checkpoint) -> ModelParts:
     """A tower of published sizes, of which only the sizes are there."""
-    folder.mkdir(exist_ok=True)
-    (folder / "config.json").write_text("{}")
-    plain: dict[str, object] = {
-        "adapter": None,
-        "llm": None,
-        "projector": None,
-        "qformer": None,
-        "select_layer": -2,
-    }
-    return ModelParts(tower=folder, vision=vision, **{**plain, **more})  # pyright: ignore[reportArgumentType]
+    tower = replace(open_checkpoint({"vision.a": torch.zeros(1)}), config={})
+    return ModelParts(tower, vision, select_layer, **more)
 
 
 def branch(path: Path, prefix: str, width: int) -> Path:
@@ -77,19 +70,17 @@ def test_a_published_branch_knows_its_tower_by_its_width(
     tmp_path: Path, family: str, changes: dict[str, object], expected: list[tuple[str, str, str]]
 ) -> None:
     vision = replace({"clip": CLIP_L14, "eva": EVA_G14}[family], **changes)
-    adapter = branch(tmp_path / "branch.safetensors", family, vision.width)
-    assert found(of_sizes(tmp_path / "tower", vision, adapter=adapter)) == expected
+    adapter = open_checkpoint(branch(tmp_path / "branch.safetensors", family, vision.width))
+    assert found(of_sizes(vision, adapter=adapter)) == expected
 
 
 @pytest.mark.parametrize(
     ("blocks", "select_layer", "reads"),
     [(39, -1, 39), (39, -2, 38), (40, -2, 39), (40, -1, 40), (38, -1, 38)],
 )
-def test_a_qformer_reads_hidden_state_39_of_eva_clip_g(
-    tmp_path: Path, blocks: int, select_layer: int, reads: int
-) -> None:
-    vision = replace(EVA_G14, num_layers=blocks)
-    parts = of_sizes(tmp_path / "tower", vision, qformer=tmp_path / "q", select_layer=select_layer)
+def test_a_qformer_reads_hidden_state_39_of_eva_clip_g(blocks: int, select_layer: int, reads: int) -> None:
+    qformer = open_checkpoint({"qformer.query_tokens": torch.zeros(1)})
+    parts = of_sizes(replace(EVA_G14, num_layers=blocks), select_layer, qformer=qformer)
     odd = ("select_layer", "hidden state 39", f"{reads}, by select_layer {select_layer} of {blocks} blocks")
     assert found(parts) == ([] if reads == 39 else [odd])
 
@@ -123,7 +114,7 @@ def with_inside(folder: Path, name: str, change: Change) -> list[Misfit]:
     inside = {n: (change(t) if n == name else t).clone() for n, t in state.items()}
     save_file(load_file(path) | named({"vision": inside}, RETRIEVAL), path)
     model = tiny_folder / "embedded.model.json"
-    return list(find_misfits(parts_of(tiny_folder, read(model))))
+    return list(find_misfits(open_parts(tiny_folder, read(model))))
 
 
 def test_a_branch_that_says_nothing_belongs_beside_a_tower_of_the_size_of_the_one_in_its_file(
@@ -190,7 +181,7 @@ def with_tower(path: Path, prefix: str, source: Path, change: float) -> None:
 def test_a_tower_inside_a_qformers_file_is_compared(folder: Path, name: str, change: float) -> None:
     source = folder / "blip2" / "eva" / "model.safetensors"
     with_tower(folder / "blip2" / name, "visual_encoder.", source, change)
-    parts = parts_of(folder, read(folder / "minigpt4.model.json"))
+    parts = open_parts(folder, read(folder / "minigpt4.model.json"))
     told = [(misfit.check, misfit.where.name, misfit.found[:8]) for misfit in find_misfits(parts)]
     assert told == ([("tuned_tower", name, "its own ")] if change else [])
 
@@ -201,6 +192,6 @@ def test_a_tower_inside_instructblips_folder_is_compared(folder: Path, change: f
     name = "vision_model.embeddings.class_embedding"
     tensors = load_file(path)
     save_file(tensors | {name: tensors[name] + change}, path)
-    parts = parts_of(folder, read(folder / "instructblip.model.json"))
+    parts = open_parts(folder, read(folder / "instructblip.model.json"))
     expected = [("tuned_tower", "the tower of eva", "its own class_embedding")]
     assert found(parts) == (expected if change else [])

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from bt_model.checkpoints.export import published
 from bt_model.checkpoints.layouts.clip import BRANCH, CHAT, HF_CLIP, LEGACY, OWN, RETRIEVAL, in_chat_model
 from bt_model.checkpoints.layouts.key_map import KeyMap
-from bt_model.checkpoints.load import holds, load_adapter, load_part, load_text, load_vision, read_adapter
-from bt_model.checkpoints.weights import Weights, open_weights
+from bt_model.checkpoints.load import load_adapter, load_part, load_vision, read_adapter
+from bt_model.checkpoints.weights import Weights, open_checkpoint, open_weights
 from bt_model.config import BTAdapterConfig, ClipTextConfig, ClipVisionConfig
 from bt_model.errors import CheckpointError, InvalidValueError
 from bt_model.text.clip_text import ClipTextTower
@@ -60,7 +60,7 @@ def fine_tuned_state() -> dict[str, Tensor]:
 
 
 def filled(source: Any, **options: Any) -> BTAdapter:
-    weights = read_adapter(source, **options)
+    weights = read_adapter(open_checkpoint(source), **options)
     adapter = BTAdapter(VISION, weights.config)
     load_adapter(adapter, weights, tower())
     return adapter
@@ -83,8 +83,8 @@ def test_a_clip_folder_reads_back_equal(tmp_path: Path) -> None:
     state = published({"vision": tower().state_dict(), "text": text.state_dict()}, HF_CLIP)
     save_file(state | {"logit_scale": torch.tensor(4.6)}, tmp_path / "model.safetensors")
     vision_copy, text_copy = tower(seed=7), ClipTextTower(TEXT)
-    load_vision(vision_copy, tmp_path)
-    load_text(text_copy, tmp_path)
+    load_vision(vision_copy, open_checkpoint(tmp_path))
+    load_part(text_copy, open_checkpoint(tmp_path), "text")
     assert same(vision_copy, tower())
     assert same(text_copy, text)
 
@@ -106,7 +106,7 @@ def test_one_error_names_the_file_and_every_misfit(tmp_path: Path) -> None:
     path = tmp_path / "broken.safetensors"
     save_file(state, path)
     with pytest.raises(CheckpointError) as caught:
-        load_vision(tower(), path)
+        load_vision(tower(), open_checkpoint(path))
     assert caught.value.message == (
         f"{path}: missing class_embedding; unexpected layers.6.mlp.fc1.bias; "
         "wrong shape post_layernorm.bias (expected 16, found 17) for ClipVisionTower"
@@ -118,7 +118,7 @@ def test_a_misfit_leaves_the_module_as_it_was() -> None:
     state["backbone.post_layernorm.bias"] = torch.zeros(17)
     target = tower(seed=5)
     with pytest.raises(CheckpointError):
-        load_vision(target, state)
+        load_vision(target, open_checkpoint(state))
     assert same(target, tower(seed=5))
 
 
@@ -126,7 +126,7 @@ def test_a_name_outside_the_layout_is_unexpected() -> None:
     with pytest.raises(
         CheckpointError, match=r"unexpected backbone\.adapter_of_someone in a retrieval checkpoint"
     ):
-        load_vision(tower(), retrieval_state() | {"backbone.adapter_of_someone": torch.zeros(1)})
+        open_checkpoint(retrieval_state() | {"backbone.adapter_of_someone": torch.zeros(1)})
 
 
 def test_shapes_are_compared_before_any_bytes_are_read() -> None:
@@ -137,12 +137,12 @@ def test_shapes_are_compared_before_any_bytes_are_read() -> None:
         raise AssertionError(f"read {name}")
 
     with pytest.raises(CheckpointError, match=r"layers\.0\.mlp\.fc1\.weight \(expected 24x16, found 24x15\)"):
-        load_vision(tower(), Weights("lazy", shapes, read))
+        load_vision(tower(), open_checkpoint(Weights("lazy", shapes, read)))
 
 
 def test_a_module_shares_no_memory_with_what_it_was_filled_from() -> None:
     state, target = retrieval_state(), tower(seed=5)
-    load_vision(target, state)
+    load_vision(target, open_checkpoint(state))
     state["backbone.class_embedding"].fill_(9.0)
     assert same(target, tower())
 
@@ -150,7 +150,7 @@ def test_a_module_shares_no_memory_with_what_it_was_filled_from() -> None:
 def test_a_module_without_memory_takes_the_tensors() -> None:
     with torch.device("meta"):
         target = ClipVisionTower(VISION)
-    load_vision(target, retrieval_state())
+    load_vision(target, open_checkpoint(retrieval_state()))
     assert same(target, tower())
 
 
@@ -159,14 +159,14 @@ def test_what_is_absent_is_nan_in_a_module_that_had_no_memory() -> None:
     del state["backbone.visual_projection.weight"]
     with torch.device("meta"):
         target = ClipVisionTower(VISION)
-    load_vision(target, state, may_miss=("visual_projection.",))
+    load_vision(target, open_checkpoint(state), may_miss=("visual_projection.",))
     assert target.visual_projection.weight.isnan().all()
 
 
 def test_missing_parameters_may_be_allowed_by_name() -> None:
     state, target = retrieval_state(), tower(seed=5)
     del state["backbone.visual_projection.weight"]
-    load_vision(target, state, may_miss=("visual_projection.",))
+    load_vision(target, open_checkpoint(state), may_miss=("visual_projection.",))
     assert torch.equal(target.visual_projection.weight, tower(seed=5).visual_projection.weight)
 
 
@@ -183,13 +183,9 @@ def test_a_fine_tuned_file_fills_the_first_layers() -> None:
     assert same(filled(fine_tuned_state()).spatial[:3], branch(PLAIN).spatial[:3])
 
 
-def test_the_number_of_layers_can_be_given() -> None:
-    assert read_adapter(fine_tuned_state(), num_layers=3).config.num_layers == 3
-
-
 def test_the_branch_facts_come_from_the_shapes() -> None:
     config = BTAdapterConfig(num_layers=2, max_frames=7)
-    assert read_adapter(retrieval_state(config)).config == config
+    assert read_adapter(open_checkpoint(retrieval_state(config))).config == config
 
 
 def test_absent_gates_are_one_half_on_the_chat_side() -> None:
@@ -204,33 +200,33 @@ def test_absent_gates_are_plain_sums_on_the_retrieval_side() -> None:
 
 
 def test_present_gates_are_used_on_the_retrieval_side() -> None:
-    assert read_adapter(retrieval_state(), side="retrieval").config == BTAdapterConfig()
+    assert read_adapter(open_checkpoint(retrieval_state()), side="retrieval").config == BTAdapterConfig()
 
 
 def test_plain_sums_can_be_forced_where_gates_are_present() -> None:
-    assert read_adapter(retrieval_state(), gated=False).config == PLAIN
+    assert read_adapter(open_checkpoint(retrieval_state()), gated=False).config == PLAIN
 
 
 def test_gates_can_be_forced_where_they_are_absent() -> None:
-    config = read_adapter(retrieval_state(PLAIN), side="retrieval", gated=True).config
+    config = read_adapter(open_checkpoint(retrieval_state(PLAIN)), side="retrieval", gated=True).config
     assert config == BTAdapterConfig()
 
 
 def test_a_checkpoint_without_a_branch_is_refused() -> None:
     state = published({"vision": tower().state_dict()}, RETRIEVAL)
     with pytest.raises(CheckpointError, match=r"missing adapter\.cls_token"):
-        read_adapter(state)
+        read_adapter(open_checkpoint(state))
 
 
 def test_a_branch_with_a_gap_is_refused() -> None:
     state = {k: v for k, v in retrieval_state().items() if "btadapter_T_layers.1." not in k}
     with pytest.raises(CheckpointError, match=r"spatial \[0, 1, 2, 3\], temporal \[0, 2, 3\]"):
-        read_adapter(state)
+        read_adapter(open_checkpoint(state))
 
 
 def test_a_branch_of_another_width_is_refused_with_file_and_both_shapes(tmp_path: Path) -> None:
     save_file(retrieval_state(), tmp_path / "w.safetensors")
-    weights = read_adapter(tmp_path / "w.safetensors")
+    weights = read_adapter(open_checkpoint(tmp_path / "w.safetensors"))
     adapter = BTAdapter(ClipVisionConfig(8, 4, 18, 6, 2, 24, 10), weights.config)
     with pytest.raises(CheckpointError, match=r"w\.safetensors: .*cls_token \(expected 18, found 16\)"):
         load_adapter(adapter, weights, ClipVisionTower(ClipVisionConfig(8, 4, 18, 6, 2, 24, 10)))
@@ -238,7 +234,7 @@ def test_a_branch_of_another_width_is_refused_with_file_and_both_shapes(tmp_path
 
 def test_a_full_checkpoint_never_overwrites_the_slice_that_training_renumbers() -> None:
     target = tower(seed=5)
-    load_vision(target, retrieval_state())
+    load_vision(target, open_checkpoint(retrieval_state()))
     assert same(target.layers[2], tower().layers[2])
 
 
@@ -248,20 +244,21 @@ def test_a_training_slice_lands_at_the_end_of_the_trunk() -> None:
     for index in range(3):
         for name, tensor in source.layers[2 + index].state_dict().items():
             state[f"layers.{index}.{name}"] = tensor
-    load_vision(target, state, may_miss=("",))
+    load_vision(target, open_checkpoint(state), may_miss=("",))
     assert [same(a, b) for a, b in zip(target.layers, source.layers, strict=True)] == [
         False, False, True, True, True, False
     ]  # fmt: skip
 
 
 def test_a_file_says_which_parts_it_holds() -> None:
-    assert [holds(fine_tuned_state(), part) for part in ("adapter", "vision")] == [True, False]
+    assert list(open_checkpoint(fine_tuned_state()).parts) == ["adapter"]
+    assert set(open_checkpoint(retrieval_state()).parts) == {"vision", "adapter"}
 
 
 def test_a_projector_is_read_from_a_chat_models_checkpoint() -> None:
     source, target = nn.Linear(3, 2), nn.Linear(3, 2)
     state = {f"model.mm_projector.{name}": tensor for name, tensor in source.state_dict().items()}
-    load_part(target, state | {"model.embed_tokens.weight": torch.zeros(5, 2)}, "projector")
+    load_part(target, open_checkpoint(state | {"model.embed_tokens.weight": torch.zeros(5, 2)}), "projector")
     assert same(target, source)
 
 

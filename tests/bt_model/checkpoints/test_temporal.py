@@ -16,9 +16,9 @@ from bt_model.assembly.load import load
 from bt_model.assembly.memory import memory_estimate
 from bt_model.assembly.towers import load_tower
 from bt_model.chat import VideoChat
-from bt_model.checkpoints.metadata import FACTS, facts_of, temporal_config
+from bt_model.checkpoints.metadata import KEY
 from bt_model.checkpoints.temporal import save_temporal
-from bt_model.checkpoints.weights import metadata_of
+from bt_model.checkpoints.weights import open_checkpoint, open_weights
 from bt_model.config import TemporalConfig
 from bt_model.errors import CheckpointError, InvalidValueError
 from bt_model.generation.engine import BatchEngine
@@ -62,7 +62,7 @@ def model_file(folder: Path, base: str = "embedded", **changes: Any) -> Path:
 
 def saved(folder: Path, config: TemporalConfig, tower: str = "clip") -> TemporalEncoder:
     """A trained model, also in FILE."""
-    model = tiny.trained(config, load_tower(folder / tower))
+    model = tiny.trained(config, load_tower(open_checkpoint(folder / tower)))
     save_temporal(folder / FILE, model)
     return model
 
@@ -125,25 +125,25 @@ def test_an_open_models_file_holds_its_tower_and_a_frozen_ones_does_not(folder: 
 
 def test_the_facts_name_kind_settings_and_tower(folder: Path) -> None:
     saved(folder, TRAINED["separate_st_2"])
-    assert facts_of(folder / FILE) == {
+    assert open_checkpoint(folder / FILE).metadata == {
         "kind": "separate_st", "is_open": False, "num_layers": 2, "max_frames": tiny.MAX_FRAMES,
         "bottleneck": tiny.BOTTLENECK, "time_std": 1.0, "family": "clip", "positions": tiny.P + 1,
         "blocks": tiny.VISION.num_layers,
     }  # fmt: skip
-    assert temporal_config(folder / FILE) == TRAINED["separate_st_2"]
+    assert open_checkpoint(folder / FILE).temporal == TRAINED["separate_st_2"]
 
 
 def test_further_parts_and_facts_are_written_too(folder: Path) -> None:
-    model = tiny.trained(TRAINED["bt_adapter"], load_tower(folder / "clip"))
+    model = tiny.trained(TRAINED["bt_adapter"], load_tower(open_checkpoint(folder / "clip")))
     head = nn.Linear(2, 3)
     parts: Mapping[str, Mapping[str, torch.Tensor]] = {"extra_proj": {"0.weight": head.weight}}
-    save_temporal(folder / FILE, model, parts=parts, facts={"mask": "tube"})
+    save_temporal(folder / FILE, model, parts=parts, metadata={"mask": "tube"})
     assert torch.equal(load_file(folder / FILE)["extra_proj.0.weight"], head.weight)
-    assert facts_of(folder / FILE)["mask"] == "tube"
+    assert open_checkpoint(folder / FILE).metadata["mask"] == "tube"
 
 
 def test_frozen_clip_has_no_file(folder: Path) -> None:
-    model = tiny.fresh(tiny.FROZEN["clip"], load_tower(folder / "clip"))
+    model = tiny.fresh(tiny.FROZEN["clip"], load_tower(open_checkpoint(folder / "clip")))
     with pytest.raises(InvalidValueError, match="kind is 'clip', not open; allowed"):
         save_temporal(folder / FILE, model)
     assert not (folder / FILE).exists()
@@ -205,7 +205,7 @@ def test_models_are_listed_with_their_kind(folder: Path) -> None:
 
 
 def rewritten(path: Path, facts: str) -> None:
-    save_file(load_file(path), path, metadata={FACTS: facts})
+    save_file(load_file(path), path, metadata={KEY: facts})
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,8 @@ def test_a_missing_tensor_refuses_to_load(folder: Path, name: str) -> None:
         lost = next((n for n in tensors if n.startswith((key, "backbone.layers"))), None)
         if lost is not None:
             del tensors[lost]
-            save_file(tensors, folder / "less.safetensors", metadata=metadata_of(folder / FILE))
+            header = dict(open_weights(folder / FILE).metadata)
+            save_file(tensors, folder / "less.safetensors", metadata=header)
             with pytest.raises(CheckpointError, match="missing .*" + lost.rpartition(".")[2]):
                 loaded(model_file(folder, adapter="less.safetensors"))
 

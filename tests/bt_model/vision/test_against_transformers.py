@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from bt_model.checkpoints.load import CHAT_MAY_MISS, load_text, load_vision
+from bt_model.checkpoints.load import CHAT_MAY_MISS, load_part, load_vision
+from bt_model.checkpoints.weights import open_checkpoint
 from bt_model.config import ClipTextConfig, ClipVisionConfig
 from bt_model.text.clip_text import ClipTextTower
 from bt_model.vision.clip import ClipVisionTower
@@ -60,8 +61,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     config = theirs.config.to_dict()
     vision = ClipVisionTower(ClipVisionConfig.from_hf(config["vision_config"]))
     text = ClipTextTower(ClipTextConfig.from_hf(config["text_config"]))
-    load_vision(vision, folder)
-    load_text(text, folder)
+    load_vision(vision, open_checkpoint(folder))
+    load_part(text, open_checkpoint(folder), "text")
     return Pair(theirs, vision, text)
 
 
@@ -114,5 +115,5 @@ def test_a_folder_with_the_vision_tower_alone_is_read(tmp_path: Path, pixels: Te
     wake(theirs)
     theirs.save_pretrained(tmp_path)
     ours = ClipVisionTower(ClipVisionConfig.from_hf(theirs.config.to_dict()))
-    load_vision(ours, tmp_path, may_miss=CHAT_MAY_MISS)
+    load_vision(ours, open_checkpoint(tmp_path), may_miss=CHAT_MAY_MISS)
     assert_equal(ours(pixels, [3])[0], theirs(pixels).last_hidden_state)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from bt_model.backends.base import BackendFiles
 from bt_model.backends.parts.llm import load_llama, read_llama_config
 from bt_model.backends.registry import factory
+from bt_model.checkpoints.weights import open_checkpoint
 from bt_model.errors import CheckpointError
 from bt_model.generation.engine import BatchEngine
 from bt_model.generation.request import Delta, GenRequest, Tokens
@@ -114,28 +115,33 @@ def test_embeddings_that_come_with_a_projector_replace_the_llms(
 
 def test_embeddings_of_another_width_are_refused(video_chatgpt: tuple[BackendFiles, torch.Tensor]) -> None:
     given, grown = video_chatgpt
-    save_file(
-        {**load_file(given.projector), "model.embed_tokens.weight": grown[:, :7].clone()}, given.projector
-    )
+    given = with_table(given, grown[:, :7])
     with pytest.raises(CheckpointError, match=r"embed_tokens\.weight is .*; the LLM is 48 wide"):
         load_llama(given)
 
 
 def test_embeddings_with_too_few_rows_are_refused(video_chatgpt: tuple[BackendFiles, torch.Tensor]) -> None:
     given, grown = video_chatgpt
-    save_file({**load_file(given.projector), "model.embed_tokens.weight": grown[:7].clone()}, given.projector)
+    given = with_table(given, grown[:7])
     with pytest.raises(CheckpointError, match=r"embed_tokens\.weight has 7 rows; the LLM has \d+"):
         load_llama(given)
 
 
+def with_table(given: BackendFiles, table: torch.Tensor) -> BackendFiles:
+    """The same with another table of embeddings in the projector's file."""
+    path = given.needed("projector").path
+    save_file({**load_file(path), "model.embed_tokens.weight": table.clone()}, path)
+    return replace(given, projector=open_checkpoint(path))
+
+
 def with_image_markers(given: BackendFiles, folder: Path) -> BackendFiles:
     """The same, over a LLaVA whose tokenizer knows the markers of pictures alone."""
-    llm = Path(shutil.copytree(given.llm, folder / "llava"))
+    llm = Path(shutil.copytree(given.needed("llm").path, folder / "llava"))
     text = (llm / "tokenizer.json").read_text()
     (llm / "tokenizer.json").write_text(
         text.replace("<vid_start>", "<im_start>").replace("<vid_end>", "<im_end>")
     )
-    return replace(given, llm=llm)
+    return replace(given, llm=open_checkpoint(llm))
 
 
 def test_markers_that_were_trained_with_the_projector_stand_around_the_video(
@@ -156,10 +162,8 @@ def test_without_three_rows_more_the_markers_of_pictures_stand_there(
     video_chatgpt: tuple[BackendFiles, torch.Tensor], tmp_path: Path, rows: int
 ) -> None:
     given, grown = video_chatgpt
-    table = grown[: len(grown) - 3 + rows].clone()
-    save_file({**load_file(given.projector), "model.embed_tokens.weight": table}, given.projector)
-    pictures = with_image_markers(given, tmp_path)
-    names = json.loads((pictures.llm / "tokenizer.json").read_text())["added_tokens"]
+    pictures = with_image_markers(with_table(given, grown[: len(grown) - 3 + rows]), tmp_path)
+    names = json.loads((pictures.needed("llm").path / "tokenizer.json").read_text())["added_tokens"]
     ids = {token["content"]: token["id"] for token in names}
     before, _, _ = factory("llava")(pictures).segments(
         [Turn("user", "what is it?")], VideoTokens(b"key", torch.randn(5, tiny.D))

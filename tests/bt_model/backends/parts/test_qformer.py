@@ -11,11 +11,12 @@ from torch import Tensor
 from transformers import Blip2QFormerConfig, Blip2QFormerModel, InstructBlipForConditionalGeneration
 
 from bt_model.assembly.placement import Placement
-from bt_model.assembly.towers import TowerShelf, load_tower
+from bt_model.assembly.towers import TowerCache, load_tower
 from bt_model.backends.base import BackendFiles
-from bt_model.backends.parts.bridge import load_bridge, read_qformer_config
+from bt_model.backends.parts.bridge import load_bridge, qformer_config
 from bt_model.backends.parts.qformer import QFormer
 from bt_model.checkpoints.load import load_part
+from bt_model.checkpoints.weights import open_checkpoint
 from bt_model.errors import CheckpointError, UnknownNameError
 from bt_model.types import GenerateOptions
 from tests import published, tiny
@@ -37,8 +38,8 @@ def theirs(folder: Path) -> InstructBlipForConditionalGeneration:
 
 
 def ours(source: Path) -> QFormer:
-    qformer = QFormer(read_qformer_config(source))
-    load_part(qformer, source, "qformer")
+    qformer = QFormer(qformer_config(open_checkpoint(source)))
+    load_part(qformer, open_checkpoint(source), "qformer")
     return qformer.eval()
 
 
@@ -89,8 +90,9 @@ def test_without_text_it_equals_blip2s(folder: Path) -> None:
         "vision_model.post_layernorm.weight": torch.ones(32),
         "vision_model.post_layernorm.bias": torch.zeros(32),
     }
-    qformer = QFormer(replace(read_qformer_config(folder / "blip2" / "qformer.safetensors"), num_heads=2))
-    load_part(qformer, {**source, **norm, "query_tokens": queries}, "qformer")
+    sizes = qformer_config(open_checkpoint(folder / "blip2" / "qformer.safetensors"))
+    qformer = QFormer(replace(sizes, num_heads=2))
+    load_part(qformer, open_checkpoint({**source, **norm, "query_tokens": queries}), "qformer")
     seen = qformer.ln_vision(features())
     expected = model(query_embeds=queries.expand(B, -1, -1), encoder_hidden_states=seen).last_hidden_state
     close(qformer(features()), expected)
@@ -102,7 +104,7 @@ def test_the_eva_tower_equals_instructblips_at_every_layer(
 ) -> None:
     pixels = tiny.pixels(1, 3)[0]
     expected = theirs.vision_model(pixels, output_hidden_states=True).hidden_states[1:]
-    tower = load_tower(folder / "hf")
+    tower = load_tower(open_checkpoint(folder / "hf"))
     assert tower.config.family == "eva"
     for mine, their in zip(tower(pixels, range(1, published.LAYERS + 1)), expected, strict=True):
         close(mine, their)
@@ -112,11 +114,11 @@ def test_the_eva_tower_equals_instructblips_at_every_layer(
 def test_the_original_tower_of_one_block_more_gives_the_same(folder: Path) -> None:
     pixels = tiny.pixels(1, 2)[0]
     last = range(published.LAYERS - 1, published.LAYERS)
-    shelf, place = TowerShelf(), Placement.pick("cpu")
-    original, library = (shelf.tower(folder / name, place) for name in ("blip2/eva", "hf"))
+    shelf, place = TowerCache(), Placement.pick("cpu")
+    original, library = (shelf.tower(open_checkpoint(folder / name), place) for name in ("blip2/eva", "hf"))
     # the library stores a bias of the keys, which no attention can tell
     close(original(pixels, last)[0], library(pixels, last)[0])
-    assert shelf.tower(folder / "hf", place) is library
+    assert shelf.tower(open_checkpoint(folder / "hf"), place) is library
 
 
 @pytest.mark.parametrize(
@@ -141,7 +143,7 @@ def test_a_qformer_config_that_is_none_is_refused(
     (tmp_path / "config.json").write_text(json.dumps(config | changes))
     shutil.copyfile(folder / "hf" / "model.safetensors", tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match=message):
-        read_qformer_config(tmp_path)
+        qformer_config(open_checkpoint(tmp_path))
 
 
 def test_the_norm_before_it_has_the_epsilon_of_its_origin(folder: Path) -> None:
@@ -150,10 +152,12 @@ def test_the_norm_before_it_has_the_epsilon_of_its_origin(folder: Path) -> None:
 
 
 def files(folder: Path, qformer: str | None, entry: str = "clip") -> BackendFiles:
+    hf = open_checkpoint(folder / "hf")
+    held = None if qformer is None else open_checkpoint(folder / qformer)
     return BackendFiles(
-        llm=folder / "hf", projector=folder / "hf", template="minigpt4", num_video_tokens=N,
+        llm=hf, projector=hf, template="minigpt4", num_video_tokens=N,
         video_dim=published.WIDTH, defaults=GenerateOptions(), device=torch.device("cpu"),
-        dtype=torch.float32, qformer=None if qformer is None else folder / qformer, entry=entry,
+        dtype=torch.float32, qformer=held, entry=entry,
     )  # fmt: skip
 
 

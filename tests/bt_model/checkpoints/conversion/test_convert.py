@@ -14,7 +14,7 @@ from torch import nn
 from bt_model.checkpoints.conversion.convert import convert
 from bt_model.checkpoints.layouts.detect import detect
 from bt_model.checkpoints.load import load_part, load_vision, read_adapter
-from bt_model.checkpoints.weights import INDEX, SINGLE, open_weights
+from bt_model.checkpoints.weights import INDEX, SINGLE, open_checkpoint, open_weights
 from bt_model.errors import CheckpointError
 from bt_model.vision.clip import ClipVisionTower
 from tests import tiny
@@ -41,7 +41,7 @@ def test_a_training_checkpoint_of_a_library_that_is_not_there_is_read(tmp_path: 
     done = convert(path, tmp_path / "out.safetensors")
     assert done.dropped == dict.fromkeys(("meta", "message_hub"), "beside the weights: of the training run")
     assert done.strangers == {"mmengine_for_a_test.HistoryBuffer"}
-    load_vision(ClipVisionTower(tiny.VISION), tmp_path / "out.safetensors")
+    load_vision(ClipVisionTower(tiny.VISION), open_checkpoint(tmp_path / "out.safetensors"))
 
 
 def test_the_published_projector_that_is_cut_off_is_explained(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_minigpt4s_projection_is_found_beside_its_optimiser(tmp_path: Path) -> N
     done = convert(path, tmp_path / "projection.safetensors")
     assert set(done.dropped) == {"optimizer", "epoch"}
     linear = nn.Linear(4, 6)
-    load_part(linear, tmp_path / "projection.safetensors", "projector")
+    load_part(linear, open_checkpoint(tmp_path / "projection.safetensors"), "projector")
     assert linear.bias.tolist() == [1] * 6
 
 
@@ -166,7 +166,7 @@ def test_a_fine_tuned_branch_converts_to_a_branch(tmp_path: Path) -> None:
                 state[f"model.vision_tower.btadapter_{letter}_layers.{k}.{name}"] = tensor
     convert(torch_file(tmp_path / "sft.bin", state), tmp_path / "sft.safetensors")
     assert detect(list(state), "file").ends_early
-    assert read_adapter(tmp_path / "sft.safetensors").config.num_layers == 3
+    assert read_adapter(open_checkpoint(tmp_path / "sft.safetensors")).config.num_layers == 3
 
 
 @pytest.mark.parametrize(
@@ -209,5 +209,5 @@ def test_minigpt4s_projection_is_found_beside_stray_buffers(tmp_path: Path, stra
     path = torch_file(tmp_path / "minigpt4.pth", {"model": model | buffers})
     convert(path, tmp_path / "projection.safetensors")
     linear = nn.Linear(4, 6)
-    load_part(linear, tmp_path / "projection.safetensors", "projector")
+    load_part(linear, open_checkpoint(tmp_path / "projection.safetensors"), "projector")
     assert linear.bias.tolist() == [1] * 6

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from bt_model.assembly.towers import load_tower
 from bt_model.checkpoints.conversion.convert import convert
 from bt_model.checkpoints.conversion.eva_config import eva_config
-from bt_model.checkpoints.weights import SINGLE
+from bt_model.checkpoints.weights import SINGLE, open_checkpoint
 from bt_model.errors import CheckpointError
 from tests import published, tiny
 from tests.bt_model.checkpoints.conversion.torch_files import torch_file
@@ -34,7 +34,7 @@ def test_an_eva_file_gets_a_config_from_its_shapes(tmp_path: Path, flat: dict[st
     assert (vision["image_size"], vision["patch_size"]) == (published.SIDE, published.PATCH)
     vision["num_attention_heads"] = published.HEADS  # the tiny tower's are not 88 wide
     (tmp_path / "out" / "config.json").write_text(json.dumps(config))
-    ours, theirs = load_tower(tmp_path / "out"), load_tower(tmp_path / "eva")
+    ours, theirs = (load_tower(open_checkpoint(tmp_path / name)) for name in ("out", "eva"))
     pixels = tiny.pixels(1, 2)[0]
     last = range(published.LAYERS - 1, published.LAYERS)
     assert torch.equal(ours(pixels, last)[0], theirs(pixels, last)[0])

@@ -12,7 +12,7 @@ from bt_model.checkpoints.layouts.clip import HF_CLIP, LEGACY, RETRIEVAL
 from bt_model.checkpoints.layouts.detect import detect
 from bt_model.checkpoints.layouts.key_map import KeyMap
 from bt_model.checkpoints.load import CHAT_MAY_MISS, load_adapter, load_part, load_vision, read_adapter
-from bt_model.checkpoints.weights import Weights
+from bt_model.checkpoints.weights import Weights, open_checkpoint
 from bt_model.config import CLIP_L14, BTAdapterConfig, ClipTextConfig
 from bt_model.errors import CheckpointError
 from bt_model.text.clip_text import ClipTextTower
@@ -157,17 +157,17 @@ def test_the_map_leads_back_to_the_published_name(layout: str) -> None:
 @pytest.mark.parametrize("layout", ["retrieval", "zero_shot", "legacy"])
 def test_full_size_retrieval_checkpoints_fill_every_module(layout: str, full: FullSize) -> None:
     weights = weightless(LAYOUTS[layout]())
-    load_vision(full.tower, weights)
-    load_part(full.text, weights, "text")
+    load_vision(full.tower, open_checkpoint(weights))
+    load_part(full.text, open_checkpoint(weights), "text")
     load_full_size_branch(weights, full, "retrieval")
     if layout != "zero_shot":
-        load_part(full.head, weights, "extra_proj")
+        load_part(full.head, open_checkpoint(weights), "extra_proj")
 
 
 @pytest.mark.parametrize("layout", ["chat_inference", "chat_inference_bare"])
 def test_full_size_chat_towers_lack_only_the_projection(layout: str, full: FullSize) -> None:
     weights = weightless(LAYOUTS[layout]())
-    load_vision(full.tower, weights, may_miss=CHAT_MAY_MISS)
+    load_vision(full.tower, open_checkpoint(weights), may_miss=CHAT_MAY_MISS)
     load_full_size_branch(weights, full, "chat")
 
 
@@ -176,12 +176,12 @@ def test_full_size_training_slices_fill_trunk_layers_20_to_22(layout: str, full:
     weights = weightless(LAYOUTS[layout]())
     kept = ("position_embedding.", *(f"layers.{i}." for i in SLICE))
     others = tuple(name for name in full.tower.state_dict() if not name.startswith(kept))
-    load_vision(full.tower, weights, may_miss=others)
+    load_vision(full.tower, open_checkpoint(weights), may_miss=others)
     load_full_size_branch(weights, full, "chat")
 
 
 def load_full_size_branch(weights: Weights, full: FullSize, side: Any) -> None:
-    branch = read_adapter(weights, side=side)
+    branch = read_adapter(open_checkpoint(weights), side=side)
     assert branch.config.num_layers == 4
     with torch.device("meta"):
         adapter = BTAdapter(CLIP_L14, branch.config)
@@ -190,7 +190,7 @@ def load_full_size_branch(weights: Weights, full: FullSize, side: Any) -> None:
 
 def test_the_fine_tuned_file_is_three_layers_of_four(full: FullSize) -> None:
     weights = weightless(fine_tuned())
-    assert read_adapter(weights).config == BTAdapterConfig(num_layers=4, max_frames=64)
+    assert read_adapter(open_checkpoint(weights)).config == BTAdapterConfig(num_layers=4, max_frames=64)
     load_full_size_branch(weights, full, "chat")
 
 

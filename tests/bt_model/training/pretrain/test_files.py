@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from bt_model.checkpoints.export import published
 from bt_model.checkpoints.layouts.clip import RETRIEVAL
 from bt_model.checkpoints.layouts.eva import EVA_RETRIEVAL
-from bt_model.checkpoints.metadata import facts_of
+from bt_model.checkpoints.weights import open_checkpoint
 from bt_model.errors import CheckpointError, InvalidValueError
 from bt_model.training.export import parts_beside
 from bt_model.training.pretrain.config import PretrainSettings
@@ -70,7 +70,7 @@ def test_a_file_holds_published_names_and_what_they_do_not_say(work: Path) -> No
     assert {"backbone.balance1", "backbone.btadapter_T_layers.0.temporal_fc.weight"} <= names
     assert "extra_proj.0.weight" in names
     assert not any(name.startswith(("backbone.layers", "text_backbone")) for name in names)
-    facts = facts_of(work / "alone.safetensors")
+    facts = open_checkpoint(work / "alone.safetensors").metadata
     assert (facts["mask"], facts["mask_rate"], facts["steps"]) == ("tube", 0.5, 2)
     beyond = {"chat": 0.0, "caption": 0.0, "anchor": 0.0}
     assert facts["losses"] == {"vtc": 1.0, "mbta": 1.0, "mbca": 1.0, **beyond}

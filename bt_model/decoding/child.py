@@ -20,9 +20,9 @@ from PIL import Image
 from bt_model.decoding import wire
 from bt_model.decoding.sandbox import allow_cpu, restrict
 from bt_model.errors import BtchatError, VideoLimitError
-from bt_model.types import Frames
+from bt_model.types import Frames, ReaderName
 from bt_model.video import refusals
-from bt_model.video.decode import DEFAULT_LIMITS, ReaderName, decode_sizes, probe
+from bt_model.video.decode import DEFAULT_LIMITS, decode_sizes, probe
 from bt_model.video.refusals import DecodeLimits
 
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL

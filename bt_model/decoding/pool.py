@@ -26,9 +26,8 @@ from bt_model.decoding.decoded import Decoded, FrameMemories
 from bt_model.decoding.process import ChildProcess
 from bt_model.decoding.sandbox import ChildLimits
 from bt_model.errors import DecodeTimeoutError, EngineError
-from bt_model.types import FrameSize, Sampling
+from bt_model.types import FrameSize, ReaderName, Sampling
 from bt_model.video import refusals
-from bt_model.video.decode import ReaderName
 from bt_model.video.refusals import DecodeLimits
 
 _START_SECONDS = 60.0

@@ -13,9 +13,8 @@ import msgpack
 
 from bt_model.decoding.sandbox import ChildLimits
 from bt_model.errors import BtchatError, InvalidValueError, UnsupportedMediaError, VideoError, VideoLimitError
-from bt_model.types import MAX_FRAMES, FrameSize, Sampling, VideoFacts
+from bt_model.types import MAX_FRAMES, FrameSize, ReaderName, Sampling, VideoFacts
 from bt_model.video.crop import Crop, Cutout
-from bt_model.video.decode import ReaderName
 from bt_model.video.refusals import DecodeLimits
 
 HEADER = struct.Struct("<I")  # payload bytes

@@ -11,7 +11,7 @@ from bt_model.decoding.pool import DecodePool
 from bt_model.decoding.sandbox import ChildLimits
 from bt_model.decoding.wire import Request
 from bt_model.errors import BtchatError, EngineError
-from bt_model.video.decode import ReaderName
+from bt_model.types import ReaderName
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

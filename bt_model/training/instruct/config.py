@@ -10,8 +10,7 @@ from bt_model.config import TemporalConfig
 from bt_model.errors import require
 from bt_model.training.trainer.parallel import Parallel
 from bt_model.training.trainer.precision import Precision
-from bt_model.types import MAX_FRAMES, Strategy
-from bt_model.video.decode import ReaderName
+from bt_model.types import MAX_FRAMES, ReaderName, Strategy
 from bt_model.video.sample import SAMPLERS
 
 Place = Literal["template", "published"]

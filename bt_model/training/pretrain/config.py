@@ -12,8 +12,7 @@ from bt_model.training.objectives.captioner import CAPTION_REQUEST
 from bt_model.training.objectives.contrastive import BEYOND, Gather, LossWeights
 from bt_model.training.trainer.parallel import Parallel
 from bt_model.training.trainer.precision import Precision
-from bt_model.types import MAX_FRAMES
-from bt_model.video.decode import ReaderName
+from bt_model.types import MAX_FRAMES, ReaderName
 
 Format = Literal["webvid", "vindlu", "webdataset"]
 Crop = Literal["random", "centre"]

@@ -11,8 +11,8 @@ import pytest
 from bt_model.decoding.decoded import Decoded
 from bt_model.decoding.pool import DecodePool
 from bt_model.errors import UnsupportedMediaError, VideoError
-from bt_model.types import FrameSize, Sampling
-from bt_model.video.decode import READER_NAMES, ReaderName
+from bt_model.types import FrameSize, ReaderName, Sampling
+from bt_model.video.decode import READER_NAMES
 from tests.clips import HOSTILE, ClipSpec, write_clip
 
 SIZE = FrameSize(64)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from bt_model.errors import InvalidValueError, VideoLimitError
-from bt_model.types import Frames, FrameSize, Sampling
+from bt_model.types import Frames, FrameSize, ReaderName, Sampling
 from bt_model.video import pyav_reader
-from bt_model.video.decode import READER_NAMES, ReaderName, decode, decode_sizes, probe
+from bt_model.video.decode import READER_NAMES, decode, decode_sizes, probe
 from bt_model.video.packets import Clip
 from bt_model.video.refusals import DecodeLimits
 from bt_model.video.sniff import sniff

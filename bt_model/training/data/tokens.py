@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from bt_model.generation.request import Soft, Tokens
-from bt_model.prompt.segments import Dialogue
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from bt_model.prompt.segments import Dialogue
 
 IGNORED = -100  # a label that is not supervised, as torch's cross entropy takes it
 
@@ -32,7 +32,7 @@ class TokenRow:
         return TokenRow(self.ids[:length], self.labels[:length], self.video_at)
 
 
-def token_row(dialogue: Dialogue, bos: int) -> TokenRow:
+def token_row(dialogue: "Dialogue", bos: int) -> TokenRow:
     """A dialogue with its answers as a row; exactly the positions of the answers are supervised.
 
     BOS stands where the video's tokens go. Without a video, `video_at` is the end of the row.

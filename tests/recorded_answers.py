@@ -1,9 +1,8 @@
 """Whether a change left every answer as it was.
 
-`python -m tests.recorded_answers --write F` before it, `--check F` after it. 200 seeded
-questions about 50 drawn clips, answered greedily by each of MODELS: frames and pooled video tokens are held as
-hashes of their exact bytes, answers as token ids and text. The same machine and the same versions give the
-same file.
+`python -m tests.recorded_answers --write F` before it, `--check F` after it. 200 seeded questions about 50
+drawn clips, answered greedily by each of MODELS: frames and pooled video tokens are held as hashes of their
+exact bytes, answers as token ids and text. The same machine and versions give the same file.
 """
 
 import argparse

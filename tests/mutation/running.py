@@ -1,0 +1,153 @@
+"""Shows one mutant to its tests, in a copy of the tree, and says what came of it."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tests.mutation.mutants import Mutant
+from tests.mutation.selection import Chosen, Selection
+from tests.mutation.tree import Copy
+
+Verdict = Literal["killed", "timeout", "survived", "equivalent"]
+
+_PASSED, _FAILED, _NO_TESTS = 0, 1, 5
+_ATTEMPTS = 4
+_FIRST_FAILURE = re.compile(r"^(?:FAILED|ERROR) (\S+?\.py(?:::\S.*?)?)(?: - .*)?$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """One pytest run; no `code` means that it took too long."""
+
+    code: int | None
+    failed: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the tests said of one mutant."""
+
+    verdict: Verdict
+    seconds: float
+    num_tests: int
+    by: str = ""  # the test that noticed it
+
+
+class Trial:
+    """Runs mutants in one copy. What fails without a fault as well is no witness, and is left out."""
+
+    def __init__(self, copy: Copy, selection: Selection, budget: float, limit: float) -> None:
+        self._copy, self._selection = copy, selection
+        self._budget, self._limit = budget, limit
+        self._sound: set[tuple[str, ...]] = set()
+        self._unsound: set[str] = set()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._is_stopped = False
+
+    def outcome(self, mutant: Mutant, source: str) -> Outcome:
+        started, budget = time.monotonic(), self._budget
+        chosen = Chosen((), 0.0)
+        for _ in range(0 if self._is_stopped else _ATTEMPTS):
+            chosen = self._selection.tests(mutant, budget, frozenset(self._unsound))
+            if not chosen.ids:
+                break
+            with self._copy.planted(mutant.file, mutant.planted(source)):
+                ended = self._run(chosen.ids)
+            seconds = time.monotonic() - started
+            if ended.code in {_PASSED, _NO_TESTS}:
+                break
+            if self._is_the_mutants(ended, chosen):
+                verdict = "timeout" if ended.code is None else "killed"
+                return Outcome(verdict, seconds, len(chosen.ids), ended.failed)
+            if ended.code is None:
+                budget /= 2  # the machine is slower than it was when the tests were measured
+        return Outcome("survived", time.monotonic() - started, len(chosen.ids))
+
+    def _is_the_mutants(self, ended: Ended, chosen: Chosen) -> bool:
+        """Whether the same tests pass without the fault; files that never met before are tried together."""
+        file = ended.failed.partition("::")[0]
+        is_first = file == chosen.files[0]
+        if ended.code is not None and (ended.code != _FAILED or not ended.failed or is_first):
+            return True
+        ids = chosen.ids if ended.code is None else chosen.up_to(file)
+        if ids in self._sound:
+            return True
+        clean = self._run(ids)
+        if clean.code == _PASSED:
+            self._sound.add(ids)
+            return True
+        if clean.failed:
+            self._unsound.add(clean.failed)
+        return False
+
+    def failing(self, ids: Sequence[str]) -> set[str]:
+        """Which of these tests fail without any fault."""
+        failing: set[str] = set()
+        while rest := [id for id in ids if id not in failing]:
+            ended = self._run(rest, limit=max(self._limit, 10.0 * len(rest)))
+            if ended.code != _FAILED or not ended.failed or ended.failed in failing:
+                break
+            failing.add(ended.failed)
+        return failing
+
+    def stop(self) -> None:
+        """End what runs, from another thread; its outcome means nothing."""
+        self._is_stopped = True
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+
+    def _run(self, ids: Sequence[str], limit: float | None = None) -> Ended:
+        started = time.monotonic()
+        listing = self._copy.stem / "tests.txt"
+        listing.write_text("\n".join(map(_argument, ids)) + "\n", encoding="utf-8")
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-rfE", "-p", "no:cacheprovider"]
+        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
+            process = subprocess.Popen(
+                [*command, f"@{listing}"],
+                cwd=self._copy.root,
+                env=self._copy.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            self._process = process
+            if self._is_stopped:
+                self.stop()
+            try:
+                code = process.wait(limit or self._limit)
+            except subprocess.TimeoutExpired:
+                code = None
+            finally:
+                _end(process, self._copy.root)
+                self._copy.clean()
+            output.seek(0)
+            found = _FIRST_FAILURE.search(output.read())
+        return Ended(code, found[1] if found else "", time.monotonic() - started)
+
+
+def _argument(id: str) -> str:
+    """A test's name for a file of arguments; one that does not fit on a line stands for its siblings."""
+    return id if id.isprintable() else id.partition("[")[0]
+
+
+def _end(process: subprocess.Popen[bytes], root: Path) -> None:
+    """End a run with everything that it started: children in sessions of their own name our copy, too."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    mark = f"PYTHONPATH={root}".encode()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if mark in (folder / "environ").read_bytes().split(b"\0"):
+                os.kill(int(folder.name), signal.SIGKILL)

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PORT ?= 8000
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test check fmt lint types imports parity bench train docker clean
+.PHONY: setup demo test check fmt lint types imports parity mutate bench train docker clean
 
 setup: $(STAMP)
 
@@ -42,6 +42,9 @@ imports: $(STAMP)
 
 parity: $(STAMP)  ## every golden case: make parity GOLDEN=dir
 	$(BIN)/python -m tests.parity $(or $(GOLDEN),../shared/golden)
+
+mutate: $(STAMP)  ## faults that no test notices: make mutate COUNT=200 SEED=7 PATHS="server/engine bt_model"
+	$(BIN)/python -m tests.mutation --count $(or $(COUNT),200) --seed $(or $(SEED),0) $(if $(PATHS),--paths $(PATHS))
 
 bench: $(STAMP)  ## the figures of docs/performance.md
 	$(BIN)/python -m benchmarks.main_job

@@ -5,12 +5,12 @@ import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tests.mutation.mutators import KINDS, Around, Change, name_of
+from tests.mutation.mutators import KINDS, Around, Change, is_logging, name_of
 
 _LOCK_TYPES = frozenset({"Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore"})
 _TYPE_CALLS = frozenset({"cast", "TypeVar", "NewType", "ParamSpec"})
 _PROSE_KEYWORDS = frozenset({"help", "description", "metavar", "epilog"})
-_COMPOUND = (ast.BinOp, ast.BoolOp, ast.Compare, ast.UnaryOp, ast.IfExp, ast.Await)
+_OPERATION = (ast.BinOp, ast.BoolOp, ast.Compare, ast.UnaryOp)
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -105,7 +105,7 @@ class _Walk:
         first, last = _Place.of(change.first), _Place.of(change.last)
         start, end = self._offset(first.line, first.column), self._offset(last.last_line, last.end_column)
         text = change.text
-        if isinstance(change.first, _COMPOUND) and isinstance(parent, ast.expr):
+        if isinstance(change.first, _OPERATION) and isinstance(parent, _OPERATION):
             text = f"({text})"
         line_start, line_end = self._starts[first.line - 1], self._starts[last.last_line]
         before = self._source[line_start:line_end]
@@ -148,6 +148,8 @@ def is_left_out(node: ast.AST, parent: ast.AST) -> bool:
     match node:
         case ast.JoinedStr() | ast.Expr(value=ast.Constant()):
             # parts of f-strings have no exact places before Python 3.12; docstrings and ... do nothing
+            return True
+        case ast.Expr(value=ast.Call() as call) if is_logging(call):
             return True
         case ast.keyword(arg=name):
             return name in _PROSE_KEYWORDS

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -54,9 +54,9 @@ def digest(texts: Iterator[str]) -> str:
 class Copy:
     """One copy of the tree, for one mutant at a time."""
 
-    def __init__(self, folder: Path, root: Path = ROOT) -> None:
+    def __init__(self, folder: Path, root: Path = ROOT, names: Sequence[str] | None = None) -> None:
         self.root = folder / "tree"
-        for name in listed(root):
+        for name in listed(root) if names is None else names:
             target = self.root / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(root / name, target)

@@ -43,8 +43,9 @@ imports: $(STAMP)
 parity: $(STAMP)  ## every golden case: make parity GOLDEN=dir
 	$(BIN)/python -m tests.parity $(or $(GOLDEN),../shared/golden)
 
-mutate: $(STAMP)  ## faults that no test notices: make mutate COUNT=200 SEED=7 PATHS="server/engine bt_model"
-	$(BIN)/python -m tests.mutation --count $(or $(COUNT),200) --seed $(or $(SEED),0) $(if $(PATHS),--paths $(PATHS))
+mutate: $(STAMP)  ## faults that no test notices: make mutate COUNT=200 SEED=7 LOCKS=1 RESUME=1 PATHS="server/engine bt_model"
+	$(BIN)/python -m tests.mutation --count $(or $(COUNT),200) --seed $(or $(SEED),0) \
+	    $(if $(LOCKS),--locks) $(if $(RESUME),--resume) $(if $(PATHS),--paths $(PATHS))
 
 bench: $(STAMP)  ## the figures of docs/performance.md
 	$(BIN)/python -m benchmarks.main_job

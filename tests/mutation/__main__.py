@@ -49,6 +49,9 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    for entry in results.equivalents():
+        if entry.is_stale(product):
+            say(f"equivalents.toml: no such line any more in {entry.file}, {entry.scope}: {entry.before}")
     say(f"{len(mutants)} mutants of {len(chosen)} files, seed {asked.seed}")
     found = list(_tried(session, mutants))
     if not found:

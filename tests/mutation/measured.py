@@ -1,9 +1,9 @@
 """What the tests of a tree execute, measured once a test file and kept while nothing it rests on changes."""
 
+import contextlib
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -110,28 +110,14 @@ class Measuring:
         yield whole
 
     def _measure(self, batch: list[str], copy: Copy) -> str:
-        with tempfile.TemporaryDirectory(prefix="btchat-record-") as name:
-            folder = Path(name)
-            environment = copy.environment() | {
-                recorder.FOLDER: name,
-                f"{recorder.FOLDER}_SOURCES": os.pathsep.join(packages(copy.root)),
-            }
-            command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-            command += ["-p", "tests.mutation.recorder", "-o", f"timeout={_TEST_SECONDS}", *batch]
-            done = subprocess.run(
-                command,
-                cwd=copy.root,
-                env=environment,
-                capture_output=True,
-                text=True,
-                timeout=_BATCH_SECONDS,
-                check=False,
-            )
-            record = folder / "record.json"
+        # a child that was left over may still write into the folder when it goes
+        with tempfile.TemporaryDirectory(prefix="btchat-record-", ignore_cleanup_errors=True) as name:
+            output = _recorded(batch, copy, name)
+            record = Path(name) / "record.json"
             if not record.exists():
-                return f"nothing of {batch}: {done.stdout[-500:]}{done.stderr[-500:]}"
+                return f"nothing of {batch}: {output[-1000:]}"
             self._keep(batch, json.loads(record.read_text(encoding="utf-8")))
-        lines = done.stdout.strip().splitlines()
+        lines = output.strip().splitlines()
         failed = [line[:200] for line in lines if line.startswith(("FAILED", "ERROR"))]
         return "\n  ".join([f"{batch[0]} ... {lines[-1] if lines else ''}", *failed])
 
@@ -156,10 +142,32 @@ class Measuring:
     def _path(self, file: str) -> Path:
         return self._folder / f"{hashlib.sha256(file.encode()).hexdigest()[:20]}.json"
 
-    def forget(self) -> None:
-        """Measure everything anew."""
-        shutil.rmtree(self._folder)
-        self._folder.mkdir()
+
+def _recorded(batch: list[str], copy: Copy, folder: str) -> str:
+    """One pytest run under the recorder, which writes into the folder; what pytest said."""
+    environment = copy.environment() | {
+        recorder.FOLDER: folder,
+        f"{recorder.FOLDER}_SOURCES": os.pathsep.join(packages(copy.root)),
+    }
+    command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "-rfE", "-p", "no:cacheprovider"]
+    command += ["-p", "tests.mutation.recorder", "-o", f"timeout={_TEST_SECONDS}", *batch]
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=copy.root,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_BATCH_SECONDS)
+        finally:
+            copy.end(process)
+        output.seek(0)
+        return output.read()
 
 
 def _is_ground(file: str) -> bool:

@@ -2,7 +2,7 @@
 
 import json
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,10 @@ class Equivalent:
     def fits(self, mutant: Mutant) -> bool:
         ours = (self.file, self.scope, self.before, self.after)
         return ours == (mutant.file, mutant.scope, mutant.before, mutant.after)
+
+    def is_stale(self, texts: Mapping[str, str]) -> bool:
+        """Whether its line is in the file no longer."""
+        return self.before not in " ".join(texts.get(self.file, "").split())
 
 
 def equivalents(path: Path = EQUIVALENTS) -> list[Equivalent]:

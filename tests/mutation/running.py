@@ -1,16 +1,12 @@
 """Shows one mutant to its tests, in a copy of the tree, and says what came of it."""
 
-import contextlib
-import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from tests.mutation.mutants import Mutant
@@ -129,7 +125,7 @@ class Trial:
             except subprocess.TimeoutExpired:
                 code = None
             finally:
-                _end(process, self._copy.root)
+                self._copy.end(process)
                 self._copy.clean()
             output.seek(0)
             found = _FIRST_FAILURE.search(output.read())
@@ -139,15 +135,3 @@ class Trial:
 def _argument(id: str) -> str:
     """A test's name for a file of arguments; one that does not fit on a line stands for its siblings."""
     return id if id.isprintable() else id.partition("[")[0]
-
-
-def _end(process: subprocess.Popen[bytes], root: Path) -> None:
-    """End a run with everything that it started: children in sessions of their own name our copy, too."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    mark = f"PYTHONPATH={root}".encode()
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if mark in (folder / "environ").read_bytes().split(b"\0"):
-                os.kill(int(folder.name), signal.SIGKILL)

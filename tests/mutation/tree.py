@@ -1,14 +1,17 @@
 """The files under test: what belongs to them, their hashes, and copies in which faults are planted."""
 
+import contextlib
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tomllib
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 WORK = Path(".work") / "mutation"
@@ -106,6 +109,17 @@ class Copy:
         self._writes += 1
         seconds = 1_000_000_000 + self._writes
         os.utime(path, (seconds, seconds))
+
+    def end(self, process: subprocess.Popen[Any]) -> None:
+        """End a run, which leads a session, and all that it started: children in other sessions name us, too."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        mark = f"PYTHONPATH={self.root}".encode()
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if mark in (folder / "environ").read_bytes().split(b"\0"):
+                    os.kill(int(folder.name), signal.SIGKILL)
 
     def clean(self) -> None:
         """What a run left behind is of no use to the next one."""

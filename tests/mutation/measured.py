@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
@@ -101,9 +101,13 @@ class Measuring:
                 copy.clean()
                 idle.put(copy)
 
-        with ThreadPoolExecutor(len(copies)) as pool:
-            for number, line in enumerate(pool.map(measure, batches), start=1):
-                yield f"measured {number}/{len(batches)}: {line}"
+        pool = ThreadPoolExecutor(len(copies))
+        try:
+            steps = as_completed([pool.submit(measure, batch) for batch in batches])
+            for number, step in enumerate(steps, start=1):
+                yield f"measured {number}/{len(batches)}: {step.result()}"
+        finally:  # also when the program is told to end: what is measured is kept
+            pool.shutdown(cancel_futures=True)
         whole = Measured()
         for file in chosen:
             whole.add(self._kept(file) or {})

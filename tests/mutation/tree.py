@@ -111,7 +111,7 @@ class Copy:
         os.utime(path, (seconds, seconds))
 
     def end(self, process: subprocess.Popen[Any]) -> None:
-        """End a run, which leads a session, and all that it started: children in other sessions name us, too."""
+        """End a run, which leads a session, and what it started: children of other sessions name us, too."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from tests.mutation.mutants import Mutant
 from tests.mutation.running import Outcome, Verdict
@@ -106,7 +106,7 @@ class Results:
     def known(self, mutant: Mutant, text: str, tests: str) -> Result | None:
         """An earlier verdict that still holds: a survivor's ends when a test has changed since."""
         result = self._known.get(mutant.key)
-        if result is None or result.source != digest(iter([text])):
+        if result is None or result.verdict == "unclear" or result.source != digest(iter([text])):
             return None
         return result if result.is_noticed or result.tests == tests else None
 
@@ -124,8 +124,7 @@ def score(results: Iterable[Result]) -> float:
 def table(results: Iterable[Result]) -> Iterator[str]:
     """A row for each folder, for each kind and for all."""
     listed = list(results)
-    columns = ("mutants", "killed", "timeout", "survived", "equivalent")
-    heads = "".join(f"{column:>11}" for column in (*columns, "score"))
+    heads = "".join(f"{column:>11}" for column in ("mutants", *get_args(Verdict), "score"))
     yield f"{'':40}{heads}"
     groups = {result.file.rpartition("/")[0]: None for result in sorted(listed, key=lambda r: r.file)}
     for folder in groups:
@@ -137,14 +136,14 @@ def table(results: Iterable[Result]) -> Iterator[str]:
 
 
 def _row(name: str, results: list[Result]) -> str:
-    counts = [sum(result.verdict == verdict for result in results) for verdict in ("killed", "timeout")]
-    counts += [sum(result.verdict == verdict for result in results) for verdict in ("survived", "equivalent")]
+    counts = [sum(result.verdict == verdict for result in results) for verdict in get_args(Verdict)]
     cells = "".join(f"{count:>11}" for count in (len(results), *counts))
     return f"{name:40}{cells}{score(results):>11.1%}"
 
 
 def survivors(results: Iterable[Result]) -> Iterator[str]:
     for result in results:
-        if result.verdict == "survived":
-            yield f"{result.file}:{result.line}  {result.kind}  {result.scope}  ({result.num_tests} tests)"
+        if result.verdict in {"survived", "unclear"}:
+            where = f"{result.file}:{result.line}"
+            yield f"{result.verdict}  {where}  {result.kind}  {result.scope}  ({result.num_tests} tests)"
             yield from (f"    {line}" for line in result.diff)

@@ -13,10 +13,12 @@ from tests.mutation.mutants import Mutant
 from tests.mutation.selection import Chosen, Selection
 from tests.mutation.tree import Copy
 
-Verdict = Literal["killed", "timeout", "survived", "equivalent"]
+Verdict = Literal["killed", "timeout", "survived", "equivalent", "unclear"]
 
 _PASSED, _FAILED, _NO_TESTS = 0, 1, 5
 _ATTEMPTS = 4
+_PATIENCE = 5  # limits that a run without a fault may take
+_SLACK = 2  # a mutant that takes so many times longer hangs
 _FIRST_FAILURE = re.compile(r"^(?:FAILED|ERROR) (\S+?\.py(?:::\S.*?)?)(?: - .*)?$", re.MULTILINE)
 
 
@@ -45,52 +47,57 @@ class Trial:
     def __init__(self, copy: Copy, selection: Selection, budget: float, limit: float) -> None:
         self._copy, self._selection = copy, selection
         self._budget, self._limit = budget, limit
-        self._sound: set[tuple[str, ...]] = set()
+        self._clean: dict[tuple[str, ...], Ended] = {}  # runs without a fault
         self._unsound: set[str] = set()
         self._process: subprocess.Popen[bytes] | None = None
         self._is_stopped = False
 
     def outcome(self, mutant: Mutant, source: str) -> Outcome:
-        started, budget = time.monotonic(), self._budget
-        chosen = Chosen((), 0.0)
+        started, limit = time.monotonic(), self._limit
+        verdict, by, chosen = "unclear", "", Chosen((), 0.0)
         for _ in range(0 if self._is_stopped else _ATTEMPTS):
-            chosen = self._selection.tests(mutant, budget, frozenset(self._unsound))
+            chosen = self._selection.tests(mutant, self._budget, frozenset(self._unsound))
             if not chosen.ids:
+                verdict = "survived"
                 break
             with self._copy.planted(mutant.file, mutant.planted(source)):
-                ended = self._run(chosen.ids)
-            seconds = time.monotonic() - started
+                ended = self._run(chosen.ids, limit)
             if ended.code in {_PASSED, _NO_TESTS}:
+                verdict = "survived"
                 break
-            if self._is_the_mutants(ended, chosen):
-                verdict = "timeout" if ended.code is None else "killed"
-                return Outcome(verdict, seconds, len(chosen.ids), ended.failed)
+            if ended.code is not None and self._is_witness(ended, chosen):
+                verdict, by = "killed", ended.failed
+                break
             if ended.code is None:
-                budget /= 2  # the machine is slower than it was when the tests were measured
-        return Outcome("survived", time.monotonic() - started, len(chosen.ids))
+                clean = self._without_fault(chosen.ids)
+                if clean.code is None:
+                    break  # nothing can be told from tests that never come to an end
+                needed = _SLACK * clean.seconds
+                if clean.code == _PASSED and needed <= limit:
+                    verdict = "timeout"
+                    break
+                limit = max(limit, needed)  # the machine is busier than when the tests were measured
+        return Outcome(verdict, time.monotonic() - started, len(chosen.ids), by)
 
-    def _is_the_mutants(self, ended: Ended, chosen: Chosen) -> bool:
-        """Whether the same tests pass without the fault; files that never met before are tried together."""
+    def _is_witness(self, ended: Ended, chosen: Chosen) -> bool:
+        """Whether the tests pass without the fault; files that never met before are tried together."""
         file = ended.failed.partition("::")[0]
-        is_first = file == chosen.files[0]
-        if ended.code is not None and (ended.code != _FAILED or not ended.failed or is_first):
+        if ended.code != _FAILED or not ended.failed or file == chosen.files[0]:
             return True
-        ids = chosen.ids if ended.code is None else chosen.up_to(file)
-        if ids in self._sound:
-            return True
-        clean = self._run(ids)
-        if clean.code == _PASSED:
-            self._sound.add(ids)
-            return True
-        if clean.failed:
-            self._unsound.add(clean.failed)
-        return False
+        clean = self._without_fault(chosen.up_to(file))
+        return clean.code == _PASSED
+
+    def _without_fault(self, ids: tuple[str, ...]) -> Ended:
+        if ids not in self._clean:
+            self._clean[ids] = self._run(ids, _PATIENCE * self._limit)
+            self._unsound.update(filter(None, [self._clean[ids].failed]))
+        return self._clean[ids]
 
     def failing(self, ids: Sequence[str]) -> set[str]:
         """Which of these tests fail without any fault."""
         failing: set[str] = set()
         while rest := [id for id in ids if id not in failing]:
-            ended = self._run(rest, limit=max(self._limit, 10.0 * len(rest)))
+            ended = self._run(rest, _PATIENCE * self._limit + 10.0 * len(rest))
             if ended.code != _FAILED or not ended.failed or ended.failed in failing:
                 break
             failing.add(ended.failed)
@@ -102,7 +109,7 @@ class Trial:
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
 
-    def _run(self, ids: Sequence[str], limit: float | None = None) -> Ended:
+    def _run(self, ids: Sequence[str], limit: float) -> Ended:
         started = time.monotonic()
         listing = self._copy.stem / "tests.txt"
         listing.write_text("\n".join(map(_argument, ids)) + "\n", encoding="utf-8")
@@ -121,7 +128,7 @@ class Trial:
             if self._is_stopped:
                 self.stop()
             try:
-                code = process.wait(limit or self._limit)
+                code = process.wait(limit)
             except subprocess.TimeoutExpired:
                 code = None
             finally:

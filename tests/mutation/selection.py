@@ -53,7 +53,15 @@ class Selection:
             tests = [self._measured.tests[id] for id in group]
             ranked += sorted(tests, key=lambda test: (test.seconds, test.id))
         usable = [test for test in dict.fromkeys(ranked) if test.is_usable and test.id not in without]
-        return self._within(usable, seconds, mirror)
+        within = self._within(usable, seconds, mirror)
+        if within.ids or not usable:
+            return within
+        slow = [test for test in usable if test.id in executing] or usable
+        return self._within([min(slow, key=self._whole_cost)], float("inf"), mirror)
+
+    def _whole_cost(self, test: Test) -> float:
+        fixtures = (self._measured.fixtures.get(name) for name in test.fixtures)
+        return test.seconds + sum(fixture.seconds for fixture in fixtures if fixture)
 
     def _within(self, ranked: Iterable[Test], seconds: float, mirror: str) -> Chosen:
         paid: set[str] = set()
@@ -62,7 +70,7 @@ class Selection:
         for test in ranked:
             new = [name for name in test.fixtures if name not in paid and name in self._measured.fixtures]
             cost = test.seconds + sum(self._measured.fixtures[name].seconds for name in new)
-            if not taken or total + cost <= seconds:
+            if total + cost <= seconds:
                 taken.append(test)
                 paid.update(new)
                 total += cost

@@ -1,6 +1,7 @@
 """Planted faults: each kind changes what it says, nothing else, and never what cannot matter."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
@@ -13,7 +14,7 @@ from tests.mutation.measured import Measured
 from tests.mutation.mutants import Mutant, mutants
 from tests.mutation.mutators import KINDS
 from tests.mutation.results import Equivalent, Result, Results, score
-from tests.mutation.running import Outcome, Trial
+from tests.mutation.running import Ended, Outcome, Trial
 from tests.mutation.sampling import drawn, locks
 from tests.mutation.selection import Selection
 from tests.mutation.tree import Copy
@@ -240,6 +241,30 @@ def test_a_fault_at_import_is_noticed(copy: Copy) -> None:
     broken = next(each for each in of(SOURCE, "constant") if each.line == 1)
     broken = replace(broken, text="nothing")
     assert verdict(copy, "test_sharp", mutant=broken).verdict == "killed"
+
+
+class ScriptedTrial(Trial):
+    """Its runs end as they are told to, in turn; `limits` are what they were given."""
+
+    def __init__(self, copy: Copy, *ends: Ended) -> None:
+        names = record(**{"test_a.py::t": [9]})
+        super().__init__(copy, selection(names), budget=40, limit=60)
+        self._ends = list(ends)
+        self.limits: list[float] = []
+
+    def _run(self, ids: Sequence[str], limit: float) -> Ended:
+        self.limits.append(limit)
+        return self._ends.pop(0)
+
+
+def test_a_run_that_takes_too_long_is_compared_with_one_without_the_fault(copy: Copy) -> None:
+    mutant = next(each for each in of(SOURCE, "boundary") if each.line == 9)
+    late, passed = Ended(None, "", 60), Ended(0, "", 50)
+    assert ScriptedTrial(copy, late, Ended(0, "", 3)).outcome(mutant, SOURCE).verdict == "timeout"
+    slow = ScriptedTrial(copy, late, passed, passed)  # the machine is slow, and not the mutant
+    assert slow.outcome(mutant, SOURCE).verdict == "survived"
+    assert slow.limits == [60, 300, 100]
+    assert ScriptedTrial(copy, *[late] * 9).outcome(mutant, SOURCE).verdict == "unclear"
 
 
 def result(verdict_of: str, tests: str = "t") -> Result:

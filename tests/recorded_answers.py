@@ -18,17 +18,18 @@ from typing import Any
 
 import torch
 
+from bt_model.assembly.load import load
+
 # these move when folders move; nothing below names a module
 from bt_model.chat import VideoChat
 from bt_model.generation.engine import BatchEngine
 from bt_model.generation.request import Delta, Finish
-from bt_model.model_folder import load
-from bt_model.training.corpus.clip_file import write_clip
-from bt_model.training.corpus.questions import Question, questions
-from bt_model.training.corpus.scene import Scene
-from bt_model.training.corpus.splits import scenes
 from bt_model.types import GenerateOptions, Sampling, Turn, VideoTokens
 from bt_model.video.decode import decode
+from lab.shapes.clip_file import write_clip
+from lab.shapes.questions import Question, questions
+from lab.shapes.scene import Scene
+from lab.shapes.splits import scenes
 
 MODELS = ("embedded", "embedded-zeroshot")
 WEIGHTS = Path(__file__).parent.parent / "weights"

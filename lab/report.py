@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from bt_model.atomic_files import write_text
+from bt_model.settings.section import Section
 from bt_model.training.trainer.cost import Trained
 from bt_model.vision.pool import patches_cls
 from lab.evaluate import Answered, Asker, answer_questions, show
@@ -108,7 +109,8 @@ def _cost(model: "EmbeddedModel", costs: Mapping[str, Trained], size_bytes: int)
 
 
 def _fields(config: object) -> str:
-    values = asdict(config)  # pyright: ignore[reportArgumentType] - every plan part is a dataclass
+    is_section = isinstance(config, Section)
+    values = config.model_dump() if is_section else asdict(config)  # pyright: ignore[reportArgumentType] - a dataclass
     return ", ".join(f"{name} {value}" for name, value in values.items())
 
 

@@ -20,7 +20,7 @@ from bt_model.errors import InvalidValueError
 from bt_model.training.data.shards import shard_clips
 
 if TYPE_CHECKING:
-    from bt_model.training.pretrain.config import DataSettings
+    from bt_model.training.pretrain.config import PretrainData
 
 _LARGEST = 2**63 - 1
 
@@ -145,7 +145,7 @@ def matching(pattern: str) -> list[Path]:
 _WEBVID = ("videoid", "page_dir", "name")
 
 
-def read_clips(data: "DataSettings", work: Path) -> ClipList:
+def read_clips(data: "PretrainData", work: Path) -> ClipList:
     """All clips of a data section; what is slow to find out about shards is kept in `work`.
 
     Raises:

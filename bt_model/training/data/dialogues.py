@@ -12,7 +12,7 @@ from bt_model.errors import InvalidValueError
 from bt_model.training.data.clip_list import ClipList, PackedTexts, Source, matching
 
 if TYPE_CHECKING:
-    from bt_model.training.instruct.config import DataSettings
+    from bt_model.training.instruct.config import InstructData
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class DialogueList:
     num_empty: int = 0
 
 
-def read_dialogues(data: "DataSettings") -> DialogueList:
+def read_dialogues(data: "InstructData") -> DialogueList:
     """All dialogues of a data section.
 
     Raises:

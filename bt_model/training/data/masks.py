@@ -5,7 +5,7 @@ A mask is drawn from the run's seed and the sample's index alone (data/sampling.
 B samples, T frames, P patches, M visible patches.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,7 +39,7 @@ class Masks:
 
 def mask_at(mask: "MaskSettings", step: int, num_steps: int) -> "MaskSettings":
     """The mask of a step: the last of a run may hide nothing."""
-    return mask if step < round((1 - mask.unmasked) * num_steps) else replace(mask, rate=0.0)
+    return mask if step < round((1 - mask.unmasked) * num_steps) else mask.model_copy(update={"rate": 0.0})
 
 
 def draw_masks(mask: "MaskSettings", seed: int, samples: range, num_frames: int, num_patches: int) -> Masks:

@@ -12,7 +12,7 @@ from bt_model.video.crop import Cutout
 
 if TYPE_CHECKING:
     from bt_model.training.data.clip_list import Source
-    from bt_model.training.instruct.config import DataSettings
+    from bt_model.training.instruct.config import InstructData
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Framing:
     fit: Fit | Literal["whole"]
 
     @classmethod
-    def of(cls, data: "DataSettings", side: int, served: Fit) -> "Framing":
+    def of(cls, data: "InstructData", side: int, served: Fit) -> "Framing":
         """A data section's, over a tower of this side; without a short side of its own as it is served."""
         if not data.short_side:
             return cls(data.frames, data.strategy, side, side, served)

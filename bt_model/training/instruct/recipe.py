@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from bt_model.decoding.wire import Request
     from bt_model.training.data.clip_list import ClipList
     from bt_model.training.data.sampling import Order
-    from bt_model.training.instruct.config import DataSettings
+    from bt_model.training.instruct.config import InstructData
 
 
 @dataclass(frozen=True, slots=True)
 class DialogueRecipe:
     """What makes batches out of a list of dialogues; `num_video` tokens stand for a video of T frames."""
 
-    data: "DataSettings"
+    data: "InstructData"
     order: "Order"
     framing: Framing
     speller: Speller

@@ -11,7 +11,7 @@ from bt_model.training.export import require_suffix, write_published
 from bt_model.training.pretrain.config import PretrainSettings
 from bt_model.training.pretrain.step import PretrainStep
 from bt_model.training.pretrain.towers import fresh_step, towers_of
-from bt_model.training.settings import SETTINGS, fill
+from bt_model.training.settings import SETTINGS, settings_from
 from bt_model.training.trainer.checkpoint import last_learnt
 
 NAME = "pretrain"
@@ -26,7 +26,7 @@ def read_settings(work: Path) -> PretrainSettings:
     path = work / SETTINGS
     if not path.is_file():
         raise InvalidValueError(f"work is {work}; allowed: the folder of a pre-training run", param="work")
-    return fill(PretrainSettings, json.loads(path.read_text(encoding="utf-8")))
+    return settings_from(PretrainSettings, json.loads(path.read_text(encoding="utf-8")))
 
 
 def export(work: Path, out: Path, *, with_clip: bool = False) -> None:

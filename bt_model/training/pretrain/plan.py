@@ -4,7 +4,7 @@ B clips, T frames, P patches, M visible patches.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from bt_model.training.pretrain.captioner import Counted
 from bt_model.training.pretrain.config import PretrainSettings
 from bt_model.training.pretrain.step import CaptionBatch, PretrainBatch, PretrainStep
 from bt_model.training.pretrain.towers import Towers, fresh_step
+from bt_model.training.settings import plain, settings_from
 from bt_model.training.trainer.cost import PEAKS, count_flops, kept_bytes
 from bt_model.training.trainer.optimiser import ADAM_BYTES, Schedule, described, parameter_groups
 
@@ -51,11 +52,8 @@ def meta_batch(settings: PretrainSettings, towers: Towers, batch: int = 1) -> Pr
 
 def meta_step(settings: PretrainSettings, towers: Towers) -> PretrainStep:
     """The step without weights, and without its captioner (`Counted`)."""
-    settings = replace(
-        settings,
-        model=replace(settings.model, init="", captioner=""),
-        loss=replace(settings.loss, caption=0.0),
-    )
+    without = {"model": {"init": "", "captioner": ""}, "loss": {"caption": 0.0}}
+    settings = settings_from(PretrainSettings, plain(settings), without)
     with torch.device("meta"):
         return fresh_step(settings, towers, are_loaded=False).train()
 
@@ -79,7 +77,7 @@ def _flops(settings: PretrainSettings, towers: Towers) -> float:
 
 
 def _unmasked(settings: PretrainSettings) -> PretrainSettings:
-    return replace(settings, mask=replace(settings.mask, rate=0.0))
+    return settings_from(PretrainSettings, plain(settings), {"mask": {"rate": 0.0}})
 
 
 def kept_bytes_per_clip(settings: PretrainSettings, towers: Towers) -> int:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from bt_model.text.clip_tokenizer import ClipTokenizer
     from bt_model.training.pretrain.captioner import CaptionTokenizer
-    from bt_model.training.pretrain.config import DataSettings, MaskSettings
+    from bt_model.training.pretrain.config import MaskSettings, PretrainData
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Recipe:
     The run has `num_steps` steps. `answers` are captions in the captioner's tokens, None without one.
     """
 
-    data: "DataSettings"
+    data: "PretrainData"
     mask: "MaskSettings"
     order: Order
     tokenizer: "ClipTokenizer"

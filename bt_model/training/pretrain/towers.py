@@ -14,7 +14,7 @@ from bt_model.errors import CheckpointError, InvalidValueError
 from bt_model.text.clip_text import ClipTextTower
 from bt_model.text.clip_tokenizer import ClipTokenizer
 from bt_model.training.objectives.contrastive import AlignmentHead
-from bt_model.training.pretrain.config import ModelSettings, PretrainSettings
+from bt_model.training.pretrain.config import PretrainModel, PretrainSettings
 from bt_model.training.pretrain.step import PretrainStep
 from bt_model.vision.bt_adapter import BTAdapter
 from bt_model.vision.build import build_encoder
@@ -42,7 +42,7 @@ _TEXT_EVA = replace(_TEXT_L14, projection_dim=EVA_G14.projection_dim, act="gelu"
 PUBLISHED: "dict[Family, Towers]" = {"clip": Towers(CLIP_L14, _TEXT_L14), "eva": Towers(EVA_G14, _TEXT_EVA)}
 
 
-def towers_of(model: ModelSettings) -> Towers:
+def towers_of(model: PretrainModel) -> Towers:
     """The towers in the folders of a model section.
 
     Raises:
@@ -79,7 +79,7 @@ def _text_config(source: Path, family: "Family") -> ClipTextConfig:
     )  # fmt: skip
 
 
-def tokenizer_of(model: ModelSettings) -> ClipTokenizer:
+def tokenizer_of(model: PretrainModel) -> ClipTokenizer:
     """Raises CheckpointError: no tokenizer there."""
     return ClipTokenizer.from_file(Path(model.tokenizer or model.text or model.clip))
 

@@ -55,6 +55,7 @@ def features(*, typed: Typed = TYPED, all_states: bool = False) -> None:
 def _settings(typed: Typed) -> "InstructSettings":
     """Names of models are looked up where every command looks, unless the run says otherwise."""
     from bt_model.training.instruct.config import InstructSettings
-    from bt_model.training.instruct.presets import preset
 
-    return typed.settings(InstructSettings, preset, below={"model": {"weights": str(default_weights_dir())}})
+    return typed.settings(
+        InstructSettings, "instruct", below={"model": {"weights": str(default_weights_dir())}}
+    )

@@ -33,10 +33,9 @@ def pretrain(
         workers: processes, with a launcher
     """
     from bt_model.training.pretrain.config import PretrainSettings
-    from bt_model.training.pretrain.presets import preset
     from bt_model.training.pretrain.run import pretrain
 
-    settings = typed.settings(PretrainSettings, preset)
+    settings = typed.settings(PretrainSettings, "pretrain")
     if dry_run:
         print(json.dumps(_plan(settings, work, devices, rate), indent=2))
     elif launcher == "ray":

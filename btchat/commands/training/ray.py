@@ -44,11 +44,11 @@ def _work_in_ray(config: dict[str, Any]) -> None:
     """One worker; Ray has joined the processes already."""
     from bt_model.training.pretrain.config import PretrainSettings
     from bt_model.training.pretrain.run import pretrain
-    from bt_model.training.settings import fill, overlaid
+    from bt_model.training.settings import settings_from
     from bt_model.training.trainer.parallel import Place
 
     context = import_module("ray.train").get_context()
     device = import_module("ray.train.torch").get_device()
-    values = overlaid([config["settings"], {"run": {"device": str(device)}}])
+    settings = settings_from(PretrainSettings, config["settings"], {"run": {"device": str(device)}})
     place = Place(context.get_world_rank(), context.get_world_size(), context.get_local_rank())
-    pretrain(fill(PretrainSettings, values), Path(config["work"]), place)
+    pretrain(settings, Path(config["work"]), place)

@@ -1,7 +1,7 @@
 """What the commands that run from settings have in common: how settings are typed, and under torchrun."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from cyclopts import Group, Parameter
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from bt_model.training.presets import Stage
     from bt_model.training.trainer.parallel import Place
 
-S = TypeVar("S")
+S = TypeVar("S", bound="BaseModel")
+_PRESETS = "of pretrain: paper, captioned, published, published-eva; of instruct: paper, published"
 _TORCHRUN = (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
 
 
@@ -20,32 +24,27 @@ _TORCHRUN = (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
 class Typed:
     """Settings as they are typed."""
 
-    preset: Annotated[str | None, Parameter(help="named settings: paper, published …")] = None
+    preset: Annotated[str | None, Parameter(help=f"named settings ({_PRESETS})")] = None
     config: Annotated[Path | None, Parameter(help="TOML file; it stands above the preset")] = None
     assignments: Annotated[
         tuple[str, ...],
         Parameter(name="--set", metavar="SECTION.KEY=VALUE", help="one setting; above the file; repeatable"),
     ] = ()
 
-    def settings(
-        self,
-        kind: type[S],
-        preset: Callable[[str], Mapping[str, Any]],
-        *,
-        below: Mapping[str, Any] | None = None,
-    ) -> S:
+    def settings(self, kind: type[S], stage: "Stage", *, below: Mapping[str, Any] | None = None) -> S:
         """The preset, above it the file, above both single values; `below` all of them what is usual here.
 
         Raises:
-            BtchatError: an unknown preset, name or value.
-            OSError: the file cannot be read.
+            BtchatError: an unknown preset, name or value, or a file that cannot be read.
         """
-        from bt_model.training.settings import fill, overlaid, read_assignment, read_toml
+        from bt_model.settings.toml_file import read_toml
+        from bt_model.training.presets import preset
+        from bt_model.training.settings import read_assignment, settings_from
 
         layers = [below or {}]
-        layers += [preset(self.preset)] if self.preset else []
+        layers += [preset(stage, self.preset)] if self.preset else []
         layers += [read_toml(self.config)] if self.config else []
-        return fill(kind, overlaid([*layers, *map(read_assignment, self.assignments)]))
+        return settings_from(kind, *layers, *map(read_assignment, self.assignments))
 
 
 TYPED = Typed()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bt_model.training.pretrain.config import PretrainSettings
-from bt_model.training.settings import fill, overlaid
+from bt_model.training.settings import settings_from
 from lab.shapes.exports.corpus import CorpusPlan, make_corpus
 from tests import tiny
 
@@ -47,7 +47,7 @@ class Corpus:
             "optimiser": {"batch": 4, "rate": 1e-3, "epochs": 10},
             "run": {"device": "cpu", "save_every": 5},
         }
-        return fill(PretrainSettings, overlaid([base, *layers]))
+        return settings_from(PretrainSettings, base, *layers)
 
 
 def write_corpus(folder: Path) -> Corpus:

@@ -6,7 +6,6 @@ B clips, T frames, P patches.
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
 from multiprocessing import forkserver, get_context
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from bt_model.training.objectives.contrastive import AlignmentHead, Gather, Loss
 from bt_model.training.pretrain.config import PretrainSettings
 from bt_model.training.pretrain.run import pretrain
 from bt_model.training.pretrain.step import CaptionBatch, PretrainBatch, PretrainStep
-from bt_model.training.settings import fill
+from bt_model.training.settings import settings_from
 from bt_model.training.trainer.loop import Job, run
 from bt_model.training.trainer.optimiser import Schedule
 from bt_model.training.trainer.parallel import Parallel, Place, World, joined, spread
@@ -112,14 +111,12 @@ def _shared_gradients(place: Place, world: World, mode: Gather) -> dict[str, Ten
 
 def write_run(place: Place, work: Path, values: dict[str, Any], parallel: Parallel) -> None:
     """A whole pre-training run."""
-    settings = fill(PretrainSettings, values)
-    pretrain(replace(settings, run=replace(settings.run, parallel=parallel)), work, place)
+    pretrain(settings_from(PretrainSettings, values, {"run": {"parallel": parallel}}), work, place)
 
 
 def write_tuning(place: Place, work: Path, values: dict[str, Any], parallel: Parallel) -> None:
     """A whole run of instruction tuning."""
-    settings = fill(InstructSettings, values)
-    instruct(replace(settings, run=replace(settings.run, parallel=parallel)), work, place)
+    instruct(settings_from(InstructSettings, values, {"run": {"parallel": parallel}}), work, place)
 
 
 def write_overflows(place: Place, work: Path) -> None:

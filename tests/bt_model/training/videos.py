@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bt_model.training.instruct.config import InstructSettings
-from bt_model.training.settings import fill, overlaid
+from bt_model.training.settings import settings_from
 from lab.shapes.exports.corpus import CorpusPlan, make_corpus
 from tests import tiny
 
@@ -52,7 +52,7 @@ class Videos:
             "optimiser": {"batch": 4, "rate": 1e-3, "eps": 1e-6, "epochs": 3},
             "run": {"device": "cpu", "steps": 3, "save_every": 2},
         }
-        return fill(InstructSettings, overlaid([base, *layers]))
+        return settings_from(InstructSettings, base, *layers)
 
 
 def write_videos(folder: Path) -> Videos:

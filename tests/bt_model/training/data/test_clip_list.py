@@ -11,7 +11,7 @@ import pytest
 
 from bt_model.errors import InvalidValueError
 from bt_model.training.data.clip_list import ClipList, PackedTexts, Source, missing_files, read_clips
-from bt_model.training.pretrain.config import DataSettings, Format
+from bt_model.training.pretrain.config import Format, PretrainData
 
 EARLY = "videoid,name,page_idx,page_dir,duration,contentUrl"  # the file of 2.5 M clips
 LATE = "videoid,contentUrl,duration,page_dir,name"  # of 10 M
@@ -19,7 +19,7 @@ LATE = "videoid,contentUrl,duration,page_dir,name"  # of 10 M
 
 def clips_of(kind: Format, *files: Path, work: Path | None = None, max_caption: int = 350) -> ClipList:
     given = tuple(str(file) for file in files)
-    data = DataSettings(format=kind, annotations=given, root="/videos", max_caption=max_caption)
+    data = PretrainData(format=kind, annotations=given, root="/videos", max_caption=max_caption)
     return read_clips(data, work or files[0].parent)
 
 
@@ -125,7 +125,7 @@ def test_missing_files_are_counted_and_the_first_ones_named(tmp_path: Path) -> N
         if n % 3 and n != 4:
             (tmp_path / str(n % 3)).mkdir(exist_ok=True)
             (tmp_path / str(n % 3) / f"{n}.mp4").touch()
-    data = DataSettings(format="vindlu", annotations=(str(tmp_path / "a.json"),), root=str(tmp_path))
+    data = PretrainData(format="vindlu", annotations=(str(tmp_path / "a.json"),), root=str(tmp_path))
     missing = missing_files(read_clips(data, tmp_path))
     assert (missing.num, missing.of) == (5, 12)
     assert missing.first == tuple(str(tmp_path / name) for name in ("0/0.mp4", "0/3.mp4", "1/4.mp4"))

@@ -15,7 +15,7 @@ from bt_model.decoding.pool import DecodePool
 from bt_model.decoding.wire import Request
 from bt_model.errors import EngineError
 from bt_model.training.data.clip_reader import decode_pool, why_broken
-from bt_model.training.pretrain.config import DataSettings
+from bt_model.training.pretrain.config import PretrainData
 from bt_model.types import FrameSize, Sampling
 from bt_model.video.crop import Crop, Cutout
 from bt_model.video.sample import frame_indices, random_bounds
@@ -41,7 +41,7 @@ def read(path: Path, request: Request = CENTRAL) -> NDArray[np.uint8]:
 
 @pytest.fixture
 def pool() -> Iterator[DecodePool]:
-    with decode_pool(DataSettings(workers=2, seconds=5.0)) as pool:
+    with decode_pool(PretrainData(workers=2, seconds=5.0)) as pool:
         yield pool
 
 
@@ -94,7 +94,7 @@ def test_a_clip_that_cannot_be_read_has_a_reason(pool: DecodePool, clip: Path, t
 
 
 def test_a_clip_that_kills_a_child_or_hangs_has_a_reason(clip: Path) -> None:
-    with decode_pool(DataSettings(workers=1, seconds=0.5)) as pool:
+    with decode_pool(PretrainData(workers=1, seconds=0.5)) as pool:
         stop_child(pool)
         assert reason(pool, clip) == "the video was not decoded within 0.5 s"
         until(lambda: pool.num_idle == 1)
@@ -116,6 +116,6 @@ def test_what_is_no_fault_of_a_clip_ends_the_run() -> None:
 
 def test_clips_that_abort_a_decoder_are_broken_clips(clip: Path) -> None:
     request = replace(CENTRAL, sizes=(FrameSize(64, "whole"),), cutout=Cutout(64))
-    with decode_pool(DataSettings(workers=2, seconds=5.0, reader="decord")) as pool:
+    with decode_pool(PretrainData(workers=2, seconds=5.0, reader="decord")) as pool:
         assert len([reason(pool, path, request) for path in HOSTILE]) == 3
         assert pool.read(clip, request).result().shape == (T, 64, 64, 3)

@@ -15,7 +15,7 @@ from bt_model.training.data.dialogues import (
     listed,
     read_dialogues,
 )
-from bt_model.training.instruct.config import DataSettings
+from bt_model.training.instruct.config import InstructData
 from tests.bt_model.training.videos import Videos
 
 
@@ -28,12 +28,12 @@ def conversation(*turns: str, video: str = "v_a.pkl") -> dict[str, Any]:
 def read(folder: Path, rows: object, **fields: Any) -> DialogueList:
     path = folder / "rows.json"
     path.write_text(json.dumps(rows))
-    return read_dialogues(DataSettings(annotations=(str(path),), **fields))
+    return read_dialogues(InstructData(annotations=(str(path),), **fields))
 
 
 def test_both_forms_of_the_same_corpus_are_the_same_dialogues(videos: Videos) -> None:
     pairs, conversations = (
-        read_dialogues(DataSettings(annotations=(str(path),), place="published"))
+        read_dialogues(InstructData(annotations=(str(path),), place="published"))
         for path in (videos.pairs, videos.conversations)
     )
     assert pairs == conversations
@@ -46,7 +46,7 @@ def test_both_forms_of_the_same_corpus_are_the_same_dialogues(videos: Videos) ->
 
 def test_the_templates_place_is_told_by_no_dialogue(videos: Videos) -> None:
     for path in (videos.pairs, videos.conversations):
-        read = read_dialogues(DataSettings(annotations=(str(path),), place="template"))
+        read = read_dialogues(InstructData(annotations=(str(path),), place="template"))
         assert {each.is_video_first for each in read.dialogues} == {None}
 
 
@@ -102,12 +102,12 @@ def test_a_dialogue_cannot_name_a_video_outside_of_the_folder(video: str, tmp_pa
 def test_a_file_that_is_no_json_is_no_wrong_row(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text('{"a":')
     with pytest.raises(InvalidValueError, match=r"bad\.json: not JSON"):
-        read_dialogues(DataSettings(annotations=(str(tmp_path / "bad.json"),)))
+        read_dialogues(InstructData(annotations=(str(tmp_path / "bad.json"),)))
 
 
 def test_no_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidValueError, match="allowed: files that exist"):
-        read_dialogues(DataSettings(annotations=(str(tmp_path / "none.json"),)))
+        read_dialogues(InstructData(annotations=(str(tmp_path / "none.json"),)))
 
 
 def test_videos_are_found_by_name_below_a_folder_and_the_rest_is_awaited_there(tmp_path: Path) -> None:

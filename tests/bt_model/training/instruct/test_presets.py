@@ -15,15 +15,15 @@ from bt_model.training.instruct.plan import (
     meta_step,
     schedule_of,
 )
-from bt_model.training.instruct.presets import PRESETS, preset
-from bt_model.training.settings import fill, overlaid
+from bt_model.training.presets import preset, preset_names
+from bt_model.training.settings import settings_from
 from tests import tiny
 
 DIALOGUES = 100_000
 
 
 def settings(name: str, *layers: dict[str, Any]) -> InstructSettings:
-    return fill(InstructSettings, overlaid([preset(name), *layers]))
+    return settings_from(InstructSettings, preset("instruct", name), *layers)
 
 
 def plan(given: InstructSettings, num_devices: int = 1) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def test_presets_have_the_tables_optimiser(
     assert schedule.factor(steps - 1) == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", preset_names("instruct"))
 def test_presets_read_a_hundred_frames_in_half_precision_into_257_tokens(name: str) -> None:
     given = settings(name)
     assert (given.data.frames, given.data.strategy, given.data.short_side) == (100, "middle", 256)
@@ -65,7 +65,7 @@ def test_three_branch_layers_and_the_projector_learn() -> None:
     layers, projector, others = 53_538_816, 1024 * 4096 + 4096, 64 * 1024 + 1024
     gates = {"published": 0, "paper": 1024}  # that between the layers
     rows = {"published": 2 * 4096, "paper": 0}
-    for name in PRESETS:
+    for name in preset_names("instruct"):
         step, _ = meta_step(settings(name), PUBLISHED)
         learning = sum(p.numel() for p in step.parameters() if p.requires_grad)
         assert learning == layers + projector + others + gates[name] + rows[name]
@@ -96,7 +96,7 @@ def test_sharded_weights_are_shared_out() -> None:
 
 def test_an_unknown_preset_is_refused_with_the_known_ones() -> None:
     with pytest.raises(UnknownNameError, match="preset is 'best'; allowed: paper, published"):
-        preset("best")
+        preset("instruct", "best")
 
 
 @pytest.mark.parametrize(
@@ -104,8 +104,8 @@ def test_an_unknown_preset_is_refused_with_the_known_ones() -> None:
     [
         ({"data": {"strategy": "random"}}, r"data\.strategy is 'random'; allowed: uniform"),
         ({"data": {"place": "above"}}, r"data\.place is 'above'; allowed: template, published"),
-        ({"data": {"frames": 0}}, r"data\.frames is 0; allowed: 1 to "),
-        ({"learn": {"lora_on": ["norm"]}}, r"learn\.lora_on is \['norm'\]; allowed: some of q_proj"),
+        ({"data": {"frames": 0}}, r"data\.frames is 0; allowed: a whole number, 1 to 128"),
+        ({"learn": {"lora_on": ["norm"]}}, r"learn\.lora_on\.0 is 'norm'; allowed: q_proj"),
         (
             {"learn": {"projector": False, "temporal": False}},
             r"learn\.projector is False; allowed: true, where",
@@ -125,4 +125,4 @@ def test_an_unknown_preset_is_refused_with_the_known_ones() -> None:
 )
 def test_a_run_that_cannot_be_is_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidValueError, match=message):
-        fill(InstructSettings, values)
+        settings_from(InstructSettings, values)

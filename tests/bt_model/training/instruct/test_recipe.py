@@ -14,7 +14,7 @@ from bt_model.training.data.clip_list import Source
 from bt_model.training.data.dialogues import Exchange, VideoDialogue, listed
 from bt_model.training.data.sampling import Order
 from bt_model.training.data.spelling import Speller
-from bt_model.training.instruct.config import DataSettings
+from bt_model.training.instruct.config import InstructData
 from bt_model.training.instruct.framing import Framing
 from bt_model.training.instruct.recipe import DialogueRecipe
 from bt_model.types import Fit, FrameSize, Sampling, Strategy
@@ -41,13 +41,13 @@ def read(clip: Path, framing: Framing) -> NDArray[np.uint8]:
 
 @pytest.mark.parametrize("fit", ["crop", "squash", "pad"])
 def test_without_a_short_side_frames_are_those_of_serving(clip: Path, fit: Fit) -> None:
-    framing = Framing.of(DataSettings(frames=4), SIDE, fit)
+    framing = Framing.of(InstructData(frames=4), SIDE, fit)
     expected = decode(clip, Sampling(num_frames=4), FrameSize(SIDE, fit), 4).pixels
     assert np.array_equal(read(clip, framing), expected)
 
 
 def test_with_a_short_side_the_middle_of_the_scaled_frame_is_cut_out(clip: Path) -> None:
-    framing = Framing.of(DataSettings(frames=4, short_side=48), SIDE, "squash")
+    framing = Framing.of(InstructData(frames=4, short_side=48), SIDE, "squash")
     whole = decode(clip, Sampling(num_frames=4), FrameSize(48, "whole"), 4).pixels
     assert whole.shape == (4, 48, 72, 3)
     found = read(clip, framing)
@@ -58,7 +58,7 @@ def test_with_a_short_side_the_middle_of_the_scaled_frame_is_cut_out(clip: Path)
 def test_only_the_published_sampler_repeats_frames_of_a_short_video(
     clip: Path, strategy: Strategy, count: int
 ) -> None:
-    framing = Framing.of(DataSettings(frames=40, strategy=strategy), 64, "crop")
+    framing = Framing.of(InstructData(frames=40, strategy=strategy), 64, "crop")
     numbers = numbers_in(read(clip, framing))
     assert numbers == list(frame_indices(20, Sampling(40, strategy=strategy), 25, 40))
     assert len(numbers) == count
@@ -69,7 +69,7 @@ def test_a_batch_has_room_for_the_tokens_of_the_frames_that_were_read(features: 
     tiny.write_tokenizers(tmp_path)
     tokenizer = TextTokenizer(tmp_path / "chat.json")
     speller = Speller(template("plain"), special_ids(tokenizer, template("plain")), tokenizer.spell)
-    data = DataSettings(features=features)
+    data = InstructData(features=features)
     recipe = DialogueRecipe(
         data, Order(3, 2, 1, 0), Framing.of(data, SIDE, "crop"), speller, lambda frames: 10 * frames
     )

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -75,7 +74,7 @@ def test_two_processes_take_the_steps_of_one(
 
 def test_a_run_that_stops_goes_on_as_if_it_had_not(single: Path, videos: Videos, tmp_path: Path) -> None:
     settings = videos.settings(EVERYTHING)
-    instruct(replace(settings, run=replace(settings.run, steps=3)), tmp_path, ALONE)
+    instruct(videos.settings(EVERYTHING, {"run": {"steps": 3}}), tmp_path, ALONE)
     assert len(rows(tmp_path)) == 3
     instruct(settings, tmp_path, ALONE)
     assert rows(tmp_path) == rows(single)

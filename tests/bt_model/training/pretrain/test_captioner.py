@@ -14,6 +14,7 @@ from bt_model.prompt.segments import segments
 from bt_model.training.data.clip_list import read_clips
 from bt_model.training.data.tokens import IGNORED
 from bt_model.training.objectives.captioner import Captioner
+from bt_model.training.presets import preset
 from bt_model.training.pretrain import run
 from bt_model.training.pretrain.captioner import (
     CaptionTokenizer,
@@ -23,10 +24,9 @@ from bt_model.training.pretrain.captioner import (
 )
 from bt_model.training.pretrain.config import PretrainSettings
 from bt_model.training.pretrain.plan import Plan, flops_per_clip, kept_bytes_per_clip
-from bt_model.training.pretrain.presets import preset
 from bt_model.training.pretrain.run import compile_step, loader_of, pretrain
 from bt_model.training.pretrain.towers import fresh_step, towers_of
-from bt_model.training.settings import fill, plain
+from bt_model.training.settings import plain, settings_from
 from bt_model.training.trainer.log import read_rows
 from bt_model.training.trainer.parallel import Place, World
 from bt_model.types import Turn
@@ -112,7 +112,7 @@ def test_a_chat_model_that_reads_something_else_is_refused(
     values = plain(settings)
     values["model"]["captioner"] = str(other)
     with pytest.raises(InvalidValueError, match=rf"model\.captioner is .*{said}"):
-        captioner_file(fill(PretrainSettings, values))
+        captioner_file(settings_from(PretrainSettings, values))
 
 
 def test_a_chat_model_over_another_tower_is_refused(corpus: Corpus) -> None:
@@ -123,7 +123,7 @@ def test_a_chat_model_over_another_tower_is_refused(corpus: Corpus) -> None:
     copy.symlink_to(corpus.clip)  # the same tower at another place is the same
     values = plain(settings)
     values["model"]["clip"] = str(copy)
-    elsewhere = fill(PretrainSettings, values)
+    elsewhere = settings_from(PretrainSettings, values)
     assert isinstance(model_of(elsewhere), Captioner)
     copy.unlink()
     copy.mkdir()
@@ -147,9 +147,9 @@ def test_a_chat_model_over_another_tower_is_refused(corpus: Corpus) -> None:
         ({"model": {"captioner": "a"}}, r"model\.captioner is 'a'; allowed: '', since loss\.caption is 0"),
         ({"loss": {"anchor": 1.0}, "mask": {"layout": "published"}}, r"loss\.anchor is 1\.0; .*mask\.layout"),
         ({"loss": {"chat": 1.0}, "model": {"layers": 1}}, r"loss\.chat is 1\.0; .*leaves none for chat"),
-        ({"loss": {"anchor": -1.0}}, r"loss\.anchor is -1\.0; allowed: 0 or more"),
+        ({"loss": {"anchor": -1.0}}, r"loss\.anchor is -1\.0; allowed: a number, 0 or more"),
         ({"loss": {"request": " "}}, r"loss\.request is ' '; allowed: a sentence"),
-        ({"mask": {"unmasked": 1.5}}, r"mask\.unmasked is 1\.5; allowed: 0 to 1"),
+        ({"mask": {"unmasked": 1.5}}, r"mask\.unmasked is 1\.5; allowed: a number, 0 to 1"),
         (
             {"loss": {"mbta": 0.0, "mbca": 0.0, "chat": 1.0}, "mask": {"rate": 0.0},
              "model": {"kind": "joint_st"}},
@@ -159,11 +159,11 @@ def test_a_chat_model_over_another_tower_is_refused(corpus: Corpus) -> None:
 )  # fmt: skip
 def test_settings_that_do_not_fit_are_refused(values: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidValueError, match=said):
-        fill(PretrainSettings, values)
+        settings_from(PretrainSettings, values)
 
 
 def test_the_preset_is_half_hidden_with_an_unmasked_end_and_needs_a_captioner() -> None:
-    given = fill(PretrainSettings, preset("captioned"))
+    given = settings_from(PretrainSettings, preset("pretrain", "captioned"))
     assert (given.mask.rate, given.mask.unmasked, given.mask.layout) == (0.5, 0.2, "tube")
     assert (given.loss.caption, given.loss.anchor, given.loss.chat) == (10.0, 1.0, 0.0)
     assert given.model.captioner
@@ -236,7 +236,7 @@ def test_what_is_compiled_is_what_is_called(corpus: Corpus, monkeypatch: pytest.
 def test_a_captioner_that_is_not_there_is_named_and_a_plan_assumes_one(corpus: Corpus) -> None:
     values = plain(captioned(corpus))
     values["model"] |= {"captioner": "nowhere", "weights": str(corpus.folder)}
-    settings = fill(PretrainSettings, values)
+    settings = settings_from(PretrainSettings, values)
     with pytest.raises(UnknownNameError, match=r"model\.captioner: model is 'nowhere'; under"):
         captioner_file(settings)
     towers = towers_of(settings.model)
@@ -262,7 +262,7 @@ def test_two_processes_are_one(corpus: Corpus, tmp_path: Path) -> None:
 def test_an_unmasked_end_costs_what_its_share_of_steps_costs(corpus: Corpus) -> None:
     def flops(share: float, rate: float = 0.5) -> float:
         values = plain(corpus.settings({"mask": {"rate": rate, "unmasked": share}}))
-        settings = fill(PretrainSettings, values)
+        settings = settings_from(PretrainSettings, values)
         return flops_per_clip(settings, towers_of(settings.model))
 
     assert flops(1.0) == flops(0.0, rate=0.0) > flops(0.0)

@@ -1,21 +1,19 @@
 """What a run is told to be before it begins."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
 from bt_model.training.objectives.contrastive import LossWeights
+from bt_model.training.presets import preset
 from bt_model.training.pretrain.config import PretrainSettings
 from bt_model.training.pretrain.plan import Plan, flops_per_clip, kept_bytes_per_clip, meta_batch, meta_step
-from bt_model.training.pretrain.presets import preset
 from bt_model.training.pretrain.towers import PUBLISHED, Towers
-from bt_model.training.settings import fill, overlaid
+from bt_model.training.settings import plain, settings_from
 from bt_model.training.trainer.cost import count_flops
 from tests import tiny
 from tests.bt_model.training.ranks import fresh_step, whole_batch
 
-PAPER = fill(PretrainSettings, preset("paper"))
+PAPER = settings_from(PretrainSettings, preset("pretrain", "paper"))
 L14 = PUBLISHED["clip"]
 
 
@@ -29,7 +27,7 @@ def test_counting_without_weights_gives_what_a_real_step_does() -> None:
     sizes = tiny.plan(300, 280)
     towers = Towers(tiny.VISION, sizes.text)
     small = {"model": {"layers": tiny.K, "max_frames": 8}, "data": {"frames": 4, "tokens": 6}}
-    settings = fill(PretrainSettings, overlaid([small, {"mask": {"rate": 0.7}}]))
+    settings = settings_from(PretrainSettings, small, {"mask": {"rate": 0.7}})
     step, batch = fresh_step(weights=LossWeights()), whole_batch()
     counted = count_flops(lambda: torch.stack(list(step(batch).values())).sum().backward())
     # the contrast of a batch with itself grows with its square, and is all that does
@@ -39,14 +37,15 @@ def test_counting_without_weights_gives_what_a_real_step_does() -> None:
 
 def test_masking_saves_memory() -> None:
     masked, whole = (
-        kept_bytes_per_clip(replace(PAPER, mask=replace(PAPER.mask, rate=rate)), L14) for rate in (0.7, 0.0)
+        kept_bytes_per_clip(settings_from(PretrainSettings, plain(PAPER), {"mask": {"rate": rate}}), L14)
+        for rate in (0.7, 0.0)
     )
     assert masked < 0.4 * whole
 
 
 def test_shapes_without_contents_go_through_the_step_in_every_layout() -> None:
     for name in ("paper", "captioned", "published", "published-eva"):
-        settings = fill(PretrainSettings, preset(name))
+        settings = settings_from(PretrainSettings, preset("pretrain", name))
         towers = PUBLISHED["eva" if name == "published-eva" else "clip"]
         losses = meta_step(settings, towers)(meta_batch(settings, towers, batch=2))
         assert all(loss.shape == () for loss in losses.values())

@@ -1,22 +1,24 @@
 """What the named settings say, against the tables of the paper and of the published configuration."""
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bt_model.errors import InvalidValueError, UnknownNameError
+from bt_model.training import presets
+from bt_model.training.presets import preset, preset_names
 from bt_model.training.pretrain.config import PretrainSettings
 from bt_model.training.pretrain.plan import meta_step, schedule_of
-from bt_model.training.pretrain.presets import PRESETS, preset
 from bt_model.training.pretrain.towers import PUBLISHED
-from bt_model.training.settings import fill
+from bt_model.training.settings import settings_from
 from bt_model.training.trainer.optimiser import parameter_groups
 from btchat.commands.weights.manifest import read_manifest
 
 
 def settings(name: str) -> PretrainSettings:
-    return fill(PretrainSettings, preset(name))
+    return settings_from(PretrainSettings, preset("pretrain", name))
 
 
 def rates(name: str) -> dict[str, tuple[Any, int]]:
@@ -65,7 +67,7 @@ def test_eva_has_plain_sums_two_losses_and_no_faster_temporal_layers() -> None:
     assert rates("published-eva") == {"adapter": (2e-5, pytest.approx(140.8e6, rel=1e-3))}
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", preset_names("pretrain"))
 def test_every_preset_looks_at_eight_frames_at_224_pixels_from_a_short_side_of_256(name: str) -> None:
     data = settings(name).data
     assert (data.frames, data.short_side, data.crop) == (8, 256, "random")
@@ -73,7 +75,7 @@ def test_every_preset_looks_at_eight_frames_at_224_pixels_from_a_short_side_of_2
     assert not data.upstream_cut
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", preset_names("pretrain"))
 def test_the_weights_of_a_preset_are_where_a_fetch_puts_them(name: str) -> None:
     sets = read_manifest(Path(__file__).parents[4] / "weights" / "manifest.toml")
     fetched = {f"weights/{each.name}/{item.to}" for each in sets.values() for item in each.items}
@@ -82,22 +84,32 @@ def test_the_weights_of_a_preset_are_where_a_fetch_puts_them(name: str) -> None:
     assert not model.captioner or sets[model.captioner].model
 
 
+def test_presets_lie_where_a_wheel_takes_them_from() -> None:
+    pyproject = tomllib.loads((Path(__file__).parents[4] / "pyproject.toml").read_text())
+    (pattern,) = pyproject["tool"]["setuptools"]["package-data"]["bt_model.training.presets"]
+    folder = Path(presets.__file__).parent
+    assert {path.stem for path in folder.glob(pattern)} == {
+        *preset_names("pretrain"),
+        *preset_names("instruct"),
+    }
+
+
 def test_an_unknown_preset_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UnknownNameError, match="preset is 'best'; allowed: paper, captioned, published"):
-        preset("best")
+    with pytest.raises(UnknownNameError, match="preset is 'best'; allowed: captioned, paper, published"):
+        preset("pretrain", "best")
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"mask": {"rate": 1.0}}, r"mask\.rate is 1\.0; allowed: 0 or more, below 1"),
+        ({"mask": {"rate": 1.0}}, r"mask\.rate is 1\.0; allowed: a number, 0 or more, below 1"),
         (
             {"optimiser": {"batch": 6, "accumulate": 4}},
             r"optimiser\.accumulate is 4; allowed: a divisor of 6",
         ),
         ({"data": {"frames": 65}}, r"data\.frames is 65; allowed: up to model.max_frames, 64"),
-        ({"data": {"frames": 0}}, r"data\.frames is 0; allowed: 1 to "),
-        ({"model": {"layers": 0}}, r"model\.num_layers is 0; allowed: 1 or more"),
+        ({"data": {"frames": 0}}, r"data\.frames is 0; allowed: a whole number, 1 to 128"),
+        ({"model": {"layers": 0}}, r"model\.layers is 0; allowed: a whole number, 1 or more"),
         ({"model": {"kind": "joint_st"}}, r"loss\.mbta is 1\.0; allowed: 0, since model.kind 'joint_st' has"),
         (
             {"run": {"precision": "float8"}},
@@ -107,4 +119,4 @@ def test_an_unknown_preset_is_refused_with_the_known_ones() -> None:
 )
 def test_a_run_that_cannot_be_is_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidValueError, match=message):
-        fill(PretrainSettings, values)
+        settings_from(PretrainSettings, values)

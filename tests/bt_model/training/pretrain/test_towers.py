@@ -13,8 +13,8 @@ from bt_model.checkpoints.layouts.eva import EVA_CLIP
 from bt_model.config import ClipTextConfig
 from bt_model.errors import CheckpointError
 from bt_model.text.clip_text import ClipTextTower
-from bt_model.training.pretrain.config import ModelSettings
-from bt_model.training.pretrain.presets import preset
+from bt_model.training.presets import preset
+from bt_model.training.pretrain.config import PretrainModel
 from bt_model.training.pretrain.run import pretrain
 from bt_model.training.pretrain.towers import fresh_step, towers_of
 from bt_model.training.trainer.log import read_rows
@@ -47,9 +47,9 @@ def eva(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_towers_are_as_their_folder_says(corpus: Corpus, eva: Path) -> None:
-    assert towers_of(ModelSettings(clip=str(corpus.clip))).vision == tiny.VISION
-    assert towers_of(ModelSettings(clip=str(eva))).vision == EVA
-    assert towers_of(ModelSettings(clip=str(eva))).text == TEXT
+    assert towers_of(PretrainModel(clip=str(corpus.clip))).vision == tiny.VISION
+    assert towers_of(PretrainModel(clip=str(eva))).vision == EVA
+    assert towers_of(PretrainModel(clip=str(eva))).text == TEXT
 
 
 def test_spatial_layers_begin_as_copies_of_the_trunks_last(corpus: Corpus) -> None:
@@ -66,7 +66,7 @@ def test_spatial_layers_begin_as_copies_of_the_trunks_last(corpus: Corpus) -> No
 def test_the_published_eva_configuration_trains_and_keeps_no_gates(
     corpus: Corpus, eva: Path, tmp_path: Path
 ) -> None:
-    base = corpus.settings(preset("published-eva"), corpus_part(corpus, eva))
+    base = corpus.settings(preset("pretrain", "published-eva"), corpus_part(corpus, eva))
     pretrain(base, tmp_path, Place())
     rows = read_rows(tmp_path / "pretrain.csv")
     assert [row["mbta"] for row in rows] == [0.0, 0.0]
@@ -88,7 +88,7 @@ def corpus_part(corpus: Corpus, eva: Path) -> dict[str, dict[str, object]]:
 
 def test_a_folder_without_a_tower_is_refused_by_its_name(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"config\.json: not a readable JSON file"):
-        towers_of(ModelSettings(clip=str(tmp_path)))
+        towers_of(PretrainModel(clip=str(tmp_path)))
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(CheckpointError, match="lacks the field 'vision_config'"):
-        towers_of(ModelSettings(clip=str(tmp_path)))
+        towers_of(PretrainModel(clip=str(tmp_path)))

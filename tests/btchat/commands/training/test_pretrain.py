@@ -71,7 +71,7 @@ def test_a_run_is_trained_and_exported_as_typed(corpus: Corpus, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--preset", "best"], "preset is 'best'; allowed: paper, captioned, published, published-eva"),
+        (["--preset", "best"], "preset is 'best'; allowed: captioned, paper, published, published-eva"),
         (["--set", "mask.rat=0.5"], "mask.rat is not known; allowed: rate, layout"),
         (["--set", "run.precision=float8"], "run.precision is 'float8'; allowed: float32, bfloat16, float16"),
         (["--set", "model.clip=nowhere"], "nowhere"),

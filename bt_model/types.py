@@ -26,7 +26,6 @@ ReaderName = Literal["pyav", "decord"]
 Entry = Literal["clip", "frames", "all_frames", "joint"]
 
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
-ROLES: tuple[Role, ...] = get_args(Role)
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 ENTRIES: tuple[Entry, ...] = get_args(Entry)  # how video features enter a Q-Former
 MAX_FRAMES = 128

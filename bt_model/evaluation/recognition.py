@@ -1,4 +1,4 @@
-"""Zero-shot recognition (reference-behaviour section 9). n videos, C classes, E joint width."""
+"""Zero-shot recognition as the published evaluation counts it. n videos, C classes, E joint width."""
 
 from typing import TYPE_CHECKING
 

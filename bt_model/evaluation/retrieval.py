@@ -44,7 +44,7 @@ def cosine_scores(one: "Tensor", other: "Tensor") -> "Tensor":
     return normalize(one, dim=1) @ normalize(other, dim=1).T
 
 
-def retrieval(scores: "Tensor", ties: TieRule = "every") -> Retrieval:
+def measure_retrieval(scores: "Tensor", ties: TieRule = "every") -> Retrieval:
     """What scores (n, n) tell under a rule for ties.
 
     Raises:

@@ -49,9 +49,8 @@ def frame_indices(
 
 def uniform(total: int, count: int) -> list[int]:
     """The chat sampler: the middle of each of min(total, count) equal segments of 0..total-1."""
-    count = min(total, count)
-    edges = _edges(total, count)
-    return [(low + high) // 2 for low, high in pairwise(edges)]
+    bounds = segment_bounds(total, min(total, count))
+    return [(low + high) // 2 for low, high in bounds]
 
 
 def middle(total: int, count: int) -> list[int]:
@@ -59,21 +58,21 @@ def middle(total: int, count: int) -> list[int]:
     return [int(i * total / count + total / (2 * count)) for i in range(count)]
 
 
-def retrieval(total: int, count: int) -> list[int]:
+def retrieval_test(total: int, count: int) -> list[int]:
     """The retrieval test sampler: always `count` frames; short videos repeat some."""
     step = (total - 1) / count
     return [round(step * i) + int(step / 2) for i in range(count)]
 
 
-def random_bounds(total: int, count: int) -> list[tuple[int, int]]:
-    """The retrieval training sampler draws its i-th frame between these two, both included."""
-    edges = _edges(total, count)
-    return list(pairwise(edges))
+def retrieval_training(total: int, count: int, rng: Random) -> list[int]:
+    """The retrieval training sampler: always `count` frames, each drawn in its own segment."""
+    return [rng.randint(low, high) for low, high in segment_bounds(total, count)]
 
 
-def _edges(total: int, count: int) -> list[int]:
+def segment_bounds(total: int, count: int) -> list[tuple[int, int]]:
+    """The first and the last frame, both included, of each of `count` equal segments of 0..total-1."""
     step = (total - 1) / count
-    return [round(step * i) for i in range(count + 1)]
+    return list(pairwise(round(step * i) for i in range(count + 1)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +84,11 @@ class Sampler:
     uses_seed: bool = False
 
 
-def random(total: int, count: int, rng: Random) -> list[int]:
-    """The retrieval training sampler: always `count` frames, each drawn in its own stretch."""
-    return [rng.randint(low, high) for low, high in random_bounds(total, count)]
-
-
 SAMPLERS: dict[Strategy, Sampler] = {
     "uniform": Sampler(lambda total, count, _: uniform(total, count), gives_fewer=True),
     "middle": Sampler(lambda total, count, _: middle(total, count)),
-    "retrieval": Sampler(lambda total, count, _: retrieval(total, count)),
-    "random": Sampler(random, uses_seed=True),
+    "retrieval": Sampler(lambda total, count, _: retrieval_test(total, count)),
+    "random": Sampler(retrieval_training, uses_seed=True),
 }
 
 

@@ -27,7 +27,7 @@ def retrieval(files: Files, /, *, json: bool = False) -> None:
     """
     from json import dumps
 
-    from bt_model.evaluation.retrieval import TIE_RULES, cosine_scores, retrieval
+    from bt_model.evaluation.retrieval import TIE_RULES, cosine_scores, measure_retrieval
 
     tensors = _read(files)
     if "scores" in tensors:
@@ -35,7 +35,7 @@ def retrieval(files: Files, /, *, json: bool = False) -> None:
     else:
         text, video = _named(tensors, "text", "video")
         scores = cosine_scores(text.float(), video.float())
-    found = {ties: retrieval(scores, ties) for ties in TIE_RULES}
+    found = {ties: measure_retrieval(scores, ties) for ties in TIE_RULES}
     print(dumps({ties: asdict(each) for ties, each in found.items()}, indent=2) if json else _table(found))
 
 

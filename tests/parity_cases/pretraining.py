@@ -18,7 +18,7 @@ from bt_model.checkpoints.load import load_part, load_vision, read_adapter
 from bt_model.checkpoints.weights import open_checkpoint
 from bt_model.config import ClipTextConfig, ClipVisionConfig
 from bt_model.evaluation.recognition import accuracy
-from bt_model.evaluation.retrieval import cosine_scores, retrieval
+from bt_model.evaluation.retrieval import cosine_scores, measure_retrieval
 from bt_model.text.clip_text import ClipTextTower
 from bt_model.training.data.masks import Masks, published_layout
 from bt_model.training.objectives.contrastive import (
@@ -111,7 +111,7 @@ def _losses(case: Case) -> list[Check]:
 
 
 def metrics(case: Case) -> list[Check]:
-    found = retrieval(cosine_scores(case.inputs["text_features"], case.inputs["video_features"]))
+    found = measure_retrieval(cosine_scores(case.inputs["text_features"], case.inputs["video_features"]))
     features = case.inputs["recognition_video_features"], case.inputs["class_features"], case.inputs["labels"]
     expected, recognised = case.facts["retrieval"], case.facts["recognition"]
     got = {

@@ -9,15 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
 
-from bt_model.video.sample import middle, random_bounds, retrieval, uniform
-from bt_model.video.transform import (
-    centre_crop,
-    normalise,
-    normalise_retrieval,
-    resize_short_side,
-    squash_nearest,
-)
+from bt_model.types import FrameSize
+from bt_model.video.sample import middle, retrieval_test, segment_bounds, uniform
+from bt_model.video.square import centre, scaled_size
+from bt_model.video.transform import MAX_GREY, normalise, normalise_retrieval
 from tests.parity_cases.case import Case, Check, largest_difference, relative_error
 
 GREY_LEVEL = 1.0
@@ -27,7 +25,7 @@ def preprocess_chat(case: Case) -> list[Check]:
     frames, want = case.inputs["frames"], case.expects
     indices = uniform(len(frames), case.config["num_frm"])
     side = want["resized"].shape[1]
-    resized = squash_nearest(frames[indices], side)
+    resized = _interpolated(frames[indices], (side, side), mode="nearest").to(torch.uint8)
     return [
         _exact("indices", indices, case.facts["indices"]),
         Check("resized", largest_difference(resized, want["resized"]), 0.0),
@@ -37,8 +35,12 @@ def preprocess_chat(case: Case) -> list[Check]:
 
 def preprocess_retrieval(case: Case) -> list[Check]:
     want = case.expects
-    resized = resize_short_side(case.inputs["frames"], case.config["short_side"])
-    cropped = centre_crop(resized, case.config["crop"])
+    frames, side = case.inputs["frames"], case.config["crop"]
+    size = FrameSize(case.config["short_side"], "whole")
+    width, height = scaled_size(frames.shape[2], frames.shape[1], size)
+    scaled = _interpolated(frames, (height, width), mode="bilinear", align_corners=False)
+    resized = scaled.round().clamp(0, MAX_GREY).to(torch.uint8)
+    cropped = torch.from_numpy(np.stack([centre(frame, side) for frame in resized.numpy()]))
     # Constants are compared on the published crop: a grey level of the resize is more than their tolerance.
     normalised = normalise_retrieval(want["cropped"])
     return [
@@ -55,7 +57,9 @@ def sampler(path: Path) -> list[Check]:
         for row in table["chat_inference"]
     ]
     checks += [
-        _exact(f"retrieval_test {row['total']}", retrieval(row["total"], row["clip_len"]), row["indices"])
+        _exact(
+            f"retrieval_test {row['total']}", retrieval_test(row["total"], row["clip_len"]), row["indices"]
+        )
         for row in table["retrieval_test"]
     ]
     checks += [
@@ -63,7 +67,7 @@ def sampler(path: Path) -> list[Check]:
         for row in table["feature_extraction"]
     ]
     for row in table["retrieval_train"]:
-        bounds = random_bounds(row["total"], row["clip_len"])
+        bounds = segment_bounds(row["total"], row["clip_len"])
         draw = np.random.RandomState(row["example_numpy_seed"])
         name = f"retrieval_train {row['total']}"
         checks += [
@@ -72,6 +76,11 @@ def sampler(path: Path) -> list[Check]:
             _exact(f"{name} draw", [draw.randint(low, high + 1) for low, high in bounds], row["example"]),
         ]
     return checks
+
+
+def _interpolated(frames: Tensor, size: tuple[int, int], **how: Any) -> Tensor:
+    """(n, H, W, 3) -> (n, *size, 3) float32: the published pipelines resize whole clips as tensors."""
+    return interpolate(frames.permute(0, 3, 1, 2).float(), size=size, **how).permute(0, 2, 3, 1)
 
 
 def _exact(name: str, got: list[int], want: list[int]) -> Check:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bt_model.errors import InvalidValueError
 from bt_model.types import MAX_FRAMES, STRATEGIES, Sampling, Strategy
-from bt_model.video.sample import SAMPLERS, frame_indices, middle, random_bounds, retrieval, uniform
+from bt_model.video.sample import SAMPLERS, frame_indices, middle, retrieval_test, segment_bounds, uniform
 
 GOLDEN = Path(__file__).parents[4] / "shared" / "golden" / "sampler.json"
 
@@ -49,7 +49,7 @@ def test_uniform_equals_the_published_chat_sampler(table: dict[str, list[dict[st
 
 def test_retrieval_equals_the_published_test_sampler(table: dict[str, list[dict[str, Any]]]) -> None:
     for case in table["retrieval_test"]:
-        assert retrieval(case["total"], case["clip_len"]) == case["indices"]
+        assert retrieval_test(case["total"], case["clip_len"]) == case["indices"]
 
 
 def test_middle_equals_the_published_feature_extraction(table: dict[str, list[dict[str, Any]]]) -> None:
@@ -59,7 +59,7 @@ def test_middle_equals_the_published_feature_extraction(table: dict[str, list[di
 
 def test_random_bounds_equal_the_published_training_sampler(table: dict[str, list[dict[str, Any]]]) -> None:
     for case in table["retrieval_train"]:
-        bounds = random_bounds(case["total"], case["clip_len"])
+        bounds = segment_bounds(case["total"], case["clip_len"])
         assert [low for low, _ in bounds] == case["low_inclusive"]
         assert [high for _, high in bounds] == case["high_inclusive"]
 
@@ -67,7 +67,7 @@ def test_random_bounds_equal_the_published_training_sampler(table: dict[str, lis
 def test_a_draw_between_the_bounds_equals_the_published_draw(table: dict[str, list[dict[str, Any]]]) -> None:
     for case in table["retrieval_train"]:
         draw = np.random.RandomState(case["example_numpy_seed"])
-        bounds = random_bounds(case["total"], case["clip_len"])
+        bounds = segment_bounds(case["total"], case["clip_len"])
         assert [int(draw.randint(low, high + 1)) for low, high in bounds] == case["example"]
 
 

@@ -21,7 +21,7 @@ from bt_model.training.objectives.contrastive import AlignmentHead, LossWeights
 from bt_model.training.pretrain.config import MaskSettings
 from bt_model.training.pretrain.step import CaptionBatch, PretrainBatch, PretrainStep
 from bt_model.training.trainer.cost import count_flops, peak_flops
-from bt_model.training.trainer.precision import Precision, multiplying_in
+from bt_model.training.trainer.optimiser import Precision, multiplying_in
 from bt_model.vision.build import build_encoder
 from bt_model.vision.clip import ClipVisionTower
 

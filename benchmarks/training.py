@@ -26,7 +26,7 @@ from bt_model.training.data.masks import draw_masks
 from bt_model.training.objectives.contrastive import AlignmentHead, LossWeights
 from bt_model.training.pretrain.config import MaskSettings
 from bt_model.training.pretrain.step import CaptionBatch, PretrainBatch, PretrainStep
-from bt_model.training.trainer.precision import PRECISIONS
+from bt_model.training.trainer.optimiser import PRECISIONS
 from bt_model.vision.bt_adapter import BTAdapter
 from bt_model.vision.clip import ClipVisionTower
 from bt_model.vision.encoder import VideoEncoder

@@ -1,13 +1,17 @@
 """`btchat train embedded`: the small model of every installation, from nothing, in one resumable run."""
 
+import json
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
 import torch
 
-from bt_model.training.trainer.cost import Trained, metered
-from bt_model.training.trainer.precision import Precision, native_precision
+from bt_model.training.trainer.loop import Trained
+from bt_model.training.trainer.optimiser import Precision, native_precision
 from lab.chat_model import freeze
 from lab.clips import CachedClips, load_clips
 from lab.export import export
@@ -78,3 +82,16 @@ def train_embedded(
     export(trained.model, out, work)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     write_report(out / "REPORT.md", trained.model, trained.test, trained.costs, size)
+
+
+@contextmanager
+def metered(path: Path) -> Generator[Trained]:
+    """Add what a block costs to what earlier sessions spent, kept in `path`; for work that has no steps."""
+    trained = Trained(*json.loads(path.read_text())) if path.exists() else Trained()
+    cpu, wall = time.process_time(), time.monotonic()
+    try:
+        yield trained
+    finally:
+        trained.cpu_seconds += time.process_time() - cpu
+        trained.wall_seconds += time.monotonic() - wall
+        path.write_text(json.dumps([trained.cpu_seconds, trained.wall_seconds]))

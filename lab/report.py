@@ -10,7 +10,7 @@ import torch
 
 from bt_model.atomic_files import write_text
 from bt_model.settings.section import Section
-from bt_model.training.trainer.cost import Trained
+from bt_model.training.trainer.loop import Trained
 from bt_model.vision.pool import patches_cls
 from lab.evaluate import Answered, Asker, answer_questions, show
 from lab.measures import embed_corpus, twin_choices

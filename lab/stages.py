@@ -14,11 +14,17 @@ from bt_model.training.instruct.step import InstructBatch, InstructStep, weighed
 from bt_model.training.objectives.captioner import Captioner
 from bt_model.training.objectives.contrastive import contrastive
 from bt_model.training.pretrain.step import PretrainBatch, PretrainStep, group_numbers
-from bt_model.training.trainer.cost import Trained
-from bt_model.training.trainer.loop import Job, run
+from bt_model.training.trainer.loop import (
+    BatchSource,
+    ResultAt,
+    StepResult,
+    Trained,
+    TrainingJob,
+    results_from,
+    run,
+)
 from bt_model.training.trainer.optimiser import parameter_groups
 from bt_model.training.trainer.parallel import World
-from bt_model.training.trainer.results import BatchSource, ResultAt, StepResult, results_from
 from bt_model.vision.pool import patches_cls
 from lab.dialogues import caption_dialogues, question_dialogues
 from lab.loaders import CaptionedClips, SceneDialogues
@@ -148,4 +154,4 @@ def run_stage(
 ) -> Trained:
     """Train these modules, at `rates` times the schedule's own rate, from the last checkpoint in `work`."""
     groups = parameter_groups(learning, schedule.learning_rate, rates)
-    return run(Job(name, learning, groups, schedule, result_at, work))
+    return run(TrainingJob(name, learning, groups, schedule, result_at, work))

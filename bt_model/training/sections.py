@@ -6,8 +6,8 @@ from pydantic import Field, model_validator
 
 from bt_model.errors import require
 from bt_model.settings.section import Count, NotNegative, Positive, Section, Share
+from bt_model.training.trainer.optimiser import Precision
 from bt_model.training.trainer.parallel import Parallel
-from bt_model.training.trainer.precision import Precision
 from bt_model.types import MAX_FRAMES, ReaderName
 
 

@@ -14,9 +14,9 @@ from bt_model.training.objectives.captioner import Captioner
 from bt_model.training.objectives.contrastive import AlignmentHead
 from bt_model.training.pretrain.config import MaskSettings
 from bt_model.training.pretrain.step import PretrainStep
-from bt_model.training.trainer.cost import Trained, kept_bytes
-from bt_model.training.trainer.optimiser import Schedule
-from bt_model.training.trainer.precision import multiplying_in
+from bt_model.training.trainer.cost import kept_bytes
+from bt_model.training.trainer.loop import Trained
+from bt_model.training.trainer.optimiser import Schedule, multiplying_in
 from bt_model.vision.build import build_encoder
 from bt_model.vision.pool import pooling
 from lab.dialogues import dialogue
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from bt_model.training.data.dialogues import VideoDialogue
-    from bt_model.training.trainer.results import ResultAt
+    from bt_model.training.trainer.loop import ResultAt
     from bt_model.vision.encoder import TemporalEncoder
     from lab.chat_model import ChatModel
     from lab.shapes.scene import Scene

@@ -12,7 +12,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Full, Queue
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
+
+import torch
 
 from bt_model.decoding.wire import Request
 from bt_model.errors import TrainingError
@@ -57,15 +59,19 @@ _PAUSE = 0.05  # seconds
 Key = tuple[int, int]  # step and part
 
 
-class Batch(Protocol):
-    """What a batch must tell: how many clips were tried for it in vain."""
+class LoadedBatch(Protocol):
+    """What a step is computed from: some clips, after `num_skipped` that could not be read."""
 
     @property
     def num_skipped(self) -> int: ...
 
+    def __len__(self) -> int: ...
 
-B_co = TypeVar("B_co", bound=Batch, covariant=True)
-B = TypeVar("B", bound=Batch)
+    def to(self, device: torch.device) -> Self: ...
+
+
+B = TypeVar("B", bound=LoadedBatch)
+B_co = TypeVar("B_co", bound=LoadedBatch, covariant=True)
 
 
 class Recipe(Protocol[B_co]):

@@ -29,8 +29,8 @@ from bt_model.training.instruct.base import load_temporal_model, read_base
 from bt_model.training.instruct.config import InstructSettings
 from bt_model.training.instruct.framing import Framing
 from bt_model.training.trainer.log import StepProgress
+from bt_model.training.trainer.optimiser import multiplying_in
 from bt_model.training.trainer.parallel import Place, World, joined
-from bt_model.training.trainer.precision import multiplying_in
 from bt_model.video.transform import normalise
 from bt_model.vision.encoder import hidden_states
 

@@ -3,6 +3,7 @@
 B dialogues.
 """
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,13 +25,10 @@ from bt_model.training.instruct.recipe import DialogueRecipe
 from bt_model.training.instruct.step import InstructBatch, InstructStep, weighed
 from bt_model.training.settings import keep_settings
 from bt_model.training.trainer.checkpoint import last_learnt
-from bt_model.training.trainer.cost import Trained
 from bt_model.training.trainer.log import draw_curves
-from bt_model.training.trainer.loop import Job, run
-from bt_model.training.trainer.optimiser import parameter_groups
+from bt_model.training.trainer.loop import Trained, TrainingJob, results_from, run
+from bt_model.training.trainer.optimiser import parameter_groups, recompute
 from bt_model.training.trainer.parallel import Place, World, joined, spread
-from bt_model.training.trainer.precision import recompute
-from bt_model.training.trainer.results import results_from
 from bt_model.vision.attention import Mlp, SelfAttention
 from bt_model.vision.pool import pooling
 
@@ -97,13 +95,13 @@ def _job(
     corpus: Corpus,
     sizes: Sizes,
     loader: Loader,
-) -> Job:
+) -> TrainingJob:
     given, optimiser = settings.run, settings.optimiser
     learning = open_up(step, settings.learn, corpus.speller.ids)
     if given.recompute:
         recompute(step.lm, (DecoderLayer,))
     spread_out = spread(step, world, given.parallel, units=UNITS)
-    return Job(
+    return TrainingJob(
         NAME,
         learning,
         parameter_groups(learning, optimiser.rate, optimiser.rates),
@@ -115,7 +113,7 @@ def _job(
         save_every=given.save_every,
         keep=given.keep,
         stop_after=given.steps or None,
-        flops_per_clip=flops_per_dialogue(settings, sizes, corpus.lengths),
+        flops_per_clip=partial(flops_per_dialogue, settings, sizes, corpus.lengths),
         with_events=True,
     )
 

@@ -1,5 +1,6 @@
 """`btchat train pretrain`: from settings to a trained, exported temporal model, in one resumable run."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,13 +19,10 @@ from bt_model.training.pretrain.recipe import Recipe
 from bt_model.training.pretrain.step import PretrainBatch, PretrainStep
 from bt_model.training.pretrain.towers import Towers, fresh_step, tokenizer_of, towers_of
 from bt_model.training.settings import keep_settings
-from bt_model.training.trainer.cost import Trained
 from bt_model.training.trainer.log import draw_curves
-from bt_model.training.trainer.loop import Job, run
-from bt_model.training.trainer.optimiser import parameter_groups
+from bt_model.training.trainer.loop import Trained, TrainingJob, results_from, run
+from bt_model.training.trainer.optimiser import parameter_groups, recompute
 from bt_model.training.trainer.parallel import Place, World, joined, spread
-from bt_model.training.trainer.precision import recompute
-from bt_model.training.trainer.results import results_from
 from bt_model.vision.attention import Mlp, SelfAttention
 from bt_model.vision.bt_adapter import BTAdapter
 
@@ -101,7 +99,7 @@ def _order(settings: PretrainSettings, clips: ClipList, world: World) -> Order:
     return Order(len(clips), given.batch, given.accumulate, settings.run.seed, world.rank, world.size)
 
 
-def _job(settings: PretrainSettings, work: Path, world: World, towers: Towers, loader: Loader) -> Job:
+def _job(settings: PretrainSettings, work: Path, world: World, towers: Towers, loader: Loader) -> TrainingJob:
     given = settings.run
     torch.manual_seed(given.seed)  # the same fresh parts on every rank
     step = fresh_step(settings, towers)
@@ -116,7 +114,7 @@ def _job(settings: PretrainSettings, work: Path, world: World, towers: Towers, l
         compile_step(step)
     spread_out = spread(step, world, given.parallel, units=UNITS)
     optimiser = settings.optimiser
-    return Job(
+    return TrainingJob(
         NAME,
         step.learning(),
         parameter_groups(step.learning(), optimiser.rate, optimiser.rates),
@@ -128,9 +126,9 @@ def _job(settings: PretrainSettings, work: Path, world: World, towers: Towers, l
         save_every=given.save_every,
         keep=given.keep,
         stop_after=given.steps or None,
-        flops_per_clip=flops_per_clip(settings, towers),
+        flops_per_clip=partial(flops_per_clip, settings, towers),
         with_events=True,
-        watched=gates(step),
+        histograms=gates(step),
     )
 
 
@@ -145,7 +143,7 @@ def compile_step(step: PretrainStep) -> None:
 
 
 def gates(step: PretrainStep) -> "dict[str, Callable[[], Tensor]]":
-    """The trunk's shares, channel by channel, to be watched."""
+    """The trunk's shares, channel by channel."""
     adapter = step.encoder.trainable().get("adapter")
     if not isinstance(adapter, BTAdapter):
         return {}

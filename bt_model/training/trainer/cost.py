@@ -3,13 +3,8 @@
 Only matrix products count, two operations for a multiplication and its addition, as model cards count them.
 """
 
-import json
-import math
 import time
-from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,7 +12,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from bt_model.training.trainer.precision import Precision, multiplying_in
+from bt_model.training.trainer.optimiser import Precision, multiplying_in
 
 if TYPE_CHECKING:
     from torch import Tensor, UntypedStorage, nn
@@ -82,28 +77,6 @@ def measured_peak(device: torch.device, precision: Precision) -> float:
             (a @ b)[0, 0].item()
             seconds.append(time.perf_counter() - begin)
     return 2 * _SIDE**3 / min(seconds)
-
-
-@dataclass(slots=True)
-class Trained:
-    """What a stage cost: CPU seconds and wall seconds over all its sessions, and its last mean loss."""
-
-    cpu_seconds: float = 0.0
-    wall_seconds: float = 0.0
-    loss: float = math.nan
-
-
-@contextmanager
-def metered(path: Path) -> Generator[Trained]:
-    """Add what a block costs to what earlier sessions spent, kept in `path`; for work that has no steps."""
-    trained = Trained(*json.loads(path.read_text())) if path.exists() else Trained()
-    cpu, wall = time.process_time(), time.monotonic()
-    try:
-        yield trained
-    finally:
-        trained.cpu_seconds += time.process_time() - cpu
-        trained.wall_seconds += time.monotonic() - wall
-        path.write_text(json.dumps([trained.cpu_seconds, trained.wall_seconds]))
 
 
 def kept_bytes(forward: Callable[[], object], parameters: "Iterable[nn.Parameter]") -> int:

@@ -7,7 +7,9 @@ import csv
 import math
 import resource
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from importlib import import_module
 from importlib.util import find_spec
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, float]
 
+_AVERAGED = 50  # steps in the mean loss that is shown
 _LINE_SECONDS = 30.0  # between two lines of progress where there is no terminal
 
 
@@ -37,7 +40,9 @@ class StepLog:
     def __init__(self, folder: Path, name: str, start: int, *, with_events: bool = False) -> None:
         self.path = folder / f"{name}.csv"
         folder.mkdir(parents=True, exist_ok=True)
-        self.kept = _trim(self.path, start)
+        self._start = start
+        self._recent = deque((row["loss"] for row in _trim(self.path, start)), _AVERAGED)
+        self._progress: StepProgress | None = None
         self._file = self.path.open("a", newline="", encoding="utf-8")
         self._writer: csv.DictWriter[str] | None = None
         self._events: Any = None
@@ -53,28 +58,45 @@ class StepLog:
                 self._writer.writeheader()
         self._writer.writerow({"step": step, **{name: f"{value:.9g}" for name, value in row.items()}})
         self._file.flush()
+        self._recent.append(row["loss"])
+        if self._progress is not None:
+            self._progress.update(step + 1, _note(self.mean_loss, row))
         if self._events is not None:
             for name, value in row.items():
                 self._events.add_scalar(name, value, step)
 
-    def watch(self, step: int, watched: "Mapping[str, Tensor]") -> None:
+    @property
+    def mean_loss(self) -> float:
+        """Over the last steps, those of earlier sessions included."""
+        return sum(self._recent) / len(self._recent)
+
+    def write_histograms(self, step: int, histograms: "Mapping[str, Tensor]") -> None:
         """Mean and histogram of some values, gates for example, among the events."""
         if self._events is None:
             return
-        for name, values in watched.items():
+        for name, values in histograms.items():
             self._events.add_histogram(name, values, step)
             self._events.add_scalar(f"{name}/mean", values.mean().item(), step)
+        self._events.flush()
 
-    def flush(self) -> None:
-        """Everything so far is on its way to the disk."""
-        self._file.flush()
-        if self._events is not None:
-            self._events.flush()
+    @contextmanager
+    def shown(self, num_steps: int) -> Generator[None]:
+        """Tell how far the run is for the length of a block, and close the log behind it."""
+        try:
+            with StepProgress(self.path.stem, num_steps, self._start) as self._progress:
+                yield
+        finally:
+            self.close()
 
     def close(self) -> None:
         self._file.close()
         if self._events is not None:
             self._events.close()
+
+
+def _note(loss: float, row: Row) -> str:
+    speed = f", {row['clips_per_second']:.1f} clips/s" if "clips_per_second" in row else ""
+    return f"loss {loss:.3f}{speed}" + (f", MFU {row['mfu']:.0%}" if "mfu" in row else "")
 
 
 def read_rows(path: Path) -> list[dict[str, float]]:

@@ -7,38 +7,91 @@ uninterrupted one would have seen.
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-from bt_model.errors import TrainingError
+from bt_model.errors import CheckpointError, TrainingError
+from bt_model.training.data.loader import B, B_co
+from bt_model.training.data.sampling import step_seed
 from bt_model.training.trainer.checkpoint import Checkpoints, gathered, restore, restore_optimiser
-from bt_model.training.trainer.cost import Trained, peak_flops
-from bt_model.training.trainer.log import StepLog, StepProgress, peak_memory_bytes
-from bt_model.training.trainer.optimiser import Schedule
+from bt_model.training.trainer.cost import peak_flops
+from bt_model.training.trainer.log import StepLog, peak_memory_bytes
+from bt_model.training.trainer.optimiser import Schedule, loss_scaler, multiplying_in
 from bt_model.training.trainer.parallel import Synced, World, always_synced
-from bt_model.training.trainer.precision import loss_scaler, multiplying_in
-from bt_model.training.trainer.results import ResultAt, StepResult
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 SAVE_EVERY = 100
+SMALLEST_SCALE = 2.0**-10  # of float16: no gradient is that large
+
+
+@dataclass(slots=True)
+class Trained:
+    """What a run cost: CPU seconds and wall seconds over all its sessions, and its last mean loss."""
+
+    cpu_seconds: float = 0.0
+    wall_seconds: float = 0.0
+    loss: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class StepResult:
+    """One part of a step: the loss to descend, the losses that it is the sum of, and what its batch cost.
+
+    `losses` are logged beside the loss; `num_clips` and `num_skipped` count this rank's clips of this part.
+    """
+
+    loss: "Tensor"
+    losses: "Mapping[str, Tensor]" = field(default_factory=dict[str, "Tensor"])
+    num_clips: int = 0
+    waited_seconds: float = 0.0
+    num_skipped: int = 0
+
+
+ResultAt = Callable[[int, int], StepResult]  # of a step, and of a part of it
+
+
+class BatchSource(Protocol[B_co]):
+    """Gives the batch of a part of a step, which depends on these two numbers alone."""
+
+    def batch(self, step: int, part: int = 0) -> B_co: ...
+
+
+def results_from(
+    batches: BatchSource[B], losses_of: "Callable[[B], Mapping[str, Tensor]]", world: World, seed: int
+) -> ResultAt:
+    """Read a batch, compute its losses on this process's device, add them up."""
+
+    def result_at(step: int, part: int) -> StepResult:
+        begin = time.monotonic()
+        batch = batches.batch(step, part)
+        waited = time.monotonic() - begin
+        torch.manual_seed(step_seed(seed, step, part, world.rank))  # stochastic depth
+        losses = losses_of(batch.to(world.device))
+        total = torch.stack(list(losses.values())).sum()
+        logged = losses if len(losses) > 1 else {}
+        return StepResult(total, logged, len(batch), waited, batch.num_skipped)
+
+    return result_at
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingJob:
     """What is saved, what learns, how long, and from which losses.
 
     `result_at(step, part)` must draw whatever is random from the two numbers alone. `groups` are AdamW's:
     dictionaries of `params`, and where wanted `lr`, `weight_decay` and `name`; a rate is the peak, the
-    schedule's factor is applied to all. `synced` is that of `spread`. With `flops_per_clip` the log has the
-    model FLOP utilisation; `watched` values become histograms. With `stop_after` the run ends after so many
-    steps, and can go on later.
+    schedule's factor is applied to all. `synced` is that of `spread`. With `flops_per_clip`, asked once the
+    first step is done, the log has the model FLOP utilisation. `histograms` are logged with each checkpoint.
+    With `stop_after` the run ends after so many steps, and can go on later.
     """
 
     name: str
@@ -52,9 +105,11 @@ class Job:
     save_every: int = SAVE_EVERY
     keep: int = 1
     stop_after: int | None = None
-    flops_per_clip: float = 0.0
+    flops_per_clip: Callable[[], float] | None = None
     with_events: bool = False
-    watched: "Mapping[str, Callable[[], Tensor]]" = field(default_factory=dict[str, "Callable[[], Tensor]"])
+    histograms: "Mapping[str, Callable[[], Tensor]]" = field(
+        default_factory=dict[str, "Callable[[], Tensor]"]
+    )
 
     @property
     def num_steps(self) -> int:
@@ -63,14 +118,10 @@ class Job:
         return end if self.stop_after is None else min(end, self.stop_after)
 
 
-SMALLEST_SCALE = 2.0**-10  # of float16: no gradient is that large
-AVERAGED = 50  # steps in the mean loss that is shown
-
-
 class Session:
     """One run of a job in one process; all ranks make the same calls in the same order."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: TrainingJob) -> None:
         self.job = job
         schedule = job.schedule
         self._optimiser = torch.optim.AdamW(
@@ -82,10 +133,8 @@ class Session:
         self._learning: list[nn.Parameter] = [p for group in groups for p in group["params"]]
         self._scaler = loss_scaler(schedule.precision, job.world.device.type)
         self._checkpoints = Checkpoints(job.work, job.name, job.keep)
-        self._flops = peak_flops(job.world.device, schedule.precision) if job.flops_per_clip else 0.0
         self._clock = time.process_time(), time.monotonic()
         self.trained = Trained()
-        self.recent: list[float] = []
 
     def step(self, step: int) -> dict[str, float]:
         """One optimisation step; what the log says of it.
@@ -104,8 +153,6 @@ class Session:
         self._scaler.update()
         row = self._row(results, _number(norm), begin)
         self._check(step, row["loss"])
-        self.recent = [*self.recent, row["loss"]][-AVERAGED:]
-        self.trained.loss = sum(self.recent) / len(self.recent)
         return row
 
     def _descend(self, step: int) -> list[StepResult]:
@@ -153,19 +200,25 @@ class Session:
                 "data_wait": waited / world.size,
                 "skipped": skipped,
             }
-        if num_clips and self._flops:
-            row["mfu"] = self.job.flops_per_clip * num_clips / seconds / self._flops
+        if num_clips and self.job.flops_per_clip is not None:
+            row["mfu"] = self._utilisation_per_clip * num_clips / seconds
         return row
+
+    @cached_property
+    def _utilisation_per_clip(self) -> float:
+        """How much of its arithmetic in a second this process's device needs for a clip."""
+        assert self.job.flops_per_clip is not None
+        return self.job.flops_per_clip() / peak_flops(self.job.world.device, self.job.schedule.precision)
 
     def _rates(self) -> dict[str, float]:
         """Learning rates by the groups' names, or numbers."""
         groups = enumerate(self._optimiser.param_groups)
         return {str(group.get("name", number)): group["lr"] for number, group in groups}
 
-    def watched(self) -> "dict[str, Tensor]":
-        """What the job watches, whole and on the CPU; nothing is there on other ranks than the first."""
+    def histograms(self) -> "dict[str, Tensor]":
+        """The job's, whole and on the CPU; nothing is there on other ranks than the first."""
         with torch.no_grad():
-            values = {name: read() for name, read in self.job.watched.items()}
+            values = {name: read() for name, read in self.job.histograms.items()}
         return gathered(values, keep=self.job.world.is_first)
 
     def save(self, step: int) -> None:
@@ -196,12 +249,15 @@ class Session:
         step = self.job.world.first_says(max(self._checkpoints.steps(), default=0))
         if not step:
             return 0
-        payload = self._checkpoints.read(step)
-        for name, module in self.job.modules.items():
-            restore(module, payload["modules"][name], str(self._checkpoints.path(step)))
-        restore_optimiser(self._optimiser, payload["optimiser"])
-        self._scaler.load_state_dict(payload["scaler"])
-        self.trained = Trained(*payload["trained"])
+        payload, where = self._checkpoints.read(step), str(self._checkpoints.path(step))
+        try:
+            for name, module in self.job.modules.items():
+                restore(module, payload["modules"][name], where)
+            restore_optimiser(self._optimiser, payload["optimiser"])
+            self._scaler.load_state_dict(payload["scaler"])
+            self.trained = Trained(*payload["trained"])
+        except KeyError as error:
+            raise CheckpointError(f"{where}: of another run, or another version: it lacks {error}") from error
         return step
 
 
@@ -209,8 +265,10 @@ def _number(norm: "Tensor") -> float:
     return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
 
-def run(job: Job) -> Trained:
+def run(job: TrainingJob) -> Trained:
     """Run a job to its end, from its last checkpoint if there is one; all ranks call it together.
+
+    The mean loss in what is returned is known to the first rank alone.
 
     Raises:
         TrainingError: the loss is not a number any more.
@@ -221,27 +279,15 @@ def run(job: Job) -> Trained:
     if start >= job.num_steps:
         return session.trained
     log = StepLog(job.work, job.name, start, with_events=job.with_events) if job.world.is_first else None
-    if log is not None:
-        session.recent = [row["loss"] for row in log.kept[-AVERAGED:]]
-    try:
-        with StepProgress(job.name, job.num_steps, start, is_shown=log is not None) as progress:
-            for step in range(start, job.num_steps):
-                row = session.step(step)
+    with nullcontext() if log is None else log.shown(job.num_steps):
+        for step in range(start, job.num_steps):
+            row = session.step(step)
+            if log is not None:
+                log.write(step, row)
+                session.trained.loss = log.mean_loss
+            if (step + 1) % job.save_every == 0 or step + 1 == job.num_steps:
+                values = session.histograms()
                 if log is not None:
-                    log.write(step, row)
-                progress.update(step + 1, _note(session.trained.loss, row))
-                if (step + 1) % job.save_every == 0 or step + 1 == job.num_steps:
-                    seen = session.watched()
-                    if log is not None:
-                        log.watch(step, seen)
-                        log.flush()
-                    session.save(step + 1)
-    finally:
-        if log is not None:
-            log.close()
+                    log.write_histograms(step, values)
+                session.save(step + 1)
     return session.trained
-
-
-def _note(loss: float, row: Mapping[str, float]) -> str:
-    speed = f", {row['clips_per_second']:.1f} clips/s" if "clips_per_second" in row else ""
-    return f"loss {loss:.3f}{speed}" + (f", MFU {row['mfu']:.0%}" if "mfu" in row else "")

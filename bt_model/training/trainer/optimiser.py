@@ -1,18 +1,79 @@
-"""AdamW's numbers: which rate each parameter learns at, how long a run is, how its rate rises and falls.
+"""How a step is taken: AdamW's groups and course, the number format, and what is computed a second time.
 
-The longest name that a parameter's own name contains decides its rate, as published.
+The longest name that a parameter's own name contains decides its rate, as published. Parameters, losses and
+optimiser stay in float32, whatever the matrix products run in.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any, Literal, get_args
+
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.checkpoint import checkpoint
 
 from bt_model.errors import InvalidValueError
-from bt_model.training.trainer.precision import Precision
 
-if TYPE_CHECKING:
-    from torch import nn
+Precision = Literal["float32", "bfloat16", "float16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+
+def native_precision() -> Precision:
+    """bfloat16 where this CPU multiplies it in hardware, at three times float32's rate; else float32."""
+    can = torch.cpu.get_capabilities()
+    return "bfloat16" if can.get("avx512_bf16") or can.get("amx_bf16") else "float32"
+
+
+@contextmanager
+def multiplying_in(precision: Precision, device: str = "cpu") -> Generator[None]:
+    """Let matrix products of the forward pass, and so of the backward pass, run in this format.
+
+    `device` is the type of device that the products run on.
+    """
+    if precision == "float32":
+        yield
+        return
+    with torch.autocast(device, getattr(torch, precision)):
+        if device != "cpu":
+            yield
+            return
+        with plain_attention():
+            yield
+
+
+def plain_attention() -> AbstractContextManager[object]:
+    """The CPU's fused attention has a backward pass in bfloat16 that takes seven times as long as float32."""
+    return sdpa_kernel(SDPBackend.MATH)
+
+
+def loss_scaler(precision: Precision, device: str) -> torch.amp.GradScaler:
+    """Keeps float16 gradients above the smallest number there is; other formats have float32's range.
+
+    An overflow halves the scale and the step is not taken; it doubles after 2000 steps without one.
+    """
+    return torch.amp.GradScaler(device, init_scale=2.0**16, enabled=precision == "float16")
+
+
+def recompute(module: nn.Module, units: tuple[type[nn.Module], ...]) -> None:
+    """From now on, only the inputs of these kinds of modules are kept for the backward pass.
+
+    Their outputs and gradients stay what they are: dropout draws the same again. Call it before the module
+    is spread over processes.
+    """
+    for unit in module.modules():
+        if isinstance(unit, units):
+            unit.forward = partial(checkpoint, unit.forward, use_reentrant=False, context_fn=_contexts)
+
+
+def _contexts() -> tuple[AbstractContextManager[object], AbstractContextManager[object]]:
+    """Of the forward pass and of its repetition, which must take the attention that `multiplying_in` took."""
+    is_plain = torch.is_autocast_enabled("cpu")
+    return nullcontext(), plain_attention() if is_plain else nullcontext()
+
 
 BASE = "base"
 ADAM_BYTES = 16  # a learning parameter: itself, gradient, two moments, all float32
@@ -24,7 +85,7 @@ def rule_of(name: str, rates: Mapping[str, float]) -> str:
 
 
 def parameter_groups(
-    learning: "Mapping[str, nn.Module]", rate: float, rates: Mapping[str, float]
+    learning: Mapping[str, nn.Module], rate: float, rates: Mapping[str, float]
 ) -> list[dict[str, Any]]:
     """AdamW's groups, one a rule that is used; parameters are named `<part>.<name>` (checkpoints/keys.py).
 
@@ -65,7 +126,7 @@ class Schedule:
 
     `warmup`: share of the run; `warmup_from`: the rate's share at its first step, None for one step's worth.
     `period`: how much of the run half a cosine takes, None for the rest of it: the published schedule warms
-    up over half an epoch and cuts a half cosine of 4.5 epochs after the first (training spec 1.1).
+    up over half an epoch and cuts a half cosine of 4.5 epochs after the first.
     `floor`: the share of the peak where the half cosine ends. `accumulate`: parts of a step, each with a
     forward and a backward pass of its own.
     """

@@ -37,7 +37,7 @@ def ablate(
         list_rows: only list the rows, and what has been run
         page_only: only write the page from what has been run
     """
-    from bt_model.training.trainer.precision import native_precision
+    from bt_model.training.trainer.optimiser import native_precision
     from lab.evidence.bench import StudySize
     from lab.evidence.page import write_page
     from lab.evidence.plots import draw_all

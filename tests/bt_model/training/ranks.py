@@ -24,10 +24,9 @@ from bt_model.training.pretrain.config import PretrainSettings
 from bt_model.training.pretrain.run import pretrain
 from bt_model.training.pretrain.step import CaptionBatch, PretrainBatch, PretrainStep
 from bt_model.training.settings import settings_from
-from bt_model.training.trainer.loop import Job, run
+from bt_model.training.trainer.loop import StepResult, TrainingJob, run
 from bt_model.training.trainer.optimiser import Schedule
 from bt_model.training.trainer.parallel import Parallel, Place, World, joined, spread
-from bt_model.training.trainer.results import StepResult
 from bt_model.vision.build import build_encoder
 from tests import tiny
 
@@ -133,7 +132,7 @@ def write_overflows(place: Place, work: Path) -> None:
 
         groups = [{"params": list(layer.parameters())}]
         run(
-            Job(
+            TrainingJob(
                 "fit",
                 {"layer": layer},
                 groups,

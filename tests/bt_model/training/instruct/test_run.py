@@ -23,8 +23,8 @@ from bt_model.training.instruct.step import InstructStep
 from bt_model.training.settings import plain
 from bt_model.training.trainer.checkpoint import restore
 from bt_model.training.trainer.log import read_rows
+from bt_model.training.trainer.optimiser import multiplying_in
 from bt_model.training.trainer.parallel import Parallel, Place
-from bt_model.training.trainer.precision import multiplying_in
 from bt_model.types import Turn, VideoTokens
 from bt_model.vision.pool import pooling
 from tests import tiny

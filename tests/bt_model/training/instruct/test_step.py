@@ -10,8 +10,8 @@ from bt_model.training.instruct.base import num_video_tokens
 from bt_model.training.instruct.config import LearnSettings
 from bt_model.training.instruct.step import InstructBatch, InstructStep, shares_of
 from bt_model.training.objectives.answers import answer_logits
+from bt_model.training.trainer.optimiser import recompute
 from bt_model.training.trainer.parallel import World
-from bt_model.training.trainer.precision import recompute
 from bt_model.video.transform import normalise
 from bt_model.vision.encoder import hidden_states
 from bt_model.vision.pool import POOLINGS

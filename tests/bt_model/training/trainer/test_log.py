@@ -14,7 +14,7 @@ def write_rows(folder: Path, start: int, stop: int, *, sign: float = 1.0) -> Non
     log = StepLog(folder, "fit", start, with_events=True)
     for step in range(start, stop):
         log.write(step, {"loss": sign * step, "lr/a": 0.1})
-    log.watch(stop - 1, {"gate": torch.tensor([0.25, 0.75])})
+    log.write_histograms(stop - 1, {"gate": torch.tensor([0.25, 0.75])})
     log.close()
 
 

@@ -8,11 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from bt_model.errors import TrainingError
-from bt_model.training.trainer.cost import Trained, metered
 from bt_model.training.trainer.log import read_rows
-from bt_model.training.trainer.loop import SAVE_EVERY, Job, run
+from bt_model.training.trainer.loop import SAVE_EVERY, StepResult, Trained, TrainingJob, run
 from bt_model.training.trainer.optimiser import Schedule
-from bt_model.training.trainer.results import StepResult
 from tests.bt_model.training.ranks import run_ranks, write_overflows
 
 pytestmark = pytest.mark.usefixtures("forked_ranks")
@@ -48,7 +46,7 @@ class Stage:
 
     def run(self, work: Path) -> Trained:
         groups = [{"params": list(self.layer.parameters())}]
-        return run(Job("fit", {"layer": self.layer}, groups, SCHEDULE, self.result_at, work))
+        return run(TrainingJob("fit", {"layer": self.layer}, groups, SCHEDULE, self.result_at, work))
 
 
 @pytest.fixture(scope="module")
@@ -121,21 +119,12 @@ def test_groups_keep_their_own_rates(tmp_path: Path) -> None:
         moved.append(layer[0].detach().clone())
         return StepResult((layer[0] - 1).square().sum() + (layer[1] - 1).square().sum())
 
-    run(Job("fit", {"layer": layer}, groups, Schedule(5, 1e-2), result_at, tmp_path))
+    run(TrainingJob("fit", {"layer": layer}, groups, Schedule(5, 1e-2), result_at, tmp_path))
     assert (moved[-1] > 0).all()
     assert torch.equal(layer[1], torch.zeros(3))
 
 
-def test_the_cost_of_work_without_steps_adds_up_over_sessions(tmp_path: Path) -> None:
-    costs = list[float]()
-    for _ in range(2):
-        with metered(tmp_path / "clips.cost") as cost:
-            sum(range(200_000))
-        costs.append(cost.cpu_seconds)
-    assert costs[1] > costs[0] > 0
-
-
-def job(work: Path, schedule: Schedule, stage: Stage) -> Job:
+def job(work: Path, schedule: Schedule, stage: Stage) -> TrainingJob:
     """The stage in parts: a part's loss is that of its share of the batch."""
 
     def result_at(step: int, part: int) -> StepResult:
@@ -144,7 +133,9 @@ def job(work: Path, schedule: Schedule, stage: Stage) -> Job:
         return StepResult(miss.mean(), {"first": miss[:, 0].mean()}, num_clips=len(x))
 
     groups = [{"params": [stage.layer.weight], "name": "weight"}, {"params": [stage.layer.bias], "lr": 1e-3}]
-    return Job("fit", {"layer": stage.layer}, groups, schedule, result_at, work, flops_per_clip=36.0, keep=2)
+    return TrainingJob(
+        "fit", {"layer": stage.layer}, groups, schedule, result_at, work, flops_per_clip=lambda: 36.0, keep=2
+    )
 
 
 def test_parts_of_a_step_give_the_gradient_of_the_whole(tmp_path: Path) -> None:
@@ -192,7 +183,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_is_not_saved(tmp_path: Path) 
 
 
 def test_float16_skips_steps_that_overflow_and_keeps_its_scale_over_a_resume(tmp_path: Path) -> None:
-    def overflowing(stage: Stage) -> Job:
+    def overflowing(stage: Stage) -> TrainingJob:
         good = job(tmp_path, replace(SCHEDULE, num_steps=8, precision="float16"), stage)
 
         def result_at(step: int, part: int) -> StepResult:

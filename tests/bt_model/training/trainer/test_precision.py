@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from bt_model.training.objectives.contrastive import contrastive, token_alignment
-from bt_model.training.trainer.precision import multiplying_in, native_precision
+from bt_model.training.trainer.optimiser import multiplying_in, native_precision
 from bt_model.vision.attention import SelfAttention
 
 

@@ -81,6 +81,11 @@ async def start_services(settings: Settings, command: Command) -> AsyncGenerator
         await engine.start()
         features = VideoFeatures(engine, decoder, metrics)
         admission = Admission(settings.max_requests, settings.max_requests_per_key)
+        metrics.watch(
+            is_ready=lambda: engine.is_ready,
+            restarts=lambda: engine.num_restarts,
+            in_flight=lambda: admission.num_running,
+        )
         flow = ChatFlow(engine, features, admission, metrics, settings.request_seconds)
         await stack.enter_async_context(_sweeping(store, features))
         yield Services(

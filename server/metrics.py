@@ -1,58 +1,21 @@
 """What an operator can watch, in one registry per application. No ids, keys, paths or URLs in labels."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from bt_model.decoding.decoded import Decoded
+from bt_model.types import Usage
 
 PREFIX = "btchat"
 MODEL = "model_name"
 """The label that says which model a figure is about."""
 
 # the buckets of the field's dashboards, in seconds
-_FIRST_TOKEN = (
-    0.001,
-    0.005,
-    0.01,
-    0.02,
-    0.04,
-    0.06,
-    0.08,
-    0.1,
-    0.25,
-    0.5,
-    0.75,
-    1,
-    2.5,
-    5,
-    7.5,
-    10,
-    20,
-    40,
-    80,
-)
-_BETWEEN_TOKENS = (
-    0.01,
-    0.025,
-    0.05,
-    0.075,
-    0.1,
-    0.15,
-    0.2,
-    0.3,
-    0.4,
-    0.5,
-    0.75,
-    1,
-    2.5,
-    5,
-    7.5,
-    10,
-    20,
-    40,
-    80,
-)
+_SHORT = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80)
+_PAUSES = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80)
 _TOKENS = tuple(float(4**power) for power in range(8))
 _FRAMES = (1, 2, 4, 8, 16, 32, 64, 100, 128)
 _VIDEO_SECONDS = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200)
@@ -70,62 +33,116 @@ _STAT_NAMES: Mapping[str, str] = {  # the engine's words to those of the field's
 
 
 class Metrics:
-    """All counters, gauges and histograms of the web process."""
+    """All counters, gauges and histograms of the web process: a method for each thing that is counted."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.http_requests = self._counter("http_requests", "Answers sent", "handler", "method", "status")
-        self.http_seconds = self._histogram(
-            "http_request_duration_seconds", "Time to the end of the answer", _FIRST_TOKEN, "handler"
+        self._requests = self._counter("http_requests", "Answers sent", "handler", "method", "status")
+        self._request_seconds = self._histogram(
+            "http_request_duration_seconds", "Time to the end of the answer", _SHORT, "handler"
         )
-        self.upload_bytes = self._counter("upload_bytes", "Bytes of acknowledged uploads")
-        self.uploads = self._counter("uploads", "Acknowledged uploads")
-        self.videos_decoded = self._counter("videos_decoded", "Videos whose frames were decoded")
-        self.videos_encoded = self._counter("videos_encoded", "Videos encoded for a model", MODEL)
-        self.feature_hits = self._counter(
-            "feature_cache_hits", "Questions whose video was encoded before", MODEL
-        )
-        self.feature_misses = self._counter(
-            "feature_cache_misses", "Questions whose video had to be encoded", MODEL
-        )
-        self.decode_seconds = self._histogram("video_decode_seconds", "Decoding one video", _FIRST_TOKEN)
-        self.encode_seconds = self._histogram("video_encode_seconds", "Encoding one video", _FIRST_TOKEN)
-        self.video_frames = self._histogram("video_frames", "Frames the model saw of one video", _FRAMES)
-        self.video_seconds = self._histogram("video_duration_seconds", "Length of one video", _VIDEO_SECONDS)
+        self._upload_bytes = self._counter("upload_bytes", "Bytes of acknowledged uploads")
+        self._uploads = self._counter("uploads", "Acknowledged uploads")
+        self._decoded = self._counter("videos_decoded", "Videos whose frames were decoded")
+        self._decode_seconds = self._histogram("video_decode_seconds", "Decoding one video", _SHORT)
+        self._frames = self._histogram("video_frames", "Frames the model saw of one video", _FRAMES)
+        self._video_seconds = self._histogram("video_duration_seconds", "Length of one video", _VIDEO_SECONDS)
+        self._encoded = self._counter("videos_encoded", "Videos encoded for a model", MODEL)
+        self._encode_seconds = self._histogram("video_encode_seconds", "Encoding one video", _SHORT)
+        self._hits = self._counter("feature_cache_hits", "Questions whose video was encoded before", MODEL)
+        self._misses = self._counter("feature_cache_misses", "Questions whose video had to be encoded", MODEL)
+        self._engine_ready = self._gauge("engine_ready", "1 while the engine answers")
+        self._restarts = self._gauge("engine_restarts", "Times the engine process was started again")
+        self._in_flight = self._gauge("num_requests_in_flight", "Requests that have been let in")
         self._add_answers()
-        self.engine_ready = self._gauge("engine_ready", "1 while the engine answers")
-        self.engine_restarts = self._gauge("engine_restarts", "Times the engine process was started again")
-        self.in_flight = self._gauge("num_requests_in_flight", "Requests that have been let in")
 
     def _add_answers(self) -> None:
-        model = MODEL
-        self.aborted = self._counter("requests_aborted", "Answers whose reader left", model)
-        self.failed = self._counter("requests_failed", "Answers that ended in an error", model, "code")
-        self.succeeded = self._counter("request_success", "Complete answers", model, "finished_reason")
-        self.prompt_tokens = self._counter("prompt_tokens", "Tokens of all prompts", model)
-        self.cached_tokens = self._counter("prompt_tokens_cached", "Prompt tokens not computed again", model)
-        self.generation_tokens = self._counter("generation_tokens", "Tokens of all answers", model)
-        self.first_token = self._histogram(
-            "time_to_first_token_seconds", "From question to first text", _FIRST_TOKEN, model
+        self._aborted = self._counter("requests_aborted", "Answers whose reader left", MODEL)
+        self._failed = self._counter("requests_failed", "Answers that ended in an error", MODEL, "code")
+        self._succeeded = self._counter("request_success", "Complete answers", MODEL, "finished_reason")
+        self._prompt_tokens = self._counter("prompt_tokens", "Tokens of all prompts", MODEL)
+        self._cached_tokens = self._counter("prompt_tokens_cached", "Prompt tokens not computed again", MODEL)
+        self._new_tokens = self._counter("generation_tokens", "Tokens of all answers", MODEL)
+        self._first_text = self._histogram(
+            "time_to_first_token_seconds", "From question to first text", _SHORT, MODEL
         )
-        self.between_tokens = self._histogram(
-            "inter_token_latency_seconds", "Between two pieces of text", _BETWEEN_TOKENS, model
+        self._pauses = self._histogram(
+            "inter_token_latency_seconds", "Between two pieces of text", _PAUSES, MODEL
         )
-        self.total_seconds = self._histogram(
-            "e2e_request_latency_seconds", "From question to last text", _FIRST_TOKEN, model
+        self._total_seconds = self._histogram(
+            "e2e_request_latency_seconds", "From question to last text", _SHORT, MODEL
         )
-        self.stage_seconds = {
-            stage: self._histogram(f"request_{name}_time_seconds", text, _FIRST_TOKEN, model)
-            for stage, name, text in (
-                ("queue", "queue", "Waiting in the engine"),
-                ("prefill", "prefill", "The prompt's forward pass"),
-                ("decode", "decode", "Generating the answer"),
+        self._stage_seconds = {
+            stage: self._histogram(f"request_{stage}_time_seconds", text, _SHORT, MODEL)
+            for stage, text in (
+                ("queue", "Waiting in the engine"),
+                ("prefill", "The prompt's forward pass"),
+                ("decode", "Generating the answer"),
             )
         }
-        self.request_prompt_tokens = self._histogram("request_prompt_tokens", "Prompt tokens", _TOKENS, model)
-        self.request_new_tokens = self._histogram(
-            "request_generation_tokens", "Answer tokens", _TOKENS, model
-        )
+        self._prompt_sizes = self._histogram("request_prompt_tokens", "Prompt tokens", _TOKENS, MODEL)
+        self._answer_sizes = self._histogram("request_generation_tokens", "Answer tokens", _TOKENS, MODEL)
+
+    def watch(
+        self, *, is_ready: Callable[[], bool], restarts: Callable[[], int], in_flight: Callable[[], int]
+    ) -> None:
+        """Where the gauges are read, whenever they are shown."""
+        self._engine_ready.set_function(is_ready)
+        self._restarts.set_function(restarts)
+        self._in_flight.set_function(in_flight)
+
+    def requested(self, handler: str, method: str, status: str, seconds: float) -> None:
+        """A request was answered."""
+        self._requests.labels(handler, method, status).inc()
+        self._request_seconds.labels(handler).observe(seconds)
+
+    def uploaded(self, num_bytes: int) -> None:
+        """An upload was acknowledged."""
+        self._uploads.inc()
+        self._upload_bytes.inc(num_bytes)
+
+    def decoded(self, frames: Decoded) -> None:
+        """A video's frames were decoded, for a model or to be shown."""
+        self._decoded.inc()
+        self._decode_seconds.observe(frames.seconds)
+        self._frames.observe(frames.num_frames)
+        self._video_seconds.observe(frames.facts.seconds)
+
+    def encoded(self, seconds: float, models: Iterable[str]) -> None:
+        """A video was encoded for these models."""
+        self._encode_seconds.observe(seconds)
+        for model in models:
+            self._encoded.labels(model).inc()
+
+    def looked_up(self, model: str, *, is_hit: bool) -> None:
+        """Whether a question's video had been encoded before."""
+        (self._hits if is_hit else self._misses).labels(model).inc()
+
+    def wrote(self, model: str, seconds: float, *, is_first: bool) -> None:
+        """New text of an answer, so long after its question or after the last text."""
+        (self._first_text if is_first else self._pauses).labels(model).observe(seconds)
+
+    def aborted(self, model: str) -> None:
+        """An answer's reader left."""
+        self._aborted.labels(model).inc()
+
+    def failed(self, model: str, code: str) -> None:
+        """An answer ended in an error."""
+        self._failed.labels(model, code).inc()
+
+    def answered(
+        self, model: str, reason: str, usage: Usage, stages: Mapping[str, float], seconds: float
+    ) -> None:
+        """An answer is complete; `stages` are the engine's seconds."""
+        self._succeeded.labels(model, reason).inc()
+        self._prompt_tokens.labels(model).inc(usage.prompt)
+        self._cached_tokens.labels(model).inc(usage.cached)
+        self._new_tokens.labels(model).inc(usage.completion)
+        self._prompt_sizes.labels(model).observe(usage.prompt)
+        self._answer_sizes.labels(model).observe(usage.completion)
+        self._total_seconds.labels(model).observe(seconds)
+        for stage, histogram in self._stage_seconds.items():
+            histogram.labels(model).observe(stages[stage])
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"{PREFIX}_{name}", text, labels, registry=self.registry)

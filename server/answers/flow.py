@@ -1,31 +1,32 @@
-"""A question from admission to the last token of its answers: features, prompts and answers."""
+"""A question from admission to the last token of its answers."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import dataclass
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from time import monotonic
 
-from bt_model.errors import FeaturesMissingError
-from bt_model.types import Usage
+from starlette.exceptions import HTTPException
+
+from bt_model.errors import BtchatError
+from bt_model.types import ModelCard, Usage
 from server.admission import Admission
-from server.answers.inputs import Preparation
-from server.answers.question import Answer, AnswerEvent, Finished, Question, Text
+from server.answers.question import Answer, AnswerEvent, Broken, Finished, Progress, Question, Text
 from server.engine.client import EngineClient
-from server.engine.wire import Done
-from server.features.flights import Encoded, VideoFeatures
+from server.engine.wire import Done, Piece
+from server.features.flights import PreparedVideo, Stage, VideoFeatures
+from server.features.receipt import EncodedVideo, receipt_of
 from server.metrics import Metrics
 from server.problems import problem_of
 
-_ATTEMPTS = 2
+Put = Callable[[AnswerEvent], Awaitable[None]]
+"""Takes events over; may wait for a client who reads slowly."""
 
+log = logging.getLogger(__name__)
 
-@dataclass(frozen=True, slots=True)
-class Speaker:
-    """One model's answer and its events: Text*, then one Finished."""
-
-    answer: Answer
-    events: AsyncGenerator[AnswerEvent]
+_Inputs = asyncio.Task[PreparedVideo | None]
+_TEXT_ONLY = EncodedVideo(b"", {}, None)
+_FORESEEN = (BtchatError, HTTPException, TimeoutError)
 
 
 class ChatFlow:
@@ -46,90 +47,115 @@ class ChatFlow:
         self._request_seconds = request_seconds
 
     @asynccontextmanager
-    async def answer(self, question: Question) -> AsyncGenerator[Sequence[Speaker]]:
-        """Every model's answer to a question, in the order asked. Leaving ends the work, wherever it is.
+    async def answer(self, question: Question, put: Put) -> AsyncGenerator[Sequence[Progress]]:
+        """Let every model answer, all at once. `put` gets Text* and one Finished or Broken of each of them.
 
         However many models are asked, it is one request that is let in, one decode of the video, and one pass
-        through each frozen tower.
+        through each frozen tower. Leaving ends the work, wherever it is.
 
         Raises:
             BusyError: no room for one more.
         """
-        answers = [Answer(question, model, self._request_seconds) for model in question.models]
-        preparation = Preparation(self._engine, self._features, question, answers)
-        async with AsyncExitStack() as stack:
-            stack.enter_context(self._admission.enter(question.tenant))
-            stack.push_async_callback(preparation.close)
-            speakers = list[Speaker]()
-            for answer in answers:
-                events = await stack.enter_async_context(aclosing(self._counted(answer, preparation)))
-                speakers.append(Speaker(answer, events))
-            yield speakers
-
-    async def _counted(self, answer: Answer, preparation: Preparation) -> AsyncGenerator[AnswerEvent]:
-        is_finished = False
-        try:
-            async with aclosing(self._events(answer, preparation)) as events:
-                async for event in events:
-                    is_finished = isinstance(event, Finished)
-                    yield event
-        except (GeneratorExit, asyncio.CancelledError):
-            if not is_finished:
-                self._metrics.aborted.labels(answer.model).inc()
-            raise
-        except Exception as error:
-            self._metrics.failed.labels(answer.model, problem_of(error).code).inc()
-            raise
-
-    async def _events(self, answer: Answer, preparation: Preparation) -> AsyncGenerator[AnswerEvent]:
-        for attempt in range(_ATTEMPTS):
-            async with asyncio.timeout_at(answer.deadline):
-                encoded = await (preparation.again(answer) if attempt else preparation.encoded(answer))
-            answer.set_stage("answer")
+        deadline = asyncio.get_running_loop().time() + self._request_seconds
+        answers = [Answer(question, index, monotonic(), deadline) for index in range(len(question.models))]
+        progress = [Progress(model) for model in question.models]
+        with self._admission.enter(question.tenant):
+            inputs = asyncio.create_task(self._inputs(question, progress))
+            tasks = [
+                asyncio.create_task(self._run(answer, of_answer, inputs, put))
+                for answer, of_answer in zip(answers, progress, strict=True)
+            ]
             try:
-                async with aclosing(self._ask(answer, encoded)) as events:
-                    async for event in events:
-                        yield event
-            except FeaturesMissingError:  # evicted since; nothing was said yet
-                if attempt == _ATTEMPTS - 1:
-                    raise
-            else:
-                return
+                yield progress
+            finally:
+                for task in (*tasks, inputs):
+                    task.cancel()
+                await asyncio.wait((*tasks, inputs))
 
-    async def _ask(self, answer: Answer, encoded: Encoded) -> AsyncGenerator[AnswerEvent]:
+    async def _inputs(self, question: Question, progress: Sequence[Progress]) -> PreparedVideo | None:
+        """What all answers have in common: their models opened, and the video's tokens."""
+
+        def report(stage: Stage) -> None:
+            for each in progress:
+                each.stage = stage
+
+        await asyncio.gather(*(self._open(each) for each in progress))
+        cards = [each.card for each in progress if each.card is not None]
+        if question.video is None or not cards:
+            return None
+        return await self._features.prepare(question.video, question.sampling, cards, report)
+
+    async def _open(self, progress: Progress) -> None:
+        if self._engine.known_card(progress.model) is None:
+            progress.stage = "load"
+        try:
+            progress.card = await self._engine.open(progress.model)
+        except BtchatError as error:
+            progress.error = error
+
+    async def _run(self, answer: Answer, progress: Progress, inputs: _Inputs, put: Put) -> None:
+        """Every event of one answer, and the one that ends it."""
+        end: Finished | None = None
+        try:
+            async with asyncio.timeout_at(answer.deadline):
+                end = await self._answer(answer, progress, await asyncio.shield(inputs), put)
+            await put(end)
+        except asyncio.CancelledError:
+            if end is None:
+                self._metrics.aborted(answer.model)
+            raise
+        except Exception as error:  # the answers of other models go on
+            if not isinstance(error, _FORESEEN):
+                log.exception("the answer of %s failed", answer.model)
+            problem = problem_of(error)
+            self._metrics.failed(answer.model, problem.code)
+            await put(Broken(answer.index, problem))
+
+    async def _answer(
+        self, answer: Answer, progress: Progress, video: PreparedVideo | None, put: Put
+    ) -> Finished:
+        if progress.error is not None:
+            raise progress.error
+        card = progress.card
+        assert card is not None
+
+        async def ask(encoded: EncodedVideo) -> Finished:
+            progress.stage = "answer"
+            return await self._ask(answer, card, encoded, put)
+
+        def report(stage: Stage) -> None:
+            progress.stage = stage
+
+        return await (ask(_TEXT_ONLY) if video is None else video.use(card, ask, report))
+
+    async def _ask(self, answer: Answer, card: ModelCard, encoded: EncodedVideo, put: Put) -> Finished:
+        """Let the engine answer; tokens that were evicted meanwhile are missed before anything is said."""
         asked = answer.question
         seconds = answer.deadline - asyncio.get_running_loop().time()
-        replies = self._engine.ask(answer.model, encoded.key, asked.turns, asked.options, seconds)
-        async with replies as events:
-            while True:
-                async with asyncio.timeout_at(answer.deadline):
-                    reply = await anext(events)
-                if isinstance(reply, Done):
-                    yield self._finish(answer, encoded, reply)
-                    return
-                self._observe_text(answer)
-                yield Text(reply.text)
+        first: float | None = None
+        last = answer.begin
+        with self._engine.ask(answer.model, encoded.key, asked.turns, asked.options, seconds) as inbox:
+            while isinstance(reply := await inbox.get(), Piece):
+                now = monotonic()
+                self._metrics.wrote(answer.model, now - last, is_first=first is None)
+                first, last = first or now, now
+                await put(Text(answer.index, reply.text))
+        assert isinstance(reply, Done)
+        return self._finish(answer, card, encoded, reply, (first or answer.begin) - answer.begin)
 
-    def _observe_text(self, answer: Answer) -> None:
-        now = monotonic()
-        if answer.first_text is None:
-            answer.first_text = now
-            self._metrics.first_token.labels(answer.model).observe(now - answer.begin)
-        else:
-            self._metrics.between_tokens.labels(answer.model).observe(now - answer.last_text)
-        answer.last_text = now
-
-    def _finish(self, answer: Answer, encoded: Encoded, done: Done) -> Finished:
-        usage = Usage(**done.usage)
-        model = answer.model
-        metrics = self._metrics
-        metrics.succeeded.labels(model, done.reason).inc()
-        metrics.prompt_tokens.labels(model).inc(usage.prompt)
-        metrics.cached_tokens.labels(model).inc(usage.cached)
-        metrics.generation_tokens.labels(model).inc(usage.completion)
-        metrics.request_prompt_tokens.labels(model).observe(usage.prompt)
-        metrics.request_new_tokens.labels(model).observe(usage.completion)
-        metrics.total_seconds.labels(model).observe(monotonic() - answer.begin)
-        for stage, histogram in metrics.stage_seconds.items():
-            histogram.labels(model).observe(done.seconds[stage])
-        return Finished(done.reason, usage, answer.receipt(encoded, done))
+    def _finish(
+        self, answer: Answer, card: ModelCard, encoded: EncodedVideo, done: Done, first_seconds: float
+    ) -> Finished:
+        usage, total = Usage(**done.usage), monotonic() - answer.begin
+        self._metrics.answered(answer.model, done.reason, usage, done.seconds, total)
+        seconds = {
+            "queue": done.seconds["queue"],
+            "prefill": done.seconds["prefill"],
+            "generate": done.seconds["decode"],
+            "first_token": first_seconds,
+            "total": total,
+        }
+        video = answer.question.video
+        cache = {"prompt_tokens": usage.cached}
+        receipt = receipt_of(video.name if video else None, encoded, card, seconds=seconds, cache=cache)
+        return Finished(answer.index, done.reason, usage, receipt)

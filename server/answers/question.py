@@ -1,13 +1,12 @@
-"""One model's answer while it is made, what it says, and its receipt."""
+"""Questions, and what their answers say: the values between a route and the engine."""
 
-import asyncio
 from dataclasses import dataclass
-from time import monotonic
 from typing import Any
 
+from bt_model.errors import BtchatError
 from bt_model.types import GenerateOptions, ModelCard, Sampling, Turn, Usage
-from server.engine.wire import Done
-from server.features.flights import Encoded, Stage
+from server.features.flights import Stage
+from server.problems import Problem
 from server.uploads.sources import VideoSource
 
 DEFAULT_SAMPLING = Sampling()
@@ -26,9 +25,38 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
-    """New text; whole code points."""
+class Answer:
+    """The answer of one of a question's models; `begin` is monotonic, `deadline` the event loop's."""
 
+    question: Question
+    index: int
+    begin: float
+    deadline: float
+
+    @property
+    def model(self) -> str:
+        return self.question.models[self.index]
+
+
+@dataclass(slots=True)
+class Progress:
+    """What one model's answer waits for now; once the model is open, its card, or why it cannot be had."""
+
+    model: str
+    stage: Stage = "lookup"
+    card: ModelCard | None = None
+    error: BtchatError | None = None
+
+    @property
+    def fingerprint(self) -> str | None:
+        return None if self.card is None else self.card.fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """New text of answer number `index`; whole code points."""
+
+    index: int
     text: str
 
 
@@ -36,50 +64,18 @@ class Text:
 class Finished:
     """The end of an answer."""
 
+    index: int
     reason: str
     usage: Usage
     receipt: dict[str, Any]
 
 
-AnswerEvent = Text | Finished
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The end of an answer in an error; those of other models go on."""
+
+    index: int
+    problem: Problem
 
 
-class Answer:
-    """One answer. `stage` says what it waits for, `card` is None until then; times are monotonic seconds."""
-
-    def __init__(self, question: Question, model: str, seconds: float) -> None:
-        self.question = question
-        self.model = model
-        self.card: ModelCard | None = None
-        self.begin = monotonic()
-        self.deadline = asyncio.get_running_loop().time() + seconds
-        self.stage: Stage = "lookup"
-        self.first_text: float | None = None
-        self.last_text = self.begin
-
-    @property
-    def fingerprint(self) -> str | None:
-        return None if self.card is None else self.card.fingerprint
-
-    def set_stage(self, stage: Stage) -> None:
-        self.stage = stage
-
-    def receipt(self, encoded: Encoded, done: Done) -> dict[str, Any]:
-        """What was done for this answer; durations in seconds."""
-        video = self.question.video
-        return {
-            "video": video.name if video else None,
-            **encoded.facts,
-            "seconds": {
-                "decode": encoded.decode_seconds,
-                "encode": encoded.encode_seconds,
-                "queue": done.seconds["queue"],
-                "prefill": done.seconds["prefill"],
-                "generate": done.seconds["decode"],
-                "first_token": (self.first_text or self.last_text) - self.begin,
-                "total": monotonic() - self.begin,
-            },
-            "cache": {"features": encoded.cache, "prompt_tokens": done.usage.get("cached", 0)},
-            "model": self.model,
-            "fingerprint": self.fingerprint,
-        }
+AnswerEvent = Text | Finished | Broken

@@ -146,6 +146,10 @@ class CompletionBody(OptionsBody):
     user: Ignored = None
     verbosity: Ignored = None
 
+    @property
+    def include_usage(self) -> bool:
+        return bool(self.stream_options and self.stream_options.include_usage)
+
     def options(self) -> GenerateOptions:
         """Raises InvalidValueError for a value out of range; `max_completion_tokens` wins."""
         if self.max_completion_tokens is None:

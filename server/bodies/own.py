@@ -97,11 +97,6 @@ class ChatBody(OptionsBody):
     model: str | list[str] | None = None
     messages: Annotated[list[MessageBody], Field(min_length=1, max_length=MAX_MESSAGES)]
 
-    @property
-    def is_panel(self) -> bool:
-        """Whether each model has its own choice in the answer, however many there are."""
-        return isinstance(self.model, list)
-
     def models(self) -> tuple[str | None, ...]:
         """The models named, None for the default one.
 

@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -15,13 +15,13 @@ from bt_model.types import GenerateOptions, ModelCard, Turn
 from server.engine import wire
 from server.engine.channel import close_all
 from server.engine.errors import exception_of, failed
-from server.engine.replies import Announcement, ClipEncoding, Inbox, Reply, TokenFile, card_of
+from server.engine.replies import ClipEncoding, EngineInfo, Inbox, Reply, TokenFile, card_of
 from server.engine.supervisor import Command, RestartRule, Supervisor
-from server.engine.wire import Done, Encoded, Features, Message, Opened, Piece, Stats, TokenData
+from server.engine.wire import Encoded, Features, Message, Opened, Stats, TokenData
 
 log = logging.getLogger(__name__)
 
-_R = TypeVar("_R", Opened, Features, Encoded, TokenData, Stats)
+_R = TypeVar("_R", Opened, Features, Encoded, TokenFile, Stats)
 
 
 class EngineClient:
@@ -32,8 +32,8 @@ class EngineClient:
         self._rule = rule or RestartRule()
         self._supervisor = Supervisor(command, self._receive, self._lose, self._rule)
         self._cards: dict[str, ModelCard] = {}  # of the engine that runs now
-        self._held: tuple[str, ...] | None = None
-        self._nurse: asyncio.Task[None] | None = None
+        self._loaded: tuple[str, ...] | None = None
+        self._watchdog: asyncio.Task[None] | None = None
 
     @property
     def card(self) -> ModelCard:
@@ -42,21 +42,21 @@ class EngineClient:
         Raises:
             EngineDeadError: no engine is ready.
         """
-        return self._announced.card
+        return self._info.card
 
     @property
     def models(self) -> tuple[str, ...]:
         """The models that can be asked, loaded or not, the first the default. Raises as `card`."""
-        return self._announced.models
+        return self._info.models
 
     @property
     def loaded(self) -> tuple[str, ...]:
         """The models that are loaded now. Raises as `card`."""
-        return (self.card.id,) if self._held is None else self._held
+        return (self.card.id,) if self._loaded is None else self._loaded
 
     @property
     def is_ready(self) -> bool:
-        return self._supervisor.announced is not None
+        return self._supervisor.info is not None
 
     def known_card(self, model: str) -> ModelCard | None:
         """A model's card, if it was ever loaded by this engine. Raises as `card`."""
@@ -84,7 +84,7 @@ class EngineClient:
         """
         card = self.known_card(model)
         if card is None:
-            reply, _ = await self._request(wire.Open(_new_id(), model), Opened)
+            reply = await self._request(wire.Open(_new_id(), model), Opened)
             card = self._cards[model] = card_of(reply.card)
         return card
 
@@ -108,12 +108,12 @@ class EngineClient:
             CheckpointError: the one line that the engine gave for not starting.
         """
         await self._supervisor.start()
-        self._nurse = asyncio.create_task(self._feel_pulse())
+        self._watchdog = asyncio.create_task(self._watch())
 
     async def stop(self, drain_seconds: float = 0.0) -> None:
-        if self._nurse is not None:
-            self._nurse.cancel()
-            await asyncio.wait({self._nurse})
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+            await asyncio.wait({self._watchdog})
         await self._supervisor.stop(drain_seconds)
         self._fail_all()
 
@@ -128,7 +128,7 @@ class EngineClient:
 
     async def lookup(self, key: bytes) -> dict[str, Any] | None:
         """The receipt kept with cached tokens, or None where they are not cached."""
-        features, _ = await self._request(wire.Lookup(_new_id(), key), Features)
+        features = await self._request(wire.Lookup(_new_id(), key), Features)
         return features.receipt if features.found else None
 
     async def encode(
@@ -140,8 +140,8 @@ class EngineClient:
         """
         pairs: list[list[Any]] = [[model, key] for model, key in targets.items()]
         message = wire.Encode(_new_id(), pairs, *shape, receipt)
-        encoded, _ = await self._request(message, Encoded, [os.dup(fd)])
-        failures = {model: exception_of(*said) for model, said in encoded.failures.items()}
+        encoded = await self._request(message, Encoded, [os.dup(fd)])
+        failures = {model: exception_of(*fields) for model, fields in encoded.failures.items()}
         return ClipEncoding(encoded.seconds, failures)
 
     async def fetch_tokens(self, key: bytes) -> TokenFile:
@@ -150,41 +150,35 @@ class EngineClient:
         Raises:
             FeaturesMissingError: they are no longer cached.
         """
-        data, fds = await self._request(wire.Fetch(_new_id(), key), TokenData)
-        try:
-            content = os.pread(fds[0], data.num_bytes, 0)
-        finally:
-            os.close(fds[0])
-        return TokenFile(content, tuple(data.shape), data.dtype)
+        return await self._request(wire.Fetch(_new_id(), key), TokenFile)
 
     async def stats(self) -> Stats:
         """Counters and gauges of the engine, and of each loaded model, by metric name."""
-        reply, _ = await self._request(wire.AskStats(_new_id()), Stats)
-        return reply
+        return await self._request(wire.AskStats(_new_id()), Stats)
 
     def forget(self, prefix: bytes) -> None:
         """Drop the cached tokens of all keys that begin so; an engine that is gone has none."""
         with contextlib.suppress(EngineDeadError):
-            self._supervisor.send(wire.Forget(prefix))
+            self._send(wire.Forget(prefix))
 
-    @asynccontextmanager
-    async def ask(
+    @contextmanager
+    def ask(
         self, model: str, key: bytes, turns: Sequence[Turn], options: GenerateOptions, seconds: float
-    ) -> AsyncGenerator[AsyncIterator[Piece | Done]]:
+    ) -> Generator[Inbox]:
         """Pieces, then one Done. Leaving early cancels; `key` is empty for text without a video."""
         given = {name: value for name, value in asdict(options).items() if value not in (None, ())}
         dialogue = [[turn.role, turn.text] for turn in turns]
         message = wire.Ask(_new_id(), model, key, dialogue, given, seconds)
         with self._expect(message.id) as inbox:
-            self._supervisor.send(message)
+            self._send(message)
             try:
-                yield _answer(inbox)
+                yield inbox
             finally:
                 if not inbox.is_finished:
                     with contextlib.suppress(EngineDeadError):
-                        self._supervisor.send(wire.Cancel(message.id))
+                        self._send(wire.Cancel(message.id))
 
-    async def _feel_pulse(self) -> None:
+    async def _watch(self) -> None:
         """An engine that lives but does not answer is ended: its callers would wait until their deadlines."""
         while True:
             await asyncio.sleep(self._rule.pulse_seconds)
@@ -198,15 +192,28 @@ class EngineClient:
             except EngineError:
                 continue  # it died, which others notice
 
-    async def _request(
-        self, message: wire.Request, expected: type[_R], fds: Sequence[int] = ()
-    ) -> tuple[_R, list[int]]:
+    async def _request(self, message: wire.Request, expected: type[_R], fds: Sequence[int] = ()) -> _R:
         with self._expect(message.id) as inbox:
-            self._supervisor.send(message, fds)
-            reply, reply_fds = await inbox.get()
+            self._send(message, fds)
+            reply = await inbox.get()
         if not isinstance(reply, expected):
             raise EngineError(f"the engine answered with {type(reply).__name__}")
-        return reply, reply_fds
+        return reply
+
+    def _send(self, message: Message, fds: Sequence[int] = ()) -> None:
+        """Send to the engine of this moment; takes over the descriptors.
+
+        Raises:
+            EngineDeadError: there is none.
+        """
+        channel = self._supervisor.channel
+        if channel is None:
+            close_all(fds)
+            raise EngineDeadError("the engine is not running")
+        try:
+            channel.send(message, fds)
+        except ConnectionError as error:
+            raise EngineDeadError("the engine is not running") from error
 
     @contextmanager
     def _expect(self, request_id: str) -> Generator[Inbox]:
@@ -215,44 +222,32 @@ class EngineClient:
             yield inbox
         finally:
             del self._waiting[request_id]
-            while not inbox.replies.empty():
-                close_all(inbox.replies.get_nowait()[1])
 
     @property
-    def _announced(self) -> Announcement:
-        announced = self._supervisor.announced
-        if announced is None:
+    def _info(self) -> EngineInfo:
+        info = self._supervisor.info
+        if info is None:
             raise EngineDeadError("the engine is starting again; try again soon")
-        return announced
+        return info
 
     def _receive(self, message: Message, fds: list[int]) -> None:
         if isinstance(message, wire.Holding):
-            self._held = tuple(message.models)
+            self._loaded = tuple(message.models)
             return
-        inbox = self._waiting.get(message.id) if isinstance(message, Reply) else None
-        if inbox is None or not isinstance(message, Reply):  # the caller has left
-            close_all(fds)
-        else:
-            inbox.put(message, fds)
+        reply = TokenFile.read(message, fds[0]) if isinstance(message, TokenData) else message
+        close_all(fds)
+        if isinstance(reply, Reply) and (inbox := self._waiting.get(reply.id)):  # else the caller has left
+            inbox.put(reply)
 
     def _lose(self) -> None:
         """The engine died: what the next one will have loaded is not what this one had."""
-        self._cards, self._held = {}, None
+        self._cards, self._loaded = {}, None
         self._fail_all()
 
     def _fail_all(self) -> None:
         for request_id, inbox in self._waiting.items():
             error = EngineDeadError("the engine process ended while it worked on this request")
-            inbox.put(failed(request_id, error), [])
-
-
-async def _answer(inbox: Inbox) -> AsyncIterator[Piece | Done]:
-    while True:
-        event, _ = await inbox.get()
-        if isinstance(event, Piece | Done):
-            yield event
-        if isinstance(event, Done):
-            return
+            inbox.put(failed(request_id, error))
 
 
 def _new_id() -> str:

@@ -1,6 +1,7 @@
 """What comes back from the engine, as its client hands it on."""
 
 import asyncio
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,8 +11,6 @@ from bt_model.types import FrameSize, ModelCard
 from server.engine.errors import exception_of
 from server.engine.wire import Done, Encoded, Failed, Features, Opened, Piece, Ready, Stats, TokenData
 
-Reply = Opened | Features | Encoded | TokenData | Stats | Piece | Done | Failed
-
 _LENGTH_BYTES = 8
 
 
@@ -19,15 +18,24 @@ _LENGTH_BYTES = 8
 class TokenFile:
     """Pooled tokens as the bytes of a safetensors file with the tensor `tokens`."""
 
+    id: str
     content: bytes
     shape: tuple[int, ...]
     dtype: str
+
+    @classmethod
+    def read(cls, message: TokenData, fd: int) -> "TokenFile":
+        content = os.pread(fd, message.num_bytes, 0)
+        return cls(message.id, content, tuple(message.shape), message.dtype)
 
     @property
     def array(self) -> bytes:
         """The numbers alone: what follows the length of the header and the header."""
         header_bytes = int.from_bytes(self.content[:_LENGTH_BYTES], "little")
         return self.content[_LENGTH_BYTES + header_bytes :]
+
+
+Reply = Opened | Features | Encoded | TokenFile | Stats | Piece | Done | Failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,30 +50,30 @@ class ClipEncoding:
 class Inbox:
     """Replies to one request that nobody has read yet."""
 
-    replies: asyncio.Queue[tuple[Reply, list[int]]] = field(default_factory=asyncio.Queue)
+    replies: asyncio.Queue[Reply] = field(default_factory=asyncio.Queue)
     is_finished: bool = False
 
-    def put(self, reply: Reply, fds: list[int]) -> None:
+    def put(self, reply: Reply) -> None:
         self.is_finished = self.is_finished or not isinstance(reply, Piece)
-        self.replies.put_nowait((reply, fds))
+        self.replies.put_nowait(reply)
 
-    async def get(self) -> tuple[Reply, list[int]]:
+    async def get(self) -> Reply:
         """The next reply; one that failed is raised."""
-        reply, fds = await self.replies.get()
+        reply = await self.replies.get()
         if isinstance(reply, Failed):
             raise exception_of(reply.error, reply.message, reply.code, reply.param)
-        return reply, fds
+        return reply
 
 
 @dataclass(frozen=True, slots=True)
-class Announcement:
-    """What a ready engine says of itself: the first model's card, and the names of all that can be asked."""
+class EngineInfo:
+    """A ready engine's first model, and the names of all that can be asked."""
 
     card: ModelCard
     models: tuple[str, ...]
 
     @classmethod
-    def of(cls, ready: Ready) -> "Announcement":
+    def of(cls, ready: Ready) -> "EngineInfo":
         return cls(card_of(ready.card), tuple(ready.models))
 
 

@@ -8,9 +8,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bt_model.errors import CheckpointError, EngineDeadError
-from server.engine.channel import Channel, OnMessage, close_all
-from server.engine.replies import Announcement
+from bt_model.errors import CheckpointError
+from server.engine.channel import Channel, OnMessage
+from server.engine.replies import EngineInfo
 from server.engine.wire import Message, Ready, Shutdown, StartFailed
 
 Command = Callable[[int], Sequence[str]]
@@ -48,16 +48,21 @@ class Supervisor:
         self._rule = rule
         self._process: asyncio.subprocess.Process | None = None
         self._channel: Channel | None = None
-        self._announced: Announcement | None = None
+        self._info: EngineInfo | None = None
         self._closed = asyncio.Event()
         self._watcher: asyncio.Task[None] | None = None
         self.num_restarts = 0
         self.gave_up = asyncio.Event()
 
     @property
-    def announced(self) -> Announcement | None:
+    def info(self) -> EngineInfo | None:
         """None while no engine is ready."""
-        return self._announced
+        return self._info
+
+    @property
+    def channel(self) -> Channel | None:
+        """The way to the engine of this moment."""
+        return self._channel
 
     @property
     def pid(self) -> int | None:
@@ -78,24 +83,10 @@ class Supervisor:
             self._watcher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watcher
-        if self._channel is not None and self._announced is not None:
+        if self._channel is not None and self._info is not None:
             with contextlib.suppress(ConnectionError):
                 self._channel.send(Shutdown(drain_seconds))
         await self._end(drain_seconds + _STOP_SECONDS)
-
-    def send(self, message: Message, fds: Sequence[int] = ()) -> None:
-        """Send to the engine of this moment; takes over the descriptors.
-
-        Raises:
-            EngineDeadError: there is none.
-        """
-        if self._channel is None:
-            close_all(fds)
-            raise EngineDeadError("the engine is not running")
-        try:
-            self._channel.send(message, fds)
-        except ConnectionError as error:
-            raise EngineDeadError("the engine is not running") from error
 
     def kill(self) -> None:
         """End an engine that hangs; it is noticed and replaced like any that died."""
@@ -104,13 +95,13 @@ class Supervisor:
 
     async def _spawn(self) -> None:
         self._closed.clear()
-        started: asyncio.Future[Announcement] = asyncio.get_running_loop().create_future()
+        started: asyncio.Future[EngineInfo] = asyncio.get_running_loop().create_future()
 
         def receive(message: Message, fds: list[int]) -> None:
             if started.done():
                 self._on_message(message, fds)
             elif isinstance(message, Ready):
-                started.set_result(Announcement.of(message))
+                started.set_result(EngineInfo.of(message))
             elif isinstance(message, StartFailed):
                 started.set_exception(CheckpointError(message.message))
 
@@ -129,7 +120,7 @@ class Supervisor:
                 start_new_session=True,  # Ctrl-C in the terminal is for us: running answers are finished
             )
         try:
-            self._announced = await asyncio.wait_for(started, self._rule.start_seconds)
+            self._info = await asyncio.wait_for(started, self._rule.start_seconds)
         except TimeoutError:
             await self._end(0)
             raise CheckpointError(f"no engine after {self._rule.start_seconds:g} seconds") from None
@@ -158,7 +149,7 @@ class Supervisor:
                 log.error("the engine did not start again: %s", error)  # noqa: TRY400 - one line, no trace
 
     async def _end(self, seconds: float) -> None:
-        self._announced = None
+        self._info = None
         process = self._process
         if process is not None:
             with contextlib.suppress(TimeoutError):

@@ -1,35 +1,30 @@
 """From a video and a sampling to tokens in the engine's cache: looked up, or decoded and encoded once."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
 from bt_model.decoding.decoded import Decoded
-from bt_model.errors import BtchatError, InvalidValueError
+from bt_model.errors import BtchatError, FeaturesMissingError, InvalidValueError
 from bt_model.types import ModelCard, Sampling
 from server.decoding.decoder import Decoder
 from server.engine.client import EngineClient
-from server.features.keys import check_frames, count_name, describe, feature_key, source_key
+from server.features.keys import check_frames, count_name, feature_key, settled, source_key
+from server.features.receipt import EncodedVideo, frame_facts
 from server.metrics import Metrics
 from server.uploads.sources import VideoSource
 
 Stage = Literal["load", "lookup", "decode", "encode", "answer"]
 Report = Callable[[Stage], None]
+_T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """A video whose tokens are in the engine's cache under `key`; `facts` is the receipt kept with them."""
-
-    key: bytes
-    facts: dict[str, Any]
-    cache: Literal["hit", "miss", "joined"] | None  # None without a video
-    decode_seconds: float = 0.0
-    encode_seconds: float = 0.0
+def _ignored(_stage: Stage) -> None:
+    """Nobody watches."""
 
 
-Outcome = Encoded | BtchatError
+Outcome = EncodedVideo | BtchatError
 """What became of one model's tokens."""
 
 
@@ -39,6 +34,30 @@ class _Flight:
 
     task: asyncio.Task[dict[bytes, Outcome]]
     reports: list[Report] = field(default_factory=list[Report])
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedVideo:
+    """A video and its tokens for some models, which the engine may evict before they are used."""
+
+    features: "VideoFeatures"
+    source: VideoSource
+    sampling: Sampling
+    outcomes: Mapping[str, Outcome]
+
+    async def use(
+        self, card: ModelCard, work: Callable[[EncodedVideo], Awaitable[_T]], report: Report = _ignored
+    ) -> _T:
+        """The result of `work` on one model's tokens; where they were evicted meanwhile, made once more.
+
+        Raises:
+            BtchatError: why there are no tokens, or what `work` raises.
+        """
+        try:
+            return await work(_tokens(self.outcomes[card.id]))
+        except FeaturesMissingError:
+            again = await self.features.prepare(self.source, self.sampling, [card], report)
+            return await work(_tokens(again.outcomes[card.id]))
 
 
 class VideoFeatures:
@@ -51,17 +70,18 @@ class VideoFeatures:
         self._flights: dict[bytes, _Flight] = {}
 
     async def prepare(
-        self, source: VideoSource, sampling: Sampling, cards: Sequence[ModelCard], report: Report
-    ) -> dict[str, Outcome]:
+        self, source: VideoSource, sampling: Sampling, cards: Sequence[ModelCard], report: Report = _ignored
+    ) -> PreparedVideo:
         """Make sure that each model's tokens are cached; what is missing is decoded once, for all of them.
 
-        Requests for the same tokens share one decode and encode. The sampling must be settled. A model that
-        cannot take the video has its error in the result.
+        Requests for the same tokens share one decode and encode. A sampling without a number of frames has
+        the first model's. A model that cannot take the video has its error in the result.
 
         Raises:
             VideoError: the video cannot be decoded.
             EngineError: the engine is gone.
         """
+        sampling = settled(sampling, cards[0])
         outcomes: dict[str, Outcome] = {}
         keys: dict[str, bytes] = {}
         for card in cards:
@@ -79,16 +99,17 @@ class VideoFeatures:
         joined = frozenset(flights)
         begun = {key: card for key, card in missing.items() if key not in joined}
         for model, key in keys.items():
-            self._count(model, is_hit=key in found, is_begun=key in begun)
+            if key in found or key in begun:  # else it is joined
+                self._metrics.looked_up(model, is_hit=key in found)
         if begun:
             flights |= dict.fromkeys(begun, self._begin(begun, source, sampling))
         found |= await self._land(list({id(flight): flight for flight in flights.values()}.values()), report)
         for model, key in keys.items():
             outcome = found[key]
-            if isinstance(outcome, Encoded) and key in joined:
+            if isinstance(outcome, EncodedVideo) and key in joined:
                 outcome = replace(outcome, cache="joined")
             outcomes[model] = outcome
-        return outcomes
+        return PreparedVideo(self, source, sampling, outcomes)
 
     def forget(self, tenant: str, sha256: str) -> None:
         """Drop everything computed from a deleted video."""
@@ -98,13 +119,7 @@ class VideoFeatures:
         """What is cached already."""
         facts = await asyncio.gather(*(self._engine.lookup(key) for key in keys))
         pairs = zip(keys, facts, strict=True)
-        return {key: Encoded(key, each, "hit") for key, each in pairs if each is not None}
-
-    def _count(self, model: str, *, is_hit: bool, is_begun: bool) -> None:
-        if is_hit:
-            self._metrics.feature_hits.labels(model).inc()
-        elif is_begun:
-            self._metrics.feature_misses.labels(model).inc()
+        return {key: EncodedVideo(key, each, "hit") for key, each in pairs if each is not None}
 
     def _begin(self, targets: Mapping[bytes, ModelCard], source: VideoSource, sampling: Sampling) -> _Flight:
         reports: list[Report] = []
@@ -151,7 +166,7 @@ class VideoFeatures:
             frames = await self._decoder.decode(path, sampling, sizes, default)
         outcomes: dict[bytes, Outcome] = {}
         with frames:
-            self._observe(frames)
+            self._metrics.decoded(frames)
             report("encode")
             for size in frames.memories:
                 group = {key: card for key, card in targets.items() if card.frame_size == size}
@@ -174,25 +189,18 @@ class VideoFeatures:
             return outcomes
         size = next(iter(targets.values())).frame_size
         shape = (frames.num_frames, size.side, size.side)
-        facts = describe(frames, sampling)
+        facts = frame_facts(frames, sampling)
         encoding = await self._engine.encode(able, frames.memories[size], shape, facts)
-        self._metrics.encode_seconds.observe(encoding.seconds)
+        self._metrics.encoded(encoding.seconds, able.keys() - encoding.failures.keys())
         for model, key in able.items():
             if (error := encoding.failures.get(model)) is not None:
                 outcomes[key] = _in_our_words(error, sampling)
             else:
-                self._metrics.videos_encoded.labels(model).inc()
-                outcomes[key] = Encoded(key, facts, "miss", frames.seconds, encoding.seconds)
+                outcomes[key] = EncodedVideo(key, facts, "miss", frames.seconds, encoding.seconds)
         return outcomes
 
-    def _observe(self, frames: Decoded) -> None:
-        self._metrics.videos_decoded.inc()
-        self._metrics.decode_seconds.observe(frames.seconds)
-        self._metrics.video_frames.observe(frames.num_frames)
-        self._metrics.video_seconds.observe(frames.facts.seconds)
 
-
-def only(outcome: Outcome) -> Encoded:
+def _tokens(outcome: Outcome) -> EncodedVideo:
     """The tokens, or raises the error that they ended in."""
     if isinstance(outcome, BtchatError):
         raise outcome

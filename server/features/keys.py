@@ -1,11 +1,10 @@
-"""What names a video's tokens, and what is kept with them: arithmetic and words only."""
+"""What names a video's tokens: arithmetic and words only."""
 
 import hashlib
 import json
-from dataclasses import asdict, astuple, replace
+from dataclasses import astuple, replace
 from typing import Any
 
-from bt_model.decoding.decoded import Decoded
 from bt_model.errors import InvalidValueError
 from bt_model.types import ModelCard, Sampling
 from bt_model.video.sample import SAMPLERS
@@ -55,19 +54,6 @@ def feature_key(source: VideoSource, sampling: Sampling, card: ModelCard) -> byt
     size = card.frame_size
     done = [*astuple(canonical(sampling)), card.fingerprint, card.pooling, size.side, size.fit]
     return source_key(source.tenant, source.sha256) + _digest(done)
-
-
-def describe(frames: Decoded, sampling: Sampling) -> dict[str, Any]:
-    """Which frames the model sees, for the receipt; times in seconds."""
-    return {
-        "frames": {
-            "count": frames.num_frames,
-            "indices": list(frames.indices),
-            "timestamps": [round(seconds, 6) for seconds in frames.timestamps],
-        },
-        "sampling": asdict(canonical(sampling)) | {"num_frames": frames.num_frames},
-        "audio_ignored": frames.facts.has_audio,
-    }
 
 
 def _number(value: float | None) -> float | None:

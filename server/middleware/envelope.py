@@ -95,5 +95,4 @@ def _count(scope: Scope, status: int, seconds: float) -> None:
     method = scope["method"] if scope["method"] in _METHODS else "other"
     shown = f"{status // 100}xx" if status else "none"
     metrics = cast(State, scope["state"])["services"].metrics
-    metrics.http_requests.labels(handler, method, shown).inc()
-    metrics.http_seconds.labels(handler).observe(seconds)
+    metrics.requested(handler, method, shown, seconds)

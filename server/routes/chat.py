@@ -1,23 +1,24 @@
 """Questions about a video: our own route and OpenAI's, answered by one flow."""
 
 import time
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from server.answers.question import DEFAULT_SAMPLING, Question
-from server.answers.several_models import merged
+from server.answers.question import DEFAULT_SAMPLING, Progress, Question
 from server.bodies.openai import CompletionBody
 from server.bodies.openai_dialogue import bounded_turns, turns_of, video_of
 from server.bodies.own import ChatBody
 from server.deps import Lifetime, Services, ServicesDep, Tenant
 from server.streams.one_model import CompletionShape
 from server.streams.reader import EventReader
-from server.streams.several_models import PanelShape
-from server.streams.sse import AnswerStream
+from server.streams.several_models import ChoicesShape
+from server.streams.sse import AnswerStream, Shape
 from server.uploads.sources import find_source, find_video
 
 router = APIRouter(prefix="/v1", tags=["chat"])
@@ -39,10 +40,8 @@ async def chat(
     sampling, options = body.sampling.value(), body.options()
     video = await find_video(services.store, tenant, body.video)
     question = Question(tenant, models, turns, options, video, sampling)
-    if body.is_panel:
-        return await _respond_together(question, request, services, lifetime, is_stream=body.stream)
-    usage = True if body.stream else None
-    return await _respond(question, request, services, lifetime, stream_usage=usage)
+    shape = ChoicesShape if isinstance(body.model, list) else CompletionShape
+    return await _respond(question, shape, request, services, lifetime, is_stream=body.stream)
 
 
 @router.post("/chat/completions", response_class=Response, responses=_RESPONSES)
@@ -55,40 +54,24 @@ async def complete(
     sampling = body.sampling_for(part.sampling) if part else DEFAULT_SAMPLING
     video = await find_source(services.store, tenant, part.url, part.param) if part else None
     question = Question(tenant, (model,), turns, options, video, sampling)
-    usage = bool(body.stream_options and body.stream_options.include_usage) if body.stream else None
-    return await _respond(question, request, services, lifetime, stream_usage=usage)
+    shape = partial(CompletionShape, include_usage=body.include_usage)
+    return await _respond(question, shape, request, services, lifetime, is_stream=bool(body.stream))
 
 
 async def _respond(
     question: Question,
+    shape_of: Callable[[str, int, Sequence[Progress]], Shape],
     request: Request,
     services: Services,
     lifetime: AsyncExitStack,
     *,
-    stream_usage: bool | None,
+    is_stream: bool,
 ) -> Response:
-    """One model's answer, as a stream with or without usage, or whole (None)."""
-    (speaker,) = await lifetime.enter_async_context(services.flow.answer(question))
-    reader = await lifetime.enter_async_context(EventReader(speaker.events))
-    shape = CompletionShape(_new_id(), int(time.time()), speaker.answer, bool(stream_usage))
-    if stream_usage is None:
-        return JSONResponse(shape.whole(await reader.whole(request)))
-    await reader.wait_for_first(request, services.settings.stream_hold_seconds)
-    return AnswerStream(reader, shape).response(services.settings)
-
-
-async def _respond_together(
-    question: Question, request: Request, services: Services, lifetime: AsyncExitStack, *, is_stream: bool
-) -> Response:
-    speakers = await lifetime.enter_async_context(services.flow.answer(question))
-    events = await lifetime.enter_async_context(aclosing(merged(speakers)))
-    reader = await lifetime.enter_async_context(EventReader(events))
-    shape = PanelShape(_new_id(), int(time.time()), [speaker.answer for speaker in speakers])
+    """Answers as a stream, or whole."""
+    reader = EventReader(len(question.models))
+    progress = await lifetime.enter_async_context(services.flow.answer(question, reader.put))
+    shape = shape_of(f"chatcmpl-{uuid4().hex}", int(time.time()), progress)
     if not is_stream:
         return JSONResponse(shape.whole(await reader.whole(request)))
     await reader.wait_for_first(request, services.settings.stream_hold_seconds)
     return AnswerStream(reader, shape).response(services.settings)
-
-
-def _new_id() -> str:
-    return f"chatcmpl-{uuid4().hex}"

@@ -7,20 +7,16 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Request, Response
 
-from bt_model.errors import FeaturesMissingError
 from bt_model.types import ModelCard, Sampling
-from server.answers.receipt import as_receipt
 from server.bodies.own import FrameObject, FramesObject, TokensBody, TokensObject, VideoBody
 from server.deps import Services, ServicesDep, Tenant
 from server.engine.replies import TokenFile
-from server.features.flights import Encoded, Stage, only
-from server.features.keys import check_frames, settled
+from server.features.keys import check_frames
+from server.features.receipt import EncodedVideo, receipt_of
 from server.streams.reader import while_connected
 from server.uploads.sources import UploadedVideo, find_video
 
 router = APIRouter(prefix="/v1/video", tags=["videos"])
-
-_ATTEMPTS = 2
 
 
 @router.post("/frames")
@@ -37,7 +33,7 @@ async def show_frames(
             work = services.decoder.thumbnails(path, sampling, card.frame_size, card.default_frames)
             shown = await while_connected(request, work)
     check_frames(len(shown.indices), sampling, card)
-    services.metrics.videos_decoded.inc()
+    services.metrics.decoded(shown)
     frames = zip(shown.indices, shown.timestamps, shown.jpegs, strict=True)
     return FramesObject(
         video=video.name,
@@ -65,8 +61,7 @@ async def show_tokens(
     with services.admission.enter(tenant):
         card = await _opened(services, request, model)
         async with asyncio.timeout(services.settings.request_seconds):
-            work = _tokens(services, video, settled(sampling, card), card)
-            encoded, file = await while_connected(request, work)
+            encoded, file = await while_connected(request, _fetched(services, video, sampling, card))
     wants_json = body.format == "json" or (body.format is None and "application/json" in accept)
     if wants_json:
         return _as_json(card, video.name, encoded, file)
@@ -84,24 +79,16 @@ async def _opened(services: Services, request: Request, model: str) -> ModelCard
         return await while_connected(request, services.engine.open(model))
 
 
-async def _tokens(
+async def _fetched(
     services: Services, video: UploadedVideo, sampling: Sampling, card: ModelCard
-) -> tuple[Encoded, TokenFile]:
-    def ignore(_stage: Stage) -> None:
-        """Nobody watches."""
+) -> tuple[EncodedVideo, TokenFile]:
+    async def fetch(encoded: EncodedVideo) -> tuple[EncodedVideo, TokenFile]:
+        return encoded, await services.engine.fetch_tokens(encoded.key)
 
-    for attempt in range(_ATTEMPTS):
-        outcomes = await services.features.prepare(video, sampling, [card], ignore)
-        encoded = only(outcomes[card.id])
-        try:
-            return encoded, await services.engine.fetch_tokens(encoded.key)
-        except FeaturesMissingError:  # evicted since
-            if attempt == _ATTEMPTS - 1:
-                raise
-    raise AssertionError("the last attempt returns or raises")
+    return await (await services.features.prepare(video, sampling, [card])).use(card, fetch)
 
 
-def _as_json(card: ModelCard, name: str, encoded: Encoded, file: TokenFile) -> TokensObject:
+def _as_json(card: ModelCard, name: str, encoded: EncodedVideo, file: TokenFile) -> TokensObject:
     return TokensObject(
         video=name,
         shape=list(file.shape),
@@ -109,7 +96,7 @@ def _as_json(card: ModelCard, name: str, encoded: Encoded, file: TokenFile) -> T
         fingerprint=card.fingerprint,
         pooling=card.pooling,
         data=base64.b64encode(file.array).decode(),
-        receipt=as_receipt(card, encoded, name),
+        receipt=receipt_of(name, encoded, card),
     )
 
 

@@ -57,15 +57,12 @@ async def show_version(services: ServicesDep) -> dict[str, object]:
 @router.get("/metrics", response_class=Response)
 async def show_metrics(services: ServicesDep) -> Response:
     """Prometheus text; the engine's figures are left out while it does not answer."""
-    metrics = services.metrics
-    metrics.engine_ready.set(services.engine.is_ready)
-    metrics.engine_restarts.set(services.engine.num_restarts)
-    metrics.in_flight.set(services.admission.num_running)
     try:
         stats = await asyncio.wait_for(services.engine.stats(), _STATS_SECONDS)
     except (EngineError, TimeoutError):
         stats = Stats("", {}, {})
-    return Response(metrics.render(stats.values, stats.models), media_type=CONTENT_TYPE_LATEST)
+    text = services.metrics.render(stats.values, stats.models)
+    return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
 def _facts(card: ModelCard) -> dict[str, object]:

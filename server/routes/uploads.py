@@ -31,8 +31,7 @@ async def upload(
     async with receiving(request.stream(), services.store.incoming) as received:
         facts = await services.decoder.probe(received.path)
         video = await services.store.add(received, tenant, filename, facts)
-    services.metrics.uploads.inc()
-    services.metrics.upload_bytes.inc(video.num_bytes)
+    services.metrics.uploaded(video.num_bytes)
     return VideoObject.of(video)
 
 

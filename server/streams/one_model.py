@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bt_model.types import Usage
-from server.answers.question import Answer, AnswerEvent, Finished, Text
+from server.answers.question import AnswerEvent, Broken, Finished, Progress, Text
 
 WHOLE, CHUNK = "chat.completion", "chat.completion.chunk"
 REASONS = {"stop": "stop", "length": "length"}  # an answer cut for any other reason was not the model's end
@@ -17,29 +17,35 @@ class CompletionShape:
 
     id: str
     created: int
-    answer: Answer
-    include_usage: bool
-
-    @property
-    def stage(self) -> str:
-        return self.answer.stage
+    answers: Sequence[Progress]
+    include_usage: bool = True
 
     def opening(self) -> list[dict[str, Any]]:
         return [self._chunk({"role": "assistant", "content": ""}, None)]
 
     def chunks(self, event: AnswerEvent) -> list[dict[str, Any]]:
-        """The chunk that finishes carries the receipt; it is the last one that has a choice."""
-        if isinstance(event, Text):
-            return [self._chunk({"content": event.text}, None)]
-        finish = self._chunk({}, REASONS.get(event.reason, "length")) | {"receipt": event.receipt}
-        usage = self._head(CHUNK) | {"choices": [], "usage": usage_body(event.usage)}
-        return [finish, usage] if self.include_usage else [finish]
+        """The chunk that finishes carries the receipt; it is the last one that has a choice.
 
-    def closing(self) -> list[dict[str, Any]]:
-        return []
+        Raises:
+            Problem: the answer broke.
+        """
+        match event:
+            case Text():
+                return [self._chunk({"content": event.text}, None)]
+            case Finished():
+                return [self._chunk({}, REASONS.get(event.reason, "length")) | {"receipt": event.receipt}]
+            case Broken():
+                raise event.problem
+
+    def closing(self, usage: Usage) -> list[dict[str, Any]]:
+        chunk = self._head(CHUNK) | {"choices": [], "usage": usage_body(usage)}
+        return [chunk] if self.include_usage else []
 
     def whole(self, events: Sequence[AnswerEvent]) -> dict[str, Any]:
+        """Raises as `chunks`."""
         *texts, end = events
+        if isinstance(end, Broken):
+            raise end.problem
         assert isinstance(end, Finished)
         text = "".join(event.text for event in texts if isinstance(event, Text))
         choice = {
@@ -63,8 +69,8 @@ class CompletionShape:
             "id": self.id,
             "object": kind,
             "created": self.created,
-            "model": self.answer.model,
-            "system_fingerprint": self.answer.fingerprint,
+            "model": self.answers[0].model,
+            "system_fingerprint": self.answers[0].fingerprint,
         }
 
 
@@ -76,3 +82,14 @@ def usage_body(usage: Usage) -> dict[str, Any]:
         "total_tokens": usage.total,
         "prompt_tokens_details": {"cached_tokens": usage.cached, "video_tokens": usage.video},
     }
+
+
+def usage_of(events: Sequence[AnswerEvent]) -> Usage:
+    """What all answers among these events took together."""
+    usages = [event.usage for event in events if isinstance(event, Finished)]
+    return Usage(
+        prompt=sum(usage.prompt for usage in usages),
+        completion=sum(usage.completion for usage in usages),
+        video=sum(usage.video for usage in usages),
+        cached=sum(usage.cached for usage in usages),
+    )

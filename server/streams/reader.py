@@ -2,67 +2,77 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Coroutine
-from time import monotonic
-from typing import Any, Generic, Self, TypeVar
+from collections import deque
+from collections.abc import Coroutine
+from typing import Any, Self, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
+from server.answers.question import AnswerEvent, Broken, Text
+
 _T = TypeVar("_T")
-Event = TypeVar("Event")
+
+_EVENTS_AHEAD = 8  # of a client that reads slowly
 
 
-class EventReader(Generic[Event]):
-    """Events of one response. Inside `async with`; leaving stops whatever is under way."""
+class EventReader:
+    """Events of all answers to one question, in the order in which they come.
 
-    def __init__(self, events: AsyncGenerator[Event]) -> None:
-        self._events = events
-        self._next: asyncio.Task[Event] | None = None
+    Answers that broke are held back until another says something: if none does, the request is one problem.
+    """
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._next is not None:
-            await _stop(self._next)
+    def __init__(self, num_answers: int) -> None:
+        self._num_open = num_answers
+        self._has_spoken = False
+        self._held: list[Broken] = []
+        self._ready: deque[AnswerEvent] = deque()
+        self._queue: asyncio.Queue[AnswerEvent] = asyncio.Queue(_EVENTS_AHEAD)
+        self.put = self._queue.put
 
     async def wait_for_first(self, request: Request, seconds: float) -> None:
-        """Wait for the first event, but not longer than `seconds`: errors until then still have a status.
+        """Wait for the first event, but not longer than `seconds`: problems until then still have a status.
 
         Raises:
             ClientDisconnect: the client left.
+            Problem: no model has anything to say; the first one's.
         """
-        self._next = asyncio.create_task(_next_of(self._events))
-        until = monotonic() + seconds
-        done = await while_connected(request, _finished_by(self._next, until))
-        if done and self._next.exception() is not None:
-            self._next.result()
 
-    async def whole(self, request: Request) -> list[Event]:
-        """All events.
+        async def fill() -> None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._fill(), seconds)
 
-        Raises:
-            ClientDisconnect: the client left; nothing goes on.
-        """
-        return await while_connected(request, self._collect())
+        await while_connected(request, fill())
 
-    async def __aiter__(self) -> AsyncGenerator[Event]:
-        if self._next is not None:
-            yield await self._next
-        async for event in self._events:
-            yield event
+    async def whole(self, request: Request) -> list[AnswerEvent]:
+        """All events. Raises as `wait_for_first`; after a client who left nothing goes on."""
 
-    async def _collect(self) -> list[Event]:
-        return [event async for event in self._events]
+        async def collect() -> list[AnswerEvent]:
+            return [event async for event in self]
 
+        return await while_connected(request, collect())
 
-async def _next_of(events: AsyncGenerator[Event]) -> Event:
-    return await anext(events)
+    def __aiter__(self) -> Self:
+        return self
 
+    async def __anext__(self) -> AnswerEvent:
+        await self._fill()
+        if not self._ready:
+            raise StopAsyncIteration
+        return self._ready.popleft()
 
-async def _finished_by(task: asyncio.Task[Any], until: float) -> bool:
-    done, _ = await asyncio.wait({task}, timeout=max(until - monotonic(), 0))
-    return bool(done)
+    async def _fill(self) -> None:
+        """Have an event ready, unless there are no more."""
+        while self._num_open and not self._ready:
+            event = await self._queue.get()
+            self._num_open -= not isinstance(event, Text)
+            if isinstance(event, Broken) and not self._has_spoken:
+                self._held.append(event)
+                continue
+            self._has_spoken = True
+            self._ready += [*self._held, event]
+            self._held.clear()
+        if self._held:
+            raise self._held[0].problem
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
@@ -75,16 +85,11 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, _T]) -> _T
             raise ClientDisconnect
         return task.result()
     finally:
-        await _stop(gone)
-        await _stop(task)
+        task.cancel()
+        gone.cancel()
+        await asyncio.gather(task, gone, return_exceptions=True)
 
 
 async def _until_gone(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-async def _stop(task: asyncio.Task[Any]) -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError, Exception):
-        await task

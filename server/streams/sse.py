@@ -2,45 +2,46 @@
 
 import json
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
-from starlette.exceptions import HTTPException
 
-from bt_model.errors import BtchatError
-from server.problems import problem_of
+from bt_model.types import Usage
+from server.answers.question import AnswerEvent, Finished, Progress
+from server.problems import Problem, problem_of
 from server.settings import Settings
+from server.streams.one_model import usage_of
 from server.streams.reader import EventReader
 
 log = logging.getLogger(__name__)
 
-_E = TypeVar("_E")
-_E_contra = TypeVar("_E_contra", contravariant=True)
 _SEPARATOR = "\n"
 _END = ServerSentEvent("[DONE]", sep=_SEPARATOR)
 
 
-class Shape(Protocol[_E_contra]):
-    """How events of one kind look to a client; `stage` is what is being done now."""
+class Shape(Protocol):
+    """How answers look to a client."""
 
     @property
-    def stage(self) -> str: ...
+    def answers(self) -> Sequence[Progress]: ...
 
     def opening(self) -> list[dict[str, Any]]: ...
 
-    def chunks(self, event: _E_contra) -> list[dict[str, Any]]: ...
+    def chunks(self, event: AnswerEvent) -> list[dict[str, Any]]: ...
 
-    def closing(self) -> list[dict[str, Any]]: ...
+    def closing(self, usage: Usage) -> list[dict[str, Any]]: ...
+
+    def whole(self, events: Sequence[AnswerEvent]) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True, slots=True)
-class AnswerStream(Generic[_E]):
+class AnswerStream:
     """Answers to be streamed."""
 
-    reader: EventReader[_E]
-    shape: Shape[_E]
+    reader: EventReader
+    shape: Shape
 
     def response(self, settings: Settings) -> EventSourceResponse:
         """Comments say what is being done; a client that does not read is dropped."""
@@ -54,20 +55,24 @@ class AnswerStream(Generic[_E]):
         )
 
     def _comment(self) -> ServerSentEvent:
-        return ServerSentEvent(comment=self.shape.stage, sep=_SEPARATOR)
+        """What the first answer waits for: the way to all answers is the same."""
+        return ServerSentEvent(comment=self.shape.answers[0].stage, sep=_SEPARATOR)
 
     async def _events(self) -> AsyncGenerator[ServerSentEvent]:
+        ends: list[AnswerEvent] = []
         try:
             for body in self.shape.opening():
                 yield _event(body)
             yield self._comment()
             async for event in self.reader:
+                if isinstance(event, Finished):
+                    ends.append(event)
                 for body in self.shape.chunks(event):
                     yield _event(body)
-            for body in self.shape.closing():
+            for body in self.shape.closing(usage_of(ends)):
                 yield _event(body)
-        except (BtchatError, HTTPException, TimeoutError) as error:
-            yield _event(problem_of(error).body())
+        except Problem as problem:
+            yield _event(problem.body())
         except Exception as error:  # the status is spent: the stream itself must say that it failed
             log.exception("a stream failed")
             yield _event(problem_of(error).body())

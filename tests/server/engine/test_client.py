@@ -11,13 +11,13 @@ import pytest
 from bt_model.errors import CheckpointError, EngineDeadError, FeaturesMissingError
 from bt_model.types import GenerateOptions, Turn
 from server.engine.client import EngineClient
+from server.engine.replies import Reply
 from server.engine.supervisor import RestartRule
 from server.engine.wire import Done, Piece
 from tests import fakes
 from tests.leaks import memory_file, no_leaks
 
 RULE = RestartRule(backoff_seconds=0.01, start_seconds=20)
-HELLO = [Turn("user", "hello you")]
 OPTIONS = GenerateOptions()
 
 
@@ -46,13 +46,21 @@ async def kill(client: EngineClient) -> None:
 
 
 async def text_of(client: EngineClient, text: str = "hello you") -> str:
-    async with client.ask(fakes.MODEL, b"", [Turn("user", text)], OPTIONS, 10) as events:
-        return "".join([event.text async for event in events if isinstance(event, Piece)])
+    return "".join([reply.text for reply in await replies_of(client, text) if isinstance(reply, Piece)])
+
+
+async def replies_of(client: EngineClient, text: str) -> list[Reply]:
+    """Everything up to the last reply."""
+    found = list[Reply]()
+    with client.ask(fakes.MODEL, b"", [Turn("user", text)], OPTIONS, 10) as inbox:
+        while not found or isinstance(found[-1], Piece):
+            found.append(await inbox.get())
+    return found
 
 
 async def test_an_engine_answers_in_pieces_and_one_done() -> None:
-    async with engine_client() as client, client.ask(fakes.MODEL, b"", HELLO, OPTIONS, 10) as events:
-        found = [event async for event in events]
+    async with engine_client() as client:
+        found = await replies_of(client, "hello you")
     assert [event.text for event in found if isinstance(event, Piece)] == ["hello ", "you "]
     assert [isinstance(event, Done) for event in found] == [False, False, True]
 
@@ -164,8 +172,8 @@ async def test_stopping_leaves_no_process() -> None:
 
 async def test_nothing_waits_after_a_caller_left() -> None:
     async with engine_client() as client:
-        async with client.ask(fakes.MODEL, b"", [Turn("user", "!slow")], OPTIONS, 10) as events:
-            await anext(events)
+        with client.ask(fakes.MODEL, b"", [Turn("user", "!slow")], OPTIONS, 10) as inbox:
+            await inbox.get()
         assert client.num_waiting == 0
         while (await client.stats()).values["running"]:
             pass

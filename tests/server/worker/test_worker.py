@@ -1,6 +1,7 @@
 """The engine process, as the web process sees it, over tiny models."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from bt_model.generation.engine import BatchEngine
 from bt_model.types import GenerateOptions, Turn, VideoTokens
 from server.engine import wire
 from server.engine.replies import card_of
+from server.metrics import Metrics
 from tests import tiny
+from tests.server.test_metrics import documented
 from tests.server.worker.processes import EngineProcess, started
 
 RECEIPT = {"indices": [0, 3], "decoder": "pyav"}
@@ -296,3 +299,14 @@ def test_stats_count_what_was_done(engine: EngineProcess, key: bytes) -> None:
     assert after.values["feature_cache_bytes"] - before["feature_cache_bytes"] == (tiny.P + 1) * tiny.D * 4
     of_model = after.models[engine.model]
     assert (of_model["running"], of_model["alive"]) == (0.0, 1.0)
+
+
+def test_the_page_names_every_metric_of_the_engine(engine: EngineProcess) -> None:
+    stats = engine.stats()
+    shown = Metrics().render(stats.values, stats.models).decode()
+    found = {
+        name: kind
+        for name, kind in re.findall(r"# TYPE (\w+) (\w+)", shown)
+        if f"# HELP {name} Reported by the engine" in shown
+    }
+    assert found == {name: kind for name, (kind, _, _) in documented("Of the engine process").items()}

@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from pathlib import Path
 from threading import Timer
+from typing import Any
 
 import pytest
 
 from bt_model.decoding import pool as pool_module
+from bt_model.decoding.decoded import Decoded
 from bt_model.decoding.pool import DecodePool
 from bt_model.errors import DecodeTimeoutError, EngineError, VideoError
 from tests.bt_model.decoding.pools import (
@@ -89,6 +91,23 @@ def test_a_caller_that_gives_up_costs_only_its_own_child(pool: DecodePool, clip:
         given_up.result()
     until(lambda: not is_there(child), seconds=2)
     assert pool.probe(clip).result().facts.num_frames == 30
+    until_ready(pool)
+    assert open_files() == before
+
+
+def test_frames_that_come_for_one_who_has_just_given_up_are_given_back(
+    pool: DecodePool, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, child = open_files(), stop_child(pool)
+    given_up = pool.decode(clip, FOUR, [SIZE], 8)
+
+    def just_in_time(*values: Any) -> Decoded:
+        assert given_up.cancel()
+        return Decoded(*values)
+
+    monkeypatch.setattr(pool_module, "Decoded", just_in_time)
+    os.kill(child, signal.SIGCONT)
+    until(lambda: not is_there(child))
     until_ready(pool)
     assert open_files() == before
 

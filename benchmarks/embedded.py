@@ -20,7 +20,7 @@ from benchmarks.record import record
 from btchat.commands.running_server import running_server
 from lab.evaluate import Answered
 from lab.shapes.clip_file import write_clip
-from lab.shapes.questions import TEMPORAL, Question, questions
+from lab.shapes.questions import TEMPORAL, ClipQuestion, questions
 from lab.shapes.scene import Scene
 from lab.shapes.slots import is_right
 from lab.shapes.splits import scenes
@@ -91,7 +91,7 @@ async def _ask_about(
     (await client.delete(f"/v1/video/uploads/{video}")).raise_for_status()
 
 
-async def _ask(client: httpx.AsyncClient, model: str, video: str, question: Question) -> str:
+async def _ask(client: httpx.AsyncClient, model: str, video: str, question: ClipQuestion) -> str:
     body = {
         "video": video,
         "model": model,

@@ -12,7 +12,7 @@ import torch
 
 from bt_model.training.objectives.answers import exact_answers
 from lab.dialogues import dialogue
-from lab.shapes.questions import STATIC, TEMPORAL, Question, questions
+from lab.shapes.questions import STATIC, TEMPORAL, ClipQuestion, questions
 from lab.shapes.scene import Scene
 from lab.statistics import Share, share
 from lab.trunk_cache import states_by_number
@@ -63,12 +63,12 @@ class Asker:
     seed: int
     kinds: Collection[str] = (*TEMPORAL, *STATIC)
 
-    def questions(self, scene: Scene) -> list[Question]:
+    def questions(self, scene: Scene) -> list[ClipQuestion]:
         """One question of each kind, in the same words for a scene and its twin."""
         every = questions(scene, Random(f"{self.seed} {scene.key}"))
         return [question for question in every if question.kind in self.kinds]
 
-    def batch(self, listed: Sequence[Question]) -> "TokenBatch":
+    def batch(self, listed: Sequence[ClipQuestion]) -> "TokenBatch":
         """A question about each clip, as a first turn, with its answer."""
         return self.speller.batch([dialogue([question]) for question in listed], self.num_video)
 

@@ -27,7 +27,7 @@ from bt_model.generation.request import Delta, Finish
 from bt_model.types import GenerateOptions, Sampling, Turn, VideoTokens
 from bt_model.video.decode import decode
 from lab.shapes.clip_file import write_clip
-from lab.shapes.questions import Question, questions
+from lab.shapes.questions import ClipQuestion, questions
 from lab.shapes.scene import Scene
 from lab.shapes.splits import scenes
 
@@ -53,7 +53,7 @@ class Asked:
     key: str
     path: Path
     sampling: Sampling
-    questions: tuple[Question, ...]
+    questions: tuple[ClipQuestion, ...]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -98,10 +98,10 @@ def drawn(folder: Path) -> Iterator[Asked]:
         yield Asked(f"{number:02d} {scene.key}", path, sampling, about(scene, number))
 
 
-def about(scene: Scene, number: int) -> tuple[Question, ...]:
+def about(scene: Scene, number: int) -> tuple[ClipQuestion, ...]:
     """Four questions; a scene with fewer kinds is asked again in other words."""
     rng = Random(f"{SEED} {number // 2}")  # twins are asked the same
-    listed: list[Question] = []
+    listed: list[ClipQuestion] = []
     while len(listed) < QUESTIONS_PER_CLIP:
         listed += questions(scene, rng)
     return tuple(listed[:QUESTIONS_PER_CLIP])

@@ -38,7 +38,7 @@ from lab.export import export
 from lab.model import EmbeddedModel
 from lab.plan import EmbeddedPlan, embedded_plan
 from lab.shapes.events import Move
-from lab.shapes.scene import Item, Scene
+from lab.shapes.scene import Scene, SceneItem
 from lab.tokenizers import CHAT_SPECIALS, CLIP_SPECIALS, train_tokenizer
 from lab.trunk_cache import TrunkCache
 
@@ -194,7 +194,7 @@ def model(folder: Path) -> EmbeddedModel:
 
 def scene(number: int, direction: str = "left") -> Scene:
     """A red circle that moves; every number stands at another place."""
-    item = Item("circle", "red", diameter=18.0, x=20.0 + number, y=24.0)
+    item = SceneItem("circle", "red", diameter=18.0, x=20.0 + number, y=24.0)
     return Scene((item,), "black", Move(direction, path=20.0))
 
 

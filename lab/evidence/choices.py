@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from lab.shapes.questions import Question
+    from lab.shapes.questions import ClipQuestion
     from lab.shapes.scene import Scene
     from lab.statistics import Answers
 
@@ -37,13 +37,13 @@ def chat_choices(shown: "Iterable[Shown]", asker: Asker) -> "dict[str, Answers]"
     return {kind: np.array(each) for kind, each in answers.items()}
 
 
-def _pairs(asker: Asker, scene: "Scene") -> "list[tuple[Question, Question]]":
+def _pairs(asker: Asker, scene: "Scene") -> "list[tuple[ClipQuestion, ClipQuestion]]":
     pairs = zip(asker.questions(scene), asker.questions(scene.twin()), strict=True)
     return [(own, other) for own, other in pairs if own.sentence != other.sentence]
 
 
 def _credits(
-    videos: "Sequence[Tensor]", asker: Asker, pairs: "Sequence[tuple[Question, Question]]"
+    videos: "Sequence[Tensor]", asker: Asker, pairs: "Sequence[tuple[ClipQuestion, ClipQuestion]]"
 ) -> list[tuple[float, float]]:
     """For every pair of answers, what the clip and its twin earn; `videos`: both, each (B, K, D)."""
     chat = asker.chat

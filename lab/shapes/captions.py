@@ -10,7 +10,7 @@ In a template {a} and {the} are the actor, {place} is the background and {ground
 from dataclasses import dataclass
 from random import Random
 
-from lab.shapes.events import Blink, Change, Move, Order, Pace, Recolour, Resize, Rotate, Still
+from lab.shapes.events import Blink, Change, Move, Pace, PulsePair, Recolour, Resize, Rotate, Still
 from lab.shapes.facts import (
     NUMBERS,
     TEXTURE_WORDS,
@@ -24,7 +24,7 @@ from lab.shapes.facts import (
     third_person,
     with_article,
 )
-from lab.shapes.scene import Item, Scene
+from lab.shapes.scene import Scene, SceneItem
 
 _SIZE_SHARE = 0.5  # of the captions that can name the item's size
 _FULL_NAME_SHARE = 0.6  # of the captions that could name the actor by its colour or shape alone
@@ -119,7 +119,7 @@ CAPTIONS = {
             "a {shape} that is first {before} and then turns {after} on {ground}",
         ),
     ),
-    Order.kind: Templates(
+    PulsePair.kind: Templates(
         train=(
             "{a} {first} then {second} on {ground}",
             "first {the} {first} and then it {second} on {ground}",
@@ -189,7 +189,7 @@ def event_words(scene: Scene) -> dict[str, str]:
             words = {"does": third_person(word)}
         case Recolour(after):
             words = {"before": scene.actor.colour, "after": after}
-        case Order(first, second):
+        case PulsePair(first, second):
             words = {"first": third_person(first.name), "second": third_person(second.name)}
         case Blink() as event:
             words = {"times": TIMES[event.count - 1]}
@@ -224,7 +224,7 @@ def _items_phrase(scene: Scene, rng: Random) -> str:
     return rng.choice(phrases)
 
 
-def _static_name(scene: Scene, item: Item, rng: Random) -> str:
+def _static_name(scene: Scene, item: SceneItem, rng: Random) -> str:
     if not has_colour(scene, item):
         return item.shape
     names_size = has_size(scene) and rng.random() < _SIZE_SHARE

@@ -10,17 +10,18 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
-from functools import partial
+from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
 
 import av
 
+from bt_model.atomic_files import write_text
 from bt_model.errors import InvalidValueError
 from lab.shapes.events import Change
 from lab.shapes.footage import film, footage_of
 from lab.shapes.paint import SIDE, Pixels, paint_clip
-from lab.shapes.scene import FPS, Item, Scene
+from lab.shapes.scene import FPS, Scene, SceneItem
 
 CODECS = ("exact", "default")
 
@@ -42,7 +43,7 @@ _OPTIONS = {
 }
 _CHUNK = 16  # clips handed to a worker at a time
 _SAMPLE = Scene(
-    (Item("circle", "blue", diameter=20.0, x=24.0, y=26.0),), "white", Change("disappear", absent=16)
+    (SceneItem("circle", "blue", diameter=20.0, x=24.0, y=26.0),), "white", Change("disappear", absent=16)
 )
 _SAMPLE_SIDE = 96
 _SAMPLE_FRAMES = 64
@@ -95,14 +96,7 @@ def write_clip(path: Path, scene: Scene, side: int = SIDE, codec: str = "exact")
         write_video(path, frames, codec=codec, fps=footage.fps, rotation=footage.rotation)
     else:
         write_video(path, paint_clip(scene, side), codec=codec)
-    unfinished = path.with_name(f".{path.name}.json.part")
-    unfinished.write_text(json.dumps(facts, indent=1))
-    unfinished.replace(_sidecar(path))
-
-
-def read_scene(path: Path) -> Scene:
-    """Return the scene of a clip that `write_clip` wrote."""
-    return Scene.from_values(json.loads(_sidecar(path).read_text())["scene"])
+    write_text(_sidecar(path), json.dumps(facts, indent=1))
 
 
 def write_corpus(
@@ -127,10 +121,8 @@ def write_corpus(
     directory.mkdir(parents=True, exist_ok=True)
     paths = [directory / _name(scene, side, codec) for scene in scenes]
     wanted = dict(zip(paths, scenes, strict=True))
-    missing = [(path, scene) for path, scene in wanted.items() if not is_complete(path)]
-    done = len(wanted) - len(missing)
-    for _ in _write_all(missing, workers, side, codec):
-        done += 1
+    missing = {path: scene for path, scene in wanted.items() if not is_complete(path)}
+    for done, _ in enumerate(_write_all(missing, workers, side, codec), len(wanted) - len(missing) + 1):
         if progress is not None:
             progress(done)
     return paths
@@ -147,18 +139,14 @@ def sample_clip(path: Path) -> Scene:
     return _SAMPLE
 
 
-def _write_all(clips: list[tuple[Path, Scene]], workers: int, side: int, codec: str) -> Iterator[None]:
-    write = partial(_write_pair, side=side, codec=codec)
+def _write_all(clips: dict[Path, Scene], workers: int, side: int, codec: str) -> Iterator[None]:
+    arguments = (clips.keys(), clips.values(), repeat(side), repeat(codec))
     if workers == 1:
-        yield from map(write, clips)
+        yield from map(write_clip, *arguments)
         return
     # spawned: a fork of a process that runs torch's threads can hang
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(write, clips, chunksize=_CHUNK)
-
-
-def _write_pair(clip: tuple[Path, Scene], side: int, codec: str) -> None:
-    write_clip(*clip, side, codec)
+        yield from pool.map(write_clip, *arguments, chunksize=_CHUNK)
 
 
 def _name(scene: Scene, side: int, codec: str) -> str:

@@ -18,9 +18,9 @@ from lab.shapes.events import (
     Blink,
     Change,
     Move,
-    Order,
     Pace,
     Pulse,
+    PulsePair,
     Recolour,
     Resize,
     Rotate,
@@ -69,8 +69,8 @@ def paint_pictures(scenes: Sequence[Scene], side: int = SIDE) -> Pixels:
     each panel of two.
     """
     pictures = np.empty((len(scenes), side, side, 3), np.uint8)
-    strips = [i for i, scene in enumerate(scenes) if isinstance(scene.event, Order)]
-    singles = [i for i, scene in enumerate(scenes) if not isinstance(scene.event, Order)]
+    strips = [i for i, scene in enumerate(scenes) if isinstance(scene.event, PulsePair)]
+    singles = [i for i, scene in enumerate(scenes) if not isinstance(scene.event, PulsePair)]
     pictures[singles] = _paint_singles([scenes[i] for i in singles], side)
     pictures[strips] = _paint_strips([scenes[i] for i in strips], side)
     return pictures
@@ -144,7 +144,7 @@ def _paint_strips(scenes: Sequence[Scene], side: int) -> Pixels:
     for is_first in (True, False):
         marks: list[Mark] = []
         for i, scene in enumerate(scenes):
-            assert isinstance(scene.event, Order)
+            assert isinstance(scene.event, PulsePair)
             pulse = scene.event.first if is_first else scene.event.second
             marks += [*_panel_marks(i, scene, pulse), *_panel_bystanders(i, scene)]
         canvas = paint_grounds(scenes, width, side)

@@ -19,16 +19,16 @@ from lab.shapes.events import (
     Change,
     Event,
     Move,
-    Order,
     Pace,
     Pulse,
+    PulsePair,
     Recolour,
     Resize,
     Rotate,
     Still,
 )
-from lab.shapes.rooms import Box, Room, box_of, room_of
-from lab.shapes.scene import BACKGROUNDS, COLOURS, EXTENT, SHAPES, TEXTURES, Item, Scene
+from lab.shapes.rooms import Rectangle, Room, box_of, room_of
+from lab.shapes.scene import BACKGROUNDS, COLOURS, EXTENT, SHAPES, TEXTURES, Scene, SceneItem
 
 MOST_ITEMS = 3
 TURNING = ("square", "triangle", "cross", "bar")  # a turn of the others cannot be seen
@@ -37,7 +37,7 @@ _SMALL = (14.0, 16.0)  # diameters
 _LARGE = (22.0, 25.0)
 _DIAMETERS = {
     Pace.kind: (_SMALL,),  # leaves room for a path long enough to see an acceleration
-    Order.kind: (_SMALL,),  # leaves room to jump, grow and sway
+    PulsePair.kind: (_SMALL,),  # leaves room to jump, grow and sway
     Resize.kind: ((15.0, 18.0),),  # at the middle of the clip
     Rotate.kind: (_SMALL, (19.5, 21.5)),  # leaves room for the corners
 }
@@ -103,7 +103,7 @@ def _try(kind: str, count: int, rng: Random, variety: Variety) -> Scene | None:
     event = _event(kind, rng, after, directions, longest)
     room = room_of(event, diameter)
     x, y = _place(room, rng)
-    items = [Item(shapes[0], colour, diameter, x, y)]
+    items = [SceneItem(shapes[0], colour, diameter, x, y)]
     taken = [room.at(x, y)]
     for shape, other in zip(shapes[1:], others, strict=True):
         item = _bystander(shape, other, taken, rng)
@@ -133,9 +133,9 @@ def _event(kind: str, rng: Random, after: str, directions: tuple[str, ...], long
         case Rotate.kind:
             degrees = rng.randrange(*_TURN_DEGREES, _ANGLE_STEP)
             event = Rotate(rng.choice(TURNS), degrees, rng.randrange(0, 360, _ANGLE_STEP))
-        case Order.kind:
+        case PulsePair.kind:
             first, second = (_pulse(name, rng) for name in rng.sample(PULSES, 2))
-            event = Order(first, second)
+            event = PulsePair(first, second)
         case _:
             event = Still()
     return event
@@ -157,11 +157,11 @@ def _place(room: Room, rng: Random) -> tuple[float, float]:
     return x, y
 
 
-def _bystander(shape: str, colour: str, taken: list[Box], rng: Random) -> Item | None:
+def _bystander(shape: str, colour: str, taken: list[Rectangle], rng: Random) -> SceneItem | None:
     diameter = _between(rng, *_CROWDED)
     room = room_of(Still(), diameter)
     for _ in range(_TRIES):
-        item = Item(shape, colour, diameter, *_place(room, rng))
+        item = SceneItem(shape, colour, diameter, *_place(room, rng))
         if not any(box_of(item).touches(box, _GAP) for box in taken):
             return item
     return None

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lab.shapes.events import NUM_FRAMES, Blink, Recolour, Rotate
 from lab.shapes.forms import BODIES, Array, turned_centre
 from lab.shapes.grounds import paint_grounds
-from lab.shapes.scene import COLOURS, EXTENT, Item, Scene
+from lab.shapes.scene import COLOURS, EXTENT, Scene, SceneItem
 from lab.shapes.signs import SIGNS
 from lab.shapes.tracks import track_of
 
@@ -53,7 +53,7 @@ def paint_clip(scene: Scene, side: int = SIDE, num_frames: int = NUM_FRAMES) -> 
     return to_pixels(canvas)[frame_state]
 
 
-def body(picture: int, item: Item) -> Mark:
+def body(picture: int, item: SceneItem) -> Mark:
     """An item at its resting place."""
     return Mark(picture, item.shape, item.x, item.y, item.diameter / 2, 0.0, COLOURS[item.colour])
 

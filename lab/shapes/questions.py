@@ -14,8 +14,8 @@ from lab.shapes.events import (
     Change,
     Event,
     Move,
-    Order,
     Pace,
+    PulsePair,
     Recolour,
     Resize,
     Rotate,
@@ -32,7 +32,7 @@ from lab.shapes.facts import (
     shown_items,
     third_person,
 )
-from lab.shapes.scene import SIZES, Item, Scene
+from lab.shapes.scene import SIZES, Scene, SceneItem
 from lab.shapes.wordings import QUESTIONS, SENTENCES
 
 TEMPORAL = ("direction", "pace", "change", "resize", "recolour", "order", "count", "rotate")
@@ -40,7 +40,7 @@ STATIC = ("colour", "shape", "size", "background", "texture", "number", "relatio
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ClipQuestion:
     """A question about one scene with its exact answer, one phrase; `sentence` says the same in full."""
 
     kind: str
@@ -64,7 +64,7 @@ class _Asked:
     alternatives: tuple[str, ...] = ()
 
 
-def questions(scene: Scene, rng: Random, *, held_out: bool = False) -> list[Question]:
+def questions(scene: Scene, rng: Random, *, held_out: bool = False) -> list[ClipQuestion]:
     """Ask one question of each kind that the scene answers, the temporal ones first."""
     return [_worded(asked, rng, held_out) for asked in (*_temporal(scene, rng), *_static(scene, rng))]
 
@@ -89,7 +89,7 @@ def _temporal(scene: Scene, rng: Random) -> list[_Asked]:
             asked = [_Asked(event.kind, word, names, alternatives=(word, OPPOSITE[word]))]
         case Recolour(after):
             asked = [_one_end(event, (scene.actor.colour, after), names, rng)]
-        case Order(first, second):
+        case PulsePair(first, second):
             asked = [_one_end(event, (first.name, second.name), names, rng)]
         case Blink():
             asked = [_Asked("count", NUMBERS[event.count - 1], names)]
@@ -131,14 +131,14 @@ def _static(scene: Scene, rng: Random) -> list[_Asked]:
     return known
 
 
-def _relation(scene: Scene, left: Item, right: Item, rng: Random) -> _Asked:
+def _relation(scene: Scene, left: SceneItem, right: SceneItem, rng: Random) -> _Asked:
     value = rng.choice(("left", "right"))
     item, other = (left, right) if value == "left" else (right, left)
     other_name = rng.choice(_names(scene, other))
     return _Asked("relation", value, _names(scene, item), other_name, ("left", "right"))
 
 
-def _names(scene: Scene, item: Item) -> tuple[str, ...]:
+def _names(scene: Scene, item: SceneItem) -> tuple[str, ...]:
     """All names that fit this item alone, in the scene's twin as well."""
     names = (item.shape,)
     if has_colour(scene, item):
@@ -146,7 +146,7 @@ def _names(scene: Scene, item: Item) -> tuple[str, ...]:
     return ("object", *names) if len(scene.items) == 1 else names
 
 
-def _worded(asked: _Asked, rng: Random, held_out: bool) -> Question:
+def _worded(asked: _Asked, rng: Random, held_out: bool) -> ClipQuestion:
     kind = asked.wording.split()[0]
     # sorted first: the order in the question must not give the answer away
     pair = sorted(asked.alternatives)
@@ -158,7 +158,7 @@ def _worded(asked: _Asked, rng: Random, held_out: bool) -> Question:
     text = QUESTIONS[asked.wording].choose(rng, held_out).format(**words)
     # a question is always answered in the same words, so that what is right can be told token by token
     sentence = Random(text).choice(SENTENCES[asked.wording]).format(**words, **_said(kind, asked.value))
-    return Question(kind, text, _phrase(kind, asked.value), f"{sentence[0].upper()}{sentence[1:]}.")
+    return ClipQuestion(kind, text, _phrase(kind, asked.value), f"{sentence[0].upper()}{sentence[1:]}.")
 
 
 def _phrase(kind: str, value: str) -> str:

@@ -13,13 +13,13 @@ from lab.shapes.events import (
     Change,
     Event,
     Move,
-    Order,
     Pace,
+    PulsePair,
     Recolour,
     Resize,
     Rotate,
 )
-from lab.shapes.scene import EXTENT, Item
+from lab.shapes.scene import EXTENT, SceneItem
 
 _RAYS = 4.5
 _CHEVRONS = cues.CHEVRON_GAP + 4.0
@@ -35,11 +35,11 @@ class Room(NamedTuple):
     right: float
     bottom: float
 
-    def at(self, x: float, y: float) -> "Box":
-        return Box(x - self.left, y - self.top, x + self.right, y + self.bottom)
+    def at(self, x: float, y: float) -> "Rectangle":
+        return Rectangle(x - self.left, y - self.top, x + self.right, y + self.bottom)
 
 
-class Box(NamedTuple):
+class Rectangle(NamedTuple):
     """A rectangle of the picture."""
 
     left: float
@@ -47,7 +47,7 @@ class Box(NamedTuple):
     right: float
     bottom: float
 
-    def touches(self, other: "Box", gap: float) -> bool:
+    def touches(self, other: "Rectangle", gap: float) -> bool:
         """Tell whether two rectangles come nearer to each other than `gap`."""
         is_beside = self.left - other.right >= gap or other.left - self.right >= gap
         is_above = self.top - other.bottom >= gap or other.top - self.bottom >= gap
@@ -78,7 +78,7 @@ def room_of(event: Event, diameter: float) -> Room:
             room = Room(side, radius, side, radius + cues.TICK_GAP + 2 * signs.TICK_HEIGHT)
         case Rotate():
             room = _square(radius * cues.CORNER + cues.ARC_GAP + signs.ARC_WIDTH)
-        case Order():
+        case PulsePair():
             grown = radius * (1 + tracks.GROW)
             room = Room(grown, radius + tracks.JUMP, radius + tracks.SWAY, grown)
         case _:
@@ -86,7 +86,7 @@ def room_of(event: Event, diameter: float) -> Room:
     return room
 
 
-def box_of(item: Item) -> Box:
+def box_of(item: SceneItem) -> Rectangle:
     """Return what a resting item covers."""
     return _square(item.diameter / 2).at(item.x, item.y)
 

@@ -7,16 +7,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from lab.shapes.events import (
-    EVENTS,
-    NUM_BEATS,
-    NUM_FRAMES,
-    Blink,
-    Event,
-    Order,
-    Pulse,
-    Recolour,
-)
+from lab.shapes.events import NUM_BEATS, NUM_FRAMES, Blink, Event, Recolour
 
 FPS = 8
 EXTENT = 48.0  # picture side in scene units
@@ -43,7 +34,7 @@ LARGE_FROM = 19.0  # diameter from which an item is called large
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class SceneItem:
     """One thing in a scene, at its resting place; where its colour changes, with the first colour."""
 
     shape: str
@@ -65,13 +56,13 @@ class Scene:
     can be named by either.
     """
 
-    items: tuple[Item, ...]
+    items: tuple[SceneItem, ...]
     background: str
     event: Event
     texture: str = "plain"
 
     @property
-    def actor(self) -> Item:
+    def actor(self) -> SceneItem:
         """The item that the event happens to."""
         return self.items[0]
 
@@ -83,7 +74,7 @@ class Scene:
             return replace(self, items=(turned, *self.items[1:]), event=event)
         return replace(self, event=self.event.twin())
 
-    def twin_frames(self, frames: "list[int]") -> list[int]:
+    def twin_frames(self, frames: list[int]) -> list[int]:
         """Which of the numbers 0 .. len(frames) - 1 stands where in the twin's clip, sampled at `frames`.
 
         Raises:
@@ -96,21 +87,14 @@ class Scene:
         mine, theirs = (_beats(beats, frames) for beats in (self.event.beats, self.event.other))
         if sorted(mine) != sorted(theirs):
             raise ValueError(f"frames {frames}: as many from every beat of {NUM_FRAMES // NUM_BEATS}")
-        places = {beat: [n for n, each in enumerate(mine) if each == beat] for beat in "01"}
-        return [places[beat].pop(0) for beat in theirs]
+        unused = {beat: [n for n, each in enumerate(mine) if each == beat] for beat in "01"}
+        return [unused[beat].pop(0) for beat in theirs]
 
     def to_values(self) -> dict[str, Any]:
         """What JSON can hold."""
         values = asdict(self)
-        values["items"] = list(values["items"])
         values["event"]["kind"] = self.event.kind
         return values
-
-    @classmethod
-    def from_values(cls, values: dict[str, Any]) -> "Scene":
-        """Read what `to_values` gave."""
-        items = tuple(Item(**item) for item in values["items"])
-        return cls(items, values["background"], _event(values["event"]), values["texture"])
 
     def to_json(self) -> str:
         """Canonical JSON; equal scenes give equal text."""
@@ -124,10 +108,3 @@ class Scene:
 
 def _beats(beats: str, frames: list[int]) -> list[str]:
     return [beats[frame * NUM_BEATS // NUM_FRAMES] for frame in frames]
-
-
-def _event(values: dict[str, Any]) -> Event:
-    facts = {name: value for name, value in values.items() if name != "kind"}
-    if values["kind"] == Order.kind:
-        return Order(Pulse(**facts["first"]), Pulse(**facts["second"]))
-    return EVENTS[values["kind"]](**facts)

@@ -7,7 +7,7 @@ import re
 
 from bt_model.errors import InvalidValueError
 from lab.shapes.events import DIRECTIONS, PULSES
-from lab.shapes.questions import Question
+from lab.shapes.questions import ClipQuestion
 from lab.shapes.scene import BACKGROUNDS, COLOURS, SHAPES
 
 _NEGATION = re.compile(r"\b(?:no|not|never|neither|nor|none|nothing|cannot|without)\b|n't\b")
@@ -103,7 +103,7 @@ def slot(kind: str, text: str, question: str = "") -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
-def is_right(question: Question, said: str) -> bool:
+def is_right(question: ClipQuestion, said: str) -> bool:
     """Tell whether an answer in any words names the true value and nothing else."""
     return slot(question.kind, said, question.text) == slot(question.kind, question.answer)
 

@@ -12,9 +12,9 @@ from lab.shapes.events import (
     Blink,
     Change,
     Move,
-    Order,
     Pace,
     Pulse,
+    PulsePair,
     Recolour,
     Resize,
     Rotate,
@@ -63,7 +63,7 @@ def track_of(scene: Scene, num_frames: int = NUM_FRAMES) -> Track:
         case Rotate() as event:
             signed = event.degrees if event.word == "clockwise" else -event.degrees
             track = rest._replace(turn=event.middle + signed * (share - np.float32(0.5)))
-        case Order() as event:
+        case PulsePair() as event:
             track = _swung(_swung(rest, event.first, time), event.second, NUM_FRAMES - 1 - time)
         case _:
             track = rest

@@ -12,13 +12,15 @@ from bt_model.video.decode import decode
 from bt_model.video.transform import normalise
 from lab.shapes.clip_file import write_corpus
 from lab.shapes.events import OPPOSITE, Move
-from lab.shapes.scene import Item, Scene
+from lab.shapes.scene import Scene, SceneItem
 from lab.trunk_cache import TrunkCache, build_cache, states_by_number
 from tests import tiny
 
 
 def scene(x: float = 24.0, direction: str = "left") -> Scene:
-    return Scene((Item("circle", "red", diameter=18.0, x=x, y=24.0),), "black", Move(direction, path=20.0))
+    return Scene(
+        (SceneItem("circle", "red", diameter=18.0, x=x, y=24.0),), "black", Move(direction, path=20.0)
+    )
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lab.shapes.exports.files import ClipFile, Written, link_clips, write_json
+from lab.shapes.exports.files import ClipFile, Written, link_clips, write_entries
 from lab.shapes.exports.instruction import described, video_id
-from lab.shapes.questions import Question, questions
+from lab.shapes.questions import ClipQuestion, questions
 from lab.shapes.slots import slot
 
 # motion 0, spatial 1, temporal 2, yes or no 3, colour 4, object 5, location 6, number 7, other 8
@@ -34,11 +34,15 @@ def write_benchmark(root: Path, clips: Sequence[ClipFile], *, seed: int) -> list
     )
     where = "clips at Test_Videos/video_name.mp4"
     return [
-        write_json(
+        write_entries(
             root / "generic_qa.json", generic, f"correctness, detail, context: video_name, Q, A; {where}"
         ),
-        write_json(root / "temporal_qa.json", temporal, f"temporal understanding: video_name, Q, A; {where}"),
-        write_json(root / "consistency_qa.json", consistency, f"consistency: video_name, Q1, Q2, A; {where}"),
+        write_entries(
+            root / "temporal_qa.json", temporal, f"temporal understanding: video_name, Q, A; {where}"
+        ),
+        write_entries(
+            root / "consistency_qa.json", consistency, f"consistency: video_name, Q1, Q2, A; {where}"
+        ),
     ]
 
 
@@ -95,7 +99,7 @@ def _write_one_word(
                 place = dict(zip(fields, (f"{stem}{number}", len(entries)), strict=True))
                 entries.append({**place, "question": question.text, "answer": word})
     about = f"{name}-QA: {', '.join(fields)}, question, answer of one word; clips at videos/{fields[0]}.mp4"
-    return [write_json(root / "test_qa.json", entries, about)]
+    return [write_entries(root / "test_qa.json", entries, about)]
 
 
 def write_activitynet_qa(root: Path, clips: Sequence[ClipFile], *, seed: int) -> list[Written]:
@@ -110,14 +114,14 @@ def write_activitynet_qa(root: Path, clips: Sequence[ClipFile], *, seed: int) ->
             asked.append({"video_name": name, "question": question.text, **key})
             answers.append({"answer": question.answer, "type": _type(question), **key})
     return [
-        write_json(
+        write_entries(
             root / "test_q.json",
             asked,
             "ActivityNet-QA questions: video_name, question, question_id; clips at videos/v_video_name.mp4",
         ),
-        write_json(root / "test_a.json", answers, "their answers, by position: answer, type, question_id"),
+        write_entries(root / "test_a.json", answers, "their answers, by position: answer, type, question_id"),
     ]
 
 
-def _type(question: Question) -> int:
+def _type(question: ClipQuestion) -> int:
     return _TYPES.get(question.kind, _OTHER)

@@ -15,7 +15,7 @@ from lab.shapes.exports.answering import (
     write_msrvtt_qa,
     write_msvd_qa,
 )
-from lab.shapes.exports.files import ClipFile, Written, write_json
+from lab.shapes.exports.files import ClipFile, Written, write_entries
 from lab.shapes.exports.instruction import write_videochatgpt
 from lab.shapes.exports.retrieval import write_msrvtt, write_recognition
 from lab.shapes.exports.webvid import write_caption_list, write_webvid
@@ -96,7 +96,7 @@ def make_corpus(
         {"path": str(each.path.relative_to(directory)), "entries": each.num_entries, "about": each.about}
         for each in written
     ]
-    write_json(directory / MANIFEST, {"plan": asdict(plan), "files": files}, "this list")
+    write_entries(directory / MANIFEST, {"plan": asdict(plan), "files": files}, "this list")
     return written
 
 
@@ -110,7 +110,7 @@ def _claim(directory: Path, plan: CorpusPlan) -> None:
             raise InvalidValueError(
                 f"{other} {values[other]}: {directory} holds a corpus with {known.get(other)}", param=other
             )
-    write_json(path, values, "what the corpus holds")
+    write_entries(path, values, "what the corpus holds")
 
 
 def _write_clips(

@@ -37,7 +37,7 @@ class Written:
     about: str
 
 
-def write_json(path: Path, entries: Sequence[Any] | dict[str, Any], about: str) -> Written:
+def write_entries(path: Path, entries: Sequence[Any] | dict[str, Any], about: str) -> Written:
     """Write a JSON list or table."""
     write_text(path, json.dumps(entries, indent=1) + "\n")
     return Written(path, len(entries), about)

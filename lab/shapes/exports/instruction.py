@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.shapes.captions import caption
-from lab.shapes.exports.files import ClipFile, Written, link_clips, write_json
+from lab.shapes.exports.files import ClipFile, Written, link_clips, write_entries
 from lab.shapes.questions import questions
 from lab.shapes.wordings import DESCRIPTIONS
 
@@ -39,12 +39,12 @@ def write_videochatgpt(root: Path, clips: Sequence[ClipFile], *, seed: int, most
     link_clips((root / "videos" / f"{video_id(clip)}.mp4" for clip in clips), clips)
     rows = [row for clip in clips for row in _rows(clip, seed, most)]
     return [
-        write_json(
+        write_entries(
             root / "VideoChatGPT_100K.json",
             rows,
             "VideoChatGPT-100K list of q, a, video_id; videos/video_id.mp4",
         ),
-        write_json(
+        write_entries(
             root / "video_chatgpt_training.json",
             [_conversation(number, row) for number, row in enumerate(rows)],
             "the same as conversations; features named after the clips with .pkl",

@@ -18,7 +18,7 @@ from lab.shapes.events import (
     TURNS,
     Blink,
     Move,
-    Order,
+    PulsePair,
     Recolour,
     Rotate,
     Still,
@@ -28,7 +28,7 @@ from lab.shapes.exports.files import (
     Written,
     link_clips,
     write_csv,
-    write_json,
+    write_entries,
     write_lines,
 )
 from lab.shapes.facts import TIMES, third_person
@@ -66,7 +66,7 @@ def write_msrvtt(
             rows,
             f"MSR-VTT 1kA CSV{wordings}; clips at videos/video_id.mp4",
         ),
-        write_json(
+        write_entries(
             root / f"msrvtt_test{end}.json",
             {f"{name}.mp4": [text] for name, text in zip(names, texts, strict=True)},
             f"the same{wordings} as JSON: file name to captions",
@@ -87,7 +87,7 @@ def class_of(scene: Scene) -> str | None:
             name = f"turns {word}"
         case Blink() as event:
             name = f"blinks {TIMES[event.count - 1]}"
-        case Order(first, second):
+        case PulsePair(first, second):
             name = f"{third_person(first.name)} then {third_person(second.name)}"
         case event:
             name = third_person(event.word)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lab.shapes.captions import caption
 from lab.shapes.events import NUM_FRAMES
-from lab.shapes.exports.files import ClipFile, Written, link_clips, write_csv, write_json
+from lab.shapes.exports.files import ClipFile, Written, link_clips, write_csv, write_entries
 from lab.shapes.scene import FPS
 
 COLUMNS = {
@@ -68,4 +68,4 @@ def write_caption_list(
             for number in range(num_captions)
         ]
         entries.append({"video": clip.path.name, "caption": texts[0] if num_captions == 1 else texts})
-    return write_json(path, entries, "VindLU and UMT JSON list; videos in the clips' own folder")
+    return write_entries(path, entries, "VindLU and UMT JSON list; videos in the clips' own folder")

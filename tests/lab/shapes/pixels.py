@@ -4,13 +4,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab.shapes.events import Event
-from lab.shapes.scene import COLOURS, EXTENT, Item, Scene
+from lab.shapes.scene import COLOURS, EXTENT, Scene, SceneItem
 
 Frame = NDArray[np.uint8]
 
 
 def scene_of(event: Event, shape: str = "square", colour: str = "red", diameter: float = 14.0) -> Scene:
-    return Scene((Item(shape, colour, diameter, x=24.0, y=26.0),), "black", event)
+    return Scene((SceneItem(shape, colour, diameter, x=24.0, y=26.0),), "black", event)
 
 
 def of_colour(frame: Frame, colour: str) -> NDArray[np.bool_]:

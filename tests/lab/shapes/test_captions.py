@@ -5,11 +5,10 @@ from string import Formatter
 import pytest
 
 from lab.shapes.captions import CAPTIONS, Templates, caption, event_words
-from lab.shapes.events import KINDS, Order, Recolour, Resize
+from lab.shapes.events import KINDS, PulsePair, Recolour, Resize
 from lab.shapes.scene import COLOURS, SHAPES, SIZES, Scene
-from lab.shapes.vocabulary import split_words, vocabulary
 from lab.shapes.wordings import QUESTIONS
-from tests.lab.shapes.hand_drawn import drawn
+from tests.lab.shapes.hand_drawn import drawn, split_words
 
 VERBS = {
     *(
@@ -100,7 +99,7 @@ def test_the_captions_of_twins_differ_in_the_event_and_nothing_else(scenes: list
 
 def test_events_are_told_in_their_order(scenes: list[Scene]) -> None:
     for i, scene in enumerate(kinds_of(scenes, "order")):
-        assert isinstance(scene.event, Order)
+        assert isinstance(scene.event, PulsePair)
         words = caption(scene, Random(i)).split()
         assert words.index(f"{scene.event.first.name}s") < words.index(f"{scene.event.second.name}s")
 
@@ -175,7 +174,7 @@ def test_left_of_is_said_of_what_lies_left(scenes: list[Scene]) -> None:
 def test_no_size_is_named_where_it_is_no_fact(scenes: list[Scene]) -> None:
     for i, scene in enumerate(scenes * 3):
         named = set(SIZES) & set(caption(scene, Random(i), static_share=0.3).split())
-        if len(scene.items) > 1 or isinstance(scene.event, Order | Resize):
+        if len(scene.items) > 1 or isinstance(scene.event, PulsePair | Resize):
             assert not named
         else:
             assert named <= {scene.actor.size}
@@ -198,13 +197,3 @@ def test_templates_use_only_placeholders_that_their_event_fills(scenes: list[Sce
             used = [name for _, name, _, _ in Formatter().parse(text) if name]
             assert set(used) <= allowed
             assert {"ground", "place"} & set(used)
-
-
-def test_the_vocabulary_is_sorted_and_unique_and_of_at_most_300_words() -> None:
-    words = vocabulary()
-    assert words == sorted(set(words))
-    assert len(words) <= 300
-
-
-def test_the_vocabulary_is_lower_case() -> None:
-    assert all(word == word.lower() for word in vocabulary())

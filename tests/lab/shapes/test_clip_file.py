@@ -8,11 +8,12 @@ import pytest
 from bt_model.errors import InvalidValueError
 from bt_model.types import FrameSize, Sampling
 from bt_model.video.decode import decode
-from lab.shapes.clip_file import read_scene, sample_clip, write_clip, write_corpus, write_video
+from lab.shapes.clip_file import sample_clip, write_clip, write_corpus, write_video
 from lab.shapes.events import KINDS, Change, Still
 from lab.shapes.paint import Pixels, paint_clip
 from lab.shapes.scene import BACKGROUNDS, COLOURS
 from lab.shapes.splits import is_held_out, scenes
+from tests.lab.shapes.hand_drawn import read_scene
 
 SIZE = FrameSize(64, "crop")
 
@@ -70,7 +71,7 @@ def test_coding_keeps_every_colour_nearest_to_its_own_name(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("codec", ["exact", "default"])
 def test_the_sidecar_holds_the_scene(tmp_path: Path, codec: str) -> None:
-    for scene in scenes("train", 3, seed=5, most_items=3):
+    for scene in scenes("train", 9, seed=5, most_items=3, textures=True):
         write_clip(tmp_path / "a.mp4", scene, codec=codec)
         assert read_scene(tmp_path / "a.mp4") == scene
         facts = json.loads((tmp_path / "a.json").read_text())

@@ -13,9 +13,9 @@ from lab.shapes.events import (
     Change,
     Event,
     Move,
-    Order,
     Pace,
     Pulse,
+    PulsePair,
     Recolour,
     Resize,
     Rotate,
@@ -66,7 +66,7 @@ def test_cues_tell_twins_apart_in_a_picture(kind: str) -> None:
         assert (np.abs(one.astype(int) - twin).max(axis=-1) > 60).sum() > 20
 
 
-@pytest.mark.parametrize("kind", [kind for kind in MOVING if kind != Order.kind])
+@pytest.mark.parametrize("kind", [kind for kind in MOVING if kind != PulsePair.kind])
 def test_pictures_of_twins_differ_in_the_cue_alone(kind: str) -> None:
     for scene in varied([kind], 15, seed=11):
         one, twin = paint_pictures([scene, scene.twin()])
@@ -77,7 +77,7 @@ def test_pictures_of_twins_differ_in_the_cue_alone(kind: str) -> None:
         assert not differs.any()
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != Order.kind])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != PulsePair.kind])
 def test_a_bystander_stands_in_the_picture_as_in_the_clip(kind: str) -> None:
     drawn = varied([kind], 12, seed=12)
     for scene, each in zip(drawn, paint_pictures(drawn), strict=True):
@@ -193,7 +193,7 @@ def test_the_picture_of_a_turning_item_shows_it_half_way() -> None:
 
 
 def test_a_strip_shows_the_first_event_left() -> None:
-    order = Order(Pulse("jump", 1, 12), Pulse("grow", 1, 12))
+    order = PulsePair(Pulse("jump", 1, 12), Pulse("grow", 1, 12))
     strip, swapped = paint_pictures([scene_of(order), scene_of(order).twin()])
     assert np.array_equal(strip[:, 1:31], swapped[:, 33:63])
     assert np.array_equal(strip[:, 33:63], swapped[:, 1:31])

@@ -6,9 +6,9 @@ import pytest
 
 from lab.shapes.cues import paint_pictures
 from lab.shapes.draws import TURNING
-from lab.shapes.events import KINDS, Blink, Order, Recolour
+from lab.shapes.events import KINDS, Blink, PulsePair, Recolour
 from lab.shapes.paint import paint_clip
-from lab.shapes.rooms import Box, box_of, room_of
+from lab.shapes.rooms import Rectangle, box_of, room_of
 from lab.shapes.scene import BACKGROUNDS, EXTENT, Scene
 from lab.shapes.splits import scenes
 
@@ -20,7 +20,7 @@ def crowds(kind: str, count: int = 40) -> list[Scene]:
     return [scene for scene in drawn if len(scene.items) > 1]
 
 
-def actor_box(scene: Scene) -> Box:
+def actor_box(scene: Scene) -> Rectangle:
     return room_of(scene.event, scene.actor.diameter).at(scene.actor.x, scene.actor.y)
 
 
@@ -54,7 +54,7 @@ def test_an_actor_and_its_cue_stay_in_their_room(kind: str) -> None:
     for scene in scenes("train", 25, seed=3, kinds=[kind], diagonals=True):
         left, top, right, bottom = (at * UNIT for at in actor_box(scene))
         seen = paint_clip(scene)
-        if not isinstance(scene.event, Order):  # a strip has its own places
+        if not isinstance(scene.event, PulsePair):  # a strip has its own places
             seen = np.concatenate([seen, paint_pictures([scene])])
         rows, columns = np.nonzero((seen != BACKGROUNDS[scene.background]).any(axis=(0, 3)))
         # the soft edge of a form may reach one pixel further
@@ -86,8 +86,8 @@ def test_no_blink_looks_like_a_change() -> None:
 
 
 def test_boxes_touch_where_both_of_their_distances_are_short() -> None:
-    box = Box(10.0, 10.0, 20.0, 20.0)
-    assert box.touches(Box(21.0, 15.0, 30.0, 30.0), gap=2.0)
-    assert not box.touches(Box(22.0, 15.0, 30.0, 30.0), gap=2.0)
-    assert not box.touches(Box(5.0, 0.0, 30.0, 8.0), gap=2.0)
-    assert box.touches(Box(0.0, 0.0, 40.0, 40.0), gap=0.0)
+    box = Rectangle(10.0, 10.0, 20.0, 20.0)
+    assert box.touches(Rectangle(21.0, 15.0, 30.0, 30.0), gap=2.0)
+    assert not box.touches(Rectangle(22.0, 15.0, 30.0, 30.0), gap=2.0)
+    assert not box.touches(Rectangle(5.0, 0.0, 30.0, 8.0), gap=2.0)
+    assert box.touches(Rectangle(0.0, 0.0, 40.0, 40.0), gap=0.0)

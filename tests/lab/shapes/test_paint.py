@@ -15,16 +15,16 @@ from lab.shapes.events import (
     Blink,
     Change,
     Move,
-    Order,
     Pace,
     Pulse,
+    PulsePair,
     Recolour,
     Resize,
     Rotate,
     Still,
 )
 from lab.shapes.paint import paint_clip
-from lab.shapes.scene import BACKGROUNDS, COLOURS, SHAPES, TEXTURES, Item, Scene
+from lab.shapes.scene import BACKGROUNDS, COLOURS, SHAPES, TEXTURES, Scene, SceneItem
 from lab.shapes.splits import scenes
 from tests.lab.shapes.pixels import Frame, area, centre, of_colour, runs, scene_of
 
@@ -191,7 +191,7 @@ def test_sampled_frames_show_each_event_in_its_half_only(
 ) -> None:
     if first == second:
         return
-    clip = paint_clip(scene_of(Order(Pulse(first, margin, width), Pulse(second, margin, width))))
+    clip = paint_clip(scene_of(PulsePair(Pulse(first, margin, width), Pulse(second, margin, width))))
     rest = paint_clip(scene_of(Still()))[0]
     seen = {name: [i for i in CHAT_INDICES if happens(name, clip[i], rest)] for name in PULSES}
     assert seen[first]
@@ -200,8 +200,8 @@ def test_sampled_frames_show_each_event_in_its_half_only(
 
 
 def test_a_pulse_is_as_far_from_the_end_as_from_the_start() -> None:
-    early = paint_clip(scene_of(Order(Pulse("jump", 1, 12), Pulse("sway", 0, 12))))
-    late = paint_clip(scene_of(Order(Pulse("blink", 0, 12), Pulse("jump", 1, 12))))
+    early = paint_clip(scene_of(PulsePair(Pulse("jump", 1, 12), Pulse("sway", 0, 12))))
+    late = paint_clip(scene_of(PulsePair(Pulse("blink", 0, 12), Pulse("jump", 1, 12))))
     assert np.array_equal(early[:16], late[:15:-1])
 
 
@@ -216,7 +216,7 @@ def test_items_stay_inside_the_picture(kind: str) -> None:
 def test_shapes_differ_in_a_fifth_of_their_pixels() -> None:
     masks = {}
     for shape in SHAPES:  # at the smallest diameter of an item that does not change its size
-        scene = Scene((Item(shape, "red", 10.5, 24.0, 24.0),), "black", Still())
+        scene = Scene((SceneItem(shape, "red", 10.5, 24.0, 24.0),), "black", Still())
         masks[shape] = paint_clip(scene)[0][..., 0] > 100
     for a in SHAPES:
         for b in SHAPES[: SHAPES.index(a)]:
@@ -233,7 +233,7 @@ def test_item_and_background_colours_are_well_separated() -> None:
 @pytest.mark.parametrize("texture", TEXTURES[1:])
 @pytest.mark.parametrize("background", BACKGROUNDS)
 def test_a_texture_is_seen_but_leaves_the_background_its_name(texture: str, background: str) -> None:
-    item = Item("ring", "red", 14.0, 24.0, 24.0)
+    item = SceneItem("ring", "red", 14.0, 24.0, 24.0)
     plain, scene = (Scene((item,), background, Still(), name) for name in ("plain", texture))
     ground = np.ones((64, 64), bool)
     ground[20:44, 20:44] = False
@@ -247,7 +247,7 @@ def test_a_texture_is_seen_but_leaves_the_background_its_name(texture: str, back
 
 def test_textures_differ_from_each_other() -> None:
     clips = [
-        paint_clip(Scene((Item("ring", "red", 14.0, 24.0, 24.0),), "gray", Still(), t)) for t in TEXTURES
+        paint_clip(Scene((SceneItem("ring", "red", 14.0, 24.0, 24.0),), "gray", Still(), t)) for t in TEXTURES
     ]
     for i, clip in enumerate(clips):
         for other in clips[:i]:

@@ -3,7 +3,7 @@ from random import Random
 import pytest
 
 from bt_model.errors import InvalidValueError
-from lab.shapes.questions import STATIC, TEMPORAL, Question, questions
+from lab.shapes.questions import STATIC, TEMPORAL, ClipQuestion, questions
 from lab.shapes.slots import is_right, slot
 from tests.lab.shapes.hand_drawn import drawn
 
@@ -104,7 +104,7 @@ JUDGED: list[tuple[tuple[str, str], str, str, bool]] = [
 
 @pytest.mark.parametrize(("asked", "true", "said", "verdict"), JUDGED)
 def test_the_judge_agrees_with_people(asked: tuple[str, str], true: str, said: str, verdict: bool) -> None:
-    assert is_right(Question(*asked, true, f"{true}."), said) == verdict
+    assert is_right(ClipQuestion(*asked, true, f"{true}."), said) == verdict
 
 
 def test_every_true_phrase_and_sentence_is_right() -> None:

@@ -7,7 +7,7 @@ from lab.shapes.cues import paint_pictures
 from lab.shapes.draws import TURNING
 from lab.shapes.events import COUNTS, KINDS, Blink, Move, Recolour, Rotate, Still
 from lab.shapes.paint import paint_clip
-from lab.shapes.scene import BACKGROUNDS, COLOURS, SHAPES, TEXTURES, Item, Scene
+from lab.shapes.scene import BACKGROUNDS, COLOURS, SHAPES, TEXTURES, Scene, SceneItem
 from lab.shapes.splits import GROUPS, SPLITS, is_held_out, scenes, split_of
 
 MOVING = [kind for kind in KINDS if kind != Still.kind]
@@ -49,7 +49,7 @@ def without_actor(scene: Scene) -> Scene:
 def empty_frames() -> set[bytes]:
     """What a clip of one item shows while the item is gone."""
     gone = Blink("0" * 8, "0" * 8)
-    item = Item("ring", "red", 14.0, 24.0, 24.0)
+    item = SceneItem("ring", "red", 14.0, 24.0, 24.0)
     grounds = product(BACKGROUNDS, TEXTURES)
     return {paint_clip(Scene((item,), ground, gone, texture))[0].tobytes() for ground, texture in grounds}
 
@@ -107,7 +107,7 @@ def every_cell() -> list[Scene]:
         scene.event.group: scene for scene in scenes("train", 600, seed=2, kinds=MOVING, diagonals=True)
     }
     return [
-        Scene((Item(shape, colour, 14.0, 24.0, 24.0),), "black", scene.event)
+        Scene((SceneItem(shape, colour, 14.0, 24.0, 24.0),), "black", scene.event)
         for scene, colour, shape in product(events.values(), COLOURS, SHAPES)
     ]
 

@@ -14,19 +14,21 @@ from bt_model.types import GenerateOptions, Turn, VideoTokens
 from lab.dialogues import dialogue, shuffled
 from lab.model import EmbeddedModel
 from lab.shapes.events import Move
-from lab.shapes.questions import Question, questions
-from lab.shapes.scene import Item, Scene
+from lab.shapes.questions import ClipQuestion, questions
+from lab.shapes.scene import Scene, SceneItem
 from tests import tiny
 
 ASKED = (
-    Question("direction", "which way does the circle move?", "left", "It moves left."),
-    Question("order", "what happens first?", "it grows", "First it grows."),
-    Question("colour", "what colour is it?", "blue", "It is blue."),
+    ClipQuestion("direction", "which way does the circle move?", "left", "It moves left."),
+    ClipQuestion("order", "what happens first?", "it grows", "First it grows."),
+    ClipQuestion("colour", "what colour is it?", "blue", "It is blue."),
 )
 
 
 def scene(x: float = 24.0, direction: str = "left") -> Scene:
-    return Scene((Item("circle", "red", diameter=18.0, x=x, y=24.0),), "black", Move(direction, path=20.0))
+    return Scene(
+        (SceneItem("circle", "red", diameter=18.0, x=x, y=24.0),), "black", Move(direction, path=20.0)
+    )
 
 
 def backend(model: EmbeddedModel) -> LlavaBackend:
@@ -44,7 +46,7 @@ def backend(model: EmbeddedModel) -> LlavaBackend:
     )
 
 
-def row_of(model: EmbeddedModel, listed: Sequence[Question]) -> TokenRow:
+def row_of(model: EmbeddedModel, listed: Sequence[ClipQuestion]) -> TokenRow:
     return model.speller.row(dialogue(listed), model.num_video)
 
 

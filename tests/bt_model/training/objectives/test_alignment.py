@@ -23,7 +23,7 @@ from bt_model.vision.bt_adapter import BTAdapter
 from bt_model.vision.encoder import VideoEncoder
 from lab.dialogues import dialogue
 from lab.model import EmbeddedModel
-from lab.shapes.questions import Question
+from lab.shapes.questions import ClipQuestion
 from tests import tiny
 
 if TYPE_CHECKING:
@@ -152,8 +152,10 @@ def features(seed: int = 0) -> Tensor:
     return torch.randn(B, tiny.P + 1, tiny.D, generator=torch.Generator().manual_seed(seed))
 
 
-def asked(answers: list[str]) -> list[Question]:
-    return [Question("colour", f"what is number {n}?", answer, answer) for n, answer in enumerate(answers)]
+def asked(answers: list[str]) -> list[ClipQuestion]:
+    return [
+        ClipQuestion("colour", f"what is number {n}?", answer, answer) for n, answer in enumerate(answers)
+    ]
 
 
 def batch_of(model: EmbeddedModel, answers: list[str]) -> TokenBatch:
@@ -172,7 +174,7 @@ def test_video_tokens_stand_where_the_prompt_has_them(model: EmbeddedModel) -> N
         )
 
 
-def greedy(model: EmbeddedModel, number: int, question: Question, seen: Tensor) -> list[int]:
+def greedy(model: EmbeddedModel, number: int, question: ClipQuestion, seen: Tensor) -> list[int]:
     """The engine's answer to one question as a first turn."""
     speller = model.speller
     soft = Soft(b"", model.video.projector(seen[number]))

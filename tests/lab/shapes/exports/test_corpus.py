@@ -6,10 +6,10 @@ import pytest
 from bt_model.errors import InvalidValueError
 from bt_model.types import FrameSize, Sampling
 from bt_model.video.decode import decode
-from lab.shapes.clip_file import CODECS, is_complete, read_scene
+from lab.shapes.clip_file import CODECS, is_complete
 from lab.shapes.exports.corpus import CorpusPlan, make_corpus, with_twins
 from lab.shapes.splits import split_of
-from tests.lab.shapes.hand_drawn import drawn
+from tests.lab.shapes.hand_drawn import drawn, read_scene
 
 PLAN = CorpusPlan(num_clips=6, num_test_clips=4, side=32, most_items=2, textures=True, diagonals=True)
 

@@ -3,14 +3,14 @@ from pathlib import Path
 import pytest
 
 from bt_model.errors import InvalidValueError
-from lab.shapes.exports.files import ClipFile, link_clips, write_json, write_text
+from lab.shapes.exports.files import ClipFile, link_clips, write_entries, write_text
 
 
 def test_a_list_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "list.json"
-    write_json(path, [1, 2], "numbers")
+    write_entries(path, [1, 2], "numbers")
     with pytest.raises(TypeError):
-        write_json(path, [object()], "no JSON")
+        write_entries(path, [object()], "no JSON")
     assert path.read_text() == "[\n 1,\n 2\n]\n"
 
 

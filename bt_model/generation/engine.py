@@ -1,17 +1,16 @@
 """Continuous batching in one thread: a step admits at most one prompt, then decodes all running rows."""
 
 import logging
-import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from queue import SimpleQueue
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import TYPE_CHECKING
 
 import torch
 
-from bt_model.errors import ContextLengthError, EngineDeadError, require
+from bt_model.errors import EngineDeadError
+from bt_model.generation.handle import QueuedHandle
 from bt_model.generation.request import (
     Delta,
     EngineCaps,
@@ -23,9 +22,9 @@ from bt_model.generation.request import (
     GenTiming,
     Sink,
     Tokens,
+    check,
 )
-from bt_model.generation.runner import Runner
-from bt_model.generation.sampler import Choice
+from bt_model.generation.sampler import Choice, RowOptions
 from bt_model.generation.scheduler import Job, Scheduler
 
 if TYPE_CHECKING:
@@ -53,7 +52,8 @@ class BatchEngine:
         self._caps = EngineCaps(context, max_batch, max_queue, _SUPPORTS)
         self._lm = lm
         self._scheduler = Scheduler(max_batch, max_queue)
-        self._changed = threading.Condition()  # guards the scheduler, the thread and the stop flag
+        # guards the scheduler; every change is told, so nothing is ever changed without it
+        self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._is_stopping = False
         self._tokens_total = 0
@@ -65,30 +65,25 @@ class BatchEngine:
 
     def start(self) -> None:
         """Reserve the cache and start the thread; does nothing while it runs."""
-        with self._changed:
-            if self._thread is None:
-                runner = Runner(self._lm, self._caps)
-                self._is_stopping = False
-                self._thread = threading.Thread(
-                    target=self._run, args=(runner,), name="generation", daemon=True
-                )
-                self._thread.start()
+        if self._thread is None:
+            self._is_stopping = False
+            runner = Runner(self._lm, self._caps)
+            self._thread = threading.Thread(target=self._run, args=(runner,), name="generation", daemon=True)
+            self._thread.start()
 
     def stop(self, drain_seconds: float = 0.0) -> None:
         """Finish accepted requests for up to `drain_seconds`, cancel the rest, and release the cache."""
         with self._changed:
-            thread = self._thread
             self._is_stopping = True
             self._changed.notify_all()
             self._changed.wait_for(lambda: not self._scheduler.jobs, timeout=drain_seconds)
             for job in self._scheduler.jobs:
                 job.cancel_message = job.cancel_message or "the engine was stopped"
-        if thread is not None:
-            thread.join()
-        with self._changed:
+        if self._thread is not None:
+            self._thread.join()
             self._thread = None
 
-    def submit(self, request: GenRequest, sink: Sink | None = None) -> "QueuedHandle":
+    def submit(self, request: GenRequest, sink: Sink | None = None) -> QueuedHandle:
         """Queue a request without blocking; see `request.Engine.submit`.
 
         Raises:
@@ -97,7 +92,7 @@ class BatchEngine:
             InvalidValueError: a value out of range, or an id in use.
             EngineDeadError: not started, stopped or failed.
         """
-        _check(request, self._caps, self._lm.vocab_size)
+        check(request, self._caps, self._lm.vocab_size)
         handle = QueuedHandle(request.id, self.cancel)
         job = Job(request, sink or handle.put, time.monotonic(), Random(request.seed))
         with self._changed:
@@ -116,21 +111,20 @@ class BatchEngine:
                 self._changed.notify_all()
 
     def stats(self) -> EngineStats:
-        with self._changed:
-            running = self._scheduler.running
-            return EngineStats(
-                running=len(running),
-                waiting=self._scheduler.num_waiting,
-                kv_used=sum(job.num_prompt + job.num_new for job in running),
-                kv_total=self._caps.max_batch * self._caps.max_context,
-                prefix_hits=0,
-                prefix_bytes=0,
-                tokens_total=self._tokens_total,
-                step_ms=self._step_seconds * 1e3,
-                alive=self._thread is not None and self._thread.is_alive(),
-            )
+        running, thread = self._scheduler.running, self._thread
+        return EngineStats(
+            running=len(running),
+            waiting=self._scheduler.num_waiting,
+            kv_used=sum(job.num_prompt + job.num_new for job in running),
+            kv_total=self._caps.max_batch * self._caps.max_context,
+            prefix_hits=0,
+            prefix_bytes=0,
+            tokens_total=self._tokens_total,
+            step_ms=self._step_seconds * 1e3,
+            alive=thread is not None and thread.is_alive(),
+        )
 
-    def _run(self, runner: Runner) -> None:
+    def _run(self, runner: "Runner") -> None:
         try:
             with torch.inference_mode():
                 while self._step(runner):
@@ -139,7 +133,7 @@ class BatchEngine:
             for job in self._scheduler.jobs:
                 self._finish(job, "error", "the engine failed")
 
-    def _step(self, runner: Runner) -> bool:
+    def _step(self, runner: "Runner") -> bool:
         """End overdue requests, admit one prompt, decode all rows. False once stopped and empty."""
         with self._changed:
             self._changed.wait_for(lambda: self._is_stopping or self._scheduler.jobs)
@@ -147,10 +141,12 @@ class BatchEngine:
                 return False
             now = time.monotonic()
             overdue = self._scheduler.overdue(now)
-        for job in overdue:
-            self._finish(job, "cancelled", job.cancel_message or "")
-        with self._changed:
+            for job in overdue:
+                self._scheduler.release(job)
             admitted = self._scheduler.admit(now)
+            self._changed.notify_all()
+        for job in overdue:
+            self._emit_finish(job, "cancelled", job.cancel_message or "")
         if admitted is not None:
             self._advance((admitted,), lambda: runner.prefill(admitted))
             admitted.prefilled = time.monotonic()
@@ -191,6 +187,9 @@ class BatchEngine:
         with self._changed:
             self._scheduler.release(job)
             self._changed.notify_all()
+        self._emit_finish(job, reason, message)
+
+    def _emit_finish(self, job: Job, reason: FinishReason, message: str) -> None:
         now = time.monotonic()
         admitted = now if job.admitted is None else job.admitted
         prefilled = now if job.prefilled is None else job.prefilled
@@ -205,70 +204,48 @@ class BatchEngine:
             job.cancel_message = "the receiver failed"
 
 
-class QueuedHandle:
-    """A submitted request whose events are queued for its one consumer."""
+class Runner:
+    """Runs one prompt, or one decode step of all rows, and chooses the next tokens."""
 
-    def __init__(self, request_id: str, cancel: Callable[[str], None]) -> None:
-        self._id = request_id
-        self._cancel = cancel
-        self._events: SimpleQueue[Event] = SimpleQueue()
+    def __init__(self, lm: "LanguageModel", caps: EngineCaps) -> None:
+        self._lm = lm
+        self._like = lm.embed(torch.empty(0, dtype=torch.int64)).detach()  # dtype and device of embeddings
+        self._cache = lm.new_cache(caps.max_batch, caps.max_context)
+        self._seen = torch.zeros(caps.max_batch, lm.vocab_size, dtype=torch.bool, device=self._like.device)
+        self._rows: Sequence[Job] = ()
+        self._slots = torch.empty(0, dtype=torch.int64)
+        self._options = self._options_of(())
 
-    @property
-    def id(self) -> str:
-        return self._id
-
-    def put(self, event: Event) -> None:
-        """The sink of a request that was submitted without one."""
-        self._events.put(event)
-
-    def stream(self) -> "EventStream":
-        """Deltas, then exactly one Finish; blocks until the next event. Can be read once."""
-        return EventStream(self._events, lambda: self._cancel(self._id))
-
-
-class EventStream(Iterator[Event]):
-    """An iterator that cancels its request when it is closed or dropped before the end.
-
-    Not a generator: closing a generator that was never started does not run its `finally`.
-    """
-
-    def __init__(self, events: SimpleQueue[Event], cancel: Callable[[], None]) -> None:
-        self._events = events
-        self._cancel = cancel
-        self._is_over = False
-
-    def __next__(self) -> Event:
-        if self._is_over:
-            raise StopIteration
-        event = self._events.get()
-        self._is_over = isinstance(event, Finish)
-        return event
-
-    def close(self) -> None:
-        """Cancel the request unless it has finished; nothing more is delivered."""
-        if not self._is_over:
-            self._is_over = True
-            self._cancel()
-
-    def __del__(self) -> None:
-        self.close()
-
-
-def _check(request: GenRequest, caps: EngineCaps, vocab_size: int) -> None:
-    r = request
-    require(r.max_new_tokens >= 1, "max_new_tokens", r.max_new_tokens, "1 or more")
-    require(math.isfinite(r.temperature) and r.temperature >= 0, "temperature", r.temperature, "0 or more")
-    require(0 < r.top_p <= 1, "top_p", r.top_p, "above 0, up to 1")
-    require(r.top_k >= 0, "top_k", r.top_k, "0 (off) or more")
-    penalty = r.repetition_penalty
-    require(math.isfinite(penalty) and penalty > 0, "repetition_penalty", penalty, "above 0")
-    runs = [s.ids for s in r.segments if isinstance(s, Tokens) and s.ids]
-    outside = [i for ids in runs for i in (min(ids), max(ids)) if not 0 <= i < vocab_size]
-    require(not outside, "segments", outside, f"token ids 0 to {vocab_size - 1}")
-    length = r.num_prompt_tokens
-    require(length > 0, "segments", r.segments, "at least one token")
-    if length + r.max_new_tokens > caps.max_context:
-        raise ContextLengthError(
-            f"{length} prompt tokens and {r.max_new_tokens} new ones; the context holds {caps.max_context}",
-            param="max_new_tokens",
+    def prefill(self, job: Job) -> Choice:
+        """Run the prompt and choose the first new token."""
+        self._seen[job.slot] = False
+        embeds = torch.cat(
+            [
+                self._lm.embed(torch.tensor(s.ids)) if isinstance(s, Tokens) else s.embeds.to(self._like)
+                for s in job.request.segments
+            ]
         )
+        logits = self._lm.prefill(self._cache, job.slot, embeds, 0)[None]
+        rows = slice(job.slot, job.slot + 1)
+        return self._options_of((job,)).choose(logits, self._seen[rows], _uniforms((job,)))
+
+    def decode(self, rows: Sequence[Job]) -> Choice:
+        """Append each row's newest token to its slot and choose the next one."""
+        if rows != self._rows:
+            self._rows, self._options = rows, self._options_of(rows)
+            self._slots = torch.tensor([job.slot for job in rows])
+        ids = torch.tensor([job.last_id for job in rows])
+        positions = torch.tensor([job.position for job in rows])
+        logits = self._lm.decode(self._cache, self._slots, ids, positions)
+        if self._options.has_penalty:
+            self._seen[self._slots, ids] = True
+        seen = self._seen[self._slots] if self._options.has_penalty else self._seen
+        return self._options.choose(logits, seen, _uniforms(rows))
+
+    def _options_of(self, rows: Sequence[Job]) -> RowOptions:
+        return RowOptions([job.request for job in rows], self._lm.vocab_size, self._like.device)
+
+
+def _uniforms(rows: Sequence[Job]) -> list[float]:
+    """One number in [0, 1) from each sampled row's own generator."""
+    return [job.random.random() if job.request.temperature > 0 else 0.0 for job in rows]

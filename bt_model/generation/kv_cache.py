@@ -56,7 +56,7 @@ class KVCache:
         return cls(room(), room(), rope)
 
 
-class Attention(Protocol):
+class AttentionPattern(Protocol):
     """How new positions see each other and the past."""
 
     rope: Rope

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bt_model.config import LlamaConfig
 from bt_model.generation.kv_cache import (
-    Attention,
+    AttentionPattern,
     CausalAttention,
     DecodeAttention,
     KVCache,
@@ -22,7 +22,7 @@ from bt_model.generation.kv_cache import (
 _INIT_STD = 0.02
 
 
-class SelfAttention(nn.Module):
+class RotaryAttention(nn.Module):
     """Rotary self-attention with grouped key/value heads. (B, n, W) -> (B, n, W)."""
 
     def __init__(self, cfg: LlamaConfig, layer: int) -> None:
@@ -34,7 +34,7 @@ class SelfAttention(nn.Module):
         self.v_proj = nn.Linear(cfg.width, cfg.num_kv_heads * self.head_dim, bias=False)
         self.o_proj = nn.Linear(cfg.num_heads * self.head_dim, cfg.width, bias=False)
 
-    def forward(self, x: Tensor, attention: Attention) -> Tensor:
+    def forward(self, x: Tensor, attention: AttentionPattern) -> Tensor:
         rotate = attention.rope.rotate
         q, k, v = self._heads(self.q_proj(x)), self._heads(self.k_proj(x)), self._heads(self.v_proj(x))
         seen = attention.attend(self.layer, rotate(q), rotate(k), v)
@@ -63,17 +63,17 @@ class DecoderLayer(nn.Module):
 
     def __init__(self, cfg: LlamaConfig, layer: int) -> None:
         super().__init__()
-        self.self_attn = SelfAttention(cfg, layer)
+        self.self_attn = RotaryAttention(cfg, layer)
         self.mlp = MLP(cfg)
         self.input_layernorm = nn.RMSNorm(cfg.width, cfg.eps)
         self.post_attention_layernorm = nn.RMSNorm(cfg.width, cfg.eps)
 
-    def forward(self, x: Tensor, attention: Attention) -> Tensor:
+    def forward(self, x: Tensor, attention: AttentionPattern) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), attention)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
-class Decoder(nn.Module):
+class LlamaDecoder(nn.Module):
     """Embedding table, layers and final norm. (B, n, W) -> (B, n, W), not normalised."""
 
     def __init__(self, cfg: LlamaConfig) -> None:
@@ -82,7 +82,7 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(cfg, i) for i in range(cfg.num_layers))
         self.norm = nn.RMSNorm(cfg.width, cfg.eps)
 
-    def forward(self, x: Tensor, attention: Attention) -> Tensor:
+    def forward(self, x: Tensor, attention: AttentionPattern) -> Tensor:
         for layer in self.layers:
             x = layer(x, attention)
         return x
@@ -97,7 +97,7 @@ class Llama(nn.Module):
     def __init__(self, cfg: LlamaConfig) -> None:
         super().__init__()
         self.cfg = cfg
-        self.model = Decoder(cfg)
+        self.model = LlamaDecoder(cfg)
         self.lm_head = None if cfg.tie_embeddings else nn.Linear(cfg.width, cfg.vocab_size, bias=False)
         for weight in self.parameters():
             if weight.dim() > 1:  # norms keep their ones

@@ -3,9 +3,12 @@
 Tokeniser, prompts, stop strings, detokenising and vision are outside of it.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
+
+from bt_model.errors import ContextLengthError, require
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -112,6 +115,32 @@ class EngineStats:
     tokens_total: int
     step_ms: float
     alive: bool
+
+
+def check(request: GenRequest, caps: EngineCaps, vocab_size: int) -> None:
+    """Refuse a request that an engine cannot take.
+
+    Raises:
+        InvalidValueError: a value out of range.
+        ContextLengthError: prompt plus new tokens exceed `caps.max_context`.
+    """
+    r = request
+    require(r.max_new_tokens >= 1, "max_new_tokens", r.max_new_tokens, "1 or more")
+    require(math.isfinite(r.temperature) and r.temperature >= 0, "temperature", r.temperature, "0 or more")
+    require(0 < r.top_p <= 1, "top_p", r.top_p, "above 0, up to 1")
+    require(r.top_k >= 0, "top_k", r.top_k, "0 (off) or more")
+    penalty = r.repetition_penalty
+    require(math.isfinite(penalty) and penalty > 0, "repetition_penalty", penalty, "above 0")
+    runs = [s.ids for s in r.segments if isinstance(s, Tokens) and s.ids]
+    outside = [i for ids in runs for i in (min(ids), max(ids)) if not 0 <= i < vocab_size]
+    require(not outside, "segments", outside, f"token ids 0 to {vocab_size - 1}")
+    length = r.num_prompt_tokens
+    require(length > 0, "segments", r.segments, "at least one token")
+    if length + r.max_new_tokens > caps.max_context:
+        raise ContextLengthError(
+            f"{length} prompt tokens and {r.max_new_tokens} new ones; the context holds {caps.max_context}",
+            param="max_new_tokens",
+        )
 
 
 class Handle(Protocol):

@@ -10,7 +10,7 @@ from bt_model.errors import InvalidValueError, QueueFullError
 from bt_model.generation.request import GenRequest, Sink
 
 
-class State(Enum):
+class JobState(Enum):
     """A job's state; it only changes to a later one."""
 
     WAITING = auto()
@@ -26,7 +26,7 @@ class Job:
     sink: Sink
     submitted: float
     random: Random
-    state: State = State.WAITING
+    state: JobState = JobState.WAITING
     slot: int = -1
     admitted: float | None = None
     prefilled: float | None = None
@@ -91,7 +91,7 @@ class Scheduler:
         if not self._waiting or not self._free:
             return None
         job = self._waiting.popleft()
-        job.state, job.slot, job.admitted = State.RUNNING, heappop(self._free), now
+        job.state, job.slot, job.admitted = JobState.RUNNING, heappop(self._free), now
         self._running.append(job)
         self._running.sort(key=lambda j: j.slot)
         return job
@@ -106,10 +106,10 @@ class Scheduler:
 
     def release(self, job: Job) -> None:
         """The job is over: forget it and free its slot."""
-        if job.state is State.RUNNING:
+        if job.state is JobState.RUNNING:
             self._running.remove(job)
             heappush(self._free, job.slot)
         else:
             self._waiting.remove(job)
-        job.state = State.FINISHED
+        job.state = JobState.FINISHED
         del self._jobs[job.request.id]

@@ -1,5 +1,6 @@
 """Contract: failures stay alone; start and stop."""
 
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -168,6 +169,29 @@ def test_submit_and_cancel_from_many_threads_lose_nothing(engine: Engine) -> Non
         reasons = list(pool.map(use, range(60)))
     assert {r for i, r in enumerate(reasons) if i % 3} == {"length"}
     assert engine.stats().kv_used == 0
+
+
+def test_tokens_are_counted_from_none_and_one_by_one(engine: Engine) -> None:
+    assert engine.stats().tokens_total == 0
+    run_all(engine, [request(max_new_tokens=5), request(prompt(1), 3)])
+    assert engine.stats().tokens_total == 8
+
+
+def test_figures_are_read_while_threads_submit_and_the_engine_steps(engine: Engine) -> None:
+    """They are read without a lock, so at any moment between two of its operations."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            asked = [pool.submit(run_all, engine, [request(prompt(i % 7), 6)]) for i in range(40)]
+            while not all(each.done() for each in asked):
+                stats = engine.stats()
+                assert 0 <= stats.running <= SLOTS
+                assert 0 <= stats.kv_used <= stats.kv_total
+                assert stats.waiting >= 0
+        assert all(each.result() for each in asked)
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def _refuses(engine: Engine) -> bool:

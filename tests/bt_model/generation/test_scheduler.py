@@ -7,7 +7,7 @@ import pytest
 
 from bt_model.errors import InvalidValueError, QueueFullError
 from bt_model.generation.request import Event
-from bt_model.generation.scheduler import Job, Scheduler, State
+from bt_model.generation.scheduler import Job, JobState, Scheduler
 from tests.bt_model.generation.models import Options, request
 
 
@@ -72,7 +72,7 @@ def test_a_released_waiting_job_is_never_admitted() -> None:
     scheduler, jobs = filled(2, slots=2)
     scheduler.release(jobs[0])
     assert scheduler.admit(0.0) is jobs[1]
-    assert jobs[0].state is State.FINISHED
+    assert jobs[0].state is JobState.FINISHED
 
 
 def test_jobs_past_their_deadline_are_overdue() -> None:

@@ -32,7 +32,7 @@ class Services:
     started_at: int
 
 
-class State(TypedDict):
+class LifespanState(TypedDict):
     """The lifespan's state."""
 
     services: Services

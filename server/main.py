@@ -21,7 +21,7 @@ from bt_model.errors import BtchatError, InvalidValueError
 from server.admission import Admission
 from server.answers.flow import ChatFlow
 from server.decoding.decoder import Decoder
-from server.deps import Services, State
+from server.deps import LifespanState, Services
 from server.engine.client import EngineClient
 from server.engine.supervisor import Command, RestartRule
 from server.features.flights import VideoFeatures
@@ -110,7 +110,7 @@ def create_app(settings: Settings, start: Start) -> FastAPI:
     digests = load_keys(settings.api_keys_file) if settings.api_keys_file else ()
 
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncGenerator[State]:
+    async def lifespan(_app: FastAPI) -> AsyncGenerator[LifespanState]:
         async with start() as services:
             yield {"services": services}
 

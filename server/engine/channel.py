@@ -8,7 +8,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
-from server.engine.wire import HEADER, MAX_MESSAGE_BYTES, Message, WireError, pack, unpack
+from server.engine.wire import HEADER, MAX_MESSAGE_BYTES, Message, MessageError, pack, unpack
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +46,11 @@ class Channel:
 
         Raises:
             ConnectionError: the other side is gone.
-            WireError: the message is too long.
+            MessageError: the message is too long.
         """
         try:
             data = memoryview(pack(message))
-        except WireError:
+        except MessageError:
             close_all(fds)
             raise
         if self.is_closed:
@@ -108,7 +108,7 @@ class Channel:
         self._inbox_fds.extend(fds)
         try:
             self._deliver()
-        except (WireError, ValueError, TypeError) as error:  # the last two come from msgpack
+        except (MessageError, ValueError, TypeError) as error:  # the last two come from msgpack
             log.error("the other side of the socket does not keep to the protocol: %s", error)  # noqa: TRY400 - one line
             self.close()
         if not data:
@@ -119,14 +119,14 @@ class Channel:
             num_bytes, num_fds = HEADER.unpack_from(self._inbox)
             end = HEADER.size + num_bytes
             if num_bytes > MAX_MESSAGE_BYTES:
-                raise WireError(f"a message of {num_bytes} bytes")
+                raise MessageError(f"a message of {num_bytes} bytes")
             if len(self._inbox) < end:
                 return
             message = unpack(bytes(self._inbox[HEADER.size : end]))
             del self._inbox[:end]
             num_fds = min(num_fds, len(self._inbox_fds))
             if num_fds != message.num_fds:
-                raise WireError(
+                raise MessageError(
                     f"{type(message).__name__} came with {num_fds} of {message.num_fds} descriptors"
                 )
             self._on_message(message, [self._inbox_fds.popleft() for _ in range(num_fds)])

@@ -181,13 +181,13 @@ class EngineClient:
     async def _watch(self) -> None:
         """An engine that lives but does not answer is ended: its callers would wait until their deadlines."""
         while True:
-            await asyncio.sleep(self._rule.pulse_seconds)
+            await asyncio.sleep(self._rule.check_seconds)
             if not self.is_ready:
                 continue
             try:
                 await asyncio.wait_for(self.stats(), self._rule.silence_seconds)
             except TimeoutError:
-                log.error("the engine said nothing for %g seconds", self._rule.silence_seconds)  # noqa: TRY400 - one line, no trace
+                log.error("the engine did not answer for %g seconds", self._rule.silence_seconds)  # noqa: TRY400 - one line, no trace
                 self._supervisor.kill()
             except EngineError:
                 continue  # it died, which others notice

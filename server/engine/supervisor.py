@@ -23,13 +23,13 @@ _STOP_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class RestartRule:
-    """How patient to be with an engine that dies, or that is asked for a pulse and says nothing."""
+    """When a dead engine is started again, and how long a living one may keep silent."""
 
     max_deaths: int = 3
     window_seconds: float = 600.0
     backoff_seconds: float = 0.5
     start_seconds: float = 600.0
-    pulse_seconds: float = 10.0
+    check_seconds: float = 10.0
     silence_seconds: float = 60.0
 
 

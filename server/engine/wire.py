@@ -223,7 +223,7 @@ MESSAGES: tuple[type[Message], ...] = (
 _BY_NAME = {kind.__name__: kind for kind in MESSAGES}
 
 
-class WireError(Exception):
+class MessageError(Exception):
     """Bytes that are not one of our messages."""
 
 
@@ -233,7 +233,7 @@ def pack(message: Message) -> bytes:
     values = [getattr(message, f.name) for f in fields(message)]
     payload = cast(bytes, msgpack.packb([name, *values], use_bin_type=True))
     if len(payload) > MAX_MESSAGE_BYTES:
-        raise WireError(f"{name} has {len(payload)} bytes; at most {MAX_MESSAGE_BYTES} are allowed")
+        raise MessageError(f"{name} has {len(payload)} bytes; at most {MAX_MESSAGE_BYTES} are allowed")
     return HEADER.pack(len(payload), message.num_fds) + payload
 
 
@@ -241,16 +241,16 @@ def unpack(payload: bytes) -> Message:
     """One message from its payload.
 
     Raises:
-        WireError: not msgpack, unknown name or wrong number of fields.
+        MessageError: not msgpack, unknown name or wrong number of fields.
     """
     try:
         items = cast(object, msgpack.unpackb(payload, raw=False, strict_map_key=True))
     except ValueError as error:  # the base of all of msgpack's complaints
-        raise WireError(f"not msgpack: {error}") from error
+        raise MessageError(f"not msgpack: {error}") from error
     if not isinstance(items, list) or not items or not isinstance(items[0], str):
-        raise WireError(f"not a message of ours: {str(items)[:80]}")
+        raise MessageError(f"not a message of ours: {str(items)[:80]}")
     name, *values = cast(list[Any], items)
     kind = _BY_NAME.get(name)
     if kind is None or len(values) != len(fields(kind)):
-        raise WireError(f"not a message of ours: {name[:80]} with {len(values)} fields")
+        raise MessageError(f"not a message of ours: {name[:80]} with {len(values)} fields")
     return kind(*values)

@@ -10,7 +10,7 @@ from bt_model.errors import BtchatError, FeaturesMissingError, InvalidValueError
 from bt_model.types import ModelCard, Sampling
 from server.decoding.decoder import Decoder
 from server.engine.client import EngineClient
-from server.features.keys import check_frames, count_name, feature_key, settled, source_key
+from server.features.keys import check_frames, count_name, feature_key, source_key, with_default_count
 from server.features.receipt import EncodedVideo, frame_facts
 from server.metrics import Metrics
 from server.uploads.sources import VideoSource
@@ -81,7 +81,7 @@ class VideoFeatures:
             VideoError: the video cannot be decoded.
             EngineError: the engine is gone.
         """
-        sampling = settled(sampling, cards[0])
+        sampling = with_default_count(sampling, cards[0])
         outcomes: dict[str, Outcome] = {}
         keys: dict[str, bytes] = {}
         for card in cards:

@@ -1,4 +1,4 @@
-"""What names a video's tokens: arithmetic and words only."""
+"""The keys of a video's tokens, and the checks of a sampling: arithmetic only."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ def count_name(sampling: Sampling) -> str:
     return "sampling.num_frames" if sampling.fps is None else "sampling.fps"
 
 
-def settled(sampling: Sampling, card: ModelCard) -> Sampling:
+def with_default_count(sampling: Sampling, card: ModelCard) -> Sampling:
     """A sampling that says by itself how many frames there are: the model's default where it does not."""
     if sampling.num_frames is not None or sampling.fps is not None:
         return sampling
@@ -47,7 +47,7 @@ def source_key(tenant: str, sha256: str) -> bytes:
 
 
 def feature_key(source: VideoSource, sampling: Sampling, card: ModelCard) -> bytes:
-    """The source's key and a digest of everything that is done to it; of a settled sampling.
+    """The source's key and a digest of everything that is done to it; of a sampling with a count or a rate.
 
     Models whose encoders do the same share a key.
     """

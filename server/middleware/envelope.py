@@ -12,7 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.deps import State
+from server.deps import LifespanState
 from server.problems import problem_of
 
 REQUEST_ID = "x-request-id"
@@ -94,5 +94,5 @@ def _count(scope: Scope, status: int, seconds: float) -> None:
     handler = route.path if isinstance(route, APIRoute) else "unmatched"
     method = scope["method"] if scope["method"] in _METHODS else "other"
     shown = f"{status // 100}xx" if status else "none"
-    metrics = cast(State, scope["state"])["services"].metrics
+    metrics = cast(LifespanState, scope["state"])["services"].metrics
     metrics.requested(handler, method, shown, seconds)

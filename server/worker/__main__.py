@@ -30,7 +30,7 @@ from server.engine.wire import Message
 from server.worker.answering import Answering, cancelled
 from server.worker.feature_cache import FeatureCache
 from server.worker.loader import DiskLoader
-from server.worker.models import LoadedModel, Models
+from server.worker.models import LoadedModel, ModelPool
 from server.worker.vision import VisionBatcher
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Worker:
         max_model_bytes: int | None = None,
     ) -> None:
         self._cache: FeatureCache[PooledTokens] = FeatureCache(cache_bytes)
-        self._models = Models(
+        self._models = ModelPool(
             loader.ids, loader, self._report, max_bytes=max_model_bytes, max_batch=loader.num_slots
         )
         self._vision = VisionBatcher()

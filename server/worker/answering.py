@@ -12,7 +12,7 @@ from bt_model.errors import EngineError
 from bt_model.generation.request import Delta, Event, GenRequest, GenTiming
 from bt_model.types import GenerateOptions, Turn, Usage, VideoTokens
 from server.engine.wire import Ask, Done, Message, Piece
-from server.worker.models import LoadedModel, Models
+from server.worker.models import LoadedModel, ModelPool
 from server.worker.thread import WorkThread
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ Send = Callable[[Message], None]
 class Answering:
     """Answers questions; `tokens_of` gives the pooled tokens of a key."""
 
-    def __init__(self, models: Models, tokens_of: "Callable[[bytes], Tensor]", send: Send) -> None:
+    def __init__(self, models: ModelPool, tokens_of: "Callable[[bytes], Tensor]", send: Send) -> None:
         self._models = models
         self._tokens_of = tokens_of
         self._send = send

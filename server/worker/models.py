@@ -76,7 +76,7 @@ class _LoadFailure:
     at: float
 
 
-class Models:
+class ModelPool:
     """What is configured, and what of it is loaded.
 
     `max_bytes` bounds the sum of the estimates of what is loaded, whose names `on_change` gets.

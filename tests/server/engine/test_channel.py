@@ -9,7 +9,16 @@ import pytest
 
 from server.engine import wire
 from server.engine.channel import Channel
-from server.engine.wire import HEADER, MAX_MESSAGE_BYTES, Forget, Lookup, Message, TokenData, WireError, pack
+from server.engine.wire import (
+    HEADER,
+    MAX_MESSAGE_BYTES,
+    Forget,
+    Lookup,
+    Message,
+    MessageError,
+    TokenData,
+    pack,
+)
 from tests.leaks import memory_file, no_leaks
 
 
@@ -145,7 +154,7 @@ async def test_a_closed_channel_takes_nothing(ends: Ends) -> None:
 
 
 async def test_a_message_that_is_too_long_leaves_no_descriptor_open(ends: Ends) -> None:
-    with memory_file() as fd, no_leaks(), pytest.raises(WireError):
+    with memory_file() as fd, no_leaks(), pytest.raises(MessageError):
         ends.channel.send(Forget(bytes(MAX_MESSAGE_BYTES)), [os.dup(fd)])
 
 

@@ -117,7 +117,7 @@ async def test_a_death_fails_what_runs_and_the_process_is_replaced() -> None:
 
 
 async def test_an_engine_that_hangs_is_replaced() -> None:
-    rule = RestartRule(backoff_seconds=0.01, start_seconds=20, pulse_seconds=0.05, silence_seconds=0.5)
+    rule = RestartRule(backoff_seconds=0.01, start_seconds=20, check_seconds=0.05, silence_seconds=0.5)
     async with engine_client(rule) as client:
         assert client.pid is not None
         os.kill(client.pid, signal.SIGSTOP)

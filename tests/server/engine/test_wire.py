@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.engine import wire
-from server.engine.wire import HEADER, MAX_MESSAGE_BYTES, MESSAGES, Message, WireError, pack, unpack
+from server.engine.wire import HEADER, MAX_MESSAGE_BYTES, MESSAGES, Message, MessageError, pack, unpack
 
 KEY = b"\x00\xff"
 SAMPLES: tuple[Message, ...] = (
@@ -53,7 +53,7 @@ def test_every_message_class_can_be_sent() -> None:
 
 @given(st.binary(max_size=200))
 def test_random_bytes_are_a_wire_error_and_nothing_else(payload: bytes) -> None:
-    with pytest.raises(WireError):
+    with pytest.raises(MessageError):
         unpack(payload)
 
 
@@ -74,17 +74,17 @@ def test_random_bytes_are_a_wire_error_and_nothing_else(payload: bytes) -> None:
     ],
 )
 def test_well_formed_strangers_are_refused(items: object) -> None:
-    with pytest.raises(WireError, match="not a message of ours"):
+    with pytest.raises(MessageError, match="not a message of ours"):
         unpack(cast(bytes, msgpack.packb(items)))
 
 
 def test_a_message_cut_short_is_refused() -> None:
     payload = pack(wire.Cancel("abcdef"))[HEADER.size :]
     for length in range(len(payload)):
-        with pytest.raises(WireError):
+        with pytest.raises(MessageError):
             unpack(payload[:length])
 
 
 def test_a_message_that_is_too_long_is_not_sent() -> None:
-    with pytest.raises(WireError, match=f"Cancel has .* at most {MAX_MESSAGE_BYTES}"):
+    with pytest.raises(MessageError, match=f"Cancel has .* at most {MAX_MESSAGE_BYTES}"):
         pack(wire.Cancel("a" * MAX_MESSAGE_BYTES))

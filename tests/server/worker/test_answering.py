@@ -12,14 +12,14 @@ import pytest
 from bt_model.generation.request import Delta, Event, Finish, GenTiming
 from server.engine.wire import Ask, Done, Message, Piece
 from server.worker.answering import Answering
-from server.worker.models import Lease, Models
+from server.worker.models import Lease, ModelPool
 
 ASK = Ask("a", "m", b"", [["user", "hello"]], {}, 10.0)
 CANCELLED = Finish("cancelled", 3, 1, 0, GenTiming(0.1, 0.2, 0.3))
 
 
 class OneModel:
-    """A stand-in of `Models` with one loaded model, whose prompts wait for `gate`."""
+    """A stand-in of `ModelPool` with one loaded model, whose prompts wait for `gate`."""
 
     def __init__(self) -> None:
         self.gate = threading.Event()
@@ -61,7 +61,7 @@ class OneModel:
 
 def answering(models: OneModel) -> tuple[Answering, list[Message]]:
     sent = list[Message]()
-    return Answering(cast("Models", models), lambda _: cast(Any, None), sent.append), sent
+    return Answering(cast("ModelPool", models), lambda _: cast(Any, None), sent.append), sent
 
 
 async def test_a_question_that_is_dropped_while_its_prompt_is_built_gives_its_model_back() -> None:

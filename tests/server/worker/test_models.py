@@ -15,7 +15,7 @@ import pytest
 from bt_model.backends.echo import EchoLM
 from bt_model.chat import VideoChat
 from bt_model.errors import CheckpointError, UnknownNameError
-from server.worker.models import Lease, Models
+from server.worker.models import Lease, ModelPool
 from tests import fakes
 
 SIZES = {"a": 100, "b": 100, "c": 100, "huge": 1000}
@@ -69,10 +69,10 @@ class StandIns:
 
 @dataclass
 class Site:
-    """Models and the names that they reported."""
+    """ModelPool and the names that they reported."""
 
     loader: StandIns
-    models: Models
+    models: ModelPool
     reported: list[list[str]]
 
     async def use(self, *names: str) -> Lease:
@@ -94,7 +94,7 @@ async def start() -> AsyncIterator[Start]:
     async def start(max_bytes: int | None = None, **more: Any) -> Site:
         loader, reported = StandIns(**more), list[list[str]]()
         loader.gate.set()
-        models = Models(tuple(SIZES), loader, reported.append, max_bytes=max_bytes, max_batch=1)
+        models = ModelPool(tuple(SIZES), loader, reported.append, max_bytes=max_bytes, max_batch=1)
         await models.start()
         sites.append(Site(loader, models, reported))
         return sites[-1]
@@ -112,7 +112,7 @@ async def test_only_the_first_is_loaded_at_the_start(start: Start) -> None:
 
 async def test_one_who_asks_for_the_first_before_it_is_there_waits_for_it() -> None:
     loader = StandIns()
-    site = Site(loader, Models(tuple(SIZES), loader, lambda names: None), [])
+    site = Site(loader, ModelPool(tuple(SIZES), loader, lambda names: None), [])
     starting = asyncio.create_task(site.models.start())
     await loading(site, "a")
     asking = asyncio.create_task(site.use("a"))
@@ -126,7 +126,7 @@ async def test_a_first_model_that_does_not_load_is_raised() -> None:
     loader = StandIns(broken={"a"})
     loader.gate.set()
     with pytest.raises(CheckpointError, match=r"a\.safetensors: tensor x"):
-        await Models(["a"], loader, lambda names: None).start()
+        await ModelPool(["a"], loader, lambda names: None).start()
 
 
 async def test_another_is_loaded_when_it_is_first_used_and_stays(start: Start) -> None:

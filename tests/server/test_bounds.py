@@ -1,0 +1,86 @@
+"""Bounds of a request that are no settings: each is tried at the bound and one above it."""
+
+import httpx
+import pytest
+
+from tests.fakes import MODEL
+from tests.server.conftest import error_of, question
+
+USER = {"role": "user", "content": "hello"}
+ANSWER = {"role": "assistant", "content": "hi"}
+
+
+def dialogue(count: int) -> list[dict[str, str]]:
+    """Turn by turn, the last from the user."""
+    return [USER if (count - number) % 2 else ANSWER for number in range(count)]
+
+
+@pytest.mark.parametrize("excess", [0, 1])
+def test_a_name_of_an_upload_has_up_to_255_characters(client: httpx.Client, clip: bytes, excess: int) -> None:
+    name = "n" * (255 + excess)
+    answer = client.post("/v1/video/uploads", content=clip, params={"filename": name})
+    if excess:
+        assert (answer.status_code, error_of(answer)["param"]) == (400, "filename")
+    else:
+        assert answer.json()["filename"] == name
+
+
+@pytest.mark.parametrize(("limit", "status"), [(0, 400), (1, 200), (1000, 200), (1001, 400)])
+def test_a_page_has_1_to_1000_uploads(client: httpx.Client, limit: int, status: int) -> None:
+    assert client.get("/v1/video/uploads", params={"limit": limit}).status_code == status
+
+
+@pytest.mark.parametrize(("length", "complaint"), [(64, "allowed: the id"), (65, "at most 64 characters")])
+def test_a_cursor_has_up_to_64_characters(client: httpx.Client, length: int, complaint: str) -> None:
+    answer = client.get("/v1/video/uploads", params={"after": "x" * length})
+    assert answer.status_code == 400
+    assert complaint in str(error_of(answer)["message"])
+
+
+@pytest.mark.parametrize(("length", "code"), [(64, "video_not_found"), (65, "invalid_value")])
+def test_an_id_of_a_video_has_up_to_64_characters(client: httpx.Client, length: int, code: str) -> None:
+    assert error_of(client.post("/v1/video/frames", json={"video": "v" * length}))["code"] == code
+
+
+@pytest.mark.parametrize(("count", "status"), [(511, 200), (513, 400)])  # an even count ends with no question
+def test_a_dialogue_has_up_to_512_messages(client: httpx.Client, video: str, count: int, status: int) -> None:
+    body = question(video) | {"messages": dialogue(count)}
+    answer = client.post("/v1/video/chat", json=body)
+    assert answer.status_code == status
+    system = {"role": "system", "content": "be brief"}
+    if status == 200:
+        body["messages"] = [system, *dialogue(count)]
+        assert client.post("/v1/video/chat", json=body).status_code == 200
+
+
+@pytest.mark.parametrize(("length", "status"), [(262_144, 200), (262_145, 400)])
+def test_a_message_has_up_to_262144_characters(
+    client: httpx.Client, video: str, length: int, status: int
+) -> None:
+    assert client.post("/v1/video/chat", json=question(video, "a" * length)).status_code == status
+
+
+@pytest.mark.parametrize(("count", "status"), [(64, 200), (65, 400)])
+def test_a_message_has_up_to_64_parts(client: httpx.Client, count: int, status: int) -> None:
+    parts = [{"type": "text", "text": "x"}] * count
+    body = {"model": MODEL, "messages": [{"role": "user", "content": parts}]}
+    assert client.post("/v1/chat/completions", json=body).status_code == status
+
+
+@pytest.mark.parametrize(("excess", "code"), [(0, None), (1, "context_length_exceeded")])
+def test_all_messages_together_have_up_to_a_mebi_of_characters(
+    client: httpx.Client, excess: int, code: str | None
+) -> None:
+    contents = ["a" * 262_144] * 4
+    contents[0] = contents[0][1:]
+    messages = [*(dict(USER, content=text) for text in contents), dict(USER, content="a" * (1 + excess))]
+    for number in (1, 3):
+        messages[number] = dict(ANSWER, content=contents[number])
+    answer = client.post("/v1/chat/completions", json={"model": MODEL, "messages": messages})
+    assert (error_of(answer)["code"] if code else answer.status_code) == (code or 200)
+
+
+@pytest.mark.parametrize(("count", "status"), [(8, 404), (9, 400)])
+def test_up_to_8_models_are_asked(client: httpx.Client, video: str, count: int, status: int) -> None:
+    body = question(video, model=[f"m{number}" for number in range(count)])
+    assert client.post("/v1/video/chat", json=body).status_code == status

@@ -101,7 +101,8 @@ class InstructStep(nn.Module):
         found: dict[int, Tensor] = {}
         for shape in dict.fromkeys(video.shape for video in videos):
             rows = [row for row, video in enumerate(videos) if video.shape == shape]
-            clips = torch.stack([videos[row] for row in rows])
+            # the CPU's autocast cannot join float16 tensors, as stored states are
+            clips = torch.stack([videos[row].float() if self.stored else videos[row] for row in rows])
             states = states_of(self.encoder.tower, clips, self.encoder.chat_reads, self.stored, normalise)
             found |= dict(zip(rows, self.pool(self.encoder.chat_from_trunk(states)), strict=True))
         return [found[row] for row in range(len(videos))]

@@ -72,7 +72,8 @@ def results_from(
 
     def result_at(step: int, part: int) -> StepResult:
         begin = time.monotonic()
-        batch = batches.batch(step, part)
+        with torch.autocast("cpu", enabled=False):  # which cannot join float16 tensors, as stored states are
+            batch = batches.batch(step, part)
         waited = time.monotonic() - begin
         torch.manual_seed(step_seed(seed, step, part, world.rank))  # stochastic depth
         losses = losses_of(batch.to(world.device))

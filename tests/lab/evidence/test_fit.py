@@ -102,6 +102,12 @@ def test_equal_seeds_give_equal_answers(bench: Bench, tmp_path: Path) -> None:
     assert all(np.array_equal(first.answers[name], again.answers[name]) for name in first.answers)
 
 
+@pytest.mark.parametrize("name", ["captioned", "tuned-mean"])
+def test_rows_are_trained_in_half_precision_too(bench: Bench, tmp_path: Path, name: str) -> None:
+    trained = fit(row(name), 0, replace(bench, precision="bfloat16"), tmp_path)
+    assert np.isfinite(trained.cost.loss)
+
+
 def test_other_seeds_start_from_other_weights(bench: Bench, tmp_path: Path) -> None:
     a, b = (fit(row("bt-adapter"), seed, bench, tmp_path) for seed in (0, 1))
     assert weights(a.encoder) != weights(b.encoder)

@@ -10,7 +10,7 @@ from bt_model.training.instruct.base import num_video_tokens
 from bt_model.training.instruct.config import LearnSettings
 from bt_model.training.instruct.step import InstructBatch, InstructStep, shares_of
 from bt_model.training.objectives.answers import answer_logits
-from bt_model.training.trainer.optimiser import recompute
+from bt_model.training.trainer.optimiser import PRECISIONS, multiplying_in, recompute
 from bt_model.training.trainer.parallel import World
 from bt_model.video.transform import normalise
 from bt_model.vision.encoder import hidden_states
@@ -78,6 +78,20 @@ def test_stored_states_give_the_losses_of_frames(numbers: tuple[int, ...]) -> No
     wholes = InstructBatch(tuple(videos), frames.tokens)
     torch.testing.assert_close(loss_of(cached, wholes), loss_of(step, frames))
     torch.testing.assert_close(loss_of(cached, halves), loss_of(step, frames), rtol=1e-3, atol=1e-3)
+
+
+def test_stored_states_are_read_in_every_precision() -> None:
+    frames = batch(frames=(4, 2, 4))
+    tower = fresh_step().encoder.tower
+    videos = [
+        torch.cat(list(hidden_states(tower, normalise(x)[None], (3, 4)).values())) for x in frames.videos
+    ]
+    halves = InstructBatch(tuple(x.half() for x in videos), frames.tokens)
+    expected = loss_of(fresh_step(stored=(3, 4)), halves)
+    for precision in PRECISIONS:
+        with multiplying_in(precision):
+            found = loss_of(fresh_step(stored=(3, 4)), halves)
+        torch.testing.assert_close(found, expected, rtol=0.02, atol=0.02)
 
 
 def test_marker_rows_get_their_own_gradient_and_text_none() -> None:

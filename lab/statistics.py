@@ -6,7 +6,7 @@ seeds answered about the same scenes, seeds are resampled too. S seeds, n scenes
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import comb
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,15 +75,19 @@ def is_equivalent(difference: Share, margin: float) -> bool:
 
 def sign_test(wins: int, losses: int) -> float:
     """One-sided p value of at least `wins` wins where each side would win every second time; no ties."""
-    num = wins + losses
-    return sum(comb(num, k) for k in range(wins, num + 1)) / 2**num
+    return _binomial_test(wins, losses, "greater")
 
 
 def mcnemar(ours: "NDArray[np.bool_]", theirs: "NDArray[np.bool_]") -> float:
     """Exact two-sided p value of McNemar's test for pairs of right and wrong answers, both (n,)."""
-    better = int((ours & ~theirs).sum())
-    worse = int((~ours & theirs).sum())
-    return min(1.0, 2 * sign_test(max(better, worse), min(better, worse)))
+    return _binomial_test(int((ours & ~theirs).sum()), int((~ours & theirs).sum()), "two-sided")
+
+
+def _binomial_test(wins: int, losses: int, alternative: Literal["greater", "two-sided"]) -> float:
+    """The p value of so many wins where each side would win every second time; 1 where there were none."""
+    from scipy.stats import binomtest  # noqa: PLC0415 - an extra
+
+    return float(binomtest(wins, wins + losses, alternative=alternative).pvalue) if wins + losses else 1.0
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """`btchat train ablate`: the paper's comparisons at small scale, and the page that tells what holds."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -52,6 +53,10 @@ def ablate(
             done = [seed for seed in seeds if result_path(work, each, seed).exists()]
             print(f"{each.name:24} {each.about:60} seeds done: {' '.join(map(str, done)) or '-'}")
         return
+    if find_spec("scipy") is None:
+        raise InvalidValueError(
+            "the page's tests need scipy, not installed here (pip install 'btchat[train]')"
+        )
     if not page_only:
         towers = None if frozen == Path("none") else frozen
         run_rows(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bt_model.errors import TrainingError
+from bt_model.errors import CheckpointError, TrainingError
 from bt_model.training.trainer.log import read_rows
 from bt_model.training.trainer.loop import SAVE_EVERY, StepResult, Trained, TrainingJob, run
 from bt_model.training.trainer.optimiser import Schedule
@@ -79,6 +79,20 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(whole: Stag
 def test_a_run_killed_before_its_first_checkpoint_starts_again(whole: Stage, tmp_path: Path) -> None:
     stage, _ = killed_and_resumed(tmp_path, 9)
     assert stage.losses == whole.losses
+
+
+@pytest.mark.parametrize("lost", ["scaler", "layer"])
+def test_a_checkpoint_of_another_version_or_run_is_refused(tmp_path: Path, lost: str) -> None:
+    Stage().run(tmp_path)
+    path = tmp_path / f"fit-{STEPS:08d}.ckpt"
+    payload = torch.load(path, weights_only=True)
+    for mapping in (payload, payload["modules"]):
+        mapping.pop(lost, None)
+    torch.save(payload, path)
+    with pytest.raises(
+        CheckpointError, match=f"{path}: of another run, or another version: it lacks '{lost}'"
+    ):
+        Stage().run(tmp_path)
 
 
 def test_a_finished_stage_is_only_read_back(whole: Stage, tmp_path: Path) -> None:

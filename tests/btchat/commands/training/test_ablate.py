@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from btchat.cli import main
+from btchat.commands.training import ablate
 
 
 @pytest.mark.parametrize(
@@ -21,6 +22,15 @@ def test_what_cannot_be_run_is_refused(
     out = tmp_path / "page.md"
     assert main(["train", "ablate", "--work", str(tmp_path), "--out", str(out), *flags]) != 0
     assert said in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_page_needs_is_asked_for_before_anything_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ablate, "find_spec", lambda _name: None)
+    assert main(["train", "ablate", "--work", str(tmp_path)]) != 0
+    assert "pip install 'btchat[train]'" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

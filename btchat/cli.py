@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from cyclopts import App, Group, Parameter
 
-from btchat.commands import corpus, evaluation, models, one_video
+from btchat.commands import corpus, evaluation, one_video
 from btchat.commands.training import ablate, embedded, instruct, pretrain
 from btchat.commands.weights import commands as weights
 from server.command.run import run, version
@@ -24,6 +24,7 @@ def command_line() -> App:
     app = App(
         name="btchat",
         help="Ask questions about videos.",
+        help_format="plaintext",
         version=version,
         default_parameter=Parameter(negative=()),
         suppress_keyboard_interrupt=False,
@@ -39,7 +40,7 @@ def command_line() -> App:
     for command in (one_video.ask, one_video.frames, one_video.tokens):
         app.command(command, group=group)
     group = Group.create_ordered("Models")
-    app.command(models.models, group=group)
+    app.command("btchat.commands.models:models", group=group, help="List the models that can be loaded.")
     commands = App(name="weights", help="List, fetch, convert and verify published weights.", group=group)
     commands.command(weights.list_sets, name="list")
     for command in (weights.fetch, weights.convert, weights.verify):

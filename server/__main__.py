@@ -11,7 +11,9 @@ from server.command.serve import serve
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until a signal comes; 1 with one line on stderr where that is not possible."""
-    app = App(name="python -m server", version=version, suppress_keyboard_interrupt=False)
+    app = App(
+        name="python -m server", help_format="plaintext", version=version, suppress_keyboard_interrupt=False
+    )
     app.default(serve)
     return run(app, arguments)
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, SecretsSettingsSource, SettingsConfigDict
 
-from bt_model.assembly.model_file import WEIGHTS_DIR
+from bt_model.assembly.catalog import WEIGHTS_DIR
 from bt_model.errors import InvalidValueError, require
 from bt_model.settings.refusal import invalid_value
 from bt_model.settings.toml_file import read_toml

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from bt_model.assembly.model_file import LAST_LAYER, ModelFile, find, read
+from bt_model.assembly.catalog import find
+from bt_model.assembly.model_file import LAST_LAYER, ModelFile, read
 from bt_model.assembly.placement import Placement
 from bt_model.assembly.towers import TowerCache, vision_config
 from bt_model.backends.base import BackendFiles
@@ -42,7 +43,7 @@ def load(
         UnknownNameError: no such model, backend, pooling or template.
     """
     path = find(name, weights_dir)
-    model = read(path)
+    model = read(path, weights_dir)
     pooling(model.pooling)  # a name that is wrong is refused now, not at the first video
     factory(model.backend)
     parts = open_parts(path.parent, model)

@@ -26,9 +26,13 @@ _UNKNOWN = frozenset({"extra_forbidden", "unexpected_keyword_argument"})
 _SHOWN = 80  # characters of a wrong value
 
 
-def invalid_value(error: ValidationError, kind: type[Any]) -> InvalidValueError:
-    """The first thing that is wrong with the values of a settings class; `param` is its dotted name."""
-    first = error.errors(include_url=False)[0]
+def invalid_value(error: ValidationError, kind: type[Any], *, nothing: str = "") -> InvalidValueError:
+    """The first thing that is wrong with the values of a class; `param` is its dotted name.
+
+    `nothing` is how a file spells that there is no value, if it can.
+    """
+    found = error.errors(include_url=False)
+    first = next((each for each in found if each["type"] in _UNKNOWN), found[0])
     path = first["loc"]
     name = ".".join(map(str, path))
     rule = first.get("ctx", {}).get("error")
@@ -39,23 +43,29 @@ def invalid_value(error: ValidationError, kind: type[Any]) -> InvalidValueError:
     if first["type"] in _UNKNOWN:
         parent = _at(kind, path[:-1])
         return InvalidValueError(f"{name} is not known; allowed: {', '.join(_fields(parent))}", param=name)
+    if first["type"] == "missing":
+        return InvalidValueError(f"{name} is missing, and needed", param=name)
     hint = _at(kind, path)
     value = "***" if SecretStr in _parts(hint) else repr(first["input"])[:_SHOWN]
-    return InvalidValueError(f"{name} is {value}; allowed: {allowed_values(hint)}", param=name)
+    return InvalidValueError(f"{name} is {value}; allowed: {allowed_values(hint, nothing)}", param=name)
 
 
-def allowed_values(hint: Any) -> str:
+def allowed_values(hint: Any, nothing: str = "") -> str:
     """What a field takes, in words; `hint` is its type, with pydantic's bounds as its metadata.
 
-    "a whole number, 0 to 65535", "float32, bfloat16".
+    "a whole number, 0 to 65535", "float32, bfloat16", "a number or null" where `nothing` is null.
     """
-    kind, metadata = _parts(hint)
+    kind, metadata, is_optional = _parts(hint)
     origin = get_origin(kind) or kind
     if origin is Literal:
-        return ", ".join(map(str, get_args(kind)))
-    if _fields(kind):
-        return "a section"
-    return ", ".join(filter(None, (_KINDS[origin], _bounds(metadata))))
+        words = ", ".join(map(str, get_args(kind)))
+    elif _fields(kind):
+        words = "a section"
+    elif origin is tuple and Ellipsis not in get_args(kind):
+        words = f"a list of {len(get_args(kind))}"
+    else:
+        words = ", ".join(filter(None, (_KINDS[origin], _bounds(metadata))))
+    return f"{words} or {nothing}" if is_optional and nothing else words
 
 
 def hint_of(field: FieldInfo) -> Any:
@@ -66,7 +76,7 @@ def hint_of(field: FieldInfo) -> Any:
 def _at(hint: Any, path: Iterable[str | int]) -> Any:
     """The type of what lies at a path below a type."""
     for step in path:
-        kind, _ = _parts(hint)
+        kind, _, _ = _parts(hint)
         fields = _fields(kind)
         if fields:
             hint = fields[str(step)]
@@ -75,16 +85,18 @@ def _at(hint: Any, path: Iterable[str | int]) -> Any:
     return hint
 
 
-def _parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:
-    """A type without its metadata and without None, and the metadata."""
+def _parts(hint: Any) -> tuple[Any, tuple[Any, ...], bool]:
+    """A type without its metadata and without None, the metadata, and whether it may be None."""
     metadata: tuple[Any, ...] = ()
+    is_optional = False
     while get_origin(hint) in (Annotated, Union, UnionType):
         if get_origin(hint) is Annotated:
             hint, *more = get_args(hint)
             metadata += tuple(more)
         else:
+            is_optional = NoneType in get_args(hint)
             hint = next(each for each in get_args(hint) if each is not NoneType)
-    return hint, metadata
+    return hint, metadata, is_optional
 
 
 def _fields(kind: Any) -> dict[str, Any]:

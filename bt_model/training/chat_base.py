@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from bt_model.assembly.model_file import ModelFile, find, read
+from bt_model.assembly.catalog import find
+from bt_model.assembly.model_file import ModelFile, read
 from bt_model.backends.base import BackendFiles
 from bt_model.backends.llava import special_ids
 from bt_model.backends.parts.llm import load_llama
@@ -52,7 +53,7 @@ def find_base(name: str, weights: Path, *, param: str) -> BaseFile:
         path = find(name, weights)
     except UnknownNameError as error:
         raise UnknownNameError(f"{param}: {error.message}", param=param) from error
-    model = read(path)
+    model = read(path, weights)
     if model.backend not in BACKENDS:
         raise InvalidValueError(
             f"{param} is {name!r}, of the backend {model.backend!r}; allowed: {', '.join(BACKENDS)}",

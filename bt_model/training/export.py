@@ -117,10 +117,9 @@ def write_model_folder(tuned: TunedParts, settings: "InstructSettings", out: Pat
 
 def _moved(base: BaseFile, out: Path) -> ModelFile:
     """The base's model file as it must be in another folder."""
-    names = ("tower", "llm", "projector", "adapter", "qformer", "lora")
-    paths = {name: getattr(base.file, name) for name in names}
     moved = {
-        name: os.path.relpath(base.at(path).resolve(), out.resolve()) for name, path in paths.items() if path
+        name: os.path.relpath(base.at(path).resolve(), out.resolve())
+        for name, path in base.file.parts.items()
     }
     return replace(base.file, **moved)
 

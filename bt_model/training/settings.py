@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from bt_model.atomic_files import write_json
 from bt_model.errors import InvalidValueError
+from bt_model.settings.layers import layered
 from bt_model.settings.refusal import invalid_value
 
 S = TypeVar("S", bound=BaseModel)
@@ -44,17 +45,6 @@ def read_assignment(text: str) -> Values:
     return {section: {key: parsed}}
 
 
-def layered(*layers: Mapping[str, Any]) -> Values:
-    """Sections of values, one layer over the other: a later one's value replaces an earlier one's."""
-    merged: Values = {}
-    for layer in layers:
-        for section, values in layer.items():
-            below = merged.get(section)
-            is_table = isinstance(below, Mapping) and isinstance(values, Mapping)
-            merged[section] = {**cast(Values, below), **values} if is_table else values
-    return merged
-
-
 def settings_from(kind: type[S], *layers: Mapping[str, Any]) -> S:
     """Settings from layers of sections.
 
@@ -66,7 +56,7 @@ def settings_from(kind: type[S], *layers: Mapping[str, Any]) -> S:
         # JSON has the lists and tables of TOML; strict validation of Python's objects would want tuples
         return kind.model_validate_json(json.dumps(values, default=str))
     except ValidationError as error:
-        raise invalid_value(error, kind) from error
+        raise invalid_value(error, kind, nothing=NOTHING) from error
 
 
 def plain(settings: BaseModel) -> Values:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import httpx
 
-from bt_model.assembly.model_file import WEIGHTS_DIR
+from bt_model.assembly.catalog import WEIGHTS_DIR
 from bt_model.errors import BtchatError
 from btchat.commands.running_server import running_server
 

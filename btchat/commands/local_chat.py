@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
+from bt_model.assembly.catalog import find
 from bt_model.assembly.memory import shown
-from bt_model.assembly.model_file import find, read
+from bt_model.assembly.model_file import read
 from bt_model.assembly.towers import vision_config
 from bt_model.checkpoints.json_files import read_config
 from bt_model.errors import BtchatError
@@ -80,7 +81,7 @@ class LocalChat:
 def show_frames(chosen: Chosen, video: Path, sampling: Sampling, output: Path | None) -> Iterator[str]:
     """A line for each frame that the model would see; JPEG files too, where `output` names a folder."""
     path = find(chosen.model, chosen.weights_dir)
-    file = read(path)
+    file = read(path, chosen.weights_dir)
     tower = path.parent / file.tower
     side = vision_config(tower, read_config(tower)).image_size
     frames = decode(video, sampling, FrameSize(side, file.fit), file.default_frames)

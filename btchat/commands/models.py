@@ -6,13 +6,12 @@ from json import dumps
 from pathlib import Path
 from typing import Any
 
-from bt_model.assembly.model_file import WEIGHTS_DIR, ModelFile, available, read
+from bt_model.assembly.catalog import WEIGHTS_DIR, available
+from bt_model.assembly.model_file import ModelFile, read
 from bt_model.backends.registry import Origin, origins
 from bt_model.checkpoints.weights import open_checkpoint
 from bt_model.errors import CheckpointError
 from btchat.commands.options import WeightsDir
-
-_PARTS = ("tower", "adapter", "llm", "projector", "qformer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,9 @@ def models(*, weights_dir: WeightsDir = WEIGHTS_DIR, json: bool = False) -> None
 def describe_all(weights_dir: Path) -> dict[str, Any]:
     """Every model file below a folder and every backend, for machines."""
     return {
-        "models": [_as_json(name, path) for name, path in sorted(available(weights_dir).items())],
+        "models": [
+            _as_json(name, path, weights_dir) for name, path in sorted(available(weights_dir).items())
+        ],
         "backends": [{"name": o.name, "distribution": o.distribution, "module": o.target} for o in origins()],
     }
 
@@ -47,16 +48,16 @@ def table(weights_dir: Path) -> Iterator[str]:
     """The same, for people."""
     known = {origin.name: origin for origin in origins()}
     for name, path in sorted(available(weights_dir).items()):
-        yield from _model_lines(name, path, known)
+        yield from _model_lines(name, path, weights_dir, known)
     yield "backends"
     for origin in origins():
         yield f"  {origin.name:16s} {origin.distribution} ({origin.target})"
 
 
-def _model_lines(name: str, path: Path, known: dict[str, Origin]) -> Iterator[str]:
+def _model_lines(name: str, path: Path, weights_dir: Path, known: dict[str, Origin]) -> Iterator[str]:
     yield name
     try:
-        model = read(path)
+        model = read(path, weights_dir)
     except CheckpointError as error:
         yield f"  cannot be read: {error.message}"
         return
@@ -74,9 +75,8 @@ def _model_lines(name: str, path: Path, known: dict[str, Origin]) -> Iterator[st
 
 
 def parts(folder: Path, model: ModelFile) -> list[Part]:
-    """The places that a model file names."""
-    named = {name: getattr(model, name) for name in _PARTS}
-    return [Part(name, folder / place, _size(folder / place)) for name, place in named.items() if place]
+    """The files and folders that a model file names."""
+    return [Part(name, folder / part, _size(folder / part)) for name, part in model.parts.items()]
 
 
 def _kind(folder: Path, model: ModelFile) -> str | None:
@@ -96,9 +96,9 @@ def _size(path: Path) -> int | None:
     return None
 
 
-def _as_json(name: str, path: Path) -> dict[str, Any]:
+def _as_json(name: str, path: Path, weights_dir: Path) -> dict[str, Any]:
     try:
-        model = read(path)
+        model = read(path, weights_dir)
     except CheckpointError as error:
         return {"name": name, "file": str(path), "error": error.message}
     listed = [{"part": p.name, "path": str(p.path), "bytes": p.num_bytes} for p in parts(path.parent, model)]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Group, Parameter
 
-from bt_model.assembly.model_file import WEIGHTS_DIR
+from bt_model.assembly.catalog import WEIGHTS_DIR
 from bt_model.types import Dtype, Quantise, Sampling, Strategy
 
 WeightsDir = Annotated[

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 
 from cyclopts import App, CycloptsError
 
@@ -38,7 +37,9 @@ def _run(app: App, tokens: list[str]) -> int:
 
 def version() -> str:
     """That of the installed distribution."""
-    return metadata.version("btchat")
+    from importlib.metadata import version  # reads mails' headers, which takes its time
+
+    return version("btchat")
 
 
 def _usage(app: App, error: CycloptsError) -> str:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torch
 
+from bt_model.assembly.catalog import find
 from bt_model.assembly.load import load
 from bt_model.assembly.memory import MemoryEstimate, memory_estimate, shown
-from bt_model.assembly.model_file import find, read
+from bt_model.assembly.model_file import read
 from bt_model.assembly.placement import Placement
 from bt_model.assembly.towers import TowerCache
 from bt_model.backends.parts.llm import read_llama_config
@@ -66,7 +67,7 @@ class DiskLoader:
         self._files: dict[str, Path] = {}
         for name in names:
             path = find(name, weights_dir)
-            known = self._files.setdefault(read(path).id, path)
+            known = self._files.setdefault(read(path, weights_dir).id, path)
             if known != path:
                 raise CheckpointError(
                     f"{path}: has the same id as {known}; models in one server need their own"

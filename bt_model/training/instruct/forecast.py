@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from bt_model.assembly.model_file import find
+from bt_model.assembly.catalog import find
 from bt_model.backends.parts.llm import read_llama_config
 from bt_model.checkpoints.weights import open_checkpoint
 from bt_model.errors import UnknownNameError

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bt_model.errors import UnknownNameError
+from bt_model.settings.layers import layered
 from bt_model.settings.toml_file import read_toml
-from bt_model.training.settings import layered
 
 Stage = Literal["pretrain", "instruct"]
 _FOLDER = Path(__file__).parent

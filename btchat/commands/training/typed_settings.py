@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from cyclopts import Group, Parameter
 
+from bt_model.training.presets import Stage, preset, preset_names
+
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from bt_model.training.presets import Stage
     from bt_model.training.trainer.parallel import Place
 
 S = TypeVar("S", bound="BaseModel")
-_PRESETS = "of pretrain: paper, captioned, published, published-eva; of instruct: paper, published"
+_PRESETS = f"pretrain: {', '.join(preset_names('pretrain'))}; instruct: {', '.join(preset_names('instruct'))}"
 _TORCHRUN = (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
 
 
@@ -31,14 +32,13 @@ class Typed:
         Parameter(name="--set", metavar="SECTION.KEY=VALUE", help="one setting; above the file; repeatable"),
     ] = ()
 
-    def settings(self, kind: type[S], stage: "Stage", *, below: Mapping[str, Any] | None = None) -> S:
+    def settings(self, kind: type[S], stage: Stage, *, below: Mapping[str, Any] | None = None) -> S:
         """The preset, above it the file, above both single values; `below` all of them what is usual here.
 
         Raises:
             BtchatError: an unknown preset, name or value, or a file that cannot be read.
         """
         from bt_model.settings.toml_file import read_toml
-        from bt_model.training.presets import preset
         from bt_model.training.settings import read_assignment, settings_from
 
         layers = [below or {}]

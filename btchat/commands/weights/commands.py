@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from bt_model.assembly.model_file import WEIGHTS_DIR
+from bt_model.assembly.catalog import WEIGHTS_DIR
 from bt_model.types import Dtype
 from btchat.commands.options import WeightsDir, default_weights_dir
 

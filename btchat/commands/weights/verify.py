@@ -42,7 +42,8 @@ def _check_model(path: Path) -> str:
     for part in parts(path.parent, model):
         if part.num_bytes is None:
             raise CheckpointError(f"{path}: {part.name} names {part.path}, which is missing")
-        layouts.append(f"{part.name} is a {open_checkpoint(part.path).layout.name}")
+        if part.name != "lora":  # a folder of a layout that is not a model's
+            layouts.append(f"{part.name} is a {open_checkpoint(part.path).layout.name}")
     return f"{path}: {'; '.join(layouts)}"
 
 

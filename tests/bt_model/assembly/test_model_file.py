@@ -20,50 +20,49 @@ def said(folder: Path, **values: Any) -> ModelFile:
 
 
 ODD: list[tuple[str, Any, str]] = [
-    ("id", None, "allowed: text"),
+    ("id", None, "allowed: a string"),
     ("id", "", "allowed: text that can be printed, not empty"),
     ("id", "a\nb", "allowed: text that can be printed"),
-    ("backend", 5, "allowed: text"),
+    ("backend", 5, "allowed: a string"),
     ("backend", "", "allowed: text that can be printed, not empty"),
-    ("tower", 5, "allowed: text"),
-    ("tower", ["clip"], "allowed: text"),
+    ("tower", 5, "allowed: a string"),
+    ("tower", ["clip"], "allowed: a string"),
     ("tower", "", "allowed: text that can be printed, not empty"),
-    ("llm", None, "allowed: text"),
-    ("projector", {}, "allowed: text"),
-    ("qformer", 5, "allowed: text or null"),
-    ("lora", 5, "allowed: text or null"),
-    ("adapter", [], "allowed: text or null"),
-    ("gates", 1, "allowed: a list"),
-    ("gates", [1], "allowed: two numbers"),
-    ("gates", [1, 1, 1], "allowed: two numbers"),
+    ("llm", None, "allowed: a string"),
+    ("projector", {}, "allowed: a string"),
+    ("qformer", 5, "allowed: a string or null"),
+    ("lora", 5, "allowed: a string or null"),
+    ("adapter", [], "allowed: a string or null"),
+    ("gates", 1, "allowed: a list of 2 or null"),
+    ("gates", [1, 1, 1], "allowed: a list of 2 or null"),
     ("gates", [1, None], "allowed: two numbers"),
     ("gates", [float("nan"), 1], "allowed: two numbers"),
     ("gates", [float("inf"), 1], "allowed: two numbers"),
     ("gates", [10**400, 1], "allowed: two numbers"),
-    ("gates", [True, 1], "allowed: two numbers"),
-    ("gates", ["1", 1], "allowed: two numbers"),
+    ("gates.0", [True, 1], "allowed: a number or null"),
+    ("gates.0", ["1", 1], "allowed: a number or null"),
     ("upstream_compat", 1, "allowed: true or false"),
-    ("select_layer", -3, "allowed: -2, or -1"),
-    ("select_layer", 0, "allowed: -2, or -1"),
-    ("select_layer", [-2], "allowed: a whole number"),
-    ("select_layer", -2.0, "allowed: a whole number"),
-    ("pooling", 5, "allowed: text"),
+    ("select_layer", -3, "allowed: a whole number, -2 to -1"),
+    ("select_layer", 0, "allowed: a whole number, -2 to -1"),
+    ("select_layer", [-2], "allowed: a whole number, -2 to -1"),
+    ("select_layer", -2.0, "allowed: a whole number, -2 to -1"),
+    ("pooling", 5, "allowed: a string"),
     ("entry", "D", "allowed: clip, frames"),
-    ("entry", [], "allowed: text"),
-    ("template", [], "allowed: text"),
+    ("entry", [], "allowed: clip, frames"),
+    ("template", [], "allowed: a string"),
     ("default_frames", "8", "allowed: a whole number"),
     ("default_frames", True, "allowed: a whole number"),
-    ("default_frames", -1, "allowed: 1 to 128"),
-    ("default_frames", 0, "allowed: 1 to 128"),
-    ("default_frames", 1000, "allowed: 1 to 128"),
+    ("default_frames", -1, "allowed: a whole number, 1 to 128"),
+    ("default_frames", 0, "allowed: a whole number, 1 to 128"),
+    ("default_frames", 1000, "allowed: a whole number, 1 to 128"),
     ("fit", "foo", "allowed: squash, crop, pad"),
-    ("fit", None, "allowed: text"),
-    ("defaults", [], "allowed: an object"),
-    ("defaults", {"foo": 1}, "allowed: an object of max_tokens, temperature"),
+    ("fit", None, "allowed: squash, crop, pad"),
+    ("defaults", [], "allowed: a section"),
+    ("defaults.foo", {"foo": 1}, "allowed: max_tokens, temperature"),
     ("accept", "positions", "allowed: a list"),
     ("accept", None, "allowed: a list"),
-    ("accept", [5], "allowed: a list of texts"),
-    ("notice", 5, "allowed: text"),
+    ("accept.0", [5], "allowed: a string"),
+    ("notice", 5, "allowed: a string"),
 ]
 
 
@@ -71,27 +70,32 @@ ODD: list[tuple[str, Any, str]] = [
 def test_a_value_of_another_kind_or_out_of_range_is_refused_by_name(
     tmp_path: Path, name: str, value: Any, allowed: str
 ) -> None:
-    with pytest.raises(CheckpointError, match=rf"a\.model\.json: {name} is .*; {allowed}"):
-        said(tmp_path, **{name: value})
+    with pytest.raises(CheckpointError, match=rf"a\.model\.json: {name} is .*; ?{allowed}"):
+        said(tmp_path, **{name.partition(".")[0]: value})
 
 
 def test_every_field_is_refused_in_some_way() -> None:
-    assert {name for name, _, _ in ODD} == set(ModelFile.__dataclass_fields__)
+    assert {name.partition(".")[0] for name, _, _ in ODD} == set(ModelFile.__dataclass_fields__)
+
+
+def test_a_gate_that_is_missing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"gates\.1 is missing"):
+        said(tmp_path, gates=[1])
 
 
 @pytest.mark.parametrize(
     ("name", "value", "allowed"),
     [
         ("stop", "abc", "allowed: a list"),
-        ("stop", [5], "allowed: a list of texts"),
+        ("stop.0", [5], "allowed: a string"),
         ("stop", [""], "allowed: up to 4 strings"),
         ("stop", None, "allowed: a list"),
-        ("temperature", "0", "allowed: a whole number or a number or null"),
+        ("temperature", "0", "allowed: a number or null"),
         ("temperature", 3, "allowed: 0.0 to 2.0"),
         ("temperature", float("nan"), "allowed: 0.0 to 2.0"),
         ("max_tokens", 1.5, "allowed: a whole number or null"),
         ("max_tokens", True, "allowed: a whole number or null"),
-        ("top_p", [], "allowed: a whole number or a number or null"),
+        ("top_p", [], "allowed: a number or null"),
         ("top_k", "5", "allowed: a whole number or null"),
         ("repetition_penalty", 0, "allowed: 0.01 to 10.0"),
         ("seed", {}, "allowed: a whole number or null"),
@@ -100,8 +104,8 @@ def test_every_field_is_refused_in_some_way() -> None:
 def test_a_default_that_no_request_could_ask_for_is_refused(
     tmp_path: Path, name: str, value: Any, allowed: str
 ) -> None:
-    with pytest.raises(CheckpointError, match=rf"a\.model\.json: in defaults, {name} is .*; {allowed}"):
-        said(tmp_path, defaults={name: value})
+    with pytest.raises(CheckpointError, match=rf"a\.model\.json: defaults\.{name} is .*; {allowed}"):
+        said(tmp_path, defaults={name.partition(".")[0]: value})
 
 
 def test_values_are_read_as_they_are_used(tmp_path: Path) -> None:
@@ -161,3 +165,30 @@ def test_a_file_nested_without_end_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "a.model.json").write_text("[" * 100_000)
     with pytest.raises(CheckpointError, match=r"a\.model\.json: not a readable JSON file"):
         read(tmp_path / "a.model.json")
+
+
+def test_a_model_below_the_weights_names_nothing_outside_of_them(tmp_path: Path) -> None:
+    weights, elsewhere = tmp_path / "weights", tmp_path / "work"
+    (weights / "mine").mkdir(parents=True)
+    elsewhere.mkdir()
+    for part in ("../../secret", "/etc", "clip/../../../secret"):
+        for name in ("tower", "llm", "projector", "qformer", "adapter", "lora"):
+            said(weights / "mine", **{name: part})
+            with pytest.raises(
+                CheckpointError, match=rf"mine/a\.model\.json: {name} is '{part}'; allowed: a path"
+            ):
+                read(weights / "mine" / "a.model.json", weights)
+    said(weights / "mine", tower="../embedded/clip", llm=str(weights / "embedded" / "llm"))
+    assert read(weights / "mine" / "a.model.json", weights).tower == "../embedded/clip"
+    # a tuned model in the folder of its run, given by path, reads what it was tuned from
+    said(elsewhere, tower="../weights/embedded/clip")
+    assert read(elsewhere / "a.model.json", weights).tower == "../weights/embedded/clip"
+
+
+def test_a_link_inside_the_weights_may_lead_to_another_disk(tmp_path: Path) -> None:
+    weights, disk = tmp_path / "weights", tmp_path / "disk"
+    disk.mkdir()
+    (weights / "mine").mkdir(parents=True)
+    (weights / "mine" / "clip").symlink_to(disk)
+    said(weights / "mine", tower="clip")
+    assert read(weights / "mine" / "a.model.json", weights).tower == "clip"

@@ -6,9 +6,10 @@ import pytest
 from pydantic import Field
 
 from bt_model.errors import InvalidValueError
+from bt_model.settings.layers import layered
 from bt_model.settings.section import Section, Share
 from bt_model.settings.toml_file import read_toml
-from bt_model.training.settings import layered, plain, read_assignment, settings_from
+from bt_model.training.settings import plain, read_assignment, settings_from
 
 
 class Part(Section):

@@ -133,7 +133,7 @@ def test_what_did_not_learn_is_left_where_it_is(videos: Videos, tmp_path: Path) 
     instruct(settings, tmp_path / "work", ALONE)
     folder = tmp_path / "work" / "model"
     assert {path.name for path in folder.iterdir()} == {"mine.model.json", "projector.safetensors"}
-    chat = load("mine", tmp_path / "work", device="cpu")
+    chat = load(str(folder), Path("weights"), device="cpu")
     base = load(str(videos.base()), Path(), device="cpu")
     assert torch.equal(chat.encode(tiny.clips(1, 4)), base.encode(tiny.clips(1, 4)))
     assert (chat.card.id, chat.card.default_frames) == ("mine", 4)

@@ -25,7 +25,7 @@ from lab.shapes.events import (
     Resize,
     Rotate,
 )
-from lab.shapes.forms import STROKE
+from lab.shapes.forms import STROKE, TICK_HEIGHT
 from lab.shapes.grounds import paint_grounds, sign_colour
 from lab.shapes.paint import (
     BEHIND,
@@ -40,7 +40,6 @@ from lab.shapes.paint import (
     turned,
 )
 from lab.shapes.scene import COLOURS, EXTENT, Scene
-from lab.shapes.signs import TICK_HEIGHT
 
 ARROW_HALF_WIDTH = 4.0
 CHEVRON_GAP = 1.5  # between an item at its largest and the arrow heads around it

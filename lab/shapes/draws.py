@@ -1,10 +1,15 @@
-"""Random scenes of each kind of event. Lengths in scene units, times in frames, angles in degrees."""
+"""Random scenes of each kind of event, in which nothing covers or leaves anything.
+
+Lengths in scene units, times in frames, angles in degrees.
+"""
 
 from dataclasses import dataclass
 from itertools import product
 from math import ceil, floor
 from random import Random
+from typing import NamedTuple
 
+from lab.shapes import cues, forms, paint
 from lab.shapes.events import (
     CHANGES,
     COUNTS,
@@ -14,6 +19,7 @@ from lab.shapes.events import (
     PACES,
     PULSES,
     RESIZES,
+    STEPS,
     TURNS,
     Blink,
     Change,
@@ -27,7 +33,6 @@ from lab.shapes.events import (
     Rotate,
     Still,
 )
-from lab.shapes.rooms import Rectangle, Room, box_of, room_of
 from lab.shapes.scene import BACKGROUNDS, COLOURS, EXTENT, SHAPES, TEXTURES, Scene, SceneItem
 
 MOST_ITEMS = 3
@@ -48,7 +53,7 @@ _PACE_PATHS = (26.0, 34.0)
 _CROWDED_PATH = 28.0  # the longest
 _EDGE = 1.0  # least distance of an item from the picture's edge
 _GAP = 2.0  # least distance of an item from another's room
-_TRIES = 20  # places for a bystander, before the whole scene is drawn again
+_TRIES = 20  # positions of a bystander, before the whole scene is drawn again
 _ABSENT = (8, 20)  # of 32 frames: a few sampled ones always show the item, a few do not
 _RECOLOURED_AT = (10, 22)  # a few sampled frames show either colour, about half of them each
 _PULSE_WIDTHS = (12, 13, 14)
@@ -58,6 +63,11 @@ _TURN_DEGREES = (60, 110)  # under 45 between two of four sampled frames: the wa
 _ANGLE_STEP = 5
 _BEATS_ON = NUM_BEATS // 2  # whatever the count, so that how long it is there tells nothing
 _ONE_CHANGE = ("0" * _BEATS_ON + "1" * _BEATS_ON, "1" * _BEATS_ON + "0" * _BEATS_ON)
+
+_RAYS = 4.5  # how far signs reach beyond the item that they are about
+_CHEVRONS = cues.CHEVRON_GAP + 4.0
+_CORNERS = 0.72 * cues.CORNER_START * (1 + forms.STROBE_HALF)  # of slanted strokes, as a share of a radius
+_TICKS = forms.TICK_PITCH * forms.MOST_TICKS / 2
 
 
 def _patterns(count: int) -> tuple[str, ...]:
@@ -83,6 +93,25 @@ class Variety:
             raise ValueError(f"most_items {self.most_items}: 1 to {MOST_ITEMS}")
 
 
+class Rectangle(NamedTuple):
+    """A part of the picture, or of the surroundings of an item at (0, 0)."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def at(self, x: float, y: float) -> "Rectangle":
+        """Move the surroundings of an item at (0, 0) to those of one at (x, y)."""
+        return Rectangle(self.left + x, self.top + y, self.right + x, self.bottom + y)
+
+    def touches(self, other: "Rectangle", gap: float) -> bool:
+        """Tell whether two rectangles come nearer to each other than `gap`."""
+        is_beside = self.left - other.right >= gap or other.left - self.right >= gap
+        is_above = self.top - other.bottom >= gap or other.top - self.bottom >= gap
+        return not (is_beside or is_above)
+
+
 def draw(kind: str, rng: Random, variety: Variety) -> Scene:
     """Draw any scene of an event kind; each number of items is equally likely."""
     count = rng.randint(1, variety.most_items)
@@ -93,7 +122,7 @@ def draw(kind: str, rng: Random, variety: Variety) -> Scene:
 
 
 def _try(kind: str, count: int, rng: Random, variety: Variety) -> Scene | None:
-    """Draw a scene of `count` items, or none where no place is left for its bystanders."""
+    """Draw a scene of `count` items, or none where no room is left for its bystanders."""
     shapes = [rng.choice(TURNING if kind == Rotate.kind else SHAPES)]
     shapes += rng.sample([shape for shape in SHAPES if shape not in shapes], count - 1)
     colour, after, *others = rng.sample(list(COLOURS), 2 + count - 1)
@@ -102,7 +131,7 @@ def _try(kind: str, count: int, rng: Random, variety: Variety) -> Scene | None:
     longest = min(EXTENT - diameter - 2 * _EDGE, _CROWDED_PATH if count > 1 else EXTENT)
     event = _event(kind, rng, after, directions, longest)
     room = room_of(event, diameter)
-    x, y = _place(room, rng)
+    x, y = _position(room, rng)
     items = [SceneItem(shapes[0], colour, diameter, x, y)]
     taken = [room.at(x, y)]
     for shape, other in zip(shapes[1:], others, strict=True):
@@ -151,9 +180,9 @@ def _diameter(kind: str, rng: Random, is_crowded: bool) -> float:
     return _between(rng, *rng.choice(_DIAMETERS.get(kind, (_SMALL, _LARGE))))
 
 
-def _place(room: Room, rng: Random) -> tuple[float, float]:
-    x = _between(rng, room.left + _EDGE, EXTENT - room.right - _EDGE)
-    y = _between(rng, room.top + _EDGE, EXTENT - room.bottom - _EDGE)
+def _position(room: Rectangle, rng: Random) -> tuple[float, float]:
+    x = _between(rng, _EDGE - room.left, EXTENT - room.right - _EDGE)
+    y = _between(rng, _EDGE - room.top, EXTENT - room.bottom - _EDGE)
     return x, y
 
 
@@ -161,7 +190,7 @@ def _bystander(shape: str, colour: str, taken: list[Rectangle], rng: Random) -> 
     diameter = _between(rng, *_CROWDED)
     room = room_of(Still(), diameter)
     for _ in range(_TRIES):
-        item = SceneItem(shape, colour, diameter, *_place(room, rng))
+        item = SceneItem(shape, colour, diameter, *_position(room, rng))
         if not any(box_of(item).touches(box, _GAP) for box in taken):
             return item
     return None
@@ -174,3 +203,42 @@ def _up_to(rng: Random, lengths: tuple[float, float], longest: float) -> float:
 def _between(rng: Random, low: float, high: float) -> float:
     """Draw a length in quarter units, so that scenes read well as text and keys are exact."""
     return rng.randint(ceil(4 * low), floor(4 * high)) / 4
+
+
+def room_of(event: Event, diameter: float) -> Rectangle:
+    """Return what the clip or the cue of an item at (0, 0), of this diameter at rest, may cover."""
+    radius = diameter / 2
+    match event:
+        case Move() | Pace():
+            right, down = (abs(step) * event.path / 2 for step in STEPS[event.direction])
+            body = radius * (_CORNERS if event.kind == Pace.kind and event.direction in DIAGONALS else 1.0)
+            room = _around(body + right, body + down)
+        case Change():
+            room = _around(radius + _RAYS)
+        case Resize():
+            room = _around(radius * (1 + event.share / 2) + _CHEVRONS)
+        case Recolour():
+            below = radius + (cues.RECOLOUR_GAP + 2 * cues.ARROW_HALF_WIDTH)
+            room = Rectangle(-radius, -radius, radius, below)
+        case Blink():
+            side = max(radius, _TICKS)
+            room = Rectangle(-side, -radius, side, radius + cues.TICK_GAP + 2 * forms.TICK_HEIGHT)
+        case Rotate():
+            room = _around(radius * cues.CORNER + cues.ARC_GAP + forms.ARC_WIDTH)
+        case PulsePair():
+            grown = radius * (1 + paint.GROW)
+            room = Rectangle(-grown, -radius - paint.JUMP, radius + paint.SWAY, grown)
+        case _:
+            room = _around(radius)
+    return room
+
+
+def box_of(item: SceneItem) -> Rectangle:
+    """Return what a resting item covers."""
+    return _around(item.diameter / 2).at(item.x, item.y)
+
+
+def _around(across: float, down: float | None = None) -> Rectangle:
+    """The surroundings of an item that reach as far on both sides; equally far up and down if not `down`."""
+    reach = across if down is None else down
+    return Rectangle(-across, -reach, across, reach)

@@ -10,18 +10,32 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.shapes.events import NUM_FRAMES, Blink, Recolour, Rotate
-from lab.shapes.forms import BODIES, Array, turned_centre
+from lab.shapes.events import (
+    NUM_BEATS,
+    NUM_FRAMES,
+    STEPS,
+    Blink,
+    Change,
+    Move,
+    Pace,
+    Pulse,
+    PulsePair,
+    Recolour,
+    Resize,
+    Rotate,
+)
+from lab.shapes.forms import FORMS, Array, turned_centre
 from lab.shapes.grounds import paint_grounds
 from lab.shapes.scene import COLOURS, EXTENT, Scene, SceneItem
-from lab.shapes.signs import SIGNS
-from lab.shapes.tracks import track_of
 
 SIDE = 64
 BEHIND, LEVEL, IN_FRONT = range(3)
-Pixels = NDArray[np.uint8]
+JUMP = 13.0  # scene units, at the height of a pulse
+SWAY = 12.0
+GROW = 0.9  # share of the diameter
+_BLINK_FROM = 0.45  # of a pulse's height: about the middle two thirds of its time
 
-_FORMS = BODIES | SIGNS
+Pixels = NDArray[np.uint8]
 
 
 class Mark(NamedTuple):
@@ -38,13 +52,24 @@ class Mark(NamedTuple):
     layer: int = LEVEL
 
 
+class Track(NamedTuple):
+    """The actor frame by frame, in scene units and degrees. All (F,)."""
+
+    x: Array
+    y: Array
+    diameter: Array
+    turn: Array
+    is_recoloured: NDArray[np.bool_]
+    is_visible: NDArray[np.bool_]
+
+
 def paint_clip(scene: Scene, side: int = SIDE, num_frames: int = NUM_FRAMES) -> Pixels:
     """Paint all frames of a scene. -> (F,S,S,3)."""
     twin = scene.twin()
     # one of two twins is painted, the other is its reverse to the bit
     if not isinstance(scene.event, Blink) and scene.to_json() > twin.to_json():
         return paint_clip(twin, side, num_frames)[::-1].copy()
-    track = track_of(scene, num_frames)
+    track = _track(scene, num_frames)
     states, frame_state = np.unique(np.stack(track, axis=1, dtype=np.float32), axis=0, return_inverse=True)
     canvas = paint_grounds([scene], side, side)
     blend([body(0, item) for item in scene.items[1:]], canvas)
@@ -84,7 +109,7 @@ def blend(marks: Sequence[Mark], canvas: Array) -> None:
         numbers = np.array([mark[2:6] for mark in same], np.float32)[:, :, None, None]
         x, y, a, b = numbers.swapaxes(0, 1)
         dx, dy = _turned_back(columns - x, rows - y, [mark.turn for mark in same])
-        alpha = _FORMS[form](dx, dy, a, b, pixel)
+        alpha = FORMS[form](dx, dy, a, b, pixel)
         picture = [mark.picture for mark in same]
         colours = np.array([mark.colour for mark in same], np.float32)[:, :, None, None]
         below = canvas[picture]
@@ -116,3 +141,64 @@ def _actor_marks(scene: Scene, states: Array) -> list[Mark]:
         if is_visible:
             marks.append(turned(mark, turn) if isinstance(event, Rotate) else mark)
     return marks
+
+
+def _track(scene: Scene, num_frames: int = NUM_FRAMES) -> Track:
+    """Follow the actor through a clip of `num_frames` frames, from the first moment to the last. -> (F,)."""
+    time = np.linspace(0, NUM_FRAMES - 1, num_frames, dtype=np.float32)
+    share = time / (NUM_FRAMES - 1)
+    rest = _resting(scene, num_frames)
+    match scene.event:
+        case Move() as event:
+            track = _moved(rest, event, share)
+        case Pace() as event:
+            track = _moved(rest, event, share**2 if event.word == "speed up" else 1 - (1 - share) ** 2)
+        case Change() as event:
+            since = time if event.word == "appear" else NUM_FRAMES - 1 - time
+            track = rest._replace(is_visible=since >= event.absent)
+        case Resize() as event:
+            signed = event.share if event.word == "grow" else -event.share
+            track = rest._replace(diameter=rest.diameter * (1 + signed * (share - np.float32(0.5))))
+        case Recolour() as event:
+            track = rest._replace(is_recoloured=time >= event.at)
+        case Blink() as event:
+            beats = np.array(list(event.beats)) == "1"
+            track = rest._replace(is_visible=beats[np.arange(num_frames) * NUM_BEATS // num_frames])
+        case Rotate() as event:
+            signed = event.degrees if event.word == "clockwise" else -event.degrees
+            track = rest._replace(turn=event.middle + signed * (share - np.float32(0.5)))
+        case PulsePair() as event:
+            track = _swung(_swung(rest, event.first, time), event.second, NUM_FRAMES - 1 - time)
+        case _:
+            track = rest
+    return track
+
+
+def _resting(scene: Scene, num_frames: int) -> Track:
+    item = scene.actor
+    x, y, diameter, turn = (
+        np.full(num_frames, value, np.float32) for value in (item.x, item.y, item.diameter, 0.0)
+    )
+    return Track(x, y, diameter, turn, np.zeros(num_frames, np.bool_), np.ones(num_frames, np.bool_))
+
+
+def _moved(rest: Track, event: Move | Pace, share: Array) -> Track:
+    """The item at a share of its way in each frame; its resting place is half way."""
+    right, down = STEPS[event.direction]
+    done = event.path * (share - np.float32(0.5))
+    return rest._replace(x=rest.x + right * done, y=rest.y + down * done)
+
+
+def _swung(track: Track, pulse: Pulse, time: Array) -> Track:
+    """Add a pulse. time (F,), counted from the end of the clip that the pulse is nearer to."""
+    phase = np.clip((time - pulse.margin + 0.5) / pulse.width, 0, 1)
+    height = np.sin(np.pi * phase)
+    match pulse.name:
+        case "sway":
+            return track._replace(x=track.x + SWAY * height)
+        case "jump":
+            return track._replace(y=track.y - JUMP * height)
+        case "grow":
+            return track._replace(diameter=track.diameter * (1 + GROW * height))
+        case _:
+            return track._replace(is_visible=track.is_visible & (height < _BLINK_FROM))

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from lab.shapes.cues import paint_pictures
+from lab.shapes.draws import room_of
 from lab.shapes.events import (
     COUNTS,
     DIAGONALS,
@@ -22,7 +23,6 @@ from lab.shapes.events import (
     Still,
 )
 from lab.shapes.paint import paint_clip
-from lab.shapes.rooms import room_of
 from lab.shapes.scene import SHAPES, Scene
 from lab.shapes.splits import scenes
 from tests.lab.shapes.pixels import Frame, area, centre, of_colour, of_sign, runs, scene_of

@@ -1,10 +1,9 @@
 """What can be said about a scene in one sentence.
 
 A picture that shows an event by a cue has the caption of a clip that shows it in time. Everything is lower
-case and without punctuation. The held-out templates use no word that the others lack. Event kinds, wordings,
-the share of captions without the event: training spec 6.2.
+case and without punctuation. The held-out templates use no word that the others lack.
 
-In a template {a} and {the} are the actor, {place} is the background and {ground} too, perhaps in one word.
+In a template {a} and {the} are the actor; {background} is a phrase, {ground} that phrase or one word.
 """
 
 from dataclasses import dataclass
@@ -36,125 +35,119 @@ _PLAIN_SHARE = 0.1  # of the captions that would name a texture if there were on
 
 @dataclass(frozen=True, slots=True)
 class Templates:
-    """Ways to say or ask one thing; `held_out` ones are for tests only."""
+    """Ways to say or ask one thing; `held_out` ones are for tests only, `answers` are sentences."""
 
     train: tuple[str, ...]
     held_out: tuple[str, ...]
+    answers: tuple[str, ...] = ()
 
     def choose(self, rng: Random, held_out: bool) -> str:
         return rng.choice(self.held_out if held_out else self.train)
 
 
+def templates(*train: str, held_out: tuple[str, ...], answers: tuple[str, ...] = ()) -> Templates:
+    """Return these ways to say or ask one thing."""
+    return Templates(train, held_out, answers)
+
+
 CAPTIONS = {
-    Still.kind: Templates(
-        train=(
-            "{items} on {ground}",
-            "a picture of {items} on {ground}",
-            "{items} in front of {place}",
-            "{place} with {items}",
-            "you can see {items} on {ground}",
-            "{place} behind {items}",
-            "here you see {items} on {ground}",
+    Still.kind: templates(
+        "{items} on {ground}",
+        "a picture of {items} on {ground}",
+        "{items} in front of {background}",
+        "{background} with {items}",
+        "you can see {items} on {ground}",
+        "{background} behind {items}",
+        "here you see {items} on {ground}",
+        held_out=(
+            "a picture of {background} with {items}",
+            "here you can see {items} in front of {background}",
         ),
-        held_out=("a picture of {place} with {items}", "here you can see {items} in front of {place}"),
     ),
-    Move.kind: Templates(
-        train=(
-            "{a} moves {way} on {ground}",
-            "{the} goes {way} on {ground}",
-            "{a} slides {way} in front of {place}",
-            "there is {a} moving {way} on {ground}",
-            "on {ground} {a} travels {way}",
-            "{a} that moves {way} and {place}",
-            "{place} where {a} goes {way}",
-        ),
+    Move.kind: templates(
+        "{a} moves {way} on {ground}",
+        "{the} goes {way} on {ground}",
+        "{a} slides {way} in front of {background}",
+        "there is {a} moving {way} on {ground}",
+        "on {ground} {a} travels {way}",
+        "{a} that moves {way} and {background}",
+        "{background} where {a} goes {way}",
         held_out=("on {ground} {the} moves {way}", "there is {a} that goes {way} on {ground}"),
     ),
-    Pace.kind: Templates(
-        train=(
-            "{a} {does} on {ground}",
-            "{the} {does} while it moves {way} on {ground}",
-            "{a} moves {way} and {does} on {ground}",
-            "{a} that {does} as it goes {way} in front of {place}",
-            "on {ground} {a} {does}",
-            "there is {a} that {does} on {ground}",
-            "{place} where {a} {does} while it goes {way}",
-        ),
-        held_out=("on {ground} {the} goes {way} and {does}", "{a} {does} in front of {place}"),
+    Pace.kind: templates(
+        "{a} {does} on {ground}",
+        "{the} {does} while it moves {way} on {ground}",
+        "{a} moves {way} and {does} on {ground}",
+        "{a} that {does} as it goes {way} in front of {background}",
+        "on {ground} {a} {does}",
+        "there is {a} that {does} on {ground}",
+        "{background} where {a} {does} while it goes {way}",
+        held_out=("on {ground} {the} goes {way} and {does}", "{a} {does} in front of {background}"),
     ),
-    Change.kind: Templates(
-        train=(
-            "{a} {does} on {ground}",
-            "{the} {does} on {ground}",
-            "{a} that {does} in front of {place}",
-            "on {ground} {a} {does}",
-            "on {ground} {the} suddenly {does}",
-            "{place} where {a} {does}",
-        ),
-        held_out=("there is {a} that {does} on {ground}", "{the} suddenly {does} in front of {place}"),
+    Change.kind: templates(
+        "{a} {does} on {ground}",
+        "{the} {does} on {ground}",
+        "{a} that {does} in front of {background}",
+        "on {ground} {a} {does}",
+        "on {ground} {the} suddenly {does}",
+        "{background} where {a} {does}",
+        held_out=("there is {a} that {does} on {ground}", "{the} suddenly {does} in front of {background}"),
     ),
-    Resize.kind: Templates(
-        train=(
-            "{a} {does} on {ground}",
-            "{the} slowly {does} on {ground}",
-            "{a} that {does} in front of {place}",
-            "on {ground} {a} {does}",
-            "{place} where {a} slowly {does}",
-            "there is {a} that {does} on {ground}",
+    Resize.kind: templates(
+        "{a} {does} on {ground}",
+        "{the} slowly {does} on {ground}",
+        "{a} that {does} in front of {background}",
+        "on {ground} {a} {does}",
+        "{background} where {a} slowly {does}",
+        "there is {a} that {does} on {ground}",
+        held_out=(
+            "on {ground} {the} slowly {does}",
+            "there is {a} that slowly {does} in front of {background}",
         ),
-        held_out=("on {ground} {the} slowly {does}", "there is {a} that slowly {does} in front of {place}"),
     ),
-    Recolour.kind: Templates(
-        train=(
-            "{a} turns {after} on {ground}",
-            "{the} becomes {after} on {ground}",
-            "the {shape} changes from {before} to {after} on {ground}",
-            "{a} that turns {after} in front of {place}",
-            "on {ground} {a} becomes {after}",
-            "{place} where a {shape} changes from {before} to {after}",
-            "a {shape} is first {before} and then {after} on {ground}",
-        ),
+    Recolour.kind: templates(
+        "{a} turns {after} on {ground}",
+        "{the} becomes {after} on {ground}",
+        "the {shape} changes from {before} to {after} on {ground}",
+        "{a} that turns {after} in front of {background}",
+        "on {ground} {a} becomes {after}",
+        "{background} where a {shape} changes from {before} to {after}",
+        "a {shape} is first {before} and then {after} on {ground}",
         held_out=(
             "on {ground} {the} turns {after}",
             "a {shape} that is first {before} and then turns {after} on {ground}",
         ),
     ),
-    PulsePair.kind: Templates(
-        train=(
-            "{a} {first} then {second} on {ground}",
-            "first {the} {first} and then it {second} on {ground}",
-            "{a} {first} before it {second} on {ground}",
-            "on {ground} {a} {first} and then {second}",
-            "{the} {first} and after that it {second} on {ground}",
-            "{place} where {a} first {first} then {second}",
-        ),
+    PulsePair.kind: templates(
+        "{a} {first} then {second} on {ground}",
+        "first {the} {first} and then it {second} on {ground}",
+        "{a} {first} before it {second} on {ground}",
+        "on {ground} {a} {first} and then {second}",
+        "{the} {first} and after that it {second} on {ground}",
+        "{background} where {a} first {first} then {second}",
         held_out=(
             "on {ground} {the} {first} before it {second}",
             "first {a} {first} then it {second} on {ground}",
         ),
     ),
-    Blink.kind: Templates(
-        train=(
-            "{a} blinks {times} on {ground}",
-            "{the} blinks {times} on {ground}",
-            "{a} that blinks {times} in front of {place}",
-            "on {ground} {a} blinks {times}",
-            "{place} where {a} blinks {times}",
-            "there is {a} blinking {times} on {ground}",
-            "{the} is gone {times} on {ground}",
-        ),
+    Blink.kind: templates(
+        "{a} blinks {times} on {ground}",
+        "{the} blinks {times} on {ground}",
+        "{a} that blinks {times} in front of {background}",
+        "on {ground} {a} blinks {times}",
+        "{background} where {a} blinks {times}",
+        "there is {a} blinking {times} on {ground}",
+        "{the} is gone {times} on {ground}",
         held_out=("on {ground} {the} blinks {times}", "there is {a} that blinks {times} on {ground}"),
     ),
-    Rotate.kind: Templates(
-        train=(
-            "{a} turns {way} on {ground}",
-            "{the} rotates {way} on {ground}",
-            "{a} spins {way} in front of {place}",
-            "there is {a} turning {way} on {ground}",
-            "on {ground} {a} rotates {way}",
-            "{a} that turns {way} and {place}",
-            "{place} where {a} spins {way}",
-        ),
+    Rotate.kind: templates(
+        "{a} turns {way} on {ground}",
+        "{the} rotates {way} on {ground}",
+        "{a} spins {way} in front of {background}",
+        "there is {a} turning {way} on {ground}",
+        "on {ground} {a} rotates {way}",
+        "{a} that turns {way} and {background}",
+        "{background} where {a} spins {way}",
         held_out=("on {ground} {the} turns {way}", "there is {a} that rotates {way} on {ground}"),
     ),
 }
@@ -242,9 +235,9 @@ def _bystander_phrase(scene: Scene, rng: Random) -> str:
 
 def _grounds(scene: Scene, rng: Random, texture_share: float, beside: str = "") -> dict[str, str]:
     share = texture_share * (_PLAIN_SHARE if scene.texture == "plain" else 1.0)
-    place = f"a {scene.background} background"
+    background = f"a {scene.background} background"
     if rng.random() < share:
-        place = ground = with_article(f"{TEXTURE_WORDS[scene.texture]} {scene.background} background")
+        background = ground = with_article(f"{TEXTURE_WORDS[scene.texture]} {scene.background} background")
     else:
-        ground = rng.choice((place, scene.background))
-    return {"place": place + beside, "ground": ground + beside}
+        ground = rng.choice((background, scene.background))
+    return {"background": background + beside, "ground": ground + beside}

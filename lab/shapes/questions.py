@@ -2,7 +2,7 @@
 
 A picture that shows an event by a cue is asked the questions of a clip that shows it in time. A scene
 and its twin are asked the same questions when they start from equal random states; only the temporal answers
-differ. The kinds are those of training spec 6.2.
+differ.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ from lab.shapes.facts import (
     third_person,
 )
 from lab.shapes.scene import SIZES, Scene, SceneItem
-from lab.shapes.wordings import QUESTIONS, SENTENCES
+from lab.shapes.wordings import QUESTIONS
 
 TEMPORAL = ("direction", "pace", "change", "resize", "recolour", "order", "count", "rotate")
 STATIC = ("colour", "shape", "size", "background", "texture", "number", "relation")
@@ -54,8 +54,8 @@ class ClipQuestion:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """What to word: the wording's name, the true value, and what the placeholders can stand for."""
+class _Fact:
+    """What to ask: the wording's name, the true value, and what the placeholders can stand for."""
 
     wording: str
     value: str
@@ -66,7 +66,7 @@ class _Asked:
 
 def questions(scene: Scene, rng: Random, *, held_out: bool = False) -> list[ClipQuestion]:
     """Ask one question of each kind that the scene answers, the temporal ones first."""
-    return [_worded(asked, rng, held_out) for asked in (*_temporal(scene, rng), *_static(scene, rng))]
+    return [_worded(fact, rng, held_out) for fact in (*_temporal(scene, rng), *_static(scene, rng))]
 
 
 def happening(verb: str) -> str:
@@ -74,68 +74,64 @@ def happening(verb: str) -> str:
     return f"it {third_person(verb)}"
 
 
-def _temporal(scene: Scene, rng: Random) -> list[_Asked]:
+def _temporal(scene: Scene, rng: Random) -> list[_Fact]:
     event, names = scene.event, _names(scene, scene.actor)
-    asked: list[_Asked] = []
+    facts: list[_Fact] = []
     match event:
-        case Pace(word):
-            asked = [
-                _Asked("pace", word, names, alternatives=(word, OPPOSITE[word])),
-                _direction(event, names),
-            ]
-        case Move():
-            asked = [_direction(event, names)]
+        case Pace(word, way):
+            facts = [_with_opposite("pace", word, names), _with_opposite("direction", way, names)]
+        case Move(way):
+            facts = [_with_opposite("direction", way, names)]
         case Change(word) | Resize(word) | Rotate(word):
-            asked = [_Asked(event.kind, word, names, alternatives=(word, OPPOSITE[word]))]
+            facts = [_with_opposite(event.kind, word, names)]
         case Recolour(after):
-            asked = [_one_end(event, (scene.actor.colour, after), names, rng)]
+            facts = [_one_end(event, (scene.actor.colour, after), names, rng)]
         case PulsePair(first, second):
-            asked = [_one_end(event, (first.name, second.name), names, rng)]
+            facts = [_one_end(event, (first.name, second.name), names, rng)]
         case Blink():
-            asked = [_Asked("count", NUMBERS[event.count - 1], names)]
+            facts = [_Fact("count", NUMBERS[event.count - 1], names)]
         case Still():
             pass
-    return asked
+    return facts
 
 
-def _direction(event: Move | Pace, names: tuple[str, ...]) -> _Asked:
-    both = (event.direction, OPPOSITE[event.direction])
-    return _Asked("direction", event.direction, names, alternatives=both)
+def _with_opposite(wording: str, word: str, names: tuple[str, ...]) -> _Fact:
+    return _Fact(wording, word, names, alternatives=(word, OPPOSITE[word]))
 
 
-def _one_end(event: Event, both: tuple[str, str], names: tuple[str, ...], rng: Random) -> _Asked:
-    place = rng.randrange(2)
-    return _Asked(f"{event.kind} {('first', 'last')[place]}", both[place], names, alternatives=both)
+def _one_end(event: Event, both: tuple[str, str], names: tuple[str, ...], rng: Random) -> _Fact:
+    end = rng.randrange(2)
+    return _Fact(f"{event.kind} {('first', 'last')[end]}", both[end], names, alternatives=both)
 
 
-def _static(scene: Scene, rng: Random) -> list[_Asked]:
-    known: list[_Asked] = []
+def _static(scene: Scene, rng: Random) -> list[_Fact]:
+    facts: list[_Fact] = []
     items = shown_items(scene)
     is_alone = len(scene.items) == 1
     if coloured := [item for item in items if has_colour(scene, item)]:
         item = rng.choice(coloured)
-        known.append(_Asked("colour", item.colour, ("object", item.shape) if is_alone else (item.shape,)))
+        facts.append(_Fact("colour", item.colour, ("object", item.shape) if is_alone else (item.shape,)))
     # several items can be told apart without their shape only by their colour
     if shaped := [item for item in items if is_alone or has_colour(scene, item)]:
         item = rng.choice(shaped)
         coloured_name = (f"{item.colour} object",) if has_colour(scene, item) else ()
-        known.append(_Asked("shape", item.shape, (*(("object",) if is_alone else ()), *coloured_name)))
+        facts.append(_Fact("shape", item.shape, (*(("object",) if is_alone else ()), *coloured_name)))
     if has_size(scene):
-        known.append(_Asked("size", scene.actor.size, _names(scene, scene.actor), alternatives=SIZES))
-    known.append(_Asked("background", scene.background))
-    known.append(_Asked("texture", TEXTURE_WORDS[scene.texture]))
+        facts.append(_Fact("size", scene.actor.size, _names(scene, scene.actor), alternatives=SIZES))
+    facts.append(_Fact("background", scene.background))
+    facts.append(_Fact("texture", TEXTURE_WORDS[scene.texture]))
     if has_number(scene):
-        known.append(_Asked("number", NUMBERS[len(items) - 1]))
+        facts.append(_Fact("number", NUMBERS[len(items) - 1]))
     if pairs := left_of(scene):
-        known.append(_relation(scene, *rng.choice(pairs), rng))
-    return known
+        facts.append(_relation(scene, *rng.choice(pairs), rng))
+    return facts
 
 
-def _relation(scene: Scene, left: SceneItem, right: SceneItem, rng: Random) -> _Asked:
+def _relation(scene: Scene, left: SceneItem, right: SceneItem, rng: Random) -> _Fact:
     value = rng.choice(("left", "right"))
     item, other = (left, right) if value == "left" else (right, left)
     other_name = rng.choice(_names(scene, other))
-    return _Asked("relation", value, _names(scene, item), other_name, ("left", "right"))
+    return _Fact("relation", value, _names(scene, item), other_name, ("left", "right"))
 
 
 def _names(scene: Scene, item: SceneItem) -> tuple[str, ...]:
@@ -146,26 +142,26 @@ def _names(scene: Scene, item: SceneItem) -> tuple[str, ...]:
     return ("object", *names) if len(scene.items) == 1 else names
 
 
-def _worded(asked: _Asked, rng: Random, held_out: bool) -> ClipQuestion:
-    kind = asked.wording.split()[0]
+def _worded(fact: _Fact, rng: Random, held_out: bool) -> ClipQuestion:
+    kind = fact.wording.split()[0]
     # sorted first: the order in the question must not give the answer away
-    pair = sorted(asked.alternatives)
+    pair = sorted(fact.alternatives)
     rng.shuffle(pair)
-    says_happening = kind == "order"
-    shown = [happening(verb) for verb in pair] if says_happening else pair
-    words = {"it": rng.choice(asked.names), "other": asked.other}
-    words |= dict(zip("ab", shown, strict=False))
-    text = QUESTIONS[asked.wording].choose(rng, held_out).format(**words)
-    # a question is always answered in the same words, so that what is right can be told token by token
-    sentence = Random(text).choice(SENTENCES[asked.wording]).format(**words, **_said(kind, asked.value))
-    return ClipQuestion(kind, text, _phrase(kind, asked.value), f"{sentence[0].upper()}{sentence[1:]}.")
+    shown = [happening(verb) for verb in pair] if kind == "order" else pair
+    words = {"it": rng.choice(fact.names), "other": fact.other, **dict(zip("ab", shown, strict=False))}
+    wording = QUESTIONS[fact.wording]
+    text = wording.choose(rng, held_out).format(**words)
+    # a question is always answered in the same words, so that a model can be checked token by token
+    answer = Random(text).choice(wording.answers)
+    sentence = answer.format(**words, **_answer_words(kind, fact.value))
+    return ClipQuestion(kind, text, _phrase(kind, fact.value), f"{sentence[0].upper()}{sentence[1:]}.")
 
 
 def _phrase(kind: str, value: str) -> str:
     return happening(value) if kind in {"pace", "change", "resize", "order"} else value
 
 
-def _said(kind: str, value: str) -> dict[str, str]:
+def _answer_words(kind: str, value: str) -> dict[str, str]:
     words = {"value": value, "does": third_person(value)}
     if kind == "count":
         words["times"] = TIMES[NUMBERS.index(value)]

@@ -8,25 +8,29 @@ from typing import Any
 
 from bt_model.errors import InvalidValueError, require
 from lab.shapes.clip_file import CODECS, write_corpus
+from lab.shapes.draws import MOST_ITEMS
 from lab.shapes.events import KINDS, Still
-from lab.shapes.exports.answering import (
+from lab.shapes.exports.caption_lists import (
+    write_caption_list,
+    write_msrvtt,
+    write_recognition,
+    write_webvid,
+)
+from lab.shapes.exports.files import ClipFile, Written, write_entries
+from lab.shapes.exports.question_lists import (
     write_activitynet_qa,
     write_benchmark,
     write_msrvtt_qa,
     write_msvd_qa,
+    write_videochatgpt,
 )
-from lab.shapes.exports.files import ClipFile, Written, write_entries
-from lab.shapes.exports.instruction import write_videochatgpt
-from lab.shapes.exports.retrieval import write_msrvtt, write_recognition
-from lab.shapes.exports.webvid import write_caption_list, write_webvid
 from lab.shapes.scene import Scene
 from lab.shapes.splits import scenes
 
 MANIFEST = "manifest.json"
 PLAN = "plan.json"
-STATIC_SHARE = 0.3  # of the training captions leave the event out (training spec 6.1 f)
+STATIC_SHARE = 0.3  # of the training captions leave the event out, or a model would never meet such captions
 _LEAST_SIDE = 16  # below it, no shape of any scene can be told from another
-_MOST_ITEMS = (1, 2, 3)
 _TEST_CAPTIONS = 2  # a clip, in the lists that can hold several
 Progress = Callable[[str, int, int], None]
 
@@ -46,21 +50,14 @@ class CorpusPlan:
     codec: str = "exact"
 
     def __post_init__(self) -> None:
-        for name, count in (("num_clips", self.num_clips), ("num_test_clips", self.num_test_clips)):
-            if count < 1:
-                raise InvalidValueError(f"{name} {count}: at least 1", param=name)
-        if self.side < _LEAST_SIDE or self.side % 2:
-            raise InvalidValueError(
-                f"side {self.side}: an even number of pixels, {_LEAST_SIDE} or more", param="side"
-            )
-        if not self.kinds or not set(self.kinds) <= set(KINDS):
-            raise InvalidValueError(
-                f"kinds {', '.join(self.kinds)}: some of {', '.join(KINDS)}", param="kinds"
-            )
-        if self.most_items not in _MOST_ITEMS:
-            raise InvalidValueError(f"most_items {self.most_items}: one of {_MOST_ITEMS}", param="most_items")
-        if self.codec not in CODECS:
-            raise InvalidValueError(f"codec {self.codec!r}: one of {CODECS}", param="codec")
+        has_kinds = bool(self.kinds) and set(self.kinds) <= set(KINDS)
+        has_side = self.side >= _LEAST_SIDE and self.side % 2 == 0
+        require(self.num_clips >= 1, "num_clips", self.num_clips, "1 or more")
+        require(self.num_test_clips >= 1, "num_test_clips", self.num_test_clips, "1 or more")
+        require(has_side, "side", self.side, f"an even number of pixels, {_LEAST_SIDE} or more")
+        require(has_kinds, "kinds", ", ".join(self.kinds), f"some of {', '.join(KINDS)}")
+        require(1 <= self.most_items <= MOST_ITEMS, "most_items", self.most_items, f"1 to {MOST_ITEMS}")
+        require(self.codec in CODECS, "codec", self.codec, f"one of {', '.join(CODECS)}")
 
     @property
     def splits(self) -> dict[str, int]:
@@ -80,7 +77,7 @@ def make_corpus(
         directory: made if missing; run again after a stop, the rest is written.
         plan: what to write.
         workers: processes that paint and encode.
-        progress: told the split, how many of its clips are there, and how many it has.
+        progress: called with the split, how many of its clips are there, and how many it has.
 
     Raises:
         InvalidValueError: the directory holds a corpus of another plan, or no process is to write it.

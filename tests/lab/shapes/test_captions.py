@@ -192,8 +192,8 @@ def test_captions_have_at_most_22_words(scenes: list[Scene]) -> None:
 def test_templates_use_only_placeholders_that_their_event_fills(scenes: list[Scene]) -> None:
     for scene in scenes[: len(KINDS)]:
         templates = CAPTIONS[scene.event.kind]
-        allowed = {*event_words(scene), "a", "the", "shape", "items", "ground", "place"}
+        allowed = {*event_words(scene), "a", "the", "shape", "items", "ground", "background"}
         for text in (*templates.train, *templates.held_out):
             used = [name for _, name, _, _ in Formatter().parse(text) if name]
             assert set(used) <= allowed
-            assert {"ground", "place"} & set(used)
+            assert {"ground", "background"} & set(used)

@@ -95,16 +95,16 @@ def test_a_corpus_of_still_scenes_has_no_combinations_of_events() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"num_clips": 0}, "num_clips 0: at least 1"),
-        ({"num_test_clips": -1}, "num_test_clips -1: at least 1"),
-        ({"side": 33}, "side 33: an even number"),
-        ({"side": 0}, "side 0: an even number"),
-        ({"side": 2}, "side 2: an even number of pixels, 16 or more"),
-        ({"side": -32}, "side -32: an even number of pixels, 16 or more"),
-        ({"kinds": ("fly",)}, "kinds fly: some of move, pace"),
-        ({"kinds": ()}, "kinds : some of move, pace"),
-        ({"most_items": 4}, "most_items 4: one of"),
-        ({"codec": "vp9"}, "codec 'vp9': one of"),
+        ({"num_clips": 0}, "num_clips is 0; allowed: 1 or more"),
+        ({"num_test_clips": -1}, "num_test_clips is -1; allowed: 1 or more"),
+        ({"side": 33}, "side is 33; allowed: an even number"),
+        ({"side": 0}, "side is 0; allowed: an even number"),
+        ({"side": 2}, "side is 2; allowed: an even number of pixels, 16 or more"),
+        ({"side": -32}, "side is -32; allowed: an even number of pixels, 16 or more"),
+        ({"kinds": ("fly",)}, "kinds is 'fly'; allowed: some of move, pace"),
+        ({"kinds": ()}, "kinds is ''; allowed: some of move, pace"),
+        ({"most_items": 4}, "most_items is 4; allowed: 1 to 3"),
+        ({"codec": "vp9"}, "codec is 'vp9'; allowed: one of exact, default"),
     ],
 )
 def test_a_wrong_plan_is_refused_by_name(values: dict[str, object], message: str) -> None:

@@ -9,16 +9,22 @@ from typing import Any
 import pytest
 
 from lab.shapes.events import PulsePair
-from lab.shapes.exports.answering import (
+from lab.shapes.exports.caption_lists import (
+    CLASSES,
+    class_of,
+    write_caption_list,
+    write_msrvtt,
+    write_recognition,
+    write_webvid,
+)
+from lab.shapes.exports.files import ClipFile, Written
+from lab.shapes.exports.question_lists import (
     write_activitynet_qa,
     write_benchmark,
     write_msrvtt_qa,
     write_msvd_qa,
+    write_videochatgpt,
 )
-from lab.shapes.exports.files import ClipFile, Written
-from lab.shapes.exports.instruction import write_videochatgpt
-from lab.shapes.exports.retrieval import CLASSES, class_of, write_msrvtt, write_recognition
-from lab.shapes.exports.webvid import write_caption_list, write_webvid
 from lab.shapes.questions import questions
 from lab.shapes.scene import COLOURS
 

@@ -18,7 +18,7 @@ import httpx
 
 from benchmarks.record import record
 from btchat.commands.running_server import running_server
-from lab.evaluate import Answered
+from lab.evaluate import AnswerRecord
 from lab.shapes.clip_file import write_clip
 from lab.shapes.questions import TEMPORAL, ClipQuestion, questions
 from lab.shapes.scene import Scene
@@ -40,9 +40,9 @@ def main() -> None:
         clips = _make_clips(Path(folder), listed)
         results = {model: asyncio.run(_measure(model, Path(folder), clips)) for model in MODELS}
     figures: dict[str, Any] = {}
-    for model, answered in results.items():
-        shares = answered.shares()
-        twins = {kind: answered.twins(kind) for kind in TEMPORAL}
+    for model, answers in results.items():
+        shares = answers.shares()
+        twins = {kind: answers.twins(kind) for kind in TEMPORAL}
         print(f"\n{model}")
         for kind, value in shares.items():
             print(f"  {kind:12s} right      {value}")
@@ -65,29 +65,29 @@ def _make_clips(folder: Path, listed: list[Scene]) -> list[tuple[Scene, bytes]]:
     return clips
 
 
-async def _measure(model: str, folder: Path, clips: list[tuple[Scene, bytes]]) -> Answered:
-    answered = Answered()
-    places = asyncio.Semaphore(CONCURRENCY)
+async def _measure(model: str, folder: Path, clips: list[tuple[Scene, bytes]]) -> AnswerRecord:
+    answers = AnswerRecord()
+    slots = asyncio.Semaphore(CONCURRENCY)
     with running_server(folder / model, model=model) as server:
         async with httpx.AsyncClient(base_url=server.url, timeout=120, trust_env=False) as client:
 
             async def one(scene: Scene, clip: bytes) -> None:
-                async with places:
-                    await _ask_about(client, model, scene, clip, answered)
+                async with slots:
+                    await _ask_about(client, model, scene, clip, answers)
 
             await asyncio.gather(*(one(scene, clip) for scene, clip in clips))
-    return answered
+    return answers
 
 
 async def _ask_about(
-    client: httpx.AsyncClient, model: str, scene: Scene, clip: bytes, answered: Answered
+    client: httpx.AsyncClient, model: str, scene: Scene, clip: bytes, answers: AnswerRecord
 ) -> None:
     upload = await client.post("/v1/video/uploads", content=clip)
     upload.raise_for_status()
     video = upload.json()["id"]
     for question in questions(scene, Random(f"{SEED} {scene.key}")):
-        said = await _ask(client, model, video, question)
-        answered.add(question.kind, scene, is_right(question, said))
+        answer = await _ask(client, model, video, question)
+        answers.add(question.kind, scene, is_right(question, answer))
     (await client.delete(f"/v1/video/uploads/{video}")).raise_for_status()
 
 

@@ -4,7 +4,7 @@ A clip's twin holds the same frames in another order, so its states are the clip
 each drawn clip and its twin, the hardest negative there is. B clips, S states, T frames, P patches, D width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -55,6 +55,12 @@ class CachedClips:
         order = torch.tensor([scene.twin_frames(frames) for scene in clips.scenes])  # (B, T)
         states = clips.clips[torch.arange(len(order))[:, None], :, order].transpose(1, 2)
         return SceneBatch([scene.twin() for scene in clips.scenes], states)
+
+    def batches(self, size: int, reads: range) -> Iterator[tuple[SceneBatch, SceneBatch]]:
+        """All clips in their order, so many at a time, each batch with that of their twins."""
+        for begin in range(0, len(self.scenes), size):
+            clips = self.batch(range(begin, min(begin + size, len(self.scenes))), reads)
+            yield clips, self.twins(clips)
 
     def draw(self, batch: int, rng: Random, reads: range) -> SceneBatch:
         """Half a batch of clips, then their twins."""

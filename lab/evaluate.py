@@ -22,15 +22,16 @@ if TYPE_CHECKING:
 
     from bt_model.training.data.spelling import Speller
     from bt_model.training.data.tokens import TokenBatch
+    from bt_model.vision.encoder import ChatFeatures, TemporalEncoder
     from lab.chat_model import ChatModel
     from lab.clips import CachedClips
 
 BATCH = 32
-VideoTokensOf = Callable[[Sequence["Tensor"]], "Tensor"]  # hidden states -> (B, K, D)
+Pool = Callable[["ChatFeatures"], "Tensor"]  # -> (B, K, D)
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class AnswerRecord:
     """Right or wrong by question kind and scene; both twins' answers stand under their common scene."""
 
     kinds: dict[str, dict[str, list[bool]]] = field(default_factory=dict[str, dict[str, list[bool]]])
@@ -54,7 +55,7 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
+class ChatTest:
     """A chat model that reads `num_video` tokens of a clip, and the questions for it."""
 
     chat: "ChatModel"
@@ -74,37 +75,36 @@ class Asker:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """Scenes and what a chat model reads of their clips, and of their twins' clips, each (B, K, D)."""
+class EncodedClips:
+    """Scenes with the video tokens of their clips, and of their twins' clips, each (B, K, D)."""
 
     scenes: Sequence[Scene]
     clips: "Tensor"
     twins: "Tensor"
 
 
-def show(tokens_of: VideoTokensOf, reads: range, clips: "CachedClips") -> Iterator[Shown]:
-    """All clips, batch by batch; `tokens_of` makes video tokens of the hidden states `reads`."""
-    for begin in range(0, len(clips.scenes), BATCH):
-        own = clips.batch(range(begin, min(begin + BATCH, len(clips.scenes))), reads)
+def encode_clips(encoder: "TemporalEncoder", pool: Pool, clips: "CachedClips") -> Iterator[EncodedClips]:
+    """All clips and their twins as a chat model reads them, batch by batch."""
+    for pair in clips.batches(BATCH, encoder.chat_reads):
         with torch.inference_mode():
-            tokens, twins = (tokens_of(states_by_number(x.clips)) for x in (own, clips.twins(own)))
-        yield Shown(own.scenes, tokens, twins)
+            own, twins = (pool(encoder.chat_from_trunk(states_by_number(batch.clips))) for batch in pair)
+        yield EncodedClips(pair[0].scenes, own, twins)
 
 
-def answer_questions(shown: Iterable[Shown], asker: Asker) -> Answered:
+def answer_questions(encoded: Iterable[EncodedClips], test: ChatTest) -> AnswerRecord:
     """Ask every question about every clip and its twin, each as a first turn."""
-    answered = Answered()
-    for batch in shown:
-        _answer(batch.clips, asker, batch.scenes, answered)
-        _answer(batch.twins, asker, [scene.twin() for scene in batch.scenes], answered)
-    return answered
+    record = AnswerRecord()
+    for batch in encoded:
+        _answer(batch.clips, test, batch.scenes, record)
+        _answer(batch.twins, test, [scene.twin() for scene in batch.scenes], record)
+    return record
 
 
-def _answer(video: "Tensor", asker: Asker, listed: Sequence[Scene], answered: Answered) -> None:
-    every, chat = [asker.questions(scene) for scene in listed], asker.chat
+def _answer(video: "Tensor", test: ChatTest, listed: Sequence[Scene], record: AnswerRecord) -> None:
+    every, chat = [test.questions(scene) for scene in listed], test.chat
     for turn in range(max(map(len, every))):
         rows = [row for row, few in enumerate(every) if turn < len(few)]
-        batch = asker.batch([every[row][turn] for row in rows])
+        batch = test.batch([every[row][turn] for row in rows])
         right = exact_answers(chat.lm, chat.projector, video[rows], batch).tolist()
         for row, is_right in zip(rows, right, strict=True):
-            answered.add(every[row][turn].kind, listed[row], is_right)
+            record.add(every[row][turn].kind, listed[row], is_right)

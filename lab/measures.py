@@ -1,6 +1,6 @@
-"""What embeddings of test clips tell: which twin is which, which clip is meant, what is in it.
+"""What embeddings of test clips say: which twin is which, which clip is meant, what is in it.
 
-B clips, T frames, E joint width; answers are kept scene by scene, so every figure can be computed anew.
+B clips, T frames, E joint width; answers are listed scene by scene, so every figure can be computed anew.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +21,7 @@ from lab.trunk_cache import states_by_number
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from bt_model.vision.encoder import TemporalEncoder
     from lab.chat_model import TextEncoder
     from lab.clips import CachedClips
 
@@ -32,11 +33,10 @@ ATTRIBUTES: Mapping[str, Sequence[str]] = {
     "colour": tuple(COLOURS),
     "background": tuple(BACKGROUNDS),
 }
-Embed = Callable[["Sequence[Tensor]"], "Tensor"]  # trunk states of B clips -> (B, E)
 
 
 @dataclass(frozen=True, slots=True)
-class Embedded:
+class TwinEmbeddings:
     """Unit embeddings of test clips and their twins, and of a caption each, all (n, E)."""
 
     clips: "Tensor"
@@ -45,18 +45,22 @@ class Embedded:
     twin_captions: "Tensor"
 
 
-def embed_corpus(embed: Embed, text: "TextEncoder", test: "CachedClips", reads: range, seed: int) -> Embedded:
-    """Run a model over every clip, forwards and as its twin."""
-    clips: list[Tensor] = []
-    twins: list[Tensor] = []
+def embed_clips(
+    encoder: "TemporalEncoder",
+    text: "TextEncoder",
+    test: "CachedClips",
+    seed: int,
+    change: "Callable[[list[Tensor]], list[Tensor]]" = list,
+) -> TwinEmbeddings:
+    """Run a model over every clip, forwards and as its twin, whose trunk states `change` may change first."""
+    found: tuple[list[Tensor], list[Tensor]] = ([], [])
     with torch.inference_mode():
-        for begin in range(0, len(test.scenes), BATCH):
-            own = test.batch(range(begin, min(begin + BATCH, len(test.scenes))), reads)
-            clips.append(embed(states_by_number(own.clips)))
-            twins.append(embed(states_by_number(test.twins(own).clips)))
+        for pair in test.batches(BATCH, encoder.reads):
+            for embeds, batch in zip(found, pair, strict=True):
+                embeds.append(encoder.retrieve_from_trunk(change(states_by_number(batch.clips))))
         own = text([caption(s, Random(f"{seed} {s.key}")) for s in test.scenes])
         other = text([caption(s.twin(), Random(f"{seed} {s.key}")) for s in test.scenes])
-    return Embedded(*(normalize(x.float(), dim=1) for x in (torch.cat(clips), torch.cat(twins), own, other)))
+    return TwinEmbeddings(*(normalize(x.float(), dim=1) for x in (*map(torch.cat, found), own, other)))
 
 
 def by_kind(scenes: Sequence[Scene]) -> dict[str, list[int]]:
@@ -67,33 +71,35 @@ def by_kind(scenes: Sequence[Scene]) -> dict[str, list[int]]:
     return rows
 
 
-def twin_choices(embedded: Embedded, scenes: Sequence[Scene]) -> dict[str, Answers]:
+def twin_choices(embeddings: TwinEmbeddings, scenes: Sequence[Scene]) -> dict[str, Answers]:
     """Is a clip nearer to its own caption than to its twin's? By event kind, (n, 2): clip and twin."""
-    towards = embedded.captions - embedded.twin_captions
-    ahead = torch.stack([(embedded.clips * towards).sum(1), -(embedded.twins * towards).sum(1)], dim=1)
+    towards = embeddings.captions - embeddings.twin_captions
+    ahead = torch.stack([(embeddings.clips * towards).sum(1), -(embeddings.twins * towards).sum(1)], dim=1)
     credit = (ahead > 0).double() + 0.5 * (ahead == 0).double()
     return {kind: credit[rows].numpy() for kind, rows in by_kind(scenes).items()}
 
 
-def first_hits(embedded: Embedded, scenes: Sequence[Scene]) -> dict[str, Answers]:
+def first_hits(embeddings: TwinEmbeddings, scenes: Sequence[Scene]) -> dict[str, Answers]:
     """Is a caption's own clip the nearest of a pool of clips and their twins? By event kind, (n, 2).
 
     A tie of k clips counts 1 / k, so a model that is blind to order can reach 0.5.
     """
     hits: dict[str, Answers] = {}
     for kind, rows in by_kind(scenes).items():
-        parts = [_hits(embedded, rows[begin : begin + POOL]) for begin in range(0, len(rows), POOL)]
+        parts = [_hits(embeddings, rows[begin : begin + POOL]) for begin in range(0, len(rows), POOL)]
         hits[kind] = np.concatenate(parts)
     return hits
 
 
-def _hits(embedded: Embedded, rows: Sequence[int]) -> Answers:
-    videos = torch.cat([embedded.clips[rows], embedded.twins[rows]])
-    texts = torch.cat([embedded.captions[rows], embedded.twin_captions[rows]])
+def _hits(embeddings: TwinEmbeddings, rows: Sequence[int]) -> Answers:
+    videos = torch.cat([embeddings.clips[rows], embeddings.twins[rows]])
+    texts = torch.cat([embeddings.captions[rows], embeddings.twin_captions[rows]])
     return found_among(texts @ videos.T, 1).unflatten(0, (2, -1)).T.numpy()
 
 
-def static_choices(embedded: Embedded, text: "TextEncoder", scenes: Sequence[Scene]) -> dict[str, Answers]:
+def static_choices(
+    embeddings: TwinEmbeddings, text: "TextEncoder", scenes: Sequence[Scene]
+) -> dict[str, Answers]:
     """Is the true shape, colour or background the nearest? By attribute, where it lasts, (n, 2)."""
     with torch.inference_mode():
         table = {
@@ -115,7 +121,7 @@ def static_choices(embedded: Embedded, text: "TextEncoder", scenes: Sequence[Sce
         truth = torch.tensor([values.index(_facts(scenes[n])[attribute]) for n in rows])
         found = [
             (torch.einsum("ne,nve->nv", videos[rows], candidates).argmax(dim=1) == truth)
-            for videos in (embedded.clips, embedded.twins)
+            for videos in (embeddings.clips, embeddings.twins)
         ]
         answers[attribute] = torch.stack(found, dim=1).double().numpy()
     return answers

@@ -12,8 +12,8 @@ from bt_model.atomic_files import write_text
 from bt_model.settings.section import Section
 from bt_model.training.trainer.loop import Trained
 from bt_model.vision.pool import patches_cls
-from lab.evaluate import Answered, Asker, answer_questions, show
-from lab.measures import embed_corpus, twin_choices
+from lab.evaluate import AnswerRecord, ChatTest, answer_questions, encode_clips
+from lab.measures import embed_clips, twin_choices
 from lab.shapes.questions import STATIC, TEMPORAL
 from lab.statistics import mean_share
 
@@ -31,7 +31,7 @@ MODELS = {
 }
 
 
-def evaluate_all(model: "EmbeddedModel", test: "CachedClips") -> dict[str, Answered]:
+def evaluate_all(model: "EmbeddedModel", test: "CachedClips") -> dict[str, AnswerRecord]:
     """Every variant's answers about the held-out combinations."""
     variants = {
         "embedded": (model.encoder(model.tuned), model.video),
@@ -40,12 +40,8 @@ def evaluate_all(model: "EmbeddedModel", test: "CachedClips") -> dict[str, Answe
     }
     return {
         name: answer_questions(
-            show(
-                lambda states, encoder=encoder: patches_cls(encoder.chat_from_trunk(states)),
-                encoder.chat_reads,
-                test,
-            ),
-            Asker(chat, model.speller, model.num_video, EVALUATION_SEED),
+            encode_clips(encoder, patches_cls, test),
+            ChatTest(chat, model.speller, model.num_video, EVALUATION_SEED),
         )
         for name, (encoder, chat) in variants.items()
     }
@@ -57,10 +53,8 @@ def write_report(
     """Evaluate everything and write the page."""
     known = evaluate_all(model, test)
     pretrained = model.encoder(model.pretrained)
-    embedded = embed_corpus(
-        pretrained.retrieve_from_trunk, model.text, test, pretrained.reads, EVALUATION_SEED
-    )
-    retrieval = {k: mean_share([a]) for k, a in twin_choices(embedded, test.scenes).items()}
+    embeddings = embed_clips(pretrained, model.text, test, EVALUATION_SEED)
+    retrieval = {k: mean_share([a]) for k, a in twin_choices(embeddings, test.scenes).items()}
     lines = [
         "# The embedded model",
         "",
@@ -114,8 +108,8 @@ def _fields(config: object) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
-def _table(answered: "Mapping[str, Answered]") -> list[str]:
-    shares: dict[str, dict[str, Share]] = {name: answered[name].shares() for name in MODELS}
+def _table(records: Mapping[str, AnswerRecord]) -> list[str]:
+    shares: dict[str, dict[str, Share]] = {name: records[name].shares() for name in MODELS}
     rows = [(kind, *(str(shares[name][kind]) for name in MODELS)) for kind in KINDS]
     return _rows(("question", *(f"{name}: {about}" for name, about in MODELS.items())), rows)
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from bt_model.training.objectives.answers import answer_scores
-from lab.evaluate import Asker, Shown
+from lab.evaluate import ChatTest, EncodedClips
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,39 +23,34 @@ if TYPE_CHECKING:
     from lab.statistics import Answers
 
 
-def chat_choices(shown: "Iterable[Shown]", asker: Asker) -> "dict[str, Answers]":
+def chat_choices(encoded: "Iterable[EncodedClips]", test: ChatTest) -> "dict[str, Answers]":
     """By question kind, (n, 2): clip and twin, a tie for half; questions whose answer stays are left out."""
     answers: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
-    for batch in shown:
-        every = [_pairs(asker, scene) for scene in batch.scenes]
+    for batch in encoded:
+        every = [_pairs(test, scene) for scene in batch.scenes]
         for turn in range(max(map(len, every))):
             rows = [row for row, pairs in enumerate(every) if turn < len(pairs)]
             pairs = [every[row][turn] for row in rows]
-            credits = _credits((batch.clips[rows], batch.twins[rows]), asker, pairs)
+            credits = _credits((batch.clips[rows], batch.twins[rows]), test, pairs)
             for (question, _), credit in zip(pairs, credits, strict=True):
                 answers[question.kind].append(credit)
     return {kind: np.array(each) for kind, each in answers.items()}
 
 
-def _pairs(asker: Asker, scene: "Scene") -> "list[tuple[ClipQuestion, ClipQuestion]]":
-    pairs = zip(asker.questions(scene), asker.questions(scene.twin()), strict=True)
+def _pairs(test: ChatTest, scene: "Scene") -> "list[tuple[ClipQuestion, ClipQuestion]]":
+    pairs = zip(test.questions(scene), test.questions(scene.twin()), strict=True)
     return [(own, other) for own, other in pairs if own.sentence != other.sentence]
 
 
 def _credits(
-    videos: "Sequence[Tensor]", asker: Asker, pairs: "Sequence[tuple[ClipQuestion, ClipQuestion]]"
+    videos: "Sequence[Tensor]", test: ChatTest, pairs: "Sequence[tuple[ClipQuestion, ClipQuestion]]"
 ) -> list[tuple[float, float]]:
     """For every pair of answers, what the clip and its twin earn; `videos`: both, each (B, K, D)."""
-    chat = asker.chat
+    chat = test.chat
     ahead: list[Tensor] = []
     for video, sign in zip(videos, (1, -1), strict=True):
         own, other = (
-            answer_scores(
-                chat.lm,
-                chat.projector,
-                video,
-                asker.batch([pair[side] for pair in pairs]),
-            )
+            answer_scores(chat.lm, chat.projector, video, test.batch([pair[side] for pair in pairs]))
             for side in (0, 1)
         )
         ahead.append(sign * (own - other))

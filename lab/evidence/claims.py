@@ -57,8 +57,8 @@ def kind_tests(study: Study) -> list[KindTest]:
     p_values: dict[str, float] = {}
     for kind in REVERSIBLE:
         # a model that is blind to order has one of two twins right; what guesses has both as often as neither
-        told = np.concatenate([result.answers[f"twins/{kind}"] for result in base])
-        p_values[kind] = mcnemar((told == 1).all(axis=1), (told == 0).all(axis=1))
+        credit = np.concatenate([result.answers[f"twins/{kind}"] for result in base])
+        p_values[kind] = mcnemar((credit == 1).all(axis=1), (credit == 0).all(axis=1))
     adjusted = holm(p_values)
     return [
         KindTest(kind, share_of(clip, f"twins/{kind}"), share_of(base, f"twins/{kind}"), adjusted[kind])
@@ -72,7 +72,7 @@ def share_of(results: Sequence[Result], measure: str, like: Result | None = None
 
 
 def difference(ours: Sequence[Result], theirs: Sequence[Result], measure: str) -> Share:
-    """How much larger the first is, paired by scene and seed, on the scenes that both were asked about."""
+    """How much larger the first is, paired by scene and seed, on the scenes that both have answers about."""
     first = [result.of(measure, theirs[0]) for result in ours]
     second = [result.of(measure, ours[0]) for result in theirs]
     return mean_difference(first, second)

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 
 from bt_model.vision.pool import pooling
-from lab.evaluate import BATCH, Asker, Shown, answer_questions, show
+from lab.evaluate import BATCH, ChatTest, EncodedClips, answer_questions, encode_clips
 from lab.evidence.bench import Bench
 from lab.evidence.choices import chat_choices
 from lab.evidence.fit import STATIC_KINDS, TrainedRow
 from lab.evidence.results import Cost, Result
-from lab.measures import embed_corpus, first_hits, static_choices, twin_choices
+from lab.measures import embed_clips, first_hits, static_choices, twin_choices
 from lab.pictures import pictures
 from lab.shapes.questions import TEMPORAL
 
@@ -40,7 +40,7 @@ def examine(trained: TrainedRow, bench: Bench, *, is_headline: bool, with_contro
         if with_controls:
             for name, change in (("shuffled", _shuffler()), ("one picture", _one_picture)):
                 answers |= _control(name, trained, bench, change)
-    if trained.row.is_asked and trained.encoder.has_chat:
+    if trained.row.has_chat_answers and trained.encoder.has_chat:
         answers |= _as_chat(trained, bench)
     if trained.row.training == "none":
         answers |= _as_pictures(trained, bench)
@@ -48,12 +48,12 @@ def examine(trained: TrainedRow, bench: Bench, *, is_headline: bool, with_contro
 
 
 def _as_encoder(trained: TrainedRow, bench: Bench, test: "CachedClips") -> "dict[str, Answers]":
-    encoder, text = trained.encoder, bench.model.text
-    embedded = embed_corpus(encoder.retrieve_from_trunk, text, test, encoder.reads, SEED)
+    text = bench.model.text
+    embeddings = embed_clips(trained.encoder, text, test, SEED)
     measures = {
-        "twins": twin_choices(embedded, test.scenes),
-        "first": first_hits(embedded, test.scenes),
-        "static": static_choices(embedded, text, test.scenes),
+        "twins": twin_choices(embeddings, test.scenes),
+        "first": first_hits(embeddings, test.scenes),
+        "static": static_choices(embeddings, text, test.scenes),
     }
     return {f"{name}/{kind}": each for name, kinds in measures.items() for kind, each in kinds.items()}
 
@@ -61,13 +61,8 @@ def _as_encoder(trained: TrainedRow, bench: Bench, test: "CachedClips") -> "dict
 def _control(
     name: str, trained: TrainedRow, bench: Bench, change: "Callable[[list[Tensor]], list[Tensor]]"
 ) -> "dict[str, Answers]":
-    encoder = trained.encoder
-
-    def embed(states: "Sequence[Tensor]") -> "Tensor":
-        return encoder.retrieve_from_trunk(change(list(states)))
-
-    embedded = embed_corpus(embed, bench.model.text, bench.test, encoder.reads, SEED)
-    return {f"{name}/{kind}": each for kind, each in twin_choices(embedded, bench.test.scenes).items()}
+    embeddings = embed_clips(trained.encoder, bench.model.text, bench.test, SEED, change)
+    return {f"{name}/{kind}": each for kind, each in twin_choices(embeddings, bench.test.scenes).items()}
 
 
 def _shuffler() -> "Callable[[list[Tensor]], list[Tensor]]":
@@ -83,7 +78,7 @@ def _shuffler() -> "Callable[[list[Tensor]], list[Tensor]]":
 
 
 def _one_picture(states: "list[Tensor]") -> "list[Tensor]":
-    """The mean of the two middle frames, which are a clip's and its reversal's, in the place of all."""
+    """The mean of the two middle frames, equal for a clip and its twin, instead of every frame."""
     middle = states[0].shape[1] // 2
     return [x[:, middle - 1 : middle + 1].mean(dim=1, keepdim=True).expand_as(x) for x in states]
 
@@ -91,18 +86,17 @@ def _one_picture(states: "list[Tensor]") -> "list[Tensor]":
 def _as_chat(trained: TrainedRow, bench: Bench) -> "dict[str, Answers]":
     """Answers about order as choices between twins, static ones word for word."""
     encoder, pool = trained.encoder, pooling(trained.row.pooling).pool
-    shown = list(show(lambda states: pool(encoder.chat_from_trunk(states)), encoder.chat_reads, bench.test))
-    temporal, static = (_asker(trained, bench, kinds) for kinds in (TEMPORAL, STATIC_KINDS))
-    chosen = chat_choices(shown, temporal)
-    answered = answer_questions(shown, static)
-    exact = {kind: np.array(list(scenes.values()), float) for kind, scenes in answered.kinds.items()}
+    encoded = list(encode_clips(encoder, pool, bench.test))
+    chosen = chat_choices(encoded, _chat_test(trained, bench, TEMPORAL))
+    record = answer_questions(encoded, _chat_test(trained, bench, STATIC_KINDS))
+    exact = {kind: np.array(list(scenes.values()), float) for kind, scenes in record.kinds.items()}
     return {f"chat/{kind}": each for kind, each in chosen.items()} | {
         f"chat static/{kind}": each for kind, each in exact.items()
     }
 
 
-def _asker(trained: TrainedRow, bench: Bench, kinds: "Sequence[str]") -> Asker:
-    return Asker(trained.chat, bench.model.speller, trained.num_video, SEED, kinds)
+def _chat_test(trained: TrainedRow, bench: Bench, kinds: "Sequence[str]") -> ChatTest:
+    return ChatTest(trained.chat, bench.model.speller, trained.num_video, SEED, kinds)
 
 
 def _as_pictures(trained: TrainedRow, bench: Bench) -> "dict[str, Answers]":
@@ -116,8 +110,8 @@ def _as_pictures(trained: TrainedRow, bench: Bench) -> "dict[str, Answers]":
 
     scenes = bench.test.scenes
     batches = [scenes[first : first + BATCH] for first in range(0, len(scenes), BATCH)]
-    shown = (Shown(some, tokens(some), tokens([scene.twin() for scene in some])) for some in batches)
-    chosen = chat_choices(shown, _asker(trained, bench, TEMPORAL))
+    encoded = (EncodedClips(some, tokens(some), tokens([scene.twin() for scene in some])) for some in batches)
+    chosen = chat_choices(encoded, _chat_test(trained, bench, TEMPORAL))
     return {f"pictures/{kind}": each for kind, each in chosen.items()}
 
 

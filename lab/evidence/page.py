@@ -143,8 +143,8 @@ def _rows(table: str, study: Study) -> list[str]:
         seeds = " ".join(f"{result.of(first, _shared(first, like)).mean():.3f}" for result in results)
         shares = [_share(results, name, like) for name in measures]
         body.append((row.about, printed.rows.get(row.name, "-"), *shares, seeds, *_costs(results[0].cost)))
-    told = [MEASURES[name] for name in measures]
-    head = ("model", f"paper: {printed.meaning}", *told, f"{told[0]}, by seed" if told else "", *_COSTS)
+    titles = [MEASURES[name] for name in measures]
+    head = ("model", f"paper: {printed.meaning}", *titles, f"{titles[0]}, by seed" if titles else "", *_COSTS)
     missing = [row.about for row in in_table(table) if row.name not in study.results]
     few = [
         row.about
@@ -157,18 +157,18 @@ def _rows(table: str, study: Study) -> list[str]:
 
 
 def _costs(cost: Cost) -> tuple[str, ...]:
-    kept = f"{cost.kept_mebibytes:.0f}"
-    return f"{cost.num_trainable:,}", str(cost.num_tokens), f"{cost.step_seconds:.2f}", kept
+    memory = f"{cost.kept_mebibytes:.0f}"
+    return f"{cost.num_trainable:,}", str(cost.num_tokens), f"{cost.step_seconds:.2f}", memory
 
 
 def _fewest(study: Study) -> Result | None:
-    """A result that was asked about the scenes that all rows share."""
+    """A result about the scenes that all rows share."""
     encoders = [results[0] for results in study.results.values() if results[0].has("twins")]
     return min(encoders, key=lambda result: len(result.of("twins")), default=None)
 
 
 def _shared(measure: str, like: Result | None) -> Result | None:
-    """Chat models are asked about the same scenes for every row."""
+    """Chat measures are of the same scenes for every row."""
     return None if measure.startswith("chat") else like
 
 

@@ -33,21 +33,22 @@ def draw_all(folder: Path, study: "Study") -> dict[str, str]:
     return {table: f"{folder.name}/{name}" for table, name in names.items()}
 
 
-def _draw(path: Path, study: "Study", rows: Sequence[Row], places: Sequence[float], label: str) -> None:
+def _draw(path: Path, study: "Study", rows: Sequence[Row], positions: Sequence[float], label: str) -> None:
     from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
 
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    known = [(place, study.results[row.name]) for place, row in zip(places, rows, strict=True)
-             if row.name in study.results]  # fmt: skip
+    known = [
+        (x, study.results[row.name])
+        for x, row in zip(positions, rows, strict=True)
+        if row.name in study.results
+    ]
     for measure, name in _LINES.items():
-        points = [(place, share_of(results, measure)) for place, results in known if results[0].has(measure)]
+        points = [(x, share_of(results, measure)) for x, results in known if results[0].has(measure)]
         values = [share.value for _, share in points]
         below = [share.value - share.low for _, share in points]
         above = [share.high - share.value for _, share in points]
-        axes.errorbar(
-            [place for place, _ in points], values, [below, above], label=name, capsize=3, marker="o"
-        )
+        axes.errorbar([x for x, _ in points], values, [below, above], label=name, capsize=3, marker="o")
     _finish(axes, label, "share right")
     figure.savefig(path, dpi=110)
 

@@ -1,4 +1,4 @@
-"""What one row told with one seed: every answer, kept in a file, so that any figure can be computed anew."""
+"""The result of one row with one seed: a file of every answer, so that any figure can be computed anew."""
 
 import json
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Answers by measure and kind ("twins/move": (n, 2)), scene by scene as in the corpus, and the cost."""
+    """Answers by measure and kind ("twins/move": (n, 2)), in the order of the test scenes, and the cost."""
 
     answers: Mapping[str, Answers]
     cost: Cost
@@ -48,7 +48,7 @@ class Result:
     def of(self, measure: str, like: "Result | None" = None) -> Answers:
         """The answers of all kinds of a measure, or of one ("twins/move"), one below the other.
 
-        Where `like` was asked about fewer scenes, which are then the first of a kind, only about those.
+        Where `like` has answers about fewer scenes, the first of each kind, only those about the same.
         """
         names = [name for name in sorted(self.answers) if name.split("/")[0] == measure or name == measure]
         parts = [self.answers[name] for name in names]
@@ -57,5 +57,5 @@ class Result:
         return np.concatenate(parts)
 
     def has(self, measure: str) -> bool:
-        """Whether anything of the measure was asked."""
+        """Whether there are answers of this measure."""
         return any(name.split("/")[0] == measure for name in self.answers)

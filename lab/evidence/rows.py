@@ -49,8 +49,8 @@ class Row:
         return self.model.has_branch and self.training == "pretrain" and self.mask.rate > 0
 
     @property
-    def is_asked(self) -> bool:
-        """Whether a chat model is asked through it too: in the tables that tell of answers."""
+    def has_chat_answers(self) -> bool:
+        """Whether a chat model answers through it, too: in the tables that have a column of answers."""
         return self.training != "pretrain" or not {"10", "R"}.isdisjoint(self.tables)
 
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from lab.clips import CachedClips
 from lab.measures import (
-    Embedded,
-    embed_corpus,
+    TwinEmbeddings,
+    embed_clips,
     first_hits,
     static_choices,
     twin_choices,
@@ -37,8 +37,8 @@ def unit(seed: int) -> Tensor:
     return x / x.norm(dim=1, keepdim=True)
 
 
-def embedded() -> Embedded:
-    return Embedded(unit(0), unit(1), unit(2), unit(3))
+def embedded() -> TwinEmbeddings:
+    return TwinEmbeddings(unit(0), unit(1), unit(2), unit(3))
 
 
 def test_a_clip_nearer_to_its_own_caption_than_to_its_twins_is_right(listed: list[Scene]) -> None:
@@ -51,13 +51,13 @@ def test_a_clip_nearer_to_its_own_caption_than_to_its_twins_is_right(listed: lis
 
 def test_a_model_that_is_blind_to_order_has_half_of_the_twins(listed: list[Scene]) -> None:
     x = embedded()
-    blind = Embedded(x.clips, x.clips, x.captions, x.twin_captions)
+    blind = TwinEmbeddings(x.clips, x.clips, x.captions, x.twin_captions)
     assert twin_choices(blind, listed)["move"].mean() == 0.5
 
 
 def test_equal_captions_tell_nothing(listed: list[Scene]) -> None:
     x = embedded()
-    silent = Embedded(x.clips, x.twins, x.captions, x.captions)
+    silent = TwinEmbeddings(x.clips, x.twins, x.captions, x.captions)
     assert (twin_choices(silent, listed)["move"] == 0.5).all()
 
 
@@ -72,7 +72,7 @@ def test_a_first_hit_is_the_largest_of_its_row(listed: list[Scene]) -> None:
 
 def test_a_tie_of_two_clips_counts_half(listed: list[Scene]) -> None:
     x = embedded()
-    ideal = Embedded(x.captions, x.captions, x.captions, x.captions)
+    ideal = TwinEmbeddings(x.captions, x.captions, x.captions, x.captions)
     assert (first_hits(ideal, listed)["move"] == 0.5).all()
 
 
@@ -80,7 +80,7 @@ def test_the_branch_without_time_is_blind_to_order(model: EmbeddedModel, corpus:
     blind = model.encoder(model.pretrained)
     assert blind.adapter is not None
     blind.adapter.time_embed.weight.zero_()
-    seen = embed_corpus(blind.retrieve_from_trunk, model.text, corpus, blind.reads, seed=0)
+    seen = embed_clips(blind, model.text, corpus, seed=0)
     torch.testing.assert_close(seen.clips, seen.twins)
 
 
@@ -90,7 +90,7 @@ def test_a_static_choice_is_the_nearest_of_an_attributes_prompts(
     with torch.inference_mode():
         prompt = model.text(["a ring", "a red circle on a black background"])
     right = prompt[1:] / prompt[1:].norm()
-    all_right = Embedded(*(right.expand(N, -1) for _ in range(4)))
+    all_right = TwinEmbeddings(*(right.expand(N, -1) for _ in range(4)))
     answers = static_choices(all_right, model.text, listed)
     assert {name: answer.tolist() for name, answer in answers.items()} == {
         name: np.ones((N, 2)).tolist() for name in ("shape", "colour", "background")

@@ -41,7 +41,7 @@ imports: $(STAMP)
 	$(BIN)/lint-imports
 
 parity: $(STAMP)  ## every golden case: make parity GOLDEN=dir
-	$(BIN)/python -m tests.parity $(or $(GOLDEN),../shared/golden)
+	$(BIN)/python -m tests.parity $(or $(GOLDEN),$(wildcard ../shared/golden),tests/data/golden)
 
 mutate: $(STAMP)  ## faults that no test notices: make mutate COUNT=200 SEED=7 LOCKS=1 RESUME=1 PATHS="server/engine bt_model"
 	$(BIN)/python -m tests.mutation --count $(or $(COUNT),200) --seed $(or $(SEED),0) \

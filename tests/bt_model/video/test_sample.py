@@ -1,7 +1,5 @@
 """The samplers against the published tables, and the bounds on what a request can ask for."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,15 +10,12 @@ from hypothesis import strategies as st
 from bt_model.errors import InvalidValueError
 from bt_model.types import MAX_FRAMES, STRATEGIES, Sampling, Strategy
 from bt_model.video.sample import SAMPLERS, frame_indices, middle, retrieval_test, segment_bounds, uniform
-
-GOLDEN = Path(__file__).parents[4] / "shared" / "golden" / "sampler.json"
+from tests.golden import golden_table
 
 
 @pytest.fixture(scope="module")
 def table() -> dict[str, list[dict[str, Any]]]:
-    if not GOLDEN.exists():
-        pytest.skip("golden data ../shared/golden not found")
-    return json.loads(GOLDEN.read_text())
+    return golden_table("sampler")
 
 
 def test_every_strategy_has_its_sampler() -> None:

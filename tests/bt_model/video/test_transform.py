@@ -1,33 +1,20 @@
 """The tensor side of preprocessing against the published numbers."""
 
-from pathlib import Path
-
-import pytest
 import torch
-from safetensors.torch import load_file
-from torch import Tensor
 
 from bt_model.video.transform import normalise, normalise_retrieval
-
-GOLDEN = Path(__file__).parents[4] / "shared" / "golden"
-
-
-def golden(name: str) -> dict[str, Tensor]:
-    path = GOLDEN / f"{name}.safetensors"
-    if not path.exists():
-        pytest.skip("golden data ../shared/golden not found")
-    return load_file(path)
+from tests.golden import golden_tensors
 
 
 def test_normalise_equals_the_published_clip_processor() -> None:
-    case = golden("preprocess_chat")
+    case = golden_tensors("preprocess_chat_rows")
     torch.testing.assert_close(
         normalise(case["expect.resized"]), case["expect.pixel_values"], rtol=0, atol=1e-5
     )
 
 
 def test_normalise_retrieval_equals_the_published_constants() -> None:
-    case = golden("preprocess_retrieval")
+    case = golden_tensors("preprocess_retrieval")
     got = normalise_retrieval(case["expect.cropped"])
     torch.testing.assert_close(got, case["expect.normalized"], rtol=0, atol=1e-5)
 

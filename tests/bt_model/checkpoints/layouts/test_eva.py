@@ -1,9 +1,7 @@
 """EVA-CLIP checkpoints of every published layout: every name accounted for, every number in its place."""
 
-import json
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 import pytest
 import torch
@@ -28,8 +26,8 @@ from bt_model.text.clip_text import ClipTextTower
 from bt_model.vision.bt_adapter import BTAdapter
 from bt_model.vision.clip import ClipVisionTower
 from tests import tiny
+from tests.golden import golden_table
 
-TABLE = Path(__file__).parents[5] / "shared" / "golden" / "checkpoint_keys.json"
 SMALL = replace(tiny.VISION, family="eva", act="gelu", eps=1e-6)
 TEXT = ClipTextConfig(
     vocab_size=40, context_length=12, width=16, num_layers=2, num_heads=2, mlp_width=64, projection_dim=24,
@@ -39,9 +37,7 @@ TEXT = ClipTextConfig(
 
 @cache
 def shapes() -> dict[str, tuple[int, ...]]:
-    if not TABLE.is_file():
-        pytest.skip("golden data ../shared/golden not found")
-    listed = json.loads(TABLE.read_text())["eva_pretrain_checkpoint"]["state_dict"]
+    listed = golden_table("checkpoint_keys")["eva_pretrain_checkpoint"]["state_dict"]
     return {key: tuple(shape) for key, shape in listed.items()}
 
 

@@ -1,7 +1,5 @@
-import json
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,8 +16,8 @@ from bt_model.errors import CheckpointError
 from bt_model.text.clip_text import ClipTextTower
 from bt_model.vision.bt_adapter import BTAdapter
 from bt_model.vision.clip import ClipVisionTower
+from tests.golden import golden_table
 
-TABLE = Path(__file__).parents[5] / "shared" / "golden" / "checkpoint_keys.json"
 TEXT_L14 = ClipTextConfig(
     vocab_size=49408,
     context_length=77,
@@ -37,9 +35,7 @@ Shapes = dict[str, list[int]]
 
 @cache
 def table() -> dict[str, Any]:
-    if not TABLE.is_file():
-        pytest.skip("golden data ../shared/golden not found")
-    return json.loads(TABLE.read_text())
+    return golden_table("checkpoint_keys")
 
 
 def retrieval() -> Shapes:

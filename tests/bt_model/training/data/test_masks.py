@@ -6,6 +6,7 @@ from torch import Tensor
 
 from bt_model.training.data.masks import Masks, draw_masks, mask_at, published_layout
 from bt_model.training.pretrain.config import Layout, MaskSettings
+from tests.golden import golden_table
 
 T, P = 4, 10
 LAYOUTS: tuple[Layout, ...] = ("tube", "published")
@@ -23,6 +24,16 @@ def tube(count: int, num_patches: int, rate: float, seed: int = 0) -> Tensor:
 @pytest.mark.parametrize(("patches", "rate", "visible"), [(256, 0.7, 77), (36, 0.7, 11), (10, 0.99, 1)])
 def test_the_hidden_share_is_exact(patches: int, rate: float, visible: int) -> None:
     assert tube(3, patches, rate).shape == (3, visible)
+
+
+def test_as_much_is_hidden_as_in_the_published_masks() -> None:
+    for row in golden_table("tube_masks"):
+        visible = tube(row["B"], row["N"], row["mask_rate"])
+        assert (
+            visible.shape
+            == torch.tensor(row["visible_patches"]).shape
+            == (row["B"], row["visible_per_frame"])
+        )
 
 
 def test_visible_patches_are_different_and_in_order() -> None:

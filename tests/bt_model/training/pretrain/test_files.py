@@ -1,6 +1,5 @@
 """A trained model as a file of published names, and a run that starts from one."""
 
-import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,15 +24,12 @@ from bt_model.training.pretrain.towers import PUBLISHED, fresh_step, towers_of
 from bt_model.training.settings import keep_settings, settings_from
 from bt_model.training.trainer.parallel import Place
 from tests.bt_model.training.clips import Corpus
-
-TABLE = Path(__file__).parents[5] / "shared" / "golden" / "checkpoint_keys.json"
+from tests.golden import golden_table
 
 
 @cache
 def table() -> dict[str, Any]:
-    if not TABLE.is_file():
-        pytest.skip("golden data ../shared/golden not found")
-    return json.loads(TABLE.read_text())
+    return golden_table("checkpoint_keys")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """The plan of the embedded model: it names every size and length; nothing else decides them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from bt_model.config import BTAdapterConfig, ClipTextConfig, ClipVisionConfig, LlamaConfig
@@ -35,37 +35,27 @@ class EmbeddedPlan:
     seed: int = 0
 
 
+_WIDTH, _JOINT = 96, 96  # of the towers' layers, of the embeddings that they share
+_VISION = ClipVisionConfig(
+    image_size=64, patch_size=8, width=_WIDTH, num_layers=6, num_heads=4, mlp_width=384, projection_dim=_JOINT
+)
+_TEXT = ClipTextConfig(
+    vocab_size=0, context_length=40, width=_WIDTH, num_layers=2, num_heads=4, mlp_width=384,
+    projection_dim=_JOINT,
+)  # fmt: skip
+_LLAMA = LlamaConfig(
+    vocab_size=0, width=128, num_layers=4, num_heads=4, num_kv_heads=4, mlp_width=344, max_context=512
+)
+
+
 def embedded_plan(vocab_size: int, text_vocab_size: int, precision: Precision) -> EmbeddedPlan:
     """The plan of `btchat train embedded`: 64 x 64 pictures, 64 patches, 6 trunk layers, a branch of 3."""
-    width, joint = 96, 96
-    vision = ClipVisionConfig(
-        image_size=64,
-        patch_size=8,
-        width=width,
-        num_layers=6,
-        num_heads=4,
-        mlp_width=384,
-        projection_dim=joint,
-    )
-    text = ClipTextConfig(
-        vocab_size=text_vocab_size, context_length=40, width=width, num_layers=2, num_heads=4, mlp_width=384,
-        projection_dim=joint,
-    )  # fmt: skip
-    llama = LlamaConfig(
-        vocab_size=vocab_size,
-        width=128,
-        num_layers=4,
-        num_heads=4,
-        num_kv_heads=4,
-        mlp_width=344,
-        max_context=512,
-    )
     stage = partial(Schedule, learning_rate=1e-3, precision=precision)
     return EmbeddedPlan(
-        vision=vision,
-        text=text,
+        vision=_VISION,
+        text=replace(_TEXT, vocab_size=text_vocab_size),
         adapter=BTAdapterConfig(num_layers=3, max_frames=64, middle_scale=1.0, output_scale=1.0),
-        llama=llama,
+        llama=replace(_LLAMA, vocab_size=vocab_size),
         num_clips=4800,
         num_test_clips=480,
         num_frames=8,

@@ -5,18 +5,16 @@ LLM folder, projector and, where the backend has one, Q-Former; pooling, prompt 
 generation defaults. Paths are relative to the file. Without torch, so that listing models is fast.
 """
 
-import json
 import os
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field
 
 from bt_model.checkpoints.json_files import read_json
 from bt_model.errors import CheckpointError, InvalidValueError, require
-from bt_model.settings.refusal import invalid_value
+from bt_model.settings.refusal import validated
 from bt_model.types import MAX_FRAMES, Entry, Fit, GenerateOptions
 
 POOLED_WITH_CLS = "patches_cls"
@@ -106,21 +104,15 @@ def read(path: Path, weights_dir: Path | None = None) -> ModelFile:
     backend = values.get("backend")
     above = _OF_BACKEND.get(backend, {}) if isinstance(backend, str) else {}
     try:
-        model = _adapter().validate_json(json.dumps({**above, **values}))
-    except ValidationError as error:
-        text = invalid_value(error, ModelFile, nothing="null").message
-        raise CheckpointError(f"{path}: {text}") from error
+        model = validated(ModelFile, {**above, **values}, nothing="null")
+    except InvalidValueError as error:
+        raise CheckpointError(f"{path}: {error.message}") from error
     if weights_dir is not None and _is_below(path, weights_dir):
         for name, part in model.parts.items():
             if not _is_below(path.parent / part, weights_dir):
                 text = f"{name} is {part!r}; allowed: a path that stays in {weights_dir}"
                 raise CheckpointError(f"{path}: {text}")
     return model
-
-
-@cache
-def _adapter() -> TypeAdapter[ModelFile]:
-    return TypeAdapter(ModelFile)
 
 
 def _is_below(path: Path, folder: Path) -> bool:

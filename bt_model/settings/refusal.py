@@ -1,17 +1,20 @@
 """What pydantic finds wrong with a value, as the one line that all our messages about values have."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import is_dataclass
+from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from bt_model.errors import InvalidValueError
 
+T = TypeVar("T")
 _KINDS: dict[Any, str] = {
     bool: "true or false",
     int: "a whole number",
@@ -26,11 +29,26 @@ _UNKNOWN = frozenset({"extra_forbidden", "unexpected_keyword_argument"})
 _SHOWN = 80  # characters of a wrong value
 
 
-def invalid_value(error: ValidationError, kind: type[Any], *, nothing: str = "") -> InvalidValueError:
-    """The first thing that is wrong with the values of a class; `param` is its dotted name.
+def validated(kind: type[T], values: object, *, nothing: str = "") -> T:
+    """A class from values as JSON and TOML have them; `nothing` is how the file spells that there is none.
 
-    `nothing` is how a file spells that there is no value, if it can.
+    Raises:
+        InvalidValueError: a name that is unknown or missing, or a value that is not allowed.
     """
+    try:
+        # validation of Python's objects would want tuples and instances; JSON has lists and tables
+        return _adapter(kind).validate_json(json.dumps(values, default=str))
+    except ValidationError as error:
+        raise invalid_value(error, kind, nothing=nothing) from error
+
+
+@cache
+def _adapter(kind: type[T]) -> TypeAdapter[T]:
+    return TypeAdapter(kind)
+
+
+def invalid_value(error: ValidationError, kind: type[Any], *, nothing: str = "") -> InvalidValueError:
+    """The first thing that is wrong with the values of a class; `param` is its dotted name."""
     found = error.errors(include_url=False)
     first = next((each for each in found if each["type"] in _UNKNOWN), found[0])
     path = first["loc"]
@@ -53,7 +71,7 @@ def invalid_value(error: ValidationError, kind: type[Any], *, nothing: str = "")
 def allowed_values(hint: Any, nothing: str = "") -> str:
     """What a field takes, in words; `hint` is its type, with pydantic's bounds as its metadata.
 
-    "a whole number, 0 to 65535", "float32, bfloat16", "a number or null" where `nothing` is null.
+    "a whole number, 0 to 65535", "float32, bfloat16", "a number, or null" where `nothing` is null.
     """
     kind, metadata, is_optional = _parts(hint)
     origin = get_origin(kind) or kind
@@ -65,7 +83,7 @@ def allowed_values(hint: Any, nothing: str = "") -> str:
         words = f"a list of {len(get_args(kind))}"
     else:
         words = ", ".join(filter(None, (_KINDS[origin], _bounds(metadata))))
-    return f"{words} or {nothing}" if is_optional and nothing else words
+    return f"{words}, or {nothing}" if is_optional and nothing else words
 
 
 def hint_of(field: FieldInfo) -> Any:

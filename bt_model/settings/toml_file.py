@@ -17,5 +17,5 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InvalidValueError(f"cannot read {path}: {error.strerror}", param="config") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidValueError(f"{path}: not TOML ({error})", param="config") from error

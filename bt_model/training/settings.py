@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from bt_model.atomic_files import write_json
 from bt_model.errors import InvalidValueError
 from bt_model.settings.layers import layered
-from bt_model.settings.refusal import invalid_value
+from bt_model.settings.refusal import validated
 
 S = TypeVar("S", bound=BaseModel)
 Values = dict[str, Any]
@@ -51,12 +51,7 @@ def settings_from(kind: type[S], *layers: Mapping[str, Any]) -> S:
     Raises:
         InvalidValueError: an unknown name, or a value that is not allowed; `param` is the dotted name.
     """
-    values = _replaced(layered(*layers), NOTHING, None)
-    try:
-        # JSON has the lists and tables of TOML; strict validation of Python's objects would want tuples
-        return kind.model_validate_json(json.dumps(values, default=str))
-    except ValidationError as error:
-        raise invalid_value(error, kind, nothing=NOTHING) from error
+    return validated(kind, _replaced(layered(*layers), NOTHING, None), nothing=NOTHING)
 
 
 def plain(settings: BaseModel) -> Values:

@@ -27,7 +27,7 @@ def make(
         clips: training clips, twins included
         test_clips: clips of each of the two test splits
         side: pixels, even
-        seed: of everything that is drawn
+        seed: of all random draws
         kinds: kinds of events (default: all)
         most_items: objects in a scene: 1, 2 or 3
         textures: striped, dotted and checked backgrounds, too

@@ -9,6 +9,11 @@ from cyclopts import Group, Parameter
 
 from server.settings import Limits, Models, Network, Times, Videos, load_settings
 
+_CONFIG = (
+    "settings file (default: ./btchat.toml, if it is there). Above it stand variables (BTCHAT_PORT for "
+    "--port), above those flags, below it secrets (/run/secrets/btchat_port)"
+)
+
 
 def _shown_as(title: str) -> Parameter:
     """A group of settings as flags of their own, under a title in the help."""
@@ -17,19 +22,14 @@ def _shown_as(title: str) -> Parameter:
 
 def serve(
     *,
-    config: Path | None = None,
+    config: Annotated[Path | None, Parameter(help=_CONFIG)] = None,
     network: Annotated[Network, _shown_as("Network")] = Network(),
     models: Annotated[Models, _shown_as("Models")] = Models(),
     videos: Annotated[Videos, _shown_as("Videos")] = Videos(),
     limits: Annotated[Limits, _shown_as("Limits")] = Limits(),
     times: Annotated[Times, _shown_as("Times")] = Times(),
 ) -> int:
-    """Start the server.
-
-    Args:
-        config: settings file (default: ./btchat.toml, if it is there). Flags stand above variables
-            (BTCHAT_PORT for --port), those above this file, and it above secrets (/run/secrets/btchat_port)
-    """
+    """Start the server."""
     settings = load_settings((network, models, videos, limits, times), config)
     from server.main import serve as serve_with  # half a second, which help does without
 

@@ -21,7 +21,7 @@ def embedded(
     Args:
         out: folder of the model (default: weights/embedded)
         work: clips, checkpoints, logs
-        seed: of everything that is drawn
+        seed: of all random draws
         threads: of torch; on tensors this small, more cost more than they give
         precision: number format of matrix products (default: bfloat16 where the CPU has it in hardware)
     """

@@ -50,7 +50,7 @@ def export(*, work: Work = Path(".work/pretrain"), out: Path, with_clip: bool = 
     """Write a run's last checkpoint as a file of published names.
 
     Args:
-        work: of the run
+        work: folder of the run
         out: NAME.safetensors, or NAME.pth
         with_clip: CLIP's towers in the same file
     """

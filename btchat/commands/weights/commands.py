@@ -33,7 +33,7 @@ def fetch(
     """Download a set (HF_ENDPOINT names a mirror), convert, write its model.
 
     Args:
-        name: of a set
+        name: name of a set
         dry_run: only say what would be fetched
     """
     from btchat.commands.weights.fetch import fetch

@@ -1,15 +1,19 @@
 """weights/manifest.toml: published sets of weights, file by file."""
 
 import re
-import tomllib
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from bt_model.errors import CheckpointError, UnknownNameError
+from pydantic import ConfigDict
+
+from bt_model.errors import UnknownNameError, require
+from bt_model.settings.refusal import validated
+from bt_model.settings.toml_file import read_toml
 
 UNKNOWN_LICENCE = "unknown: see the model card"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_STRICT = ConfigDict(extra="forbid", strict=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,8 @@ class Item:
     user brings it, as `note` says.
     """
 
+    __pydantic_config__ = _STRICT
+
     repo: str
     file: str
     to: str
@@ -33,6 +39,11 @@ class Item:
     blocks: int = 0
     optional: str = ""
     note: str = ""
+
+    def __post_init__(self) -> None:
+        for name, path in (("to", self.to), ("base", self.base)):
+            ok = not Path(path).is_absolute() and ".." not in Path(path).parts and (path or name == "base")
+            require(bool(ok), name, path, "a path below the folder of the set")
 
     @property
     def patterns(self) -> tuple[str, ...]:
@@ -47,10 +58,15 @@ class Item:
 class WeightSet:
     """What `btchat weights fetch NAME` brings, and the model file that it writes."""
 
+    __pydantic_config__ = _STRICT
+
     name: str
     about: str
     items: tuple[Item, ...]
     model: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    def __post_init__(self) -> None:
+        require(bool(_NAME.fullmatch(self.name)), "name", self.name, _NAME.pattern)
 
     @property
     def num_bytes(self) -> int:
@@ -62,13 +78,14 @@ def read_manifest(path: Path) -> dict[str, WeightSet]:
     """All sets of a manifest by name.
 
     Raises:
-        CheckpointError: not TOML, or with a field that is missing, unknown or of another type.
+        InvalidValueError: not TOML, or with a field that is missing, unknown or of another type.
     """
-    try:
-        told = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not a readable manifest ({error})") from error
-    return {name: _set(path, name, entry) for name, entry in told.items()}
+    tables = read_toml(path)
+    named = {
+        name: {"name": name, **cast(dict[str, Any], each)} if isinstance(each, dict) else each
+        for name, each in tables.items()
+    }
+    return validated(dict[str, WeightSet], named)
 
 
 def pick(sets: dict[str, WeightSet], name: str) -> WeightSet:
@@ -82,47 +99,5 @@ def pick(sets: dict[str, WeightSet], name: str) -> WeightSet:
     return sets[name]
 
 
-def _set(path: Path, name: str, entry: Any) -> WeightSet:
-    if not _NAME.fullmatch(name):
-        raise CheckpointError(f"{path}: a set is called {name!r}; allowed: {_NAME.pattern}")
-    if not isinstance(entry, dict) or not {"about", "items"} <= set(cast(dict[str, Any], entry)):
-        raise CheckpointError(f"{path}: [{name}] needs about and items")
-    values = cast(dict[str, Any], {"model": {}, **entry})
-    unknown = set(values) - {"about", "items", "model"}
-    if unknown:
-        raise CheckpointError(f"{path}: [{name}] has the unknown fields {', '.join(sorted(unknown))}")
-    for key, kind in (("about", str), ("items", list), ("model", dict)):
-        if not isinstance(values[key], kind):
-            raise CheckpointError(f"{path}: [{name}] has {key} = {values[key]!r}; allowed: a {kind.__name__}")
-    items = tuple(_item(path, name, item) for item in values["items"])
-    return WeightSet(name, values["about"], items, values["model"])
-
-
-def _item(path: Path, name: str, entry: Any) -> Item:
-    if not isinstance(entry, dict):
-        raise CheckpointError(f"{path}: an item of [{name}] is {entry!r}; allowed: a table")
-    known = {f.name: f.type for f in fields(Item)}
-    values = cast(dict[str, Any], entry)
-    unknown = set(values) - set(known)
-    missing = {"repo", "file", "to"} - set(values)
-    if unknown or missing:
-        what = ", ".join(sorted(unknown)) or f"no {', '.join(sorted(missing))}"
-        raise CheckpointError(f"{path}: an item of [{name}] has {what}; known are {', '.join(known)}")
-    wrong = [key for key, value in values.items() if type(value) is not (int if known[key] is int else str)]
-    if wrong:
-        raise CheckpointError(f"{path}: an item of [{name}] has {wrong[0]} = {values[wrong[0]]!r}")
-    _check_place(path, name, str(values["to"]))
-    if values.get("base"):
-        _check_place(path, name, values["base"])
-    return Item(**values)
-
-
 def _split(patterns: str) -> tuple[str, ...]:
     return tuple(pattern.strip() for pattern in patterns.split(",") if pattern.strip())
-
-
-def _check_place(path: Path, name: str, to: str) -> None:
-    if not to or Path(to).is_absolute() or ".." in Path(to).parts:
-        raise CheckpointError(
-            f"{path}: an item of [{name}] names the place {to!r}; allowed: a path below weights/{name}"
-        )

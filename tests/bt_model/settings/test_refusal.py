@@ -1,14 +1,13 @@
 """What is wrong with settings, in one line with what is allowed."""
 
-import json
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import pytest
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, model_validator
 
 from bt_model.errors import InvalidValueError, require
-from bt_model.settings.refusal import allowed_values, hint_of, invalid_value
+from bt_model.settings.refusal import allowed_values, hint_of, validated
 from bt_model.settings.section import Count, Section, Share
 
 
@@ -54,9 +53,9 @@ class Whole(Section):
 
 
 def refused(values: dict[str, Any]) -> InvalidValueError:
-    with pytest.raises(ValidationError) as caught:
-        Whole.model_validate_json(json.dumps(values))
-    return invalid_value(caught.value, Whole)
+    with pytest.raises(InvalidValueError) as caught:
+        validated(Whole, values)
+    return caught.value
 
 
 @pytest.mark.parametrize(
@@ -92,6 +91,11 @@ def test_a_wrong_name_or_value_is_refused_with_what_is_allowed(values: dict[str,
     error = refused(values)
     assert error.message.startswith(message)
     assert error.param == error.message.split(" is ")[0]
+
+
+def test_a_value_that_may_be_missing_is_told_with_the_word_for_it() -> None:
+    with pytest.raises(InvalidValueError, match=r"allowed: a whole number, 1 or more, or null$"):
+        validated(Whole, {"part": {"size": "x"}}, nothing="null")
 
 
 def test_a_long_value_is_cut_and_a_secret_is_not_shown() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bt_model.assembly.model_file import read
-from bt_model.errors import CheckpointError, UnknownNameError
+from bt_model.errors import InvalidValueError, UnknownNameError
 from btchat.commands.weights.manifest import pick, read_manifest
 
 MANIFEST = Path(__file__).parents[4] / "weights" / "manifest.toml"
@@ -45,26 +45,37 @@ def test_an_unknown_set_is_refused_with_those_there_are() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("x", "not a readable manifest"),
-        ("[a]\nabout = 'b'", "needs about and items"),
-        ("[a]\nabout = 'b'\nitems = [{repo='r'}]", "has no file, to"),
-        ("[a]\nabout = 'b'\nitems = [{repo='r',file='f',to='t',size=3}]", "has size"),
-        ("[a]\nabout = 'b'\nitems = [{repo='r',file='f',to='t',num_bytes='3'}]", "num_bytes = '3'"),
-        ("[a]\nabout = 'b'\nitems = [{repo='r',file='f',to='../t'}]", "names the place '../t'"),
-        ("[a]\nabout = 'b'\nitems = [{repo='r',file='f',to='/t'}]", "names the place '/t'"),
-        ("[a]\nabout = 'b'\nitems = [{repo='r',file='f',to='t',base='../b'}]", "names the place '../b'"),
-        ("[a]\nabout = 'b'\nitems = [{repo='r',file='f',to='t',blocks=true}]", "has blocks = True"),
-        ("[a]\nabout = 'b'\nitems = [5]", "an item of .a. is 5; allowed: a table"),
-        ("[a]\nabout = 'b'\nitems = 5", "has items = 5; allowed: a list"),
-        ("[a]\nabout = 'b'\nitems = []\nmodel = 5", "has model = 5; allowed: a dict"),
-        ("[a]\nabout = 5\nitems = []", "has about = 5; allowed: a str"),
-        ("['../b']\nabout = 'b'\nitems = []", r"a set is called '\.\./b'; allowed: "),
-        ("['']\nabout = 'b'\nitems = []", "a set is called ''; allowed: "),
-        (b"\xff", "not a readable manifest"),
-        (b"a = " + b"[" * 5000, "not a readable manifest"),
+        ("x", "not TOML"),
+        ("a = 1", "a is 1; allowed: a section"),
+        ("[a]\nabout = 'b'", "a.items is missing"),
+        ("[a]\nabout = 'b'\nitems = [{repo='r'}]", r"a\.items\.0\.file is missing"),
+        (
+            "[a]\nabout = 'b'\nitems = [{repo='r',file='f',to='t',size=3}]",
+            r"0\.size is not known; .* repo",
+        ),
+        (
+            "[a]\nabout = 'b'\nitems = [{repo='r',file='f',to='t',num_bytes='3'}]",
+            r"num_bytes is '3'; .* whole",
+        ),
+        (
+            "[a]\nabout = 'b'\nitems = [{repo='r',file='f',to='../t'}]",
+            r"0\.to is '\.\./t'; allowed: a path",
+        ),
+        ("[a]\nabout = 'b'\nitems = [{repo='r',file='f',to='/t'}]", r"items\.0\.to is '/t'; allowed: a path"),
+        ("[a]\nabout = 'b'\nitems = [{repo='r',file='f',to=''}]", r"items\.0\.to is ''; allowed: a path"),
+        ("[a]\nabout = 'b'\nitems = [{repo='r',file='f',to='t',base='../b'}]", r"items\.0\.base is '\.\./b'"),
+        ("[a]\nabout = 'b'\nitems = [{repo='r',file='f',to='t',blocks=true}]", r"items\.0\.blocks is True"),
+        ("[a]\nabout = 'b'\nitems = [5]", r"a\.items\.0 is 5; allowed: a section"),
+        ("[a]\nabout = 'b'\nitems = 5", r"a\.items is 5; allowed: a list"),
+        ("[a]\nabout = 'b'\nitems = []\nmodel = 5", r"a\.model is 5; allowed: a table"),
+        ("[a]\nabout = 5\nitems = []", r"a\.about is 5; allowed: a string"),
+        ("['../b']\nabout = 'b'\nitems = []", r"name is '\.\./b'; allowed: "),
+        ("['']\nabout = 'b'\nitems = []", "name is ''; allowed: "),
+        (b"\xff", "not TOML"),
+        (b"a = " + b"[" * 5000, "not TOML"),
     ],
 )
 def test_a_manifest_that_is_not_right_is_refused(tmp_path: Path, text: str | bytes, message: str) -> None:
     (tmp_path / "m.toml").write_bytes(text.encode() if isinstance(text, str) else text)
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(InvalidValueError, match=message):
         read_manifest(tmp_path / "m.toml")

@@ -172,7 +172,7 @@ def branch_seconds(rounds: int) -> dict[str, list[float]]:
 
 def once(adapter: BTAdapter, states: list[Tensor], position: Tensor, visible: Tensor | None) -> float:
     begin = time.process_time()
-    state = adapter(states, position, visible=visible)
+    state = adapter(states, position, visible=visible)[-1]
     (state.patches.mean() + state.cls.mean()).backward()
     return time.process_time() - begin
 

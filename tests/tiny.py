@@ -130,6 +130,16 @@ def trained(config: TemporalConfig, vision: ClipVisionTower | None = None) -> Te
     return model.requires_grad_(requires_grad=False)
 
 
+def trunk_states(model: TemporalEncoder, pixels: Tensor) -> list[Tensor]:
+    """The hidden states that retrieval starts from. (B, T, 3, H, W) -> each (B, T, 1 + P, D)."""
+    return list(hidden_states(model.tower, pixels, model.reads).values())
+
+
+def retrieve(model: TemporalEncoder, pixels: Tensor) -> Tensor:
+    """Video embedding from frames, not normalised. (B, T, 3, H, W) -> (B, projection_dim)."""
+    return model.retrieve_from_trunk(trunk_states(model, pixels))
+
+
 def pixels(batch: int, num_frames: int, seed: int = 0) -> Tensor:
     """Normalised frames (B, T, 3, H, W)."""
     generator = torch.Generator().manual_seed(seed)

@@ -1,6 +1,6 @@
-"""The parts that the trunk, the branch and the text tower share.
+"""The parts that the trunk, the branch, the text tower and the Q-Former share.
 
-B batch of sequences, N tokens, D width, H heads.
+B batch of sequences, N tokens, M tokens of a source, D width, H heads.
 """
 
 from collections.abc import Callable
@@ -32,23 +32,27 @@ def attend(q: "Tensor", k: "Tensor", v: "Tensor", *, is_causal: bool = False) ->
     return scores.softmax(dim=-1).to(v.dtype) @ v
 
 
-class SelfAttention(nn.Module):
-    """Multi-head self-attention with biases, scaled by head_dim ** -0.5. (..., N, D) -> (..., N, D)."""
+class MultiHeadAttention(nn.Module):
+    """Attention with biases, scaled by head_dim ** -0.5: of tokens over themselves, or over a source's.
 
-    def __init__(self, dim: int, num_heads: int) -> None:
+    (..., N, D), and (..., M, source_dim) where there is a source -> (..., N, D).
+    """
+
+    def __init__(self, dim: int, num_heads: int, source_dim: int | None = None) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.q_proj = nn.Linear(dim, dim)
-        self.k_proj = nn.Linear(dim, dim)
-        self.v_proj = nn.Linear(dim, dim)
+        self.k_proj = nn.Linear(source_dim or dim, dim)
+        self.v_proj = nn.Linear(source_dim or dim, dim)
         self.out_proj = nn.Linear(dim, dim)
 
-    def forward(self, x: "Tensor", *, is_causal: bool = False) -> "Tensor":
+    def forward(self, x: "Tensor", source: "Tensor | None" = None, *, is_causal: bool = False) -> "Tensor":
         def heads(y: "Tensor") -> "Tensor":
             return rearrange(y, "b n (h d) -> b h n d", h=self.num_heads)
 
         flat = x.flatten(0, -3)  # torch's fused attention needs four axes
-        q, k, v = heads(self.q_proj(flat)), heads(self.k_proj(flat)), heads(self.v_proj(flat))
+        read = flat if source is None else source.flatten(0, -3)
+        q, k, v = heads(self.q_proj(flat)), heads(self.k_proj(read)), heads(self.v_proj(read))
         mixed = attend(q, k, v, is_causal=is_causal)
         return self.out_proj(rearrange(mixed, "b h n d -> b n (h d)")).view_as(x)
 
@@ -82,7 +86,7 @@ class ClipLayer(nn.Module):
     ) -> None:
         super().__init__()
         self.layer_norm1 = nn.LayerNorm(dim, eps=eps)
-        self.self_attn = SelfAttention(dim, num_heads)
+        self.self_attn = MultiHeadAttention(dim, num_heads)
         self.layer_norm2 = nn.LayerNorm(dim, eps=eps)
         self.mlp = Mlp(dim, mlp_width, act)
 

@@ -13,7 +13,7 @@ from einops import rearrange, reduce, repeat
 from torch import nn
 
 from bt_model.errors import InvalidValueError
-from bt_model.vision.attention import ClipLayer, SelfAttention
+from bt_model.vision.attention import ClipLayer, MultiHeadAttention
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bt_model.vision.clip import ClipVisionTower
 
 
-PLACED = 3  # axes of `visible` where it holds token indices (B, T, M), not patch indices (B, M)
+TOKEN_INDEX_AXES = 3  # of `visible` where it holds token indices (B, T, M), not patch indices (B, M)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class TemporalLayer(nn.Module):
         super().__init__()
         self.drop_path = drop_path
         self.layer_norm1 = nn.LayerNorm(dim, eps=eps)
-        self.self_attn = SelfAttention(dim, num_heads)
+        self.self_attn = MultiHeadAttention(dim, num_heads)
         self.temporal_fc = nn.Identity() if projection == "none" else nn.Linear(dim, dim)
         if projection == "zero":  # the untrained layer is the identity
             for weight in self.temporal_fc.parameters():
@@ -54,8 +54,8 @@ class TemporalLayer(nn.Module):
 
     def forward(self, x: "Tensor", time: "Tensor | None" = None) -> "Tensor":
         """`time` (T, 1, D) is added to the attention's input only, not to the residual stream."""
-        seen = self.layer_norm1(x if time is None else x + time)
-        tracks = self.self_attn(rearrange(seen, "b t m d -> b m t d"))
+        normed = self.layer_norm1(x if time is None else x + time)
+        tracks = self.self_attn(rearrange(normed, "b t m d -> b m t d"))
         delta = self.temporal_fc(_drop(tracks, self.drop_path if self.training else 0.0))
         return x + rearrange(delta, "b m t d -> b t m d")
 
@@ -78,13 +78,13 @@ class SpatialLayer(ClipLayer):
         super().__init__(dim, num_heads, mlp_width, eps, act)
         self.drop_path = drop_path
 
-    def look(self, state: BranchState) -> BranchState:
+    def run(self, state: BranchState) -> BranchState:
         """(B, T, M, D) and (B, D) -> the same shapes."""
         cls = repeat(state.cls, "b d -> b t 1 d", t=state.patches.shape[1])
         frames = torch.cat([cls, state.patches], dim=2)  # (B, T, 1 + M, D)
-        seen = _drop(self.self_attn(self.layer_norm1(frames)), self.drop_path if self.training else 0.0)
-        patches = state.patches + seen[:, :, 1:]
-        cls = state.cls + seen[:, :, 0].mean(dim=1)
+        mixed = _drop(self.self_attn(self.layer_norm1(frames)), self.drop_path if self.training else 0.0)
+        patches = state.patches + mixed[:, :, 1:]
+        cls = state.cls + mixed[:, :, 0].mean(dim=1)
         return BranchState(
             patches + self.mlp(self.layer_norm2(patches)), cls + self.mlp(self.layer_norm2(cls))
         )
@@ -140,17 +140,6 @@ class BTAdapter(nn.Module):
         *,
         visible: "Tensor | None" = None,
         upstream_compat: bool = False,
-    ) -> BranchState:
-        """Run len(trunk) branch layers; the arguments and errors are those of `layers`."""
-        return self.layers(trunk, position, visible=visible, upstream_compat=upstream_compat)[-1]
-
-    def layers(
-        self,
-        trunk: "Sequence[Tensor]",
-        position: "Tensor",
-        *,
-        visible: "Tensor | None" = None,
-        upstream_compat: bool = False,
     ) -> list[BranchState]:
         """Run len(trunk) branch layers, at least one; returns the output of each.
 
@@ -170,15 +159,15 @@ class BTAdapter(nn.Module):
         is_merged = num_frames > self.config.max_frames
         self._check_frames(num_frames, is_merged=is_merged, upstream_compat=upstream_compat)
         halves = 2 if upstream_compat and not is_merged else 1
-        places = None if visible is None else _places(visible, num_frames, trunk[0].shape[2] - 1)
+        indices = None if visible is None else _token_indices(visible, num_frames, trunk[0].shape[2] - 1)
         gate = self.middle_gate
         states: list[BranchState] = []
         for tokens, temporal, spatial in zip(trunk, self.temporal, self.spatial, strict=False):
             if states and not self.config.interaction:
                 state = states[-1]
             else:
-                seen = self._see(_merge_pairs(tokens) if is_merged else tokens, places)
-                state = self._mix(states[-1], seen, gate) if states else self._enter(seen, position, places)
+                read = self._read(_merge_pairs(tokens) if is_merged else tokens, indices)
+                state = self._mix(states[-1], read, gate) if states else self._enter(read, position, indices)
             states.append(_step(state, temporal, spatial, halves))
         return states
 
@@ -201,25 +190,25 @@ class BTAdapter(nn.Module):
             raise InvalidValueError(f"num_frames is {num_frames}; allowed: {allowed}", param="num_frames")
 
     @staticmethod
-    def _see(tokens: "Tensor", places: "Tensor | None") -> BranchState:
-        """The branch's input from trunk tokens (B, T, 1 + P, D): visible patches and the mean frame CLS."""
+    def _read(tokens: "Tensor", indices: "Tensor | None") -> BranchState:
+        """What the branch reads of trunk tokens (B, T, 1 + P, D): visible patches and the mean frame CLS."""
         patches = tokens[:, :, 1:]
-        if places is not None:
-            index = repeat(places, "b t m -> b (t m) d", d=tokens.shape[3])
-            patches = patches.flatten(1, 2).gather(1, index).unflatten(1, places.shape[1:])
+        if indices is not None:
+            index = repeat(indices, "b t m -> b (t m) d", d=tokens.shape[3])
+            patches = patches.flatten(1, 2).gather(1, index).unflatten(1, indices.shape[1:])
         return BranchState(patches, tokens[:, :, 0].mean(dim=1))
 
-    def _enter(self, seen: BranchState, position: "Tensor", places: "Tensor | None") -> BranchState:
+    def _enter(self, read: BranchState, position: "Tensor", indices: "Tensor | None") -> BranchState:
         """The first layer's input: position and time added to patches, and the CLS token averaged in."""
-        place, time = position[1:], self.time_embed.weight[: seen.patches.shape[1], None]
-        if places is not None:
-            num_patches = len(place)
-            place, time = place[places % num_patches], time[places // num_patches, 0]
-        return BranchState(seen.patches + place + time, 0.5 * (seen.cls + self.cls_token + position[0]))
+        space, time = position[1:], self.time_embed.weight[: read.patches.shape[1], None]
+        if indices is not None:
+            num_patches = len(space)
+            space, time = space[indices % num_patches], time[indices // num_patches, 0]
+        return BranchState(read.patches + space + time, 0.5 * (read.cls + self.cls_token + position[0]))
 
-    def _mix(self, state: BranchState, seen: BranchState, gate: "Tensor | None") -> BranchState:
+    def _mix(self, state: BranchState, read: BranchState, gate: "Tensor | None") -> BranchState:
         """A later layer's input, from branch and trunk: gated average, sum, or linear layer."""
-        pairs = (state.patches, seen.patches), (state.cls, seen.cls)
+        pairs = (state.patches, read.patches), (state.cls, read.cls)
         if self.config.combination == "concat":
             patches, cls = (self.middle_concat(torch.cat([b, a], dim=-1)) for a, b in pairs)
         elif gate is None:
@@ -242,13 +231,13 @@ def _drop(x: "Tensor", rate: float) -> "Tensor":
     """Stochastic depth over the two leading axes of (B, G, n, D); the rest is scaled by 1 / (1 - rate)."""
     if rate == 0:
         return x
-    kept = x.new_empty(x.shape[0], x.shape[1], 1, 1).bernoulli_(1 - rate)
-    return x * (kept / (1 - rate))
+    mask = x.new_empty(x.shape[0], x.shape[1], 1, 1).bernoulli_(1 - rate)
+    return x * (mask / (1 - rate))
 
 
-def _places(visible: "Tensor", num_frames: int, num_patches: int) -> "Tensor":
+def _token_indices(visible: "Tensor", num_frames: int, num_patches: int) -> "Tensor":
     """Patch indices (B, M) of a tube, or token indices already -> token indices t * P + p, (B, T, M)."""
-    if visible.dim() == PLACED:
+    if visible.dim() == TOKEN_INDEX_AXES:
         return visible
     first = torch.arange(num_frames, device=visible.device) * num_patches
     return first[:, None] + visible[:, None]
@@ -259,7 +248,7 @@ def _step(state: BranchState, temporal: nn.Module, spatial: nn.Module, halves: i
     assert isinstance(spatial, SpatialLayer)
     num_frames = state.patches.shape[1]
     grouped = rearrange(state.patches, "b (h t) m d -> b t (m h) d", h=halves)
-    out = spatial.look(BranchState(temporal(grouped), state.cls))
+    out = spatial.run(BranchState(temporal(grouped), state.cls))
     patches = rearrange(out.patches, "b t (m h) d -> b (h t) m d", h=halves)
     assert patches.shape[1] == num_frames
     return BranchState(patches, out.cls)

@@ -4,6 +4,7 @@ L trunk layers, K layers of the model, D width.
 """
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,11 +13,7 @@ from torch import nn
 
 from bt_model.config import TemporalConfig, TemporalKind
 from bt_model.errors import InvalidValueError
-from bt_model.vision.baselines.in_trunk import InTrunkEncoder, TemporalParts
-from bt_model.vision.baselines.joint_st import JointST
-from bt_model.vision.baselines.separate_st import SeparateST
-from bt_model.vision.baselines.st_adapter import STAdapter
-from bt_model.vision.baselines.stan import Stan
+from bt_model.vision.baselines import InTrunkEncoder, JointST, SeparateST, STAdapter, Stan, TemporalParts
 from bt_model.vision.bt_adapter import BTAdapter
 from bt_model.vision.clip import ClipVisionTower
 from bt_model.vision.encoder import TemporalEncoder, VideoEncoder
@@ -25,6 +22,11 @@ if TYPE_CHECKING:
     from bt_model.config import ClipVisionConfig
 
 OPENED = ("layers.", "post_layernorm.", "visual_projection.")  # trained in an open tower; embeddings are not
+_PARTS: "dict[TemporalKind, Callable[[ClipVisionConfig, TemporalConfig], TemporalParts]]" = {
+    "joint_st": JointST,
+    "separate_st": SeparateST,
+    "st_adapter": STAdapter,
+}
 
 
 def build_encoder(
@@ -45,62 +47,37 @@ def build_encoder(
             param="num_layers",
         )
     tower.requires_grad_(requires_grad=False)
-    own = _copy(tower) if config.is_open else None
-    weight = tower.class_embedding
-    if config.has_branch or config.kind == "clip":
-        branch = _branch(config, tower)
-        if branch is not None:
-            _scale_times(branch, config.time_std)
-            branch = branch.to(weight.device, weight.dtype)
-        return VideoEncoder(tower, branch, own=own, skip=skip, upstream_compat=upstream_compat)
-    parts = _PARTS[config.kind](config, tower.config)
-    _scale_times(parts, config.time_std)
-    return InTrunkEncoder(tower, parts.to(weight.device, weight.dtype), config, own=own, skip=skip)
+    own = _trainable_copy(tower) if config.is_open else None
+    if config.kind in _PARTS:
+        parts = _PARTS[config.kind](tower.config, config)
+        _prepare(parts, config, tower)
+        return InTrunkEncoder(tower, parts, config, own=own, skip=skip)
+    branch = _branch(config, tower) if config.has_branch else None
+    return VideoEncoder(tower, branch, own=own, skip=skip, upstream_compat=upstream_compat)
 
 
-def _branch(config: TemporalConfig, tower: ClipVisionTower) -> BTAdapter | None:
-    if config.kind == "clip":
-        return None
+def _branch(config: TemporalConfig, tower: ClipVisionTower) -> BTAdapter:
     if config.kind == "stan":
         branch = Stan(tower.config, replace(config.branch, combination="add"))
     else:
         branch = BTAdapter(tower.config, config.branch)
     branch.init_from_trunk(tower)
+    _prepare(branch, config, tower)
     return branch
 
 
-def _joint_st(config: TemporalConfig, vision: "ClipVisionConfig") -> TemporalParts:
-    return JointST(vision.width, config.max_frames)
-
-
-def _separate_st(config: TemporalConfig, vision: "ClipVisionConfig") -> TemporalParts:
-    num_layers = config.num_layers or vision.num_layers
-    return SeparateST(vision.width, vision.num_heads, vision.eps, num_layers, config.max_frames)
-
-
-def _st_adapter(config: TemporalConfig, vision: "ClipVisionConfig") -> TemporalParts:
-    return STAdapter(vision.width, config.bottleneck, config.num_layers or vision.num_layers)
-
-
-_PARTS: "dict[TemporalKind, Callable[[TemporalConfig, ClipVisionConfig], TemporalParts]]" = {
-    "joint_st": _joint_st,
-    "separate_st": _separate_st,
-    "st_adapter": _st_adapter,
-}
-
-
 @torch.no_grad()
-def _scale_times(module: nn.Module, std: float) -> None:
-    for name, weight in module.named_parameters():
+def _prepare(part: nn.Module, config: TemporalConfig, tower: ClipVisionTower) -> None:
+    """Scale a new part's time table, and move the part to the tower's device and number format."""
+    for name, weight in part.named_parameters():
         if name == "time_embed.weight":
-            weight.mul_(std)
+            weight.mul_(config.time_std)
+    part.to(tower.class_embedding.device, tower.class_embedding.dtype)
 
 
-def _copy(tower: ClipVisionTower) -> ClipVisionTower:
+def _trainable_copy(tower: ClipVisionTower) -> ClipVisionTower:
     """A copy of the tower whose layers, last norm and projection are trained."""
-    with torch.device("meta"):
-        own = ClipVisionTower(tower.config)
-    own.load_state_dict({name: tensor.clone() for name, tensor in tower.state_dict().items()}, assign=True)
+    own = deepcopy(tower)
     for name, weight in own.named_parameters():
         weight.requires_grad_(name.startswith(OPENED))
     return own

@@ -50,21 +50,21 @@ class ClipVisionTower(nn.Module):
         tokens = torch.cat([cls, patches], dim=1) + self.position
         return tokens if self.config.family == "eva" else self.pre_layrnorm(tokens)
 
-    def forward(self, pixels: "Tensor", keep: Collection[int]) -> "list[Tensor]":
-        """The hidden states whose numbers are in `keep`, ascending; layers after the last are not run.
+    def forward(self, pixels: "Tensor", numbers: Collection[int]) -> "list[Tensor]":
+        """The hidden states of these numbers, ascending; layers after the last are not run.
 
-        (N, 3, H, W) -> len(keep) tensors (N, 1 + P, D).
+        (N, 3, H, W) -> len(numbers) tensors (N, 1 + P, D).
         """
-        return self.advance(self.embed(pixels), 0, keep)
+        return self.advance(self.embed(pixels), 0, numbers)
 
-    def advance(self, x: "Tensor", start: int, keep: Collection[int]) -> "list[Tensor]":
-        """From hidden state `start` (..., 1 + P, D) to those whose numbers are in `keep`, ascending."""
-        kept = [x] if start in keep else []
-        for number in range(start + 1, max(keep) + 1):
+    def advance(self, x: "Tensor", start: int, numbers: Collection[int]) -> "list[Tensor]":
+        """From hidden state `start` (..., 1 + P, D) to those of these numbers, ascending."""
+        states = [x] if start in numbers else []
+        for number in range(start + 1, max(numbers) + 1):
             x = self.layers[number - 1](x)
-            if number in keep:
-                kept.append(x)
-        return kept
+            if number in numbers:
+                states.append(x)
+        return states
 
     def project(self, cls: "Tensor") -> "Tensor":
         """CLS tokens (..., D) -> joint embedding (..., projection_dim), not normalised."""

@@ -125,17 +125,9 @@ class TemporalEncoder(nn.Module, ABC):
         """Number of trained parameters."""
         return sum(p.numel() for p in self.trainable_parameters())
 
-    def trunk_states(self, pixels: "Tensor") -> "list[Tensor]":
-        """The hidden states `reads`. (B, T, 3, H, W) -> len(reads) tensors (B, T, 1 + P, D)."""
-        return list(hidden_states(self.tower, pixels, self.reads).values())
-
     def chat(self, pixels: "Tensor") -> ChatFeatures:
         """Normalised frames (B, T, 3, H, W) -> features for the chat model."""
         return self.chat_from_trunk(list(hidden_states(self.tower, pixels, self.chat_reads).values()))
-
-    def retrieve(self, pixels: "Tensor") -> "Tensor":
-        """Video embedding, not normalised. (B, T, 3, H, W) -> (B, projection_dim)."""
-        return self.retrieve_from_trunk(self.trunk_states(pixels))
 
     def retrieve_from_trunk(self, states: "Sequence[Tensor]") -> "Tensor":
         """Hidden states `reads`, each (B, T, 1 + P, D) -> (B, projection_dim)."""
@@ -197,7 +189,7 @@ class VideoEncoder(TemporalEncoder):
             states = self.own.advance(states[0], 0, self._beside_chat())
         if self.adapter is None:
             return ChatFeatures(states[-1])
-        branch = self.adapter(states, self.tower.position, upstream_compat=self.upstream_compat)
+        branch = self.adapter(states, self.tower.position, upstream_compat=self.upstream_compat)[-1]
         return ChatFeatures(states[-1], branch)
 
     def features_from_trunk(
@@ -208,7 +200,8 @@ class VideoEncoder(TemporalEncoder):
         if self.adapter is None:
             refuse_mask(visible, "clip")
             return ChatFeatures(states[-1])
-        return ChatFeatures(states[-1], self.adapter(states, self.tower.position, visible=visible))
+        branch = self.adapter(states, self.tower.position, visible=visible)[-1]
+        return ChatFeatures(states[-1], branch)
 
     def both_from_trunk(
         self, states: "Sequence[Tensor]", *, visible: "Tensor | None" = None
@@ -223,9 +216,9 @@ class VideoEncoder(TemporalEncoder):
             raise InvalidValueError(
                 f"the model is {found}; allowed: a branch over a frozen trunk", param="kind"
             )
-        branch = self.adapter.layers(states, self.tower.position, visible=visible)
-        place = len(branch) - 1 - self.skip
-        return ChatFeatures(states[place], branch[place]), ChatFeatures(states[-1], branch[-1])
+        branch = self.adapter(states, self.tower.position, visible=visible)
+        last = len(branch) - 1 - self.skip
+        return ChatFeatures(states[last], branch[last]), ChatFeatures(states[-1], branch[-1])
 
     def embed_video(self, last: "Tensor", branch: "BranchState | None") -> "Tensor":
         """The video's CLS is combined with each frame's. (B, T, 1 + P, D) -> (B, projection_dim)."""

@@ -32,7 +32,7 @@ from bt_model.vision.clip import ClipVisionTower
 from bt_model.vision.encoder import VideoEncoder
 from tests.parity_cases.case import Case, Check, relative_error
 from tests.parity_cases.language import eva_text_config
-from tests.parity_cases.vision import adapter_of, tower_of
+from tests.parity_cases.vision import adapter_of, tower_of, trunk_states
 
 GRADIENT_TOLERANCE = 5e-5  # cases.json, recommended_tolerance
 NAMES = {"vtc": "NCE_loss", "mbta": "clip_branch_mask_mse_loss", "mbca": "branch_text_nce_loss"}
@@ -58,9 +58,9 @@ def _step(case: Case) -> list[Check]:
     head = _head(tower, case.state)
     for module in (tower, text):
         module.requires_grad_(requires_grad=False)
-    states = VideoEncoder(tower, adapter).trunk_states(case.inputs["pixel_values"])
+    states = trunk_states(VideoEncoder(tower, adapter), case.inputs["pixel_values"])
     masks = _masks(case)
-    branch = adapter(states, tower.position, visible=masks.visible)
+    branch = adapter(states, tower.position, visible=masks.visible)[-1]
     video = VideoEncoder(tower, adapter).embed_video(states[-1], branch)
     embeds = text(case.inputs["token_ids"])
     features = BatchFeatures(video, embeds, states[-1], branch.patches, masks.pairs)

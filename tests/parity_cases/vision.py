@@ -22,7 +22,7 @@ from bt_model.checkpoints.weights import open_checkpoint
 from bt_model.config import ClipVisionConfig
 from bt_model.vision.bt_adapter import BranchState, BTAdapter
 from bt_model.vision.clip import ClipVisionTower
-from bt_model.vision.encoder import VideoEncoder
+from bt_model.vision.encoder import VideoEncoder, hidden_states
 from bt_model.vision.pool import patches_cls
 from tests.parity_cases.case import Case, Check, below
 
@@ -73,10 +73,10 @@ def retrieval_eval(case: Case) -> list[Check]:
     is_gated = case.config.get("out_norm") is not None
     adapter = adapter_of(tower, read_adapter(open_checkpoint(case.state), side="retrieval", gated=is_gated))
     encoder = VideoEncoder(tower, adapter)
-    states = encoder.trunk_states(case.inputs["pixel_values"])
+    states = trunk_states(encoder, case.inputs["pixel_values"])
     got = _branch_outputs(encoder, states)
     got["final_clip"] = states[-1].flatten(0, 1)
-    got["video_embed"] = encoder.retrieve(case.inputs["pixel_values"])
+    got["video_embed"] = encoder.retrieve_from_trunk(states)
     return case.compare(got)
 
 
@@ -84,9 +84,9 @@ def clip_baseline_eval(case: Case) -> list[Check]:
     tower = tower_of(case)
     load_vision(tower, open_checkpoint(case.state))
     encoder = VideoEncoder(tower, None)
-    pixels = case.inputs["pixel_values"]
-    (last,) = encoder.trunk_states(pixels)
-    return case.compare({"final_clip": last.flatten(0, 1), "video_embed": encoder.retrieve(pixels)})
+    states = trunk_states(encoder, case.inputs["pixel_values"])
+    embed = encoder.retrieve_from_trunk(states)
+    return case.compare({"final_clip": states[-1].flatten(0, 1), "video_embed": embed})
 
 
 def tower_of(case: Case) -> ClipVisionTower:
@@ -118,6 +118,11 @@ def adapter_of(tower: ClipVisionTower, weights: AdapterWeights) -> BTAdapter:
     return adapter
 
 
+def trunk_states(encoder: VideoEncoder, pixels: Tensor) -> list[Tensor]:
+    """The hidden states that retrieval starts from. (B, T, 3, H, W) -> each (B, T, 1 + P, D)."""
+    return list(hidden_states(encoder.tower, pixels, encoder.reads).values())
+
+
 def _is_halved(case: Case) -> bool:
     return case.config["T"] <= HALVED_UP_TO
 
@@ -129,7 +134,7 @@ def _all_but(tower: ClipVisionTower, *kept: str) -> tuple[str, ...]:
 def _chat_outputs(encoder: VideoEncoder, case: Case) -> dict[str, Tensor]:
     assert encoder.adapter is not None
     pixels = case.inputs["pixel_values"][None]
-    states = encoder.trunk_states(pixels)
+    states = trunk_states(encoder, pixels)
     got = _branch_outputs(encoder, states)
     first = encoder.tower.config.num_layers - encoder.adapter.config.num_layers + 1
     got |= _combined(encoder, states, first)
@@ -160,11 +165,11 @@ def _branch_outputs(encoder: VideoEncoder, states: Sequence[Tensor]) -> dict[str
     hooks = [
         layer.register_forward_pre_hook(lambda _, args: seen.append(args[0])) for layer in (temporal, norm)
     ]
-    branch = [adapter(states[:1], encoder.tower.position, upstream_compat=encoder.upstream_compat)]
+    branch = [adapter(states[:1], encoder.tower.position, upstream_compat=encoder.upstream_compat)[-1]]
     for hook in hooks:
         hook.remove()
     branch += [
-        adapter(states[: k + 1], encoder.tower.position, upstream_compat=encoder.upstream_compat)
+        adapter(states[: k + 1], encoder.tower.position, upstream_compat=encoder.upstream_compat)[-1]
         for k in range(1, len(states))
     ]
     before, frames = seen[:2]  # (B, T', M', D) and (B, T', 1 + M', D)

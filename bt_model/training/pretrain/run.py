@@ -23,7 +23,7 @@ from bt_model.training.trainer.log import draw_curves
 from bt_model.training.trainer.loop import Trained, TrainingJob, results_from, run
 from bt_model.training.trainer.optimiser import parameter_groups, recompute
 from bt_model.training.trainer.parallel import Place, World, joined, spread
-from bt_model.vision.attention import Mlp, SelfAttention
+from bt_model.vision.attention import Mlp, MultiHeadAttention
 from bt_model.vision.bt_adapter import BTAdapter
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # tensors in, tensors out: what FSDP shards and what is computed again
-UNITS = (SelfAttention, Mlp, DecoderLayer)
+UNITS = (MultiHeadAttention, Mlp, DecoderLayer)
 ADAPTER = "bt_adapter.safetensors"
 Loader = ClipLoader[PretrainBatch]
 
@@ -134,12 +134,8 @@ def _job(settings: PretrainSettings, work: Path, world: World, towers: Towers, l
 
 def compile_step(step: PretrainStep) -> None:
     """All but the captioner, whose rows differ in length from batch to batch."""
-    parts = step.encoder.trainable()
-    for module in (step.encoder.tower, step.text, *parts.values()):
+    for module in (step.encoder.tower, step.text, *step.encoder.trainable().values()):
         module.compile()
-    adapter = parts.get("adapter")
-    if step.weights.go_beyond and isinstance(adapter, BTAdapter):
-        adapter.layers = torch.compile(adapter.layers)  # what is called where the layer before is read, too
 
 
 def gates(step: PretrainStep) -> "dict[str, Callable[[], Tensor]]":

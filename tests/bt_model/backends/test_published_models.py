@@ -11,12 +11,12 @@ from transformers import InstructBlipForConditionalGeneration, LlavaForCondition
 from bt_model.assembly.load import load
 from bt_model.backends.instructblip import InstructBlipBackend
 from bt_model.backends.minigpt4 import MiniGpt4Backend
-from bt_model.backends.parts.qformer import Attention
 from bt_model.chat import VideoChat
 from bt_model.generation.engine import BatchEngine
 from bt_model.generation.request import Delta, GenRequest, Soft
 from bt_model.types import GenerateOptions, Turn, VideoTokens
 from bt_model.video.transform import normalise
+from bt_model.vision.attention import MultiHeadAttention
 from tests import published, tiny
 
 NEW = 12
@@ -137,7 +137,7 @@ def test_the_original_files_give_what_the_librarys_folder_gives(weights: Path, t
     assert isinstance(original.backend, InstructBlipBackend)
     # 16 wide in the test, 64 a head in every published one
     for layer in original.backend.bridge.qformer.modules():
-        if isinstance(layer, Attention):
+        if isinstance(layer, MultiHeadAttention):
             layer.num_heads = 2
     soft, expected = request_of(original, picture()).segments[0], request_of(library, picture()).segments[0]
     assert isinstance(soft, Soft)

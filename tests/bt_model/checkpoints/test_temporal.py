@@ -88,7 +88,7 @@ def test_a_saved_model_is_served_as_it_was(folder: Path, name: str) -> None:
     chat = loaded(model_file(folder))
     pixels = tiny.pixels(B, T)
     assert torch.equal(frames_cls(chat.encoder.chat(pixels)), frames_cls(model.chat(pixels)))
-    assert torch.equal(chat.encoder.retrieve(pixels), model.retrieve(pixels))
+    assert torch.equal(tiny.retrieve(chat.encoder, pixels), tiny.retrieve(model, pixels))
     assert chat.encoder.config == model.config
     assert chat.card.versions["temporal"] == model.config.name
     assert not [n for n, weight in chat.encoder.named_parameters() if weight.requires_grad]
@@ -160,7 +160,7 @@ def test_gates_in_the_model_file_overrule_those_in_the_adapters(folder: Path) ->
     ):
         twin = tiny.fresh(TemporalConfig("bt_adapter", branch), model.tower)
         twin.trainable()["adapter"].load_state_dict(model.trainable()["adapter"].state_dict(), strict=False)
-        assert torch.equal(other.retrieve(pixels), twin.retrieve(pixels))
+        assert torch.equal(tiny.retrieve(other, pixels), tiny.retrieve(twin, pixels))
 
 
 @pytest.mark.parametrize("name", ["bt_adapter", "added", "separate_st", "stan_open"])
@@ -271,5 +271,5 @@ def test_a_file_without_a_kind_is_a_branch_as_published(folder: Path) -> None:
     rewritten(folder / FILE, json.dumps({"num_layers": tiny.K}))
     pixels = tiny.pixels(B, T)
     served = loaded(model_file(folder, gates=[1.0, 1.0])).encoder
-    assert torch.equal(served.retrieve(pixels), model.retrieve(pixels))
+    assert torch.equal(tiny.retrieve(served, pixels), tiny.retrieve(model, pixels))
     assert loaded(model_file(folder)).encoder.config.branch.middle_scale == 1e2

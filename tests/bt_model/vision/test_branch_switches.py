@@ -50,7 +50,7 @@ def fresh(seed: int = 0, **switches: Any) -> BTAdapter:
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
 def test_every_switch_equals_the_packed_definition(switches: dict[str, Any]) -> None:
     adapter, states = branch(**switches), trunk()
-    out = adapter(states, position())
+    out = adapter(states, position())[-1]
     for b in range(B):
         patches, cls = packed_branch(adapter, [x[b] for x in states], position(), T, range(P))
         torch.testing.assert_close(out.patches[b], patches, rtol=1e-4, atol=1e-4)
@@ -60,7 +60,7 @@ def test_every_switch_equals_the_packed_definition(switches: dict[str, Any]) -> 
 def test_without_interaction_the_trunk_speaks_once() -> None:
     adapter, states = branch(interaction=False), trunk()
     changed = [states[0], *(x + 1 for x in states[1:])]
-    before, after = adapter(states, position()), adapter(changed, position())
+    before, after = adapter(states, position())[-1], adapter(changed, position())[-1]
     assert torch.equal(before.patches, after.patches)
     assert not [name for name in adapter.state_dict() if name.startswith(("balance2", "middle"))]
 
@@ -68,14 +68,14 @@ def test_without_interaction_the_trunk_speaks_once() -> None:
 def test_addition_has_no_gates_whatever_the_scales() -> None:
     names = branch(combination="add").state_dict()
     assert not [name for name in names if "balance" in name or "concat" in name]
-    summed = branch(middle_scale=None, output_scale=None)(trunk(), position())
-    torch.testing.assert_close(branch(combination="add")(trunk(), position()).cls, summed.cls)
+    summed = branch(middle_scale=None, output_scale=None)(trunk(), position())[-1]
+    torch.testing.assert_close(branch(combination="add")(trunk(), position())[-1].cls, summed.cls)
 
 
 def test_concatenation_starts_as_the_plain_average() -> None:
     concat, gated = fresh(combination="concat"), fresh(middle_scale=1.0, output_scale=1.0)
     gated.time_embed.load_state_dict(concat.time_embed.state_dict())
-    a, b = concat(trunk(), position()), gated(trunk(), position())  # a fresh gate is one half
+    a, b = concat(trunk(), position())[-1], gated(trunk(), position())[-1]  # a fresh gate is one half
     torch.testing.assert_close(a.patches, b.patches, rtol=1e-4, atol=1e-4)
     cls, video = noise(B, T, D), noise(B, D, seed=1)
     torch.testing.assert_close(concat.combine(cls, video), (cls + video[:, None]) / 2)
@@ -86,8 +86,8 @@ def test_the_retrieval_output_is_combined_frame_by_frame(combination: str) -> No
     encoder = VideoEncoder(tiny.tower(), branch(combination=combination))
     adapter, tower = encoder.adapter, encoder.tower
     assert adapter is not None
-    states = encoder.trunk_states(tiny.pixels(B, T))
-    out = adapter(states, tower.position)
+    states = tiny.trunk_states(encoder, tiny.pixels(B, T))
+    out = adapter(states, tower.position)[-1]
     expected = torch.zeros(B, tiny.VISION.projection_dim)
     for b, t in product(range(B), range(T)):
         cls, video = states[-1][b, t, 0], out.cls[b]
@@ -105,7 +105,7 @@ def test_the_retrieval_output_is_combined_frame_by_frame(combination: str) -> No
 def test_only_a_zero_projection_starts_without_temporal_attention(projection: str, is_blind: bool) -> None:
     one, other = fresh(1, projection=projection), fresh(2, projection=projection)
     other.time_embed.load_state_dict(one.time_embed.state_dict())
-    same = torch.equal(one(trunk(), position()).patches, other(trunk(), position()).patches)
+    same = torch.equal(one(trunk(), position())[-1].patches, other(trunk(), position())[-1].patches)
     assert same == is_blind
 
 
@@ -117,7 +117,9 @@ def test_drop_path_rates_rise_from_zero_to_the_last_layers() -> None:
 
 
 def test_without_training_nothing_is_dropped() -> None:
-    assert torch.equal(branch(drop_path=0.9)(trunk(), position()).cls, branch()(trunk(), position()).cls)
+    assert torch.equal(
+        branch(drop_path=0.9)(trunk(), position())[-1].cls, branch()(trunk(), position())[-1].cls
+    )
 
 
 def test_training_drops_as_the_generator_says() -> None:
@@ -125,7 +127,7 @@ def test_training_drops_as_the_generator_says() -> None:
 
     def run(seed: int) -> Tensor:
         torch.manual_seed(seed)
-        return adapter(trunk(), position()).patches
+        return adapter(trunk(), position())[-1].patches
 
     assert torch.equal(run(3), run(3))
     assert (run(3) - run(4)).abs().max() > 1e-3
@@ -162,7 +164,7 @@ def test_a_spatial_layer_drops_whole_frames_and_scales_up_the_rest() -> None:
     for weight in layer.mlp.parameters():
         weight.zero_()
     x, cls = noise(B, 3 * T, P, D).double(), noise(B, D, seed=1).double()
-    delta, whole = both_modes(layer, lambda: layer.look(BranchState(x, cls)).patches - x)
+    delta, whole = both_modes(layer, lambda: layer.run(BranchState(x, cls)).patches - x)
     shares = kept_share(delta, whole)
     assert set(shares.flatten().tolist()) == {0.0, 1 / (1 - RATE)}
     assert not torch.equal(shares[0], shares[1])

@@ -35,7 +35,7 @@ def position() -> Tensor:
 def assert_equals_packed(
     adapter: BTAdapter, states: Sequence[Tensor], position: Tensor, counter: int, *, compat: bool = False
 ) -> None:
-    out = adapter(states, position, upstream_compat=compat)
+    out = adapter(states, position, upstream_compat=compat)[-1]
     for b in range(len(states[0])):
         patches, cls = packed_branch(adapter, [x[b] for x in states], position, counter, range(P))
         torch.testing.assert_close(out.patches[b], patches, rtol=1e-4, atol=1e-4)
@@ -62,7 +62,9 @@ def test_upstream_compat_equals_the_published_halved_counter(
 
 def test_upstream_compat_changes_the_result(adapter: BTAdapter, position: Tensor) -> None:
     states = trunk(B, 4)
-    apart = adapter(states, position, upstream_compat=True).patches - adapter(states, position).patches
+    apart = (
+        adapter(states, position, upstream_compat=True)[-1].patches - adapter(states, position)[-1].patches
+    )
     assert apart.abs().max() > 0.1
 
 
@@ -91,7 +93,7 @@ def test_more_frames_than_times_are_averaged_in_neighbouring_pairs(
 ) -> None:
     states = trunk(B, num_frames)
     halved = [torch.stack([(x[:, i] + x[:, i + 1]) / 2 for i in range(0, num_frames, 2)], 1) for x in states]
-    merged, expected = adapter(states, position, upstream_compat=compat), adapter(halved, position)
+    merged, expected = adapter(states, position, upstream_compat=compat)[-1], adapter(halved, position)[-1]
     torch.testing.assert_close(merged.patches, expected.patches)
     torch.testing.assert_close(merged.cls, expected.cls)
 
@@ -102,8 +104,8 @@ def test_fewer_trunk_layers_run_fewer_branch_layers(adapter: BTAdapter, position
 
 def test_a_batch_of_clips_equals_single_clips(adapter: BTAdapter, position: Tensor) -> None:
     states = trunk(3, 4)
-    together = adapter(states, position)
-    alone = [adapter([x[b : b + 1] for x in states], position) for b in range(3)]
+    together = adapter(states, position)[-1]
+    alone = [adapter([x[b : b + 1] for x in states], position)[-1] for b in range(3)]
     torch.testing.assert_close(together.patches, torch.cat([one.patches for one in alone]))
     torch.testing.assert_close(together.cls, torch.cat([one.cls for one in alone]))
 
@@ -111,7 +113,7 @@ def test_a_batch_of_clips_equals_single_clips(adapter: BTAdapter, position: Tens
 def test_all_patches_visible_equals_no_mask(adapter: BTAdapter, position: Tensor) -> None:
     states = trunk(B, 4)
     everything = torch.arange(P).expand(B, P)
-    masked, plain = adapter(states, position, visible=everything), adapter(states, position)
+    masked, plain = adapter(states, position, visible=everything)[-1], adapter(states, position)[-1]
     torch.testing.assert_close(masked.patches, plain.patches)
     torch.testing.assert_close(masked.cls, plain.cls)
 
@@ -119,7 +121,7 @@ def test_all_patches_visible_equals_no_mask(adapter: BTAdapter, position: Tensor
 def test_a_mask_computes_the_definition_on_the_visible_patches(adapter: BTAdapter, position: Tensor) -> None:
     states = trunk(B, 4)
     visible = torch.tensor([[0, 3, 8], [2, 4, 5]])
-    out = adapter(states, position, visible=visible)
+    out = adapter(states, position, visible=visible)[-1]
     for b in range(B):
         own = [x[b] for x in states]
         patches, cls = packed_branch(adapter, own, position, 4, visible[b].tolist())
@@ -134,7 +136,7 @@ def test_hidden_patches_do_not_matter(adapter: BTAdapter, position: Tensor) -> N
     for x in changed:
         x[0, :, 1 + 4] += 5
         x[1, :, 1 + 8] += 5
-    before, after = (adapter(x, position, visible=visible) for x in (states, changed))
+    before, after = (adapter(x, position, visible=visible)[-1] for x in (states, changed))
     assert torch.equal(before.patches, after.patches)
     assert torch.equal(before.cls, after.cls)
 
@@ -150,7 +152,7 @@ def fresh(seed: int) -> BTAdapter:
 def test_a_fresh_branch_does_not_depend_on_its_temporal_attention(position: Tensor) -> None:
     first, second = fresh(1), fresh(2)
     second.time_embed.load_state_dict(first.time_embed.state_dict())
-    a, b = first(trunk(B, 4), position), second(trunk(B, 4), position)
+    a, b = first(trunk(B, 4), position)[-1], second(trunk(B, 4), position)[-1]
     assert torch.equal(a.patches, b.patches)
     assert torch.equal(a.cls, b.cls)
 
@@ -159,14 +161,14 @@ def test_a_fresh_branch_without_times_cannot_see_the_order_of_frames(position: T
     branch = fresh(1)
     branch.time_embed.weight.zero_()
     states = trunk(B, 4)
-    forward, backward = branch(states, position), branch([x.flip(1) for x in states], position)
+    forward, backward = branch(states, position)[-1], branch([x.flip(1) for x in states], position)[-1]
     torch.testing.assert_close(forward.patches, backward.patches.flip(1))
     torch.testing.assert_close(forward.cls, backward.cls)
 
 
 def test_a_trained_branch_sees_the_order_of_frames(adapter: BTAdapter, position: Tensor) -> None:
     states = trunk(B, 4)
-    forward, backward = adapter(states, position), adapter([x.flip(1) for x in states], position)
+    forward, backward = adapter(states, position)[-1], adapter([x.flip(1) for x in states], position)[-1]
     assert (forward.cls - backward.cls).abs().max() > 1e-3
 
 
@@ -193,7 +195,7 @@ def test_concurrent_calls_with_different_frame_counts_do_not_disturb_each_other(
     adapter: BTAdapter, position: Tensor
 ) -> None:
     jobs = [trunk(1, t, seed=t) for t in (2, 5, 8, 16)] * 6
-    alone = [adapter(states, position).cls for states in jobs]
+    alone = [adapter(states, position)[-1].cls for states in jobs]
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda states: adapter(states, position).cls, jobs))
+        together = list(pool.map(lambda states: adapter(states, position)[-1].cls, jobs))
     torch.testing.assert_close(together, alone)

@@ -70,7 +70,7 @@ def test_hidden_states_are_numbered_from_the_embedded_patches() -> None:
 
 def test_hidden_states_carry_no_gradient_even_of_a_tower_that_learns() -> None:
     tower = tiny.tower().requires_grad_(requires_grad=True)
-    states = VideoEncoder(tower, tiny.adapter()).trunk_states(tiny.pixels(1, T))
+    states = tiny.trunk_states(VideoEncoder(tower, tiny.adapter()), tiny.pixels(1, T))
     assert not [x for x in states if x.requires_grad]
 
 
@@ -79,7 +79,7 @@ def test_from_cached_states_is_from_pixels(name: str) -> None:
     model, pixels = tiny.trained(TEMPORAL[name]), tiny.pixels(B, T)
     cached = hidden_states(model.tower, pixels, range(L + 1))
     retrieved = model.retrieve_from_trunk([cached[number] for number in model.reads])
-    assert torch.equal(retrieved, model.retrieve(pixels))
+    assert torch.equal(retrieved, tiny.retrieve(model, pixels))
     chat = model.chat_from_trunk([cached[number] for number in model.chat_reads])
     assert torch.equal(patches_cls(chat), patches_cls(model.chat(pixels)))
 
@@ -99,7 +99,7 @@ def test_all_models_of_one_tower_share_one_pass() -> None:
 def test_clips_of_a_batch_do_not_mix(name: str) -> None:
     model, pixels = tiny.trained(TEMPORAL[name]), tiny.pixels(B, T)
     changed = torch.cat([pixels[:1], tiny.pixels(1, T, seed=9)])
-    for run in (model.retrieve, lambda x: patches_cls(model.chat(x))):
+    for run in (lambda x: tiny.retrieve(model, x), lambda x: patches_cls(model.chat(x))):
         before, after = run(pixels), run(changed)
         assert torch.equal(before[0], after[0])
         assert (before[1] - after[1]).abs().max() > 1e-3
@@ -119,7 +119,7 @@ def test_every_pooling_takes_every_kind(name: str, pooling: str) -> None:
 def test_the_kinds_that_start_as_clip_do_so_to_the_bit(name: str) -> None:
     tower, pixels = tiny.tower(), tiny.pixels(B, T)
     model, plain = tiny.fresh(TEMPORAL[name], tower), frame_mean(tower)
-    assert torch.equal(model.retrieve(pixels), plain.retrieve(pixels))
+    assert torch.equal(tiny.retrieve(model, pixels), tiny.retrieve(plain, pixels))
     assert torch.equal(patches_cls(model.chat(pixels)), patches_cls(plain.chat(pixels)))
 
 
@@ -132,7 +132,7 @@ def test_two_random_temporal_attentions_start_alike_to_the_bit(name: str) -> Non
     assert fingerprint(one.trainable()["adapter"].state_dict()) != fingerprint(
         other.trainable()["adapter"].state_dict()
     )
-    assert torch.equal(one.retrieve(pixels), other.retrieve(pixels))
+    assert torch.equal(tiny.retrieve(one, pixels), tiny.retrieve(other, pixels))
     assert torch.equal(patches_cls(one.chat(pixels)), patches_cls(other.chat(pixels)))
 
 
@@ -140,7 +140,7 @@ def test_two_random_temporal_attentions_start_alike_to_the_bit(name: str) -> Non
 def moved_by_reversal(model: TemporalEncoder) -> float:
     """Relative to the feature's size."""
     pixels = tiny.pixels(B, T)
-    forward, backward = model.retrieve(pixels), model.retrieve(pixels.flip(1))
+    forward, backward = tiny.retrieve(model, pixels), tiny.retrieve(model, pixels.flip(1))
     return float((forward - backward).abs().max() / forward.abs().max())
 
 
@@ -185,7 +185,7 @@ def test_stan_starts_from_the_class_embedding_and_adds() -> None:
     state = {n: w for n, w in stan.adapter.state_dict().items() if n != "cls_token"}
     twin.adapter.load_state_dict(state, strict=False)
     pixels = tiny.pixels(B, T)
-    assert torch.equal(stan.retrieve(pixels), twin.retrieve(pixels))
+    assert torch.equal(tiny.retrieve(stan, pixels), tiny.retrieve(twin, pixels))
     assert "cls_token" not in dict(stan.adapter.named_parameters())
 
 
@@ -214,7 +214,7 @@ def test_more_layers_than_the_tower_has_are_refused(config: TemporalConfig) -> N
 ])  # fmt: skip
 def test_a_model_that_the_chat_path_leaves_out_cannot_chat(config: TemporalConfig) -> None:
     model = tiny.fresh(config)
-    assert model.retrieve(tiny.pixels(1, T)).isfinite().all()
+    assert tiny.retrieve(model, tiny.pixels(1, T)).isfinite().all()
     with pytest.raises(InvalidValueError, match="num_layers is 1; allowed for chat: more than the 1"):
         model.chat(tiny.pixels(1, T))
 

@@ -43,7 +43,7 @@ def poison(module: nn.Module) -> None:
 
 
 def test_trunk_states_are_the_last_layers_of_each_frame_alone(encoder: VideoEncoder, pixels: Tensor) -> None:
-    states = encoder.trunk_states(pixels)
+    states = tiny.trunk_states(encoder, pixels)
     assert len(states) == K
     torch.testing.assert_close(states, layer_outputs(encoder, pixels)[-K:], rtol=1e-4, atol=1e-4)
 
@@ -60,7 +60,7 @@ def test_patches_of_a_picture_are_numbered_row_by_row() -> None:
 def test_chat_is_half_trunk_and_half_branch_at_layer_l_minus_2(encoder: VideoEncoder, pixels: Tensor) -> None:
     outputs = layer_outputs(encoder, pixels)
     assert encoder.adapter is not None
-    branch = encoder.adapter(outputs[-K:-1], encoder.tower.position)
+    branch = encoder.adapter(outputs[-K:-1], encoder.tower.position)[-1]
     trunk = outputs[L - 2].mean(dim=1)
     expected = 0.5 * (trunk[:, 1:] + branch.patches.mean(dim=1)), 0.5 * (trunk[:, 0] + branch.cls)
     torch.testing.assert_close(chat(encoder, pixels), last_is_cls(*expected), rtol=1e-4, atol=1e-4)
@@ -101,7 +101,7 @@ def test_a_batch_of_clips_equals_single_clips(encoder: VideoEncoder, pixels: Ten
 
 
 def test_chat_from_cached_states_equals_chat(encoder: VideoEncoder, pixels: Tensor) -> None:
-    cached = encoder.chat_from_trunk(encoder.trunk_states(pixels)[:-1])
+    cached = encoder.chat_from_trunk(tiny.trunk_states(encoder, pixels)[:-1])
     assert torch.equal(patches_cls(cached), chat(encoder, pixels))
 
 
@@ -128,7 +128,7 @@ def test_without_skip_the_tower_is_read_to_its_end(encoder: VideoEncoder, pixels
     features = VideoEncoder(encoder.tower, adapter, skip=0).chat(pixels)
     assert features.branch is not None
     assert torch.equal(features.trunk, outputs[-1])
-    expected = adapter(outputs[-K:], encoder.tower.position)
+    expected = adapter(outputs[-K:], encoder.tower.position)[-1]
     torch.testing.assert_close(features.branch.cls, expected.cls, rtol=1e-4, atol=1e-4)
 
 
@@ -136,13 +136,13 @@ def test_retrieve_gates_the_videos_cls_into_each_frame(encoder: VideoEncoder, pi
     outputs = layer_outputs(encoder, pixels)
     tower, adapter = encoder.tower, encoder.adapter
     assert adapter is not None
-    branch = adapter(outputs[-K:], tower.position)
+    branch = adapter(outputs[-K:], tower.position)[-1]
     gate = torch.sigmoid(adapter.balance1)
     expected = torch.zeros(B, tiny.VISION.projection_dim)
     for b, t in product(range(B), range(T)):
         mixed = gate * outputs[-1][b, t, 0] + (1 - gate) * branch.cls[b]
         expected[b] += tower.visual_projection(tower.post_layernorm(mixed)) / T
-    torch.testing.assert_close(encoder.retrieve(pixels), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(tiny.retrieve(encoder, pixels), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_without_a_branch_retrieve_is_the_average_of_clips_image_embeddings(
@@ -150,4 +150,4 @@ def test_without_a_branch_retrieve_is_the_average_of_clips_image_embeddings(
 ) -> None:
     tower = encoder.tower
     alone = torch.stack([tower.project(tower(clip, [L])[0][:, 0]).mean(dim=0) for clip in pixels])
-    torch.testing.assert_close(VideoEncoder(tower, None).retrieve(pixels), alone)
+    torch.testing.assert_close(tiny.retrieve(VideoEncoder(tower, None), pixels), alone)

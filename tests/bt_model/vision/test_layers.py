@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 import torch
 
-from bt_model.vision.attention import ClipLayer, SelfAttention, quick_gelu
+from bt_model.vision.attention import ClipLayer, MultiHeadAttention, quick_gelu
 from bt_model.vision.bt_adapter import BranchState, SpatialLayer, TemporalLayer
 from tests.bt_model.vision.packed import noise
 from tests.tiny import D, P, wake
@@ -24,7 +24,7 @@ def spatial() -> SpatialLayer:
 
 
 def test_attention_equals_softmax_over_each_head() -> None:
-    attn = wake(SelfAttention(D, H))
+    attn = wake(MultiHeadAttention(D, H))
     x = noise(B, 3, 7, D)
     expected = torch.zeros_like(x)
     for b, t in product(range(B), range(3)):
@@ -74,7 +74,7 @@ def test_the_temporal_layer_mixes_all_frames(temporal: TemporalLayer) -> None:
 
 def test_the_spatial_layer_equals_its_slow_definition(spatial: SpatialLayer) -> None:
     x, cls = noise(B, T, P, D), noise(B, D, seed=1)
-    out = spatial.look(BranchState(x, cls))
+    out = spatial.run(BranchState(x, cls))
     for b in range(B):
         results = [
             spatial.self_attn(spatial.layer_norm1(torch.cat([cls[b, None], x[b, t]]))[None])[0]
@@ -90,7 +90,10 @@ def test_the_spatial_layer_never_mixes_frames_or_clips(spatial: SpatialLayer) ->
     x, cls = noise(B, T, P, D), noise(B, D, seed=1)
     bumped = x.clone()
     bumped[1, 2, 5] += noise(D, seed=9)
-    before, after = spatial.look(BranchState(x, cls)), spatial.look(BranchState(bumped, cls))
+    before, after = (
+        spatial.run(BranchState(x, cls)),
+        spatial.run(BranchState(bumped, cls)),
+    )
     moved = (after.patches - before.patches).abs().amax(dim=(2, 3))  # (B, T)
     assert moved.nonzero().tolist() == [[1, 2]]
 
@@ -99,5 +102,5 @@ def test_the_spatial_layer_tells_the_cls_of_its_own_clip_alone(spatial: SpatialL
     x, cls = noise(B, T, P, D), noise(B, D, seed=1)
     bumped = x.clone()
     bumped[1, 2, 5] += noise(D, seed=9)
-    moved = spatial.look(BranchState(bumped, cls)).cls - spatial.look(BranchState(x, cls)).cls
+    moved = spatial.run(BranchState(bumped, cls)).cls - spatial.run(BranchState(x, cls)).cls
     assert moved.abs().amax(dim=1).nonzero().flatten().tolist() == [1]

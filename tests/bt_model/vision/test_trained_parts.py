@@ -16,7 +16,7 @@ WITH_ATTENTION = ["bt_adapter", "stan", "separate_st", "separate_st_2"]
 def gradients(model: TemporalEncoder, kind: str) -> dict[str, float]:
     """The largest gradient of each trained parameter, after one loss of chat or retrieval features."""
     pixels = tiny.pixels(B, T)
-    seen = model.retrieve(pixels) if kind == "retrieval" else patches_cls(model.chat(pixels))
+    seen = tiny.retrieve(model, pixels) if kind == "retrieval" else patches_cls(model.chat(pixels))
     (seen * tiny.pixels(1, 1)[0, 0, 0].flatten()[: seen.shape[-1]]).sum().backward()
     named = (item for part in model.trainable().values() for item in part.named_parameters())
     return {name: 0.0 if p.grad is None else float(p.grad.abs().max()) for name, p in named}
@@ -26,7 +26,7 @@ def step(model: TemporalEncoder) -> None:
     """One optimisation step on what both sides read."""
     optimiser = torch.optim.AdamW(model.trainable_parameters(), lr=1e-2)
     pixels = tiny.pixels(B, T)
-    loss = model.retrieve(pixels).square().mean() + patches_cls(model.chat(pixels)).square().mean()
+    loss = tiny.retrieve(model, pixels).square().mean() + patches_cls(model.chat(pixels)).square().mean()
     loss.backward()
     optimiser.step()
 
@@ -51,7 +51,7 @@ def test_an_adapter_learns_through_its_zero_convolution_first() -> None:
 def test_a_step_changes_the_model_and_no_tensor_of_the_shared_tower(name: str) -> None:
     tower, pixels = tiny.tower().requires_grad_(requires_grad=True), tiny.pixels(B, T)
     clip = VideoEncoder(tower, None)
-    expected = clip.retrieve(pixels).detach(), patches_cls(clip.chat(pixels)).detach()
+    expected = tiny.retrieve(clip, pixels).detach(), patches_cls(clip.chat(pixels)).detach()
     before = fingerprint(tower.state_dict())
     model = tiny.fresh(TRAINED[name], tower)
     parts = {part: fingerprint(module.state_dict()) for part, module in model.trainable().items()}
@@ -60,7 +60,7 @@ def test_a_step_changes_the_model_and_no_tensor_of_the_shared_tower(name: str) -
     assert all(weight.grad is None for weight in tower.parameters())
     assert all(fingerprint(m.state_dict()) != parts[part] for part, m in model.trainable().items())
     removed = VideoEncoder(tower, None)
-    assert torch.equal(removed.retrieve(pixels), expected[0])
+    assert torch.equal(tiny.retrieve(removed, pixels), expected[0])
     assert torch.equal(patches_cls(removed.chat(pixels)), expected[1])
 
 

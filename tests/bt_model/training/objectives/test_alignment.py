@@ -37,7 +37,7 @@ VISIBLE = torch.tensor([[0, 3, 8], [2, 4, 5], [1, 6, 7]])
 
 @pytest.fixture
 def states() -> list[Tensor]:
-    return tiny.encoder().trunk_states(tiny.pixels(B, T))
+    return tiny.trunk_states(tiny.encoder(), tiny.pixels(B, T))
 
 
 def head() -> AlignmentHead:
@@ -76,7 +76,7 @@ def part_loss(encoder: VideoEncoder, states: list[Tensor], weights: LossWeights)
 def test_vtc_matches_videos_with_texts(states: list[Tensor]) -> None:
     encoder = tiny.encoder()
     assert encoder.adapter is not None
-    branch = encoder.adapter(states, encoder.tower.position, visible=VISIBLE)
+    branch = encoder.adapter(states, encoder.tower.position, visible=VISIBLE)[-1]
     expected = contrastive(encoder.embed_video(states[-1], branch), TEXT, GROUP)
     torch.testing.assert_close(part_loss(encoder, states, LossWeights(1, 0, 0)), expected)
 
@@ -85,7 +85,7 @@ def test_mbta_aligns_each_visible_patch_with_the_same_patch_of_the_trunk(states:
     encoder, project = tiny.encoder(), head()
     tower, adapter = encoder.tower, encoder.adapter
     assert adapter is not None
-    branch = adapter(states, tower.position, visible=VISIBLE)
+    branch = adapter(states, tower.position, visible=VISIBLE)[-1]
     distances = list[Tensor]()
     for b, t, m in product(range(B), range(T), range(3)):
         patch = states[-1][b, t, 1 + VISIBLE[b, m]]
@@ -100,7 +100,7 @@ def test_mbca_matches_the_mean_of_projected_patches_with_texts(states: list[Tens
     encoder = tiny.encoder()
     tower, adapter = encoder.tower, encoder.adapter
     assert adapter is not None
-    branch = adapter(states, tower.position, visible=VISIBLE)
+    branch = adapter(states, tower.position, visible=VISIBLE)[-1]
     mean = tower.visual_projection(branch.patches.mean(dim=(1, 2)))
     loss = part_loss(encoder, states, LossWeights(0, 0, 1))
     torch.testing.assert_close(loss, contrastive(mean, TEXT, GROUP), rtol=1e-4, atol=1e-4)

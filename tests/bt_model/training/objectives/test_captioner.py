@@ -37,7 +37,7 @@ class KnownTexts(nn.Module):
 
 def read(visible: Tensor | None) -> tuple[VideoEncoder, ChatFeatures]:
     encoder = tiny.encoder()
-    states = encoder.trunk_states(tiny.pixels(B, T))
+    states = tiny.trunk_states(encoder, tiny.pixels(B, T))
     return encoder, encoder.both_from_trunk(states, visible=visible)[0]
 
 
@@ -57,7 +57,7 @@ def losses_of(
     shown = torch.arange(tiny.P).expand(B, -1) if visible is None else visible
     masks = Masks(visible, torch.arange(T)[:, None] * tiny.P + shown[:, None])
     captions = CaptionBatch(torch.arange(B)[:, None], GROUP, model.caption_tokenizer.batch(CAPTIONS))
-    states = torch.stack(encoder.trunk_states(tiny.pixels(B, T)), dim=1)
+    states = torch.stack(tiny.trunk_states(encoder, tiny.pixels(B, T)), dim=1)
     found = step(PretrainBatch(states, captions, masks))
     assert not any(found.pop(name).any() for name in ("vtc", "mbta", "mbca"))
     return found
@@ -148,7 +148,7 @@ def test_the_captioner_stays_frozen_and_the_branch_learns(model: EmbeddedModel) 
     adapter = encoder.adapter
     assert adapter is not None
     adapter.requires_grad_(requires_grad=True)
-    chat, _ = encoder.both_from_trunk(encoder.trunk_states(tiny.pixels(B, T)))
+    chat, _ = encoder.both_from_trunk(tiny.trunk_states(encoder, tiny.pixels(B, T)))
     captioner.loss(chat_tokens(chat, None), model.caption_tokenizer.batch(CAPTIONS)).backward()
     assert any(p.grad is not None and bool(p.grad.any()) for p in adapter.parameters())
     assert all(p.grad is None for p in captioner.parameters())

@@ -31,6 +31,7 @@ from bt_model.training.trainer.log import read_rows
 from bt_model.training.trainer.parallel import Place, World
 from bt_model.types import Turn
 from bt_model.vision.encoder import VideoEncoder
+from tests import tiny
 from tests.bt_model.training.clips import Corpus
 from tests.bt_model.training.ranks import run_ranks, write_run
 
@@ -213,24 +214,21 @@ def test_what_is_computed_again_gives_the_same_losses(corpus: Corpus, tmp_path: 
 
 
 def test_what_is_compiled_is_what_is_called(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled = list[object]()
+    compiled, called = list[torch.nn.Module](), list[torch.nn.Module]()
 
-    def remember(function: Any) -> Any:
-        compiled.append(function)
-        return function
-
-    def remember_module(module: torch.nn.Module) -> None:
+    def remember(module: torch.nn.Module) -> None:
         compiled.append(module)
 
-    monkeypatch.setattr(torch, "compile", remember)
-    monkeypatch.setattr(torch.nn.Module, "compile", remember_module)
+    monkeypatch.setattr(torch.nn.Module, "compile", remember)
     step = fresh_step(captioned(corpus), towers_of(captioned(corpus).model))
     compile_step(step)
     assert isinstance(step.encoder, VideoEncoder)
-    adapter = step.encoder.adapter
-    assert adapter is not None
-    assert {id(step.encoder.tower), id(adapter)} <= {id(each) for each in compiled}
-    assert adapter.layers in compiled
+    for module in compiled:
+        module.register_forward_hook(lambda module, *_: called.append(module))
+    side = step.encoder.tower.config.image_size
+    states = tiny.trunk_states(step.encoder, torch.zeros(1, 4, 3, side, side))
+    step.encoder.both_from_trunk(states)
+    assert [id(step.encoder.tower), id(step.encoder.adapter)] == [id(module) for module in called]
 
 
 def test_a_captioner_that_is_not_there_is_named_and_a_plan_assumes_one(corpus: Corpus) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bt_model.training.objectives.contrastive import contrastive, token_alignment
 from bt_model.training.trainer.optimiser import multiplying_in, native_precision
-from bt_model.vision.attention import SelfAttention
+from bt_model.vision.attention import MultiHeadAttention
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -29,7 +29,7 @@ def test_only_products_change_their_format() -> None:
 
 def test_gradients_of_attention_agree_with_float32() -> None:
     torch.manual_seed(0)
-    attention = SelfAttention(16, 2)
+    attention = MultiHeadAttention(16, 2)
     gradients = list[Tensor]()
     for precision in ("float32", "bfloat16"):
         attention.zero_grad()

@@ -8,10 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bt_model.errors import InvalidValueError
-from bt_model.vision.baselines.in_trunk import InTrunkEncoder
-from bt_model.vision.baselines.joint_st import JointST
-from bt_model.vision.baselines.separate_st import SeparateST
-from bt_model.vision.baselines.st_adapter import STAdapter, TimeConvolution
+from bt_model.vision.baselines import InTrunkEncoder, JointST, SeparateST, STAdapter, TimeConvolution
 from bt_model.vision.bt_adapter import TemporalLayer
 from bt_model.vision.clip import ClipVisionTower
 from tests import tiny
@@ -111,7 +108,7 @@ def test_retrieval_is_the_mean_of_projected_frame_cls(name: str) -> None:
     expected = torch.zeros(B, tiny.VISION.projection_dim)
     for b, t in product(range(B), range(T)):
         expected[b] += head.visual_projection(head.post_layernorm(last[b, t, 0])) / T
-    torch.testing.assert_close(model.retrieve(pixels), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(tiny.retrieve(model, pixels), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["joint_st", "separate_st"])
@@ -120,7 +117,7 @@ def test_more_frames_than_times_are_refused(name: str) -> None:
     too_many = tiny.MAX_FRAMES + 1
     assert model.max_frames == tiny.MAX_FRAMES
     with pytest.raises(InvalidValueError, match=f"num_frames is {too_many}; allowed: 1 to 8") as caught:
-        model.retrieve(tiny.pixels(1, too_many))
+        tiny.retrieve(model, tiny.pixels(1, too_many))
     assert caught.value.param == "num_frames"
 
 

@@ -10,6 +10,7 @@ import torch
 
 from bt_model.backends.base import Backend
 from bt_model.backends.registry import factory, names
+from bt_model.checkpoints.weights import Checkpoint, open_checkpoint
 from bt_model.errors import InvalidValueError, UnknownNameError
 from bt_model.generation.engine import BatchEngine
 from bt_model.generation.request import Delta, GenRequest, Soft
@@ -21,15 +22,15 @@ QFORMER = ("minigpt4", "instructblip")
 
 
 @pytest.fixture(scope="module")
-def bridged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bridged(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     """A folder with a Q-Former, for the backends that need one."""
     folder = tmp_path_factory.mktemp("bridged")
     published.write_hf_instructblip(folder)
-    return folder
+    return open_checkpoint(folder)
 
 
 @pytest.fixture(params=names())
-def backend(request: pytest.FixtureRequest, tiny_weights: Path, bridged: Path) -> Backend:
+def backend(request: pytest.FixtureRequest, tiny_weights: Path, bridged: Checkpoint) -> Backend:
     plain = files(tiny_weights / "tiny")
     if request.param in QFORMER:
         plain = replace(plain, llm=bridged, projector=bridged, qformer=bridged, template="minigpt4")

@@ -57,7 +57,7 @@ class DiskLoader:
         quantise: Quantise = "none",
         num_slots: int = 16,
     ) -> None:
-        self.num_slots = num_slots
+        self._num_slots = num_slots
         self._weights_dir = weights_dir
         self._device = device
         self._dtype = dtype
@@ -76,6 +76,10 @@ class DiskLoader:
     @property
     def ids(self) -> tuple[str, ...]:
         return tuple(self._files)
+
+    @property
+    def num_slots(self) -> int:
+        return self._num_slots
 
     def estimate(self, name: str) -> Need:
         """Raises CheckpointError for files that are missing."""

@@ -32,7 +32,13 @@ class Estimate(Protocol):
 
 
 class Loader(Protocol):
-    """Where models come from."""
+    """Where models come from: `ids` can be had, the first at the start; each answers `num_slots` at once."""
+
+    @property
+    def ids(self) -> tuple[str, ...]: ...
+
+    @property
+    def num_slots(self) -> int: ...
 
     def estimate(self, name: str) -> Estimate: ...
 
@@ -83,21 +89,14 @@ class ModelPool:
     """
 
     def __init__(
-        self,
-        names: Sequence[str],
-        loader: Loader,
-        on_change: Callable[[list[str]], None],
-        *,
-        max_bytes: int | None = None,
-        max_batch: int = 16,
+        self, loader: Loader, on_change: Callable[[list[str]], None], *, max_bytes: int | None = None
     ) -> None:
-        self.names = tuple(names)
+        self.names = loader.ids
         self.num_loads = 0
         self.num_unloads = 0
         self._loader = loader
         self._on_change = on_change
         self._max_bytes = max_bytes
-        self._max_batch = max_batch
         self._loaded: OrderedDict[str, LoadedModel] = OrderedDict()  # least recently used first
         self._failures: dict[str, _LoadFailure] = {}
         self._fingerprints: dict[str, str] = {}
@@ -196,7 +195,7 @@ class ModelPool:
         await self._make_room(name, estimate.total)
         chat = await self._thread.run(self._loader.load, name)
         self._check_same(name, chat.card.fingerprint)
-        engine = BatchEngine(chat.backend.lm, max_batch=self._max_batch)
+        engine = BatchEngine(chat.backend.lm, max_batch=self._loader.num_slots)
         await self._thread.run(engine.start)  # which reserves its cache
         return LoadedModel(name, chat, engine, estimate.total)
 

@@ -15,8 +15,8 @@ import torch
 from bt_model.chat import VideoChat
 from bt_model.generation.kv_cache import KVCache
 from server.engine import wire
-from server.worker.__main__ import Worker
 from server.worker.loader import DiskLoader
+from server.worker.requests import Worker
 from tests import tiny
 from tests.server.worker.processes import Peer, write_models
 

@@ -33,6 +33,8 @@ class Size:
 class StandIns:
     """A loader of models without weights; loading waits for `gate`."""
 
+    ids: tuple[str, ...] = tuple(SIZES)
+    num_slots: int = 1
     free: int = 10_000
     fingerprint: str = "before"
     sizes: dict[str, int] = field(default_factory=lambda: dict(SIZES))
@@ -94,7 +96,7 @@ async def start() -> AsyncIterator[Start]:
     async def start(max_bytes: int | None = None, **more: Any) -> Site:
         loader, reported = StandIns(**more), list[list[str]]()
         loader.gate.set()
-        models = ModelPool(tuple(SIZES), loader, reported.append, max_bytes=max_bytes, max_batch=1)
+        models = ModelPool(loader, reported.append, max_bytes=max_bytes)
         await models.start()
         sites.append(Site(loader, models, reported))
         return sites[-1]
@@ -112,7 +114,7 @@ async def test_only_the_first_is_loaded_at_the_start(start: Start) -> None:
 
 async def test_one_who_asks_for_the_first_before_it_is_there_waits_for_it() -> None:
     loader = StandIns()
-    site = Site(loader, ModelPool(tuple(SIZES), loader, lambda names: None), [])
+    site = Site(loader, ModelPool(loader, lambda names: None), [])
     starting = asyncio.create_task(site.models.start())
     await loading(site, "a")
     asking = asyncio.create_task(site.use("a"))
@@ -126,7 +128,7 @@ async def test_a_first_model_that_does_not_load_is_raised() -> None:
     loader = StandIns(broken={"a"})
     loader.gate.set()
     with pytest.raises(CheckpointError, match=r"a\.safetensors: tensor x"):
-        await ModelPool(["a"], loader, lambda names: None).start()
+        await ModelPool(loader, lambda names: None).start()
 
 
 async def test_another_is_loaded_when_it_is_first_used_and_stays(start: Start) -> None:

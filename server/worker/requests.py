@@ -1,0 +1,272 @@
+"""Requests of the web process: each works on a task of its own and has one terminal message.
+
+One event loop owns the socket and all state; threads beside it load models, build prompts, encode clips and
+generate.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+import time
+from collections.abc import Coroutine, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors.torch import save
+
+from bt_model.errors import EngineError, FeaturesMissingError
+from bt_model.generation.request import Delta, Event, GenRequest, GenTiming
+from bt_model.types import GenerateOptions, Turn, Usage, VideoTokens
+from server.engine import wire
+from server.engine.channel import Channel
+from server.engine.errors import failed, fields_of
+from server.engine.wire import Message
+from server.worker.feature_cache import FeatureCache
+from server.worker.models import LoadedModel, Loader, ModelPool
+from server.worker.thread import WorkThread
+from server.worker.vision import VisionBatcher
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_LAST_SECONDS = 1.0  # for answers that were cut off to say so
+
+
+@dataclass(frozen=True, slots=True)
+class PooledTokens:
+    """Pooled tokens (K, D) and the fingerprint of what made them."""
+
+    tokens: "Tensor"
+    fingerprint: str
+
+
+class Worker:
+    """The models of this process and the requests in flight; made on a running event loop."""
+
+    def __init__(
+        self, loader: Loader, sock: socket.socket, *, cache_bytes: int, max_model_bytes: int | None = None
+    ) -> None:
+        self._cache: FeatureCache[PooledTokens] = FeatureCache(cache_bytes)
+        self._models = ModelPool(loader, self._report, max_bytes=max_model_bytes)
+        self._vision = VisionBatcher()
+        self._prompts = WorkThread("prompts")  # a long dialogue must not keep the others waiting
+        self._requests: dict[str, asyncio.Task[Message | None]] = {}
+        self._generating: dict[str, LoadedModel] = {}  # by the requests that a generation thread knows
+        self._is_ready = False
+        self._encode_seconds = 0.0
+        self._drain_seconds = 0.0
+        self._ended = asyncio.Event()
+        self._channel = Channel(sock, self._receive, self._ended.set)
+
+    async def run(self) -> None:
+        """Load the first model, then serve until the web process says `Shutdown` or is gone.
+
+        Raises:
+            BtchatError: the first model cannot be loaded; nothing was sent.
+        """
+        card = await self._models.start()
+        self._is_ready = True
+        self._send(wire.Ready(asdict(card), list(self._models.names)))
+        await self._ended.wait()
+        await self._requests_ended(self._drain_seconds)
+        await self._models.stop()
+        await self._requests_ended(_LAST_SECONDS)
+        await self._channel.flush()
+        self._channel.close()
+
+    async def _requests_ended(self, seconds: float) -> None:
+        if self._requests:
+            await asyncio.wait(self._requests.values(), timeout=seconds)
+
+    def _send(self, message: Message, fds: Sequence[int] = ()) -> None:
+        """Send to the web process; that it is gone is noticed elsewhere."""
+        with contextlib.suppress(ConnectionError):
+            self._channel.send(message, fds)
+
+    def _report(self, names: list[str]) -> None:
+        if self._is_ready:  # `Ready` itself says that the first is loaded
+            self._send(wire.Holding(names))
+
+    def _receive(self, message: Message, fds: list[int]) -> None:
+        match message:
+            case wire.Open() | wire.Lookup() | wire.Encode() | wire.Fetch() | wire.Ask() | wire.AskStats():
+                self._begin(message.id, self._reply_to(message, fds))
+            case wire.Cancel(id=id):
+                self._cancel(id)
+            case wire.Forget(prefix=prefix):
+                self._cache.forget(prefix)
+            case wire.Shutdown(drain=seconds):
+                self._drain_seconds = seconds
+                self._ended.set()
+            case _:
+                sys.stderr.write(f"engine: ignored a {type(message).__name__} from the web process\n")
+        if self._models.has_died():
+            sys.stderr.write("engine: a generation thread is gone; this process ends\n")
+            self._ended.set()  # the web process starts another
+
+    def _reply_to(self, message: wire.Request, fds: list[int]) -> Coroutine[Any, Any, Message | None]:
+        match message:
+            case wire.Ask():
+                return self._answer(message)
+            case wire.Encode():
+                return self._encode(message, fds[0])
+            case wire.Open():
+                return self._open(message)
+            case wire.Lookup():
+                return self._lookup(message)
+            case wire.Fetch():
+                return self._fetch(message)
+            case wire.AskStats():
+                return self._stats(message)
+
+    def _begin(self, request_id: str, work: Coroutine[Any, Any, Message | None]) -> None:
+        """Work on a request beside the others; what it returns or raises is its one terminal message."""
+        task = self._requests[request_id] = asyncio.create_task(work)
+        task.add_done_callback(partial(self._end, request_id))
+
+    def _end(self, request_id: str, task: asyncio.Task[Message | None]) -> None:
+        del self._requests[request_id]
+        if task.cancelled():
+            self._send(_cancelled(request_id))
+        elif (error := task.exception()) is not None:
+            self._send(failed(request_id, error))
+        elif (reply := task.result()) is not None:
+            self._send(reply)
+
+    def _cancel(self, request_id: str) -> None:
+        """End an answer: within one step of its model, or before any generation thread hears of it."""
+        if request_id in self._generating:
+            self._generating[request_id].engine.cancel(request_id)
+        elif request_id in self._requests:
+            self._requests[request_id].cancel()
+
+    async def _answer(self, ask: wire.Ask) -> wire.Done:
+        """Send the pieces of an answer; its model is given back before the end is sent."""
+        options, deadline = _options_of(ask), time.monotonic() + ask.timeout
+        async with self._models.borrowed([ask.model]) as lease:
+            model = lease.model(ask.model)
+            video = VideoTokens(ask.key, self._cached(ask.key).tokens) if ask.key else None
+            request = await self._prompts.run(_request_of, ask, options, model, video, deadline)
+            self._generating[ask.id] = model
+            try:
+                return await self._generate(request, options, model)
+            finally:
+                del self._generating[ask.id]
+
+    async def _generate(self, request: GenRequest, options: GenerateOptions, model: LoadedModel) -> wire.Done:
+        text = model.chat.text_stream(options)
+        events: asyncio.Queue[Event] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+
+        def put(event: Event) -> None:
+            """Called on the engine's thread."""
+            loop.call_soon_threadsafe(events.put_nowait, event)
+
+        model.engine.submit(request, put)
+        while isinstance(event := await events.get(), Delta):
+            if piece := text.push(event.token_ids):
+                self._send(wire.Piece(request.id, piece, len(event.token_ids)))
+            if text.stopped:
+                model.engine.cancel(request.id)
+        if event.reason == "error":
+            raise EngineError(event.message)
+        if rest := text.finish():
+            self._send(wire.Piece(request.id, rest, 0))
+        usage = Usage(event.num_prompt, event.num_new, request.num_video_tokens, event.num_cached)
+        reason = "stop" if text.stopped else event.reason
+        return wire.Done(request.id, reason, asdict(usage), asdict(event.timing))
+
+    async def _open(self, message: wire.Open) -> wire.Opened:
+        async with self._models.borrowed([message.model]) as lease:
+            return wire.Opened(message.id, asdict(lease.model(message.model).chat.card))
+
+    async def _lookup(self, message: wire.Lookup) -> wire.Features:
+        entry = self._cache.get(message.key)
+        return wire.Features(message.id, entry is not None, {} if entry is None else entry.receipt)
+
+    async def _encode(self, message: wire.Encode, fd: int) -> wire.Encoded:
+        pixels = _read_frames(message, fd)
+        failures: dict[str, list[Any]] = {}
+        async with self._models.borrowed([name for name, _ in message.targets]) as lease:
+            chats = {name: model.chat for name, model in lease.models.items()}
+            made = await self._vision.encode(pixels, chats)
+            self._encode_seconds += made.seconds / made.num_clips
+            for name, key in message.targets:
+                tokens = lease.failures.get(name) or made.tokens[name]
+                if isinstance(tokens, Exception):
+                    failures[name] = fields_of(tokens)
+                else:
+                    value = PooledTokens(tokens, chats[name].card.fingerprint)
+                    self._cache.put(key, value, tokens.nbytes, message.receipt)
+        return wire.Encoded(message.id, failures, made.seconds)
+
+    def _cached(self, key: bytes) -> PooledTokens:
+        entry = self._cache.get(key)
+        if entry is None:
+            raise FeaturesMissingError("the video's tokens are no longer cached; they must be encoded again")
+        return entry.value
+
+    async def _fetch(self, message: wire.Fetch) -> None:
+        found = self._cached(message.key)
+        tokens = found.tokens.cpu().contiguous()
+        data = save({"tokens": tokens}, metadata={"fingerprint": found.fingerprint})
+        fd = os.memfd_create("tokens", os.MFD_CLOEXEC)
+        with os.fdopen(fd, "wb", closefd=False) as file:
+            file.write(data)
+        dtype = str(tokens.dtype).removeprefix("torch.")
+        self._send(wire.TokenData(message.id, len(data), list(tokens.shape), dtype), [fd])
+
+    async def _stats(self, message: wire.AskStats) -> wire.Stats:
+        loaded = self._models.loaded()
+        values = {
+            "feature_cache_bytes": float(self._cache.num_bytes),
+            "feature_cache_entries": float(len(self._cache)),
+            "engine_encode_seconds_total": self._encode_seconds,
+            "tower_encodes_total": float(self._vision.passes.total),
+            "models_loaded": float(len(loaded)),
+            "model_memory_bytes": float(sum(model.num_bytes for model in loaded)),
+            "model_loads_total": float(self._models.num_loads),
+            "model_unloads_total": float(self._models.num_unloads),
+        }
+        return wire.Stats(message.id, values, {model.name: _stats_of(model) for model in loaded})
+
+
+def _stats_of(model: LoadedModel) -> dict[str, float]:
+    stats = asdict(model.engine.stats())
+    seconds = stats.pop("step_ms") / 1e3
+    return {"engine_step_seconds": seconds, **{name: float(value) for name, value in stats.items()}}
+
+
+def _read_frames(message: wire.Encode, fd: int) -> "Tensor":
+    """A private copy of the frames (T, H, W, 3); closes the descriptor."""
+    shape = (message.num_frames, message.height, message.width, 3)
+    try:
+        data = np.fromfile(f"/proc/self/fd/{fd}", dtype=np.uint8, count=int(np.prod(shape)))
+    finally:
+        os.close(fd)
+    return torch.from_numpy(data.reshape(shape))
+
+
+def _cancelled(request_id: str) -> wire.Done:
+    """The end of an answer that no generation thread had heard of."""
+    timing = GenTiming(queue=0.0, prefill=0.0, decode=0.0)
+    return wire.Done(request_id, "cancelled", asdict(Usage(0, 0)), asdict(timing))
+
+
+def _options_of(ask: wire.Ask) -> GenerateOptions:
+    given = dict(ask.options)
+    stop = tuple(given.pop("stop", ()))  # a list on the wire
+    return GenerateOptions(**given, stop=stop)
+
+
+@torch.inference_mode()
+def _request_of(
+    ask: wire.Ask, options: GenerateOptions, model: LoadedModel, video: VideoTokens | None, deadline: float
+) -> GenRequest:
+    turns = tuple(Turn(role, text) for role, text in ask.turns)  # pyright: ignore[reportArgumentType] - checked by the web side's schema
+    return model.chat.request(turns, video, options, request_id=ask.id, deadline=deadline)

@@ -1,0 +1,180 @@
+"""Questions that end while they are being handed to their model, over a worker in this process."""
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import pytest
+import torch
+
+from bt_model.backends.base import Backend
+from bt_model.backends.echo import EchoBackend, EchoLM
+from bt_model.chat import VideoChat
+from bt_model.generation.request import Segment
+from bt_model.types import Turn, VideoTokens
+from server.engine import wire
+from server.engine.channel import Channel
+from server.engine.wire import Ask, Message
+from server.worker.requests import Worker
+from tests import fakes
+from tests.leaks import no_leaks
+from tests.server.worker.test_models import Size
+
+
+class FailingLM(EchoLM):
+    """Generates nothing."""
+
+    def prefill(self, cache: object, slot: int, embeds: torch.Tensor, start: int) -> torch.Tensor:
+        raise RuntimeError("no luck")
+
+
+@dataclass(frozen=True, slots=True)
+class GatedEcho(EchoBackend):
+    """Repeats the question, once its prompt may be built."""
+
+    gate: threading.Event = field(default_factory=threading.Event)
+    begun: threading.Event = field(default_factory=threading.Event)
+    is_failing: bool = False
+
+    @property
+    def lm(self) -> EchoLM:
+        return FailingLM() if self.is_failing else EchoLM()
+
+    def segments(self, turns: Sequence[Turn], video: VideoTokens | None) -> tuple[Segment, ...]:
+        self.begun.set()
+        assert self.gate.wait(10)
+        if turns[-1].text == "!no prompt":
+            raise ZeroDivisionError
+        return EchoBackend.segments(self, turns, video)
+
+
+class EchoLoader:
+    """Two models, of which there is memory for one."""
+
+    ids = ("a", "b")
+    num_slots = 2
+
+    def __init__(self, *, is_failing: bool = False) -> None:
+        self.backend = GatedEcho(4, is_failing=is_failing)
+
+    def estimate(self, name: str) -> Size:
+        return Size(100)
+
+    def load(self, name: str) -> VideoChat:
+        return VideoChat(cast(Any, None), cast("Backend", self.backend), replace(fakes.CARD, id=name))
+
+    def free_bytes(self) -> int:
+        return 1000
+
+    def collect(self) -> None:
+        pass
+
+
+class Site:
+    """A worker, and the web process's end of its socket."""
+
+    def __init__(self, loader: EchoLoader) -> None:
+        ours, theirs = socket.socketpair()
+        self.backend = loader.backend
+        self.received: asyncio.Queue[Message] = asyncio.Queue()
+        self.channel = Channel(ours, lambda message, _: self.received.put_nowait(message), lambda: None)
+        self.work = asyncio.create_task(Worker(loader, theirs, cache_bytes=1000, max_model_bytes=150).run())
+
+    async def next(self) -> Message:
+        """The next message but those that say what is loaded."""
+        while isinstance(message := await asyncio.wait_for(self.received.get(), 10), wire.Holding):
+            pass
+        return message
+
+    def ask(self, text: str = "hello", model: str = "a") -> None:
+        self.channel.send(Ask("q", model, b"", [["user", text]], {}, 10.0))
+
+    async def is_free(self) -> bool:
+        """Whether nobody uses the first model, so that the second may take its place."""
+        self.channel.send(wire.Open("o", "b"))
+        return isinstance(await self.next(), wire.Opened)
+
+
+@pytest.fixture(params=[False])
+async def site(request: pytest.FixtureRequest) -> AsyncIterator[Site]:
+    with no_leaks():
+        site = Site(EchoLoader(is_failing=request.param))
+        assert isinstance(await site.next(), wire.Ready)
+        yield site
+        site.backend.gate.set()
+        with contextlib.suppress(ConnectionError):  # it has ended already
+            site.channel.send(wire.Shutdown(0.0))
+        await asyncio.wait_for(site.work, 10)
+        site.channel.close()
+
+
+async def test_a_question_that_is_cancelled_while_its_prompt_is_built_gives_its_model_back(
+    site: Site,
+) -> None:
+    site.ask()
+    await asyncio.to_thread(site.backend.begun.wait, 10)
+    site.channel.send(wire.Cancel("q"))
+    done = await site.next()
+    assert isinstance(done, wire.Done)
+    assert (done.reason, done.usage["completion"], done.seconds["queue"]) == ("cancelled", 0, 0.0)
+    assert await site.is_free()
+
+
+async def test_one_that_is_cancelled_before_its_task_has_run_ends_as_well(site: Site) -> None:
+    site.ask()
+    site.channel.send(wire.Cancel("q"))
+    done = await site.next()
+    assert isinstance(done, wire.Done)
+    assert await site.is_free()
+
+
+async def test_while_a_long_prompt_is_built_other_requests_are_answered(site: Site) -> None:
+    site.ask()
+    await asyncio.to_thread(site.backend.begun.wait, 10)
+    site.channel.send(wire.AskStats("s"))
+    assert isinstance(await site.next(), wire.Stats)
+
+
+async def test_a_model_in_use_is_not_free(site: Site) -> None:
+    site.ask()
+    await asyncio.to_thread(site.backend.begun.wait, 10)
+    assert not await site.is_free()
+
+
+async def test_a_question_without_a_prompt_gives_its_model_back(site: Site) -> None:
+    site.backend.gate.set()
+    site.ask("!no prompt")
+    failed = await site.next()
+    assert isinstance(failed, wire.Failed)
+    assert failed.code == "engine_error"
+    assert await site.is_free()
+
+
+@pytest.mark.parametrize("site", [True], indirect=True)
+async def test_an_answer_that_the_model_breaks_gives_its_model_back(site: Site) -> None:
+    site.backend.gate.set()
+    site.ask()
+    failed = await site.next()
+    assert isinstance(failed, wire.Failed)
+    assert "no luck" in failed.message
+    assert await site.is_free()
+
+
+async def test_who_hears_of_the_end_may_count_on_the_model_being_free(site: Site) -> None:
+    site.backend.gate.set()
+    site.ask("hi")
+    while not isinstance(message := await site.next(), wire.Done):
+        assert isinstance(message, wire.Piece)
+    assert await site.is_free()
+
+
+async def test_questions_that_still_run_at_the_end_are_told_so(site: Site) -> None:
+    site.ask()
+    await asyncio.to_thread(site.backend.begun.wait, 10)
+    site.channel.send(wire.Shutdown(0.0))
+    site.backend.gate.set()
+    assert isinstance(await site.next(), wire.Done | wire.Failed)  # as it was before or after its submission

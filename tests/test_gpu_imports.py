@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-MISSING = ("av", "decord", "sentencepiece", "tokenizers", "fastapi", "pydantic", "rich")
+MISSING = ("av", "decord", "sentencepiece", "tokenizers", "fastapi", "rich")  # settings need pydantic
 BLOCKED = """
 import sys
 class Blocker:

@@ -20,5 +20,5 @@ def test_corpus_make_refuses_a_kind_that_it_does_not_know(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["corpus", "make", "--out", str(tmp_path), "--kinds", "fly"]) == 1
-    assert capsys.readouterr().err.startswith("btchat: kinds fly: some of move, pace")
+    assert capsys.readouterr().err.startswith("btchat: kinds is 'fly'; allowed: some of move, pace")
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""The `btchat` command: every command, with the panel of the help that it stands in.
+"""The `btchat` command: every command, in the group that help shows it in.
 
 Commands import their heavy parts when they run, so that help and completion are there at once.
 """

@@ -17,7 +17,7 @@ from bt_model.errors import BtchatError
 from bt_model.generation.engine import BatchEngine
 from bt_model.types import Frames, FrameSize, GenerateOptions, Sampling, Turn, VideoTokens
 from bt_model.video.decode import decode
-from btchat.commands.options import Chosen, Formats
+from btchat.commands.options import FormatOptions, ModelOptions
 from server.worker.loader import DiskLoader
 
 LOCAL_KEY = b"local"
@@ -25,17 +25,17 @@ NUM_SLOTS = 1  # one question at a time
 
 
 class LocalChat:
-    """A loaded model for one question at a time; says on stderr what it takes before it is loaded.
+    """A loaded model for one question at a time; what it takes goes to stderr before it is loaded.
 
     Raises:
         BtchatError: no such model, weights that cannot be used, or no memory for it.
     """
 
-    def __init__(self, chosen: Chosen, formats: Formats) -> None:
+    def __init__(self, model: ModelOptions, formats: FormatOptions) -> None:
         loader = DiskLoader(
-            [chosen.model],
-            chosen.weights_dir,
-            device=chosen.device,
+            [model.model],
+            model.weights_dir,
+            device=model.device,
             dtype=formats.dtype,
             quantise=formats.quantise,
             num_slots=NUM_SLOTS,
@@ -78,21 +78,21 @@ class LocalChat:
         return self._chat.encode(torch.from_numpy(frames.pixels)[None])[0]
 
 
-def show_frames(chosen: Chosen, video: Path, sampling: Sampling, output: Path | None) -> Iterator[str]:
+def show_frames(model: ModelOptions, video: Path, sampling: Sampling, output: Path | None) -> Iterator[str]:
     """A line for each frame that the model would see; JPEG files too, where `output` names a folder."""
-    path = find(chosen.model, chosen.weights_dir)
-    file = read(path, chosen.weights_dir)
+    path = find(model.model, model.weights_dir)
+    file = read(path, model.weights_dir)
     tower = path.parent / file.tower
     side = vision_config(tower, read_config(tower)).image_size
     frames = decode(video, sampling, FrameSize(side, file.fit), file.default_frames)
     yield f"{video}: {_facts(frames)}"
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
-    for place, (index, seconds) in enumerate(zip(frames.indices, frames.timestamps, strict=True)):
+    for number, (index, seconds) in enumerate(zip(frames.indices, frames.timestamps, strict=True)):
         line = f"frame {index:6d}  {seconds:9.3f} s"
         if output is not None:
-            target = output / f"{place:03d}_frame{index:06d}.jpg"
-            Image.fromarray(frames.pixels[place]).save(target, quality=90)
+            target = output / f"{number:03d}_frame{index:06d}.jpg"
+            Image.fromarray(frames.pixels[number]).save(target, quality=90)
             line += f"  {target}"
         yield line
 

@@ -5,7 +5,14 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from btchat.commands.options import CHOSEN, FORMATS, FRAMES, Chosen, Formats, FrameChoice
+from btchat.commands.options import (
+    FORMAT_OPTIONS,
+    FRAME_OPTIONS,
+    MODEL_OPTIONS,
+    FormatOptions,
+    FrameOptions,
+    ModelOptions,
+)
 
 
 def ask(
@@ -15,9 +22,9 @@ def ask(
     *,
     temperature: float | None = None,
     max_tokens: int | None = None,
-    chosen: Chosen = CHOSEN,
-    formats: Formats = FORMATS,
-    frames: FrameChoice = FRAMES,
+    model: ModelOptions = MODEL_OPTIONS,
+    formats: FormatOptions = FORMAT_OPTIONS,
+    frames: FrameOptions = FRAME_OPTIONS,
 ) -> None:
     """Ask one question about a video file.
 
@@ -32,8 +39,8 @@ def ask(
 
     options = GenerateOptions(max_tokens=max_tokens, temperature=temperature)
     sampling = frames.sampling
-    video.stat()  # a path that is wrong is told before gigabytes are loaded
-    for piece in LocalChat(chosen, formats).ask(video, question, sampling, options):
+    video.stat()  # a wrong path is reported before gigabytes are loaded
+    for piece in LocalChat(model, formats).ask(video, question, sampling, options):
         print(piece, end="", flush=True)
     print()
 
@@ -43,8 +50,8 @@ def frames(
     /,
     *,
     output: Annotated[Path | None, Parameter(alias="-o")] = None,
-    chosen: Chosen = CHOSEN,
-    frames: FrameChoice = FRAMES,
+    model: ModelOptions = MODEL_OPTIONS,
+    frames: FrameOptions = FRAME_OPTIONS,
 ) -> None:
     """Show which frames the model would see.
 
@@ -54,7 +61,7 @@ def frames(
     """
     from btchat.commands.local_chat import show_frames
 
-    for line in show_frames(chosen, video, frames.sampling, output):
+    for line in show_frames(model, video, frames.sampling, output):
         print(line)
 
 
@@ -63,9 +70,9 @@ def tokens(
     /,
     *,
     output: Annotated[Path, Parameter(alias="-o")],
-    chosen: Chosen = CHOSEN,
-    formats: Formats = FORMATS,
-    frames: FrameChoice = FRAMES,
+    model: ModelOptions = MODEL_OPTIONS,
+    formats: FormatOptions = FORMAT_OPTIONS,
+    frames: FrameOptions = FRAME_OPTIONS,
 ) -> None:
     """Write a video's pooled tokens as safetensors.
 
@@ -78,4 +85,4 @@ def tokens(
     sampling = frames.sampling
     for path in (video, output.parent):
         path.stat()
-    print(LocalChat(chosen, formats).write_tokens(video, sampling, output))
+    print(LocalChat(model, formats).write_tokens(video, sampling, output))

@@ -17,7 +17,7 @@ WeightsDir = Annotated[
 
 @Parameter(name="*", group=Group.create_ordered("Model"))
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class ModelOptions:
     """A model by name, and where it runs."""
 
     model: Annotated[str, Parameter(help="name or model file", env_var="BTCHAT_MODEL")] = "embedded"
@@ -27,7 +27,7 @@ class Chosen:
 
 @Parameter(name="*", group=Group.create_ordered("Number formats"))
 @dataclass(frozen=True, slots=True)
-class Formats:
+class FormatOptions:
     """How the weights of a model are held."""
 
     dtype: Annotated[Dtype | None, Parameter(help="of weights (default: the device's own)")] = None
@@ -36,7 +36,7 @@ class Formats:
 
 @Parameter(name="*", group=Group.create_ordered("Frames"))
 @dataclass(frozen=True, slots=True)
-class FrameChoice:
+class FrameOptions:
     """Which frames of the video the model sees."""
 
     num_frames: Annotated[int | None, Parameter(help="how many (default: the model's number)")] = None
@@ -51,7 +51,7 @@ class FrameChoice:
         return Sampling(self.num_frames, self.fps, self.start, self.end, self.strategy)
 
 
-CHOSEN, FORMATS, FRAMES = Chosen(), Formats(), FrameChoice()
+MODEL_OPTIONS, FORMAT_OPTIONS, FRAME_OPTIONS = ModelOptions(), FormatOptions(), FrameOptions()
 
 
 def default_weights_dir() -> Path:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from btchat.commands.options import Work, default_weights_dir
-from btchat.commands.training.typed_settings import TYPED, Typed, torchrun_place
+from btchat.commands.training.run_options import RUN_OPTIONS, RunOptions, torchrun_place
 
 if TYPE_CHECKING:
     from bt_model.training.instruct.config import InstructSettings
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def instruct(
     *,
-    typed: Typed = TYPED,
+    options: RunOptions = RUN_OPTIONS,
     work: Work = Path(".work/instruct"),
     dry_run: bool = False,
     devices: int = 1,
@@ -27,7 +27,7 @@ def instruct(
     """
     from bt_model.training.instruct.run import MODEL, instruct
 
-    settings = _settings(typed)
+    settings = _settings(options)
     if dry_run:
         from bt_model.training.instruct.forecast import forecast
 
@@ -39,7 +39,7 @@ def instruct(
         print(work / MODEL)
 
 
-def features(*, typed: Typed = TYPED, all_states: bool = False) -> None:
+def features(*, options: RunOptions = RUN_OPTIONS, all_states: bool = False) -> None:
     """Write the frozen tower's part of `instruct`, once for every video.
 
     Args:
@@ -47,15 +47,15 @@ def features(*, typed: Typed = TYPED, all_states: bool = False) -> None:
     """
     from bt_model.training.instruct.features import write_features
 
-    settings = _settings(typed)
+    settings = _settings(options)
     stored = write_features(settings, torchrun_place(), all_states=all_states)
     print(f"{settings.data.features}: {stored.num_written} videos written, {stored.num_broken} not readable")
 
 
-def _settings(typed: Typed) -> "InstructSettings":
+def _settings(options: RunOptions) -> "InstructSettings":
     """Names of models are looked up where every command looks, unless the run says otherwise."""
     from bt_model.training.instruct.config import InstructSettings
 
-    return typed.settings(
+    return options.settings(
         InstructSettings, "instruct", below={"model": {"weights": str(default_weights_dir())}}
     )

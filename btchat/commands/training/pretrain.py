@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from btchat.commands.options import Work
-from btchat.commands.training.typed_settings import TYPED, Typed, torchrun_place
+from btchat.commands.training.run_options import RUN_OPTIONS, RunOptions, torchrun_place
 
 if TYPE_CHECKING:
     from bt_model.config import Family
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def pretrain(
     *,
-    typed: Typed = TYPED,
+    options: RunOptions = RUN_OPTIONS,
     work: Work = Path(".work/pretrain"),
     dry_run: bool = False,
     rate: float | None = None,
@@ -35,7 +35,7 @@ def pretrain(
     from bt_model.training.pretrain.config import PretrainSettings
     from bt_model.training.pretrain.run import pretrain
 
-    settings = typed.settings(PretrainSettings, "pretrain")
+    settings = options.settings(PretrainSettings, "pretrain")
     if dry_run:
         print(json.dumps(_plan(settings, work, devices, rate), indent=2))
     elif launcher == "ray":

@@ -11,14 +11,14 @@ from bt_model.atomic_files import write_json
 from bt_model.checkpoints.conversion.convert import convert
 from bt_model.checkpoints.weights import INDEX, SINGLE, open_weights
 from bt_model.errors import BtchatError, CheckpointError
-from btchat.commands.weights.lock import Lock, facts_of, read_lock, write_lock
+from btchat.commands.weights.lock import FileFacts, Lock, read_lock, write_lock
 from btchat.commands.weights.manifest import Item, WeightSet
 
 _PICKLES = (".bin", ".pth", ".pt")
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 
 
-def fetch(chosen: WeightSet, weights_dir: Path, say: Say, *, dry_run: bool = False) -> None:
+def fetch(chosen: WeightSet, weights_dir: Path, report: Report, *, dry_run: bool = False) -> None:
     """Bring a set to weights_dir/NAME. What is there already, with the hashes of the lock, stays.
 
     Raises:
@@ -28,7 +28,7 @@ def fetch(chosen: WeightSet, weights_dir: Path, say: Say, *, dry_run: bool = Fal
     """
     folder = weights_dir / chosen.name
     for item in chosen.items:
-        say(f"{item.repo or 'your own'}/{item.file} -> {folder / item.to}  [{item.licence}]")
+        report(f"{item.repo or 'your own'}/{item.file} -> {folder / item.to}  [{item.licence}]")
     if dry_run:
         return
     for item in chosen.items:
@@ -41,9 +41,9 @@ def fetch(chosen: WeightSet, weights_dir: Path, say: Say, *, dry_run: bool = Fal
     for item, names in files.items():
         if (folder / item.to).exists():
             known = lock.check(folder, item.to)
-            say(f"{folder / item.to} is there" + ("" if known else ", and not known to have been fetched"))
+            report(f"{folder / item.to} is there" + ("" if known else ", and not known to have been fetched"))
             continue
-        _bring(item, names, folder, lock, say)
+        _download(item, names, folder, lock, report)
         write_lock(folder, lock)
     if chosen.model:
         write_json(folder / f"{chosen.name}.model.json", {"id": chosen.name, **chosen.model})
@@ -72,51 +72,50 @@ def _fits(name: str, pattern: str) -> bool:
     return all(fnmatchcase(part, each) for part, each in zip(parts, patterns, strict=True))
 
 
-def _bring(item: Item, names: list[str], folder: Path, lock: Lock, say: Say) -> None:
+def _download(item: Item, names: list[str], folder: Path, lock: Lock, report: Report) -> None:
     """Download into a folder of its own, which stays for the next try when it is cut off."""
-    place = folder / ".download" / item.repo.replace("/", "--")
+    downloads = folder / ".download" / item.repo.replace("/", "--")
     for name in names:
         try:
-            path = Path(hf_hub_download(item.repo, name, local_dir=place))
+            path = Path(hf_hub_download(item.repo, name, local_dir=downloads))
         except Exception as error:
             raise _unreachable(item, error) from error
-        facts = facts_of(path)
+        facts = FileFacts.of(path)
         if len(names) == 1:
-            _check_file(path, item, str(facts["sha256"]))
+            _check_file(path, item, facts)
         lock.fetched[f"{item.repo}/{name}"] = facts
-    _place(item, place, names, folder, say)
-    lock.place(folder, item.to)
-    shutil.rmtree(place, ignore_errors=True)
+    _store(item, downloads, names, folder, report)
+    lock.record(folder, item.to)
+    shutil.rmtree(downloads, ignore_errors=True)
 
 
-def _place(item: Item, place: Path, names: list[str], folder: Path, say: Say) -> None:
+def _store(item: Item, downloads: Path, names: list[str], folder: Path, report: Report) -> None:
     target = folder / item.to
     target.parent.mkdir(parents=True, exist_ok=True)
     if any(name.endswith(_PICKLES) for name in names):
-        source = place / names[0] if len(names) == 1 else place
+        source = downloads / names[0] if len(names) == 1 else downloads
         base = folder / item.base if item.base else None
-        say(str(convert(source, target, base=base, blocks=item.blocks or None)))
+        report(str(convert(source, target, base=base, blocks=item.blocks or None)))
         return
     if len(names) == 1 and target.suffix == ".safetensors":
-        open_weights(place / names[0])  # one that was published damaged is refused here
-        (place / names[0]).rename(target)
+        open_weights(downloads / names[0])  # one that was published damaged is refused here
+        (downloads / names[0]).rename(target)
         return
     part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     for name in names:
         (part / name).parent.mkdir(parents=True, exist_ok=True)
-        (place / name).rename(part / name)
+        (downloads / name).rename(part / name)
     if (part / SINGLE).is_file() or (part / INDEX).is_file():
         open_weights(part)
     part.rename(target)
 
 
-def _check_file(path: Path, item: Item, digest: str) -> None:
-    size = path.stat().st_size
-    if item.num_bytes and size != item.num_bytes:
-        raise CheckpointError(f"{path}: {size} bytes; the manifest says {item.num_bytes}")
-    if item.sha256 and digest != item.sha256:
-        raise CheckpointError(f"{path}: SHA-256 is {digest}; the manifest says {item.sha256}")
+def _check_file(path: Path, item: Item, facts: FileFacts) -> None:
+    if item.num_bytes and facts.bytes != item.num_bytes:
+        raise CheckpointError(f"{path}: {facts.bytes} bytes; the manifest says {item.num_bytes}")
+    if item.sha256 and facts.sha256 != item.sha256:
+        raise CheckpointError(f"{path}: SHA-256 is {facts.sha256}; the manifest says {item.sha256}")
 
 
 def _check_disk(chosen: WeightSet, weights_dir: Path) -> None:

@@ -1,38 +1,53 @@
 """manifest.lock.json: what was fetched, and what lies on disk because of it, with sizes and SHA-256."""
 
 import hashlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Self
+
+from pydantic import ConfigDict
 
 from bt_model.atomic_files import write_json
 from bt_model.checkpoints.json_files import read_json
-from bt_model.errors import CheckpointError
+from bt_model.errors import CheckpointError, InvalidValueError
+from bt_model.settings.refusal import validated
 
 LOCK = "manifest.lock.json"
-_CHUNK = 1 << 20
-
-Facts = dict[str, str | int]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """What a file is compared by."""
+
+    __pydantic_config__ = ConfigDict(strict=True)
+
+    sha256: str
+    bytes: int
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        with path.open("rb") as file:
+            return cls(hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size)
+
+
+@dataclass(frozen=True, slots=True)
 class Lock:
     """`fetched`: the hub's files as REPO/FILE; `placed`: files as they are called below the set's folder.
 
     They are not the same bytes where a pickle was converted.
     """
 
-    fetched: dict[str, Facts] = field(default_factory=dict[str, Facts])
-    placed: dict[str, Facts] = field(default_factory=dict[str, Facts])
+    fetched: dict[str, FileFacts]
+    placed: dict[str, FileFacts]
 
-    def place(self, folder: Path, to: str) -> None:
-        """Take down what lies at a file or folder below `folder`."""
+    def record(self, folder: Path, to: str) -> None:
+        """Note what lies at a file or folder below `folder`."""
         target = folder / to
         found = sorted(path for path in target.rglob("*") if path.is_file()) if target.is_dir() else [target]
-        self.placed |= {path.relative_to(folder).as_posix(): facts_of(path) for path in found}
+        self.placed.update({path.relative_to(folder).as_posix(): FileFacts.of(path) for path in found})
 
     def check(self, folder: Path, to: str = "") -> int:
-        """How many files at `to`, or in the whole folder, are as they were taken down.
+        """How many files at `to`, or in the whole folder, are as they were recorded.
 
         Raises:
             CheckpointError: one is missing, or has another size or hash.
@@ -44,21 +59,18 @@ class Lock:
 
 
 def read_lock(folder: Path) -> Lock:
-    """What a set's folder says of itself; nothing where it says nothing.
+    """The lock in a set's folder; an empty one where there is none.
 
     Raises:
         CheckpointError: not a lock.
     """
     path = folder / LOCK
     if not path.is_file():
-        return Lock()
-    told = read_json(path)
-    parts = {name: told.get(name) for name in ("fetched", "placed")}
-    for name, entries in parts.items():
-        known = cast(dict[str, Any], entries) if isinstance(entries, dict) else {"": None}
-        if not all(isinstance(facts, dict) and {"sha256", "bytes"} <= set(facts) for facts in known.values()):
-            raise CheckpointError(f"{path}: {name} is {entries!r}; allowed: sha256 and bytes of each file")
-    return Lock(**cast(dict[str, Any], parts))
+        return Lock({}, {})
+    try:
+        return validated(Lock, read_json(path))
+    except InvalidValueError as error:
+        raise CheckpointError(f"{path}: {error.message}") from error
 
 
 def write_lock(folder: Path, lock: Lock) -> None:
@@ -66,26 +78,12 @@ def write_lock(folder: Path, lock: Lock) -> None:
     write_json(folder / LOCK, asdict(lock))
 
 
-def facts_of(path: Path) -> Facts:
-    """Size and hash of a file."""
-    return {"sha256": sha256_of(path), "bytes": path.stat().st_size}
-
-
-def sha256_of(path: Path) -> str:
-    """In hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _check(path: Path, known: Facts) -> None:
+def _check(path: Path, known: FileFacts) -> None:
     way_out = "remove it and fetch again"
     if not path.is_file():
         raise CheckpointError(f"{path}: is in {LOCK}, and missing; {way_out}")
-    if path.stat().st_size != known["bytes"]:
-        size = path.stat().st_size
-        raise CheckpointError(f"{path}: {size} bytes; {LOCK} says {known['bytes']}; {way_out}")
-    if (digest := sha256_of(path)) != known["sha256"]:
-        raise CheckpointError(f"{path}: SHA-256 is {digest}; {LOCK} says {known['sha256']}; {way_out}")
+    found = FileFacts.of(path)
+    if found.bytes != known.bytes:
+        raise CheckpointError(f"{path}: {found.bytes} bytes; {LOCK} says {known.bytes}; {way_out}")
+    if found.sha256 != known.sha256:
+        raise CheckpointError(f"{path}: SHA-256 is {found.sha256}; {LOCK} says {known.sha256}; {way_out}")

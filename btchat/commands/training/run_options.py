@@ -1,4 +1,4 @@
-"""What the commands that run from settings have in common: how settings are typed, and under torchrun."""
+"""What the commands that run from settings have in common: their options, and their rank under torchrun."""
 
 import os
 from collections.abc import Mapping
@@ -22,8 +22,8 @@ _TORCHRUN = (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
 
 @Parameter(name="*", group=Group.create_ordered("Settings of the run"))
 @dataclass(frozen=True, slots=True)
-class Typed:
-    """Settings as they are typed."""
+class RunOptions:
+    """Where the settings of a run come from."""
 
     preset: Annotated[str | None, Parameter(help=f"named settings ({_PRESETS})")] = None
     config: Annotated[Path | None, Parameter(help="TOML file; it stands above the preset")] = None
@@ -47,7 +47,7 @@ class Typed:
         return settings_from(kind, *layers, *map(read_assignment, self.assignments))
 
 
-TYPED = Typed()
+RUN_OPTIONS = RunOptions()
 
 
 def torchrun_place() -> "Place":

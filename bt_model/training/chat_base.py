@@ -31,8 +31,8 @@ _CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, slots=True)
-class BaseFile:
-    """The model file with the settings above it, and the folder that its paths start from."""
+class ChatModelFile:
+    """The model file of a chat model, settings above it, and the folder that its paths start from."""
 
     folder: Path
     file: ModelFile
@@ -41,7 +41,7 @@ class BaseFile:
         return self.folder / name
 
 
-def find_base(name: str, weights: Path, *, param: str) -> BaseFile:
+def find_base(name: str, weights: Path, *, param: str) -> ChatModelFile:
     """A model file by its path, or by its name below `weights`; `param` is the setting that names it.
 
     Raises:
@@ -59,11 +59,11 @@ def find_base(name: str, weights: Path, *, param: str) -> BaseFile:
             f"{param} is {name!r}, of the backend {model.backend!r}; allowed: {', '.join(BACKENDS)}",
             param=param,
         )
-    return BaseFile(path.parent, model)
+    return ChatModelFile(path.parent, model)
 
 
 def load_language(
-    base: BaseFile, vision: "ClipVisionConfig", precision: "Precision"
+    base: ChatModelFile, vision: "ClipVisionConfig", precision: "Precision"
 ) -> "tuple[Llama, nn.Module]":
     """The frozen language model and its projector, on the CPU.
 
@@ -82,7 +82,7 @@ def load_language(
     return lm, projector
 
 
-def _files(base: BaseFile, vision: "ClipVisionConfig", dtype: torch.dtype) -> BackendFiles:
+def _files(base: ChatModelFile, vision: "ClipVisionConfig", dtype: torch.dtype) -> BackendFiles:
     file = base.file
     llm = open_checkpoint(base.at(file.llm))
     return BackendFiles(
@@ -98,7 +98,7 @@ def _files(base: BaseFile, vision: "ClipVisionConfig", dtype: torch.dtype) -> Ba
     )
 
 
-def speller_of(base: BaseFile) -> Speller:
+def speller_of(base: ChatModelFile) -> Speller:
     """How the model's prompts are spelled.
 
     Raises:

@@ -19,7 +19,7 @@ from bt_model.checkpoints.layouts.clip import LLAVA
 from bt_model.checkpoints.temporal import save_temporal
 from bt_model.checkpoints.weights import INDEX, Checkpoint, open_checkpoint
 from bt_model.errors import InvalidValueError
-from bt_model.training.chat_base import BaseFile, speller_of
+from bt_model.training.chat_base import ChatModelFile, speller_of
 from bt_model.training.trainer.checkpoint import save_atomically
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class TunedParts:
     `markers` (2, W) are the embeddings of the tokens around a video, `lora` additions by matrix.
     """
 
-    base: BaseFile
+    base: ChatModelFile
     projector: State | None = None
     markers: "Tensor | None" = None
     encoder: "TemporalEncoder | None" = None
@@ -115,7 +115,7 @@ def write_model_folder(tuned: TunedParts, settings: "InstructSettings", out: Pat
     return path
 
 
-def _moved(base: BaseFile, out: Path) -> ModelFile:
+def _moved(base: ChatModelFile, out: Path) -> ModelFile:
     """The base's model file as it must be in another folder."""
     moved = {
         name: os.path.relpath(base.at(path).resolve(), out.resolve())
@@ -143,7 +143,7 @@ def _write_projector(tuned: TunedParts, path: Path) -> None:
     save_parts(path, parts, LLAVA)
 
 
-def _table(base: BaseFile, source: Checkpoint, rows: "Tensor") -> "Tensor":
+def _table(base: ChatModelFile, source: Checkpoint, rows: "Tensor") -> "Tensor":
     """The language model's embeddings in their own number format, with the learnt rows."""
     table = source.read("lm", [_EMBEDDING])[_EMBEDDING].clone()
     ids = speller_of(base).ids
@@ -154,7 +154,7 @@ def _table(base: BaseFile, source: Checkpoint, rows: "Tensor") -> "Tensor":
 
 
 def _write_lora(
-    base: BaseFile, learn: "LearnSettings", lora: Mapping[str, Addition], out: Path, file: ModelFile
+    base: ChatModelFile, learn: "LearnSettings", lora: Mapping[str, Addition], out: Path, file: ModelFile
 ) -> ModelFile:
     if learn.lora_saved == "adapter":
         save_lora(out / LORA, lora, learn)

@@ -25,23 +25,23 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class VideoDialogue:
-    """What was said about a video; `is_video_first` says on which side of the first question it stands.
+    """Questions about a video with their answers; `is_video_first` says on which side of the first it stands.
 
     None leaves that to the template.
     """
 
     video: str
-    said: tuple[Exchange, ...]
+    exchanges: tuple[Exchange, ...]
     is_video_first: bool | None = None
 
     def packed(self) -> str:
-        said = [[each.question, each.answer] for each in self.said]
-        return json.dumps([self.video, said, self.is_video_first], ensure_ascii=False)
+        pairs = [[each.question, each.answer] for each in self.exchanges]
+        return json.dumps([self.video, pairs, self.is_video_first], ensure_ascii=False)
 
     @classmethod
     def unpacked(cls, text: str) -> "VideoDialogue":
-        video, said, is_video_first = json.loads(text)
-        return cls(video, tuple(Exchange(*each) for each in said), is_video_first)
+        video, pairs, is_video_first = json.loads(text)
+        return cls(video, tuple(Exchange(*each) for each in pairs), is_video_first)
 
 
 VIDEO = "<video>"
@@ -90,7 +90,7 @@ def _rows(path: Path, *, as_published: bool) -> Iterator[VideoDialogue | None]:
         for number, row in enumerate(listed):
             is_conversation = "conversations" in row
             read = _conversation(row) if is_conversation else _pair(row, number)
-            yield _checked(read if as_published else VideoDialogue(read.video, read.said))
+            yield _checked(read if as_published else VideoDialogue(read.video, read.exchanges))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidValueError(
             f'{path}, row {number}: neither {{"q", "a", "video_id"}} nor {{"video", "conversations"}} '
@@ -101,14 +101,14 @@ def _rows(path: Path, *, as_published: bool) -> Iterator[VideoDialogue | None]:
 
 def _checked(dialogue: VideoDialogue) -> VideoDialogue | None:
     """Nothing where a question or an answer has no text: the rest would lack its context."""
-    is_whole = all(each.question and each.answer for each in dialogue.said)
-    return dialogue if dialogue.said and is_whole else None
+    is_whole = all(each.question and each.answer for each in dialogue.exchanges)
+    return dialogue if dialogue.exchanges and is_whole else None
 
 
 def _pair(row: dict[str, Any], number: int) -> VideoDialogue:
     """Even rows ask before the video, odd rows after it, as the published conversion does."""
-    said = Exchange(_text(row["q"]), _text(row["a"]))
-    return VideoDialogue(_video(row["video_id"]), (said,), bool(number % 2))
+    exchange = Exchange(_text(row["q"]), _text(row["a"]))
+    return VideoDialogue(_video(row["video_id"]), (exchange,), bool(number % 2))
 
 
 def _video(value: object) -> str:
@@ -137,8 +137,8 @@ def _conversation(row: dict[str, Any]) -> VideoDialogue:
     if any(VIDEO in text for speaker, text in turns if speaker == "human"):
         raise ValueError(f"{VIDEO} stands elsewhere than at one end of the first question")
     pairs = zip(turns[::2], turns[1::2], strict=False)
-    said = tuple(Exchange(asked, answer) for (_, asked), (_, answer) in pairs)
-    return VideoDialogue(_without_suffix(_video(row["video"])), said, is_video_first)
+    exchanges = tuple(Exchange(question, answer) for (_, question), (_, answer) in pairs)
+    return VideoDialogue(_without_suffix(_video(row["video"])), exchanges, is_video_first)
 
 
 def _without_video(text: str) -> str:

@@ -35,25 +35,24 @@ class Speller:
 
     def fitting(self, dialogue: VideoDialogue, num_video: int, max_length: int) -> VideoDialogue | None:
         """The dialogue without its last turns, as far as it has no more tokens; None if no turn has room."""
-        spelt = self._dialogue(dialogue, num_video)
-        count = sum(answer.stop <= max_length for answer in spelt.answers)
-        said = dialogue.said[:count]
-        return VideoDialogue(dialogue.video, said, dialogue.is_video_first) if said else None
+        answers = self._dialogue(dialogue, num_video).answers
+        fitting = dialogue.exchanges[: sum(answer.stop <= max_length for answer in answers)]
+        return VideoDialogue(dialogue.video, fitting, dialogue.is_video_first) if fitting else None
 
     def _dialogue(self, dialogue: VideoDialogue, num_video: int) -> Dialogue:
         first = dialogue.is_video_first
         is_turned = first is not None and first != self.style.is_video_first
         style = self.style.turned() if is_turned else self.style
-        turns = [turn for each in dialogue.said for turn in _turns(each)]
+        turns = [turn for each in dialogue.exchanges for turn in _turns(each)]
         return answered(turns, style, self.ids, self.spell, Soft(b"", torch.empty(num_video, 0)))
 
 
-def _turns(said: Exchange) -> tuple[Turn, Turn]:
-    return Turn("user", said.question), Turn("assistant", said.answer)
+def _turns(exchange: Exchange) -> tuple[Turn, Turn]:
+    return Turn("user", exchange.question), Turn("assistant", exchange.answer)
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class FittingDialogues:
     """Dialogues that fit the context; how many of them were cut, and how many did not fit at all."""
 
     dialogues: list[VideoDialogue]
@@ -61,20 +60,22 @@ class Fitted:
     num_too_long: int
 
 
-def fitted(dialogues: Sequence[VideoDialogue], speller: Speller, num_video: int, max_length: int) -> Fitted:
+def fitting_dialogues(
+    dialogues: Sequence[VideoDialogue], speller: Speller, num_video: int, max_length: int
+) -> FittingDialogues:
     """The dialogues as far as they fit.
 
     Raises:
         InvalidValueError: none does.
     """
     short = [speller.fitting(each, num_video, max_length) for each in dialogues]
-    kept = [each for each in short if each is not None]
-    if not kept:
+    fitting = [each for each in short if each is not None]
+    if not fitting:
         raise InvalidValueError(
             f"data.max_length is {max_length}; allowed: more, no dialogue fits beside {num_video} tokens of "
             "video",
             param="data.max_length",
         )
     pairs = zip(short, dialogues, strict=True)
-    num_cut = sum(each is not None and len(each.said) < len(whole.said) for each, whole in pairs)
-    return Fitted(kept, num_cut, len(dialogues) - len(kept))
+    num_cut = sum(each is not None and len(each.exchanges) < len(whole.exchanges) for each, whole in pairs)
+    return FittingDialogues(fitting, num_cut, len(dialogues) - len(fitting))

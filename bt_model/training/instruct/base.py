@@ -12,7 +12,7 @@ from bt_model.assembly.towers import TowerCache, load_tower
 from bt_model.checkpoints.compatibility import check_model
 from bt_model.checkpoints.weights import open_checkpoint
 from bt_model.prompt.templates import template
-from bt_model.training.chat_base import BaseFile, find_base
+from bt_model.training.chat_base import ChatModelFile, find_base
 from bt_model.training.instruct.config import BASE, FRESH, InstructSettings
 from bt_model.vision.build import build_encoder
 from bt_model.vision.pool import pooling
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _CPU = torch.device("cpu")
 
 
-def read_base(settings: InstructSettings) -> BaseFile:
+def read_base(settings: InstructSettings) -> ChatModelFile:
     """The model file of a run, with the run's own choices above it.
 
     Raises:
@@ -42,10 +42,10 @@ def read_base(settings: InstructSettings) -> BaseFile:
     pooling(chosen.pooling)
     template(chosen.template)
     check_model(open_parts(base.folder, chosen), chosen.accept)
-    return BaseFile(base.folder, chosen)
+    return ChatModelFile(base.folder, chosen)
 
 
-def load_temporal_model(base: BaseFile, settings: InstructSettings) -> "TemporalEncoder":
+def load_temporal_model(base: ChatModelFile, settings: InstructSettings) -> "TemporalEncoder":
     """The frozen tower with the temporal model that a run starts from, on the CPU in float32.
 
     A fresh one is drawn from torch's global generator.

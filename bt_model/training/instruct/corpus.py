@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from bt_model.atomic_files import write_json
 from bt_model.errors import InvalidValueError, require
-from bt_model.training.chat_base import BaseFile, speller_of
+from bt_model.training.chat_base import ChatModelFile, speller_of
 from bt_model.training.data.dialogues import VideoDialogue, find_videos, listed, read_dialogues
 from bt_model.training.data.features import read_manifest, stored_videos
-from bt_model.training.data.spelling import Speller, fitted
+from bt_model.training.data.spelling import Speller, fitting_dialogues
 from bt_model.training.instruct.base import is_merged, num_video_tokens
 from bt_model.training.instruct.config import InstructSettings
 from bt_model.training.instruct.features import manifest_of
@@ -43,7 +43,7 @@ class Corpus:
 
 
 def read_corpus(
-    settings: InstructSettings, base: BaseFile, encoder: "TemporalEncoder", max_context: int
+    settings: InstructSettings, base: ChatModelFile, encoder: "TemporalEncoder", max_context: int
 ) -> Corpus:
     """All that a run is about.
 
@@ -55,7 +55,7 @@ def read_corpus(
     speller = speller_of(base)
     num_video = partial(num_video_tokens, encoder, base.file.pooling)
     read = read_dialogues(data)
-    fits = fitted(read.dialogues, speller, num_video(data.frames), data.max_length or max_context)
+    fits = fitting_dialogues(read.dialogues, speller, num_video(data.frames), data.max_length or max_context)
     counts = {
         "read": len(read.dialogues) + read.num_empty,
         "empty": read.num_empty,
@@ -107,7 +107,7 @@ def _spread_out(dialogues: list[VideoDialogue]) -> list[VideoDialogue]:
 
 
 def _stored_states(
-    settings: InstructSettings, base: BaseFile, encoder: "TemporalEncoder", folder: Path
+    settings: InstructSettings, base: ChatModelFile, encoder: "TemporalEncoder", folder: Path
 ) -> tuple[int, ...]:
     found = read_manifest(folder)
     manifest_of(base, encoder, settings, all_states=False).require(found, folder)

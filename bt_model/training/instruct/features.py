@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.errors import InvalidValueError, TrainingError
-from bt_model.training.chat_base import BaseFile
+from bt_model.training.chat_base import ChatModelFile
 from bt_model.training.data.clip_list import Source
 from bt_model.training.data.clip_reader import decode_pool, why_broken
 from bt_model.training.data.dialogues import find_videos, read_dialogues
@@ -52,7 +52,7 @@ class Stored:
 
 
 def manifest_of(
-    base: BaseFile, encoder: "TemporalEncoder", settings: InstructSettings, *, all_states: bool
+    base: ChatModelFile, encoder: "TemporalEncoder", settings: InstructSettings, *, all_states: bool
 ) -> Manifest:
     """What the features of a run are."""
     framing = Framing.of(settings.data, encoder.tower.config.image_size, base.file.fit)

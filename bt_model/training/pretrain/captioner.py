@@ -20,7 +20,7 @@ from bt_model.checkpoints.weights import open_checkpoint
 from bt_model.config import VICUNA_7B
 from bt_model.errors import InvalidValueError, UnknownNameError, require
 from bt_model.generation.llama import Llama
-from bt_model.training.chat_base import BaseFile, find_base, load_language, speller_of
+from bt_model.training.chat_base import ChatModelFile, find_base, load_language, speller_of
 from bt_model.training.data.dialogues import Exchange, VideoDialogue
 from bt_model.training.data.tokens import TokenBatch, collate
 from bt_model.training.objectives.captioner import Captioner
@@ -54,7 +54,7 @@ class CaptionTokenizer:
         return collate(rows, self.num_video, self.speller.ids.eos)
 
 
-def captioner_file(settings: "PretrainSettings") -> BaseFile | None:
+def captioner_file(settings: "PretrainSettings") -> ChatModelFile | None:
     """The captioner's model file, None where no loss needs one.
 
     Raises:
@@ -81,7 +81,7 @@ def is_captioner_there(settings: "PretrainSettings") -> bool:
     return True
 
 
-def tokenizer_for(base: BaseFile, vision: "ClipVisionConfig", request: str) -> CaptionTokenizer:
+def tokenizer_for(base: ChatModelFile, vision: "ClipVisionConfig", request: str) -> CaptionTokenizer:
     """What turns captions into its tokens.
 
     Raises:
@@ -100,7 +100,7 @@ def tokenizer_for(base: BaseFile, vision: "ClipVisionConfig", request: str) -> C
     return tokenizer
 
 
-def load_captioner(base: BaseFile, tower: "ClipVisionTower", settings: "PretrainSettings") -> Captioner:
+def load_captioner(base: ChatModelFile, tower: "ClipVisionTower", settings: "PretrainSettings") -> Captioner:
     """The model on the CPU.
 
     Raises:
@@ -125,7 +125,7 @@ def _what_it_reads(tower: "ClipVisionTower") -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
+class MetaCaptioner:
     """The captioner without weights, to be counted: one clip and a caption of so many tokens."""
 
     model: Captioner
@@ -134,7 +134,7 @@ class Counted:
     num_tokens: int
 
     @classmethod
-    def of(cls, settings: "PretrainSettings", vision: "ClipVisionConfig") -> "Counted | None":
+    def of(cls, settings: "PretrainSettings", vision: "ClipVisionConfig") -> "MetaCaptioner | None":
         """None where no loss needs a captioner; one that is not there is taken to be of 7B parameters.
 
         A projector of two layers is counted as one.
@@ -152,6 +152,6 @@ class Counted:
         """A forward pass; what learns lies before it."""
         video = torch.empty(self.num_video, self.width, device="meta", requires_grad=True)
         soft = self.model.projector(video)
-        said = soft.new_empty(_REQUEST_TOKENS + self.num_tokens, soft.shape[1])
-        states = self.model.lm.states(torch.cat([soft, said])[None])
+        text = soft.new_empty(_REQUEST_TOKENS + self.num_tokens, soft.shape[1])
+        states = self.model.lm.states(torch.cat([soft, text])[None])
         return self.model.lm.logits(states[:, -self.num_tokens :]).sum()

@@ -11,7 +11,7 @@ import torch
 
 from bt_model.errors import require
 from bt_model.training.data.masks import Masks
-from bt_model.training.pretrain.captioner import Counted
+from bt_model.training.pretrain.captioner import MetaCaptioner
 from bt_model.training.pretrain.config import PretrainSettings
 from bt_model.training.pretrain.step import CaptionBatch, PretrainBatch, PretrainStep
 from bt_model.training.pretrain.towers import Towers, fresh_step
@@ -51,7 +51,7 @@ def meta_batch(settings: PretrainSettings, towers: Towers, batch: int = 1) -> Pr
 
 
 def meta_step(settings: PretrainSettings, towers: Towers) -> PretrainStep:
-    """The step without weights, and without its captioner (`Counted`)."""
+    """The step without weights, and without its captioner (`MetaCaptioner`)."""
     without = {"model": {"init": "", "captioner": ""}, "loss": {"caption": 0.0}}
     settings = settings_from(PretrainSettings, plain(settings), without)
     with torch.device("meta"):
@@ -66,7 +66,7 @@ def flops_per_clip(settings: PretrainSettings, towers: Towers) -> float:
     share = settings.mask.unmasked
     masked = 0.0 if share == 1 else _flops(settings, towers)
     whole = 0.0 if share == 0 else _flops(_unmasked(settings), towers)
-    captioner = Counted.of(settings, towers.vision)
+    captioner = MetaCaptioner.of(settings, towers.vision)
     saying = 0.0 if captioner is None else count_flops(lambda: captioner.loss().backward())
     return (1 - share) * masked + share * whole + saying
 
@@ -87,7 +87,7 @@ def kept_bytes_per_clip(settings: PretrainSettings, towers: Towers) -> int:
     """
     settings = _unmasked(settings) if settings.mask.unmasked else settings
     step, batch = meta_step(settings, towers), meta_batch(settings, towers)
-    captioner = Counted.of(settings, towers.vision)
+    captioner = MetaCaptioner.of(settings, towers.vision)
     saying = 0 if captioner is None else kept_bytes(captioner.loss, captioner.model.parameters())
     return kept_bytes(lambda: step(batch), step.parameters()) + saying
 
@@ -151,7 +151,7 @@ class Plan:
         return weights + clips * kept
 
     def _num_captioner(self) -> int:
-        captioner = Counted.of(self.settings, self.towers.vision)
+        captioner = MetaCaptioner.of(self.settings, self.towers.vision)
         return 0 if captioner is None else sum(p.numel() for p in captioner.model.parameters())
 
     def _hours(self, flops: float) -> Mapping[str, float]:

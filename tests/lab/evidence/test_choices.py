@@ -33,7 +33,7 @@ class Sentences:
     """A batch of dialogues is their answers."""
 
     def batch(self, dialogues: list[VideoDialogue], _num_video: int) -> list[str]:
-        return [dialogue.said[0].answer for dialogue in dialogues]
+        return [dialogue.exchanges[0].answer for dialogue in dialogues]
 
 
 def answers_about(scene: Scene, test: ChatTest) -> set[str]:

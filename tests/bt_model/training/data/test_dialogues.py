@@ -39,7 +39,7 @@ def test_both_forms_of_the_same_corpus_are_the_same_dialogues(videos: Videos) ->
     assert pairs == conversations
     assert [each.is_video_first for each in pairs.dialogues[:4]] == [False, True, False, True]
     rows = json.loads(videos.pairs.read_text())
-    assert [(each.video, each.said) for each in pairs.dialogues] == [
+    assert [(each.video, each.exchanges) for each in pairs.dialogues] == [
         (row["video_id"], (Exchange(row["q"], row["a"]),)) for row in rows
     ]
 

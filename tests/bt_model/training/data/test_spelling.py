@@ -9,7 +9,7 @@ from bt_model.errors import InvalidValueError
 from bt_model.prompt.templates import template
 from bt_model.prompt.tokenizer import TextTokenizer
 from bt_model.training.data.dialogues import Exchange, VideoDialogue
-from bt_model.training.data.spelling import Speller, fitted
+from bt_model.training.data.spelling import Speller, fitting_dialogues
 from bt_model.training.data.tokens import IGNORED, TokenRow
 from tests import tiny
 
@@ -87,11 +87,11 @@ def test_what_is_cut_and_what_does_not_fit_is_counted(speller: Speller) -> None:
     short, long = VideoDialogue("a", SAID[2:]), VideoDialogue("b", (Exchange("q " * 90, "a"),))
     room = len(speller.row(short, NUM_VIDEO).ids)
     cut = VideoDialogue("c", (SAID[2], SAID[0]))
-    found = fitted([short, long, cut], speller, NUM_VIDEO, room)
+    found = fitting_dialogues([short, long, cut], speller, NUM_VIDEO, room)
     assert (found.num_cut, found.num_too_long) == (1, 1)
     assert found.dialogues == [short, VideoDialogue("c", SAID[2:])]
 
 
 def test_a_context_in_which_nothing_fits_is_refused(speller: Speller) -> None:
     with pytest.raises(InvalidValueError, match=r"data\.max_length is 20; allowed: more, no dialogue fits"):
-        fitted([VideoDialogue("v", SAID)], speller, NUM_VIDEO, 20)
+        fitting_dialogues([VideoDialogue("v", SAID)], speller, NUM_VIDEO, 20)

@@ -2,7 +2,7 @@
 
 python -m benchmarks.embedded [--scenes N]: a server with the tuned branch, one with the pre-trained branch
 plugged into a chat model that never saw a video, one with CLIP averaged over frames; the same clips, the same
-questions. An answer is right if it names the one right value (training/corpus/slots.py); intervals are 95 %,
+questions. An answer is right if it names the one right value (lab/shapes/slots.py); intervals are 95 %,
 from a bootstrap over scenes.
 """
 

@@ -26,7 +26,7 @@ from bt_model.vision.build import build_encoder
 from bt_model.vision.clip import ClipVisionTower
 
 WEBVID_CLIPS = 2_500_000
-PAPER = {"hours": 3.0, "gpus": 8, "clips_per_second_and_gpu": 28.9}  # V100s, training spec 1.6
+PAPER = {"hours": 3.0, "gpus": 8, "clips_per_second_and_gpu": 28.9}  # V100s, one epoch of WebVid-2M
 CLIP_NORM, RATE = 5.0, 2e-6
 WARM_UP = 3
 

@@ -1,11 +1,11 @@
-"""Text files that appear complete or not at all."""
+"""Atomic writing of text files."""
 
 import json
 from pathlib import Path
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file by way of another name."""
+    """Write a temporary file, then rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.part")
     unfinished.write_text(text, encoding="utf-8", newline="")
@@ -13,5 +13,5 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, values: object) -> None:
-    """Write JSON for people: indented, with a last line's end."""
+    """Write indented JSON with a final newline."""
     write_text(path, json.dumps(values, indent=2) + "\n")

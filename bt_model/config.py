@@ -191,7 +191,7 @@ class BTAdapterConfig:
 
 @dataclass(frozen=True, slots=True)
 class TemporalConfig:
-    """One of the temporal models that the paper compares (vision/temporal.py builds it).
+    """One of the temporal models that the paper compares (vision/build.py builds it).
 
     `branch` belongs to the kinds with a branch, bt_adapter and stan. `num_layers` is how many of the last
     trunk layers the kinds inside the trunk change (None: all), `max_frames` the length of the time table of

@@ -1,4 +1,4 @@
-"""Everything that can go wrong in operation, with the code and parameter that a client is shown.
+"""Every error in operation, with the code and parameter that a client is shown.
 
 BtchatError
 ├── InvalidValueError (also ValueError)   a caller's bad value: 400
@@ -43,7 +43,7 @@ class ContextLengthError(InvalidValueError):
 
 
 class UnknownNameError(BtchatError):
-    """A name that nothing answers to."""
+    """A name of a model, video or backend that does not exist."""
 
     code = "not_found"
 
@@ -103,16 +103,16 @@ class FeaturesMissingError(EngineError):
 
 
 class EngineDeadError(EngineError):
-    """The engine process or thread is gone."""
+    """The engine process or thread has ended."""
 
     code = "engine_restarted"
 
 
 def require(ok: bool, param: str, value: object, allowed: str) -> None:
-    """Refuse a caller's value unless it is `ok`, in the words that every message about a value has.
+    """Refuse a caller's value unless it is `ok`, with a message in the common form.
 
     Raises:
-        InvalidValueError: it is not.
+        InvalidValueError: the value is not ok.
     """
     if not ok:
         raise InvalidValueError(f"{param} is {value!r}; allowed: {allowed}", param=param)

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from bt_model.generation.llama import Llama
     from bt_model.text.clip_text import ClipTextTower
 
-INITIAL_SCALE = 1 / 0.07  # CLIP's own start of the learnt temperature
+INITIAL_SCALE = 1 / 0.07  # CLIP's initial value of the learnt temperature
 
 
 class TextEncoder(nn.Module):
-    """Text tower with its tokenizer and the learnt temperature of CLIP's own training."""
+    """Text tower with its tokenizer and CLIP's learnt temperature."""
 
     def __init__(self, tower: "ClipTextTower", tokenizer: ClipTokenizer) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class ChatModel:
     projector: nn.Linear
 
     def copy(self) -> "ChatModel":
-        """The same weights in parts of their own, which learn."""
+        """A trainable copy."""
         copied = ChatModel(deepcopy(self.lm), deepcopy(self.projector))
         for part in (copied.lm, copied.projector):
             part.requires_grad_(requires_grad=True).train()
@@ -65,5 +65,5 @@ class ChatModel:
 
 
 def freeze(module: nn.Module) -> None:
-    """No gradients from here on."""
+    """Disable gradients of all parameters."""
     module.requires_grad_(requires_grad=False).eval()

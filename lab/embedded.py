@@ -1,4 +1,4 @@
-"""`btchat train embedded`: the small model of every installation, from nothing, in one resumable run."""
+"""`btchat train embedded`: trains the small model of every installation from scratch, resumable."""
 
 import json
 import time
@@ -38,7 +38,7 @@ class TrainedModel:
 
 
 def train_all(work: Path, *, seed: int = 0, precision: Precision = "float32") -> TrainedModel:
-    """All stages in order; those that are done are only read back.
+    """All stages in order; finished ones are read from their checkpoints.
 
     `pretrained` is the branch after video-text pre-training, `tuned` after instruction tuning. The `image`
     chat model never saw video: with the pre-trained branch it is the paper's zero-shot plug-in.
@@ -86,7 +86,7 @@ def train_embedded(
 
 @contextmanager
 def metered(path: Path) -> Generator[Trained]:
-    """Add what a block costs to what earlier sessions spent, kept in `path`; for work that has no steps."""
+    """Add the cost of a block to that of earlier sessions, stored in `path`; for work without steps."""
     trained = Trained(*json.loads(path.read_text())) if path.exists() else Trained()
     cpu, wall = time.process_time(), time.monotonic()
     try:

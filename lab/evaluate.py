@@ -1,4 +1,4 @@
-"""What the embedded model can do, on scenes of colour x shape x motion combinations that training never saw.
+"""Accuracy of the embedded model on scenes with held-out combinations of colour, shape and motion.
 
 B clips, T frames, P patches, D width.
 """
@@ -32,7 +32,7 @@ Pool = Callable[["ChatFeatures"], "Tensor"]  # -> (B, K, D)
 
 @dataclass(frozen=True, slots=True)
 class AnswerRecord:
-    """Right or wrong by question kind and scene; both twins' answers stand under their common scene."""
+    """Right or wrong by question kind and scene; the answers for both twins are under their common scene."""
 
     kinds: dict[str, dict[str, list[bool]]] = field(default_factory=dict[str, dict[str, list[bool]]])
 

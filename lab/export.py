@@ -1,4 +1,4 @@
-"""The embedded model in the layouts that published models have: what serving reads."""
+"""Writes the embedded model in the layouts of published models, which serving reads."""
 
 import shutil
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bt_model.config import ClipTextConfig, ClipVisionConfig, LlamaConfig
     from lab.model import EmbeddedModel
 
-TRAINED = {"mask": "tube", "layer_rule": "last K outputs"}  # training spec 1.5
+TRAINED = {"mask": "tube", "layer_rule": "last K outputs"}  # what a branch's tensors do not record
 NOTICE = "Trained by this project on its own drawn clips; it knows shapes, colours and motions, nothing else."
 
 
@@ -73,7 +73,7 @@ def _write_folder(
     config: Mapping[str, Any],
     tokenizer: Path,
 ) -> None:
-    """A folder as published checkpoints have it: config.json, model.safetensors, tokenizer.json."""
+    """A folder like a published checkpoint's: config.json, model.safetensors, tokenizer.json."""
     folder.mkdir(parents=True, exist_ok=True)
     save_parts(folder / "model.safetensors", parts, keys)
     write_json(folder / "config.json", config)
@@ -135,7 +135,7 @@ def clip_config(vision: "ClipVisionConfig", text: "ClipTextConfig") -> dict[str,
 
 
 def llava_config(llama: "LlamaConfig", vision: "ClipVisionConfig") -> dict[str, Any]:
-    """A LLaVA v1 config.json (backends spec 2.2), with true ids."""
+    """A LLaVA v1 config.json, with the tokenizer's ids, which published ones do not have."""
     return {
         "architectures": ["LlavaLlamaForCausalLM"],
         "model_type": "llava",

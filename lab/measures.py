@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from lab.clips import CachedClips
 
 BATCH = 50
-POOL = 100  # scenes whose clips and twins a caption is looked up among
+POOL = 100  # scenes in a retrieval pool, each with its clip and its twin
 STATIC_PROMPT = "a {colour} {shape} on a {background} background"
 ATTRIBUTES: Mapping[str, Sequence[str]] = {
     "shape": SHAPES,
@@ -64,7 +64,7 @@ def embed_clips(
 
 
 def by_kind(scenes: Sequence[Scene]) -> dict[str, list[int]]:
-    """The numbers of the scenes of every event kind."""
+    """Indices of the scenes of every event kind."""
     rows: dict[str, list[int]] = {}
     for number, scene in enumerate(scenes):
         rows.setdefault(scene.event.kind, []).append(number)

@@ -1,4 +1,4 @@
-"""Single pictures with captions: what teaches the towers, and the image chat model, their words.
+"""Single pictures with captions, which train the towers and the image chat model.
 
 B pictures, H and W pixels.
 """
@@ -28,7 +28,7 @@ EVENT_SHARES = (
     "move", "order", "pace", "recolour", "rotate", "still",
 )  # fmt: skip
 TWIN_SHARE = 0.5
-STATIC_SHARE = 0.3  # of the captions leave the event out (training spec 6.1 f)
+STATIC_SHARE = 0.3  # of the captions leave the event out, so that such captions stay in the domain
 
 
 def varied_scenes(split: str, count: int, rng: Random, kinds: tuple[str, ...] = EVENT_SHARES) -> list[Scene]:

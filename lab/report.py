@@ -1,4 +1,4 @@
-"""REPORT.md of the embedded model: what was done, what it cost, what it can do."""
+"""REPORT.md of the embedded model: training, cost and accuracy."""
 
 import platform
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ MODELS = {
 
 
 def evaluate_all(model: "EmbeddedModel", test: "CachedClips") -> dict[str, AnswerRecord]:
-    """Every variant's answers about the held-out combinations."""
+    """Every variant's answers about held-out combinations."""
     variants = {
         "embedded": (model.encoder(model.tuned), model.video),
         "embedded-clip": (model.encoder(None), model.baseline),

@@ -1,4 +1,4 @@
-"""The embedded model's frozen parts, read back from its exported folder instead of being trained anew."""
+"""The embedded model's frozen parts, read from its exported folder instead of being trained again."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

@@ -67,7 +67,7 @@ def train_language(model: "EmbeddedModel", work: Path) -> Trained:
 
 
 def train_captioner(model: "EmbeddedModel", work: Path) -> "tuple[ChatModel, Trained]":
-    """A copy of the image chat model learns to say the captions of single pictures, and is then frozen."""
+    """A copy of the image chat model is trained to caption single pictures, and then frozen."""
     chat = model.image.copy()
     trained = _train_on_pictures("captioner", model, chat, model.plan.captioner, caption_dialogues, work)
     chat.freeze()
@@ -92,7 +92,7 @@ def _train_on_pictures(
 
 
 def train_branch(model: "EmbeddedModel", captioner: "ChatModel", clips: "CachedClips", work: Path) -> Trained:
-    """Masked video-text pre-training of the BT-Adapter beside the frozen towers; the end sees every patch."""
+    """Masked video-text pre-training of the BT-Adapter beside frozen towers; the last steps have no mask."""
     plan, encoder = model.plan, model.encoder(model.pretrained)
     step = PretrainStep(encoder, model.text.tower, model.head, plan.losses, merged=True, stored=encoder.reads)
     step.captioner = Captioner(captioner.lm, captioner.projector)
@@ -105,7 +105,7 @@ def train_branch(model: "EmbeddedModel", captioner: "ChatModel", clips: "CachedC
 
 
 def train_instruct(model: "EmbeddedModel", clips: "CachedClips", work: Path) -> Trained:
-    """Instruction tuning on videos: branch, projector and decoder learn, the towers stay frozen."""
+    """Instruction tuning on videos: branch, projector and decoder are trained, the towers stay frozen."""
     return _tune("instruct", model, model.tuned, model.video, model.plan.instruct, clips, work)
 
 

@@ -1,7 +1,7 @@
-"""Shares and their differences with 95 % intervals, and the tests that a claim is held to (spec 6.6).
+"""Shares and their differences with 95 % intervals, and the tests that a claim is held to.
 
-Answers about one scene and its twin stand or fall together, so scenes are what is resampled; where several
-seeds answered about the same scenes, seeds are resampled too. S seeds, n scenes, m answers a scene.
+Answers about a scene and its twin are not independent, so the bootstrap resamples scenes; where several seeds
+answered about the same scenes, it resamples seeds too. S seeds, n scenes, m answers a scene.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ class Share:
 
 
 def share(right: Mapping[str, Sequence[bool]], seed: int = 0) -> Share:
-    """Right answers by scene -> their share, each scene drawn as a whole in every resample."""
+    """Right answers by scene -> their share; the bootstrap resamples whole scenes."""
     sums = np.array([sum(answers) for answers in right.values()], float)
     counts = np.array([len(answers) for answers in right.values()], float)
     rows = np.random.default_rng(seed).integers(len(sums), size=(RESAMPLES, len(sums)))
@@ -46,7 +46,7 @@ def mean_share(seeds: Sequence[Answers]) -> Share:
 
 
 def mean_difference(seeds: Sequence[Answers], others: Sequence[Answers]) -> Share:
-    """How much larger the first share is: paired by scene, and by seed where both have as many seeds.
+    """Difference of two shares, paired by scene, and by seed if both have equally many seeds.
 
     `seeds` and `others` hold one (n, m) a seed, of the same scenes.
     """
@@ -74,7 +74,7 @@ def is_equivalent(difference: Share, margin: float) -> bool:
 
 
 def sign_test(wins: int, losses: int) -> float:
-    """One-sided p value of at least `wins` wins where each side would win every second time; no ties."""
+    """One-sided p value of at least `wins` wins under a win probability of one half; without ties."""
     return _binomial_test(wins, losses, "greater")
 
 
@@ -91,7 +91,7 @@ def _binomial_test(wins: int, losses: int, alternative: Literal["greater", "two-
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Holm's correction: p values that may be compared with one level however many tests there are."""
+    """Holm's correction for multiple tests: adjusted p values."""
     ordered = sorted(p_values, key=lambda name: p_values[name])
     adjusted: dict[str, float] = {}
     largest = 0.0

@@ -30,14 +30,14 @@ CACHE_BATCH = 32
 class TrunkCache:
     """Hidden states of a frozen trunk in one file: (clips, S, T, 1 + P, D) float16, read by row.
 
-    `numbers` says which states stand along the second axis.
+    `numbers` are the indices of the states along the second axis.
     """
 
     states: "np.ndarray[tuple[int, ...], np.dtype[np.float16]]"
     numbers: tuple[int, ...]
 
     def in_memory(self) -> "TrunkCache":
-        """The same states, all read now: rows drawn at random from a file cost a wait each."""
+        """The same states, read into memory, since random rows of a file are slow."""
         return TrunkCache(np.array(self.states), self.numbers)
 
     def batch(self, rows: Sequence[int], reads: Collection[int] | None = None) -> "Tensor":
@@ -72,7 +72,7 @@ def build_cache(
     many clips are done.
 
     Raises:
-        InvalidValueError: the file holds the states of something else.
+        InvalidValueError: the file holds states of other clips or of another tower.
     """
     (tower,) = {encoder.tower for encoder in encoders}
     retrieval = {number for encoder in encoders for number in encoder.reads}

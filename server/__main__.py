@@ -10,7 +10,7 @@ from server.command.serve import serve
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until a signal comes; 1 with one line on stderr where that is not possible."""
+    """Serve until a signal comes; returns 1, with one line on stderr, if the server cannot start."""
     app = App(
         name="python -m server", help_format="plaintext", version=version, suppress_keyboard_interrupt=False
     )

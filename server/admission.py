@@ -1,4 +1,4 @@
-"""Who may come in: a bound on requests in flight, for all and for each key, refused at the door."""
+"""Admission control: caps requests in flight, in total and per API key."""
 
 from collections import Counter
 from collections.abc import Generator
@@ -8,13 +8,13 @@ from time import monotonic
 from server.problems import BusyError, RateLimitError
 
 PUBLIC = "public"
-"""The tenant of a server without keys; it has no share of its own to exceed."""
+"""The tenant of a server without keys; it has no cap of its own."""
 
 _SMOOTHING = 0.2
 
 
 class Admission:
-    """Counts requests in flight. Retry times follow how fast requests were finished lately."""
+    """Counts requests in flight. The retry time is a moving average of how long requests take."""
 
     def __init__(self, max_requests: int, max_per_key: int) -> None:
         self._max_requests = max_requests
@@ -28,11 +28,11 @@ class Admission:
 
     @contextmanager
     def enter(self, tenant: str) -> Generator[None]:
-        """Hold a place for the time of the `with`.
+        """Count one request as in flight for the length of the `with`.
 
         Raises:
             BusyError: the server is full.
-            RateLimitError: this key has all the requests running that it may have.
+            RateLimitError: this key is at its own cap.
         """
         if self.num_running >= self._max_requests:
             raise BusyError(f"{self._max_requests} requests are in flight, no more fit", self._seconds)

@@ -1,4 +1,4 @@
-"""What a route may ask for; whatever can fail with a status fails here, before an answer starts."""
+"""Dependencies of the routes; whatever can fail with a status fails here, before an answer starts."""
 
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
@@ -19,7 +19,7 @@ from server.uploads.store import VideoStore
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Everything that lives as long as the application."""
+    """The objects that exist as long as the application."""
 
     settings: Settings
     metrics: Metrics
@@ -48,12 +48,12 @@ def get_services(request: Request) -> Services:
 
 
 def get_tenant(request: Request) -> str:
-    """Who asks: the digest of the key, or `public`."""
+    """The caller's identity: the digest of the API key, or `public`."""
     return cast(_RequestState, request.state).tenant
 
 
 async def get_lifetime() -> AsyncGenerator[AsyncExitStack]:
-    """A stack that is closed when the answer is sent or its reader has left."""
+    """A stack that is closed when the response is sent or the client has disconnected."""
     async with AsyncExitStack() as stack:
         yield stack
 

@@ -42,7 +42,7 @@ _KEEP_ALIVE_SECONDS = 10
 
 
 def engine_command(settings: Settings) -> Command:
-    """How the real engine is started."""
+    """The command line that starts the real engine."""
     optional = {
         "--threads": settings.threads,
         "--dtype": settings.dtype,
@@ -69,7 +69,7 @@ async def start_services(settings: Settings, command: Command) -> AsyncGenerator
     """Everything that the application needs, ready to serve; stopped in reverse order.
 
     Raises:
-        BtchatError: the one line why this server cannot start.
+        BtchatError: the one-line reason why this server cannot start.
     """
     metrics = Metrics()
     async with AsyncExitStack() as stack:
@@ -174,7 +174,7 @@ def serve(settings: Settings) -> int:
 
 
 async def _serve_until_stopped(settings: Settings, command: Command) -> int:
-    """Serve until a signal comes, or until the engine has died too often (then 1)."""
+    """Serve until a signal comes; returns 1 if the engine has died too often."""
     with _listening(settings) as sock:
         async with start_services(settings, command) as services:
             app = create_app(settings, lambda: nullcontext(services))
@@ -195,14 +195,14 @@ async def _serve_until_stopped(settings: Settings, command: Command) -> int:
 
 
 def uvicorn_config(app: object, settings: Settings) -> uvicorn.Config:
-    """The HTTP server's bounds."""
+    """The HTTP server's limits."""
     return uvicorn.Config(
         app,  # pyright: ignore[reportArgumentType] - uvicorn's own type for applications is private
         lifespan="on",
         log_level=settings.log_level,
         server_header=False,
         proxy_headers=False,
-        http="h11",  # httptools has no bound on headers
+        http="h11",  # httptools does not limit headers
         h11_max_incomplete_event_size=_HEADER_BYTES,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=settings.grace_seconds,
@@ -210,7 +210,7 @@ def uvicorn_config(app: object, settings: Settings) -> uvicorn.Config:
 
 
 def _listening(settings: Settings) -> socket.socket:
-    """A bound socket: a port that is taken is told before a model is loaded."""
+    """A bound socket, so that a port in use is reported before a model is loaded."""
     try:
         family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
         sock = socket.socket(family, socket.SOCK_STREAM)

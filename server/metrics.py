@@ -1,4 +1,4 @@
-"""What an operator can watch, in one registry per application. No ids, keys, paths or URLs in labels."""
+"""Prometheus metrics, in one registry per application. No ids, keys, paths or URLs in labels."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -13,14 +13,14 @@ PREFIX = "btchat"
 MODEL = "model_name"
 """The label that says which model a figure is about."""
 
-# the buckets of the field's dashboards, in seconds
+# seconds; the buckets that other inference servers' dashboards use
 _SHORT = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80)
 _PAUSES = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80)
 _TOKENS = tuple(float(4**power) for power in range(8))
 _FRAMES = (1, 2, 4, 8, 16, 32, 64, 100, 128)
 _VIDEO_SECONDS = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200)
 _STAT_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
-_STAT_NAMES: Mapping[str, str] = {  # the engine's words to those of the field's dashboards
+_STAT_NAMES: Mapping[str, str] = {  # the engine's names to those of other inference servers' dashboards
     "running": "num_requests_running",
     "waiting": "num_requests_waiting",
     "kv_used": "kv_cache_tokens_used",
@@ -156,14 +156,14 @@ class Metrics:
         )
 
     def render(self, engine: Mapping[str, float], models: Mapping[str, Mapping[str, float]]) -> bytes:
-        """The text exposition; the engine's own figures and its models' are added under the same prefix."""
+        """The text exposition, with the statistics of the engine and its models under the same prefix."""
         registry = CollectorRegistry()
         registry.register(_EngineStats(engine, models, {family.name for family in self.registry.collect()}))
         return generate_latest(self.registry) + generate_latest(registry)
 
 
 class _EngineStats:
-    """Names that end in `_total` are counters, the rest gauges; names of the web process are left to it."""
+    """Names that end in `_total` are counters, the rest gauges; the web process's own names are skipped."""
 
     def __init__(
         self, values: Mapping[str, float], models: Mapping[str, Mapping[str, float]], taken: set[str]

@@ -1,4 +1,4 @@
-"""What went wrong, as a client is shown it: exception class to status, and one body shape everywhere."""
+"""Error responses: exception class to status, and one form of body everywhere."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -45,7 +45,7 @@ _MAX_RETRY_SECONDS = 60
 
 
 class BusyError(EngineError):
-    """No room now; `retry_seconds` is when to come back."""
+    """The server is full; `retry_seconds` is for the Retry-After header."""
 
     code = "overloaded"
 
@@ -55,13 +55,13 @@ class BusyError(EngineError):
 
 
 class RateLimitError(BusyError):
-    """One key asks for more than its share; other keys are served."""
+    """One API key is at its cap; other keys are served."""
 
     code = "rate_limited"
 
 
 class Problem(HTTPException):
-    """An answer that is an error, with everything that its body and headers need."""
+    """An error response, with everything that its body and headers need."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class Problem(HTTPException):
 
 
 def problem_of(error: Exception) -> Problem:
-    """What a client is shown of any exception; one that we did not foresee says nothing of its inside."""
+    """The response for any exception; an unexpected one reveals no details."""
     if isinstance(error, Problem):
         return error
     if isinstance(error, HTTPException):
@@ -120,7 +120,7 @@ def _of_ours(error: BtchatError) -> Problem:
 
 
 def of_validation(errors: Sequence[Mapping[str, Any]]) -> Problem:
-    """The first of pydantic's complaints as a 400 that names the field, its value and what is allowed."""
+    """The first of pydantic's errors as a 400 that names the field, its value and what is allowed."""
     first = errors[0]
     param = _path(first["loc"])
     if first["type"] == "json_invalid":
@@ -139,7 +139,7 @@ def _path(loc: Sequence[str | int]) -> str:
     path = ""
     for part in loc[1:]:  # the first says body, query or path
         if part == "str" or str(part).startswith("list["):
-            continue  # which kind of a field that may be either was tried
+            continue  # pydantic's tag for a branch of a union, no part of the path
         path += f"[{part}]" if isinstance(part, int) else f".{part}"
     return path.removeprefix(".")
 

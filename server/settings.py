@@ -26,7 +26,7 @@ _MIB = 1024 * 1024
 
 
 def _split(value: object) -> object:
-    """Names may be separated by commas, wherever they come from."""
+    """Names may be separated by commas in flags, environment and file alike."""
     values = [value] if isinstance(value, str) else value
     if not isinstance(values, list | tuple) or not all(isinstance(each, str) for each in values):
         return value

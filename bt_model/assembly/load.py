@@ -44,7 +44,7 @@ def load(
     """
     path = find(name, weights_dir)
     model = read(path, weights_dir)
-    pooling(model.pooling)  # a name that is wrong is refused now, not at the first video
+    pooling(model.pooling)  # raises now for an unknown name, not at the first video
     factory(model.backend)
     parts = open_parts(path.parent, model)
     accepted = check_model(parts, model.accept)
@@ -89,7 +89,7 @@ def open_parts(folder: Path, model: ModelFile) -> ModelParts:
 def load_encoder(
     parts: ModelParts, model: ModelFile, place: Placement, towers: TowerCache
 ) -> tuple[TemporalEncoder, tuple[str, ...]]:
-    """Tower and temporal model of a model file, and what was adapted to make them fit.
+    """Tower and temporal model of a model file, and notes on what was adapted to make them fit.
 
     Raises:
         CheckpointError: a tensor that is missing, unexpected or of the wrong shape.
@@ -185,7 +185,7 @@ def _card(
 
 
 def _digest(model: ModelFile, encoder: TemporalEncoder, towers: TowerCache) -> str:
-    """Of everything that decides the features: the weights of tower and model, and how they are used."""
+    """Digest of everything that features depend on: weights of tower and model, and how they are used."""
     tower = encoder.tower
     settings = [towers.digest(tower), asdict(tower.config), asdict(encoder.config), encoder.skip]
     text = json.dumps([*settings, model.upstream_compat], sort_keys=True)

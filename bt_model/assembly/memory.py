@@ -1,4 +1,4 @@
-"""What a model will take in memory, from the headers of its files alone."""
+"""Memory that a model will need, estimated from the headers of its files alone."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -24,7 +24,7 @@ _BLOCKS = "layers."  # the decoder's blocks, whose matrices alone are quantised
 
 @dataclass(frozen=True, slots=True)
 class MemoryEstimate:
-    """Bytes of one model's weights: tower with branch, language model, and what stands between them."""
+    """Bytes of one model's weights: tower with branch, language model, and Q-Former with projector."""
 
     vision: int
     language: int
@@ -44,7 +44,7 @@ class MemoryEstimate:
 def memory_estimate(
     name: str, weights_dir: Path, dtype: "torch.dtype", quantise: "Quantise" = "none"
 ) -> MemoryEstimate:
-    """What a model will take once it is loaded; no tensor is read.
+    """The memory of a model once it is loaded; no tensor is read.
 
     Raises:
         CheckpointError: a file that is missing or cannot be read.
@@ -65,7 +65,7 @@ def memory_estimate(
 
 
 def shown(num_bytes: int) -> str:
-    """A figure for people."""
+    """A number of bytes as text."""
     return f"{num_bytes / 2**20:,.1f} MiB"
 
 

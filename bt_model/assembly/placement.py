@@ -1,4 +1,4 @@
-"""Where a model lives: the device, and the number formats of its parts."""
+"""A model's device and the number formats of its parts."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from bt_model.types import DTYPES, Quantise
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a model lives and in which number format; `quantise` is for the decoder's matrices alone."""
+    """A model's device and number format; `quantise` applies to the decoder's matrices alone."""
 
     device: torch.device
     dtype: torch.dtype
@@ -18,7 +18,7 @@ class Placement:
 
     @classmethod
     def pick(cls, device: str = "auto", dtype: str | None = None, quantise: Quantise = "none") -> "Placement":
-        """`auto` is the GPU where there is one; without a dtype bfloat16 there, float32 on a CPU.
+        """`auto` is the GPU if there is one; the default dtype is bfloat16 on a GPU, float32 on a CPU.
 
         Raises:
             BtchatError: a device that this machine does not have, or an unknown dtype.

@@ -19,9 +19,9 @@ from bt_model.vision.clip import ClipVisionTower
 
 
 class TowerCache:
-    """Frozen towers that loaded models share; a tower stays for as long as some model uses it.
+    """Frozen towers that loaded models share; a tower is released with the last model that uses it.
 
-    Towers of the same sizes and the same weights are one, whatever folders they come from.
+    Towers of equal sizes and weights are shared, whatever folders they come from.
     """
 
     def __init__(self) -> None:

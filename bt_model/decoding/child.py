@@ -1,6 +1,6 @@
 """A decode child: `python -m bt_model.decoding.child`, with its end of the socket pair as standard input.
 
-It opens no path: each request brings the video as an open descriptor. It lives for a few files at most.
+It opens no path: each request passes the video as an open descriptor. It is replaced after a few files.
 """
 
 import fcntl
@@ -30,7 +30,7 @@ _JPEG_QUALITY = 85
 
 
 def main() -> None:
-    """Set up, then one request after the other until the parent hangs up."""
+    """Set up, then handle requests until the parent closes the socket."""
     with socket.socket(fileno=0) as connection:
         setup = wire.Setup.unpack(_receive(connection)[0])
         Image.preinit()
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
-    """One message and its descriptors; empty where the parent has hung up."""
+    """One message and its descriptors; empty if the parent has closed the socket."""
     header, fds, _, _ = socket.recv_fds(connection, wire.HEADER.size, wire.MAX_FDS)
     if len(header) < wire.HEADER.size:
         return b"", fds
@@ -63,7 +63,7 @@ def _answer(setup: wire.Setup, request: wire.Request, fds: Sequence[int]) -> byt
         return wire.pack_error(error)
     except MemoryError:
         return wire.pack_error(VideoLimitError("the video needs more memory than a decoder may use"))
-    except Exception:  # noqa: BLE001 - the process edge: whatever a hostile file provokes is a bad video
+    except Exception:  # noqa: BLE001 - the process edge: any error of a hostile file means a bad video
         return wire.pack_error(refusals.undecodable())
     finally:
         for fd in fds:
@@ -105,7 +105,7 @@ def _hand_over(pixels: NDArray[np.uint8], memory: int) -> None:
 
 
 def _jpegs(frames: Frames, side: int) -> tuple[bytes, ...]:
-    """Exactly the frames that the model sees, as JPEG."""
+    """Exactly the model's input frames, as JPEG."""
 
     def encoded(pixels: NDArray[np.uint8]) -> bytes:
         image, data = Image.fromarray(pixels), io.BytesIO()

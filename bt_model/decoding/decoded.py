@@ -47,7 +47,7 @@ class Decoded:
         return np.frombuffer(data, np.uint8).reshape(self.num_frames, side, side, 3)
 
     def close(self) -> None:
-        """Give the memory back. Idempotent."""
+        """Free the memory. Idempotent."""
         _close_all(self.memories)
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""A pool of disposable decode children, warmed up before they are needed and replaced after a few files.
+"""A pool of disposable decode children, started before they are needed and replaced after a few files.
 
 Each child has a thread that starts it, hands it one file after the other, and starts the next one. Whoever
 asks gets a future; cancelling that kills the child at work on it. Nobody here looks into a video or maps
@@ -48,7 +48,7 @@ class _Job:
 
 
 class DecodePool:
-    """`size` children at a time. One that errs, dies, hangs or is given up on is killed and replaced.
+    """`size` children at a time. One that fails, dies, hangs or whose caller has left is killed and replaced.
 
     Every future ends in a `Decoded` or raises:
         VideoError: the file cannot be used, or the child died of it (code `undecodable_video`).
@@ -145,7 +145,7 @@ class DecodePool:
     def thumbnails(
         self, path: Path, sampling: Sampling, size: FrameSize, default_frames: int, side: int = 0
     ) -> Future[Decoded]:
-        """Exactly the frames that a model sees, as JPEG; `side` scales them for display."""
+        """Exactly a model's input frames, as JPEG; `side` scales them for display."""
         request = wire.Request("thumbnails", sampling, (size,), default_frames, side)
         return self._submit(path, request, _as_it_is)
 

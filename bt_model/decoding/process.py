@@ -24,7 +24,7 @@ class ChildProcess:
     """
 
     def __init__(self, setup: wire.Setup) -> None:
-        """Raises OSError where no process or descriptor is to be had."""
+        """Raises OSError if no process or descriptor is available."""
         ours, theirs = socket.socketpair()
         try:
             with theirs:
@@ -47,7 +47,7 @@ class ChildProcess:
         return self._process.poll() is None
 
     def wait_until_ready(self, seconds: float) -> None:
-        """Wait until it has imported everything and limited itself.
+        """Wait until it has imported everything and set its own limits.
 
         Raises:
             EOFError, OSError: it died before, or takes longer.
@@ -61,7 +61,7 @@ class ChildProcess:
             BtchatError: the child refuses the file.
             TimeoutError: no reply within that time.
             EOFError, OSError: it died.
-            wire.WireError: it talks nonsense.
+            wire.WireError: its reply is invalid.
         """
         self.files += 1
         self.is_clean = False
@@ -120,6 +120,6 @@ def _started(connection: socket.socket) -> subprocess.Popen[bytes]:
 
 
 def _environment() -> dict[str, str]:
-    """Nothing of ours that a hostile file could be after; one thread for libraries that start their own."""
+    """An environment without secrets; one thread for libraries that start their own."""
     kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     return {**kept, "PYTHONPATH": str(_ROOT), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}

@@ -1,4 +1,4 @@
-"""The limits that a decode child puts on itself before it sees a file."""
+"""The limits that a decode child sets on itself before it gets a file."""
 
 import ctypes
 import os
@@ -11,7 +11,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 @dataclass(frozen=True, slots=True)
 class ChildLimits:
-    """What a decode child may use; `cpu_seconds` for each of the `files` that it gets in its life."""
+    """Resource limits of a decode child; `cpu_seconds` for each of up to `files` files."""
 
     cpu_seconds: int = 20
     address_space: int = 4 * 1024**3
@@ -20,12 +20,12 @@ class ChildLimits:
 
 
 def restrict(limits: ChildLimits, parent: int) -> None:
-    """Set the limits, write no file, leave no core dump, and die with the process `parent`.
+    """Set the limits, forbid writing files and core dumps, and end with the process `parent`.
 
     A limit that is lower already stays.
 
     Raises:
-        ProcessLookupError: the parent is gone already.
+        ProcessLookupError: the parent has ended already.
     """
     for kind, most in (
         (resource.RLIMIT_AS, limits.address_space),
@@ -38,12 +38,12 @@ def restrict(limits: ChildLimits, parent: int) -> None:
         allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(kind, (allowed, allowed))
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before the line above
+    if os.getppid() != parent:  # the parent died before prctl
         raise ProcessLookupError(parent)
 
 
 def allow_cpu(limits: ChildLimits) -> None:
-    """Let the next file have its processor seconds; the kernel ends the process that uses more."""
+    """Raise the CPU limit for the next file; the kernel ends a process that exceeds it."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     soft = int(used.ru_utime + used.ru_stime) + 1 + limits.cpu_seconds
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)

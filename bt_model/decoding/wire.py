@@ -1,8 +1,8 @@
 """What a pool and a decode child say to each other: length-prefixed msgpack over a socket pair.
 
-Files travel as descriptors beside a request: the video, opened for reading, and for frames an empty memory
-file for each size, which the child fills, cuts and seals. A child's word is checked as if a stranger had
-written it.
+Files are passed as descriptors with a request: the video, opened for reading, and for frames an empty memory
+file for each size, which the child fills, truncates and seals. A child's replies are validated like untrusted
+input, since a hostile video may control the child.
 """
 
 import struct
@@ -33,7 +33,7 @@ Job = Literal["probe", "frames", "thumbnails"]
 
 
 class WireError(Exception):
-    """Bytes that are not what the other side should have sent."""
+    """Bytes that are not a valid message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Request:
         return self.cutout.side if self.cutout else size.side
 
     def max_bytes(self, size: FrameSize) -> int:
-        """Room for all the frames of one size that this request can give."""
+        """Bytes of the most frames of one size that this request can return."""
         count = MAX_FRAMES if self.sampling.fps is not None else self.sampling.num_frames
         return 3 * self.side(size) ** 2 * (self.default_frames if count is None else count)
 
@@ -96,7 +96,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a child found. `jpegs` only for thumbnails; `indices` and `timestamps` not for a probe."""
+    """A child's result. `jpegs` only for thumbnails; `indices` and `timestamps` not for a probe."""
 
     facts: VideoFacts
     indices: tuple[int, ...] = ()
@@ -108,7 +108,7 @@ class Reply:
 
 
 def pack_error(error: BtchatError) -> bytes:
-    """A refusal, for `unpack_reply` to raise on the other side."""
+    """An error, which `unpack_reply` raises on the other side."""
     return _framed(["error", type(error).__name__, error.message, error.code, error.param])
 
 
@@ -116,7 +116,7 @@ def unpack_reply(payload: bytes) -> Reply:
     """One reply of a child.
 
     Raises:
-        BtchatError: what the child refused the file with.
+        BtchatError: the error that the child sent.
         WireError: not a reply at all.
     """
     try:

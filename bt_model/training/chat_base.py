@@ -1,4 +1,4 @@
-"""A chat model that training reads through: a projector before a frozen Llama, and how it is spoken to."""
+"""A chat model that training uses frozen or tunes: a projector before a Llama, with its prompt format."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -99,7 +99,7 @@ def _files(base: ChatModelFile, vision: "ClipVisionConfig", dtype: torch.dtype) 
 
 
 def speller_of(base: ChatModelFile) -> Speller:
-    """How the model's prompts are spelled.
+    """The model's prompt format: template, special ids and tokenizer.
 
     Raises:
         CheckpointError: no tokenizer there, or one without the markers that the template needs.

@@ -69,7 +69,7 @@ def write_published(out: Path, step: "PretrainStep", facts: Mapping[str, Any], *
 
 
 def parts_beside(step: "PretrainStep", *, with_clip: bool) -> "dict[str, dict[str, Tensor]]":
-    """What a file holds besides the temporal model, by part of a checkpoint (checkpoints/keys.py)."""
+    """State dicts of a file besides the temporal model's, by part of a checkpoint (layouts/key_map.py)."""
     parts = {} if step.head is None else {"extra_proj": step.head.state_dict()}
     if with_clip:
         parts |= {"vision": step.encoder.trunk.state_dict(), "text": step.text.state_dict()}
@@ -116,7 +116,7 @@ def write_model_folder(tuned: TunedParts, settings: "InstructSettings", out: Pat
 
 
 def _moved(base: ChatModelFile, out: Path) -> ModelFile:
-    """The base's model file as it must be in another folder."""
+    """The base's model file with its paths relative to another folder."""
     moved = {
         name: os.path.relpath(base.at(path).resolve(), out.resolve())
         for name, path in base.file.parts.items()
@@ -125,12 +125,12 @@ def _moved(base: ChatModelFile, out: Path) -> ModelFile:
 
 
 def _without_defaults(file: ModelFile) -> dict[str, Any]:
-    """What differs from a model file's defaults; id, backend and tower always."""
+    """The fields that differ from the defaults; id, backend and tower always."""
     return {name: value for name, value in asdict(file).items() if value not in (None, "", (), {}, [])}
 
 
 def _write_projector(tuned: TunedParts, path: Path) -> None:
-    """The projector and, where marker rows learnt, the embedding table with them in it."""
+    """The projector and, if marker rows were trained, the embedding table that contains them."""
     base = tuned.base
     projector = open_checkpoint(base.at(base.file.projector))
     brings_table = base.file.projector != base.file.llm and "lm" in projector.parts
@@ -144,7 +144,7 @@ def _write_projector(tuned: TunedParts, path: Path) -> None:
 
 
 def _table(base: ChatModelFile, source: Checkpoint, rows: "Tensor") -> "Tensor":
-    """The language model's embeddings in their own number format, with the learnt rows."""
+    """The language model's embeddings in their own number format, with the trained rows."""
     table = source.read("lm", [_EMBEDDING])[_EMBEDDING].clone()
     ids = speller_of(base).ids
     assert ids.video_start is not None
@@ -161,7 +161,7 @@ def _write_lora(
         return replace(file, lora=LORA)
     additions = [lora] if base.file.lora is None else [read_lora(base.at(base.file.lora)), lora]
     write_merged(base.at(base.file.llm), additions, out / LANGUAGE)
-    if file.projector == file.llm:  # the copy holds it, too
+    if file.projector == file.llm:  # the copy contains the projector
         file = replace(file, projector=LANGUAGE)
     return replace(file, llm=LANGUAGE, lora=None)
 
@@ -191,7 +191,7 @@ def save_lora(folder: Path, lora: Mapping[str, Addition], learn: "LearnSettings"
 
 
 def write_merged(source: Path, additions: Sequence[Mapping[str, Addition]], out: Path) -> None:
-    """A copy of a language model's folder with additions in its matrices."""
+    """A copy of a language model's folder with LoRA merged into its matrices."""
     out.mkdir(parents=True, exist_ok=True)
     for each in sorted(source.iterdir()):
         if each.is_file() and not each.name.endswith(_WEIGHT_SUFFIXES):

@@ -55,7 +55,7 @@ class OptimiserSettings(Section):
 
 
 class RunSettings(Section):
-    """How the run is computed. `steps` ends it early; 0 is all epochs. `keep` checkpoints stay.
+    """How the run is computed. `steps` ends it early; 0 is all epochs. `keep` checkpoints are kept.
 
     `recompute` keeps only the inputs of layers for the way back.
     """

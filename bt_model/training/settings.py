@@ -20,8 +20,8 @@ S = TypeVar("S", bound=BaseModel)
 Values = dict[str, Any]
 
 NOTHING = "none"
-SETTINGS = "settings.json"  # of a run, in its folder
-# what may change between the sessions of a run: how it is computed, not what
+SETTINGS = "settings.json"  # in a run's folder
+# settings that may change between the sessions of a run: they do not affect the result
 _FREE = {
     "run": {"parallel", "device", "compile", "recompute", "steps", "save_every", "keep"},
     "data": {"workers", "prefetch", "seconds", "max_broken"},
@@ -29,7 +29,7 @@ _FREE = {
 
 
 def read_assignment(text: str) -> Values:
-    """`section.key=value`, the value as TOML spells it, or a bare word -> {"section": {"key": value}}.
+    """`section.key=value`, the value in TOML syntax, or a bare word -> {"section": {"key": value}}.
 
     Raises:
         InvalidValueError: not of this form.
@@ -60,7 +60,7 @@ def plain(settings: BaseModel) -> Values:
 
 
 def keep_settings(work: Path, settings: BaseModel) -> None:
-    """Write a run's settings, or make sure that a run that is resumed has the same.
+    """Write a run's settings, or check that a resumed run has the same.
 
     Raises:
         InvalidValueError: a setting that changes what the run computes.

@@ -16,7 +16,7 @@ _TRIES = 10
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """Pixels of a frame."""
+    """A crop box in pixels."""
 
     top: int
     left: int
@@ -53,7 +53,7 @@ class Cutout:
 
 
 def random_box(rng: Random, height: int, width: int, crop: Crop) -> Box:
-    """A box of uniform area and log-uniform aspect, anywhere; after ten that do not fit, the central one."""
+    """A random box of uniform area and log-uniform aspect; after ten that do not fit, the central box."""
     for _ in range(_TRIES):
         area = height * width * rng.uniform(crop.min_area, crop.max_area)
         aspect = math.exp(rng.uniform(math.log(crop.min_aspect), math.log(crop.max_aspect)))
@@ -66,13 +66,13 @@ def random_box(rng: Random, height: int, width: int, crop: Crop) -> Box:
 
 
 def centre_box(height: int, width: int, side: int) -> Box:
-    """A square of that side, or the largest one, in the middle."""
+    """The central square of that side, or the largest one that fits."""
     side = min(side, height, width)
     return Box((height - side) // 2, (width - side) // 2, side, side)
 
 
 def cut(pixels: NDArray[np.uint8], box: Box, side: int) -> NDArray[np.uint8]:
-    """Every frame's box, scaled (bilinear) to a square. (T, H, W, 3) -> (T, side, side, 3)."""
+    """Crop every frame to the box and scale it (bilinear). (T, H, W, 3) -> (T, side, side, 3)."""
     cropped = pixels[:, box.top : box.top + box.height, box.left : box.left + box.width]
     if cropped.shape[1:3] == (side, side):
         return np.ascontiguousarray(cropped)

@@ -106,7 +106,7 @@ class TemporalEncoder(nn.Module, ABC):
 
     @abstractmethod
     def trainable(self) -> dict[str, nn.Module]:
-        """The trained modules, by part of a checkpoint (checkpoints/keys.py).
+        """The trained modules, by part of a checkpoint (checkpoints/layouts/key_map.py).
 
         An open trunk, `vision`, has frozen parameters too; `trainable_parameters` leaves them out.
         """

@@ -28,7 +28,7 @@ class LocalChat:
     """A loaded model for one question at a time; what it takes goes to stderr before it is loaded.
 
     Raises:
-        BtchatError: no such model, weights that cannot be used, or no memory for it.
+        BtchatError: no such model, weights that cannot be used, or not enough memory.
     """
 
     def __init__(self, model: ModelOptions, formats: FormatOptions) -> None:
@@ -64,7 +64,7 @@ class LocalChat:
             engine.stop()
 
     def write_tokens(self, video: Path, sampling: Sampling, output: Path) -> str:
-        """Write pooled tokens (K, D) as safetensors; a line that says what was written."""
+        """Write pooled tokens (K, D) as safetensors; returns a line of text about the file."""
         tokens = self._encode(video, sampling).cpu().contiguous()
         part = output.with_name(f".{output.name}.part")
         part.write_bytes(save({"tokens": tokens}, metadata={"fingerprint": self._chat.card.fingerprint}))
@@ -79,7 +79,7 @@ class LocalChat:
 
 
 def show_frames(model: ModelOptions, video: Path, sampling: Sampling, output: Path | None) -> Iterator[str]:
-    """A line for each frame that the model would see; JPEG files too, where `output` names a folder."""
+    """A line for each input frame of the model; JPEG files too, if `output` names a folder."""
     path = find(model.model, model.weights_dir)
     file = read(path, model.weights_dir)
     tower = path.parent / file.tower

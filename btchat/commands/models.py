@@ -35,7 +35,7 @@ def models(*, weights_dir: WeightsDir = WEIGHTS_DIR, json: bool = False) -> None
 
 
 def describe_all(weights_dir: Path) -> dict[str, Any]:
-    """Every model file below a folder and every backend, for machines."""
+    """Every model file below a folder and every backend, as JSON values."""
     return {
         "models": [
             _as_json(name, path, weights_dir) for name, path in sorted(available(weights_dir).items())
@@ -45,7 +45,7 @@ def describe_all(weights_dir: Path) -> dict[str, Any]:
 
 
 def table(weights_dir: Path) -> Iterator[str]:
-    """The same, for people."""
+    """The same as lines of text."""
     known = {origin.name: origin for origin in origins()}
     for name, path in sorted(available(weights_dir).items()):
         yield from _model_lines(name, path, weights_dir, known)
@@ -80,7 +80,7 @@ def parts(folder: Path, model: ModelFile) -> list[Part]:
 
 
 def _kind(folder: Path, model: ModelFile) -> str | None:
-    """What an adapter file says it is; None where it is missing, silent or damaged."""
+    """The kind in an adapter file's metadata; None if the file is missing, damaged or has no kind."""
     try:
         adapter = open_checkpoint(folder / model.adapter, is_listing=True) if model.adapter else None
     except CheckpointError:

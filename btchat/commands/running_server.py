@@ -1,4 +1,4 @@
-"""A server in a process of its own, ready to be asked: for the demo, the benchmarks and the tests."""
+"""A server in a separate process, for the demo, the benchmarks and the tests."""
 
 import os
 import socket
@@ -22,7 +22,7 @@ STDERR = 2
 
 @dataclass(frozen=True, slots=True)
 class RunningServer:
-    """Where a ready server answers, and its process."""
+    """A ready server's URL and process."""
 
     url: str
     process: subprocess.Popen[bytes]
@@ -53,7 +53,7 @@ def running_server(
     chosen = port or free_port()
     values = {"port": str(chosen), "data_dir": str(data_dir), "model": model, **(settings or {})}
     environment = {**os.environ, **{f"BTCHAT_{name.upper()}": value for name, value in values.items()}}
-    # its log goes to stderr: stdout belongs to whoever started it
+    # the server's log goes to stderr: stdout is for the caller's own output
     process = subprocess.Popen([sys.executable, "-m", "server"], env=environment, stdout=STDERR)
     try:
         url = f"http://127.0.0.1:{chosen}"

@@ -1,4 +1,4 @@
-"""The paper's claims as tests. Thresholds were fixed before the grid was run (training spec 6.5 and 6.6).
+"""The paper's claims as tests. Thresholds were fixed before the grid was run.
 
 The primary measure is the mean share of twins told apart, over the event kinds that only order tells apart.
 A model that is blind to order reaches 0.5 there, whatever else it knows.
@@ -79,7 +79,7 @@ def difference(ours: Sequence[Result], theirs: Sequence[Result], measure: str) -
 
 
 def claims(study: Study) -> list[Claim]:
-    """Every claim of training spec 6.5 that is a matter of statistics."""
+    """Every claim that is a matter of statistics."""
     return [
         _time(study),
         _controls(study),

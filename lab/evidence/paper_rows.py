@@ -1,7 +1,7 @@
 """The rows of the paper's tables that compare temporal models: which model, and which tokens reach the LLM.
 
-Sizes are those of CLIP ViT-L/14; for another tower, `dataclasses.replace` what does not fit. Where the paper
-leaves a choice open (training spec 5), both readings are here, or the docstring of the model says which.
+Sizes are those of CLIP ViT-L/14; for another tower, `dataclasses.replace` what does not fit. Choices that the
+paper leaves open: docs/temporal-models.md, "What was decided where the paper is silent".
 """
 
 from dataclasses import dataclass

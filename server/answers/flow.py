@@ -54,7 +54,7 @@ class ChatFlow:
         through each frozen tower. Leaving ends the work, wherever it is.
 
         Raises:
-            BusyError: no room for one more.
+            BusyError: the server is full.
         """
         deadline = asyncio.get_running_loop().time() + self._request_seconds
         answers = [Answer(question, index, monotonic(), deadline) for index in range(len(question.models))]

@@ -14,7 +14,7 @@ DEFAULT_SAMPLING = Sampling()
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A dialogue, perhaps about a video, how to answer it, and the models that are asked."""
+    """A dialogue, perhaps about a video, the options of the answer, and the models to ask."""
 
     tenant: str
     models: tuple[str, ...]

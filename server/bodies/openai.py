@@ -1,7 +1,7 @@
 """The body of POST /v1/chat/completions, as OpenAI's clients and the field's video extensions send it.
 
-A field that would change the answer in a way that we do not offer accepts its neutral value only; fields that
-change nothing here are accepted and ignored, each marked so.
+A field for an option that is not supported accepts its neutral value only; fields that have no effect here
+are accepted and ignored, each marked so.
 """
 
 from typing import Annotated, Literal
@@ -15,7 +15,7 @@ MAX_PARTS = 64
 
 Ignored = object
 Empty = Annotated[list[object] | dict[str, object], Field(max_length=0)]
-Url = Annotated[str, Field(min_length=1)]  # a bound also makes pydantic refuse half characters
+Url = Annotated[str, Field(min_length=1)]  # a length bound also makes pydantic refuse lone surrogates
 Zero = Annotated[float, Field(ge=0, le=0)]
 
 
@@ -28,7 +28,7 @@ def _as_parts(value: object) -> object:
 
 
 class PartSampling(Body):
-    """Sampling as it may stand inside a video part: only what is given."""
+    """Sampling inside a video part; fields that are not given keep the request's values."""
 
     num_frames: int | None = None
     fps: float | None = None
@@ -46,7 +46,7 @@ class MediaBody(PartSampling):
 
 
 class FileBody(Body):
-    """A file part, the spelling that gateways pass on."""
+    """A file part, the form that gateways pass on."""
 
     file_id: Url | None = None
     file_data: Url | None = None
@@ -70,7 +70,7 @@ class PartBody(Body):
 
 
 class CompletionMessage(Body):
-    """One message; what a client echoes of an earlier answer is ignored where it is empty or says nothing."""
+    """One message; fields that clients echo from an earlier answer are accepted if they are empty."""
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Annotated[list[PartBody], BeforeValidator(_as_parts), Field(min_length=1, max_length=MAX_PARTS)]
@@ -87,7 +87,7 @@ class CompletionMessage(Body):
 
 
 class StreamOptions(Body):
-    """What else a stream carries."""
+    """Additional contents of a stream."""
 
     include_usage: bool | None = None
     include_obfuscation: Ignored = None
@@ -100,7 +100,7 @@ class TextFormat(Body):
 
 
 class MediaKwargs(Body):
-    """The field's request-level place for sampling."""
+    """Sampling for all videos of a request, as vLLM's clients send it."""
 
     video: PartSampling | None = None
 
@@ -159,7 +159,7 @@ class CompletionBody(OptionsBody):
         ).options()
 
     def sampling_for(self, part: PartSampling) -> Sampling:
-        """The part's values win over the request's, those over `media_io_kwargs`; a rate replaces a count."""
+        """The part's values override the request's, and those `media_io_kwargs`; a rate replaces a count."""
         merged: dict[str, object] = {}
         for place in (self.media_io_kwargs and self.media_io_kwargs.video, self.sampling, part):
             if place is None:

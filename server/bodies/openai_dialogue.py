@@ -13,7 +13,7 @@ MAX_DIALOGUE_CHARACTERS = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class VideoPart:
-    """A video as one message names it; `param` is where."""
+    """A video in a message; `param` is its position in the body, for errors."""
 
     url: str
     param: str
@@ -21,11 +21,11 @@ class VideoPart:
 
 
 def bounded_turns(turns: Sequence[Turn]) -> tuple[Turn, ...]:
-    """The turns, if they can be answered at all: found out before any video is decoded.
+    """The turns, checked before any video is decoded.
 
     Raises:
         InvalidValueError: blank text, or roles out of order.
-        ContextLengthError: more text than any model takes.
+        ContextLengthError: more text than fits any model's context.
     """
     check_turns(turns)
     num_characters = sum(len(turn.text) for turn in turns)

@@ -1,4 +1,4 @@
-"""What crosses the wire on our own routes. Unknown fields, wrong types and NaN are refused."""
+"""Request and response bodies of our own routes. Unknown fields, wrong types and NaN are refused."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -25,7 +25,7 @@ class Body(BaseModel):
 
 
 class SamplingBody(Body):
-    """Which frames the model sees; bounds are checked by `bt_model.types.Sampling`."""
+    """Sampling of the model's input frames; bounds are checked by `bt_model.types.Sampling`."""
 
     num_frames: int | None = None
     fps: float | None = None
@@ -40,7 +40,7 @@ class SamplingBody(Body):
 
 
 class VideoBody(Body):
-    """A video, how to sample it, and the model that looks at it."""
+    """A video, its sampling, and the model that encodes it."""
 
     video: VideoId
     sampling: SamplingBody = SamplingBody()
@@ -48,7 +48,7 @@ class VideoBody(Body):
 
 
 class TokensBody(VideoBody):
-    """`format` wins over the Accept header."""
+    """`format` overrides the Accept header."""
 
     format: Literal["safetensors", "json"] | None = None
 
@@ -115,7 +115,7 @@ class ChatBody(OptionsBody):
 
 
 class VideoObject(BaseModel):
-    """One upload as it is shown."""
+    """One upload in a response."""
 
     id: str
     object: Literal["video"] = "video"
@@ -150,7 +150,7 @@ class VideoPage(BaseModel):
 
 
 class Deleted(BaseModel):
-    """What is left of a deleted upload."""
+    """The response to a deletion."""
 
     id: str
     object: Literal["video"] = "video"
@@ -158,7 +158,7 @@ class Deleted(BaseModel):
 
 
 class FrameObject(BaseModel):
-    """One frame as the model sees it; `image` is a data URL of a JPEG."""
+    """One of the model's input frames; `image` is a data URL of a JPEG."""
 
     index: int
     timestamp: float
@@ -190,7 +190,7 @@ class TokensObject(BaseModel):
 
 
 class ModelObject(BaseModel):
-    """One model that can be asked. Its details are known once it has been loaded."""
+    """One configured model. Its details are known once it has been loaded."""
 
     id: str
     object: Literal["model"] = "model"
@@ -224,7 +224,7 @@ class ModelObject(BaseModel):
 
 
 class ModelPage(BaseModel):
-    """All models that can be asked, the default first."""
+    """All configured models, the default first."""
 
     object: Literal["list"] = "list"
     data: list[ModelObject]

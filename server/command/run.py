@@ -19,7 +19,7 @@ def run(app: App, arguments: Sequence[str] | None) -> int:
         return _complain(_usage(app, error), USAGE)
     except BtchatError as error:
         return _complain(error.message, FAILURE)
-    except OSError as error:  # a video that is not there, a folder that cannot be written
+    except OSError as error:  # such as a missing video, or a folder that cannot be written
         return _complain(str(error), FAILURE)
     except ModuleNotFoundError as error:  # the laboratory of a wheel, or an extra
         return _complain(f"{error.name} is not installed, and this command needs it", FAILURE)

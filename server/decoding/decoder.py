@@ -44,7 +44,7 @@ class Decoder:
     async def thumbnails(
         self, path: Path, sampling: Sampling, size: FrameSize, default_frames: int, side: int = 0
     ) -> Decoded:
-        """Exactly the frames that a model sees, as JPEG; `side` scales them for display."""
+        """Exactly a model's input frames, as JPEG; `side` scales them for display."""
         return await _awaited(self._pool.thumbnails(path, sampling, size, default_frames, side))
 
 

@@ -21,7 +21,7 @@ OnMessage = Callable[[Message, list[int]], None]
 class Channel:
     """Sends and receives messages on a stream socket that it owns.
 
-    `on_message` takes over the descriptors that come with a message; `on_closed` is called once.
+    `on_message` becomes the owner of a message's descriptors; `on_closed` is called once.
     """
 
     def __init__(self, sock: socket.socket, on_message: OnMessage, on_closed: Callable[[], None]) -> None:
@@ -45,7 +45,7 @@ class Channel:
         """Queue a message. Its descriptors are closed here once they are sent or cannot be.
 
         Raises:
-            ConnectionError: the other side is gone.
+            ConnectionError: the other side has closed the socket.
             MessageError: the message is too long.
         """
         try:

@@ -1,4 +1,4 @@
-"""The engine as the web process sees it: questions out, events back, all matched by request id."""
+"""The web process's client of the engine: requests and replies, matched by request id."""
 
 import asyncio
 import contextlib
@@ -31,13 +31,13 @@ class EngineClient:
         self._waiting: dict[str, Inbox] = {}
         self._rule = rule or RestartRule()
         self._supervisor = Supervisor(command, self._receive, self._lose, self._rule)
-        self._cards: dict[str, ModelCard] = {}  # of the engine that runs now
+        self._cards: dict[str, ModelCard] = {}  # of the current engine process
         self._loaded: tuple[str, ...] | None = None
         self._watchdog: asyncio.Task[None] | None = None
 
     @property
     def card(self) -> ModelCard:
-        """The first model, which is loaded at the start and answers where none is named.
+        """The card of the first model, which is loaded at the start and is the default.
 
         Raises:
             EngineDeadError: no engine is ready.
@@ -46,7 +46,7 @@ class EngineClient:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The models that can be asked, loaded or not, the first the default. Raises as `card`."""
+        """All configured models, loaded or not, the default first. Raises as `card`."""
         return self._info.models
 
     @property
@@ -59,15 +59,15 @@ class EngineClient:
         return self._supervisor.info is not None
 
     def known_card(self, model: str) -> ModelCard | None:
-        """A model's card, if it was ever loaded by this engine. Raises as `card`."""
+        """A model's card, if this engine process has loaded it before. Raises as `card`."""
         first = self.card
         return first if model == first.id else self._cards.get(model)
 
     def resolve(self, model: str | None) -> str:
-        """The name of a model that can be asked; None is the default.
+        """The name of a configured model; None is the default.
 
         Raises:
-            UnknownNameError: no such model; the message lists those that there are.
+            UnknownNameError: no such model; the message lists all models.
             EngineDeadError: no engine is ready.
         """
         if model is None or model in self.models:
@@ -76,10 +76,10 @@ class EngineClient:
         raise UnknownNameError(text, code="model_not_found", param="model")
 
     async def open(self, model: str) -> ModelCard:
-        """A model's card; loads it, which may take minutes, if this engine never did.
+        """A model's card; loads the model, which may take minutes, if this engine process has not done so.
 
         Raises:
-            CheckpointError: its weights cannot be used; the file and tensor.
+            CheckpointError: its weights cannot be used; names the file and tensor.
             EngineError: no memory for it (code model_memory).
         """
         card = self.known_card(model)
@@ -94,7 +94,7 @@ class EngineClient:
 
     @property
     def num_waiting(self) -> int:
-        """Requests that still expect an answer."""
+        """Number of requests without a terminal reply."""
         return len(self._waiting)
 
     @property
@@ -105,7 +105,7 @@ class EngineClient:
         """Start the process and wait until its model is loaded.
 
         Raises:
-            CheckpointError: the one line that the engine gave for not starting.
+            CheckpointError: the engine's one-line reason for not starting.
         """
         await self._supervisor.start()
         self._watchdog = asyncio.create_task(self._watch())
@@ -119,7 +119,7 @@ class EngineClient:
 
     @property
     def has_given_up(self) -> bool:
-        """True when the engine died too often to be started again."""
+        """Whether the engine died too often to be started again."""
         return self._supervisor.gave_up.is_set()
 
     async def wait_given_up(self) -> None:
@@ -127,7 +127,7 @@ class EngineClient:
         await self._supervisor.gave_up.wait()
 
     async def lookup(self, key: bytes) -> dict[str, Any] | None:
-        """The receipt kept with cached tokens, or None where they are not cached."""
+        """The receipt stored with cached tokens, or None if they are not cached."""
         features = await self._request(wire.Lookup(_new_id(), key), Features)
         return features.receipt if features.found else None
 
@@ -136,7 +136,7 @@ class EngineClient:
     ) -> ClipEncoding:
         """Encode one clip for several models, each under its key.
 
-        Behind the descriptor, which stays the caller's, are uint8 frames (T, H, W, 3).
+        The descriptor, which the caller keeps, is a memory file of uint8 frames (T, H, W, 3).
         """
         pairs: list[list[Any]] = [[model, key] for model, key in targets.items()]
         message = wire.Encode(_new_id(), pairs, *shape, receipt)
@@ -179,7 +179,7 @@ class EngineClient:
                         self._send(wire.Cancel(message.id))
 
     async def _watch(self) -> None:
-        """An engine that lives but does not answer is ended: its callers would wait until their deadlines."""
+        """Watchdog: kill an engine that does not answer; its callers would wait until their deadlines."""
         while True:
             await asyncio.sleep(self._rule.check_seconds)
             if not self.is_ready:
@@ -190,7 +190,7 @@ class EngineClient:
                 log.error("the engine did not answer for %g seconds", self._rule.silence_seconds)  # noqa: TRY400 - one line, no trace
                 self._supervisor.kill()
             except EngineError:
-                continue  # it died, which others notice
+                continue  # it has died, which the supervisor detects
 
     async def _request(self, message: wire.Request, expected: type[_R], fds: Sequence[int] = ()) -> _R:
         with self._expect(message.id) as inbox:
@@ -201,10 +201,10 @@ class EngineClient:
         return reply
 
     def _send(self, message: Message, fds: Sequence[int] = ()) -> None:
-        """Send to the engine of this moment; takes over the descriptors.
+        """Send to the current engine; takes ownership of the descriptors.
 
         Raises:
-            EngineDeadError: there is none.
+            EngineDeadError: no engine is running.
         """
         channel = self._supervisor.channel
         if channel is None:
@@ -240,7 +240,7 @@ class EngineClient:
             inbox.put(reply)
 
     def _lose(self) -> None:
-        """The engine died: what the next one will have loaded is not what this one had."""
+        """The engine died: forget its loaded models, which the next process will not have."""
         self._cards, self._loaded = {}, None
         self._fail_all()
 

@@ -1,4 +1,4 @@
-"""What comes back from the engine, as its client hands it on."""
+"""Replies of the engine as the client returns them."""
 
 import asyncio
 import os
@@ -30,7 +30,7 @@ class TokenFile:
 
     @property
     def array(self) -> bytes:
-        """The numbers alone: what follows the length of the header and the header."""
+        """The array's bytes alone, without the safetensors header."""
         header_bytes = int.from_bytes(self.content[:_LENGTH_BYTES], "little")
         return self.content[_LENGTH_BYTES + header_bytes :]
 
@@ -40,7 +40,7 @@ Reply = Opened | Features | Encoded | TokenFile | Stats | Piece | Done | Failed
 
 @dataclass(frozen=True, slots=True)
 class ClipEncoding:
-    """How one clip was encoded: the seconds it took, and the models that could not."""
+    """Result of encoding one clip: seconds, and the errors of models that failed."""
 
     seconds: float
     failures: Mapping[str, BtchatError]
@@ -48,7 +48,7 @@ class ClipEncoding:
 
 @dataclass(slots=True)
 class Inbox:
-    """Replies to one request that nobody has read yet."""
+    """Unread replies to one request."""
 
     replies: asyncio.Queue[Reply] = field(default_factory=asyncio.Queue)
     is_finished: bool = False
@@ -58,7 +58,7 @@ class Inbox:
         self.replies.put_nowait(reply)
 
     async def get(self) -> Reply:
-        """The next reply; one that failed is raised."""
+        """The next reply; raises the error of a `Failed`."""
         reply = await self.replies.get()
         if isinstance(reply, Failed):
             raise exception_of(reply.error, reply.message, reply.code, reply.param)
@@ -78,7 +78,7 @@ class EngineInfo:
 
 
 def card_of(fields: Mapping[str, Any]) -> ModelCard:
-    """A card from its fields; the wire turns tuples into lists."""
+    """A card from its fields; msgpack turns tuples into lists."""
     given = dict(fields)
     size = FrameSize(**given.pop("frame_size"))
     accepted, notes = given.pop("accepted", ()), given.pop("notes", ())

@@ -1,4 +1,4 @@
-"""Keeps one engine process alive: starts it, notices its death, starts it again, and gives up in the end."""
+"""Supervises the engine process: starts it, restarts it when it dies, and gives up if it dies too often."""
 
 import asyncio
 import contextlib
@@ -34,9 +34,9 @@ class RestartRule:
 
 
 class Supervisor:
-    """The engine process, across its deaths.
+    """The engine process, across restarts.
 
-    `on_message` gets all messages but those of the start; `on_death` is called after every death.
+    `on_message` gets all messages but those of the start-up; `on_death` is called after every exit.
     """
 
     def __init__(
@@ -69,16 +69,16 @@ class Supervisor:
         return self._process.pid if self._process else None
 
     async def start(self) -> None:
-        """Wait for the first engine, then keep watching.
+        """Wait for the first engine, then start the watching task.
 
         Raises:
-            CheckpointError: the engine refused to start; its one line.
+            CheckpointError: the engine's one-line reason for not starting.
         """
         await self._spawn()
         self._watcher = asyncio.create_task(self._watch())
 
     async def stop(self, drain_seconds: float) -> None:
-        """Let running answers finish, then end the process, whatever it does."""
+        """Let running answers finish, then end the process, by a signal if needed."""
         if self._watcher is not None:
             self._watcher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -89,7 +89,7 @@ class Supervisor:
         await self._end(drain_seconds + _STOP_SECONDS)
 
     def kill(self) -> None:
-        """End an engine that hangs; it is noticed and replaced like any that died."""
+        """Kill an engine that hangs; it is then restarted like one that died."""
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
 
@@ -117,7 +117,7 @@ class Supervisor:
                 *self._command(theirs.fileno()),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
-                start_new_session=True,  # Ctrl-C in the terminal is for us: running answers are finished
+                start_new_session=True,  # Ctrl-C must reach this process only, which finishes running answers
             )
         try:
             self._info = await asyncio.wait_for(started, self._rule.start_seconds)

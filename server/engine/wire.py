@@ -1,6 +1,6 @@
 """Messages between the web process and the engine process: length-prefixed msgpack with a fixed schema.
 
-Frames and tokens travel as sealed memory files whose descriptors ride beside the message that names them;
+Frames and tokens are sealed memory files whose descriptors are sent with the message that names them;
 neither side ever unpickles anything.
 """
 
@@ -44,8 +44,8 @@ class Lookup(Message):
 class Encode(Message):
     """Encode one clip for several models. Descriptor: uint8 (T, height, width, 3). Answered by `Encoded`.
 
-    `targets` are [model, key] pairs; models that share a tower share one pass through it. `receipt` is kept
-    beside the tokens and returned with every later hit.
+    `targets` are [model, key] pairs; models that share a tower share one pass through it. `receipt` is stored
+    with the tokens and returned on every later hit.
     """
 
     id: str
@@ -67,7 +67,7 @@ class Fetch(Message):
 
 @dataclass(frozen=True, slots=True)
 class Ask(Message):
-    """Let one model answer a dialogue; `key` names the video's tokens, or is empty for text only.
+    """Answer a dialogue with one model; `key` is that of the video's tokens, or empty for text only.
 
     `turns` are (role, text) pairs; `options` the fields of GenerateOptions that were given.
     Answered by `Piece`*, then exactly one of `Done` or `Failed`.
@@ -117,7 +117,7 @@ Request = Open | Lookup | Encode | Fetch | Ask | AskStats
 
 @dataclass(frozen=True, slots=True)
 class Ready(Message):
-    """Sent once when the first model is loaded: its card's fields, and the names of all that can be asked."""
+    """Sent once when the first model is loaded: its card's fields, and the names of all models."""
 
     card: dict[str, Any]
     models: list[str]
@@ -147,7 +147,7 @@ class Opened(Message):
 
 @dataclass(frozen=True, slots=True)
 class Features(Message):
-    """Whether a key's tokens are in the cache now, and the receipt that is kept with them."""
+    """Whether a key's tokens are in the cache now, and the receipt that is stored with them."""
 
     id: str
     found: bool
@@ -156,9 +156,9 @@ class Features(Message):
 
 @dataclass(frozen=True, slots=True)
 class Encoded(Message):
-    """A clip's tokens are in the cache, but for the models in `failures`.
+    """A clip's tokens are in the cache, except for the models in `failures`.
 
-    Those are model -> [class name in bt_model.errors, message, code, param].
+    `failures`: model -> [class name in bt_model.errors, message, code, param].
     """
 
     id: str
@@ -224,7 +224,7 @@ _BY_NAME = {kind.__name__: kind for kind in MESSAGES}
 
 
 class MessageError(Exception):
-    """Bytes that are not one of our messages."""
+    """Bytes that are not a valid message."""
 
 
 def pack(message: Message) -> bytes:

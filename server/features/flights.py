@@ -1,4 +1,4 @@
-"""From a video and a sampling to tokens in the engine's cache: looked up, or decoded and encoded once."""
+"""From a video and a sampling to tokens in the engine's cache: found there, or decoded and encoded once."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -30,7 +30,7 @@ Outcome = EncodedVideo | BtchatError
 
 @dataclass(slots=True)
 class _Flight:
-    """One decode and encode that requests wait for; it ends when all of them have left."""
+    """One decode and encode that several requests wait for; cancelled when all of them have left."""
 
     task: asyncio.Task[dict[bytes, Outcome]]
     reports: list[Report] = field(default_factory=list[Report])
@@ -72,14 +72,14 @@ class VideoFeatures:
     async def prepare(
         self, source: VideoSource, sampling: Sampling, cards: Sequence[ModelCard], report: Report = _ignored
     ) -> PreparedVideo:
-        """Make sure that each model's tokens are cached; what is missing is decoded once, for all of them.
+        """Make sure that each model's tokens are cached; missing ones need one decode for all models.
 
         Requests for the same tokens share one decode and encode. A sampling without a number of frames has
         the first model's. A model that cannot take the video has its error in the result.
 
         Raises:
             VideoError: the video cannot be decoded.
-            EngineError: the engine is gone.
+            EngineError: the engine is not running.
         """
         sampling = with_default_count(sampling, cards[0])
         outcomes: dict[str, Outcome] = {}
@@ -116,7 +116,7 @@ class VideoFeatures:
         self._engine.forget(source_key(tenant, sha256))
 
     async def _find(self, keys: Sequence[bytes]) -> dict[bytes, Outcome]:
-        """What is cached already."""
+        """The tokens that are cached already."""
         facts = await asyncio.gather(*(self._engine.lookup(key) for key in keys))
         pairs = zip(keys, facts, strict=True)
         return {key: EncodedVideo(key, each, "hit") for key, each in pairs if each is not None}
@@ -133,7 +133,7 @@ class VideoFeatures:
         self._flights = {key: other for key, other in self._flights.items() if other is not flight}
 
     async def _land(self, flights: Sequence[_Flight], report: Report) -> dict[bytes, Outcome]:
-        """Wait for all of these; a flight that nobody waits for any more is called off."""
+        """Wait for all of these; a flight without waiters is cancelled."""
         landed: dict[bytes, Outcome] = {}
         for flight in flights:
             flight.reports.append(report)
@@ -176,7 +176,7 @@ class VideoFeatures:
     async def _encode(
         self, targets: Mapping[bytes, ModelCard], frames: Decoded, sampling: Sampling
     ) -> dict[bytes, Outcome]:
-        """Frames of one size, for all models that look at this size."""
+        """Encode the frames of one size for all models with this size."""
         outcomes: dict[bytes, Outcome] = {}
         able: dict[str, bytes] = {}
         for key, card in targets.items():
@@ -201,14 +201,14 @@ class VideoFeatures:
 
 
 def _tokens(outcome: Outcome) -> EncodedVideo:
-    """The tokens, or raises the error that they ended in."""
+    """The tokens of an outcome; raises its error."""
     if isinstance(outcome, BtchatError):
         raise outcome
     return outcome
 
 
 def _in_our_words(error: BtchatError, sampling: Sampling) -> BtchatError:
-    """A count that the model cannot take, in the model's words but under the client's name for it."""
+    """The model's error about the frame count, with the name of the field that the client sent."""
     if isinstance(error, InvalidValueError):
         return InvalidValueError(error.message, param=count_name(sampling))
     return error

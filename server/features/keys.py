@@ -12,7 +12,7 @@ from server.uploads.sources import VideoSource
 
 
 def check_frames(num_frames: int, sampling: Sampling, card: ModelCard) -> None:
-    """Raise InvalidValueError for more frames than the model takes."""
+    """Raise InvalidValueError for more frames than the model accepts."""
     if num_frames > card.max_frames:
         name = count_name(sampling)
         text = f"{name} asks for {num_frames} frames; {card.id} takes 1 to {card.max_frames}"
@@ -24,7 +24,7 @@ def count_name(sampling: Sampling) -> str:
 
 
 def with_default_count(sampling: Sampling, card: ModelCard) -> Sampling:
-    """A sampling that says by itself how many frames there are: the model's default where it does not."""
+    """The sampling with an explicit frame count: the model's default if it has neither count nor rate."""
     if sampling.num_frames is not None or sampling.fps is not None:
         return sampling
     return replace(sampling, num_frames=card.default_frames)
@@ -49,7 +49,7 @@ def source_key(tenant: str, sha256: str) -> bytes:
 def feature_key(source: VideoSource, sampling: Sampling, card: ModelCard) -> bytes:
     """The source's key and a digest of everything that is done to it; of a sampling with a count or a rate.
 
-    Models whose encoders do the same share a key.
+    Models with identical encoders share a key.
     """
     size = card.frame_size
     done = [*astuple(canonical(sampling)), card.fingerprint, card.pooling, size.side, size.fit]

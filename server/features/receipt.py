@@ -11,7 +11,7 @@ from server.features.keys import canonical
 
 @dataclass(frozen=True, slots=True)
 class EncodedVideo:
-    """A video whose tokens are in the engine's cache under `key`; `facts` is the receipt kept with them."""
+    """A video whose tokens are in the engine's cache under `key`; `facts` is the receipt stored with them."""
 
     key: bytes
     facts: dict[str, Any]

@@ -1,4 +1,4 @@
-"""What every request passes before a route sees it: an id, the key, and bounds on its body. Pure ASGI."""
+"""Middleware of every request: request id, API key, and bounds on the body. Pure ASGI."""
 
 import asyncio
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from server.problems import Problem
 
 
 class BodyBounds:
-    """No body longer than its route allows, declared or not, and none that stalls."""
+    """Refuses bodies longer than their route allows, declared or not, and bodies that stall."""
 
     def __init__(
         self, app: ASGIApp, default_bytes: int, bytes_by_path: Mapping[str, int], idle_seconds: float

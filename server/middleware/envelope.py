@@ -25,7 +25,7 @@ _LINGER_BYTES = 4 * 1024 * 1024
 
 
 class Envelope:
-    """Outermost: a request id on every answer, the HTTP metrics, and a last answer for unforeseen errors."""
+    """Outermost: a request id on every response, the HTTP metrics, and a 500 for unexpected errors."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -57,7 +57,7 @@ class Envelope:
             await self._app(scope, body.receive, send_with_id)
         except ClientDisconnect:
             log.info("client left %s", request_id)
-        except Exception as error:  # the process edge: one failed request must not end others
+        except Exception as error:  # the process edge: a failed request must not end others
             log.exception("request %s failed", request_id)
             if not status:
                 await problem_of(error).response()(scope, receive, send_with_id)
@@ -66,10 +66,10 @@ class Envelope:
 
 
 class _WatchedBody:
-    """Knows whether a body was read to its end.
+    """Tracks whether a body was read to its end.
 
-    Closing a connection with unread bytes resets it, and the client may lose the answer that tells it why;
-    so a little of an unwanted body is read and dropped behind the answer.
+    Closing a connection with unread bytes resets it, and the client may lose the error response; so a part of
+    an unread body is read and dropped after the response.
     """
 
     def __init__(self, receive: Receive, headers: Headers) -> None:

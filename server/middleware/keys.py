@@ -19,7 +19,7 @@ def load_keys(path: Path) -> tuple[bytes, ...]:
     """Digests of the keys in a file, one key a line; lines that start with # are comments.
 
     Raises:
-        InvalidValueError: a file that cannot be read, holds no key, or a key too short to be one.
+        InvalidValueError: a file that cannot be read, holds no key, or a key that is too short.
     """
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
@@ -33,7 +33,7 @@ def load_keys(path: Path) -> tuple[bytes, ...]:
 
 
 class KeyCheck:
-    """Bearer keys, checked on the headers alone: an unknown caller's body is never read."""
+    """Bearer keys, checked on the headers alone, so that an unauthorised caller's body is never read."""
 
     def __init__(self, app: ASGIApp, digests: tuple[bytes, ...]) -> None:
         self._app = app
@@ -53,7 +53,7 @@ class KeyCheck:
             return PUBLIC
         scheme, _, key = header.partition(" ")
         digest = hashlib.sha256(key.strip().encode("utf-8", "surrogateescape")).digest()
-        # no early exit: the time must not tell which key came close
+        # no early exit: timing must not reveal a partial match
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
         return digest.hex() if scheme.lower() == "bearer" and any(matches) else None
 

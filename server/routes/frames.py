@@ -1,4 +1,4 @@
-"""What the model sees of a video, and what it makes of it: frames and pooled tokens, without a question."""
+"""A model's input frames and pooled tokens of a video, without a question."""
 
 import asyncio
 import base64
@@ -23,7 +23,7 @@ router = APIRouter(prefix="/v1/video", tags=["videos"])
 async def show_frames(
     body: VideoBody, request: Request, services: ServicesDep, tenant: Tenant
 ) -> FramesObject:
-    """Thumbnails of exactly the frames that the model would see."""
+    """Thumbnails of exactly the model's input frames."""
     model, sampling = services.engine.resolve(body.model), body.sampling.value()
     video = await find_video(services.store, tenant, body.video)
     with services.admission.enter(tenant):
@@ -55,7 +55,7 @@ async def show_tokens(
     tenant: Tenant,
     accept: Annotated[str, Header()] = "",
 ) -> TokensObject | Response:
-    """Pooled tokens as a safetensors file, or as JSON where `format` or the Accept header says so."""
+    """Pooled tokens as a safetensors file, or as JSON if `format` or the Accept header asks for it."""
     model, sampling = services.engine.resolve(body.model), body.sampling.value()
     video = await find_video(services.store, tenant, body.video)
     with services.admission.enter(tenant):
@@ -74,7 +74,7 @@ async def show_tokens(
 
 
 async def _opened(services: Services, request: Request, model: str) -> ModelCard:
-    """A model's card; waits while it is loaded."""
+    """A model's card; waits until the model is loaded."""
     async with asyncio.timeout(services.settings.request_seconds):
         return await while_connected(request, services.engine.open(model))
 

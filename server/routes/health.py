@@ -1,4 +1,4 @@
-"""Is the server alive, is it ready, what is it, and how is it doing."""
+"""Liveness, readiness, version and metrics."""
 
 import asyncio
 import platform
@@ -21,13 +21,13 @@ _RETRY_SECONDS = 5.0
 
 @router.get("/health/live")
 async def live() -> dict[str, str]:
-    """The web process answers."""
+    """200 as long as the web process answers."""
     return {"status": "ok"}
 
 
 @router.get("/health/ready")
 async def ready(services: ServicesDep) -> dict[str, str]:
-    """The engine has its model and takes questions; otherwise 503."""
+    """200 if the engine has loaded its model and takes questions, else 503."""
     if not services.engine.is_ready:
         raise BusyError("the engine is starting", _RETRY_SECONDS, code="not_ready")
     return {"status": "ok", "model": services.engine.card.id}
@@ -35,7 +35,7 @@ async def ready(services: ServicesDep) -> dict[str, str]:
 
 @router.get("/version")
 async def show_version(services: ServicesDep) -> dict[str, object]:
-    """Versions of everything that shapes an answer; `models` are those that are loaded now."""
+    """Versions of everything that affects an answer; `models` are those that are loaded now."""
     engine = services.engine
     card = engine.card
     loaded = [engine.known_card(name) for name in engine.loaded]
@@ -56,7 +56,7 @@ async def show_version(services: ServicesDep) -> dict[str, object]:
 
 @router.get("/metrics", response_class=Response)
 async def show_metrics(services: ServicesDep) -> Response:
-    """Prometheus text; the engine's figures are left out while it does not answer."""
+    """Prometheus text, without the engine's metrics while it does not answer."""
     try:
         stats = await asyncio.wait_for(services.engine.stats(), _STATS_SECONDS)
     except (EngineError, TimeoutError):
@@ -66,7 +66,7 @@ async def show_metrics(services: ServicesDep) -> Response:
 
 
 def _facts(card: ModelCard) -> dict[str, object]:
-    """What shapes one model's answers; `accepted` are fit checks that failed and were overridden."""
+    """What affects one model's answers; `accepted` are fit checks that failed and were overridden."""
     return {
         "id": card.id,
         "backend": card.backend,

@@ -1,4 +1,4 @@
-"""The models that can be asked, in OpenAI's shape."""
+"""The configured models, in OpenAI's format."""
 
 from fastapi import APIRouter
 
@@ -10,7 +10,7 @@ router = APIRouter(prefix="/v1/models", tags=["models"])
 
 @router.get("")
 async def list_models(services: ServicesDep) -> ModelPage:
-    """All models, the default first; nothing is loaded for it."""
+    """All models, the default first; does not load any."""
     return ModelPage(data=[_object(services, name) for name in services.engine.models])
 
 

@@ -27,7 +27,7 @@ Filename = Annotated[
 async def upload(
     request: Request, services: ServicesDep, tenant: Tenant, filename: Filename = ""
 ) -> VideoObject:
-    """Store a video. It is decoded once before it is acknowledged; the same bytes are stored once."""
+    """Store a video. It is probed before the response; the same bytes are stored once."""
     async with receiving(request.stream(), services.store.incoming) as received:
         facts = await services.decoder.probe(received.path)
         video = await services.store.add(received, tenant, filename, facts)
@@ -43,7 +43,7 @@ async def list_uploads(
     limit: Annotated[int, Query(ge=1, le=1000)] = 20,
     order: Order = "desc",
 ) -> VideoPage:
-    """Uploads in order of arrival, newest first unless asked otherwise."""
+    """Uploads by time of arrival, by default the newest first."""
     videos = await services.store.page(tenant, after, limit + 1, order)
     data = [VideoObject.of(video) for video in videos[:limit]]
     return VideoPage(
@@ -62,7 +62,7 @@ async def show_upload(video_id: str, services: ServicesDep, tenant: Tenant) -> V
 
 @router.delete("/{video_id}")
 async def delete_upload(video_id: str, services: ServicesDep, tenant: Tenant) -> Deleted:
-    """Delete an upload and what was computed from it; answers that read it now may finish."""
+    """Delete an upload and what was computed from it; answers in progress may finish."""
     video = await services.store.get(tenant, video_id, param="video_id")
     if await services.store.delete(video):
         services.features.forget(tenant, video.sha256)

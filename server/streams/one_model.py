@@ -1,4 +1,4 @@
-"""The objects of OpenAI's chat completions, whole and in chunks; our receipt travels as one more key."""
+"""OpenAI's chat completion objects, whole and in chunks; our receipt is an additional key."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from bt_model.types import Usage
 from server.answers.question import AnswerEvent, Broken, Finished, Progress, Text
 
 WHOLE, CHUNK = "chat.completion", "chat.completion.chunk"
-REASONS = {"stop": "stop", "length": "length"}  # an answer cut for any other reason was not the model's end
+REASONS = {"stop": "stop", "length": "length"}  # OpenAI has no others; deadline and cancel become "length"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class CompletionShape:
 
 
 def usage_body(usage: Usage) -> dict[str, Any]:
-    """Tokens counted, in OpenAI's words; `video_tokens` is our addition."""
+    """Token counts under OpenAI's names; `video_tokens` is our addition."""
     return {
         "prompt_tokens": usage.prompt,
         "completion_tokens": usage.completion,

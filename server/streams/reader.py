@@ -1,4 +1,4 @@
-"""Reads answers for a client who may leave at any moment."""
+"""Reads answers for a client that may disconnect at any time."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ from server.answers.question import AnswerEvent, Broken, Text
 
 _T = TypeVar("_T")
 
-_EVENTS_AHEAD = 8  # of a client that reads slowly
+_EVENTS_AHEAD = 8  # buffered for a client that reads slowly
 
 
 class EventReader:
@@ -76,7 +76,7 @@ class EventReader:
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
-    """The result of `work`; a client who leaves first cancels it, which raises ClientDisconnect."""
+    """The result of `work`; if the client disconnects first, it is cancelled and raises ClientDisconnect."""
     task = asyncio.create_task(work)
     gone = asyncio.create_task(_until_gone(request))
     try:

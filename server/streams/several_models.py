@@ -1,4 +1,4 @@
-"""Several models' answers in one object of OpenAI's shape: a choice for each, with its usage and receipt."""
+"""Several models' answers in one OpenAI object: a choice for each, with its usage and receipt."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ _FAILED = "error"
 
 @dataclass(frozen=True, slots=True)
 class ChoicesShape:
-    """The answers in the order in which the models were named; chunks come as the models speak."""
+    """Choices in the order in which the models were named; chunks in order of arrival."""
 
     id: str
     created: int

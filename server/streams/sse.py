@@ -1,4 +1,4 @@
-"""An answer as server-sent events: chunks in OpenAI's order and exactly one end, with comments in between."""
+"""An answer as server-sent events: chunks in OpenAI's order, exactly one end, comments while waiting."""
 
 import json
 import logging
@@ -38,13 +38,13 @@ class Shape(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AnswerStream:
-    """Answers to be streamed."""
+    """A streamed response."""
 
     reader: EventReader
     shape: Shape
 
     def response(self, settings: Settings) -> EventSourceResponse:
-        """Comments say what is being done; a client that does not read is dropped."""
+        """The response; comments name the stage, and a client that does not read is dropped."""
         return EventSourceResponse(
             self._events(),
             sep=_SEPARATOR,
@@ -73,7 +73,7 @@ class AnswerStream:
                 yield _event(body)
         except Problem as problem:
             yield _event(problem.body())
-        except Exception as error:  # the status is spent: the stream itself must say that it failed
+        except Exception as error:  # the status has been sent: the error must be an event of the stream
             log.exception("a stream failed")
             yield _event(problem_of(error).body())
         yield _END

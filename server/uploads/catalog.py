@@ -1,4 +1,4 @@
-"""What is known about uploaded videos, in SQLite. Synchronous; the store calls it, one thread at a time."""
+"""The table of uploaded videos, in SQLite. Synchronous; the store calls it from one thread at a time."""
 
 import json
 import sqlite3

@@ -1,4 +1,4 @@
-"""A request's body to a private temporary file, hashed on the way; bounds are kept by the middleware."""
+"""Writes a request's body to a private temporary file and hashes it; the middleware enforces size limits."""
 
 import asyncio
 import errno
@@ -31,10 +31,10 @@ class Received:
 
 @asynccontextmanager
 async def receiving(chunks: AsyncIterable[bytes], folder: Path) -> AsyncGenerator[Received]:
-    """Write all chunks to a synced file in `folder`, which is gone afterwards unless it was renamed.
+    """Write all chunks to a synced file in `folder`, which is deleted afterwards unless it was renamed.
 
     Raises:
-        VideoError: nothing came, or the first bytes are not those of a video container.
+        VideoError: an empty body, or the first bytes are not those of a video container.
         Problem: the disk is full or failing.
     """
     path = folder / secrets.token_hex(16)
@@ -48,7 +48,7 @@ async def receiving(chunks: AsyncIterable[bytes], folder: Path) -> AsyncGenerato
 
 @contextmanager
 def storage_problems() -> Generator[None]:
-    """A disk that is full or failing, as what the client is told: nothing was stored."""
+    """Turn a full or failing disk into the client's error: nothing was stored."""
     try:
         yield
     except (OSError, sqlite3.Error) as error:
@@ -59,7 +59,7 @@ def storage_problems() -> Generator[None]:
 
 
 async def _video_bytes(chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
-    """The same chunks, as long as they may be a video."""
+    """The same chunks; raises once their first bytes cannot be a video."""
     head = b""
     is_known = False
     async for chunk in chunks:

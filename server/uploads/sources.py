@@ -1,4 +1,4 @@
-"""Videos that a question may be about: uploads, and those inside a request."""
+"""Sources of videos: uploads, and data inside a request."""
 
 import asyncio
 import base64
@@ -20,7 +20,7 @@ ACCEPTED_URLS = "a data: URL of a video, or vid_ and 32 hexadecimal digits"
 
 
 class VideoSource(Protocol):
-    """A video that can be read when its frames are needed."""
+    """A video whose file is opened when its frames are needed."""
 
     @property
     def name(self) -> str: ...
@@ -89,7 +89,7 @@ async def find_source(store: VideoStore, tenant: str, url: str, param: str) -> V
 
     Raises:
         UnknownNameError: no such upload.
-        InvalidValueError: not a URL that is read here.
+        InvalidValueError: not a supported URL.
     """
     if url.startswith(_DATA):
         content = await asyncio.to_thread(_content, url, param)

@@ -1,6 +1,6 @@
-"""Uploaded videos on disk: bytes under their SHA-256, stored once, and freed after the last reader.
+"""Uploaded videos on disk: files named by SHA-256, stored once, and deleted after the last reader.
 
-Order of a commit: file synced, renamed, folder synced, then the row; what is interrupted is swept at start.
+Order of a commit: sync the file, rename it, sync the folder, insert the row; orphans are deleted at start.
 """
 
 import asyncio
@@ -27,10 +27,10 @@ _PRIVATE_FOLDER = 0o700
 
 
 class VideoStore:
-    """All uploads of all tenants; a tenant never learns of another's."""
+    """All uploads of all tenants; no tenant can see another's."""
 
     def __init__(self, folder: Path, ttl_seconds: float | None) -> None:
-        """Raises OSError or sqlite3.Error where the folder cannot be used."""
+        """Raises OSError or sqlite3.Error if the folder cannot be used."""
         self._ttl_seconds = ttl_seconds
         self._blobs = folder / "videos"
         self.incoming = folder / "incoming"
@@ -42,7 +42,7 @@ class VideoStore:
 
     @classmethod
     async def open(cls, folder: Path, ttl_seconds: float | None) -> Self:
-        """Open the folder, creating it where needed, and sweep what an interrupted run left."""
+        """Open or create the folder, and delete what an interrupted run left behind."""
         store = await asyncio.to_thread(cls, folder, ttl_seconds)
         await store._run(store._sweep_orphans)
         return store
@@ -52,7 +52,7 @@ class VideoStore:
         self._disk.shutdown()
 
     async def add(self, received: Received, tenant: str, filename: str, facts: VideoFacts) -> StoredVideo:
-        """Keep a received file for good."""
+        """Move a received file into the store and insert its row."""
         now = int(time.time())
         expires = None if self._ttl_seconds is None else now + max(int(self._ttl_seconds), 1)
         video = StoredVideo(
@@ -78,20 +78,20 @@ class VideoStore:
         return video
 
     async def page(self, tenant: str, after: str | None, limit: int, order: Order) -> list[StoredVideo]:
-        """Up to `limit` videos after the one named; InvalidValueError where there is none of that id."""
+        """Up to `limit` videos after the one with id `after`; InvalidValueError if there is none."""
         return await self._run(self._page, tenant, after, limit, order)
 
     async def delete(self, video: StoredVideo) -> bool:
-        """Forget an upload. True where it was the tenant's last one with these bytes."""
+        """Delete an upload. True if it was the tenant's last one with these bytes."""
         return await self._run(self._delete, video)
 
     async def delete_expired(self) -> list[StoredVideo]:
-        """Forget what has outlived its time; those that were their tenant's last with their bytes."""
+        """Delete expired uploads; returns those that were their tenant's last with their bytes."""
         return await self._run(self._delete_expired)
 
     @asynccontextmanager
     async def reading(self, video: StoredVideo) -> AsyncGenerator[Path]:
-        """The file, which stays for the time of the `async with` even if the video is deleted.
+        """The file, which exists during the `async with` even if the video is deleted.
 
         Raises:
             UnknownNameError: it was deleted just before.

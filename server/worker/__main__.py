@@ -59,7 +59,7 @@ async def _serve(arguments: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Load the first model, say so, serve."""
+    """Load the first model, send `Ready`, serve."""
     arguments = _arguments(argv)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)

@@ -1,4 +1,4 @@
-"""Pooled tokens of recently asked videos, least recently used out first, bounded by bytes."""
+"""LRU cache of pooled tokens, bounded by bytes."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True)
 class CacheEntry(Generic[Value]):
-    """Tokens and the receipt of how they were made."""
+    """Tokens and the receipt of how they were computed."""
 
     value: Value
     num_bytes: int
@@ -35,7 +35,7 @@ class FeatureCache(Generic[Value]):
         return entry
 
     def put(self, key: bytes, value: Value, num_bytes: int, receipt: dict[str, Any]) -> None:
-        """Keep a value; the newest always stays, even if it alone exceeds the bound."""
+        """Add a value; the newest is kept even if it alone exceeds the bound."""
         self._drop(key)
         self._entries[key] = CacheEntry(value, num_bytes, receipt)
         self.num_bytes += num_bytes

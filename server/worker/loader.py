@@ -1,4 +1,4 @@
-"""Models from disk, onto the device and in the number format of this process."""
+"""Loads models from disk, onto the device and in the number format of this process."""
 
 import gc
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from server.worker.memory import free_bytes
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a loaded model takes: its weights, and the static cache of the answers that it gives at once."""
+    """Memory of a loaded model: its weights, and the KV cache for a full batch."""
 
     weights: MemoryEstimate
     cache_bytes: int
@@ -39,12 +39,12 @@ class Need:
 
 
 class DiskLoader:
-    """Loads models by the id that their file gives them; they share frozen towers.
+    """Loads models by the id in their model file; they share frozen towers.
 
     Raises:
         UnknownNameError: a name or path without a model file.
         CheckpointError: two files with the same id, or one that cannot be read.
-        BtchatError: a device or number format that this machine does not have.
+        BtchatError: a device or number format that this machine does not support.
     """
 
     def __init__(
@@ -109,6 +109,6 @@ class DiskLoader:
 
 
 def cache_bytes(config: LlamaConfig, num_slots: int, dtype: torch.dtype) -> int:
-    """Keys and values of every layer for `num_slots` whole contexts."""
+    """Bytes of the KV cache: `num_slots` slots of the whole context, in every layer."""
     per_position = 2 * config.num_layers * config.num_kv_heads * (config.width // config.num_heads)
     return per_position * config.max_context * num_slots * dtype.itemsize

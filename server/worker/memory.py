@@ -1,4 +1,4 @@
-"""How much memory models may still take: on the GPU, or on the machine as far as this process may use it."""
+"""Free memory for models: on the GPU, or on the machine within this process's limits."""
 
 from pathlib import Path
 
@@ -18,13 +18,13 @@ def free_bytes(device: torch.device) -> int:
 
 
 def machine_bytes(meminfo: Path) -> int:
-    """What the kernel says is available without swapping."""
+    """MemAvailable: bytes that the kernel can provide without swapping."""
     fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
     return int(fields["MemAvailable"].split()[0]) * _KIB
 
 
 def container_bytes(cgroup: Path) -> float:
-    """What the control group (version 2) leaves; page cache counts as free. Infinite without a limit."""
+    """Bytes below the limit of the control group (version 2); page cache counts as free; else infinity."""
     try:
         most, used = ((cgroup / name).read_text().strip() for name in ("memory.max", "memory.current"))
         stat = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())

@@ -1,4 +1,4 @@
-"""The models of the engine process: loaded at first use, the least recently used unloaded for room.
+"""The models of the engine process: loaded at first use, the least recently used unloaded to free memory.
 
 Requests borrow models; a borrowed one is never unloaded. All state belongs to the event loop; what takes long
 (estimates, loading, unloading) runs on one thread, one model at a time, and everything else goes on.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Estimate(Protocol):
-    """What a model will take; its text is one line."""
+    """The memory that a model will need; `str` is one line."""
 
     @property
     def total(self) -> int: ...
@@ -47,13 +47,13 @@ class Loader(Protocol):
     def free_bytes(self) -> int: ...
 
     def collect(self) -> None:
-        """Give the memory of models that nobody holds back to the system."""
+        """Return the memory of unreferenced models to the system."""
         ...
 
 
 @dataclass(slots=True, eq=False)
 class LoadedModel:
-    """A model and the thread that answers with it."""
+    """A model and its generation engine."""
 
     name: str
     chat: "VideoChat"
@@ -64,7 +64,7 @@ class LoadedModel:
 
 @dataclass(slots=True)
 class Lease:
-    """Borrowed models by name, and why others could not be had."""
+    """Borrowed models by name, and the errors of those that could not be loaded."""
 
     models: dict[str, LoadedModel] = field(default_factory=dict[str, LoadedModel])
     failures: dict[str, BtchatError] = field(default_factory=dict[str, BtchatError])
@@ -85,7 +85,7 @@ class _LoadFailure:
 class ModelPool:
     """What is configured, and what of it is loaded.
 
-    `max_bytes` bounds the sum of the estimates of what is loaded, whose names `on_change` gets.
+    `max_bytes` bounds the sum of the loaded models' estimates; `on_change` gets the loaded models' names.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class ModelPool:
         """Load the first model.
 
         Raises:
-            BtchatError: why it cannot be loaded.
+            BtchatError: the model cannot be loaded.
         """
         async with self._turn:
             return (await self._load(self.names[0])).chat.card
@@ -139,7 +139,7 @@ class ModelPool:
                 model.num_users -= 1
 
     def loaded(self) -> list[LoadedModel]:
-        """What is loaded now, the least recently used first; not borrowed, so only to be looked at."""
+        """The loaded models, least recently used first; they are not borrowed, so only for inspection."""
         return list(self._loaded.values())
 
     def has_died(self) -> bool:
@@ -176,7 +176,7 @@ class ModelPool:
             model = await self._loaded_model(name)
         except BtchatError as error:
             failure = _without_trace(error)
-        except Exception as error:  # noqa: BLE001 - whatever a model does, the others go on
+        except Exception as error:  # noqa: BLE001 - one model's failure must not stop the others
             traceback.print_exc()
             text = " ".join(f"{name} cannot be loaded: {type(error).__name__}: {error}".split())
             failure = EngineError(text, code="model_failed")
@@ -200,17 +200,17 @@ class ModelPool:
         return LoadedModel(name, chat, engine, estimate.total)
 
     def _check_same(self, name: str, fingerprint: str) -> None:
-        """The web process knows a model's card from its first load, so another one needs a new start."""
+        """Raise if a model's weights changed since its first load, whose card the web process has."""
         if self._fingerprints.setdefault(name, fingerprint) != fingerprint:
             raise CheckpointError(
                 f"{name}: its weights have changed on disk; start the server again to use them"
             )
 
     async def _make_room(self, name: str, num_bytes: int) -> None:
-        """Unload until a model fits; nothing is unloaded for one that would not fit even so.
+        """Unload idle models until one fits; unload none if it would not fit anyway.
 
         Raises:
-            EngineError: code model_memory, with what is needed and what there is.
+            EngineError: code model_memory, with needed and available bytes.
         """
         idle = sum(model.num_bytes for model in self._loaded.values() if not model.num_users)
         if complaint := self._shortage(name, num_bytes, idle):
@@ -220,7 +220,7 @@ class ModelPool:
                 raise EngineError(complaint, code="model_memory")
 
     def _shortage(self, name: str, needed: int, idle: int) -> str:
-        """Why `needed` bytes do not fit if `idle` bytes were unloaded; empty where they do."""
+        """Why `needed` bytes would not fit after unloading `idle` bytes; empty if they would."""
         held = self.loaded()
         taken = sum(model.num_bytes for model in held) - idle
         if self._max_bytes is not None and needed + taken > self._max_bytes:
@@ -233,7 +233,7 @@ class ModelPool:
         return ""
 
     async def _unload_one(self) -> bool:
-        """Unload the least recently used model that nobody has borrowed; False where there is none."""
+        """Unload the least recently used model that is not borrowed; False if there is none."""
         idle = next((model.name for model in self._loaded.values() if not model.num_users), None)
         if idle is None:
             return False

@@ -39,7 +39,7 @@ _LAST_SECONDS = 1.0  # for answers that were cut off to say so
 
 @dataclass(frozen=True, slots=True)
 class PooledTokens:
-    """Pooled tokens (K, D) and the fingerprint of what made them."""
+    """Pooled tokens (K, D) and the fingerprint of the model that computed them."""
 
     tokens: "Tensor"
     fingerprint: str
@@ -64,7 +64,7 @@ class Worker:
         self._channel = Channel(sock, self._receive, self._ended.set)
 
     async def run(self) -> None:
-        """Load the first model, then serve until the web process says `Shutdown` or is gone.
+        """Load the first model, then serve until the web process sends `Shutdown` or has ended.
 
         Raises:
             BtchatError: the first model cannot be loaded; nothing was sent.

@@ -44,7 +44,7 @@ class _WaitingClip:
 
     @property
     def kind(self) -> tuple[object, ...]:
-        """What clips have in common that are encoded together."""
+        """Clips of equal kind can be encoded in one batch."""
         return (self.pixels.shape, *sorted(self.chats))
 
 
@@ -117,7 +117,7 @@ class TowerPasses:
 
     def __init__(self) -> None:
         self.total = 0
-        self.num_clips = 0  # in the pass that comes next
+        self.num_clips = 0  # clips in the next pass
         self._watched: WeakSet[ClipVisionTower] = WeakSet()
 
     def watch(self, tower: "ClipVisionTower") -> None:

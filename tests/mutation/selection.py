@@ -88,6 +88,6 @@ class Selection:
 
 
 def mirror_of(file: str) -> str:
-    """server/engine/queue.py -> tests/server/engine/test_queue.py, whether or not there is one."""
+    """server/admission.py -> tests/server/test_admission.py, whether or not there is one."""
     folder, _, name = file.rpartition("/")
     return f"tests/{folder}/test_{name}"

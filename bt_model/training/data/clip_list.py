@@ -27,7 +27,7 @@ _LARGEST = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a clip's bytes are: a file, or `length` bytes of one (a tar shard) from `start` on."""
+    """A clip's file, or the `length` bytes from `start` of a file (a tar shard)."""
 
     path: str
     start: int = 0
@@ -133,12 +133,12 @@ def listed(entries: Iterable[Entry], max_caption: int, where: str) -> ClipList:
 
 
 def _says_something(text: str) -> bool:
-    """Not empty, and not what a table writes for nothing."""
+    """Whether a caption is neither empty nor a table's word for a missing value."""
     return text.strip().lower() not in ("", "nan")
 
 
 def matching(pattern: str) -> list[Path]:
-    """The files of a path with or without wildcards, in order."""
+    """The files that match a path, with or without wildcards, sorted."""
     return [Path(name) for name in sorted(glob(pattern))]  # noqa: PTH207 - absolute patterns are allowed here
 
 
@@ -146,7 +146,7 @@ _WEBVID = ("videoid", "page_dir", "name")
 
 
 def read_clips(data: "PretrainData", work: Path) -> ClipList:
-    """All clips of a data section; what is slow to find out about shards is kept in `work`.
+    """All clips of a data section; the index of tar shards, which is slow to build, is stored in `work`.
 
     Raises:
         InvalidValueError: files that are missing, unreadable, or without a clip.

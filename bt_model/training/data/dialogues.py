@@ -27,7 +27,7 @@ class Exchange:
 class VideoDialogue:
     """Questions about a video with their answers; `is_video_first` says on which side of the first it stands.
 
-    None leaves that to the template.
+    None leaves the order to the template.
     """
 
     video: str
@@ -46,7 +46,7 @@ class VideoDialogue:
 
 VIDEO = "<video>"
 SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".gif")
-_FEATURES = ".pkl"  # what the published conversion calls a video's features
+_FEATURES = ".pkl"  # suffix of feature files in the published conversion's lists
 _SPEAKERS = ("human", "gpt")
 
 
@@ -100,7 +100,7 @@ def _rows(path: Path, *, as_published: bool) -> Iterator[VideoDialogue | None]:
 
 
 def _checked(dialogue: VideoDialogue) -> VideoDialogue | None:
-    """Nothing where a question or an answer has no text: the rest would lack its context."""
+    """None where a question or an answer is empty, since later turns would lack their context."""
     is_whole = all(each.question and each.answer for each in dialogue.exchanges)
     return dialogue if dialogue.exchanges and is_whole else None
 
@@ -147,19 +147,19 @@ def _without_video(text: str) -> str:
 
 
 def _without_suffix(name: str) -> str:
-    """The id in a file's name; ids themselves may have dots."""
+    """The id in a file name; ids may contain dots."""
     suffix = Path(name).suffix
     return name.removesuffix(suffix) if suffix.lower() in (*SUFFIXES, _FEATURES) else name
 
 
 def find_videos(root: Path) -> dict[str, Path]:
-    """Every video below a folder by its name without the suffix; of equal names the first by path."""
+    """Every video below a folder, by its name without suffix; the first by path if names are equal."""
     files = (path for path in sorted(root.rglob("*"), reverse=True) if path.suffix.lower() in SUFFIXES)
     return {path.stem: path for path in files}
 
 
 def listed(dialogues: Sequence[VideoDialogue], places: dict[str, Path], root: Path) -> ClipList:
-    """Dialogues beside the files of their videos, or where a file should be that is not there."""
+    """Dialogues with the paths of their videos, or with the expected path of a missing video."""
     sources = (Source(str(places.get(each.video, root / f"{each.video}.mp4"))).spelt() for each in dialogues)
     texts = PackedTexts(each.packed() for each in dialogues)
     return ClipList(PackedTexts(sources), texts, np.arange(len(dialogues) + 1))

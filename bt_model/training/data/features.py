@@ -1,6 +1,6 @@
-"""A folder of hidden states that the frozen tower made of videos: one file a video, named by its content.
+"""A folder of the frozen tower's hidden states of videos: one file a video, named by its content's digest.
 
-features.json says of which tower and how; videos-RANK.jsonl say which video is in which file. S states, T
+features.json identifies the tower and the settings; videos-RANK.jsonl map videos to files. S states, T
 frames, P patches, D width; a file holds `states` (S, T, 1 + P, D) float16.
 """
 
@@ -24,17 +24,17 @@ STATES = "states"
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What the states of a folder are: the tower's fingerprint, how frames were read, and which states."""
+    """Description of a folder: the tower's fingerprint, how frames were read, and the states' numbers."""
 
     tower: str
     framing: dict[str, Any]
     numbers: tuple[int, ...]
 
     def write(self, folder: Path) -> None:
-        """Say it, or make sure that the folder says the same.
+        """Write it, or check that an existing one is equal.
 
         Raises:
-            InvalidValueError: it holds something else.
+            InvalidValueError: the folder's manifest differs.
         """
         if (folder / MANIFEST).exists():
             found = read_manifest(folder)
@@ -71,7 +71,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def stored_videos(folder: Path) -> dict[str, Path]:
-    """The file of each video, whatever process wrote it."""
+    """The file of each video, from the lists of all ranks."""
     found: dict[str, Path] = {}
     for path in sorted(folder.glob("videos-*.jsonl")):
         for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
@@ -87,7 +87,7 @@ def read_states(path: Path) -> NDArray[np.float16]:
 
 
 class FeatureReader(ThreadPoolExecutor):
-    """Reads feature files in threads; what a decode pool is for videos."""
+    """Reads feature files in threads, with the interface of a decode pool."""
 
     def read(self, path: Path, request: Request) -> Future[NDArray[np.float16]]:
         """A file's states; how frames would be read is settled already."""

@@ -29,7 +29,7 @@ _SHOWN = 3
 
 
 class BrokenClips:
-    """By source, with the reason: those that any rank knew when the run began, and this rank's own."""
+    """Broken clips by source, with the reason: those on any rank's list at the start, and this rank's own."""
 
     def __init__(self, work: Path, rank: int) -> None:
         work.mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,7 @@ class BrokenClips:
                     self.reasons[source] = why
 
     def add(self, source: str, why: str) -> None:
-        """Note one, at once; it may have been tried for several samples."""
+        """Append one to the file; it may have been tried for several samples."""
         if source in self.reasons:
             return
         self.reasons[source] = why
@@ -99,7 +99,7 @@ class Recipe(Protocol[B_co]):
 
 @dataclass(slots=True)
 class _Slot:
-    """One sample of a batch: its place, the clip that is tried for it, its pixels once they are there."""
+    """One sample of a batch: its sample index, the clip that is tried for it, and its decoded pixels."""
 
     place: int
     clip: int
@@ -119,7 +119,7 @@ class _Open:
 
 
 class ClipFeed(threading.Thread, Generic[B]):
-    """Puts (key, batch) into `batches` for each of the keys, or the error that ended it."""
+    """Puts (key, batch) into the queue `batches` for each key, or the error that ended the thread."""
 
     def __init__(self, clips: ClipList, recipe: Recipe[B], broken: BrokenClips, keys: Iterator[Key]) -> None:
         super().__init__(daemon=True, name="clips")
@@ -131,7 +131,7 @@ class ClipFeed(threading.Thread, Generic[B]):
         self.batches: Queue[tuple[Key, B] | BaseException] = Queue(maxsize=1)
 
     def stop(self) -> None:
-        """End it and its children, and wait until they are gone."""
+        """End the thread and its children, and wait until they have ended."""
         self._stopped.set()
         self.join()
 
@@ -141,12 +141,12 @@ class ClipFeed(threading.Thread, Generic[B]):
             with self._recipe.clip_reader() as reader:
                 while not self._stopped.is_set():
                     self._turn(reader)
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the one who waits must hear of it
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits for batches
             while not self._stopped.is_set() and not self._put(error):
                 self._stopped.wait(_PAUSE)
 
     def _turn(self, reader: ClipReader) -> None:
-        """Open batches, hand out clips, take in what is decoded, give away what is complete."""
+        """One round: open batches, send requests, take replies, deliver complete batches."""
         while len(self._open) < self._recipe.data.prefetch and (key := next(self._keys, None)) is not None:
             self._begin(key)
         while self._pending and len(self._sent) < self._recipe.data.workers:
@@ -201,11 +201,11 @@ class ClipFeed(threading.Thread, Generic[B]):
         return batch.key, self._recipe.batch(self._clips, batch.places, chosen, pixels, skipped)
 
 
-JUDGED_AFTER = 200  # clips; before that, a few broken ones say nothing about the rest
+JUDGED_AFTER = 200  # clips after which the share of broken ones is checked
 
 
 class ClipLoader(Generic[B]):
-    """The batches of this rank; ask for them in the order of steps and parts, from any step on."""
+    """The batches of this rank; must be requested in the order of steps and parts, from any step on."""
 
     def __init__(self, clips: ClipList, recipe: Recipe[B], num_steps: int, work: Path) -> None:
         self._clips = clips
@@ -221,7 +221,7 @@ class ClipLoader(Generic[B]):
         return self._recipe.order.steps_per_epoch
 
     def batch(self, step: int, part: int = 0) -> B:
-        """Waits until it is decoded.
+        """The batch of a part of a step; blocks until it is decoded.
 
         Raises:
             TrainingError: too many clips cannot be read.
@@ -241,7 +241,7 @@ class ClipLoader(Generic[B]):
         return batch
 
     def _keys(self, step: int, part: int) -> Iterator[Key]:
-        """From a part of a step on, to the end of the run."""
+        """Steps and parts from this one to the end of the run."""
         parts = self._recipe.order.accumulate
         yield from ((step, later) for later in range(part, parts))
         for later in range(step + 1, self._num_steps):

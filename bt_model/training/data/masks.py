@@ -57,7 +57,7 @@ def draw_masks(mask: "MaskSettings", seed: int, samples: range, num_frames: int,
 
 
 def published_layout(hidden: "Tensor", num_frames: int) -> Masks:
-    """The masks of the published code, from the mask that it hands to the branch (reference-behaviour 6.2).
+    """The masks of the published code (docs/published-models.md, "Pre-training masks"), from what it draws.
 
     `hidden` (B, P T) is read patch by patch, the frame fastest, though it was drawn frame by frame, so what
     survives is no tube. `visible` says which token t * P + p the branch reads at each position, (B, T, M);

@@ -1,7 +1,7 @@
-"""Which sample stands where in a run, and what is drawn for it, from the run's seed and its place alone.
+"""Which clip each sample of a run is, and its random numbers, from the run's seed and sample index alone.
 
-A place counts the samples of all epochs, across ranks: the same run on another number of ranks, or resumed,
-draws the same.
+The sample index (`place`) counts through all epochs and ranks, so the same run on another number of ranks,
+or resumed, draws the same numbers.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _ORDER, _CLIP, MASKS, _STEP = range(4)  # independent streams of one seed
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Which sample of which epoch stands in each slot of each step; what is left of an epoch is not used.
+    """The sample indices of each step and rank; an epoch's incomplete last batch is dropped.
 
     Raises:
         InvalidValueError: fewer clips than one batch takes.
@@ -51,7 +51,7 @@ class Order:
         return self.batch // self.accumulate // self.size
 
     def places(self, step: int, part: int) -> range:
-        """The places of this rank's samples in a part of a step, whole parts being the same for all ranks."""
+        """Sample indices of this rank in a part of a step; a part has consecutive indices over all ranks."""
         epoch, within = divmod(step, self.steps_per_epoch)
         per_part = self.batch // self.accumulate
         first = (
@@ -60,12 +60,12 @@ class Order:
         return range(first, first + self.clips_per_part)
 
     def step(self, place: int) -> int:
-        """The step that a place's sample is in."""
+        """The step of a sample index."""
         epoch, within = divmod(place, self.num_clips)
         return epoch * self.steps_per_epoch + within // self.batch
 
     def clip(self, place: int, attempt: int = 0) -> int:
-        """The clip at a place; after a broken one, any other."""
+        """The clip of a sample index; `attempt` counts broken clips and selects another one."""
         epoch, within = divmod(place, self.num_clips)
         if attempt:
             return int(default_rng([self.seed, _CLIP, place, attempt]).integers(self.num_clips))
@@ -78,10 +78,10 @@ def _permutation(num_clips: int, seed: int, epoch: int) -> NDArray[np.int64]:
 
 
 def clip_draws(seed: int, place: int) -> Generator:
-    """Source of a sample's frames, box and caption."""
+    """Random generator for a sample's frames, box and caption."""
     return default_rng([seed, _CLIP, place])
 
 
 def step_seed(seed: int, step: int, part: int, rank: int) -> int:
-    """Seed of what a forward pass draws on its way, stochastic depth."""
+    """Seed of the random numbers of a forward pass (stochastic depth)."""
     return int(default_rng([seed, _STEP, step, part, rank]).integers(2**63 - 1))

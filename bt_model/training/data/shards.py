@@ -1,4 +1,4 @@
-"""WebDataset tar shards: where in a shard each clip lies, so that any clip can be read at any time.
+"""WebDataset tar shards with an index of each clip's offset, for random access.
 
 A sample's members share the name before the first dot of their last path part: mp4, with txt or json. Where
 every clip lies is found once and written down as one JSON line a shard. Nothing is unpacked, so a member's
@@ -28,7 +28,7 @@ class ShardClip:
 
 
 def shard_clips(shards: Sequence[Path], index: Path) -> Iterator[ShardClip]:
-    """The clips of all shards, in order; shards that changed since the index was written are read again.
+    """The clips of all shards, in order; shards that changed since they were indexed are read again.
 
     Raises:
         InvalidValueError: a file that is no tar.
@@ -48,7 +48,7 @@ def shard_clips(shards: Sequence[Path], index: Path) -> Iterator[ShardClip]:
 
 
 def _known(index: Path) -> dict[str, list[list[Any]]]:
-    """What an index says, by shard; a last line that was cut by a crash is left out, and cut off."""
+    """An index by shard; a last line that a crash cut short is removed from the file."""
     if not index.exists():
         index.parent.mkdir(parents=True, exist_ok=True)
         return {}

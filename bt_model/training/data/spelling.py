@@ -1,4 +1,4 @@
-"""Dialogues as rows of tokens, spelled as the tuned model will be asked."""
+"""Dialogues as rows of tokens, in the prompt format in which the tuned model is served."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Speller:
     spell: Callable[[str], Spelling]
 
     def row(self, dialogue: VideoDialogue, num_video: int) -> TokenRow:
-        """All of a dialogue, with so many tokens for the video; its answers are supervised."""
+        """A dialogue as a row, with `num_video` placeholders for the video; its answers are supervised."""
         return token_row(self._dialogue(dialogue, num_video), self.ids.filler)
 
     def batch(self, dialogues: Sequence[VideoDialogue], num_video: int | Sequence[int]) -> TokenBatch:
@@ -34,7 +34,7 @@ class Speller:
         return collate(rows, counts, self.ids.eos)
 
     def fitting(self, dialogue: VideoDialogue, num_video: int, max_length: int) -> VideoDialogue | None:
-        """The dialogue without its last turns, as far as it has no more tokens; None if no turn has room."""
+        """The dialogue without as many last turns as exceed `max_length`; None if no turn fits."""
         answers = self._dialogue(dialogue, num_video).answers
         fitting = dialogue.exchanges[: sum(answer.stop <= max_length for answer in answers)]
         return VideoDialogue(dialogue.video, fitting, dialogue.is_video_first) if fitting else None
@@ -53,7 +53,7 @@ def _turns(exchange: Exchange) -> tuple[Turn, Turn]:
 
 @dataclass(frozen=True, slots=True)
 class FittingDialogues:
-    """Dialogues that fit the context; how many of them were cut, and how many did not fit at all."""
+    """Dialogues that fit the context, and the numbers of shortened and of left-out ones."""
 
     dialogues: list[VideoDialogue]
     num_cut: int
@@ -63,7 +63,7 @@ class FittingDialogues:
 def fitting_dialogues(
     dialogues: Sequence[VideoDialogue], speller: Speller, num_video: int, max_length: int
 ) -> FittingDialogues:
-    """The dialogues as far as they fit.
+    """The dialogues, shortened to the context where needed.
 
     Raises:
         InvalidValueError: none does.

@@ -35,7 +35,7 @@ class TokenRow:
 def token_row(dialogue: "Dialogue", bos: int) -> TokenRow:
     """A dialogue with its answers as a row; exactly the positions of the answers are supervised.
 
-    BOS stands where the video's tokens go. Without a video, `video_at` is the end of the row.
+    The video's positions hold BOS as placeholder. Without a video, `video_at` is the end of the row.
     """
     ids: list[int] = []
     video_at = None
@@ -52,7 +52,7 @@ def token_row(dialogue: "Dialogue", bos: int) -> TokenRow:
 
 @dataclass(frozen=True, slots=True)
 class TokenBatch:
-    """Rows padded on the right: ids, labels (B, n); where the video stands and what is real, (B, n) bool."""
+    """Rows padded on the right: ids and labels (B, n); masks of video and of non-padding, (B, n) bool."""
 
     ids: "Tensor"
     labels: "Tensor"
@@ -71,7 +71,7 @@ class TokenBatch:
 
 
 def collate(rows: Sequence[TokenRow], num_video: int | Sequence[int], pad: int) -> TokenBatch:
-    """Rows of different length -> one batch; their videos' tokens are as many for all, or row by row."""
+    """Rows of different length -> one batch; `num_video` is one count for all rows, or one a row."""
     counts = [num_video] * len(rows) if isinstance(num_video, int) else num_video
     length = max(len(row.ids) for row in rows)
     ids = torch.full((len(rows), length), pad)

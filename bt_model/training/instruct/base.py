@@ -24,7 +24,7 @@ _CPU = torch.device("cpu")
 
 
 def read_base(settings: InstructSettings) -> ChatModelFile:
-    """The model file of a run, with the run's own choices above it.
+    """The model file of a run, overridden by the run's own settings.
 
     Raises:
         InvalidValueError: a backend that has no projector before a Llama.
@@ -48,11 +48,11 @@ def read_base(settings: InstructSettings) -> ChatModelFile:
 def load_temporal_model(base: ChatModelFile, settings: InstructSettings) -> "TemporalEncoder":
     """The frozen tower with the temporal model that a run starts from, on the CPU in float32.
 
-    A fresh one is drawn from torch's global generator.
+    A fresh one is initialised from torch's global generator.
 
     Raises:
         CheckpointError: weights that are missing or do not fit.
-        InvalidValueError: more layers than the tower has, or none on the chat path.
+        InvalidValueError: the temporal model has more layers than the tower, or none on the chat path.
     """
     if settings.model.adapter != FRESH:
         parts = open_parts(base.folder, base.file)

@@ -1,4 +1,4 @@
-"""Everything that decides a run of instruction tuning, section by section as in its TOML file.
+"""All settings of instruction tuning, section by section as in its TOML file.
 
 Defaults are neutral; what the paper and the published script say stands in training/presets.
 """
@@ -70,10 +70,10 @@ class InstructData(DataSettings):
 
 
 class LearnSettings(Section):
-    """What learns; CLIP and, but for LoRA, the language model are frozen.
+    """What is trained; CLIP and, except for LoRA, the language model are frozen.
 
     `gates` are a branch's gate vectors, `tokens` the embeddings of the video's start and end markers.
-    `lora_rank` 0 is no LoRA; it is saved beside the model, or merged into a copy of the language model.
+    `lora_rank` 0: no LoRA. LoRA is saved beside the model, or merged into a copy of the language model.
     """
 
     projector: bool = True
@@ -112,7 +112,7 @@ class InstructRun(RunSettings):
 
 
 class InstructSettings(Section):
-    """A whole run; `temporal` counts where model.adapter is "fresh"."""
+    """A whole run; `temporal` is used if model.adapter is "fresh"."""
 
     model: InstructModel = InstructModel()
     temporal: TemporalConfig = TemporalConfig()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bt_model.vision.encoder import TemporalEncoder
 
 COUNTS = "dialogues.json"
-_MEASURED = 256  # dialogues that stand for the average
+_MEASURED = 256  # dialogues that the average length is measured on
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +38,14 @@ class Corpus:
     stored: tuple[int, ...]
 
     def write_counts(self, work: Path) -> None:
-        """Say it in the run's folder."""
+        """Write the counts to the run's folder."""
         write_json(work / COUNTS, self.counts)
 
 
 def read_corpus(
     settings: InstructSettings, base: ChatModelFile, encoder: "TemporalEncoder", max_context: int
 ) -> Corpus:
-    """All that a run is about.
+    """The dialogues of a run with their videos or stored states.
 
     Raises:
         InvalidValueError: annotations, features, or numbers that do not fit each other or the model.

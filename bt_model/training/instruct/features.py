@@ -45,7 +45,7 @@ _NAME_LENGTH = 32  # hex digits of a file's digest
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What this process did: videos written, and those that could not be read."""
+    """Result of this process: videos written, and those that could not be read."""
 
     num_written: int
     num_broken: int
@@ -54,7 +54,7 @@ class Stored:
 def manifest_of(
     base: ChatModelFile, encoder: "TemporalEncoder", settings: InstructSettings, *, all_states: bool
 ) -> Manifest:
-    """What the features of a run are."""
+    """The manifest for the features of a run."""
     framing = Framing.of(settings.data, encoder.tower.config.image_size, base.file.fit)
     reads = tuple(encoder.chat_reads)
     numbers = reads if all_states else reads[:1]
@@ -62,10 +62,10 @@ def manifest_of(
 
 
 def write_features(settings: InstructSettings, place: Place, *, all_states: bool = False) -> Stored:
-    """Write what is missing in data.features for the dialogues' videos; processes share them out.
+    """Write missing features of the dialogues' videos to data.features; the ranks share the videos.
 
-    Stored is the state that the branch's first layer reads, from which training runs the tower's last layers
-    itself, or with `all_states` all that the branch reads, several times as large.
+    Stored is the state that the branch's first layer reads, from which training runs the tower's last layers,
+    or with `all_states` every state that the branch reads, several times as large.
 
     Raises:
         InvalidValueError: no data.features, or a folder of something else.
@@ -102,14 +102,14 @@ def _missing(settings: InstructSettings, folder: Path, world: World) -> dict[str
     videos = find_videos(root)
     named = dict.fromkeys(each.video for each in read_dialogues(settings.data).dialogues)
     todo = sorted(set(named) - set(done))[world.rank :: world.size]
-    world.wait()  # nobody writes while another one still looks what is done
+    world.wait()  # so that no rank writes while another still lists what is stored
     return {video: videos.get(video, root / f"{video}.mp4") for video in todo}
 
 
 def _decoded(
     settings: InstructSettings, manifest: Manifest, missing: Mapping[str, Path], broken: BrokenClips
 ) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Every video that can be read, in the order in which they come."""
+    """Every readable video, in the order in which decoding finishes."""
     data, framing = settings.data, Framing(**manifest.framing)
     waiting, at_work = deque(missing.items()), dict[Future[NDArray[Any]], tuple[str, Path]]()
     num_done = num_broken = 0
@@ -149,7 +149,7 @@ def _states(
 
 
 class _Writer:
-    """Writes feature files and, once one is complete, the line that names it."""
+    """Writes feature files, and the line for each once it is complete."""
 
     def __init__(self, folder: Path, rank: int) -> None:
         self._folder = folder

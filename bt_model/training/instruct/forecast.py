@@ -1,4 +1,4 @@
-"""What `--dry-run` tells: the plan of a run, with published sizes in the place of what is not there."""
+"""The output of `--dry-run`: the plan of a run, with published sizes assumed for missing files."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from bt_model.training.settings import plain
 
 
 def forecast(settings: InstructSettings, num_devices: int = 1) -> dict[str, Any]:
-    """Settings, what had to be assumed, and the plan.
+    """Settings, assumptions about missing files, and the plan.
 
     Raises:
         InvalidValueError: annotations that cannot be read, or settings that do not fit.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Framing:
-    """T frames by `strategy`, scaled as `fit` says to `short_side`, of which the middle of `side` stays."""
+    """T frames by `strategy`, scaled by `fit` to `short_side`, then cropped at the centre to `side`."""
 
     num_frames: int
     strategy: Strategy
@@ -27,13 +27,13 @@ class Framing:
 
     @classmethod
     def of(cls, data: "InstructData", side: int, served: Fit) -> "Framing":
-        """A data section's, over a tower of this side; without a short side of its own as it is served."""
+        """From a data section and the tower's image size; as in serving if no short side is set."""
         if not data.short_side:
             return cls(data.frames, data.strategy, side, side, served)
         return cls(data.frames, data.strategy, side, max(side, data.short_side), "whole")
 
     def request(self, source: "Source") -> Request:
-        """What a decode child is asked for."""
+        """The request to a decode child."""
         return Request(
             "frames",
             Sampling(num_frames=self.num_frames, strategy=self.strategy),

@@ -1,4 +1,4 @@
-"""Which parameters learn, and the modules that hold them.
+"""Which parameters are trained, and the modules that contain them.
 
 T frames, P patches, D width, R rank; low-rank additions are those of bt_model/backends/parts/lora.py.
 """
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from bt_model.vision.encoder import ChatFeatures, TemporalEncoder
 
 _GATES = ("balance1", "balance2")
-_SLASH = "/"  # stands for the dots of a name, which a module's own name cannot have
+_SLASH = "/"  # replaces dots, which the name of a submodule cannot contain
 
 
 def open_up(step: "InstructStep", learn: "LearnSettings", ids: "SpecialIds") -> dict[str, nn.Module]:
-    """Freeze everything, then let learn what is wanted; the modules that hold it, by part of a checkpoint.
+    """Freeze everything but what `learn` selects; the modules with trained parameters, by checkpoint part.
 
-    LoRA's first factors are drawn from torch's global generator.
+    LoRA's first factors are initialised from torch's global generator.
 
     Raises:
         InvalidValueError: nothing to learn in the temporal model, or no markers around a video.
@@ -60,7 +60,7 @@ def open_up(step: "InstructStep", learn: "LearnSettings", ids: "SpecialIds") -> 
 def _open_temporal(
     encoder: "TemporalEncoder", pool: "Callable[[ChatFeatures], Tensor]", *, with_gates: bool
 ) -> dict[str, nn.Module]:
-    """What the chat path uses learns; a branch's last layer, for example, only retrieval reads."""
+    """Unfreeze what the chat path uses; a branch's last layer, for example, is used by retrieval only."""
     parts = encoder.trainable()
     named = {
         f"{part}.{name}": weight
@@ -82,9 +82,9 @@ def _open_temporal(
 def _used(
     encoder: "TemporalEncoder", pool: "Callable[[ChatFeatures], Tensor]", weights: list[nn.Parameter]
 ) -> list[nn.Parameter]:
-    """Those of the weights that a gradient of the chat features reaches."""
+    """The weights that receive a gradient from the chat features."""
     vision, like = encoder.tower.config, encoder.tower.class_embedding
-    num_frames = 2 if getattr(encoder, "upstream_compat", False) else 1  # that one halves them
+    num_frames = 2 if getattr(encoder, "upstream_compat", False) else 1  # it needs an even number
     shape = (1, num_frames, 1 + vision.num_patches, vision.width)
     for weight in weights:
         weight.requires_grad_()
@@ -104,7 +104,7 @@ class LowRank(nn.Module):
         self.scale = alpha / rank
         self.down = nn.Parameter(torch.empty(rank, num_in))
         self.up = nn.Parameter(torch.zeros(num_out, rank))
-        nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))  # as PEFT starts it
+        nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))  # PEFT's initialisation
 
     def forward(self, x: "Tensor") -> "Tensor":
         return self.scale * linear(linear(x, self.down), self.up)
@@ -123,9 +123,9 @@ class LoraLinear(nn.Linear):
 
 
 def add_lora(lm: nn.Module, learn: "LearnSettings") -> nn.ModuleDict:
-    """Put additions beside the wanted matrices of every layer; they are returned by the matrices' names.
+    """Add LoRA to the selected matrices of every layer; returns the additions by matrix name.
 
-    The first factors are drawn from torch's global generator.
+    The first factors are initialised from torch's global generator.
     """
     additions = nn.ModuleDict()
     wanted = [name for name, _ in lm.named_modules() if name.rpartition(".")[2] in learn.lora_on]

@@ -1,4 +1,4 @@
-"""What a run will be, before it begins: dialogues, steps, parameter groups, arithmetic, memory.
+"""The plan of a run: dialogues, steps, parameter groups, FLOPs, memory.
 
 T frames, P patches, D width of the tower, K video tokens, W width of the language model, n positions.
 """
@@ -27,13 +27,13 @@ from bt_model.vision.pool import pooling
 if TYPE_CHECKING:
     from torch import Tensor
 
-DIALOGUES = 100_010  # of VideoChatGPT-100K, where no list is at hand
+DIALOGUES = 100_010  # of VideoChatGPT-100K, assumed without annotations
 _TYPICAL = (420, 90)  # tokens of one of its dialogues, 257 of video among them, and of its answer
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """What the parts of a chat model are; `is_deep`: its projector has two layers."""
+    """Configurations of a chat model's parts; `is_deep`: its projector has two layers."""
 
     vision: ClipVisionConfig
     temporal: TemporalConfig
@@ -48,7 +48,7 @@ PUBLISHED = Sizes(CLIP_L14, TemporalConfig(), VICUNA_7B, "patches_cls")
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """Tokens of an average dialogue, its video's included, and how many of them are supervised."""
+    """Tokens of an average dialogue, video included, and how many of them are supervised."""
 
     tokens: int
     answers: int
@@ -64,7 +64,7 @@ TYPICAL = Lengths(*_TYPICAL)
 
 
 def schedule_of(settings: InstructSettings, steps_per_epoch: int) -> Schedule:
-    """The run's length and its rate's course."""
+    """The run's length and learning rate schedule."""
     given = settings.optimiser
     return Schedule(
         num_steps=given.epochs * steps_per_epoch, learning_rate=given.rate, weight_decay=given.weight_decay,
@@ -74,7 +74,7 @@ def schedule_of(settings: InstructSettings, steps_per_epoch: int) -> Schedule:
 
 
 def meta_step(settings: InstructSettings, sizes: Sizes) -> tuple[InstructStep, dict[str, nn.Module]]:
-    """The step without weights, and what of it learns."""
+    """The step on the meta device, and its trained modules."""
     with torch.device("meta"):
         encoder = build_encoder(sizes.temporal, ClipVisionTower(sizes.vision), skip=sizes.skip)
         width = sizes.llama.width
@@ -85,7 +85,7 @@ def meta_step(settings: InstructSettings, sizes: Sizes) -> tuple[InstructStep, d
 
 
 def flops_per_dialogue(settings: InstructSettings, sizes: Sizes, lengths: Lengths) -> float:
-    """Operations of one dialogue's forward and backward pass; what is computed a second time counts once.
+    """FLOPs of one dialogue's forward and backward pass; recomputation does not count.
 
     With stored features the tower's first layers cost nothing.
     """
@@ -147,7 +147,7 @@ class Plan:
         }
 
     def _memory(self, step: InstructStep) -> float:
-        """Activations come on top."""
+        """Bytes of weights, gradients and moments, without activations."""
         run = self.settings.run
         half = 4 if run.precision == "float32" else 2
         learning = sum(p.numel() for p in step.parameters() if p.requires_grad)

@@ -1,4 +1,4 @@
-"""From places in a run to batches: which dialogue, which frames or states of its video."""
+"""From sample indices of a run to batches: which dialogue, which frames or states of its video."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class DialogueRecipe:
-    """What makes batches out of a list of dialogues; `num_video` tokens stand for a video of T frames."""
+    """Makes batches of a list of dialogues; a video of T frames has `num_video` tokens."""
 
     data: "InstructData"
     order: "Order"
@@ -34,11 +34,11 @@ class DialogueRecipe:
     num_video: Callable[[int], int]
 
     def clip_reader(self) -> ClipReader:
-        """What reads videos, or their stored states."""
+        """The pool that reads videos, or their stored states."""
         return FeatureReader(self.data.workers) if self.data.features else decode_pool(self.data)
 
     def request(self, clips: "ClipList", place: int, clip: int) -> "Request":
-        """The same frames wherever in the run a dialogue stands."""
+        """The request for a dialogue's video, whose frames do not depend on the sample index."""
         del place
         return self.framing.request(clips.source(clip))
 
@@ -50,7 +50,7 @@ class DialogueRecipe:
         pixels: "list[NDArray[Any]]",
         num_skipped: int,
     ) -> InstructBatch:
-        """Read videos with their dialogues."""
+        """A batch of decoded videos with their dialogues."""
         del places
         videos = tuple(torch.from_numpy(np.require(each, requirements="W")) for each in pixels)
         frames_at = 1 if self.data.features else 0  # axis

@@ -39,9 +39,9 @@ Loader = ClipLoader[InstructBatch]
 
 
 def instruct(settings: InstructSettings, work: Path, place: Place) -> Trained:
-    """Train to the end, or go on with the run in `work`; all processes call it with the same arguments.
+    """Train to the end, or resume the run in `work`; all ranks call it with the same arguments.
 
-    The first one writes checkpoints, logs, curves, and at the end the tuned model's folder, `work`/model.
+    Rank 0 writes checkpoints, logs, curves, and at the end the tuned model's folder, `work`/model.
 
     Raises:
         InvalidValueError: settings that do not fit each other, the data or the run that is resumed.
@@ -58,7 +58,7 @@ def instruct(settings: InstructSettings, work: Path, place: Place) -> Trained:
 
 
 def _train(settings: InstructSettings, work: Path, world: World) -> Trained:
-    """What is spread over processes is gone when this returns."""
+    """A separate function, so that distributed modules are freed before the process group is destroyed."""
     torch.manual_seed(settings.run.seed)  # the same fresh parts on every rank
     base = read_base(settings)
     encoder = load_temporal_model(base, settings)

@@ -1,4 +1,4 @@
-"""What one batch of dialogues about videos gives: the language loss, as a module that DDP and FSDP can wrap.
+"""The language loss of one batch of dialogues about videos, as a module that DDP and FSDP can wrap.
 
 B dialogues, T frames, S stored states, P patches, D width of the tower, K video tokens, W width of the
 language model, n positions.
@@ -48,7 +48,7 @@ class InstructBatch:
 
 
 class MarkerRows(nn.Module):
-    """The embeddings of the tokens before and after a video, which learn; all other rows stay as they are."""
+    """Trained embeddings of the tokens before and after a video; all other rows are frozen."""
 
     def __init__(self, lm: "Llama", ids: "SpecialIds") -> None:
         super().__init__()
@@ -58,16 +58,16 @@ class MarkerRows(nn.Module):
         self.rows = nn.Parameter(lm.model.embed_tokens.weight[list(self.ids)].detach().float().clone())
 
     def forward(self, embeds: "Tensor", ids: "Tensor") -> "Tensor":
-        """Embeddings (B, n, W) of ids (B, n), with these rows in their places."""
+        """Embeddings (B, n, W) of ids (B, n), with the markers' replaced by these rows."""
         for row, marker in zip(self.rows, self.ids, strict=True):
             embeds = torch.where((ids == marker)[..., None], row, embeds)
         return embeds
 
 
 class InstructStep(nn.Module):
-    """Encoder, projector and language model; which of their parameters learn is decided elsewhere.
+    """Encoder, projector and language model; learning.py decides which of their parameters are trained.
 
-    `stored` are the numbers of the states that batches have in place of frames.
+    `stored` are the numbers of the hidden states that batches have instead of frames.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class InstructStep(nn.Module):
         self.markers: MarkerRows | None = None
 
     def forward(self, batch: InstructBatch, shares: "Tensor") -> "Tensor":
-        """The sum of all answer tokens' losses, each with the share of its dialogue, (B,)."""
+        """The sum of all answer tokens' losses, each weighted by its dialogue's share, (B,)."""
         tokens = batch.tokens
         soft = self.projector(torch.cat(self.video_tokens(batch.videos)))
         embeds = self.lm.embed(tokens.ids).float()
@@ -116,9 +116,9 @@ def weighed(
 
 
 def shares_of(batch: InstructBatch, weigh: "Weighing", world: "World") -> "Tensor":
-    """What one answer token of each dialogue counts in the batch's sum, (B,). All ranks call it together.
+    """The weight of one answer token of each dialogue in the batch's sum, (B,). All ranks call it together.
 
-    The mean of the sums over ranks is then that of all their answer tokens, or of all their dialogues' means.
+    The sums' mean over ranks is then the mean over all answer tokens, or over all dialogues' means.
     """
     counts = batch.tokens.num_answer_tokens
     if weigh == "dialogue":

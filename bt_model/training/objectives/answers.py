@@ -1,4 +1,4 @@
-"""What a chat model makes of video tokens: its logits, the loss of its answers, and which of them are right.
+"""A chat model on video tokens: its logits, the loss of its answers, and which of them are right.
 
 B dialogues, K video tokens, D width, H LLM width, n positions, V vocabulary.
 """
@@ -23,16 +23,16 @@ def answer_logits(lm: "Llama", projector: "nn.Module", video: "Tensor", batch: "
 
 
 def spliced(embeds: "Tensor", soft: "Tensor", batch: "TokenBatch") -> "Tensor":
-    """Projected video tokens (B, K, H) in their places among embedded ids (B, n, H): (B, n, H) float32."""
+    """Embedded ids (B, n, H), the video's placeholders replaced by projected tokens (B, K, H); float32."""
     return embeds.float().masked_scatter(batch.is_video[..., None], soft.float())
 
 
 def summed_loss(lm: "Llama", embeds: "Tensor", batch: "TokenBatch", shares: "Tensor") -> "Tensor":
-    """The sum of all answer tokens' losses, each with the share of its dialogue, (B,); embeds (B, n, H)."""
-    # padding lies on the right, where causal attention never looks
+    """The sum of all answer tokens' losses, each weighted by its dialogue's share (B,); embeds (B, n, H)."""
+    # padding is on the right, so causal attention needs no mask for it
     states, labels = lm.states(embeds)[:, :-1], batch.labels[:, 1:]
     is_answer = labels != IGNORED
-    logits = lm.logits(states[is_answer])  # of these alone: a vocabulary is wide
+    logits = lm.logits(states[is_answer])  # of these positions alone, to save memory
     losses = cross_entropy(logits.float(), labels[is_answer], reduction="none")
     return (losses * shares[is_answer.nonzero()[:, 0]]).sum()
 

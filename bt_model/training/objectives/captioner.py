@@ -1,7 +1,7 @@
-"""Losses on what a chat model reads, which go beyond the paper (`LossWeights`: chat, caption, anchor).
+"""Losses on the chat model's input, which go beyond the paper (`LossWeights`: chat, caption, anchor).
 
-Pre-training as published looks at a branch's last layer; a chat model reads the one before it, where nothing
-holds the branch to what the chat model knows. B clips, T frames, P patches, M visible ones, D width.
+Published pre-training has losses on the branch's last layer only; a chat model reads the layer before it,
+which no loss ties to the features that it was trained on. B clips, T frames, P patches, M visible, D width.
 """
 
 from typing import TYPE_CHECKING
@@ -33,9 +33,9 @@ class Captioner(nn.Module):
         self.requires_grad_(requires_grad=False)
 
     def loss(self, video: "Tensor", captions: "TokenBatch") -> "Tensor":
-        """How unlikely it finds the captions when it reads the clips' tokens (B, P + 1, D).
+        """The captions' negative log-likelihood, given the clips' tokens (B, P + 1, D).
 
-        Every clip's mean over its caption's tokens counts alike, so that ranks need not know each other's.
+        The mean over clips of each clip's mean over tokens, so ranks need no token counts of other ranks.
         """
         embeds = spliced(self.lm.embed(captions.ids), self.projector(video), captions)
         shares = 1 / (captions.num_answer_tokens * len(video))
@@ -69,7 +69,7 @@ def picture_loss(
 
 
 def chat_tokens(chat: "ChatFeatures", visible: "Tensor | None") -> "Tensor":
-    """Pooled as `patches_cls`, (B, P + 1, D), whatever the mask: a hidden patch is the trunk's alone."""
+    """Pooled as `patches_cls`, (B, P + 1, D), under any mask: hidden patches come from the trunk alone."""
     if visible is None:
         return patches_cls(chat)
     trunk, branch = _halves(chat, visible)
@@ -94,7 +94,7 @@ def _token_indices(visible: "Tensor", tokens: "Tensor") -> "Tensor":
 
 
 def _as_picture(encoder: "TemporalEncoder", tokens: "Tensor") -> "Tensor":
-    """What the rest of the frozen trunk makes of them, as if they were one picture's: (B, E)."""
+    """Run the rest of the frozen trunk over the tokens as if they were one picture's: (B, E)."""
     tower = encoder.trunk
     start = tower.config.num_layers - encoder.skip
     (last,) = tower.advance(tokens, start, (tower.config.num_layers,))

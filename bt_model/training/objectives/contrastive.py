@@ -29,9 +29,9 @@ BEYOND = ("chat", "caption", "anchor")  # losses that the paper does not have
 class LossWeights:
     """Weights of the three pre-training losses (paper, section 3.2), and of three that go beyond the paper.
 
-    `chat` contrasts with the caption what a chat model reads, seen through the rest of the frozen trunk as if
-    it were one picture's; `caption` is how unlikely a frozen model that captions pictures finds the clip's
-    caption when it reads the same; `anchor` holds the branch half of it to the trunk's own mean over time.
+    All three act on the tokens that a chat model reads. `chat`: contrastive loss with the caption, after the
+    rest of the frozen trunk has run over them as over one picture's. `caption`: negative log-likelihood of
+    the caption under a frozen picture captioner. `anchor`: distance of the branch half to the trunk's mean.
     """
 
     vtc: float = 1.0
@@ -43,7 +43,7 @@ class LossWeights:
 
     @property
     def go_beyond(self) -> bool:
-        """Whether a loss counts that the paper does not have."""
+        """Whether a loss that is not in the paper has a weight."""
         return any(getattr(self, name) for name in BEYOND)
 
 
@@ -54,7 +54,7 @@ def contrastive(
 
     Rows of one `group` (B,) all match each other: the same caption can stand in a batch more than once.
     """
-    # on the meta device, where operations are only counted, there is no number format to leave
+    # autocast does not exist on the meta device, where operations are only counted
     with nullcontext() if a.is_meta else torch.autocast(a.device.type, enabled=False):
         logits = scale * normalize(a.float(), dim=1, eps=1e-8) @ normalize(b.float(), dim=1, eps=1e-8).T
     if group is None:
@@ -126,7 +126,7 @@ class BatchFeatures:
     """What trunk, branch and text tower give for a batch.
 
     Embeddings `video`, `text` (B, E); the trunk's last layer `last` (B, T, 1 + P, D); the branch's `patches`
-    (B, T, M, D); `pairs` (B, T, M): the trunk token t * P + p that each of them is compared with.
+    (B, T, M, D); `pairs` (B, T, M): index t * P + p of the trunk token that each of them is compared with.
     """
 
     video: "Tensor"

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from bt_model.vision.clip import ClipVisionTower
 
 _REQUEST_TOKENS = 40  # of a usual template with its request
-SELECT_LAYER = -2  # the layer that feeds it, which the branch's last but one stands beside
+SELECT_LAYER = -2  # the trunk state that it reads, beside the branch's second-to-last layer
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class CaptionTokenizer:
     max_length: int
 
     def batch(self, captions: Sequence[str]) -> TokenBatch:
-        """Rows of B captions; one that the language model's context does not hold loses its end."""
+        """Rows of B captions; a row that exceeds the language model's context is cut."""
         dialogues = [VideoDialogue("", (Exchange(self.request, caption),)) for caption in captions]
         rows = [self.speller.row(dialogue, self.num_video).cut(self.max_length) for dialogue in dialogues]
         return collate(rows, self.num_video, self.speller.ids.eos)
@@ -119,14 +119,14 @@ def load_captioner(base: ChatModelFile, tower: "ClipVisionTower", settings: "Pre
 
 
 def _what_it_reads(tower: "ClipVisionTower") -> str:
-    """A fingerprint of the weights before a chat model; published towers may lack the others."""
+    """A fingerprint of the tower without its last norm and projection, which published towers may lack."""
     state = tower.state_dict()
     return fingerprint({name: x for name, x in state.items() if not name.startswith(CHAT_MAY_MISS)})
 
 
 @dataclass(frozen=True, slots=True)
 class MetaCaptioner:
-    """The captioner without weights, to be counted: one clip and a caption of so many tokens."""
+    """The captioner on the meta device, to count FLOPs: one clip and a caption of `num_tokens` tokens."""
 
     model: Captioner
     width: int
@@ -135,7 +135,7 @@ class MetaCaptioner:
 
     @classmethod
     def of(cls, settings: "PretrainSettings", vision: "ClipVisionConfig") -> "MetaCaptioner | None":
-        """None where no loss needs a captioner; one that is not there is taken to be of 7B parameters.
+        """None where no loss needs a captioner; a missing one is assumed to have 7B parameters.
 
         A projector of two layers is counted as one.
         """
@@ -149,7 +149,7 @@ class MetaCaptioner:
         return cls(model, vision.width, num_video, settings.data.tokens)
 
     def loss(self) -> "Tensor":
-        """A forward pass; what learns lies before it."""
+        """A forward pass, with gradients to the video tokens alone."""
         video = torch.empty(self.num_video, self.width, device="meta", requires_grad=True)
         soft = self.model.projector(video)
         text = soft.new_empty(_REQUEST_TOKENS + self.num_tokens, soft.shape[1])

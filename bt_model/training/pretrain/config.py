@@ -1,4 +1,4 @@
-"""Everything that decides a pre-training run, section by section as in its TOML file.
+"""All settings of a pre-training run, section by section as in its TOML file.
 
 Defaults are neutral; what the paper and the published configuration say stands in training/presets.
 """
@@ -30,9 +30,9 @@ class PretrainModel(Section):
     """Towers and the temporal model beside them.
 
     `clip` is a folder with a published tower (config.json and safetensors), `text` another one where its text
-    tower lies apart, `tokenizer` a file or folder (default: that of `clip`). `init` is a checkpoint to start
-    from. `captioner` is a frozen chat model over the same tower that says captions (`loss.caption`): a model
-    file, or its name below `weights`. A gate scale of "none" leaves the gate out: a plain sum.
+    tower is elsewhere, `tokenizer` a file or folder (default: that of `clip`). `init` is a checkpoint to
+    start from. `captioner` is a frozen chat model over the same tower (`loss.caption`): a model file, or its
+    name below `weights`. A gate scale of "none" means a plain sum.
     """
 
     clip: Text = "weights/clip-l14/clip"
@@ -97,9 +97,9 @@ class PretrainData(DataSettings):
 
 
 class MaskSettings(Section):
-    """Which share of the patches the branch does not see; "published" is the layout that is no tube.
+    """The share of masked patches and their layout; "published" is no tube (training/data/masks.py).
 
-    `unmasked` is the share of the steps, at the end of the run, in which it sees all of them.
+    `unmasked` is the share of the steps, at the end of the run, without a mask.
     """
 
     rate: float = Field(default=0.7, ge=0, lt=1)

@@ -30,7 +30,7 @@ def read_settings(work: Path) -> PretrainSettings:
 
 
 def export(work: Path, out: Path, *, with_clip: bool = False) -> None:
-    """The last checkpoint of a run as a file of published names, with CLIP's towers or without.
+    """The last checkpoint of a run as a file with published names, with CLIP's towers or without.
 
     Raises:
         InvalidValueError: an ending that is not written, or no run in `work`.
@@ -45,7 +45,7 @@ def export(work: Path, out: Path, *, with_clip: bool = False) -> None:
 
 
 def _facts(settings: PretrainSettings, step: PretrainStep) -> dict[str, Any]:
-    """What the tensors do not say by themselves (training spec 1.5)."""
+    """Metadata for what the tensors do not record."""
     weights = settings.loss.weights
     return {
         "clip": Path(settings.model.clip).name,

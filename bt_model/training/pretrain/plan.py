@@ -1,4 +1,4 @@
-"""What a run will be, before it begins: steps, parameter groups, arithmetic, memory, hours.
+"""The plan of a run: steps, parameter groups, FLOPs, memory, hours.
 
 B clips, T frames, P patches, M visible patches.
 """
@@ -19,13 +19,13 @@ from bt_model.training.settings import plain, settings_from
 from bt_model.training.trainer.cost import PEAKS, count_flops, kept_bytes
 from bt_model.training.trainer.optimiser import ADAM_BYTES, Schedule, described, parameter_groups
 
-WEBVID_CLIPS = 2_500_000  # pairs of WebVid-2M, where no list is at hand (training spec 1.1)
+WEBVID_CLIPS = 2_500_000  # pairs of WebVid-2M, assumed where the annotations are not there
 _EXPECTED_MFU = 0.4
 _SHOWN_GPUS = ("V100", "A100", "H100")
 
 
 def schedule_of(settings: PretrainSettings, steps_per_epoch: int) -> Schedule:
-    """The run's length and its rates' course, of epochs made shares of the run."""
+    """The run's length and schedule, with epochs converted to shares of the run."""
     given = settings.optimiser
     num_steps = given.epochs * steps_per_epoch
     return Schedule(
@@ -38,7 +38,7 @@ def schedule_of(settings: PretrainSettings, steps_per_epoch: int) -> Schedule:
 
 
 def meta_batch(settings: PretrainSettings, towers: Towers, batch: int = 1) -> PretrainBatch:
-    """Shapes of a batch, without contents."""
+    """A batch on the meta device."""
     frames, side, patches = settings.data.frames, towers.vision.image_size, towers.vision.num_patches
     num_visible = patches - int(settings.mask.rate * patches)
     tokens = torch.empty(batch, frames, num_visible, dtype=torch.int64, device="meta")
@@ -59,9 +59,9 @@ def meta_step(settings: PretrainSettings, towers: Towers) -> PretrainStep:
 
 
 def flops_per_clip(settings: PretrainSettings, towers: Towers) -> float:
-    """Operations of one clip's forward and backward pass, on the mean over all steps.
+    """FLOPs of one clip's forward and backward pass, averaged over all steps.
 
-    What is computed a second time counts once.
+    Recomputation does not count.
     """
     share = settings.mask.unmasked
     masked = 0.0 if share == 1 else _flops(settings, towers)
@@ -81,9 +81,9 @@ def _unmasked(settings: PretrainSettings) -> PretrainSettings:
 
 
 def kept_bytes_per_clip(settings: PretrainSettings, towers: Towers) -> int:
-    """Float32 activations that wait for the backward pass, without those of the parameters.
+    """Bytes of float32 activations kept for the backward pass.
 
-    Where the last steps see every patch, of those.
+    If the last steps have no mask, those of such a step.
     """
     settings = _unmasked(settings) if settings.mask.unmasked else settings
     step, batch = meta_step(settings, towers), meta_batch(settings, towers)
@@ -94,10 +94,10 @@ def kept_bytes_per_clip(settings: PretrainSettings, towers: Towers) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The figures of `--dry-run`; `rate` is in clips a second and device, None where it is not known.
+    """The figures of `--dry-run`; `rate` is in clips a second and device, None if unknown.
 
     Raises:
-        InvalidValueError: no device, or a rate of nothing.
+        InvalidValueError: no device, or a rate of 0.
     """
 
     settings: PretrainSettings
@@ -138,7 +138,7 @@ class Plan:
         }
 
     def _memory(self, step: PretrainStep) -> float:
-        """Weights, gradients, moments and kept activations; work buffers come on top."""
+        """Bytes of weights, gradients, moments and kept activations, without temporary buffers."""
         optimiser, run = self.settings.optimiser, self.settings.run
         shared = self.num_devices if run.parallel == "fsdp" else 1
         sizes = {True: 0, False: 0}

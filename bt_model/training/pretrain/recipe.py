@@ -1,4 +1,4 @@
-"""From places in a run to batches: which frames, which part of them, which caption, which mask."""
+"""From sample indices of a run to batches: which frames, crop, caption and mask."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What makes batches out of a list of clips; `side` and `num_patches` are the tower's.
+    """Makes batches of a list of clips; `side` and `num_patches` are the tower's.
 
     The run has `num_steps` steps. `answers` are captions in the captioner's tokens, None without one.
     """

@@ -1,4 +1,4 @@
-"""`btchat train pretrain`: from settings to a trained, exported temporal model, in one resumable run."""
+"""`btchat train pretrain`: trains and exports a temporal model in one resumable run."""
 
 from functools import partial
 from pathlib import Path
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-# tensors in, tensors out: what FSDP shards and what is computed again
+# modules with tensors as arguments and results: the units of FSDP and of recomputation
 UNITS = (MultiHeadAttention, Mlp, DecoderLayer)
 ADAPTER = "bt_adapter.safetensors"
 Loader = ClipLoader[PretrainBatch]
 
 
 def pretrain(settings: PretrainSettings, work: Path, place: Place) -> Trained:
-    """Train to the end, or go on with the run in `work`; all processes call it with the same arguments.
+    """Train to the end, or resume the run in `work`; all ranks call it with the same arguments.
 
-    The first one writes checkpoints, logs, curves, and at the end `bt_adapter.safetensors`.
+    Rank 0 writes checkpoints, logs, curves, and at the end `bt_adapter.safetensors`.
 
     Raises:
         InvalidValueError: settings that do not fit each other, the data or the run that is resumed.
@@ -57,20 +57,20 @@ def pretrain(settings: PretrainSettings, work: Path, place: Place) -> Trained:
 
 
 def _train(settings: PretrainSettings, work: Path, world: World) -> Trained:
-    """What is spread over processes is gone when this returns."""
+    """A separate function, so that distributed modules are freed before the process group is destroyed."""
     towers = towers_of(settings.model)
     loader = _loader(settings, work, world, towers)
     try:
         job = _job(settings, work, world, towers, loader)
         if world.is_first:
-            keep_settings(work, settings)  # of a run that can begin
+            keep_settings(work, settings)  # written only once nothing above has raised
         return run(job)
     finally:
         loader.close()
 
 
 def _loader(settings: PretrainSettings, work: Path, world: World, towers: Towers) -> Loader:
-    """The data of this rank; the first rank reads it first, since it may have to look through shards."""
+    """This rank's loader; rank 0 reads the list first, since it may have to index tar shards."""
     has_clips = settings.data.format == "webdataset" or Path(settings.data.root).is_dir()
     require(has_clips, "data.root", settings.data.root, "a folder with the clips")
     clips = read_clips(settings.data, work) if world.is_first else None
@@ -82,7 +82,7 @@ def _loader(settings: PretrainSettings, work: Path, world: World, towers: Towers
 def loader_of(
     clips: ClipList, settings: PretrainSettings, work: Path, world: World, towers: Towers
 ) -> Loader:
-    """A rank's batches of a list of clips."""
+    """A rank's loader over a list of clips."""
     order = _order(settings, clips, world)
     vision, base = towers.vision, captioner_file(settings)
     num_steps = settings.optimiser.epochs * order.steps_per_epoch
@@ -133,7 +133,7 @@ def _job(settings: PretrainSettings, work: Path, world: World, towers: Towers, l
 
 
 def compile_step(step: PretrainStep) -> None:
-    """All but the captioner, whose rows differ in length from batch to batch."""
+    """Compile all but the captioner, whose rows differ in length from batch to batch."""
     for module in (step.encoder.tower, step.text, *step.encoder.trainable().values()):
         module.compile()
 

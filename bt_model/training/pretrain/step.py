@@ -1,4 +1,4 @@
-"""What one batch of clips and captions gives: its losses, as a module that DDP and FSDP can wrap.
+"""The losses of one batch of clips and captions, as a module that DDP and FSDP can wrap.
 
 B clips, T frames, H height, W width, S stored states, P patches, D width, M visible patches, E joint width,
 n token positions.
@@ -118,7 +118,7 @@ class PretrainStep(nn.Module):
     def forward(self, batch: PretrainBatch) -> "dict[str, Tensor]":
         """The weighted losses: `vtc`, `mbta`, `mbca`, and of `chat`, `caption`, `anchor` those with a weight.
 
-        `mbta`, `caption` and `anchor` are this rank's own, the others those of all ranks.
+        `mbta`, `caption` and `anchor` are over this rank's clips, the others over those of all ranks.
         """
         encoder, visible = self.encoder, batch.masks.visible
         with torch.no_grad():
@@ -156,6 +156,6 @@ class PretrainStep(nn.Module):
         return losses
 
     def learning(self) -> dict[str, nn.Module]:
-        """What training updates, by part of a checkpoint (checkpoints/keys.py)."""
+        """The trained modules, by part of a checkpoint (checkpoints/layouts/key_map.py)."""
         head = {} if self.head is None else {"extra_proj": self.head}
         return {**self.encoder.trainable(), **head}

@@ -1,4 +1,4 @@
-"""Published towers, and beside them a fresh temporal model or the one that a checkpoint holds."""
+"""Published towers with a new temporal model, or with the one in a checkpoint."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -31,7 +31,7 @@ _TEXT_HEAD_DIM = 64  # of every published text tower
 
 @dataclass(frozen=True, slots=True)
 class Towers:
-    """What the frozen towers are."""
+    """Configurations of the frozen towers."""
 
     vision: ClipVisionConfig
     text: ClipTextConfig
@@ -43,7 +43,7 @@ PUBLISHED: "dict[Family, Towers]" = {"clip": Towers(CLIP_L14, _TEXT_L14), "eva":
 
 
 def towers_of(model: PretrainModel) -> Towers:
-    """The towers in the folders of a model section.
+    """The tower configurations in the folders of a model section.
 
     Raises:
         CheckpointError: no configuration there, or one that is not of a CLIP.
@@ -62,7 +62,7 @@ def towers_of(model: PretrainModel) -> Towers:
 
 
 def _text_config(source: Path, family: "Family") -> ClipTextConfig:
-    """By its config.json; published EVA text towers have none, and are described by their shapes."""
+    """From config.json; from the tensors' shapes for published EVA text towers, which have none."""
     config: Mapping[str, Any] = read_config(source) if (source / "config.json").is_file() else {}
     if "text_config" in config:
         joint = {"projection_dim": config["projection_dim"]} if "projection_dim" in config else {}
@@ -85,9 +85,9 @@ def tokenizer_of(model: PretrainModel) -> ClipTokenizer:
 
 
 def fresh_step(settings: PretrainSettings, towers: Towers, *, are_loaded: bool = True) -> PretrainStep:
-    """The step as training starts it; new parts are drawn from torch's global generator.
+    """The step before training; new parts are initialised from torch's global generator.
 
-    Towers stay random unless they `are_loaded`, to be counted on the meta device, for example.
+    Without `are_loaded` the towers stay random, for example on the meta device.
 
     Raises:
         CheckpointError: weights that are missing or do not fit.
@@ -109,7 +109,7 @@ def fresh_step(settings: PretrainSettings, towers: Towers, *, are_loaded: bool =
 
 
 def _opened(path: Path) -> Checkpoint:
-    """Published checkpoints are torch files, whose tensors are read without running what they pickle."""
+    """A checkpoint's source; torch files are read without executing their pickles."""
     if path.suffix not in _TORCH_FILES:
         return open_checkpoint(path)
     file = TorchFile(path)
@@ -118,9 +118,9 @@ def _opened(path: Path) -> Checkpoint:
 
 
 def start_from(step: PretrainStep, checkpoint: Checkpoint) -> None:
-    """Fill what learns from a checkpoint of any known layout; its towers, if any, are not read.
+    """Fill the trained parts from a checkpoint of any known layout; its towers, if any, are not read.
 
-    A branch without gate vectors starts gates at one half where this model has them.
+    If this model has gates and the checkpoint has no gate vectors, gates start at one half.
 
     Raises:
         CheckpointError: another temporal model, or tensors that do not fit.

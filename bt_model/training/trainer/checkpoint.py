@@ -1,4 +1,4 @@
-"""Training checkpoints: whole tensors whatever the number of processes; a crash leaves no part of one.
+"""Training checkpoints: unsharded tensors, whatever the number of processes, written atomically.
 
 A file holds plain numbers and CPU tensors. With FSDP every tensor is gathered before it is written and cut
 again after it is read, so a run may go on with another number of processes, or with DDP.
@@ -31,7 +31,7 @@ def save_atomically(path: Path, payload: Mapping[str, Any]) -> None:
     part.replace(path)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)  # the new name, too, must survive a power cut
+        os.fsync(folder)  # so that the rename survives a power cut
     finally:
         os.close(folder)
 
@@ -56,14 +56,14 @@ class Learnt:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoints:
-    """The checkpoints NAME-STEP.ckpt of one run in a folder; the last `keep` stay."""
+    """The checkpoints NAME-STEP.ckpt of one run in a folder; only the last `keep` are kept."""
 
     folder: Path
     name: str
     keep: int = 1
 
     def steps(self) -> list[int]:
-        """Steps that there is a checkpoint of, rising."""
+        """Steps with a checkpoint, ascending."""
         pattern = re.compile(rf"{re.escape(self.name)}-(\d+)\.ckpt")
         found = (pattern.fullmatch(path.name) for path in self.folder.glob(f"{self.name}-*.ckpt"))
         return sorted(int(match[1]) for match in found if match is not None)
@@ -102,7 +102,7 @@ def last_learnt(work: Path, name: str) -> Learnt:
 def gathered(tree: Any, *, keep: bool = True) -> Any:
     """A state dict with every tensor whole and on the CPU.
 
-    All ranks must call it, since they hold the parts; those that do not `keep` get nothing back.
+    All ranks must call it, since each holds a shard; ranks without `keep` get an empty result.
     """
     if isinstance(tree, torch.Tensor):
         whole = tree.full_tensor() if isinstance(tree, DTensor) else tree

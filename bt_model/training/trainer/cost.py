@@ -38,18 +38,18 @@ PEAKS: dict[str, tuple[float, float]] = {
     "H200": (989.4, 66.9),
     "B200": (2250, 75),
 }
-_SIDE, _ROUNDS = 768, 6  # of the matrices that measure a device which the table does not know
+_SIDE, _ROUNDS = 768, 6  # size and repetitions of the matrices that measure an unknown device
 
 
 def count_flops(work: Callable[[], object]) -> float:
-    """Operations of all matrix products in a call, which is run; on the meta device for nothing."""
+    """FLOPs of all matrix products in a call, which is run; nothing is computed on the meta device."""
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         work()
     return float(counter.get_total_flops())
 
 
 def peak_flops(device: torch.device, precision: Precision) -> float:
-    """Operations a second that a device can do in this format: by the table, else measured in a blink."""
+    """Peak FLOP/s of a device in this format: from the table, else by a short measurement."""
     if device.type == "cuda":
         known = table_peak(torch.cuda.get_device_name(device), precision)
         if known is not None:
@@ -58,7 +58,7 @@ def peak_flops(device: torch.device, precision: Precision) -> float:
 
 
 def table_peak(name: str, precision: Precision) -> float | None:
-    """What the table says of a GPU of that name, or None; a V100 has no bfloat16."""
+    """The table's peak for a GPU of that name, or None; a V100 has no bfloat16."""
     words = name.replace("-", " ").split()
     fitting = [key for key in PEAKS if all(word in words for word in key.split())]
     if not fitting or ("V100" in fitting and precision == "bfloat16"):
@@ -80,13 +80,13 @@ def measured_peak(device: torch.device, precision: Precision) -> float:
 
 
 def kept_bytes(forward: Callable[[], object], parameters: "Iterable[nn.Parameter]") -> int:
-    """Bytes of everything that `forward` keeps, without the parameters, which are there anyway.
+    """Bytes of all tensors that `forward` saves for the backward pass, without the parameters.
 
-    Views of one memory count once, so the figure is exact and the same on every run; a process's own memory
-    holds whatever ran in it before. Tensors without contents, on the meta device, are counted alike.
+    Views of one storage count once, so unlike a process's memory the result is exact and reproducible. It
+    works on the meta device, too.
     """
     owned = {_memory(parameter.untyped_storage()) for parameter in parameters}
-    kept: dict[int, UntypedStorage] = {}  # holds them, so that none is freed and another takes its number
+    kept: dict[int, UntypedStorage] = {}  # keeps them alive, so that no id is reused
 
     def keep(x: "Tensor") -> "Tensor":
         storage = x.untyped_storage()
@@ -100,5 +100,5 @@ def kept_bytes(forward: Callable[[], object], parameters: "Iterable[nn.Parameter
 
 
 def _memory(storage: "UntypedStorage") -> int:
-    """A number that no other memory has; an address would be 0 for all that has no contents."""
-    return storage._cdata  # pyright: ignore[reportPrivateUsage] - torch tells it nowhere else
+    """A unique id of a storage; its address would be 0 for every storage on the meta device."""
+    return storage._cdata  # pyright: ignore[reportPrivateUsage] - torch has no public id

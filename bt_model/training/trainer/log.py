@@ -1,6 +1,6 @@
 """What every step tells: a row of a CSV file, TensorBoard events, a bar on the terminal, curves in a PNG.
 
-A resumed run drops the rows after its checkpoint, whose steps are taken again, and goes on below.
+A resumed run drops the rows after its checkpoint, whose steps are repeated, and appends to the rest.
 """
 
 import csv
@@ -32,9 +32,9 @@ _LINE_SECONDS = 30.0  # between two lines of progress where there is no terminal
 
 
 class StepLog:
-    """NAME.csv, and events below NAME.events where they are wanted and TensorBoard is installed.
+    """NAME.csv, and events below NAME.events if requested and TensorBoard is installed.
 
-    Numbers are written with nine digits, which is all of a float32.
+    Numbers are written with nine digits, which represent a float32 exactly.
     """
 
     def __init__(self, folder: Path, name: str, start: int, *, with_events: bool = False) -> None:
@@ -71,7 +71,7 @@ class StepLog:
         return sum(self._recent) / len(self._recent)
 
     def write_histograms(self, step: int, histograms: "Mapping[str, Tensor]") -> None:
-        """Mean and histogram of some values, gates for example, among the events."""
+        """Write mean and histogram of some values, such as gates, as events."""
         if self._events is None:
             return
         for name, values in histograms.items():
@@ -108,7 +108,7 @@ def read_rows(path: Path) -> list[dict[str, float]]:
 
 
 def _trim(path: Path, start: int) -> list[dict[str, float]]:
-    """Drop steps from `start` on, and a last line that was cut by a crash; the rows that stay."""
+    """Drop steps from `start` on, and a last line that a crash cut short; returns the remaining rows."""
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -118,7 +118,7 @@ def _trim(path: Path, start: int) -> list[dict[str, float]]:
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """The most memory that this process had on its device; of the machine's own, for a CPU."""
+    """Peak memory of this process on its device; for a CPU, its peak resident memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -179,7 +179,7 @@ _PANELS = {
     "memory, MB": ("memory_mb",),
 }
 _LOGARITHMIC = ("learning rates", "gradient norm, loss scale")
-_SMOOTHED = 20  # curves of this many points; the raw values stay behind them
+_SMOOTHED = 20  # points from which a curve is smoothed; raw values are drawn behind it
 
 
 def draw_curves(log: Path, picture: Path) -> bool:

@@ -1,7 +1,7 @@
 """One training loop for every stage: steps, log, atomic checkpoints, exact resume, any number of ranks.
 
-A stage is a function of the step number and of the part of the step, so a resumed run sees what an
-uninterrupted one would have seen.
+A stage is a function of the step number and of the part of the step, so a resumed run computes the same as an
+uninterrupted one.
 """
 
 import math
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SAVE_EVERY = 100
-SMALLEST_SCALE = 2.0**-10  # of float16: no gradient is that large
+SMALLEST_SCALE = 2.0**-10  # of float16; below it, an overflow means that training has diverged
 
 
 @dataclass(slots=True)
@@ -86,7 +86,7 @@ def results_from(
 
 @dataclass(frozen=True, slots=True)
 class TrainingJob:
-    """What is saved, what learns, how long, and from which losses.
+    """A stage: modules to save, parameters to train, schedule and losses.
 
     `result_at(step, part)` must draw whatever is random from the two numbers alone. `groups` are AdamW's:
     dictionaries of `params`, and where wanted `lr`, `weight_decay` and `name`; a rate is the peak, the
@@ -114,13 +114,13 @@ class TrainingJob:
 
     @property
     def num_steps(self) -> int:
-        """Where this run ends."""
+        """The step at which this run ends."""
         end = self.schedule.num_steps
         return end if self.stop_after is None else min(end, self.stop_after)
 
 
 class Session:
-    """One run of a job in one process; all ranks make the same calls in the same order."""
+    """One run of a job on one rank; all ranks make the same calls in the same order."""
 
     def __init__(self, job: TrainingJob) -> None:
         self.job = job
@@ -138,7 +138,7 @@ class Session:
         self.trained = Trained()
 
     def step(self, step: int) -> dict[str, float]:
-        """One optimisation step; what the log says of it.
+        """One optimisation step; returns its row of the log.
 
         Raises:
             TrainingError: the loss is not a number any more.
@@ -157,7 +157,7 @@ class Session:
         return row
 
     def _descend(self, step: int) -> list[StepResult]:
-        """Forward and backward passes of all parts; gradients become those of the parts' mean loss."""
+        """Forward and backward passes of all parts; gradients are those of the parts' mean loss."""
         schedule, results = self.job.schedule, list[StepResult]()
         for part in range(schedule.accumulate):
             with self.job.synced(part + 1 == schedule.accumulate):
@@ -168,7 +168,7 @@ class Session:
         return results
 
     def _check(self, step: int, loss: float) -> None:
-        """float16 may overflow once in a while, and such a step is not taken; the other formats may not."""
+        """Raise if the loss is not finite, except for occasional float16 overflows, which skip the step."""
         scale = self._scaler.get_scale()
         if scale >= SMALLEST_SCALE if self._scaler.is_enabled() else math.isfinite(loss):
             return
@@ -178,7 +178,7 @@ class Session:
         )
 
     def _row(self, results: Sequence[StepResult], norm: float, begin: float) -> dict[str, float]:
-        """Losses are means over parts and ranks; speed is this rank's, which every rank shares."""
+        """A row of the log: losses are means over parts and ranks; speed is this rank's."""
         world, num_clips = self.job.world, sum(one.num_clips for one in results)
         losses = {"loss": [one.loss for one in results]}
         losses |= {name: [one.losses[name] for one in results] for name in results[0].losses}
@@ -223,7 +223,7 @@ class Session:
         return gathered(values, keep=self.job.world.is_first)
 
     def save(self, step: int) -> None:
-        """Write a checkpoint after `step` steps; tensors come from all ranks, the first one writes."""
+        """Write a checkpoint after `step` steps; tensors are gathered from all ranks, rank 0 writes."""
         cpu, wall = time.process_time(), time.monotonic()
         self.trained.cpu_seconds += cpu - self._clock[0]
         self.trained.wall_seconds += wall - self._clock[1]
@@ -242,7 +242,7 @@ class Session:
         self.job.world.wait()
 
     def resume(self) -> int:
-        """Restore the last checkpoint that the first rank sees; the number of steps that are done.
+        """Restore the last checkpoint that rank 0 finds; returns the number of steps done.
 
         Raises:
             CheckpointError: a checkpoint that cannot be read, or of another job.

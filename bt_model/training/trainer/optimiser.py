@@ -30,7 +30,7 @@ def native_precision() -> Precision:
 
 @contextmanager
 def multiplying_in(precision: Precision, device: str = "cpu") -> Generator[None]:
-    """Let matrix products of the forward pass, and so of the backward pass, run in this format.
+    """Autocast: matrix products of the forward pass, and so of the backward pass, use this format.
 
     `device` is the type of device that the products run on.
     """
@@ -46,7 +46,7 @@ def multiplying_in(precision: Precision, device: str = "cpu") -> Generator[None]
 
 
 def plain_attention() -> AbstractContextManager[object]:
-    """The CPU's fused attention has a backward pass in bfloat16 that takes seven times as long as float32."""
+    """Disable fused attention: its bfloat16 backward pass takes seven times as long as float32 on a CPU."""
     return sdpa_kernel(SDPBackend.MATH)
 
 
@@ -61,8 +61,7 @@ def loss_scaler(precision: Precision, device: str) -> torch.amp.GradScaler:
 def recompute(module: nn.Module, units: tuple[type[nn.Module], ...]) -> None:
     """From now on, only the inputs of these kinds of modules are kept for the backward pass.
 
-    Their outputs and gradients stay what they are: dropout draws the same again. Call it before the module
-    is spread over processes.
+    Outputs and gradients do not change: dropout repeats its random numbers. Call it before `spread`.
     """
     for unit in module.modules():
         if isinstance(unit, units):
@@ -70,7 +69,7 @@ def recompute(module: nn.Module, units: tuple[type[nn.Module], ...]) -> None:
 
 
 def _contexts() -> tuple[AbstractContextManager[object], AbstractContextManager[object]]:
-    """Of the forward pass and of its repetition, which must take the attention that `multiplying_in` took."""
+    """Contexts of the forward pass and its repetition, which must use the same attention kernel."""
     is_plain = torch.is_autocast_enabled("cpu")
     return nullcontext(), plain_attention() if is_plain else nullcontext()
 
@@ -80,14 +79,14 @@ ADAM_BYTES = 16  # a learning parameter: itself, gradient, two moments, all floa
 
 
 def rule_of(name: str, rates: Mapping[str, float]) -> str:
-    """The rule for a parameter: the longest that its name contains, of equal ones the first by alphabet."""
+    """The rule for a parameter: the longest that its name contains; ties are decided alphabetically."""
     return min((rule for rule in rates if rule in name), key=lambda rule: (-len(rule), rule), default=BASE)
 
 
 def parameter_groups(
     learning: Mapping[str, nn.Module], rate: float, rates: Mapping[str, float]
 ) -> list[dict[str, Any]]:
-    """AdamW's groups, one a rule that is used; parameters are named `<part>.<name>` (checkpoints/keys.py).
+    """AdamW's parameter groups, one for each matching rule; names are `<part>.<name>` (layouts/key_map.py).
 
     Raises:
         InvalidValueError: a rule that no parameter's name contains.
@@ -122,7 +121,7 @@ def described(groups: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Length, peak learning rate and AdamW's numbers; the rate warms up, then follows half a cosine.
+    """Length, peak learning rate and AdamW's settings; the rate warms up, then follows half a cosine.
 
     `warmup`: share of the run; `warmup_from`: the rate's share at its first step, None for one step's worth.
     `period`: how much of the run half a cosine takes, None for the rest of it: the published schedule warms

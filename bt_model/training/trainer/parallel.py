@@ -1,4 +1,4 @@
-"""The processes of a run: who is who, what they tell each other, and how a module is spread over them.
+"""The processes of a run: ranks, collective operations, and how a module is distributed over them.
 
 W processes, each with a device of its own. A single process is a world of one and uses nothing of this.
 """
@@ -23,7 +23,7 @@ _PATIENCE = timedelta(minutes=30)  # a rank may decode, or write a large checkpo
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a launcher put this process: rank of `size`, and its number on this machine."""
+    """The launcher's numbers for this process: its rank, the world size, and its rank on this machine."""
 
     rank: int = 0
     size: int = 1
@@ -41,7 +41,7 @@ class World:
 
     @property
     def is_first(self) -> bool:
-        """The first process writes; the others only compute."""
+        """Whether this is rank 0, which alone writes files."""
         return self.rank == 0
 
     def sums(self, values: Sequence[float]) -> list[float]:
@@ -53,7 +53,7 @@ class World:
         return together.tolist()
 
     def first_says(self, value: int) -> int:
-        """The first process's value, on all of them."""
+        """Broadcast: rank 0's value, on all ranks."""
         if self.size == 1:
             return value
         told = torch.tensor([value], dtype=torch.int64, device=self.device)
@@ -61,7 +61,7 @@ class World:
         return int(told.item())
 
     def wait(self) -> None:
-        """Until every process has come here."""
+        """Barrier over all ranks."""
         if self.size > 1:
             self.sums([0.0])
 
@@ -70,8 +70,8 @@ class World:
 def joined(place: Place, device: str = "auto") -> Generator[World]:
     """Join the other processes for the length of a block; `device` is auto, cpu, cuda or cuda:N.
 
-    NCCL speaks between GPUs, gloo between CPUs. A process group that a launcher made already is used. What
-    `spread` made must be gone at the end of the block: a group that DDP outlives may wait for ever.
+    NCCL is used on GPUs, gloo on CPUs, and an existing process group as it is. Modules from `spread` must be
+    deleted before the block ends: destroying a group that DDP still uses may hang.
     """
     own = _device(device, place)
     if own.type == "cuda":
@@ -84,7 +84,7 @@ def joined(place: Place, device: str = "auto") -> Generator[World]:
         world_size=place.size, timeout=_PATIENCE,
     )  # fmt: skip
     yield World(place.rank, place.size, own)
-    dist.destroy_process_group()  # not after an error: others may wait for this rank; the launcher ends them
+    dist.destroy_process_group()  # not after an error: it could hang; the launcher ends the ranks
 
 
 def _device(name: str, place: Place) -> torch.device:
@@ -97,13 +97,13 @@ Synced = Callable[[bool], AbstractContextManager[Any]]
 
 
 def always_synced(_is_last: bool) -> AbstractContextManager[Any]:
-    """Gradients of a single process are whole after every backward pass."""
+    """A single process has nothing to synchronise."""
     return nullcontext()
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A module over the processes: what to call, and the context in which its gradients are averaged."""
+    """A distributed module: what to call, and the context in which its gradients are averaged."""
 
     call: nn.Module
     synced: Synced = always_synced
@@ -117,12 +117,12 @@ def spread(
     units: tuple[type[nn.Module], ...] = (),
     compute_dtype: torch.dtype | None = None,
 ) -> Spread:
-    """Move a module to this process's device and spread it over the world; gradients become means over ranks.
+    """Move a module to this rank's device and distribute it with DDP or FSDP2; gradients are averaged.
 
-    DDP keeps a whole copy everywhere. FSDP2 keeps 1/W of every parameter, and moves one unit after the other
-    to the device, so the whole need not fit there. Parameters inside one of `units` are gathered while it
-    runs, so a unit's forward must take and give plain tensors; the rest are gathered while `module` runs, and
-    `module` must be called by its forward. Build the optimiser afterwards.
+    DDP keeps a full copy on every rank. FSDP2 keeps 1/W of every parameter, and moves one unit after the
+    other to the device, so the full module need not fit. Parameters inside one of `units` are gathered while
+    it runs, so a unit's forward must take and return plain tensors; the rest are gathered while `module`
+    runs, which must be called, not its methods. Build the optimiser afterwards.
     """
     if world.size == 1:
         return Spread(module.to(world.device))

@@ -1,4 +1,4 @@
-"""`btchat train ablate`: the paper's comparisons at small scale, and the page that tells what holds."""
+"""`btchat train ablate`: the paper's comparisons at small scale, and the page with their results."""
 
 from importlib.util import find_spec
 from pathlib import Path

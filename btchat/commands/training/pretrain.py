@@ -61,7 +61,7 @@ def export(*, work: Work = Path(".work/pretrain"), out: Path, with_clip: bool = 
 
 
 def _plan(settings: "PretrainSettings", work: Path, devices: int, rate: float | None) -> dict[str, object]:
-    """What `--dry-run` shows; towers and clips that are not there are taken to be the published ones."""
+    """The output of `--dry-run`; for missing towers and clips the published ones are assumed."""
     from bt_model.training.data.clip_list import matching, read_clips
     from bt_model.training.pretrain.captioner import captioner_file, is_captioner_there
     from bt_model.training.pretrain.plan import WEBVID_CLIPS, Plan
@@ -73,7 +73,7 @@ def _plan(settings: "PretrainSettings", work: Path, devices: int, rate: float | 
     towers = towers_of(settings.model) if has_towers else PUBLISHED[family]
     has_clips = any(matching(pattern) for pattern in settings.data.annotations)
     num_clips = len(read_clips(settings.data, work)) if has_clips else WEBVID_CLIPS
-    # only a set that is yet to be fetched may be assumed, beside towers that are
+    # a missing captioner is assumed only while the towers are missing too; else captioner_file raises
     is_told = has_towers or Path(settings.model.captioner).exists()
     has_captioner = is_captioner_there(settings)
     if is_told and not has_captioner:

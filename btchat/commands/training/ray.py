@@ -1,6 +1,6 @@
 """Pre-training under Ray Train: the same function in every worker of a Ray cluster.
 
-Every worker must see the same folders: weights, clips and the run's own.
+Every worker must have the same folders: weights, clips and the run's own.
 """
 
 from importlib import import_module
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def pretrain_on_ray(settings: "PretrainSettings", work: Path, workers: int) -> None:
-    """Run to the end on so many workers, each with a GPU unless the device is cpu.
+    """Run to the end on `workers` workers, each with a GPU unless the device is cpu.
 
     Raises:
         InvalidValueError: Ray is not installed.
@@ -41,7 +41,7 @@ def pretrain_on_ray(settings: "PretrainSettings", work: Path, workers: int) -> N
 
 
 def _work_in_ray(config: dict[str, Any]) -> None:
-    """One worker; Ray has joined the processes already."""
+    """One worker; Ray has created the process group already."""
     from bt_model.training.pretrain.config import PretrainSettings
     from bt_model.training.pretrain.run import pretrain
     from bt_model.training.settings import settings_from

@@ -51,7 +51,7 @@ RUN_OPTIONS = RunOptions()
 
 
 def torchrun_place() -> "Place":
-    """Where torchrun put this process; alone without it."""
+    """This process's rank under torchrun; a single process without it."""
     from bt_model.training.trainer.parallel import Place
 
     rank, size, local = (int(os.environ.get(n, d)) for n, d in _TORCHRUN)

@@ -1,1 +1,1 @@
-"""`btchat weights`: what is published, getting it, converting it, checking it."""
+"""`btchat weights`: lists, fetches, converts and verifies published weights."""

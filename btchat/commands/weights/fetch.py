@@ -1,4 +1,4 @@
-"""Download a set, convert its pickles, write its model file last: what is there is whole."""
+"""Downloads a set, converts its pickles, and writes its model file last, as a mark of completeness."""
 
 import shutil
 from collections.abc import Callable
@@ -19,11 +19,11 @@ Report = Callable[[str], None]
 
 
 def fetch(chosen: WeightSet, weights_dir: Path, report: Report, *, dry_run: bool = False) -> None:
-    """Bring a set to weights_dir/NAME. What is there already, with the hashes of the lock, stays.
+    """Download a set to weights_dir/NAME. Files that match the hashes of the lock are kept.
 
     Raises:
         BtchatError: the hub cannot be reached, lacks a file, or the disk is too small.
-        CheckpointError: a file of another hash or size than the manifest or the lock says, or that cannot be
+        CheckpointError: a file whose hash or size differs from the manifest or the lock, or that cannot be
             read or converted.
     """
     folder = weights_dir / chosen.name
@@ -50,7 +50,7 @@ def fetch(chosen: WeightSet, weights_dir: Path, report: Report, *, dry_run: bool
 
 
 def _files_of(item: Item) -> list[str]:
-    """The files of the hub that an item stands for; each of its patterns has one at least."""
+    """The files on the hub that match an item; each of its patterns must match at least one."""
     if "*" not in item.file and len(item.patterns) == 1 and not item.optional:
         return [item.file]
     try:
@@ -65,7 +65,7 @@ def _files_of(item: Item) -> list[str]:
 
 
 def _fits(name: str, pattern: str) -> bool:
-    """Folder by folder: a star never stands for a slash, nor for the folder above."""
+    """Match folder by folder: a star matches neither a slash nor `..`."""
     parts, patterns = PurePosixPath(name).parts, PurePosixPath(pattern).parts
     if len(parts) != len(patterns) or ".." in parts:
         return False
@@ -73,7 +73,7 @@ def _fits(name: str, pattern: str) -> bool:
 
 
 def _download(item: Item, names: list[str], folder: Path, lock: Lock, report: Report) -> None:
-    """Download into a folder of its own, which stays for the next try when it is cut off."""
+    """Download into a temporary folder, which is kept after an interruption, to resume from."""
     downloads = folder / ".download" / item.repo.replace("/", "--")
     for name in names:
         try:
@@ -119,7 +119,7 @@ def _check_file(path: Path, item: Item, facts: FileFacts) -> None:
 
 
 def _check_disk(chosen: WeightSet, weights_dir: Path) -> None:
-    """Twice the download: it and what it is converted to are there together for a while."""
+    """Require twice the download: the original and its conversion exist at the same time."""
     weights_dir.mkdir(parents=True, exist_ok=True)
     needed, free = 2 * chosen.num_bytes, shutil.disk_usage(weights_dir).free
     if needed > free:

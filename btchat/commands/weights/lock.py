@@ -1,4 +1,4 @@
-"""manifest.lock.json: what was fetched, and what lies on disk because of it, with sizes and SHA-256."""
+"""manifest.lock.json: the fetched files, and the files written to disk, with sizes and SHA-256."""
 
 import hashlib
 from dataclasses import asdict, dataclass
@@ -32,9 +32,9 @@ class FileFacts:
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """`fetched`: the hub's files as REPO/FILE; `placed`: files as they are called below the set's folder.
+    """`fetched`: the hub's files as REPO/FILE; `placed`: paths below the set's folder.
 
-    They are not the same bytes where a pickle was converted.
+    Their contents differ where a pickle was converted.
     """
 
     fetched: dict[str, FileFacts]

@@ -21,10 +21,10 @@ class Item:
     """One file, or all files of a repository that match one of several patterns, and where it goes.
 
     `file` is a name, or patterns between commas, of which each must match; those of `optional` need not. `to`
-    is a folder, or a file that ends in .safetensors, below weights/NAME. Pickles are converted on their way;
-    `base` is another item's `to`, to which a delta is added; `blocks` is how many of an EVA tower are used.
-    `num_bytes` is 0 and `sha256` empty where they are not known. Without a `repo`, no hub has the file: the
-    user brings it, as `note` says.
+    is a folder, or a file that ends in .safetensors, below weights/NAME. Pickles are converted; `base` is
+    another item's `to`, to which a delta is added; `blocks` is how many blocks of an EVA tower are used.
+    `num_bytes` is 0 and `sha256` empty if unknown. Without a `repo`, no hub has the file, and the user must
+    provide it as `note` says.
     """
 
     __pydantic_config__ = _STRICT
@@ -56,7 +56,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class WeightSet:
-    """What `btchat weights fetch NAME` brings, and the model file that it writes."""
+    """The files that `btchat weights fetch NAME` downloads, and the model file that it writes."""
 
     __pydantic_config__ = _STRICT
 
@@ -70,7 +70,7 @@ class WeightSet:
 
     @property
     def num_bytes(self) -> int:
-        """What is known of the download."""
+        """Size of the download, as far as it is known."""
         return sum(item.num_bytes for item in self.items)
 
 

@@ -1,4 +1,4 @@
-"""Is what lies on disk whole? Files as fetched, every tensor readable and finite, every name in its place."""
+"""Verifies files on disk: hashes, every tensor readable and finite, every name of a model file present."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ def verify(folder: Path) -> Iterator[str]:
     """A line for each lock, each safetensors file and each model file below a folder.
 
     Raises:
-        CheckpointError: the first thing that is not as it should be.
+        CheckpointError: the first failed check.
     """
     files = sorted(folder.rglob("*.safetensors"))
     models = sorted(folder.rglob("*.model.json"))

@@ -43,7 +43,7 @@ def instructblip(weights: Path) -> InstructBlipBackend:
     ],
 )
 def test_a_model_generates_as_it_was_published(weights: Path, name: str, expected: GenerateOptions) -> None:
-    """Backends spec 2.6, 3.3 and 4.4."""
+    """docs/published-models.md, "Prompts and generation defaults"."""
     chat = load(name, weights, device="cpu")
     assert chat.backend.defaults == expected
     request = asked_of(chat)

@@ -1,4 +1,4 @@
-"""Prompts as backends spec 2.6 spells them: ids are characters here, so a prompt can be read back."""
+"""Prompts in the published formats: ids are characters here, so a prompt can be read back."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The published computation of the branch by loops, over packed tokens (reference-behaviour 3.3, 4.2)."""
+"""The published computation of the branch by loops, over packed tokens."""
 
 from collections.abc import Sequence
 from itertools import product

@@ -1,4 +1,4 @@
-"""The branch against the published computation by loops (reference-behaviour sections 3 and 4.2)."""
+"""The branch against the published computation by loops (docs/published-models.md, "Branch layers")."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""Trunk and branch side by side (reference-behaviour section 4)."""
+"""Trunk and branch side by side (docs/published-models.md, "Retrieval and recognition", "Chat output")."""
 
 from dataclasses import replace
 from itertools import product

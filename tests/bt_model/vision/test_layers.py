@@ -1,4 +1,4 @@
-"""Each layer against its slow definition by loops (reference-behaviour 3.3)."""
+"""Each layer against its slow definition by loops."""
 
 from itertools import product
 

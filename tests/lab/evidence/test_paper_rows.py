@@ -48,6 +48,6 @@ def test_the_documentation_names_kind_and_tokens(name: str) -> None:
 
 
 def test_a_branch_of_four_layers_has_the_published_number_of_parameters() -> None:
-    spatial, temporal = 12_596_224, 5_250_048  # one layer each; training spec 1.2
+    spatial, temporal = 12_596_224, 5_250_048  # one layer each
     rest = 64 * 1024 + 3 * 1024  # time table, CLS, two gates
     assert full_size("bt_adapter").num_trainable == 4 * (spatial + temporal) + rest

@@ -1,4 +1,4 @@
-"""A delta becomes a model only together with the base that it was made from (backends spec 2.1)."""
+"""A delta becomes a model only together with the base that it was made from."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What the named settings say, against the table of the training specification, section 2."""
+"""The named settings, against the table in docs/published-models.md, "Instruction tuning settings"."""
 
 from typing import Any
 
@@ -72,7 +72,7 @@ def test_three_branch_layers_and_the_projector_learn() -> None:
 
 
 def test_stored_states_save_twenty_one_of_the_towers_layers() -> None:
-    """Training spec 1.6: a layer is 3.37 GMAC a frame."""
+    """A layer is 3.37 GMAC a frame (docs/published-models.md, "Pre-training settings")."""
     frames = flops_per_dialogue(settings("paper"), PUBLISHED, TYPICAL)
     stored = flops_per_dialogue(settings("paper", {"data": {"features": "there"}}), PUBLISHED, TYPICAL)
     assert frames - stored == pytest.approx(2 * 100 * 21 * 3.37e9, rel=5e-3)

@@ -1,4 +1,4 @@
-"""Losses against their formulas by loops (reference-behaviour 6.3)."""
+"""Losses against their formulas by loops (docs/published-models.md, "Pre-training losses")."""
 
 import pytest
 import torch

@@ -18,7 +18,7 @@ L14 = PUBLISHED["clip"]
 
 
 def test_a_clip_of_the_papers_run_costs_what_its_products_by_hand_cost() -> None:
-    # training spec 1.6: frames 81.0 GMAC each, text 2.7, branch 44.5 forwards and three times that in all
+    # frames 81.0 GMAC each, text 2.7, branch 44.5 forwards and three times that with its backward pass
     by_hand = 2e9 * (8 * 81.0 + 2.7 + 3 * 44.5)
     assert flops_per_clip(PAPER, L14) == pytest.approx(by_hand, rel=0.01)
 

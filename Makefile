@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PORT ?= 8000
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test check fmt lint types imports parity mutate bench train docker clean
+.PHONY: setup demo test test-random check fmt lint types imports parity mutate bench train docker clean
 
 setup: $(STAMP)
 
@@ -21,6 +21,9 @@ demo: $(STAMP)  ## start the server on the embedded model, ask about a sample cl
 
 test: $(STAMP)  ## the whole default suite: no GPU, no network, no downloaded weights
 	$(BIN)/pytest
+
+test-random: $(STAMP)  ## the same suite in another order: make test-random SEED=3
+	$(BIN)/pytest --random-order $(or $(SEED),0)
 
 check: fmt-check lint types imports test  ## what must be green before a commit
 

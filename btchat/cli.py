@@ -39,14 +39,24 @@ def command_line() -> App:
     group = Group.create_ordered("One video, without a server")
     for command in (one_video.ask, one_video.frames, one_video.tokens):
         app.command(command, group=group)
-    group = Group.create_ordered("Models")
+    _add_models(app, Group.create_ordered("Models"))
+    _add_training(app, Group.create_ordered("Training and evaluation"))
+    group = Group.create_ordered("Other")
+    app["--help"].group = app["--version"].group = group
+    app.register_install_completion_command(group=group, help="Install completion for the shell in use.")
+    return app
+
+
+def _add_models(app: App, group: Group) -> None:
     app.command("btchat.commands.models:models", group=group, help="List the models that can be loaded.")
     commands = App(name="weights", help="List, fetch, convert and verify published weights.", group=group)
     commands.command(weights.list_sets, name="list")
     for command in (weights.fetch, weights.convert, weights.verify):
         commands.command(command)
     app.command(commands)
-    group = Group.create_ordered("Training and evaluation")
+
+
+def _add_training(app: App, group: Group) -> None:
     commands = App(name="train", help="Train a model.", group=group)
     for command in (
         pretrain.pretrain,
@@ -65,10 +75,6 @@ def command_line() -> App:
     for command in (evaluation.retrieval, evaluation.recognition):
         commands.command(command)
     app.command(commands)
-    group = Group.create_ordered("Other")
-    app["--help"].group = app["--version"].group = group
-    app.register_install_completion_command(group=group, help="Install completion for the shell in use.")
-    return app
 
 
 if __name__ == "__main__":

@@ -41,25 +41,17 @@ def make(
 
     some = {"kinds": tuple(kinds)} if kinds else {}
     plan = CorpusPlan(
-        num_clips=clips,
-        num_test_clips=test_clips,
-        seed=seed,
-        side=side,
-        most_items=most_items,
-        textures=textures,
-        diagonals=diagonals,
-        codec=codec,
-        **some,
-    )
+        num_clips=clips, num_test_clips=test_clips, seed=seed, side=side, most_items=most_items,
+        textures=textures, diagonals=diagonals, codec=codec, **some,
+    )  # fmt: skip
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as shown:
         tasks = {split: shown.add_task(split, total=count) for split, count in plan.splits.items()}
-        written = make_corpus(
-            out,
-            plan,
-            workers=workers,
-            progress=lambda split, done, total: shown.update(tasks[split], completed=done, total=total),
-        )
+
+        def progress(split: str, done: int, total: int) -> None:
+            shown.update(tasks[split], completed=done, total=total)
+
+        written = make_corpus(out, plan, workers=workers, progress=progress)
     for each in written:
         print(f"{each.num_entries:8d}  {each.path.relative_to(out)!s:56s} {each.about}")
     print(f"{out / MANIFEST} names every file")

@@ -2,13 +2,16 @@
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from bt_model.errors import InvalidValueError, require
 from btchat.commands.options import Work
 from btchat.commands.training.embedded import CpuPrecision
+
+if TYPE_CHECKING:
+    from lab.evidence.bench import StudySize
 
 Several = Parameter(consume_multiple=True)
 
@@ -40,10 +43,8 @@ def ablate(
     """
     from bt_model.training.trainer.optimiser import native_precision
     from lab.evidence.bench import StudySize
-    from lab.evidence.page import write_page
-    from lab.evidence.plots import draw_all
-    from lab.evidence.rows import NEEDED, ROWS, row
-    from lab.evidence.study import read_study, result_path, run_rows
+    from lab.evidence.rows import ROWS, row
+    from lab.evidence.study import result_path, run_rows
 
     require(workers >= 1, "workers", workers, "1 or more")
     chosen = [row(name) for name in rows] if rows else list(ROWS)
@@ -63,6 +64,16 @@ def ablate(
             work, chosen, seeds, size=size, precision=precision or native_precision(), frozen=towers,
             workers=workers,
         )  # fmt: skip
+    _write(out, work, seeds, size)
+
+
+def _write(out: Path, work: Path, seeds: tuple[int, ...], size: "StudySize") -> None:
+    """The page with its plots, from what has been run."""
+    from lab.evidence.page import write_page
+    from lab.evidence.plots import draw_all
+    from lab.evidence.rows import NEEDED, ROWS
+    from lab.evidence.study import read_study
+
     study = read_study(work, ROWS, seeds, size)
     if missing := [each.name for each in NEEDED if each.name not in study.results]:
         raise InvalidValueError(

@@ -12,19 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lab.shapes.events import (
-    DIAGONALS,
-    STEPS,
-    Blink,
-    Change,
-    Move,
-    Pace,
-    Pulse,
-    PulsePair,
-    Recolour,
-    Resize,
-    Rotate,
-)
+from lab.shapes import events
 from lab.shapes.forms import STROKE, TICK_HEIGHT
 from lab.shapes.grounds import paint_grounds, sign_colour
 from lab.shapes.paint import (
@@ -68,8 +56,8 @@ def paint_pictures(scenes: Sequence[Scene], side: int = SIDE) -> Pixels:
     each panel of two.
     """
     pictures = np.empty((len(scenes), side, side, 3), np.uint8)
-    strips = [i for i, scene in enumerate(scenes) if isinstance(scene.event, PulsePair)]
-    singles = [i for i, scene in enumerate(scenes) if not isinstance(scene.event, PulsePair)]
+    strips = [i for i, scene in enumerate(scenes) if isinstance(scene.event, events.PulsePair)]
+    singles = [i for i, scene in enumerate(scenes) if not isinstance(scene.event, events.PulsePair)]
     pictures[singles] = _paint_singles([scenes[i] for i in singles], side)
     pictures[strips] = _paint_strips([scenes[i] for i in strips], side)
     return pictures
@@ -86,20 +74,20 @@ def _actor_marks(picture: int, scene: Scene) -> list[Mark]:
     actor = body(picture, scene.actor)
     sign = actor._replace(colour=sign_colour(scene))
     match scene.event:
-        case Move() | Pace() as event:
+        case events.Move() | events.Pace() as event:
             marks = [_trail(sign, event), actor]
-        case Change(word="disappear"):
+        case events.Change(word="disappear"):
             marks = [actor._replace(form=f"hatched {actor.form}")]
-        case Change():
+        case events.Change():
             marks = [actor, sign._replace(form="rays")]
-        case Resize() as event:
+        case events.Resize() as event:
             marks = [actor, *_growth_marks(sign, event)]
-        case Recolour() as event:
+        case events.Recolour() as event:
             marks = _recolour_marks(actor, sign, event)
-        case Blink() as event:
+        case events.Blink() as event:
             below = actor.a + TICK_GAP + TICK_HEIGHT
             marks = [actor, sign._replace(form="ticks", a=below, b=float(event.count))]
-        case Rotate() as event:
+        case events.Rotate() as event:
             arc = sign._replace(form=f"arc {event.word}", a=actor.a * CORNER + ARC_GAP)
             marks = [turned(actor, event.middle), arc]
         case _:
@@ -107,11 +95,11 @@ def _actor_marks(picture: int, scene: Scene) -> list[Mark]:
     return marks
 
 
-def _trail(sign: Mark, event: Move | Pace) -> Mark:
-    right, down = STEPS[event.direction]
-    form = "tail" if isinstance(event, Move) else f"strobes {event.word}"
+def _trail(sign: Mark, event: events.Move | events.Pace) -> Mark:
+    right, down = events.STEPS[event.direction]
+    form = "tail" if isinstance(event, events.Move) else f"strobes {event.word}"
     heading = float(np.rad2deg(np.arctan2(down, right)))
-    start = sign.a * (CORNER_START if event.direction in DIAGONALS else 1.0)
+    start = sign.a * (CORNER_START if event.direction in events.DIAGONALS else 1.0)
     return sign._replace(form=form, a=start, b=start + event.path / 2, turn=heading, layer=BEHIND)
 
 
@@ -121,7 +109,7 @@ def _outline(sign: Mark, radius: float, half_width: float) -> Mark:
     return sign._replace(form=f"outline {shape}", a=radius, b=half_width, layer=IN_FRONT)
 
 
-def _growth_marks(sign: Mark, event: Resize) -> list[Mark]:
+def _growth_marks(sign: Mark, event: events.Resize) -> list[Mark]:
     is_growing, share = event.word == "grow", event.share / 2
     last = sign.a * (1 + share if is_growing else 1 - share)
     around = max(last, sign.a) + CHEVRON_GAP
@@ -129,7 +117,7 @@ def _growth_marks(sign: Mark, event: Resize) -> list[Mark]:
     return [_outline(sign, last, STROKE if is_growing else _INNER_STROKE), chevrons]
 
 
-def _recolour_marks(actor: Mark, sign: Mark, event: Recolour) -> list[Mark]:
+def _recolour_marks(actor: Mark, sign: Mark, event: events.Recolour) -> list[Mark]:
     second = actor._replace(colour=COLOURS[event.after])
     first = actor._replace(form=f"left {actor.form}", layer=IN_FRONT)
     below = sign.y + sign.a + RECOLOUR_GAP + ARROW_HALF_WIDTH
@@ -143,7 +131,7 @@ def _paint_strips(scenes: Sequence[Scene], side: int) -> Pixels:
     for is_first in (True, False):
         marks: list[Mark] = []
         for i, scene in enumerate(scenes):
-            assert isinstance(scene.event, PulsePair)
+            assert isinstance(scene.event, events.PulsePair)
             pulse = scene.event.first if is_first else scene.event.second
             marks += [*_panel_marks(i, scene, pulse), *_panel_bystanders(i, scene)]
         canvas = paint_grounds(scenes, width, side)
@@ -155,7 +143,7 @@ def _paint_strips(scenes: Sequence[Scene], side: int) -> Pixels:
     return strips
 
 
-def _panel_marks(picture: int, scene: Scene, pulse: Pulse) -> list[Mark]:
+def _panel_marks(picture: int, scene: Scene, pulse: events.Pulse) -> list[Mark]:
     is_alone = len(scene.items) == 1
     y = _PANEL_Y + _JITTER * (scene.actor.y - EXTENT / 2) if is_alone else _CROWDED_Y
     actor = body(picture, scene.actor)._replace(x=_PANEL_X, y=y, a=_PANEL_RADIUS)

@@ -9,30 +9,7 @@ from math import ceil, floor
 from random import Random
 from typing import NamedTuple
 
-from lab.shapes import cues, forms, paint
-from lab.shapes.events import (
-    CHANGES,
-    COUNTS,
-    DIAGONALS,
-    DIRECTIONS,
-    NUM_BEATS,
-    PACES,
-    PULSES,
-    RESIZES,
-    STEPS,
-    TURNS,
-    Blink,
-    Change,
-    Event,
-    Move,
-    Pace,
-    Pulse,
-    PulsePair,
-    Recolour,
-    Resize,
-    Rotate,
-    Still,
-)
+from lab.shapes import cues, events, forms, paint
 from lab.shapes.scene import BACKGROUNDS, COLOURS, EXTENT, SHAPES, TEXTURES, Scene, SceneItem
 
 MOST_ITEMS = 3
@@ -41,13 +18,13 @@ TURNING = ("square", "triangle", "cross", "bar")  # a turn of the others cannot 
 _SMALL = (14.0, 16.0)  # diameters
 _LARGE = (22.0, 25.0)
 _DIAMETERS = {
-    Pace.kind: (_SMALL,),  # leaves room for a path long enough to see an acceleration
-    PulsePair.kind: (_SMALL,),  # leaves room to jump, grow and sway
-    Resize.kind: ((15.0, 18.0),),  # at the middle of the clip
-    Rotate.kind: (_SMALL, (19.5, 21.5)),  # leaves room for the corners
+    events.Pace.kind: (_SMALL,),  # leaves room for a path long enough to see an acceleration
+    events.PulsePair.kind: (_SMALL,),  # leaves room to jump, grow and sway
+    events.Resize.kind: ((15.0, 18.0),),  # at the middle of the clip
+    events.Rotate.kind: (_SMALL, (19.5, 21.5)),  # leaves room for the corners
 }
 _CROWDED = (10.5, 12.5)  # in scenes of several items
-_CROWDED_TURNING = (12.0, 13.5)  # of what grows or turns; below that neither is clear
+_CROWDED_DIAMETERS = dict.fromkeys((events.Resize.kind, events.Rotate.kind), (12.0, 13.5))  # else unclear
 _MOVE_PATHS = (20.0, 32.0)
 _PACE_PATHS = (26.0, 34.0)
 _CROWDED_PATH = 28.0  # the longest
@@ -61,7 +38,7 @@ _PULSE_MARGINS = (0, 1, 2)
 _SHARES = (0.7, 0.8, 0.9, 1.0)  # of the middle diameter: the larger end is 2 to 3 times the smaller one
 _TURN_DEGREES = (60, 110)  # under 45 between two of four sampled frames: the way of a square's turn is clear
 _ANGLE_STEP = 5
-_BEATS_ON = NUM_BEATS // 2  # whatever the count, so that how long it is there tells nothing
+_BEATS_ON = events.NUM_BEATS // 2  # whatever the count, so that how long it is there tells nothing
 _ONE_CHANGE = ("0" * _BEATS_ON + "1" * _BEATS_ON, "1" * _BEATS_ON + "0" * _BEATS_ON)
 
 _RAYS = 4.5  # how far signs reach beyond the item that they are about
@@ -72,12 +49,12 @@ _TICKS = forms.TICK_PITCH * forms.MOST_TICKS / 2
 
 def _patterns(count: int) -> tuple[str, ...]:
     """All ways to be gone `count` times and there for half of the beats, but what looks like a change."""
-    every = ("".join(beats) for beats in product("01", repeat=NUM_BEATS))
+    every = ("".join(beats) for beats in product("01", repeat=events.NUM_BEATS))
     fair = [beats for beats in every if beats.count("1") == _BEATS_ON and beats not in _ONE_CHANGE]
-    return tuple(beats for beats in fair if Blink(beats, beats).count == count)
+    return tuple(beats for beats in fair if events.Blink(beats, beats).count == count)
 
 
-_BEATS = {count: _patterns(count) for count in COUNTS}
+_BEATS = {count: _patterns(count) for count in events.COUNTS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +100,11 @@ def draw(kind: str, rng: Random, variety: Variety) -> Scene:
 
 def _try(kind: str, count: int, rng: Random, variety: Variety) -> Scene | None:
     """Draw a scene of `count` items, or none where no room is left for its bystanders."""
-    shapes = [rng.choice(TURNING if kind == Rotate.kind else SHAPES)]
+    shapes = [rng.choice(TURNING if kind == events.Rotate.kind else SHAPES)]
     shapes += rng.sample([shape for shape in SHAPES if shape not in shapes], count - 1)
     colour, after, *others = rng.sample(list(COLOURS), 2 + count - 1)
     diameter = _diameter(kind, rng, count > 1)
-    directions = DIRECTIONS + DIAGONALS if variety.diagonals else DIRECTIONS
+    directions = events.DIRECTIONS + events.DIAGONALS if variety.diagonals else events.DIRECTIONS
     longest = min(EXTENT - diameter - 2 * _EDGE, _CROWDED_PATH if count > 1 else EXTENT)
     event = _event(kind, rng, after, directions, longest)
     room = room_of(event, diameter)
@@ -144,39 +121,40 @@ def _try(kind: str, count: int, rng: Random, variety: Variety) -> Scene | None:
     return Scene(tuple(items), rng.choice(list(BACKGROUNDS)), event, texture)
 
 
-def _event(kind: str, rng: Random, after: str, directions: tuple[str, ...], longest: float) -> Event:
+def _event(kind: str, rng: Random, after: str, directions: tuple[str, ...], longest: float) -> events.Event:
     match kind:
-        case Move.kind:
-            event = Move(rng.choice(directions), _up_to(rng, _MOVE_PATHS, longest))
-        case Pace.kind:
-            event = Pace(rng.choice(PACES), rng.choice(directions), _up_to(rng, _PACE_PATHS, longest))
-        case Change.kind:
-            event = Change(rng.choice(CHANGES), rng.randint(*_ABSENT))
-        case Resize.kind:
-            event = Resize(rng.choice(RESIZES), rng.choice(_SHARES))
-        case Recolour.kind:
-            event = Recolour(after, rng.randint(*_RECOLOURED_AT))
-        case Blink.kind:
-            count, other = rng.sample(COUNTS, 2)
-            event = Blink(rng.choice(_BEATS[count]), rng.choice(_BEATS[other]))
-        case Rotate.kind:
+        case events.Move.kind:
+            event = events.Move(rng.choice(directions), _up_to(rng, _MOVE_PATHS, longest))
+        case events.Pace.kind:
+            word, direction = rng.choice(events.PACES), rng.choice(directions)
+            event = events.Pace(word, direction, _up_to(rng, _PACE_PATHS, longest))
+        case events.Change.kind:
+            event = events.Change(rng.choice(events.CHANGES), rng.randint(*_ABSENT))
+        case events.Resize.kind:
+            event = events.Resize(rng.choice(events.RESIZES), rng.choice(_SHARES))
+        case events.Recolour.kind:
+            event = events.Recolour(after, rng.randint(*_RECOLOURED_AT))
+        case events.Blink.kind:
+            count, other = rng.sample(events.COUNTS, 2)
+            event = events.Blink(rng.choice(_BEATS[count]), rng.choice(_BEATS[other]))
+        case events.Rotate.kind:
             degrees = rng.randrange(*_TURN_DEGREES, _ANGLE_STEP)
-            event = Rotate(rng.choice(TURNS), degrees, rng.randrange(0, 360, _ANGLE_STEP))
-        case PulsePair.kind:
-            first, second = (_pulse(name, rng) for name in rng.sample(PULSES, 2))
-            event = PulsePair(first, second)
+            event = events.Rotate(rng.choice(events.TURNS), degrees, rng.randrange(0, 360, _ANGLE_STEP))
+        case events.PulsePair.kind:
+            first, second = (_pulse(name, rng) for name in rng.sample(events.PULSES, 2))
+            event = events.PulsePair(first, second)
         case _:
-            event = Still()
+            event = events.Still()
     return event
 
 
-def _pulse(name: str, rng: Random) -> Pulse:
-    return Pulse(name, rng.choice(_PULSE_MARGINS), rng.choice(_PULSE_WIDTHS))
+def _pulse(name: str, rng: Random) -> events.Pulse:
+    return events.Pulse(name, rng.choice(_PULSE_MARGINS), rng.choice(_PULSE_WIDTHS))
 
 
 def _diameter(kind: str, rng: Random, is_crowded: bool) -> float:
     if is_crowded:
-        return _between(rng, *(_CROWDED_TURNING if kind in {Resize.kind, Rotate.kind} else _CROWDED))
+        return _between(rng, *_CROWDED_DIAMETERS.get(kind, _CROWDED))
     return _between(rng, *rng.choice(_DIAMETERS.get(kind, (_SMALL, _LARGE))))
 
 
@@ -188,7 +166,7 @@ def _position(room: Rectangle, rng: Random) -> tuple[float, float]:
 
 def _bystander(shape: str, colour: str, taken: list[Rectangle], rng: Random) -> SceneItem | None:
     diameter = _between(rng, *_CROWDED)
-    room = room_of(Still(), diameter)
+    room = room_of(events.Still(), diameter)
     for _ in range(_TRIES):
         item = SceneItem(shape, colour, diameter, *_position(room, rng))
         if not any(box_of(item).touches(box, _GAP) for box in taken):
@@ -205,27 +183,28 @@ def _between(rng: Random, low: float, high: float) -> float:
     return rng.randint(ceil(4 * low), floor(4 * high)) / 4
 
 
-def room_of(event: Event, diameter: float) -> Rectangle:
+def room_of(event: events.Event, diameter: float) -> Rectangle:
     """Return what the clip or the cue of an item at (0, 0), of this diameter at rest, may cover."""
     radius = diameter / 2
     match event:
-        case Move() | Pace():
-            right, down = (abs(step) * event.path / 2 for step in STEPS[event.direction])
-            body = radius * (_CORNERS if event.kind == Pace.kind and event.direction in DIAGONALS else 1.0)
+        case events.Move() | events.Pace():
+            right, down = (abs(step) * event.path / 2 for step in events.STEPS[event.direction])
+            is_slanted = isinstance(event, events.Pace) and event.direction in events.DIAGONALS
+            body = radius * (_CORNERS if is_slanted else 1.0)
             room = _around(body + right, body + down)
-        case Change():
+        case events.Change():
             room = _around(radius + _RAYS)
-        case Resize():
+        case events.Resize():
             room = _around(radius * (1 + event.share / 2) + _CHEVRONS)
-        case Recolour():
+        case events.Recolour():
             below = radius + (cues.RECOLOUR_GAP + 2 * cues.ARROW_HALF_WIDTH)
             room = Rectangle(-radius, -radius, radius, below)
-        case Blink():
+        case events.Blink():
             side = max(radius, _TICKS)
             room = Rectangle(-side, -radius, side, radius + cues.TICK_GAP + 2 * forms.TICK_HEIGHT)
-        case Rotate():
+        case events.Rotate():
             room = _around(radius * cues.CORNER + cues.ARC_GAP + forms.ARC_WIDTH)
-        case PulsePair():
+        case events.PulsePair():
             grown = radius * (1 + paint.GROW)
             room = Rectangle(-grown, -radius - paint.JUMP, radius + paint.SWAY, grown)
         case _:

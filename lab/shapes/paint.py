@@ -10,20 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.shapes.events import (
-    NUM_BEATS,
-    NUM_FRAMES,
-    STEPS,
-    Blink,
-    Change,
-    Move,
-    Pace,
-    Pulse,
-    PulsePair,
-    Recolour,
-    Resize,
-    Rotate,
-)
+from lab.shapes import events
 from lab.shapes.forms import FORMS, Array, turned_centre
 from lab.shapes.grounds import paint_grounds
 from lab.shapes.scene import COLOURS, EXTENT, Scene, SceneItem
@@ -63,11 +50,11 @@ class Track(NamedTuple):
     is_visible: NDArray[np.bool_]
 
 
-def paint_clip(scene: Scene, side: int = SIDE, num_frames: int = NUM_FRAMES) -> Pixels:
+def paint_clip(scene: Scene, side: int = SIDE, num_frames: int = events.NUM_FRAMES) -> Pixels:
     """Paint all frames of a scene. -> (F,S,S,3)."""
     twin = scene.twin()
     # one of two twins is painted, the other is its reverse to the bit
-    if not isinstance(scene.event, Blink) and scene.to_json() > twin.to_json():
+    if not isinstance(scene.event, events.Blink) and scene.to_json() > twin.to_json():
         return paint_clip(twin, side, num_frames)[::-1].copy()
     track = _track(scene, num_frames)
     states, frame_state = np.unique(np.stack(track, axis=1, dtype=np.float32), axis=0, return_inverse=True)
@@ -136,39 +123,39 @@ def _actor_marks(scene: Scene, states: Array) -> list[Mark]:
     event, marks = scene.event, list[Mark]()
     for i, (x, y, diameter, turn, is_recoloured, is_visible) in enumerate(states.tolist()):
         mark = body(i, scene.actor)._replace(x=x, y=y, a=diameter / 2)
-        if is_recoloured and isinstance(event, Recolour):
+        if is_recoloured and isinstance(event, events.Recolour):
             mark = mark._replace(colour=COLOURS[event.after])
         if is_visible:
-            marks.append(turned(mark, turn) if isinstance(event, Rotate) else mark)
+            marks.append(turned(mark, turn) if isinstance(event, events.Rotate) else mark)
     return marks
 
 
-def _track(scene: Scene, num_frames: int = NUM_FRAMES) -> Track:
+def _track(scene: Scene, num_frames: int = events.NUM_FRAMES) -> Track:
     """Follow the actor through a clip of `num_frames` frames, from the first moment to the last. -> (F,)."""
-    time = np.linspace(0, NUM_FRAMES - 1, num_frames, dtype=np.float32)
-    share = time / (NUM_FRAMES - 1)
+    time = np.linspace(0, events.NUM_FRAMES - 1, num_frames, dtype=np.float32)
+    share = time / (events.NUM_FRAMES - 1)
     rest = _resting(scene, num_frames)
     match scene.event:
-        case Move() as event:
+        case events.Move() as event:
             track = _moved(rest, event, share)
-        case Pace() as event:
+        case events.Pace() as event:
             track = _moved(rest, event, share**2 if event.word == "speed up" else 1 - (1 - share) ** 2)
-        case Change() as event:
-            since = time if event.word == "appear" else NUM_FRAMES - 1 - time
+        case events.Change() as event:
+            since = time if event.word == "appear" else events.NUM_FRAMES - 1 - time
             track = rest._replace(is_visible=since >= event.absent)
-        case Resize() as event:
+        case events.Resize() as event:
             signed = event.share if event.word == "grow" else -event.share
             track = rest._replace(diameter=rest.diameter * (1 + signed * (share - np.float32(0.5))))
-        case Recolour() as event:
+        case events.Recolour() as event:
             track = rest._replace(is_recoloured=time >= event.at)
-        case Blink() as event:
+        case events.Blink() as event:
             beats = np.array(list(event.beats)) == "1"
-            track = rest._replace(is_visible=beats[np.arange(num_frames) * NUM_BEATS // num_frames])
-        case Rotate() as event:
+            track = rest._replace(is_visible=beats[np.arange(num_frames) * events.NUM_BEATS // num_frames])
+        case events.Rotate() as event:
             signed = event.degrees if event.word == "clockwise" else -event.degrees
             track = rest._replace(turn=event.middle + signed * (share - np.float32(0.5)))
-        case PulsePair() as event:
-            track = _swung(_swung(rest, event.first, time), event.second, NUM_FRAMES - 1 - time)
+        case events.PulsePair() as event:
+            track = _swung(_swung(rest, event.first, time), event.second, events.NUM_FRAMES - 1 - time)
         case _:
             track = rest
     return track
@@ -182,14 +169,14 @@ def _resting(scene: Scene, num_frames: int) -> Track:
     return Track(x, y, diameter, turn, np.zeros(num_frames, np.bool_), np.ones(num_frames, np.bool_))
 
 
-def _moved(rest: Track, event: Move | Pace, share: Array) -> Track:
+def _moved(rest: Track, event: events.Move | events.Pace, share: Array) -> Track:
     """The item at a share of its way in each frame; its resting place is half way."""
-    right, down = STEPS[event.direction]
+    right, down = events.STEPS[event.direction]
     done = event.path * (share - np.float32(0.5))
     return rest._replace(x=rest.x + right * done, y=rest.y + down * done)
 
 
-def _swung(track: Track, pulse: Pulse, time: Array) -> Track:
+def _swung(track: Track, pulse: events.Pulse, time: Array) -> Track:
     """Add a pulse. time (F,), counted from the end of the clip that the pulse is nearer to."""
     phase = np.clip((time - pulse.margin + 0.5) / pulse.width, 0, 1)
     height = np.sin(np.pi * phase)

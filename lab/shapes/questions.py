@@ -8,19 +8,7 @@ differ.
 from dataclasses import dataclass
 from random import Random
 
-from lab.shapes.events import (
-    OPPOSITE,
-    Blink,
-    Change,
-    Event,
-    Move,
-    Pace,
-    PulsePair,
-    Recolour,
-    Resize,
-    Rotate,
-    Still,
-)
+from lab.shapes import events
 from lab.shapes.facts import (
     NUMBERS,
     TEXTURE_WORDS,
@@ -78,28 +66,28 @@ def _temporal(scene: Scene, rng: Random) -> list[_Fact]:
     event, names = scene.event, _names(scene, scene.actor)
     facts: list[_Fact] = []
     match event:
-        case Pace(word, way):
+        case events.Pace(word, way):
             facts = [_with_opposite("pace", word, names), _with_opposite("direction", way, names)]
-        case Move(way):
+        case events.Move(way):
             facts = [_with_opposite("direction", way, names)]
-        case Change(word) | Resize(word) | Rotate(word):
+        case events.Change(word) | events.Resize(word) | events.Rotate(word):
             facts = [_with_opposite(event.kind, word, names)]
-        case Recolour(after):
+        case events.Recolour(after):
             facts = [_one_end(event, (scene.actor.colour, after), names, rng)]
-        case PulsePair(first, second):
+        case events.PulsePair(first, second):
             facts = [_one_end(event, (first.name, second.name), names, rng)]
-        case Blink():
+        case events.Blink():
             facts = [_Fact("count", NUMBERS[event.count - 1], names)]
-        case Still():
+        case events.Still():
             pass
     return facts
 
 
 def _with_opposite(wording: str, word: str, names: tuple[str, ...]) -> _Fact:
-    return _Fact(wording, word, names, alternatives=(word, OPPOSITE[word]))
+    return _Fact(wording, word, names, alternatives=(word, events.OPPOSITE[word]))
 
 
-def _one_end(event: Event, both: tuple[str, str], names: tuple[str, ...], rng: Random) -> _Fact:
+def _one_end(event: events.Event, both: tuple[str, str], names: tuple[str, ...], rng: Random) -> _Fact:
     end = rng.randrange(2)
     return _Fact(f"{event.kind} {('first', 'last')[end]}", both[end], names, alternatives=both)
 

@@ -8,23 +8,8 @@ from collections.abc import Sequence
 from itertools import permutations
 from pathlib import Path
 
+from lab.shapes import events
 from lab.shapes.captions import caption, event_words
-from lab.shapes.events import (
-    CHANGES,
-    DIAGONALS,
-    DIRECTIONS,
-    NUM_FRAMES,
-    PACES,
-    PULSES,
-    RESIZES,
-    TURNS,
-    Blink,
-    Move,
-    PulsePair,
-    Recolour,
-    Rotate,
-    Still,
-)
 from lab.shapes.exports.files import ClipFile, Written, link_clips, write_csv, write_entries, write_lines
 from lab.shapes.facts import TIMES, third_person
 from lab.shapes.scene import COLOURS, FPS, Scene
@@ -35,22 +20,22 @@ WEBVID_COLUMNS = {
 }
 MSRVTT_COLUMNS = ("key", "vid_key", "video_id", "sentence")
 CLASSES = (
-    *(f"moves {way}" for way in DIRECTIONS + DIAGONALS),
-    *(third_person(word) for word in (*PACES, *CHANGES, *RESIZES)),
-    *(f"turns {word}" for word in (*TURNS, *COLOURS)),
+    *(f"moves {way}" for way in events.DIRECTIONS + events.DIAGONALS),
+    *(third_person(word) for word in (*events.PACES, *events.CHANGES, *events.RESIZES)),
+    *(f"turns {word}" for word in (*events.TURNS, *COLOURS)),
     *(f"blinks {times}" for times in TIMES),
-    *(f"{third_person(first)} then {third_person(second)}" for first, second in permutations(PULSES, 2)),
+    *(" then ".join(map(third_person, pair)) for pair in permutations(events.PULSES, 2)),
 )
 
 _FIRST_ID = 1_000_001  # numbers of one length: no reader can take them for anything but an id
 _PAGE = 1000  # clips in a folder
-_DURATION = f"PT00H00M{NUM_FRAMES // FPS:02d}S"
+_DURATION = f"PT00H00M{events.NUM_FRAMES // FPS:02d}S"
 _CLASS_TEMPLATES = {
-    Move.kind: "moves {way}",
-    Recolour.kind: "turns {after}",
-    Rotate.kind: "turns {way}",
-    Blink.kind: "blinks {times}",
-    PulsePair.kind: "{first} then {second}",
+    events.Move.kind: "moves {way}",
+    events.Recolour.kind: "turns {after}",
+    events.Rotate.kind: "turns {way}",
+    events.Blink.kind: "blinks {times}",
+    events.PulsePair.kind: "{first} then {second}",
 }
 
 
@@ -135,7 +120,7 @@ def write_msrvtt(
 
 def class_of(scene: Scene) -> str | None:
     """Return the name of what happens, one of CLASSES; a still scene is of none."""
-    if isinstance(scene.event, Still):
+    if isinstance(scene.event, events.Still):
         return None
     return _CLASS_TEMPLATES.get(scene.event.kind, "{does}").format(**event_words(scene))
 

@@ -6,24 +6,11 @@ case and without punctuation. The held-out templates use no word that the others
 In a template {a} and {the} are the actor; {background} is a phrase, {ground} that phrase or one word.
 """
 
-from dataclasses import dataclass
 from random import Random
 
 from lab.shapes.events import Blink, Change, Move, Pace, PulsePair, Recolour, Resize, Rotate, Still
-from lab.shapes.facts import (
-    NUMBERS,
-    TEXTURE_WORDS,
-    TIMES,
-    bystanders,
-    has_colour,
-    has_number,
-    has_size,
-    left_of,
-    shown_items,
-    third_person,
-    with_article,
-)
 from lab.shapes.scene import Scene, SceneItem
+from lab.shapes.wordings import NUMBERS, TEXTURE_WORDS, TIMES, templates, third_person, with_article
 
 _SIZE_SHARE = 0.5  # of the captions that can name the item's size
 _FULL_NAME_SHARE = 0.6  # of the captions that could name the actor by its colour or shape alone
@@ -31,23 +18,6 @@ _BYSTANDER_SHARE = 0.3  # of the event captions that can mention one
 _STATIC_TEXTURE_SHARE = 0.5  # of the captions without the event
 _EVENT_TEXTURE_SHARE = 0.25
 _PLAIN_SHARE = 0.1  # of the captions that would name a texture if there were one: who says "plain"?
-
-
-@dataclass(frozen=True, slots=True)
-class Templates:
-    """Ways to say or ask one thing; `held_out` ones are for tests only, `answers` are sentences."""
-
-    train: tuple[str, ...]
-    held_out: tuple[str, ...]
-    answers: tuple[str, ...] = ()
-
-    def choose(self, rng: Random, held_out: bool) -> str:
-        return rng.choice(self.held_out if held_out else self.train)
-
-
-def templates(*train: str, held_out: tuple[str, ...], answers: tuple[str, ...] = ()) -> Templates:
-    """Return these ways to say or ask one thing."""
-    return Templates(train, held_out, answers)
 
 
 CAPTIONS = {
@@ -194,7 +164,7 @@ def event_words(scene: Scene) -> dict[str, str]:
 def _actor_name(scene: Scene, rng: Random) -> str:
     item = scene.actor
     full = f"{item.colour} {item.shape}"
-    if has_size(scene):
+    if scene.has_size:
         return f"{item.size} {full}" if rng.random() < _SIZE_SHARE else full
     if len(scene.items) == 1 or rng.random() < _FULL_NAME_SHARE:
         return full
@@ -203,29 +173,29 @@ def _actor_name(scene: Scene, rng: Random) -> str:
 
 def _items_phrase(scene: Scene, rng: Random) -> str:
     """The scene's items without the event: all of them, their number, or which one is on the left."""
-    items = shown_items(scene)
+    items = scene.shown_items
     if len(items) == 1:
         return with_article(_static_name(scene, items[0], rng))
     phrases = [
         " and ".join(with_article(_static_name(scene, item, rng)) for item in rng.sample(items, len(items)))
     ]
-    if has_number(scene):
+    if scene.has_number:
         phrases.append(f"{NUMBERS[len(items) - 1]} objects")
-    if pairs := left_of(scene):
+    if pairs := scene.left_of():
         first, second = (with_article(_static_name(scene, item, rng)) for item in rng.choice(pairs))
         phrases.append(f"{first} left of {second}")
     return rng.choice(phrases)
 
 
 def _static_name(scene: Scene, item: SceneItem, rng: Random) -> str:
-    if not has_colour(scene, item):
+    if not scene.has_colour(item):
         return item.shape
-    names_size = has_size(scene) and rng.random() < _SIZE_SHARE
+    names_size = scene.has_size and rng.random() < _SIZE_SHARE
     return f"{item.size} {item.colour} {item.shape}" if names_size else f"{item.colour} {item.shape}"
 
 
 def _bystander_phrase(scene: Scene, rng: Random) -> str:
-    others = bystanders(scene)
+    others = scene.shown_items[1:]
     if not others or rng.random() >= _BYSTANDER_SHARE:
         return ""
     item = rng.choice(others)

@@ -1,25 +1,26 @@
 """Clips on disk: mp4 files with their scenes in JSON beside them.
 
 In the "exact" codec a frame decodes to the same bits wherever it stands in a clip, so twins hold exactly the
-same frames. In the "default" one a clip is an ordinary video: see footage.py. F frames, H and W pixels,
-S picture side in pixels.
+same frames. In the "default" one a clip is footage as a phone or a download would have it: more frames, an
+unusual size, noise, sometimes turned. F frames, H and W pixels.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
+from random import Random
 
 import av
+import numpy as np
 
 from bt_model.atomic_files import write_text
-from bt_model.errors import InvalidValueError
-from lab.shapes.events import Change
-from lab.shapes.footage import film, footage_of
+from bt_model.errors import require
+from lab.shapes.events import NUM_FRAMES, Change
 from lab.shapes.paint import SIDE, Pixels, paint_clip
 from lab.shapes.scene import FPS, Scene, SceneItem
 
@@ -41,12 +42,28 @@ _OPTIONS = {
         "threads": "1",
     },
 }
+_RATE = 30  # of footage, in frames a second
+_SCALES = (0.75, 1.5)  # of footage's shorter side, as shares of the side asked for
+_WIDEST = 1.8  # times the shorter side: a little more than 16 : 9
+_ROTATIONS = (0, 0, 0, 90, 180, 270)
+_NOISE = 5.0  # levels of 255, one standard deviation
 _CHUNK = 16  # clips handed to a worker at a time
 _SAMPLE = Scene(
     (SceneItem("circle", "blue", diameter=20.0, x=24.0, y=26.0),), "white", Change("disappear", absent=16)
 )
-_SAMPLE_SIDE = 96
-_SAMPLE_FRAMES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Footage:
+    """How a scene is filmed, sizes as shown; `seed` decides the noise."""
+
+    painted_side: int
+    width: int
+    height: int
+    rotation: int
+    num_frames: int
+    fps: int
+    seed: int
 
 
 def write_video(
@@ -64,11 +81,9 @@ def write_video(
     Raises:
         InvalidValueError: an odd picture side, which 4:2:0 colour cannot hold, or an unknown codec.
     """
-    if codec not in CODECS:
-        raise InvalidValueError(f"codec {codec!r}: one of {CODECS}", param="codec")
+    require(codec in CODECS, "codec", codec, f"one of {', '.join(CODECS)}")
     height, width = frames.shape[1:3]
-    if width % 2 or height % 2:
-        raise InvalidValueError(f"side {width} x {height}: even numbers of pixels", param="side")
+    require(width % 2 == height % 2 == 0, "side", (width, height), "even numbers of pixels")
     unfinished = path.with_name(f".{path.name}.part")
     with av.open(str(unfinished), "w", format="mp4") as container:
         stream = container.add_stream(_CODEC, rate=fps, options=_OPTIONS[codec])
@@ -99,6 +114,34 @@ def write_clip(path: Path, scene: Scene, side: int = SIDE, codec: str = "exact")
     write_text(_sidecar(path), json.dumps(facts, indent=1))
 
 
+def footage_of(scene: Scene, side: int) -> Footage:
+    """Draw a size, a turn and noise that twins share. `side` is what the painted square's side is near to."""
+    seed = int.from_bytes(hashlib.sha256(f"footage {scene.key}".encode()).digest()[:6])
+    rng = Random(seed)
+    shorter = round(side * rng.uniform(*_SCALES))
+    longer = round(shorter * rng.uniform(1.0, _WIDEST))
+    width, height = rng.choice(((shorter, longer), (longer, shorter)))
+    return Footage(shorter, width, height, rng.choice(_ROTATIONS), NUM_FRAMES * _RATE // FPS, _RATE, seed)
+
+
+def film(scene: Scene, footage: Footage) -> Pixels:
+    """Paint the scene in the middle of its frames, with noise, as stored before a player turns them.
+
+    Returns:
+        (F,H,W,3), with one more row or column where 4:2:0 colour needs an even number.
+    """
+    square = paint_clip(scene, footage.painted_side, footage.num_frames)
+    across, down = (size - footage.painted_side for size in (footage.width, footage.height))
+    sides = ((down // 2, down - down // 2), (across // 2, across - across // 2))
+    # items stand away from the border, so what is repeated is background
+    shown = np.pad(square, ((0, 0), *sides, (0, 0)), mode="edge")
+    stored = np.rot90(shown, -footage.rotation // 90, axes=(1, 2))
+    odd = ((0, size % 2) for size in stored.shape[1:3])
+    stored = np.pad(stored, ((0, 0), *odd, (0, 0)), mode="edge")
+    noise = np.random.default_rng(footage.seed).normal(0, _NOISE, stored.shape)
+    return np.clip(np.rint(stored + noise), 0, 255).astype(np.uint8)
+
+
 def write_corpus(
     directory: Path,
     scenes: Sequence[Scene],
@@ -116,7 +159,7 @@ def write_corpus(
         workers: processes that paint and encode; 1 stays in this process.
         side: picture side in pixels, even; that of the painted square in the default codec.
         codec: one of CODECS.
-        progress: told the number of clips that are there, out of the different ones.
+        progress: called with the number of clips that are there, out of the different ones.
     """
     directory.mkdir(parents=True, exist_ok=True)
     paths = [directory / _name(scene, side, codec) for scene in scenes]
@@ -135,7 +178,7 @@ def is_complete(path: Path) -> bool:
 
 def sample_clip(path: Path) -> Scene:
     """Write the demonstration's clip, of a combination that training never sees, and return its scene."""
-    write_video(path, paint_clip(_SAMPLE, _SAMPLE_SIDE, _SAMPLE_FRAMES))
+    write_video(path, paint_clip(_SAMPLE, side=96, num_frames=64))
     return _SAMPLE
 
 

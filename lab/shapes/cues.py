@@ -15,18 +15,7 @@ import numpy as np
 from lab.shapes import events
 from lab.shapes.forms import STROKE, TICK_HEIGHT
 from lab.shapes.grounds import paint_grounds, sign_colour
-from lab.shapes.paint import (
-    BEHIND,
-    IN_FRONT,
-    LEVEL,
-    SIDE,
-    Mark,
-    Pixels,
-    blend,
-    body,
-    to_pixels,
-    turned,
-)
+from lab.shapes.paint import BEHIND, IN_FRONT, SIDE, Mark, Pixels, blend, body, to_pixels, turned
 from lab.shapes.scene import COLOURS, EXTENT, Scene
 
 ARROW_HALF_WIDTH = 4.0
@@ -164,6 +153,6 @@ def _panel_bystanders(picture: int, scene: Scene) -> list[Mark]:
     others = sorted(scene.items[1:], key=lambda item: item.x)
     pitch = EXTENT / 2 / (len(others) + 1)
     return [
-        body(picture, item)._replace(x=pitch * (i + 1), y=_BYSTANDER_Y, a=_BYSTANDER_RADIUS, layer=LEVEL)
+        body(picture, item)._replace(x=pitch * (i + 1), y=_BYSTANDER_Y, a=_BYSTANDER_RADIUS)
         for i, item in enumerate(others)
     ]

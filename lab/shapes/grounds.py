@@ -36,15 +36,12 @@ def paint_grounds(scenes: Sequence[Scene], width: int, side: int) -> Array:
 
 def sign_colour(scene: Scene) -> tuple[int, int, int]:
     """Return the colour that stands out from a scene's background: black or white."""
-    return _BLACK if _is_bright(scene) else _WHITE
-
-
-def _is_bright(scene: Scene) -> bool:
-    return sum(BACKGROUNDS[scene.background]) >= _BRIGHT
+    return _BLACK if sum(BACKGROUNDS[scene.background]) >= _BRIGHT else _WHITE
 
 
 def _shade(scene: Scene) -> int:
-    return -_SHADE if _is_bright(scene) else _SHADE
+    """How far a pattern is from its background, towards the signs' colour."""
+    return -_SHADE if sign_colour(scene) == _BLACK else _SHADE
 
 
 def _pattern(texture: str, width: int, side: int) -> Array:

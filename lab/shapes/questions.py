@@ -9,19 +9,8 @@ from dataclasses import dataclass
 from random import Random
 
 from lab.shapes import events
-from lab.shapes.facts import (
-    NUMBERS,
-    TEXTURE_WORDS,
-    TIMES,
-    has_colour,
-    has_number,
-    has_size,
-    left_of,
-    shown_items,
-    third_person,
-)
 from lab.shapes.scene import SIZES, Scene, SceneItem
-from lab.shapes.wordings import QUESTIONS
+from lab.shapes.wordings import NUMBERS, QUESTIONS, TEXTURE_WORDS, TIMES, third_person
 
 TEMPORAL = ("direction", "pace", "change", "resize", "recolour", "order", "count", "rotate")
 STATIC = ("colour", "shape", "size", "background", "texture", "number", "relation")
@@ -94,23 +83,23 @@ def _one_end(event: events.Event, both: tuple[str, str], names: tuple[str, ...],
 
 def _static(scene: Scene, rng: Random) -> list[_Fact]:
     facts: list[_Fact] = []
-    items = shown_items(scene)
+    items = scene.shown_items
     is_alone = len(scene.items) == 1
-    if coloured := [item for item in items if has_colour(scene, item)]:
+    if coloured := [item for item in items if scene.has_colour(item)]:
         item = rng.choice(coloured)
         facts.append(_Fact("colour", item.colour, ("object", item.shape) if is_alone else (item.shape,)))
     # several items can be told apart without their shape only by their colour
-    if shaped := [item for item in items if is_alone or has_colour(scene, item)]:
+    if shaped := [item for item in items if is_alone or scene.has_colour(item)]:
         item = rng.choice(shaped)
-        coloured_name = (f"{item.colour} object",) if has_colour(scene, item) else ()
+        coloured_name = (f"{item.colour} object",) if scene.has_colour(item) else ()
         facts.append(_Fact("shape", item.shape, (*(("object",) if is_alone else ()), *coloured_name)))
-    if has_size(scene):
+    if scene.has_size:
         facts.append(_Fact("size", scene.actor.size, _names(scene, scene.actor), alternatives=SIZES))
     facts.append(_Fact("background", scene.background))
     facts.append(_Fact("texture", TEXTURE_WORDS[scene.texture]))
-    if has_number(scene):
+    if scene.has_number:
         facts.append(_Fact("number", NUMBERS[len(items) - 1]))
-    if pairs := left_of(scene):
+    if pairs := scene.left_of():
         facts.append(_relation(scene, *rng.choice(pairs), rng))
     return facts
 
@@ -125,7 +114,7 @@ def _relation(scene: Scene, left: SceneItem, right: SceneItem, rng: Random) -> _
 def _names(scene: Scene, item: SceneItem) -> tuple[str, ...]:
     """All names that fit this item alone, in the scene's twin as well."""
     names = (item.shape,)
-    if has_colour(scene, item):
+    if scene.has_colour(item):
         names += (f"{item.colour} {item.shape}", f"{item.colour} object")
     return ("object", *names) if len(scene.items) == 1 else names
 

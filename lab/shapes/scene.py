@@ -5,9 +5,10 @@ Lengths are in units of 1/48 of the picture side (y grows downwards), times in f
 
 import json
 from dataclasses import asdict, dataclass, replace
+from itertools import permutations
 from typing import Any
 
-from lab.shapes.events import NUM_BEATS, NUM_FRAMES, Blink, Event, Recolour
+from lab.shapes import events
 
 FPS = 8
 EXTENT = 48.0  # picture side in scene units
@@ -31,6 +32,7 @@ BACKGROUNDS = {
 TEXTURES = ("plain", "stripes", "dots", "checks")
 SIZES = ("small", "large")
 LARGE_FROM = 19.0  # diameter from which an item is called large
+CLEARLY = 6.0  # scene units between two items' centres from which one lies left of the other
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +56,15 @@ class Scene:
 
     The event is the first item's; the others stand still, and no two items share a shape or a colour, so each
     can be named by either.
+
+    Captions and questions rest on what holds in the clip, in the twin's clip and in the cue picture alike,
+    which `shown_items` and what follows tell: a cue picture of two pulses shows everything twice, its
+    bystanders small and elsewhere; an item that grows has no one size, one that turns blue no one colour.
     """
 
     items: tuple[SceneItem, ...]
     background: str
-    event: Event
+    event: events.Event
     texture: str = "plain"
 
     @property
@@ -68,7 +74,7 @@ class Scene:
 
     def twin(self) -> "Scene":
         """The scene whose clip holds the same frames in another order; a still scene is its own."""
-        if isinstance(self.event, Recolour):
+        if isinstance(self.event, events.Recolour):
             turned = replace(self.actor, colour=self.event.after)
             event = self.event.twin_of(self.actor.colour)
             return replace(self, items=(turned, *self.items[1:]), event=event)
@@ -80,15 +86,40 @@ class Scene:
         Raises:
             ValueError: the sampled frames of the twin are not a reordering of this clip's.
         """
-        if not isinstance(self.event, Blink):
-            if [NUM_FRAMES - 1 - frame for frame in reversed(frames)] != frames:
+        if not isinstance(self.event, events.Blink):
+            if [events.NUM_FRAMES - 1 - frame for frame in reversed(frames)] != frames:
                 raise ValueError(f"frames {frames}: a choice that reads the same from both ends")
             return list(range(len(frames)))[::-1]
         mine, theirs = (_beats(beats, frames) for beats in (self.event.beats, self.event.other))
         if sorted(mine) != sorted(theirs):
-            raise ValueError(f"frames {frames}: as many from every beat of {NUM_FRAMES // NUM_BEATS}")
+            raise ValueError(f"frames {frames}: as many from every beat of {events.NUM_FRAMES // events.NUM_BEATS}")
         unused = {beat: [n for n, each in enumerate(mine) if each == beat] for beat in "01"}
         return [unused[beat].pop(0) for beat in theirs]
+
+    @property
+    def shown_items(self) -> tuple[SceneItem, ...]:
+        """The items that can be mentioned, the actor first."""
+        return self.items[:1] if isinstance(self.event, events.PulsePair) else self.items
+
+    @property
+    def has_size(self) -> bool:
+        """Whether the actor can be called small or large; where there are several, all are fairly small."""
+        return len(self.items) == 1 and not isinstance(self.event, events.Resize | events.PulsePair)
+
+    @property
+    def has_number(self) -> bool:
+        """Whether the number of items is beyond doubt: none comes, goes for good, or is drawn twice."""
+        return not isinstance(self.event, events.Change | events.PulsePair)
+
+    def has_colour(self, item: SceneItem) -> bool:
+        """Tell whether an item has one colour from the first frame to the last."""
+        return not (isinstance(self.event, events.Recolour) and item == self.actor)
+
+    def left_of(self) -> list[tuple[SceneItem, SceneItem]]:
+        """Return all pairs (A, B) of items that never move where A lies clearly left of B."""
+        moves = isinstance(self.event, events.Move | events.Pace | events.PulsePair)
+        resting = self.shown_items[1:] if moves else self.items
+        return [(a, b) for a, b in permutations(resting, 2) if b.x - a.x >= CLEARLY]
 
     def to_values(self) -> dict[str, Any]:
         """What JSON can hold."""
@@ -107,4 +138,4 @@ class Scene:
 
 
 def _beats(beats: str, frames: list[int]) -> list[str]:
-    return [beats[frame * NUM_BEATS // NUM_FRAMES] for frame in frames]
+    return [beats[frame * events.NUM_BEATS // events.NUM_FRAMES] for frame in frames]

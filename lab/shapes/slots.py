@@ -5,7 +5,7 @@ An answer that names no value, two values or denies one is worth nothing: it can
 
 import re
 
-from bt_model.errors import InvalidValueError
+from bt_model.errors import require
 from lab.shapes.events import DIRECTIONS, PULSES
 from lab.shapes.questions import ClipQuestion
 from lab.shapes.scene import BACKGROUNDS, COLOURS, SHAPES
@@ -91,8 +91,7 @@ def slot(kind: str, text: str, question: str = "") -> str | None:
     Raises:
         InvalidValueError: no such kind.
     """
-    if kind not in _READERS:
-        raise InvalidValueError(f"kind {kind!r}: one of {', '.join(_READERS)}", param="kind")
+    require(kind in _READERS, "kind", kind, f"one of {', '.join(_READERS)}")
     plain = _plain(text)
     if _NEGATION.search(plain):
         return None

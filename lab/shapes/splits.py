@@ -1,7 +1,7 @@
 """Which scenes belong to which split, and seeded draws from a split.
 
 A scene's split follows from its key alone, so twins are never parted and two splits never share a scene,
-whatever the seeds. Every sixth cell of colour x shape x event (a Latin square for each event) is kept for
+whatever the seeds. Every sixth cell of colour x shape x event (a Latin square for each event) is only in
 "test_combo": no training scene, clip or cue picture, has an actor that combines these three.
 """
 
@@ -10,32 +10,22 @@ from collections.abc import Sequence
 from itertools import combinations
 from random import Random
 
+from lab.shapes import events
 from lab.shapes.draws import Variety, draw
-from lab.shapes.events import (
-    KINDS,
-    PULSES,
-    Blink,
-    Change,
-    Pace,
-    Recolour,
-    Resize,
-    Rotate,
-    Still,
-)
 from lab.shapes.scene import COLOURS, SHAPES, Scene
 
 SPLITS = ("train", "val", "test", "test_combo")
 GROUPS = (
     "horizontal",
     "vertical",
-    Change.kind,
-    *("+".join(pair) for pair in combinations(PULSES, 2)),
+    events.Change.kind,
+    *("+".join(pair) for pair in combinations(events.PULSES, 2)),
     "diagonal",
-    Pace.kind,
-    Resize.kind,
-    Recolour.kind,
-    Blink.kind,
-    Rotate.kind,
+    events.Pace.kind,
+    events.Resize.kind,
+    events.Recolour.kind,
+    events.Blink.kind,
+    events.Rotate.kind,
 )
 
 _SHARES = {"train": range(80), "val": range(80, 90), "test": range(90, 100)}  # of 100
@@ -47,9 +37,9 @@ def is_held_out(scene: Scene) -> bool:
     Of an actor that changes its colour, either colour decides: about a third of these scenes are held out.
     """
     event = scene.event
-    if isinstance(event, Still):
+    if isinstance(event, events.Still):
         return False
-    colours = [scene.actor.colour, *([event.after] if isinstance(event, Recolour) else [])]
+    colours = [scene.actor.colour, *([event.after] if isinstance(event, events.Recolour) else [])]
     row = SHAPES.index(scene.actor.shape) + GROUPS.index(event.group)
     return any((list(COLOURS).index(colour) + row) % len(SHAPES) == 0 for colour in colours)
 
@@ -67,7 +57,7 @@ def scenes(
     split: str,
     count: int,
     seed: int,
-    kinds: Sequence[str] = KINDS,
+    kinds: Sequence[str] = events.KINDS,
     *,
     most_items: int = 1,
     textures: bool = False,
@@ -91,16 +81,14 @@ def scenes(
     if split not in SPLITS:
         raise ValueError(f"split {split!r}: one of {SPLITS}")
     if split == "test_combo":
-        kinds = [kind for kind in kinds if kind != Still.kind]
-    if not kinds or not set(kinds) <= set(KINDS):
-        raise ValueError(f"kinds {kinds!r}: some of {KINDS}, and some that move for split {split!r}")
+        kinds = [kind for kind in kinds if kind != events.Still.kind]
+    if not kinds or not set(kinds) <= set(events.KINDS):
+        raise ValueError(f"kinds {kinds!r}: some of {events.KINDS}, and some that move for split {split!r}")
     variety = Variety(most_items, textures, diagonals)
     rng = Random(f"{split} {seed}")
-    return [_draw_from(split, kinds[i % len(kinds)], rng, variety) for i in range(count)]
-
-
-def _draw_from(split: str, kind: str, rng: Random, variety: Variety) -> Scene:
-    while True:
-        scene = draw(kind, rng, variety)
+    drawn: list[Scene] = []
+    while len(drawn) < count:
+        scene = draw(kinds[len(drawn) % len(kinds)], rng, variety)
         if split_of(scene) == split:
-            return scene
+            drawn.append(scene)
+    return drawn

@@ -1,4 +1,4 @@
-"""How each kind of question can be worded, and answered in a sentence.
+"""Words, and how each kind of question can be worded and answered in a sentence.
 
 {it} is the item asked about, {other} the one it is compared with, {a} and {b} the alternatives in random
 order. A kind of two words asks about one end of an event: "order last" is the kind "order". Answers hold
@@ -6,7 +6,41 @@ order. A kind of two words asks about one end of an event: "order last" is the k
 wordings use no word that the others lack.
 """
 
-from lab.shapes.captions import templates
+from dataclasses import dataclass
+from random import Random
+
+NUMBERS = ("one", "two", "three", "four")
+TIMES = ("once", "twice", "three times", "four times")
+TEXTURE_WORDS = {"plain": "plain", "stripes": "striped", "dots": "dotted", "checks": "checked"}
+
+
+@dataclass(frozen=True, slots=True)
+class Templates:
+    """Ways to say or ask one thing; `held_out` ones are for tests only, `answers` are sentences."""
+
+    train: tuple[str, ...]
+    held_out: tuple[str, ...]
+    answers: tuple[str, ...] = ()
+
+    def choose(self, rng: Random, held_out: bool) -> str:
+        return rng.choice(self.held_out if held_out else self.train)
+
+
+def templates(*train: str, held_out: tuple[str, ...], answers: tuple[str, ...] = ()) -> Templates:
+    """Return these ways to say or ask one thing."""
+    return Templates(train, held_out, answers)
+
+
+def third_person(verb: str) -> str:
+    """Speed up -> speeds up."""
+    first, *rest = verb.split()
+    return " ".join((f"{first}s", *rest))
+
+
+def with_article(noun: str) -> str:
+    """Orange ring -> an orange ring."""
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+
 
 # open questions, which a caption answers
 DESCRIPTIONS = templates(

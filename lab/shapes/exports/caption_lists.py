@@ -11,8 +11,8 @@ from pathlib import Path
 from lab.shapes import events
 from lab.shapes.captions import caption, event_words
 from lab.shapes.exports.files import ClipFile, Written, link_clips, write_csv, write_entries, write_lines
-from lab.shapes.facts import TIMES, third_person
 from lab.shapes.scene import COLOURS, FPS, Scene
+from lab.shapes.wordings import TIMES, third_person
 
 WEBVID_COLUMNS = {
     "2M": ("videoid", "name", "page_idx", "page_dir", "duration", "contentUrl"),

@@ -10,20 +10,8 @@ from bt_model.errors import InvalidValueError, require
 from lab.shapes.clip_file import CODECS, write_corpus
 from lab.shapes.draws import MOST_ITEMS
 from lab.shapes.events import KINDS, Still
-from lab.shapes.exports.caption_lists import (
-    write_caption_list,
-    write_msrvtt,
-    write_recognition,
-    write_webvid,
-)
+from lab.shapes.exports import caption_lists, question_lists
 from lab.shapes.exports.files import ClipFile, Written, write_entries
-from lab.shapes.exports.question_lists import (
-    write_activitynet_qa,
-    write_benchmark,
-    write_msrvtt_qa,
-    write_msvd_qa,
-    write_videochatgpt,
-)
 from lab.shapes.scene import Scene
 from lab.shapes.splits import scenes
 
@@ -144,21 +132,25 @@ def with_twins(drawn: list[Scene]) -> list[Scene]:
 
 def _export_training(root: Path, clips: list[ClipFile], seed: int) -> list[Written]:
     return [
-        *write_webvid(root / "webvid", clips, seed=seed, static_share=STATIC_SHARE),
-        write_caption_list(root / "umt" / "train.json", clips, seed=seed, static_share=STATIC_SHARE),
-        *write_videochatgpt(root / "videochatgpt", clips, seed=seed),
+        *caption_lists.write_webvid(root / "webvid", clips, seed=seed, static_share=STATIC_SHARE),
+        caption_lists.write_caption_list(
+            root / "umt" / "train.json", clips, seed=seed, static_share=STATIC_SHARE
+        ),
+        *question_lists.write_videochatgpt(root / "videochatgpt", clips, seed=seed),
     ]
 
 
 def _export_tests(root: Path, clips: list[ClipFile], seed: int) -> list[Written]:
     return [
-        *write_webvid(root / "webvid", clips, seed=seed, part="val"),
-        write_caption_list(root / "umt" / "test.json", clips, seed=seed, num_captions=_TEST_CAPTIONS),
-        *write_msrvtt(root / "msrvtt", clips, seed=seed),
-        *write_msrvtt(root / "msrvtt", clips, seed=seed, held_out=True),
-        *write_recognition(root / "recognition", clips),
-        *write_benchmark(root / "videochatgpt", clips, seed=seed),
-        *write_msvd_qa(root / "msvd_qa", clips, seed=seed),
-        *write_msrvtt_qa(root / "msrvtt_qa", clips, seed=seed),
-        *write_activitynet_qa(root / "activitynet_qa", clips, seed=seed),
+        *caption_lists.write_webvid(root / "webvid", clips, seed=seed, part="val"),
+        caption_lists.write_caption_list(
+            root / "umt" / "test.json", clips, seed=seed, num_captions=_TEST_CAPTIONS
+        ),
+        *caption_lists.write_msrvtt(root / "msrvtt", clips, seed=seed),
+        *caption_lists.write_msrvtt(root / "msrvtt", clips, seed=seed, held_out=True),
+        *caption_lists.write_recognition(root / "recognition", clips),
+        *question_lists.write_benchmark(root / "videochatgpt", clips, seed=seed),
+        question_lists.write_one_word_qa(root / "msvd_qa", clips, "MSVD", seed=seed),
+        question_lists.write_one_word_qa(root / "msrvtt_qa", clips, "MSRVTT", seed=seed),
+        *question_lists.write_activitynet_qa(root / "activitynet_qa", clips, seed=seed),
     ]

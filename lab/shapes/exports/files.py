@@ -46,9 +46,7 @@ def write_entries(path: Path, entries: Sequence[Any] | dict[str, Any], about: st
 def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]], about: str) -> Written:
     """Write a CSV with a header line, which is no entry."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
     write_text(path, text.getvalue())
     return Written(path, len(rows), about)
 

@@ -25,6 +25,10 @@ _TYPES = {
     "shape": 5,
     **dict.fromkeys(("count", "number"), 7),
 }
+_ONE_WORD = {
+    "MSVD": ("vid", "video_name", "question_id"),
+    "MSRVTT": ("video", "video", "id"),
+}  # names, fields
 _GENERIC = 3  # static questions about one clip in the benchmark's first file
 
 
@@ -115,19 +119,9 @@ def _pairs(clip: ClipFile, seed: int) -> Iterator[dict[str, str]]:
     yield {"Q1": first.text, "Q2": second.text, "A": first.sentence}
 
 
-def write_msvd_qa(root: Path, clips: Sequence[ClipFile], *, seed: int) -> list[Written]:
-    """Write MSVD-QA's test file, answers of one word; clips lie at videos/vidN.mp4."""
-    return _write_one_word(root, clips, seed, "MSVD", ("video_name", "question_id"), "vid")
-
-
-def write_msrvtt_qa(root: Path, clips: Sequence[ClipFile], *, seed: int) -> list[Written]:
-    """Write MSRVTT-QA's test file, answers of one word; clips lie at videos/videoN.mp4."""
-    return _write_one_word(root, clips, seed, "MSRVTT", ("video", "id"), "video")
-
-
-def _write_one_word(
-    root: Path, clips: Sequence[ClipFile], seed: int, name: str, fields: tuple[str, str], stem: str
-) -> list[Written]:
+def write_one_word_qa(root: Path, clips: Sequence[ClipFile], name: str, *, seed: int) -> Written:
+    """Write the test file of MSVD-QA (clips at videos/vidN.mp4) or MSRVTT-QA (videos/videoN.mp4)."""
+    stem, *fields = _ONE_WORD[name]
     link_clips((root / "videos" / f"{stem}{number}.mp4" for number in range(len(clips))), clips)
     entries: list[dict[str, Any]] = []
     for number, clip in enumerate(clips):
@@ -137,7 +131,7 @@ def _write_one_word(
                 ids = dict(zip(fields, (f"{stem}{number}", len(entries)), strict=True))
                 entries.append({**ids, "question": question.text, "answer": word})
     about = f"{name}-QA: {', '.join(fields)}, question, answer of one word; clips at videos/{fields[0]}.mp4"
-    return [write_entries(root / "test_qa.json", entries, about)]
+    return write_entries(root / "test_qa.json", entries, about)
 
 
 def write_activitynet_qa(root: Path, clips: Sequence[ClipFile], *, seed: int) -> list[Written]:

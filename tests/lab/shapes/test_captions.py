@@ -4,10 +4,10 @@ from string import Formatter
 
 import pytest
 
-from lab.shapes.captions import CAPTIONS, Templates, caption, event_words
+from lab.shapes.captions import CAPTIONS, caption, event_words
 from lab.shapes.events import KINDS, PulsePair, Recolour, Resize
 from lab.shapes.scene import COLOURS, SHAPES, SIZES, Scene
-from lab.shapes.wordings import QUESTIONS
+from lab.shapes.wordings import QUESTIONS, Templates
 from tests.lab.shapes.hand_drawn import drawn, split_words
 
 VERBS = {

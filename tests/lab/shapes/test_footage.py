@@ -6,9 +6,8 @@ import pytest
 
 from bt_model.types import FrameSize, Sampling
 from bt_model.video.decode import decode, probe
-from lab.shapes.clip_file import write_clip, write_video
+from lab.shapes.clip_file import film, footage_of, write_clip, write_video
 from lab.shapes.events import Move, Pace, Still
-from lab.shapes.footage import film, footage_of
 from lab.shapes.paint import paint_clip
 from lab.shapes.splits import scenes
 from tests.lab.shapes.pixels import centre, of_colour, scene_of

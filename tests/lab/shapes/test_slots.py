@@ -133,5 +133,5 @@ def test_what_says_nothing_has_no_value(kind: str) -> None:
 
 
 def test_an_unknown_kind_is_refused_by_name() -> None:
-    with pytest.raises(InvalidValueError, match="kind 'smell': one of direction, pace"):
+    with pytest.raises(InvalidValueError, match="kind is 'smell'; allowed: one of direction, pace"):
         slot("smell", "sweet")

@@ -21,8 +21,7 @@ from lab.shapes.exports.files import ClipFile, Written
 from lab.shapes.exports.question_lists import (
     write_activitynet_qa,
     write_benchmark,
-    write_msrvtt_qa,
-    write_msvd_qa,
+    write_one_word_qa,
     write_videochatgpt,
 )
 from lab.shapes.questions import questions
@@ -187,8 +186,8 @@ def test_a_consistency_pair_asks_one_thing_in_two_wordings(tmp_path: Path, clips
 
 
 def test_answers_of_one_word_are_one_word(tmp_path: Path, clips: list[ClipFile]) -> None:
-    msvd = entries_of(write_msvd_qa(tmp_path / "msvd", clips, seed=0)[0])
-    msrvtt = entries_of(write_msrvtt_qa(tmp_path / "msrvtt", clips, seed=0)[0])
+    msvd = entries_of(write_one_word_qa(tmp_path / "msvd", clips, "MSVD", seed=0))
+    msrvtt = entries_of(write_one_word_qa(tmp_path / "msrvtt", clips, "MSRVTT", seed=0))
     assert [entry["question_id"] for entry in msvd] == list(range(len(msvd)))
     assert [entry["id"] for entry in msrvtt] == list(range(len(msrvtt)))
     for entry, folder, name in (

@@ -17,7 +17,7 @@ _FULL_NAME_SHARE = 0.6  # of the captions that could name the actor by its colou
 _BYSTANDER_SHARE = 0.3  # of the event captions that can mention one
 _STATIC_TEXTURE_SHARE = 0.5  # of the captions without the event
 _EVENT_TEXTURE_SHARE = 0.25
-_PLAIN_SHARE = 0.1  # of the captions that would name a texture if there were one: who says "plain"?
+_PLAIN_SHARE = 0.1  # of the captions that would name a pattern if there were one: few people say "plain"
 
 
 CAPTIONS = {
@@ -142,7 +142,6 @@ def caption(scene: Scene, rng: Random, *, static_share: float = 0.0, held_out: b
 
 def event_words(scene: Scene) -> dict[str, str]:
     """Return the words that stand for the scene's event in a caption, by placeholder."""
-    words: dict[str, str] = {}
     match scene.event:
         case Move(way) | Rotate(way):
             words = {"way": way}
@@ -157,41 +156,38 @@ def event_words(scene: Scene) -> dict[str, str]:
         case Blink() as event:
             words = {"times": TIMES[event.count - 1]}
         case Still():
-            pass
+            words = dict[str, str]()
     return words
 
 
 def _actor_name(scene: Scene, rng: Random) -> str:
-    item = scene.actor
-    full = f"{item.colour} {item.shape}"
-    if scene.has_size:
-        return f"{item.size} {full}" if rng.random() < _SIZE_SHARE else full
+    full = _full_name(scene, scene.actor, rng)
     if len(scene.items) == 1 or rng.random() < _FULL_NAME_SHARE:
         return full
-    return rng.choice((f"{item.colour} object", item.shape))
+    return rng.choice((f"{scene.actor.colour} object", scene.actor.shape))
+
+
+def _full_name(scene: Scene, item: SceneItem, rng: Random) -> str:
+    full = f"{item.colour} {item.shape}"
+    return f"{item.size} {full}" if scene.has_size and rng.random() < _SIZE_SHARE else full
 
 
 def _items_phrase(scene: Scene, rng: Random) -> str:
     """The scene's items without the event: all of them, their number, or which one is on the left."""
     items = scene.shown_items
     if len(items) == 1:
-        return with_article(_static_name(scene, items[0], rng))
-    phrases = [
-        " and ".join(with_article(_static_name(scene, item, rng)) for item in rng.sample(items, len(items)))
-    ]
+        return _static_phrase(scene, items[0], rng)
+    phrases = [" and ".join(_static_phrase(scene, item, rng) for item in rng.sample(items, len(items)))]
     if scene.has_number:
         phrases.append(f"{NUMBERS[len(items) - 1]} objects")
     if pairs := scene.left_of():
-        first, second = (with_article(_static_name(scene, item, rng)) for item in rng.choice(pairs))
+        first, second = (_static_phrase(scene, item, rng) for item in rng.choice(pairs))
         phrases.append(f"{first} left of {second}")
     return rng.choice(phrases)
 
 
-def _static_name(scene: Scene, item: SceneItem, rng: Random) -> str:
-    if not scene.has_colour(item):
-        return item.shape
-    names_size = scene.has_size and rng.random() < _SIZE_SHARE
-    return f"{item.size} {item.colour} {item.shape}" if names_size else f"{item.colour} {item.shape}"
+def _static_phrase(scene: Scene, item: SceneItem, rng: Random) -> str:
+    return with_article(_full_name(scene, item, rng) if scene.has_colour(item) else item.shape)
 
 
 def _bystander_phrase(scene: Scene, rng: Random) -> str:

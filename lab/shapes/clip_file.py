@@ -26,8 +26,6 @@ from lab.shapes.scene import FPS, Scene, SceneItem
 
 CODECS = ("exact", "default")
 
-_CODEC = "libx264"
-_PIXELS = "yuv420p"  # plays everywhere; costs 7 of 255 levels of colour inside a small clip's items
 _OPTIONS = {
     "exact": {
         "preset": "veryfast",
@@ -86,9 +84,10 @@ def write_video(
     require(width % 2 == height % 2 == 0, "side", (width, height), "even numbers of pixels")
     unfinished = path.with_name(f".{path.name}.part")
     with av.open(str(unfinished), "w", format="mp4") as container:
-        stream = container.add_stream(_CODEC, rate=fps, options=_OPTIONS[codec])
+        stream = container.add_stream("libx264", rate=fps, options=_OPTIONS[codec])
         stream.width, stream.height = width, height
-        stream.pix_fmt = _PIXELS
+        # yuv420p plays everywhere; it costs 7 of 255 levels of colour inside a small clip's items
+        stream.pix_fmt = "yuv420p"
         if rotation:
             stream.set_display_rotation(rotation)
         for frame in frames:
@@ -149,7 +148,7 @@ def write_corpus(
     workers: int = 1,
     side: int = SIDE,
     codec: str = "exact",
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> list[Path]:
     """Write the clips that are not there yet and return all paths, one a scene, in the scenes' order.
 
@@ -166,8 +165,7 @@ def write_corpus(
     wanted = dict(zip(paths, scenes, strict=True))
     missing = {path: scene for path, scene in wanted.items() if not is_complete(path)}
     for done, _ in enumerate(_write_all(missing, workers, side, codec), len(wanted) - len(missing) + 1):
-        if progress is not None:
-            progress(done)
+        progress(done)
     return paths
 
 

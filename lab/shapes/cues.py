@@ -1,9 +1,9 @@
 """Pictures that show an event by a diagram's means, never used in clips.
 
 A comet tail points away from where the item goes; strokes lie behind it, long and close together where it is
-slow. A hatched item disappears, one with rays appears. An outline and arrow heads around an item say that it
+slow. A hatched item disappears, one with rays appears. An outline and arrow heads around an item mean that it
 grows, an outline inside and arrow heads towards it that it shrinks. A left half has the colour that comes
-first. As many strokes as the item blinks stand below it; an arrow on a circle shows a turn. Two panels, read
+first. As many strokes as the item blinks stand below it; an arrow on a circle shows a turn. Two halves, read
 from left to right, show which of two events comes first. A still scene has no cue. N pictures, S picture side
 in pixels.
 """
@@ -28,12 +28,12 @@ RECOLOUR_GAP = 1.0
 
 _ARROW_HALF_LENGTH = 8.0
 _CHEVRON_HALF_WIDTH = 3.5
-_PANEL_X = EXTENT / 4
-_PANEL_Y = EXTENT / 2
-_PANEL_RADIUS = 7.0
-_JITTER = 0.2  # share of the item's place that moves a panel's drawing
+_HALF_X = EXTENT / 4
+_HALF_Y = EXTENT / 2
+_HALF_RADIUS = 7.0
+_JITTER = 0.2  # of the item's distance from the middle, by which the drawing in a half is moved
 _INNER_STROKE = 0.7  # half width of an outline inside an item, whose colour has to stay
-_CROWDED_Y = 18.0  # of a panel's drawing above bystanders, which cannot be moved
+_CROWDED_Y = 18.0  # of the drawing above bystanders, which is not moved
 _BYSTANDER_Y = 43.0
 _BYSTANDER_RADIUS = 4.0
 
@@ -42,7 +42,7 @@ def paint_pictures(scenes: Sequence[Scene], side: int = SIDE) -> Pixels:
     """Paint one picture a scene, its event as a cue. -> (N,S,S,3).
 
     Bystanders stand where they stand in the clip, but small and below, in their order from left to right, in
-    each panel of two.
+    each of two halves.
     """
     pictures = np.empty((len(scenes), side, side, 3), np.uint8)
     strips = [i for i, scene in enumerate(scenes) if isinstance(scene.event, events.PulsePair)]
@@ -122,7 +122,7 @@ def _paint_strips(scenes: Sequence[Scene], side: int) -> Pixels:
         for i, scene in enumerate(scenes):
             assert isinstance(scene.event, events.PulsePair)
             pulse = scene.event.first if is_first else scene.event.second
-            marks += [*_panel_marks(i, scene, pulse), *_panel_bystanders(i, scene)]
+            marks += [*_half_marks(i, scene, pulse), *_half_bystanders(i, scene)]
         canvas = paint_grounds(scenes, width, side)
         blend(marks, canvas)
         halves.append(to_pixels(canvas))
@@ -132,23 +132,23 @@ def _paint_strips(scenes: Sequence[Scene], side: int) -> Pixels:
     return strips
 
 
-def _panel_marks(picture: int, scene: Scene, pulse: events.Pulse) -> list[Mark]:
+def _half_marks(picture: int, scene: Scene, pulse: events.Pulse) -> list[Mark]:
     is_alone = len(scene.items) == 1
-    y = _PANEL_Y + _JITTER * (scene.actor.y - EXTENT / 2) if is_alone else _CROWDED_Y
-    actor = body(picture, scene.actor)._replace(x=_PANEL_X, y=y, a=_PANEL_RADIUS)
+    y = _HALF_Y + _JITTER * (scene.actor.y - EXTENT / 2) if is_alone else _CROWDED_Y
+    actor = body(picture, scene.actor)._replace(x=_HALF_X, y=y, a=_HALF_RADIUS)
     sign = actor._replace(colour=sign_colour(scene))
     match pulse.name:
         case "jump":
             return [actor._replace(y=y - 9), sign._replace(form="arrow", y=y + 9, a=5.0, b=8.0)]
         case "grow":
-            return [actor, _outline(sign, 1.6 * _PANEL_RADIUS, STROKE)]
+            return [actor, _outline(sign, 1.6 * _HALF_RADIUS, STROKE)]
         case "blink":
             return [actor._replace(y=y - 9), actor._replace(form=f"hatched {actor.form}", y=y + 9)]
         case _:
             return [actor, sign._replace(form="bars", a=10.5, b=8.0)]
 
 
-def _panel_bystanders(picture: int, scene: Scene) -> list[Mark]:
+def _half_bystanders(picture: int, scene: Scene) -> list[Mark]:
     """Small and side by side below the drawing, in their order from left to right."""
     others = sorted(scene.items[1:], key=lambda item: item.x)
     pitch = EXTENT / 2 / (len(others) + 1)

@@ -141,8 +141,7 @@ def _event(kind: str, rng: Random, after: str, directions: tuple[str, ...], long
             degrees = rng.randrange(*_TURN_DEGREES, _ANGLE_STEP)
             event = events.Rotate(rng.choice(events.TURNS), degrees, rng.randrange(0, 360, _ANGLE_STEP))
         case events.PulsePair.kind:
-            first, second = (_pulse(name, rng) for name in rng.sample(events.PULSES, 2))
-            event = events.PulsePair(first, second)
+            event = events.PulsePair(*(_pulse(name, rng) for name in rng.sample(events.PULSES, 2)))
         case _:
             event = events.Still()
     return event

@@ -23,7 +23,7 @@ MOST_TICKS = 4
 STROBE_HALF = 0.62  # half length of a stroke behind an item, as a share of where the first one is
 ARC_WIDTH = 3.0  # half of an arc's arrow head
 
-_CIRCLE = 0.92  # with full squares, corners tell the two apart at twelve pixels
+_CIRCLE = 0.92  # less than a square: its corners then stick out even at twelve pixels
 _SQUARE = 1.0  # half sides, bar widths and so on as shares of the radius; areas stay comparable
 _ARM = 0.36
 _INNER = 0.55  # of a triangle: the radius of its inscribed circle
@@ -142,7 +142,7 @@ def _strobes(is_dense_behind: bool, dx: Array, dy: Array, a: Array, b: Array, pi
 
 
 def _ticks(dx: Array, dy: Array, a: Array, b: Array, pixel: float) -> Array:
-    """The first b of four places for a stroke in a row, a below the centre."""
+    """The first b of four positions for strokes in a row, a below the centre."""
     from_first = dx + np.float32(TICK_PITCH * (MOST_TICKS - 1) / 2)
     nearest = np.clip(np.rint(from_first / np.float32(TICK_PITCH)), 0, b - 1)
     return opacity(box(from_first - nearest * TICK_PITCH, dy - a, _TICK_WIDTH, TICK_HEIGHT), pixel)

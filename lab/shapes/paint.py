@@ -126,7 +126,7 @@ def _actor_marks(scene: Scene, states: Array) -> list[Mark]:
         if is_recoloured and isinstance(event, events.Recolour):
             mark = mark._replace(colour=COLOURS[event.after])
         if is_visible:
-            marks.append(turned(mark, turn) if isinstance(event, events.Rotate) else mark)
+            marks.append(turned(mark, turn))
     return marks
 
 

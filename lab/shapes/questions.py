@@ -46,14 +46,13 @@ def questions(scene: Scene, rng: Random, *, held_out: bool = False) -> list[Clip
     return [_worded(fact, rng, held_out) for fact in (*_temporal(scene, rng), *_static(scene, rng))]
 
 
-def happening(verb: str) -> str:
+def _happening(verb: str) -> str:
     """Return an event as questions and answers call it: speed up -> it speeds up."""
     return f"it {third_person(verb)}"
 
 
 def _temporal(scene: Scene, rng: Random) -> list[_Fact]:
     event, names = scene.event, _names(scene, scene.actor)
-    facts: list[_Fact] = []
     match event:
         case events.Pace(word, way):
             facts = [_with_opposite("pace", word, names), _with_opposite("direction", way, names)]
@@ -68,7 +67,7 @@ def _temporal(scene: Scene, rng: Random) -> list[_Fact]:
         case events.Blink():
             facts = [_Fact("count", NUMBERS[event.count - 1], names)]
         case events.Still():
-            pass
+            facts = list[_Fact]()
     return facts
 
 
@@ -124,7 +123,7 @@ def _worded(fact: _Fact, rng: Random, held_out: bool) -> ClipQuestion:
     # sorted first: the order in the question must not give the answer away
     pair = sorted(fact.alternatives)
     rng.shuffle(pair)
-    shown = [happening(verb) for verb in pair] if kind == "order" else pair
+    shown = [_happening(verb) for verb in pair] if kind == "order" else pair
     words = {"it": rng.choice(fact.names), "other": fact.other, **dict(zip("ab", shown, strict=False))}
     wording = QUESTIONS[fact.wording]
     text = wording.choose(rng, held_out).format(**words)
@@ -135,7 +134,7 @@ def _worded(fact: _Fact, rng: Random, held_out: bool) -> ClipQuestion:
 
 
 def _phrase(kind: str, value: str) -> str:
-    return happening(value) if kind in {"pace", "change", "resize", "order"} else value
+    return _happening(value) if kind in {"pace", "change", "resize", "order"} else value
 
 
 def _answer_words(kind: str, value: str) -> dict[str, str]:

@@ -34,6 +34,8 @@ SIZES = ("small", "large")
 LARGE_FROM = 19.0  # diameter from which an item is called large
 CLEARLY = 6.0  # scene units between two items' centres from which one lies left of the other
 
+_BEAT = events.NUM_FRAMES // events.NUM_BEATS  # frames in which a blinking item does not change
+
 
 @dataclass(frozen=True, slots=True)
 class SceneItem:
@@ -57,9 +59,10 @@ class Scene:
     The event is the first item's; the others stand still, and no two items share a shape or a colour, so each
     can be named by either.
 
-    Captions and questions rest on what holds in the clip, in the twin's clip and in the cue picture alike,
-    which `shown_items` and what follows tell: a cue picture of two pulses shows everything twice, its
-    bystanders small and elsewhere; an item that grows has no one size, one that turns blue no one colour.
+    Captions and questions mention only what is true of the clip, of the twin's clip and of the cue picture
+    alike, as found by `shown_items` and the members after it: a cue picture of two pulses shows everything
+    twice and its bystanders small and elsewhere; an item that grows has no one size, one that turns blue no
+    one colour.
     """
 
     items: tuple[SceneItem, ...]
@@ -86,13 +89,14 @@ class Scene:
         Raises:
             ValueError: the sampled frames of the twin are not a reordering of this clip's.
         """
-        if not isinstance(self.event, events.Blink):
+        event = self.event
+        if not isinstance(event, events.Blink):
             if [events.NUM_FRAMES - 1 - frame for frame in reversed(frames)] != frames:
                 raise ValueError(f"frames {frames}: a choice that reads the same from both ends")
             return list(range(len(frames)))[::-1]
-        mine, theirs = (_beats(beats, frames) for beats in (self.event.beats, self.event.other))
+        mine, theirs = ([beats[frame // _BEAT] for frame in frames] for beats in (event.beats, event.other))
         if sorted(mine) != sorted(theirs):
-            raise ValueError(f"frames {frames}: as many from every beat of {events.NUM_FRAMES // events.NUM_BEATS}")
+            raise ValueError(f"frames {frames}: as many from every beat of {_BEAT}")
         unused = {beat: [n for n, each in enumerate(mine) if each == beat] for beat in "01"}
         return [unused[beat].pop(0) for beat in theirs]
 
@@ -135,7 +139,3 @@ class Scene:
     def key(self) -> str:
         """The scene without its order in time: twins share it."""
         return min(self.to_json(), self.twin().to_json())
-
-
-def _beats(beats: str, frames: list[int]) -> list[str]:
-    return [beats[frame * events.NUM_BEATS // events.NUM_FRAMES] for frame in frames]

@@ -1,6 +1,6 @@
 """A judge without a model: the one value that an answer names, read out of a phrase or a sentence.
 
-An answer that names no value, two values or denies one is worth nothing: it cannot be told from a guess.
+An answer that names no value, names two or denies one does not count: it may be a guess.
 """
 
 import re
@@ -15,10 +15,10 @@ _SPELLINGS = (
     (re.compile("\u2019"), "'"),
     (re.compile(r"\bgrey\b"), "gray"),
     (re.compile(r"\b(?:counter|anti)[- ]?clockwise\b"), "counterclockwise"),
-    (re.compile(r"\bappears? to (?!the\b|your\b)"), ""),  # "it appears to move" tells of no appearance
+    (re.compile(r"\bappears? to (?!the\b|your\b)"), ""),  # "it appears to move": nothing appears
     (re.compile(r"[-_]"), " "),
 )
-# where something came from is not where it goes, and a speed goes neither up nor down
+# words of direction that name none: where something came from; to speed up, to slow down
 _NO_DIRECTION = re.compile(
     r"\bfrom (?:\w+ ){1,4}?(?:to|towards?)\b|\b(?:speed|slow|show|end|start)\w* (?:up|down)\b"
 )
@@ -102,9 +102,9 @@ def slot(kind: str, text: str, question: str = "") -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
-def is_right(question: ClipQuestion, said: str) -> bool:
+def is_right(question: ClipQuestion, answer: str) -> bool:
     """Tell whether an answer in any words names the true value and nothing else."""
-    return slot(question.kind, said, question.text) == slot(question.kind, question.answer)
+    return slot(question.kind, answer, question.text) == slot(question.kind, question.answer)
 
 
 def _plain(text: str) -> str:

@@ -57,7 +57,7 @@ class CorpusPlan:
 
 
 def make_corpus(
-    directory: Path, plan: CorpusPlan, *, workers: int = 1, progress: Progress | None = None
+    directory: Path, plan: CorpusPlan, *, workers: int = 1, progress: Progress = lambda *_: None
 ) -> list[Written]:
     """Write the clips that are not there yet, then all lists; manifest.json comes last and names every file.
 
@@ -99,7 +99,7 @@ def _claim(directory: Path, plan: CorpusPlan) -> None:
 
 
 def _write_clips(
-    directory: Path, plan: CorpusPlan, split: str, workers: int, progress: Progress | None
+    directory: Path, plan: CorpusPlan, split: str, workers: int, progress: Progress
 ) -> list[ClipFile]:
     count = plan.splits[split]
     drawn = scenes(
@@ -118,10 +118,9 @@ def _write_clips(
         workers=workers,
         side=plan.side,
         codec=plan.codec,
-        progress=None if progress is None else lambda done: progress(split, done, len(listed)),
+        progress=lambda done: progress(split, done, len(listed)),
     )
-    if progress is not None:
-        progress(split, len(listed), len(listed))
+    progress(split, len(listed), len(listed))
     return [ClipFile(path, scene) for path, scene in zip(paths, listed, strict=True)]
 
 

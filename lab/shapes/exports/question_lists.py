@@ -164,6 +164,6 @@ def _description(clip: ClipFile, seed: int) -> tuple[str, str]:
     return DESCRIPTIONS.choose(rng, held_out=False), f"{text[0].upper()}{text[1:]}."
 
 
-def _by_time(asked: list[ClipQuestion]) -> tuple[list[ClipQuestion], list[ClipQuestion]]:
+def _by_time(listed: list[ClipQuestion]) -> tuple[list[ClipQuestion], list[ClipQuestion]]:
     """The questions that need the order of frames, and the others."""
-    return [each for each in asked if each.is_temporal], [each for each in asked if not each.is_temporal]
+    return [each for each in listed if each.is_temporal], [each for each in listed if not each.is_temporal]

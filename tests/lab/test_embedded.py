@@ -1,14 +1,48 @@
-"""What the run of the embedded model says of its own cost."""
+"""`btchat train embedded` from nothing to a folder that serving reads, at a few steps a stage."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from lab.embedded import metered
+import pytest
+
+from bt_model.assembly.load import load
+from bt_model.training.trainer.optimiser import Precision, Schedule
+from lab import model
+from lab.embedded import train_all, train_embedded
+from lab.export import VARIANTS, export
+from lab.plan import EmbeddedPlan, embedded_plan
+
+TWO_STEPS = Schedule(2, 1e-3, precision="bfloat16")
 
 
-def test_the_cost_of_work_without_steps_adds_up_over_sessions(tmp_path: Path) -> None:
-    costs = list[float]()
-    for _ in range(2):
-        with metered(tmp_path / "clips.cost") as cost:
-            sum(range(200_000))
-        costs.append(cost.cpu_seconds)
-    assert costs[1] > costs[0] > 0
+def small_plan(vocab_size: int, text_vocab_size: int, precision: Precision) -> EmbeddedPlan:
+    """Parts of the shipped size, trained for two steps each."""
+    full = embedded_plan(vocab_size, text_vocab_size, precision)
+    stages = ("clip", "pretrain", "language", "captioner", "instruct", "baseline")
+    batches = ("clip_batch", "pretrain_batch", "language_batch", "instruct_batch")
+    sizes = {**dict.fromkeys(stages, TWO_STEPS), **dict.fromkeys(batches, 4)}
+    return replace(full, num_clips=8, num_test_clips=36, **sizes)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_every_stage_runs_and_is_read_back_by_a_second_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "embedded_plan", small_plan)
+    monkeypatch.setattr(model, "NUM_TEXT_SCENES", 200)
+    work, first, second = (tmp_path / name for name in ("work", "first", "second"))
+    train_embedded(first, work, precision="bfloat16")
+    logs = {path: path.stat().st_mtime_ns for path in work.glob("*.csv")}
+    assert {path.stem for path in logs} == {
+        "towers", "language", "captioner", "branch", "instruct", "baseline"
+    }  # fmt: skip
+    for variant in VARIANTS:
+        assert load(variant.id, tmp_path, device="cpu").card.id == variant.id
+    second.mkdir()
+    export(train_all(work, precision="bfloat16").model, second, work)
+    assert {path: path.stat().st_mtime_ns for path in work.glob("*.csv")} == logs
+    (first / "REPORT.md").unlink()
+    assert contents(first) == contents(second)

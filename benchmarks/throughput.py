@@ -16,7 +16,7 @@ from torch import nn
 
 from bt_model.config import CLIP_L14, BTAdapterConfig, ClipTextConfig, ClipVisionConfig, TemporalConfig
 from bt_model.text.clip_text import ClipTextTower
-from bt_model.training.data.masks import draw_masks
+from bt_model.training.data.sampling import draw_masks
 from bt_model.training.objectives.contrastive import AlignmentHead, LossWeights
 from bt_model.training.pretrain.config import MaskSettings
 from bt_model.training.pretrain.step import CaptionBatch, PretrainBatch, PretrainStep

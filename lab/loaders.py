@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
-from bt_model.training.data.masks import draw_masks, mask_at
+from bt_model.training.data.sampling import draw_masks, mask_at
 from bt_model.training.instruct.step import InstructBatch
 from bt_model.training.pretrain.step import CaptionBatch, PretrainBatch
 from lab.pictures import STATIC_SHARE, captions_of

@@ -16,7 +16,7 @@ from bt_model.errors import InvalidValueError
 from bt_model.types import FrameSize, Sampling
 from bt_model.video.decode import decode
 from bt_model.video.transform import normalise
-from bt_model.vision.encoder import hidden_states
+from bt_model.vision.clip import hidden_states
 
 if TYPE_CHECKING:
     from torch import Tensor

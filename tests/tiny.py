@@ -30,8 +30,8 @@ from bt_model.training.data.spelling import Speller
 from bt_model.training.objectives.contrastive import AlignmentHead
 from bt_model.vision.bt_adapter import BTAdapter
 from bt_model.vision.build import build_encoder
-from bt_model.vision.clip import ClipVisionTower
-from bt_model.vision.encoder import TemporalEncoder, VideoEncoder, hidden_states
+from bt_model.vision.clip import ClipVisionTower, hidden_states
+from bt_model.vision.encoder import TemporalEncoder, VideoEncoder
 from lab.chat_model import ChatModel, TextEncoder
 from lab.clips import CachedClips
 from lab.export import export

@@ -1,13 +1,14 @@
 """CLIP and EVA-CLIP vision towers of any size.
 
-N images, P patches (row-major), D width, L layers. Token 0 is the image's CLS.
+N images, B clips, T frames, S stored states, P patches (row-major), D width, L layers. Token 0 is the CLS.
 Hidden states are numbered 0 to L: 0 enters the first layer, l comes out of layer l, counted from 1.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from einops import rearrange
 from torch import nn
 
 from bt_model.vision.attention import ClipLayer
@@ -69,3 +70,34 @@ class ClipVisionTower(nn.Module):
     def project(self, cls: "Tensor") -> "Tensor":
         """CLS tokens (..., D) -> joint embedding (..., projection_dim), not normalised."""
         return self.visual_projection(self.post_layernorm(cls))
+
+
+@torch.no_grad()
+def hidden_states(tower: ClipVisionTower, pixels: "Tensor", numbers: Collection[int]) -> "dict[int, Tensor]":
+    """Hidden states of a frozen tower by number, ascending. (B, T, 3, H, W) -> each (B, T, 1 + P, D)."""
+    states = tower(rearrange(pixels, "b t c h w -> (b t) c h w"), numbers)
+    grouped = (rearrange(x, "(b t) n d -> b t n d", b=len(pixels)) for x in states)
+    return dict(zip(sorted(set(numbers)), grouped, strict=True))
+
+
+@torch.no_grad()
+def states_of(
+    tower: ClipVisionTower,
+    clips: "Tensor",
+    reads: range,
+    stored: Sequence[int],
+    normalise: "Callable[[Tensor], Tensor]",
+) -> "list[Tensor]":
+    """Hidden states `reads` of clips, each (B, T, 1 + P, D) float32.
+
+    `clips` are frames (B, T, H, W, 3) uint8, or the `stored` states (B, S, T, 1 + P, D) of these numbers. If
+    not all that is read is stored, the tower goes on from the first.
+    """
+    if not stored:
+        pixels = normalise(clips.flatten(0, 1)).unflatten(0, clips.shape[:2])
+        return list(hidden_states(tower, pixels, reads).values())
+    known = dict(zip(stored, (x.float() for x in clips.unbind(1)), strict=True))
+    if set(reads) <= set(known):
+        return [known[number] for number in reads]
+    first = reads[0]
+    return tower.advance(known[first], first, reads)

@@ -6,16 +6,15 @@ it starts from, so that several models share one pass of a frozen trunk, or use 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
-from einops import rearrange
 from torch import nn
 
 from bt_model.config import TemporalConfig
 from bt_model.errors import InvalidValueError
+from bt_model.vision.clip import hidden_states
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -254,16 +253,6 @@ def refuse_mask(visible: "Tensor | None", kind: str) -> None:
         raise InvalidValueError(
             f"visible is a mask and the model {kind}; allowed with it: bt_adapter, stan", param="visible"
         )
-
-
-@torch.no_grad()
-def hidden_states(
-    tower: "ClipVisionTower", pixels: "Tensor", numbers: Collection[int]
-) -> "dict[int, Tensor]":
-    """Hidden states of a frozen tower by number, ascending. (B, T, 3, H, W) -> each (B, T, 1 + P, D)."""
-    states = tower(rearrange(pixels, "b t c h w -> (b t) c h w"), numbers)
-    grouped = (rearrange(x, "(b t) n d -> b t n d", b=len(pixels)) for x in states)
-    return dict(zip(sorted(set(numbers)), grouped, strict=True))
 
 
 def encode_shared(encoders: Sequence[TemporalEncoder], pixels: "Tensor") -> list[ChatFeatures]:

@@ -20,7 +20,7 @@ from bt_model.config import ClipTextConfig, ClipVisionConfig
 from bt_model.evaluation.recognition import accuracy
 from bt_model.evaluation.retrieval import cosine_scores, measure_retrieval
 from bt_model.text.clip_text import ClipTextTower
-from bt_model.training.data.masks import Masks, published_layout
+from bt_model.training.data.sampling import Masks, published_layout
 from bt_model.training.objectives.contrastive import (
     AlignmentHead,
     BatchFeatures,

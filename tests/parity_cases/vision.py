@@ -21,8 +21,8 @@ from bt_model.checkpoints.load import (
 from bt_model.checkpoints.weights import open_checkpoint
 from bt_model.config import ClipVisionConfig
 from bt_model.vision.bt_adapter import BranchState, BTAdapter
-from bt_model.vision.clip import ClipVisionTower
-from bt_model.vision.encoder import VideoEncoder, hidden_states
+from bt_model.vision.clip import ClipVisionTower, hidden_states
+from bt_model.vision.encoder import VideoEncoder
 from bt_model.vision.pool import patches_cls
 from tests.parity_cases.case import Case, Check, below
 

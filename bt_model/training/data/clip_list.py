@@ -26,18 +26,18 @@ _LARGEST = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ClipSource:
     """A clip's file, or the `length` bytes from `start` of a file (a tar shard)."""
 
     path: str
     start: int = 0
     length: int = 0
 
-    def spelt(self) -> str:
+    def packed(self) -> str:
         return f"{self.start}:{self.length}:{self.path}"
 
     @classmethod
-    def read(cls, text: str) -> "Source":
+    def unpacked(cls, text: str) -> "ClipSource":
         start, length, path = text.split(":", 2)
         return cls(path, int(start), int(length))
 
@@ -72,8 +72,8 @@ class ClipList:
     def __len__(self) -> int:
         return len(self.sources)
 
-    def source(self, index: int) -> Source:
-        return Source.read(self.sources[index])
+    def source(self, index: int) -> ClipSource:
+        return ClipSource.unpacked(self.sources[index])
 
     def captions_of(self, index: int) -> list[str]:
         """All captions of a clip; one at least."""
@@ -109,10 +109,10 @@ def _names_in(folder: str) -> frozenset[str]:
         return frozenset()
 
 
-Entry = tuple[Source, Sequence[str]]
+_Entry = tuple[ClipSource, Sequence[str]]
 
 
-def listed(entries: Iterable[Entry], max_caption: int, where: str) -> ClipList:
+def pack_clips(entries: Iterable[_Entry], max_caption: int, where: str) -> ClipList:
     """Clips with captions as a list; captions are cut to `max_caption` characters, empty ones dropped.
 
     Raises:
@@ -122,7 +122,7 @@ def listed(entries: Iterable[Entry], max_caption: int, where: str) -> ClipList:
     for source, said in entries:
         kept = [text.strip()[:max_caption] for text in said if _says_something(text)]
         if kept:
-            sources.append(source.spelt())
+            sources.append(source.packed())
             captions += kept
             first.append(len(captions))
     if not sources:
@@ -157,21 +157,21 @@ def read_clips(data: "PretrainData", work: Path) -> ClipList:
             f"data.annotations is {list(data.annotations)!r}; allowed: files that exist",
             param="data.annotations",
         )
-    root = Path(data.root)
-    return listed(_entries(data.format, files, root, work), data.max_caption, ", ".join(map(str, files[:3])))
+    entries = _entries(data.format, files, Path(data.root), work)
+    return pack_clips(entries, data.max_caption, ", ".join(map(str, files[:3])))
 
 
-def _entries(kind: str, files: Sequence[Path], root: Path, work: Path) -> Iterator[Entry]:
+def _entries(kind: str, files: Sequence[Path], root: Path, work: Path) -> Iterator[_Entry]:
     if kind == "webdataset":
         for clip in shard_clips(files, work / "shards.jsonl"):
-            yield Source(str(clip.shard), clip.start, clip.length), (clip.caption,)
+            yield ClipSource(str(clip.shard), clip.start, clip.length), (clip.caption,)
         return
     read = {"webvid": webvid_entries, "vindlu": vindlu_entries}[kind]
     for file in files:
         yield from read(file, root)
 
 
-def webvid_entries(table: Path, root: Path) -> Iterator[Entry]:
+def webvid_entries(table: Path, root: Path) -> Iterator[_Entry]:
     """WebVid's CSV in either column order: root / page_dir / videoid.mp4, captioned by `name`.
 
     Raises:
@@ -191,7 +191,7 @@ def webvid_entries(table: Path, root: Path) -> Iterator[Entry]:
             path = root / folder / f"{number}.mp4"
             if _may_leave(folder) or _may_leave(number):
                 _require_below(root, path, f"{table}, line {line}")
-            yield Source(str(path)), (caption,)
+            yield ClipSource(str(path)), (caption,)
 
 
 def _csv_rows(table: Path) -> Iterator[tuple[int, list[str]]]:
@@ -244,7 +244,7 @@ def _require_below(root: Path, path: Path, where: str) -> None:
         )
 
 
-def vindlu_entries(path: Path, root: Path) -> Iterator[Entry]:
+def vindlu_entries(path: Path, root: Path) -> Iterator[_Entry]:
     """VindLU's and UMT's JSON: a list of {"video": path, "caption": text or list of texts}.
 
     Raises:
@@ -256,7 +256,7 @@ def vindlu_entries(path: Path, root: Path) -> Iterator[Entry]:
             said, clip = row["caption"], root / row["video"]
             if _may_leave(row["video"]):
                 _require_below(root, clip, f"{path}, row {number}")
-            yield Source(str(clip)), (said,) if isinstance(said, str) else tuple(said)
+            yield ClipSource(str(clip)), (said,) if isinstance(said, str) else tuple(said)
     except InvalidValueError:
         raise
     except (ValueError, KeyError, TypeError) as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bt_model.errors import InvalidValueError
-from bt_model.training.data.clip_list import ClipList, PackedTexts, Source, matching
+from bt_model.training.data.clip_list import ClipList, ClipSource, PackedTexts, matching
 
 if TYPE_CHECKING:
     from bt_model.training.instruct.config import InstructData
@@ -158,8 +158,9 @@ def find_videos(root: Path) -> dict[str, Path]:
     return {path.stem: path for path in files}
 
 
-def listed(dialogues: Sequence[VideoDialogue], places: dict[str, Path], root: Path) -> ClipList:
+def pack_dialogues(dialogues: Sequence[VideoDialogue], files: dict[str, Path], root: Path) -> ClipList:
     """Dialogues with the paths of their videos, or with the expected path of a missing video."""
-    sources = (Source(str(places.get(each.video, root / f"{each.video}.mp4"))).spelt() for each in dialogues)
+    paths = (files.get(each.video, root / f"{each.video}.mp4") for each in dialogues)
+    sources = (ClipSource(str(path)).packed() for path in paths)
     texts = PackedTexts(each.packed() for each in dialogues)
     return ClipList(PackedTexts(sources), texts, np.arange(len(dialogues) + 1))

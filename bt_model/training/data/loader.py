@@ -20,7 +20,7 @@ from bt_model.decoding.wire import Request
 from bt_model.errors import TrainingError
 from bt_model.training.data.clip_list import ClipList
 from bt_model.training.data.clip_reader import ClipReader, Reading, why_broken
-from bt_model.training.data.sampling import Order
+from bt_model.training.data.sampling import SampleOrder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -81,16 +81,16 @@ class Recipe(Protocol[B_co]):
     def data(self) -> Reading: ...
 
     @property
-    def order(self) -> Order: ...
+    def order(self) -> SampleOrder: ...
 
     def clip_reader(self) -> ClipReader: ...
 
-    def request(self, clips: ClipList, place: int, clip: int) -> Request: ...
+    def request(self, clips: ClipList, sample: int, clip: int) -> Request: ...
 
     def batch(
         self,
         clips: ClipList,
-        places: range,
+        samples: range,
         chosen: list[int],
         pixels: "list[NDArray[Any]]",
         num_skipped: int,
@@ -101,7 +101,7 @@ class Recipe(Protocol[B_co]):
 class _Slot:
     """One sample of a batch: its sample index, the clip that is tried for it, and its decoded pixels."""
 
-    place: int
+    sample: int
     clip: int
     attempts: int = 0
     pixels: "NDArray[Any] | None" = None
@@ -110,7 +110,7 @@ class _Slot:
 @dataclass(slots=True)
 class _Open:
     key: Key
-    places: range
+    samples: range
     slots: list[_Slot]
 
     @property
@@ -152,7 +152,7 @@ class ClipFeed(threading.Thread, Generic[B]):
         while self._pending and len(self._sent) < self._recipe.data.workers:
             slot = self._pending.popleft()
             path = Path(self._clips.source(slot.clip).path)
-            request = self._recipe.request(self._clips, slot.place, slot.clip)
+            request = self._recipe.request(self._clips, slot.sample, slot.clip)
             self._sent[reader.read(path, request)] = slot
         if not self._sent:
             self._stopped.wait(_PAUSE)
@@ -169,11 +169,11 @@ class ClipFeed(threading.Thread, Generic[B]):
         return True
 
     def _begin(self, key: Key) -> None:
-        places = self._recipe.order.places(*key)
-        slots = [_Slot(place, self._recipe.order.clip(place)) for place in places]
+        samples = self._recipe.order.samples(*key)
+        slots = [_Slot(sample, self._recipe.order.clip(sample)) for sample in samples]
         for slot in slots:
             self._skip_known(slot)
-        self._open.append(_Open(key, places, slots))
+        self._open.append(_Open(key, samples, slots))
         self._pending.extend(slots)
 
     def _take(self, slot: _Slot, reply: "Future[NDArray[Any]]") -> None:
@@ -193,12 +193,12 @@ class ClipFeed(threading.Thread, Generic[B]):
                 raise TrainingError(
                     f"{_MAX_ATTEMPTS} clips in a row cannot be read; the last: {self._broken}"
                 )
-            slot.clip = self._recipe.order.clip(slot.place, slot.attempts)
+            slot.clip = self._recipe.order.clip(slot.sample, slot.attempts)
 
     def _finished(self, batch: _Open) -> tuple[Key, B]:
         pixels = [slot.pixels for slot in batch.slots if slot.pixels is not None]
         chosen, skipped = [slot.clip for slot in batch.slots], sum(slot.attempts for slot in batch.slots)
-        return batch.key, self._recipe.batch(self._clips, batch.places, chosen, pixels, skipped)
+        return batch.key, self._recipe.batch(self._clips, batch.samples, chosen, pixels, skipped)
 
 
 JUDGED_AFTER = 200  # clips after which the share of broken ones is checked

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bt_model.atomic_files import write_json
 from bt_model.errors import InvalidValueError, require
 from bt_model.training.chat_base import ChatModelFile, speller_of
-from bt_model.training.data.dialogues import VideoDialogue, find_videos, listed, read_dialogues
+from bt_model.training.data.dialogues import VideoDialogue, find_videos, pack_dialogues, read_dialogues
 from bt_model.training.data.features import read_manifest, stored_videos
 from bt_model.training.data.spelling import Speller, fitting_dialogues
 from bt_model.training.instruct.base import is_merged, num_video_tokens
@@ -64,14 +64,14 @@ def read_corpus(
         "used": len(fits.dialogues),
     }
     rows = [speller.row(each, num_video(data.frames)) for each in _spread_out(fits.dialogues)]
-    folder, places, stored = Path(data.root), dict[str, Path](), tuple[int, ...]()
+    folder, files, stored = Path(data.root), dict[str, Path](), tuple[int, ...]()
     if data.features:
         folder = Path(data.features)
-        places, stored = stored_videos(folder), _stored_states(settings, base, encoder, folder)
+        files, stored = stored_videos(folder), _stored_states(settings, base, encoder, folder)
     else:
         require(folder.is_dir(), "data.root", data.root, "a folder with the videos")
-        places = find_videos(folder)
-    clips = listed(fits.dialogues, places, folder)
+        files = find_videos(folder)
+    clips = pack_dialogues(fits.dialogues, files, folder)
     return Corpus(clips, counts, Lengths.of(rows), speller, num_video, stored)
 
 

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.errors import InvalidValueError, TrainingError
 from bt_model.training.chat_base import ChatModelFile
-from bt_model.training.data.clip_list import Source
+from bt_model.training.data.clip_list import ClipSource
 from bt_model.training.data.clip_reader import decode_pool, why_broken
 from bt_model.training.data.dialogues import find_videos, read_dialogues
 from bt_model.training.data.features import STATES, Manifest, stored_videos
@@ -30,9 +30,9 @@ from bt_model.training.instruct.config import InstructSettings
 from bt_model.training.instruct.framing import Framing
 from bt_model.training.trainer.log import StepProgress
 from bt_model.training.trainer.optimiser import multiplying_in
-from bt_model.training.trainer.parallel import Place, World, joined
+from bt_model.training.trainer.parallel import Rank, World, joined
 from bt_model.video.transform import normalise
-from bt_model.vision.encoder import hidden_states
+from bt_model.vision.clip import hidden_states
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,7 +44,7 @@ _NAME_LENGTH = 32  # hex digits of a file's digest
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class WrittenFeatures:
     """Result of this process: videos written, and those that could not be read."""
 
     num_written: int
@@ -61,7 +61,7 @@ def manifest_of(
     return Manifest(fingerprint(encoder.tower.state_dict()), framing.plain(), numbers)
 
 
-def write_features(settings: InstructSettings, place: Place, *, all_states: bool = False) -> Stored:
+def write_features(settings: InstructSettings, rank: Rank, *, all_states: bool = False) -> WrittenFeatures:
     """Write missing features of the dialogues' videos to data.features; the ranks share the videos.
 
     Stored is the state that the branch's first layer reads, from which training runs the tower's last layers,
@@ -74,7 +74,7 @@ def write_features(settings: InstructSettings, place: Place, *, all_states: bool
     if not settings.data.features:
         raise InvalidValueError("data.features is ''; allowed: a folder to write", param="data.features")
     folder = Path(settings.data.features)
-    with joined(place, settings.run.device) as world:
+    with joined(rank, settings.run.device) as world:
         base = read_base(settings)
         encoder = load_temporal_model(base, settings)
         manifest = manifest_of(base, encoder, settings, all_states=all_states)
@@ -93,7 +93,7 @@ def write_features(settings: InstructSettings, place: Place, *, all_states: bool
                 writer.write(video, missing[video], states)
                 progress.update(writer.num_written)
         world.wait()
-    return Stored(writer.num_written, len(broken.reasons))
+    return WrittenFeatures(writer.num_written, len(broken.reasons))
 
 
 def _missing(settings: InstructSettings, folder: Path, world: World) -> dict[str, Path]:
@@ -117,7 +117,7 @@ def _decoded(
         while waiting or at_work:
             while waiting and len(at_work) < data.workers:
                 video, path = waiting.popleft()
-                at_work[pool.read(path, framing.request(Source(str(path))))] = video, path
+                at_work[pool.read(path, framing.request(ClipSource(str(path))))] = video, path
             for reply in wait(at_work, return_when=FIRST_COMPLETED).done:
                 video, path = at_work.pop(reply)
                 num_done += 1
@@ -126,7 +126,7 @@ def _decoded(
                     yield video, reply.result()
                     continue
                 num_broken += 1
-                broken.add(Source(str(path)).spelt(), why_broken(error))
+                broken.add(ClipSource(str(path)).packed(), why_broken(error))
                 if num_done >= JUDGED_AFTER and num_broken > data.max_broken * num_done:
                     raise TrainingError(
                         f"{num_broken} of {num_done} videos cannot be read; data.max_broken allows "

@@ -11,7 +11,7 @@ from bt_model.types import Fit, FrameSize, Sampling, Strategy
 from bt_model.video.crop import Cutout
 
 if TYPE_CHECKING:
-    from bt_model.training.data.clip_list import Source
+    from bt_model.training.data.clip_list import ClipSource
     from bt_model.training.instruct.config import InstructData
 
 
@@ -32,7 +32,7 @@ class Framing:
             return cls(data.frames, data.strategy, side, side, served)
         return cls(data.frames, data.strategy, side, max(side, data.short_side), "whole")
 
-    def request(self, source: "Source") -> Request:
+    def request(self, source: "ClipSource") -> Request:
         """The request to a decode child."""
         return Request(
             "frames",

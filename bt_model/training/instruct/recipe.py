@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from bt_model.decoding.wire import Request
     from bt_model.training.data.clip_list import ClipList
-    from bt_model.training.data.sampling import Order
+    from bt_model.training.data.sampling import SampleOrder
     from bt_model.training.instruct.config import InstructData
 
 
@@ -28,7 +28,7 @@ class DialogueRecipe:
     """Makes batches of a list of dialogues; a video of T frames has `num_video` tokens."""
 
     data: "InstructData"
-    order: "Order"
+    order: "SampleOrder"
     framing: Framing
     speller: Speller
     num_video: Callable[[int], int]
@@ -37,21 +37,21 @@ class DialogueRecipe:
         """The pool that reads videos, or their stored states."""
         return FeatureReader(self.data.workers) if self.data.features else decode_pool(self.data)
 
-    def request(self, clips: "ClipList", place: int, clip: int) -> "Request":
+    def request(self, clips: "ClipList", sample: int, clip: int) -> "Request":
         """The request for a dialogue's video, whose frames do not depend on the sample index."""
-        del place
+        del sample
         return self.framing.request(clips.source(clip))
 
     def batch(
         self,
         clips: "ClipList",
-        places: range,
+        samples: range,
         chosen: list[int],
         pixels: "list[NDArray[Any]]",
         num_skipped: int,
     ) -> InstructBatch:
         """A batch of decoded videos with their dialogues."""
-        del places
+        del samples
         videos = tuple(torch.from_numpy(np.require(each, requirements="W")) for each in pixels)
         frames_at = 1 if self.data.features else 0  # axis
         counts = [self.num_video(each.shape[frames_at]) for each in videos]

@@ -13,7 +13,7 @@ from bt_model.backends.parts.llm import read_llama_config
 from bt_model.generation.llama import DecoderLayer
 from bt_model.training.chat_base import load_language
 from bt_model.training.data.loader import ClipLoader
-from bt_model.training.data.sampling import Order
+from bt_model.training.data.sampling import SampleOrder
 from bt_model.training.export import TunedParts, write_model_folder
 from bt_model.training.instruct.base import load_temporal_model, read_base
 from bt_model.training.instruct.config import InstructSettings
@@ -28,7 +28,7 @@ from bt_model.training.trainer.checkpoint import last_learnt
 from bt_model.training.trainer.log import draw_curves
 from bt_model.training.trainer.loop import Trained, TrainingJob, results_from, run
 from bt_model.training.trainer.optimiser import parameter_groups, recompute
-from bt_model.training.trainer.parallel import Place, World, joined, spread
+from bt_model.training.trainer.parallel import Rank, World, joined, spread
 from bt_model.vision.attention import Mlp, MultiHeadAttention
 from bt_model.vision.pool import pooling
 
@@ -38,7 +38,7 @@ MODEL = "model"  # the folder of the tuned model
 Loader = ClipLoader[InstructBatch]
 
 
-def instruct(settings: InstructSettings, work: Path, place: Place) -> Trained:
+def instruct(settings: InstructSettings, work: Path, rank: Rank) -> Trained:
     """Train to the end, or resume the run in `work`; all ranks call it with the same arguments.
 
     Rank 0 writes checkpoints, logs, curves, and at the end the tuned model's folder, `work`/model.
@@ -48,7 +48,7 @@ def instruct(settings: InstructSettings, work: Path, place: Place) -> Trained:
         CheckpointError: weights that are missing or do not fit.
         TrainingError: the run cannot go on.
     """
-    with joined(place, settings.run.device) as world:
+    with joined(rank, settings.run.device) as world:
         trained = _train(settings, work, world)
         if world.is_first:
             draw_curves(work / f"{NAME}.csv", work / f"{NAME}.png")
@@ -82,7 +82,9 @@ def _train(settings: InstructSettings, work: Path, world: World) -> Trained:
 
 def _loader(settings: InstructSettings, work: Path, world: World, corpus: Corpus, framing: Framing) -> Loader:
     given = settings.optimiser
-    order = Order(len(corpus.clips), given.batch, given.accumulate, settings.run.seed, world.rank, world.size)
+    order = SampleOrder(
+        len(corpus.clips), given.batch, given.accumulate, settings.run.seed, world.rank, world.size
+    )
     recipe = DialogueRecipe(settings.data, order, framing, corpus.speller, corpus.num_video)
     return ClipLoader(corpus.clips, recipe, given.epochs * order.steps_per_epoch, work)
 

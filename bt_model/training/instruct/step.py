@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from bt_model.training.data.tokens import TokenBatch
-from bt_model.training.data.trunk_states import states_of
 from bt_model.training.objectives.answers import spliced, summed_loss
 from bt_model.video.transform import normalise
+from bt_model.vision.clip import states_of
 
 if TYPE_CHECKING:
     from torch import Tensor

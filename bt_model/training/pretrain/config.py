@@ -97,7 +97,7 @@ class PretrainData(DataSettings):
 
 
 class MaskSettings(Section):
-    """The share of masked patches and their layout; "published" is no tube (training/data/masks.py).
+    """The share of masked patches and their layout; "published" is no tube (training/data/sampling.py).
 
     `unmasked` is the share of the steps, at the end of the run, without a mask.
     """

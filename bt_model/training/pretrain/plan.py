@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from bt_model.errors import require
-from bt_model.training.data.masks import Masks
+from bt_model.training.data.sampling import Masks
 from bt_model.training.pretrain.captioner import MetaCaptioner
 from bt_model.training.pretrain.config import PretrainSettings
 from bt_model.training.pretrain.step import CaptionBatch, PretrainBatch, PretrainStep

@@ -10,8 +10,7 @@ from bt_model.decoding.pool import DecodePool
 from bt_model.decoding.wire import Request
 from bt_model.training.data.clip_list import ClipList
 from bt_model.training.data.clip_reader import decode_pool
-from bt_model.training.data.masks import draw_masks, mask_at
-from bt_model.training.data.sampling import Order, clip_draws
+from bt_model.training.data.sampling import SampleOrder, clip_draws, draw_masks, mask_at
 from bt_model.training.pretrain.step import CaptionBatch, PretrainBatch
 from bt_model.types import FrameSize, Sampling
 from bt_model.video.crop import Crop, Cutout
@@ -33,7 +32,7 @@ class Recipe:
 
     data: "PretrainData"
     mask: "MaskSettings"
-    order: Order
+    order: SampleOrder
     tokenizer: "ClipTokenizer"
     side: int
     num_patches: int
@@ -44,10 +43,10 @@ class Recipe:
         """Children that decode."""
         return decode_pool(self.data)
 
-    def request(self, clips: ClipList, place: int, clip: int) -> Request:
+    def request(self, clips: ClipList, sample: int, clip: int) -> Request:
         """What a decode child is asked for: frames and a box drawn at random, or the central ones."""
         data, source = self.data, clips.source(clip)
-        rng = clip_draws(self.order.seed, place)
+        rng = clip_draws(self.order.seed, sample)
         frame_seed, box_seed = (int(x) for x in rng.integers(2**31, size=2))
         if data.crop == "random":
             sampling = Sampling(num_frames=data.frames, strategy="random", seed=frame_seed)
@@ -58,25 +57,25 @@ class Recipe:
         size = FrameSize(data.short_side, "whole")
         return Request("frames", sampling, (size,), start=source.start, length=source.length, cutout=cutout)
 
-    def caption(self, clips: ClipList, place: int, clip: int) -> str:
+    def caption(self, clips: ClipList, sample: int, clip: int) -> str:
         """One of a clip's captions."""
         captions = clips.captions_of(clip)
-        rng = clip_draws(self.order.seed, place)
+        rng = clip_draws(self.order.seed, sample)
         return captions[int(rng.integers(2**31, size=3)[2]) % len(captions)]
 
     def batch(
         self,
         clips: ClipList,
-        places: range,
+        samples: range,
         chosen: list[int],
         pixels: "list[NDArray[np.uint8]]",
         num_skipped: int,
     ) -> PretrainBatch:
         """Decoded clips with their captions and masks."""
-        captions = [self.caption(clips, p, clip) for p, clip in zip(places, chosen, strict=True)]
+        captions = [self.caption(clips, sample, clip) for sample, clip in zip(samples, chosen, strict=True)]
         ids = self.tokenizer(captions, self.data.tokens, upstream_compat=self.data.upstream_cut)
-        mask = mask_at(self.mask, self.order.step(places.start), self.num_steps)
-        masks = draw_masks(mask, self.order.seed, places, self.data.frames, self.num_patches)
+        mask = mask_at(self.mask, self.order.step(samples.start), self.num_steps)
+        masks = draw_masks(mask, self.order.seed, samples, self.data.frames, self.num_patches)
         answers = None if self.answers is None else self.answers.batch(captions)
         frames = torch.from_numpy(np.stack(pixels))
         return PretrainBatch(frames, CaptionBatch.of(captions, ids, answers), masks, num_skipped)

@@ -10,7 +10,7 @@ from bt_model.errors import require
 from bt_model.generation.llama import DecoderLayer
 from bt_model.training.data.clip_list import ClipList, read_clips
 from bt_model.training.data.loader import ClipLoader
-from bt_model.training.data.sampling import Order
+from bt_model.training.data.sampling import SampleOrder
 from bt_model.training.pretrain.captioner import captioner_file, load_captioner, tokenizer_for
 from bt_model.training.pretrain.config import PretrainSettings
 from bt_model.training.pretrain.files import NAME, export
@@ -22,7 +22,7 @@ from bt_model.training.settings import keep_settings
 from bt_model.training.trainer.log import draw_curves
 from bt_model.training.trainer.loop import Trained, TrainingJob, results_from, run
 from bt_model.training.trainer.optimiser import parameter_groups, recompute
-from bt_model.training.trainer.parallel import Place, World, joined, spread
+from bt_model.training.trainer.parallel import Rank, World, joined, spread
 from bt_model.vision.attention import Mlp, MultiHeadAttention
 from bt_model.vision.bt_adapter import BTAdapter
 
@@ -37,7 +37,7 @@ ADAPTER = "bt_adapter.safetensors"
 Loader = ClipLoader[PretrainBatch]
 
 
-def pretrain(settings: PretrainSettings, work: Path, place: Place) -> Trained:
+def pretrain(settings: PretrainSettings, work: Path, rank: Rank) -> Trained:
     """Train to the end, or resume the run in `work`; all ranks call it with the same arguments.
 
     Rank 0 writes checkpoints, logs, curves, and at the end `bt_adapter.safetensors`.
@@ -47,7 +47,7 @@ def pretrain(settings: PretrainSettings, work: Path, place: Place) -> Trained:
         CheckpointError: weights that are missing or do not fit.
         TrainingError: the run cannot go on.
     """
-    with joined(place, settings.run.device) as world:
+    with joined(rank, settings.run.device) as world:
         trained = _train(settings, work, world)
         if world.is_first:
             draw_curves(work / f"{NAME}.csv", work / f"{NAME}.png")
@@ -94,9 +94,9 @@ def loader_of(
     return ClipLoader(clips, recipe, num_steps, work)
 
 
-def _order(settings: PretrainSettings, clips: ClipList, world: World) -> Order:
+def _order(settings: PretrainSettings, clips: ClipList, world: World) -> SampleOrder:
     given = settings.optimiser
-    return Order(len(clips), given.batch, given.accumulate, settings.run.seed, world.rank, world.size)
+    return SampleOrder(len(clips), given.batch, given.accumulate, settings.run.seed, world.rank, world.size)
 
 
 def _job(settings: PretrainSettings, work: Path, world: World, towers: Towers, loader: Loader) -> TrainingJob:

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from bt_model.training.data.masks import Masks
-from bt_model.training.data.trunk_states import states_of
+from bt_model.training.data.sampling import Masks
 from bt_model.training.objectives.captioner import Captioner, anchor_loss, chat_tokens, picture_loss
 from bt_model.training.objectives.contrastive import (
     AlignmentHead,
@@ -23,6 +22,7 @@ from bt_model.training.objectives.contrastive import (
     pretrain_losses,
 )
 from bt_model.video.transform import normalise_retrieval
+from bt_model.vision.clip import states_of
 from bt_model.vision.encoder import VideoEncoder
 
 if TYPE_CHECKING:

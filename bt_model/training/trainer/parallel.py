@@ -3,11 +3,11 @@
 W processes, each with a device of its own. A single process is a world of one and uses nothing of this.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -17,18 +17,26 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 Parallel = Literal["ddp", "fsdp"]
-PARALLEL: tuple[Parallel, ...] = get_args(Parallel)
 _PATIENCE = timedelta(minutes=30)  # a rank may decode, or write a large checkpoint, while others wait
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Rank:
     """The launcher's numbers for this process: its rank, the world size, and its rank on this machine."""
 
-    rank: int = 0
+    number: int = 0
     size: int = 1
-    local_rank: int = 0
+    local_number: int = 0
     init_method: str = "env://"
+
+    @classmethod
+    def from_torchrun(cls, environment: Mapping[str, str]) -> "Rank":
+        """This process's rank in the environment that torchrun gives it; a single process without it."""
+        return cls(
+            int(environment.get("RANK", 0)),
+            int(environment.get("WORLD_SIZE", 1)),
+            int(environment.get("LOCAL_RANK", 0)),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,30 +75,30 @@ class World:
 
 
 @contextmanager
-def joined(place: Place, device: str = "auto") -> Generator[World]:
+def joined(rank: Rank, device: str = "auto") -> Generator[World]:
     """Join the other processes for the length of a block; `device` is auto, cpu, cuda or cuda:N.
 
     NCCL is used on GPUs, gloo on CPUs, and an existing process group as it is. Modules from `spread` must be
     deleted before the block ends: destroying a group that DDP still uses may hang.
     """
-    own = _device(device, place)
+    own = _device(device, rank)
     if own.type == "cuda":
         torch.cuda.set_device(own)
-    if place.size == 1 or dist.is_initialized():
-        yield World(place.rank, place.size, own)
+    if rank.size == 1 or dist.is_initialized():
+        yield World(rank.number, rank.size, own)
         return
     dist.init_process_group(
-        "nccl" if own.type == "cuda" else "gloo", init_method=place.init_method, rank=place.rank,
-        world_size=place.size, timeout=_PATIENCE,
+        "nccl" if own.type == "cuda" else "gloo", init_method=rank.init_method, rank=rank.number,
+        world_size=rank.size, timeout=_PATIENCE,
     )  # fmt: skip
-    yield World(place.rank, place.size, own)
+    yield World(rank.number, rank.size, own)
     dist.destroy_process_group()  # not after an error: it could hang; the launcher ends the ranks
 
 
-def _device(name: str, place: Place) -> torch.device:
+def _device(name: str, rank: Rank) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(f"cuda:{place.local_rank}" if name == "cuda" else name)
+    return torch.device(f"cuda:{rank.local_number}" if name == "cuda" else name)
 
 
 Synced = Callable[[bool], AbstractContextManager[Any]]

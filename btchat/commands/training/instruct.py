@@ -1,11 +1,12 @@
 """`btchat train instruct` and `features`: alone, or under torchrun."""
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from btchat.commands.options import Work, default_weights_dir
-from btchat.commands.training.run_options import RUN_OPTIONS, RunOptions, torchrun_place
+from btchat.commands.training.run_options import RUN_OPTIONS, RunOptions
 
 if TYPE_CHECKING:
     from bt_model.training.instruct.config import InstructSettings
@@ -26,6 +27,7 @@ def instruct(
         devices: how many, for --dry-run
     """
     from bt_model.training.instruct.run import MODEL, instruct
+    from bt_model.training.trainer.parallel import Rank
 
     settings = _settings(options)
     if dry_run:
@@ -33,9 +35,9 @@ def instruct(
 
         print(json.dumps(forecast(settings, devices), indent=2))
         return
-    place = torchrun_place()
-    instruct(settings, work, place)
-    if place.rank == 0:
+    rank = Rank.from_torchrun(os.environ)
+    instruct(settings, work, rank)
+    if rank.number == 0:
         print(work / MODEL)
 
 
@@ -46,10 +48,12 @@ def features(*, options: RunOptions = RUN_OPTIONS, all_states: bool = False) -> 
         all_states: all states that the branch reads, not only the first: several times as large
     """
     from bt_model.training.instruct.features import write_features
+    from bt_model.training.trainer.parallel import Rank
 
     settings = _settings(options)
-    stored = write_features(settings, torchrun_place(), all_states=all_states)
-    print(f"{settings.data.features}: {stored.num_written} videos written, {stored.num_broken} not readable")
+    written = write_features(settings, Rank.from_torchrun(os.environ), all_states=all_states)
+    counts = f"{written.num_written} videos written, {written.num_broken} not readable"
+    print(f"{settings.data.features}: {counts}")
 
 
 def _settings(options: RunOptions) -> "InstructSettings":

@@ -1,11 +1,12 @@
 """`btchat train pretrain` and `export`: alone, under torchrun, or with Ray as launcher."""
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from btchat.commands.options import Work
-from btchat.commands.training.run_options import RUN_OPTIONS, RunOptions, torchrun_place
+from btchat.commands.training.run_options import RUN_OPTIONS, RunOptions
 
 if TYPE_CHECKING:
     from bt_model.config import Family
@@ -34,6 +35,7 @@ def pretrain(
     """
     from bt_model.training.pretrain.config import PretrainSettings
     from bt_model.training.pretrain.run import pretrain
+    from bt_model.training.trainer.parallel import Rank
 
     settings = options.settings(PretrainSettings, "pretrain")
     if dry_run:
@@ -43,7 +45,7 @@ def pretrain(
 
         pretrain_on_ray(settings, work, workers)
     else:
-        pretrain(settings, work, torchrun_place())
+        pretrain(settings, work, Rank.from_torchrun(os.environ))
 
 
 def export(*, work: Work = Path(".work/pretrain"), out: Path, with_clip: bool = False) -> None:

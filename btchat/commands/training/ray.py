@@ -45,10 +45,10 @@ def _work_in_ray(config: dict[str, Any]) -> None:
     from bt_model.training.pretrain.config import PretrainSettings
     from bt_model.training.pretrain.run import pretrain
     from bt_model.training.settings import settings_from
-    from bt_model.training.trainer.parallel import Place
+    from bt_model.training.trainer.parallel import Rank
 
     context = import_module("ray.train").get_context()
     device = import_module("ray.train.torch").get_device()
     settings = settings_from(PretrainSettings, config["settings"], {"run": {"device": str(device)}})
-    place = Place(context.get_world_rank(), context.get_world_size(), context.get_local_rank())
-    pretrain(settings, Path(config["work"]), place)
+    rank = Rank(context.get_world_rank(), context.get_world_size(), context.get_local_rank())
+    pretrain(settings, Path(config["work"]), rank)

@@ -1,6 +1,5 @@
-"""What the commands that run from settings have in common: their options, and their rank under torchrun."""
+"""What the commands that run from settings have in common: their options."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,9 @@ from bt_model.training.presets import Stage, preset, preset_names
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from bt_model.training.trainer.parallel import Place
 
 S = TypeVar("S", bound="BaseModel")
 _PRESETS = f"pretrain: {', '.join(preset_names('pretrain'))}; instruct: {', '.join(preset_names('instruct'))}"
-_TORCHRUN = (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
 
 
 @Parameter(name="*", group=Group.create_ordered("Settings of the run"))
@@ -48,11 +45,3 @@ class RunOptions:
 
 
 RUN_OPTIONS = RunOptions()
-
-
-def torchrun_place() -> "Place":
-    """This process's rank under torchrun; a single process without it."""
-    from bt_model.training.trainer.parallel import Place
-
-    rank, size, local = (int(os.environ.get(n, d)) for n, d in _TORCHRUN)
-    return Place(rank, size, local)

@@ -16,7 +16,7 @@ from torch.multiprocessing.spawn import start_processes
 
 from bt_model.config import TemporalConfig
 from bt_model.text.clip_text import ClipTextTower
-from bt_model.training.data.masks import Masks
+from bt_model.training.data.sampling import Masks
 from bt_model.training.instruct.config import InstructSettings
 from bt_model.training.instruct.run import instruct
 from bt_model.training.objectives.contrastive import AlignmentHead, Gather, LossWeights
@@ -26,7 +26,7 @@ from bt_model.training.pretrain.step import CaptionBatch, PretrainBatch, Pretrai
 from bt_model.training.settings import settings_from
 from bt_model.training.trainer.loop import StepResult, TrainingJob, run
 from bt_model.training.trainer.optimiser import Schedule
-from bt_model.training.trainer.parallel import Parallel, Place, World, joined, spread
+from bt_model.training.trainer.parallel import Parallel, Rank, World, joined, spread
 from bt_model.vision.build import build_encoder
 from tests import tiny
 
@@ -36,7 +36,7 @@ EQUAL = LossWeights()
 
 
 def run_ranks(work: Callable[..., None], size: int, *arguments: Any) -> None:
-    """Call `work(place, *arguments)` in `size` processes, and wait."""
+    """Call `work(rank, *arguments)` in `size` processes, and wait."""
     get_context("forkserver").set_forkserver_preload([__name__, "torch._dynamo"])  # DDP imports the latter
     with tempfile.TemporaryDirectory() as folder:
         meeting = f"file://{folder}/meeting"
@@ -50,7 +50,7 @@ def stop_server() -> None:
 
 def _enter(rank: int, work: Callable[..., None], size: int, meeting: str, arguments: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
-    work(Place(rank, size, rank, meeting), *arguments)
+    work(Rank(rank, size, rank, meeting), *arguments)
 
 
 def fresh_step(mode: Gather = "exact", weights: LossWeights = EQUAL) -> PretrainStep:
@@ -73,8 +73,8 @@ def whole_batch() -> PretrainBatch:
     return PretrainBatch(tiny.clips(B, T), CaptionBatch(ids, torch.arange(B)), Masks(visible, pairs))
 
 
-def own_rows(batch: PretrainBatch, place: Place) -> PretrainBatch:
-    rows = slice(place.rank * B // place.size, (place.rank + 1) * B // place.size)
+def own_rows(batch: PretrainBatch, rank: Rank) -> PretrainBatch:
+    rows = slice(rank.number * B // rank.size, (rank.number + 1) * B // rank.size)
     captions, masks = batch.captions, batch.masks
     assert masks.visible is not None
     return PretrainBatch(
@@ -91,36 +91,36 @@ def gradients(step: PretrainStep) -> dict[str, Tensor]:
     return {**found, "norm": nn.utils.clip_grad_norm_(learning, CLIP_NORM)}
 
 
-def write_gradients(place: Place, out: Path, mode: Gather) -> None:
+def write_gradients(rank: Rank, out: Path, mode: Gather) -> None:
     """One backward pass of this rank's rows under DDP; the first rank writes the gradients."""
-    with joined(place, "cpu") as world:
-        found = _shared_gradients(place, world, mode)
+    with joined(rank, "cpu") as world:
+        found = _shared_gradients(rank, world, mode)
         if world.is_first:
             torch.save(found, out)
 
 
-def _shared_gradients(place: Place, world: World, mode: Gather) -> dict[str, Tensor]:
+def _shared_gradients(rank: Rank, world: World, mode: Gather) -> dict[str, Tensor]:
     """What is spread is gone when this returns: a process group that DDP outlives may never end."""
     step = fresh_step(mode)
     wrapped = spread(step, world)
-    losses: dict[str, Tensor] = wrapped.call(own_rows(whole_batch(), place))
+    losses: dict[str, Tensor] = wrapped.call(own_rows(whole_batch(), rank))
     torch.stack(list(losses.values())).sum().backward()
     return gradients(step)
 
 
-def write_run(place: Place, work: Path, values: dict[str, Any], parallel: Parallel) -> None:
+def write_run(rank: Rank, work: Path, values: dict[str, Any], parallel: Parallel) -> None:
     """A whole pre-training run."""
-    pretrain(settings_from(PretrainSettings, values, {"run": {"parallel": parallel}}), work, place)
+    pretrain(settings_from(PretrainSettings, values, {"run": {"parallel": parallel}}), work, rank)
 
 
-def write_tuning(place: Place, work: Path, values: dict[str, Any], parallel: Parallel) -> None:
+def write_tuning(rank: Rank, work: Path, values: dict[str, Any], parallel: Parallel) -> None:
     """A whole run of instruction tuning."""
-    instruct(settings_from(InstructSettings, values, {"run": {"parallel": parallel}}), work, place)
+    instruct(settings_from(InstructSettings, values, {"run": {"parallel": parallel}}), work, rank)
 
 
-def write_overflows(place: Place, work: Path) -> None:
+def write_overflows(rank: Rank, work: Path) -> None:
     """A few steps in float16 under FSDP; in the third, gradients of the first rank's rows alone overflow."""
-    with joined(place, "cpu") as world:
+    with joined(rank, "cpu") as world:
         torch.manual_seed(0)
         layer = nn.Linear(6, 2)  # one row of the weight a rank
         sharded = spread(layer, world, "fsdp")

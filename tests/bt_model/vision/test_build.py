@@ -11,8 +11,8 @@ from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.config import TEMPORAL_KINDS, TemporalConfig
 from bt_model.errors import InvalidValueError
 from bt_model.vision.build import build_encoder
-from bt_model.vision.clip import ClipVisionTower
-from bt_model.vision.encoder import TemporalEncoder, VideoEncoder, encode_shared, hidden_states
+from bt_model.vision.clip import ClipVisionTower, hidden_states
+from bt_model.vision.encoder import TemporalEncoder, VideoEncoder, encode_shared
 from bt_model.vision.pool import POOLINGS, patches_cls
 from tests import tiny
 from tests.tiny import FROZEN, OPEN, TEMPORAL, TRAINED, D, K, P

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bt_model.errors import InvalidValueError
-from bt_model.training.data.clip_list import ClipList, PackedTexts, Source, missing_files, read_clips
+from bt_model.training.data.clip_list import ClipList, ClipSource, PackedTexts, missing_files, read_clips
 from bt_model.training.pretrain.config import Format, PretrainData
 
 EARLY = "videoid,name,page_idx,page_dir,duration,contentUrl"  # the file of 2.5 M clips
@@ -218,6 +218,6 @@ def test_packed_texts_come_back_as_they_were() -> None:
 
 
 def test_a_source_comes_back_from_its_spelling() -> None:
-    source = Source("/a:b/c.tar", 512, 77)
-    assert Source.read(source.spelt()) == source
-    assert Source.read(replace(source, start=0, length=0).spelt()).path == "/a:b/c.tar"
+    source = ClipSource("/a:b/c.tar", 512, 77)
+    assert ClipSource.unpacked(source.packed()) == source
+    assert ClipSource.unpacked(replace(source, start=0, length=0).packed()).path == "/a:b/c.tar"

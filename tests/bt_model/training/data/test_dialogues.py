@@ -12,7 +12,7 @@ from bt_model.training.data.dialogues import (
     Exchange,
     VideoDialogue,
     find_videos,
-    listed,
+    pack_dialogues,
     read_dialogues,
 )
 from bt_model.training.instruct.config import InstructData
@@ -117,6 +117,6 @@ def test_videos_are_found_by_name_below_a_folder_and_the_rest_is_awaited_there(t
     places = find_videos(tmp_path)
     assert places == {"v_a": tmp_path / "train" / "v_a.webm", "v_b.c": tmp_path / "v_b.c.MP4"}
     dialogues = [VideoDialogue(name, (Exchange("q", "a 日本"),)) for name in ("v_a", "v_d")]
-    clips = listed(dialogues, places, tmp_path)
+    clips = pack_dialogues(dialogues, places, tmp_path)
     assert [clips.source(n).path for n in (0, 1)] == [str(places["v_a"]), str(tmp_path / "v_d.mp4")]
     assert [VideoDialogue.unpacked(clips.captions_of(n)[0]) for n in (0, 1)] == dialogues

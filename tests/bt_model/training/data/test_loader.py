@@ -20,7 +20,7 @@ from bt_model.training.pretrain.run import loader_of, pretrain
 from bt_model.training.pretrain.step import PretrainBatch
 from bt_model.training.pretrain.towers import towers_of
 from bt_model.training.trainer.log import read_rows
-from bt_model.training.trainer.parallel import Place, World
+from bt_model.training.trainer.parallel import Rank, World
 from tests.bt_model.training.clips import NUM_CLIPS, Corpus
 
 
@@ -107,7 +107,7 @@ def test_broken_clips_are_replaced_counted_and_remembered(corpus: Corpus, tmp_pa
 
 def test_a_run_skips_broken_clips_and_says_so_in_its_log(corpus: Corpus, tmp_path: Path) -> None:
     settings = damaged(corpus, tmp_path / "corpus", 2).settings({"run": {"steps": 3}})
-    pretrain(settings, tmp_path / "work", Place())
+    pretrain(settings, tmp_path / "work", Rank())
     skipped = [row["skipped"] for row in read_rows(tmp_path / "work" / "pretrain.csv")]
     assert len(skipped) == 3
     assert sum(skipped) >= 2

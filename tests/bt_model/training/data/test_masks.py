@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bt_model.training.data.masks import Masks, draw_masks, mask_at, published_layout
+from bt_model.training.data.sampling import Masks, draw_masks, mask_at, published_layout
 from bt_model.training.pretrain.config import Layout, MaskSettings
 from tests.golden import golden_table
 

@@ -1,23 +1,23 @@
-"""What is drawn depends on seed and place alone, whatever the processes and the step that a run begins at."""
+"""What is drawn depends on seed and index alone, whatever the processes and the step that a run begins at."""
 
 from dataclasses import replace
 
 import pytest
 
 from bt_model.errors import InvalidValueError
-from bt_model.training.data.sampling import Order, step_seed
+from bt_model.training.data.sampling import SampleOrder, step_seed
 
-ORDER = Order(num_clips=26, batch=8, accumulate=2, seed=3)
+ORDER = SampleOrder(num_clips=26, batch=8, accumulate=2, seed=3)
 
 
 def test_an_epoch_shows_every_clip_once_in_an_order_of_its_own() -> None:
     whole = replace(ORDER, num_clips=24)
     epochs = [
         [
-            whole.clip(place)
+            whole.clip(sample)
             for step in range(e * 3, e * 3 + 3)
             for part in (0, 1)
-            for place in whole.places(step, part)
+            for sample in whole.samples(step, part)
         ]
         for e in (0, 1)
     ]
@@ -27,16 +27,16 @@ def test_an_epoch_shows_every_clip_once_in_an_order_of_its_own() -> None:
 
 def test_what_is_left_of_an_epoch_is_not_used() -> None:
     assert ORDER.steps_per_epoch == 3
-    assert list(ORDER.places(2, 1)) == [20, 21, 22, 23]
-    assert ORDER.places(3, 0)[0] == 26
+    assert list(ORDER.samples(2, 1)) == [20, 21, 22, 23]
+    assert ORDER.samples(3, 0)[0] == 26
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_processes_share_the_parts_of_a_step(size: int) -> None:
     ranks = [replace(ORDER, rank=rank, size=size) for rank in range(size)]
     for step, part in ((0, 0), (2, 1), (5, 0)):
-        together = [place for rank in ranks for place in rank.places(step, part)]
-        assert together == list(ORDER.places(step, part))
+        together = [sample for rank in ranks for sample in rank.samples(step, part)]
+        assert together == list(ORDER.samples(step, part))
 
 
 def test_another_clip_takes_a_broken_ones_place_by_seed_and_attempt() -> None:
@@ -51,7 +51,7 @@ def test_a_batch_that_cannot_be_shared_or_filled_is_refused(batch: int, num_clip
     with pytest.raises(
         InvalidValueError, match=f"optimiser.batch is {batch}; allowed: a multiple of 4 .*, up to"
     ):
-        Order(num_clips, batch, accumulate=2, seed=0, rank=0, size=2)
+        SampleOrder(num_clips, batch, accumulate=2, seed=0, rank=0, size=2)
 
 
 def test_every_step_part_and_rank_has_a_seed_of_its_own() -> None:
@@ -60,7 +60,7 @@ def test_every_step_part_and_rank_has_a_seed_of_its_own() -> None:
 
 
 def test_a_place_knows_its_step() -> None:
-    order = Order(num_clips=11, batch=4, accumulate=2, seed=0, rank=1, size=2)
+    order = SampleOrder(num_clips=11, batch=4, accumulate=2, seed=0, rank=1, size=2)
     for step in range(3 * order.steps_per_epoch):
         for part in range(2):
-            assert {order.step(place) for place in order.places(step, part)} == {step}
+            assert {order.step(sample) for sample in order.samples(step, part)} == {step}

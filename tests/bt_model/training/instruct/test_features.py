@@ -13,7 +13,7 @@ from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.decoding.child import read_frames
 from bt_model.decoding.wire import Request
 from bt_model.errors import InvalidValueError
-from bt_model.training.data.clip_list import Source
+from bt_model.training.data.clip_list import ClipSource
 from bt_model.training.data.clip_reader import why_broken
 from bt_model.training.data.features import FeatureReader, read_manifest, stored_videos
 from bt_model.training.instruct.config import InstructSettings
@@ -21,13 +21,13 @@ from bt_model.training.instruct.features import write_features
 from bt_model.training.instruct.framing import Framing
 from bt_model.training.instruct.run import instruct
 from bt_model.training.trainer.log import read_rows
-from bt_model.training.trainer.parallel import Place
+from bt_model.training.trainer.parallel import Rank
 from bt_model.video.transform import normalise
-from bt_model.vision.encoder import hidden_states
+from bt_model.vision.clip import hidden_states
 from tests import tiny
 from tests.bt_model.training.videos import NUM_CLIPS, Videos
 
-ALONE = Place()
+ALONE = Rank()
 FOUR_LAYERS = {"model": {"adapter": "fresh"}, "temporal": {"branch": {"num_layers": 4}}}
 
 
@@ -68,7 +68,7 @@ def test_a_file_holds_the_state_that_the_branch_begins_with(features: Path, vide
     assert set(stored_videos(features)) == {path.stem for path in videos.files}
     for video, path in stored_videos(features).items():
         with (videos.export / "videos" / f"{video}.mp4").open("rb") as file:
-            pixels = read_frames(file, framing.request(Source(file.name)))[0].pixels
+            pixels = read_frames(file, framing.request(ClipSource(file.name)))[0].pixels
         expected = hidden_states(tiny.tower(), normalise(torch.tensor(pixels))[None], [3])[3]
         states = load_file(path)["states"]
         assert states.dtype == torch.float16

@@ -10,9 +10,9 @@ from bt_model.backends.llava import special_ids
 from bt_model.decoding.child import read_frames
 from bt_model.prompt.templates import template
 from bt_model.prompt.tokenizer import TextTokenizer
-from bt_model.training.data.clip_list import Source
-from bt_model.training.data.dialogues import Exchange, VideoDialogue, listed
-from bt_model.training.data.sampling import Order
+from bt_model.training.data.clip_list import ClipSource
+from bt_model.training.data.dialogues import Exchange, VideoDialogue, pack_dialogues
+from bt_model.training.data.sampling import SampleOrder
 from bt_model.training.data.spelling import Speller
 from bt_model.training.instruct.config import InstructData
 from bt_model.training.instruct.framing import Framing
@@ -36,7 +36,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def read(clip: Path, framing: Framing) -> NDArray[np.uint8]:
     with clip.open("rb") as file:
-        return read_frames(file, framing.request(Source(str(clip))))[0].pixels
+        return read_frames(file, framing.request(ClipSource(str(clip))))[0].pixels
 
 
 @pytest.mark.parametrize("fit", ["crop", "squash", "pad"])
@@ -71,11 +71,11 @@ def test_a_batch_has_room_for_the_tokens_of_the_frames_that_were_read(features: 
     speller = Speller(template("plain"), special_ids(tokenizer, template("plain")), tokenizer.spell)
     data = InstructData(features=features)
     recipe = DialogueRecipe(
-        data, Order(3, 2, 1, 0), Framing.of(data, SIDE, "crop"), speller, lambda frames: 10 * frames
+        data, SampleOrder(3, 2, 1, 0), Framing.of(data, SIDE, "crop"), speller, lambda frames: 10 * frames
     )
     dialogues = [VideoDialogue(name, (Exchange(f"{name}?", f"{name}!"),)) for name in "abc"]
     arrays = [np.zeros((1, count, 2, 2) if features else (count, 2, 2, 3), np.uint8) for count in (3, 5)]
-    batch = recipe.batch(listed(dialogues, {}, tmp_path), range(2), [2, 0], arrays, num_skipped=4)
+    batch = recipe.batch(pack_dialogues(dialogues, {}, tmp_path), range(2), [2, 0], arrays, num_skipped=4)
     assert batch.tokens.is_video.sum(dim=1).tolist() == [30, 50]
     assert [video.shape for video in batch.videos] == [array.shape for array in arrays]
     answers = [tokenizer.decode([i for i in row[:-1] if i >= 0]) for row in batch.tokens.labels.tolist()]

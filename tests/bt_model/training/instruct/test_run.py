@@ -24,7 +24,7 @@ from bt_model.training.settings import plain
 from bt_model.training.trainer.checkpoint import restore
 from bt_model.training.trainer.log import read_rows
 from bt_model.training.trainer.optimiser import multiplying_in
-from bt_model.training.trainer.parallel import Parallel, Place
+from bt_model.training.trainer.parallel import Parallel, Rank
 from bt_model.types import Turn, VideoTokens
 from bt_model.vision.pool import pooling
 from tests import tiny
@@ -32,7 +32,7 @@ from tests.bt_model.training.instruct.steps import batch, loss_of
 from tests.bt_model.training.ranks import run_ranks, write_tuning
 from tests.bt_model.training.videos import Videos
 
-ALONE = Place()
+ALONE = Rank()
 EVERYTHING: dict[str, Any] = {
     "learn": {"tokens": True, "lora_rank": 2},
     "run": {"recompute": True, "steps": 5},

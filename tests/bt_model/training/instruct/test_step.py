@@ -13,7 +13,7 @@ from bt_model.training.objectives.answers import answer_logits
 from bt_model.training.trainer.optimiser import PRECISIONS, multiplying_in, recompute
 from bt_model.training.trainer.parallel import World
 from bt_model.video.transform import normalise
-from bt_model.vision.encoder import hidden_states
+from bt_model.vision.clip import hidden_states
 from bt_model.vision.pool import POOLINGS
 from tests import tiny
 from tests.bt_model.training.instruct.steps import (

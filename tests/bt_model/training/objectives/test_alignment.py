@@ -13,7 +13,7 @@ from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.generation.engine import BatchEngine
 from bt_model.generation.request import Delta, GenRequest, Soft
 from bt_model.prompt.segments import segments
-from bt_model.training.data.masks import Masks
+from bt_model.training.data.sampling import Masks
 from bt_model.training.data.tokens import TokenBatch
 from bt_model.training.objectives.answers import answer_logits, exact_answers, spliced, summed_loss
 from bt_model.training.objectives.contrastive import AlignmentHead, LossWeights, contrastive

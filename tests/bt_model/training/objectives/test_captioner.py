@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bt_model.training.data.masks import Masks
+from bt_model.training.data.sampling import Masks
 from bt_model.training.objectives.answers import answer_logits
 from bt_model.training.objectives.captioner import Captioner, anchor_loss, chat_tokens, picture_loss
 from bt_model.training.objectives.contrastive import LossWeights, contrastive

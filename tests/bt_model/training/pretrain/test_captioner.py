@@ -28,7 +28,7 @@ from bt_model.training.pretrain.run import compile_step, loader_of, pretrain
 from bt_model.training.pretrain.towers import fresh_step, towers_of
 from bt_model.training.settings import plain, settings_from
 from bt_model.training.trainer.log import read_rows
-from bt_model.training.trainer.parallel import Place, World
+from bt_model.training.trainer.parallel import Rank, World
 from bt_model.types import Turn
 from bt_model.vision.encoder import VideoEncoder
 from tests import tiny
@@ -180,7 +180,7 @@ def test_a_run_tells_every_loss_and_leaves_the_captioner_as_it_was(
         return used[-1]
 
     monkeypatch.setattr(run, "load_captioner", kept)
-    pretrain(settings, tmp_path, Place())
+    pretrain(settings, tmp_path, Rank())
     rows = read_rows(tmp_path / "pretrain.csv")
     assert len(rows) == 6
     for row in rows:
@@ -208,7 +208,7 @@ def test_what_is_computed_again_gives_the_same_losses(corpus: Corpus, tmp_path: 
     losses = list[list[float]]()
     for again in (False, True):
         work = tmp_path / str(again)
-        pretrain(captioned(corpus, precision=precision, recompute=again, steps=2), work, Place())
+        pretrain(captioned(corpus, precision=precision, recompute=again, steps=2), work, Rank())
         losses.append([row["loss"] for row in read_rows(work / "pretrain.csv")])
     assert losses[0] == losses[1]
 
@@ -246,7 +246,7 @@ def test_a_captioner_that_is_not_there_is_named_and_a_plan_assumes_one(corpus: C
 def test_two_processes_are_one(corpus: Corpus, tmp_path: Path) -> None:
     names = ("loss", "vtc", "mbta", "mbca", "chat", "caption", "anchor", "grad_norm")
     settings = captioned(corpus)
-    pretrain(settings, tmp_path / "one", Place())
+    pretrain(settings, tmp_path / "one", Rank())
     for parallel in ("ddp", "fsdp"):
         work = tmp_path / parallel
         run_ranks(write_run, 2, work, plain(settings), parallel)

@@ -22,7 +22,7 @@ from bt_model.training.pretrain.run import pretrain
 from bt_model.training.pretrain.step import PretrainStep
 from bt_model.training.pretrain.towers import PUBLISHED, fresh_step, towers_of
 from bt_model.training.settings import keep_settings, settings_from
-from bt_model.training.trainer.parallel import Place
+from bt_model.training.trainer.parallel import Rank
 from tests.bt_model.training.clips import Corpus
 from tests.golden import golden_table
 
@@ -36,7 +36,7 @@ def table() -> dict[str, Any]:
 def work(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two steps of a run."""
     folder = tmp_path_factory.mktemp("files")
-    pretrain(corpus.settings({"run": {"steps": 2}}), folder, Place())
+    pretrain(corpus.settings({"run": {"steps": 2}}), folder, Rank())
     return folder
 
 

@@ -18,7 +18,7 @@ from bt_model.training.pretrain.config import PretrainSettings
 from bt_model.training.pretrain.run import pretrain
 from bt_model.training.settings import plain
 from bt_model.training.trainer.log import read_rows
-from bt_model.training.trainer.parallel import Parallel, Place
+from bt_model.training.trainer.parallel import Parallel, Rank
 from tests.bt_model.training.clips import Corpus
 from tests.bt_model.training.ranks import run_ranks, write_run
 
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[4]
 LOSSES = ("loss", "vtc", "mbta", "mbca", "grad_norm")
 # with an epsilon of 1e-8, Adam makes whole steps out of gradients that are rounding errors
 TWENTY = {"optimiser": {"rate": 3e-4, "clip_norm": 1.0, "eps": 1e-6}, "run": {"steps": 20}}
-ALONE = Place()
+ALONE = Rank()
 
 
 def rows(work: Path, names: Sequence[str] = LOSSES) -> list[list[float]]:

@@ -8,12 +8,13 @@ import torch
 
 from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.config import BTAdapterConfig, TemporalConfig
-from bt_model.training.data.masks import Masks
+from bt_model.training.data.sampling import Masks
 from bt_model.training.objectives.contrastive import LossWeights, contrastive
 from bt_model.training.pretrain.step import PretrainBatch, PretrainStep
 from bt_model.video.transform import normalise_retrieval
 from bt_model.vision.build import build_encoder
-from bt_model.vision.encoder import TemporalEncoder, hidden_states
+from bt_model.vision.clip import hidden_states
+from bt_model.vision.encoder import TemporalEncoder
 from tests import tiny
 from tests.bt_model.training.ranks import B, T, fresh_step, whole_batch
 

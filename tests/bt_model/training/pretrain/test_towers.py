@@ -18,7 +18,7 @@ from bt_model.training.pretrain.config import PretrainModel
 from bt_model.training.pretrain.run import pretrain
 from bt_model.training.pretrain.towers import fresh_step, towers_of
 from bt_model.training.trainer.log import read_rows
-from bt_model.training.trainer.parallel import Place
+from bt_model.training.trainer.parallel import Rank
 from bt_model.vision.clip import ClipVisionTower
 from tests import tiny
 from tests.bt_model.training.clips import Corpus
@@ -67,7 +67,7 @@ def test_the_published_eva_configuration_trains_and_keeps_no_gates(
     corpus: Corpus, eva: Path, tmp_path: Path
 ) -> None:
     base = corpus.settings(preset("pretrain", "published-eva"), corpus_part(corpus, eva))
-    pretrain(base, tmp_path, Place())
+    pretrain(base, tmp_path, Rank())
     rows = read_rows(tmp_path / "pretrain.csv")
     assert [row["mbta"] for row in rows] == [0.0, 0.0]
     assert all(row["vtc"] > 0 and row["mbca"] > 0 for row in rows)

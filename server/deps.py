@@ -7,9 +7,9 @@ from typing import Annotated, Protocol, TypedDict, cast
 
 from fastapi import Depends, Request
 
+from bt_model.decoding.pool import DecodePool
 from server.admission import Admission
 from server.answers.flow import ChatFlow
-from server.decoding.decoder import Decoder
 from server.engine.client import EngineClient
 from server.features.flights import VideoFeatures
 from server.metrics import Metrics
@@ -24,7 +24,7 @@ class Services:
     settings: Settings
     metrics: Metrics
     store: VideoStore
-    decoder: Decoder
+    decoder: DecodePool
     engine: EngineClient
     features: VideoFeatures
     admission: Admission

@@ -20,7 +20,7 @@ from bt_model.decoding.pool import DecodePool
 from bt_model.errors import BtchatError, InvalidValueError
 from server.admission import Admission
 from server.answers.flow import ChatFlow
-from server.decoding.decoder import Decoder
+from server.decoding.futures import running
 from server.deps import LifespanState, Services
 from server.engine.client import EngineClient
 from server.engine.supervisor import Command, RestartRule
@@ -75,7 +75,7 @@ async def start_services(settings: Settings, command: Command) -> AsyncGenerator
     async with AsyncExitStack() as stack:
         store = await _open_store(settings)
         stack.push_async_callback(store.close)
-        decoder = await stack.enter_async_context(_decoder(settings))
+        decoder = await stack.enter_async_context(running(_decode_pool(settings)))
         engine = EngineClient(command, RestartRule(start_seconds=settings.engine_start_seconds))
         stack.push_async_callback(engine.stop)
         await engine.start()
@@ -142,9 +142,9 @@ async def _open_store(settings: Settings) -> VideoStore:
         raise InvalidValueError(text, param="data_dir") from error
 
 
-def _decoder(settings: Settings) -> Decoder:
+def _decode_pool(settings: Settings) -> DecodePool:
     size = settings.decode_workers or os.cpu_count() or 1
-    return Decoder(DecodePool(size, reader=settings.decoder, seconds=settings.decode_seconds))
+    return DecodePool(size, reader=settings.decoder, seconds=settings.decode_seconds)
 
 
 @asynccontextmanager

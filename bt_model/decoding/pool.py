@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Condition, Thread
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -101,22 +100,19 @@ class DecodePool:
         for thread in self._threads:
             thread.start()
         with self._changed:
-            self._changed.wait_for(self._has_started_or_failed)
+            self._changed.wait_for(
+                lambda: self._num_idle == self.size or self._num_failed_starts or self._is_closed
+            )
             has_failed = self._num_idle < self.size
         if has_failed:
             self.close()
             raise _no_start()
 
-    def _has_started_or_failed(self) -> bool:
-        return self._num_idle == self.size or self._num_failed_starts > 0 or self._is_closed
-
     def __enter__(self) -> Self:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -248,11 +244,17 @@ class DecodePool:
         return child.is_clean and child.files < self._child_limits.files
 
     def _decoded(self, child: ChildProcess, job: _Job) -> Decoded:
-        with _opened(job.path) as video, FrameMemories(job.request) as memories:
-            reply = self._ask(child, job.request, [video, *memories.by_size.values()])
-            by_size = memories.handed_over(len(reply.indices))
+        memories = FrameMemories()
+        try:
+            with _opened(job.path) as video:
+                memories.make(job.request)
+                reply = self._ask(child, job.request, [video, *memories.values()])
+            memories.check(job.request, len(reply.indices))
+        except BaseException:
+            memories.close()
+            raise
         seconds = time.monotonic() - job.begin
-        return Decoded(reply.facts, reply.indices, reply.timestamps, reply.jpegs, by_size, seconds)
+        return Decoded(reply.facts, reply.indices, reply.timestamps, reply.jpegs, memories, seconds)
 
     def _ask(self, child: ChildProcess, request: wire.Request, fds: Sequence[int]) -> wire.Reply:
         late = DecodeTimeoutError(f"the video was not decoded within {self._seconds:g} s")

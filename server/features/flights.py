@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
 from bt_model.decoding.decoded import Decoded
+from bt_model.decoding.pool import DecodePool
 from bt_model.errors import BtchatError, FeaturesMissingError, InvalidValueError
 from bt_model.types import ModelCard, Sampling
-from server.decoding.decoder import Decoder
+from server.decoding.futures import finished
 from server.engine.client import EngineClient
 from server.features.keys import check_frames, count_name, feature_key, source_key, with_default_count
 from server.features.receipt import EncodedVideo, frame_facts
@@ -63,7 +64,7 @@ class PreparedVideo:
 class VideoFeatures:
     """Tokens of videos in the engine's cache."""
 
-    def __init__(self, engine: EngineClient, decoder: Decoder, metrics: Metrics) -> None:
+    def __init__(self, engine: EngineClient, decoder: DecodePool, metrics: Metrics) -> None:
         self._engine = engine
         self._decoder = decoder
         self._metrics = metrics
@@ -163,7 +164,7 @@ class VideoFeatures:
         sizes = [card.frame_size for card in targets.values()]
         default = next(iter(targets.values())).default_frames
         async with source.reading() as path:
-            frames = await self._decoder.decode(path, sampling, sizes, default)
+            frames = await finished(self._decoder.decode(path, sampling, sizes, default))
         outcomes: dict[bytes, Outcome] = {}
         with frames:
             self._metrics.decoded(frames)

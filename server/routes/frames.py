@@ -9,6 +9,7 @@ from fastapi import APIRouter, Header, Request, Response
 
 from bt_model.types import ModelCard, Sampling
 from server.bodies.own import FrameObject, FramesObject, TokensBody, TokensObject, VideoBody
+from server.decoding.futures import finished
 from server.deps import Services, ServicesDep, Tenant
 from server.engine.replies import TokenFile
 from server.features.keys import check_frames
@@ -31,7 +32,7 @@ async def show_frames(
         check_frames(sampling.num_frames or 0, sampling, card)
         async with video.reading() as path:
             work = services.decoder.thumbnails(path, sampling, card.frame_size, card.default_frames)
-            shown = await while_connected(request, work)
+            shown = await while_connected(request, finished(work))
     check_frames(len(shown.indices), sampling, card)
     services.metrics.decoded(shown)
     frames = zip(shown.indices, shown.timestamps, shown.jpegs, strict=True)

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 
 from server.bodies.own import Deleted, VideoObject, VideoPage
+from server.decoding.futures import finished
 from server.deps import ServicesDep, Tenant
 from server.uploads.catalog import Order
 from server.uploads.receive import receiving
@@ -29,8 +30,8 @@ async def upload(
 ) -> VideoObject:
     """Store a video. It is probed before the response; the same bytes are stored once."""
     async with receiving(request.stream(), services.store.incoming) as received:
-        facts = await services.decoder.probe(received.path)
-        video = await services.store.add(received, tenant, filename, facts)
+        probed = await finished(services.decoder.probe(received.path))
+        video = await services.store.add(received, tenant, filename, probed.facts)
     services.metrics.uploaded(video.num_bytes)
     return VideoObject.of(video)
 

@@ -4,6 +4,7 @@ import fcntl
 import io
 import mmap
 import os
+import resource
 import sys
 from collections.abc import Iterator
 from concurrent.futures import wait
@@ -102,6 +103,21 @@ def test_a_refused_file_leaves_no_memory_behind(pool: DecodePool, tmp_path: Path
         pool.decode(path, FOUR, [SIZE], 8).result()
     until_ready(pool)
     assert open_files() == before
+
+
+def test_where_descriptors_run_out_none_is_left_open(pool: DecodePool, clip: Path) -> None:
+    before, child = open_files(), pool.pids
+    free = os.dup(0)
+    os.close(free)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + 2, hard))  # the video and the first size
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            pool.decode(clip, FOUR, [SIZE, FrameSize(32)], 8).result()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    until_ready(pool)
+    assert (open_files(), pool.pids) == (before, child)
 
 
 def test_a_bad_window_is_raised_with_its_field(pool: DecodePool, clip: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from bt_model.decoding.pool import DecodePool
 from bt_model.errors import VideoError
 from bt_model.video.decode import probe
-from server.decoding.decoder import Decoder
+from server.decoding.futures import finished, running
 from tests.bt_model.decoding.pools import FOUR, SIZE, is_there, open_files, stop_child, until
 from tests.clips import write_clip
 
@@ -22,29 +22,20 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def pool() -> DecodePool:
-    return DecodePool(1, seconds=5)
+async def pool() -> AsyncIterator[DecodePool]:
+    async with running(DecodePool(1, seconds=5)) as pool:
+        yield pool
 
 
-@pytest.fixture
-async def decoder(pool: DecodePool) -> AsyncIterator[Decoder]:
-    async with Decoder(pool) as decoder:
-        yield decoder
-
-
-async def test_every_method_gives_what_the_pool_gives(decoder: Decoder, clip: Path) -> None:
-    assert await decoder.probe(clip) == probe(clip)
-    with await decoder.decode(clip, FOUR, [SIZE], 8) as frames:
+async def test_what_the_pool_made_of_a_file_is_awaited(pool: DecodePool, clip: Path) -> None:
+    assert (await finished(pool.probe(clip))).facts == probe(clip)
+    with await finished(pool.decode(clip, FOUR, [SIZE], 8)) as frames:
         assert [*frames.memories] == [SIZE]
-    shown = await decoder.thumbnails(clip, FOUR, SIZE, 8)
-    assert (len(shown.jpegs), shown.indices) == (4, frames.indices)
 
 
-async def test_the_event_loop_goes_on_while_a_child_decodes(
-    pool: DecodePool, decoder: Decoder, clip: Path
-) -> None:
+async def test_the_event_loop_goes_on_while_a_child_decodes(pool: DecodePool, clip: Path) -> None:
     stop_child(pool)
-    task = asyncio.create_task(decoder.probe(clip))
+    task = asyncio.create_task(finished(pool.probe(clip)))
     await asyncio.sleep(0.1)
     assert not task.done()
     task.cancel()
@@ -52,31 +43,31 @@ async def test_the_event_loop_goes_on_while_a_child_decodes(
         await task
 
 
-async def test_a_refusal_of_the_child_is_raised_here(decoder: Decoder, tmp_path: Path) -> None:
+async def test_a_refusal_of_the_child_is_raised_here(pool: DecodePool, tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(b"")
     with pytest.raises(VideoError) as caught:
-        await decoder.probe(path)
+        await finished(pool.probe(path))
     assert caught.value.code == "empty_file"
 
 
-async def test_who_leaves_ends_the_child_at_work(pool: DecodePool, decoder: Decoder, clip: Path) -> None:
+async def test_who_leaves_ends_the_child_at_work(pool: DecodePool, clip: Path) -> None:
     child = stop_child(pool)
-    given_up = asyncio.create_task(decoder.decode(clip, FOUR, [SIZE], 8))
+    given_up = asyncio.create_task(finished(pool.decode(clip, FOUR, [SIZE], 8)))
     await asyncio.sleep(0.1)
     given_up.cancel()
     with pytest.raises(asyncio.CancelledError):
         await given_up
     await asyncio.to_thread(until, lambda: not is_there(child), 2)
-    assert (await decoder.probe(clip)).num_frames == 30
+    assert (await finished(pool.probe(clip))).facts.num_frames == 30
 
 
 async def test_frames_that_come_for_one_who_has_just_left_are_given_back(
-    pool: DecodePool, decoder: Decoder, clip: Path
+    pool: DecodePool, clip: Path
 ) -> None:
     before = open_files()
     child = stop_child(pool)
-    task = asyncio.create_task(decoder.decode(clip, FOUR, [SIZE], 8))
+    task = asyncio.create_task(finished(pool.decode(clip, FOUR, [SIZE], 8)))
     await asyncio.sleep(0)  # it has asked
     until(lambda: pool.num_idle == 0)
     os.kill(child, signal.SIGCONT)
@@ -88,16 +79,16 @@ async def test_frames_that_come_for_one_who_has_just_left_are_given_back(
 
 
 async def test_leaving_ends_every_child(clip: Path) -> None:
-    async with Decoder(pool := DecodePool(2)) as decoder:
+    async with running(DecodePool(2)) as pool:
         children = pool.pids
-        task = asyncio.create_task(decoder.probe(clip))
+        task = asyncio.create_task(finished(pool.probe(clip)))
         await task
     assert not any(map(is_there, children))
 
 
 async def test_a_start_that_is_called_off_leaves_no_child() -> None:
-    decoder = Decoder(pool := DecodePool(1))
-    starting = asyncio.create_task(decoder.__aenter__())
+    pool = DecodePool(1)
+    starting = asyncio.create_task(running(pool).__aenter__())
     await asyncio.to_thread(until, lambda: len(pool.pids) == 1)
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -1,0 +1,29 @@
+"""The decode pool on the event loop: its futures awaited; a caller that leaves ends the child at work."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
+
+from bt_model.decoding.decoded import Decoded
+from bt_model.decoding.pool import DecodePool
+
+
+@asynccontextmanager
+async def running(pool: DecodePool) -> AsyncGenerator[DecodePool]:
+    """Start a pool without holding up the event loop, and close it at the end."""
+    try:
+        await asyncio.to_thread(pool.start)
+        yield pool
+    finally:
+        await asyncio.to_thread(pool.close)
+
+
+async def finished(future: Future[Decoded]) -> Decoded:
+    """What a pool made of a file; the caller closes it. Raises as the pool's futures do."""
+    try:
+        return await asyncio.wrap_future(future)
+    except asyncio.CancelledError:
+        if not future.cancel() and future.exception() is None:  # it was done already
+            future.result().close()
+        raise

@@ -27,9 +27,10 @@ test-random: $(STAMP)  ## the same suite in another order: make test-random SEED
 
 check: fmt-check lint types imports test  ## what must be green before a commit
 
-fmt: $(STAMP)
+fmt: $(STAMP)  ## formatting, and the page of settings
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/python -m tests.server.settings_page
 
 fmt-check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -9,7 +9,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 
 _HEAD = f"""# Settings of the server
 
-This page is written by `python -m tests.server.settings_page`. A setting `some_name` may stand in five
+This page is written by `make fmt`. A setting `some_name` may stand in five
 places; the first of these that has it counts:
 
 1. the flag `--some-name` of `btchat serve` and `python -m server`;

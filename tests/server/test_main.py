@@ -202,7 +202,10 @@ def test_a_dead_engine_is_not_ready_and_what_ran_says_why(tmp_path: Path, clip: 
 
 
 def test_the_web_process_never_loads_torch() -> None:
-    code = "import server.__main__, sys; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    code = """
+import server.__main__, server.main, sys
+sys.exit(bool({"torch", "transformers", "btchat"} & {*sys.modules}))
+"""
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -126,4 +126,4 @@ def test_every_setting_has_a_description_and_a_flag() -> None:
 
 
 def test_the_page_of_settings_is_up_to_date() -> None:
-    assert PAGE.read_text(encoding="utf-8") == page(), "python -m tests.server.settings_page writes it anew"
+    assert PAGE.read_text(encoding="utf-8") == page(), "make fmt writes it anew"

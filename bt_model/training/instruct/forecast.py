@@ -12,7 +12,7 @@ from bt_model.training.data.dialogues import read_dialogues
 from bt_model.training.instruct.base import load_temporal_model, read_base
 from bt_model.training.instruct.config import InstructSettings
 from bt_model.training.instruct.corpus import read_corpus
-from bt_model.training.instruct.plan import DIALOGUES, PUBLISHED, TYPICAL, Plan, Sizes
+from bt_model.training.instruct.plan import DIALOGUES, PUBLISHED, TYPICAL, InstructPlan, Sizes
 from bt_model.training.settings import plain
 
 
@@ -32,7 +32,7 @@ def forecast(settings: InstructSettings, num_devices: int = 1) -> dict[str, Any]
     else:
         assumed.append(f"{settings.model.base} is not there: LLaVA 7B with the published branch is assumed")
         num = len(read_dialogues(settings.data).dialogues) if has_dialogues else DIALOGUES
-        plan = Plan(settings, PUBLISHED, TYPICAL, {"used": num}, num_devices)
+        plan = InstructPlan(settings, PUBLISHED, TYPICAL, {"used": num}, num_devices)
     return {"settings": plain(settings), "assumed": assumed, **plan.describe()}
 
 
@@ -44,7 +44,7 @@ def _has_base(settings: InstructSettings) -> bool:
     return True
 
 
-def _plan_beside_base(settings: InstructSettings, num_devices: int, *, has_dialogues: bool) -> Plan:
+def _plan_beside_base(settings: InstructSettings, num_devices: int, *, has_dialogues: bool) -> InstructPlan:
     base = read_base(settings)
     encoder = load_temporal_model(base, settings)
     llama = read_llama_config(base.at(base.file.llm))
@@ -53,6 +53,6 @@ def _plan_beside_base(settings: InstructSettings, num_devices: int, *, has_dialo
     vision = encoder.tower.config
     sizes = Sizes(vision, encoder.config, llama, base.file.pooling, encoder.skip, is_deep)
     if not has_dialogues:
-        return Plan(settings, sizes, TYPICAL, {"used": DIALOGUES}, num_devices)
+        return InstructPlan(settings, sizes, TYPICAL, {"used": DIALOGUES}, num_devices)
     corpus = read_corpus(settings, base, encoder, llama.max_context)
-    return Plan(settings, sizes, corpus.lengths, corpus.counts, num_devices)
+    return InstructPlan(settings, sizes, corpus.lengths, corpus.counts, num_devices)

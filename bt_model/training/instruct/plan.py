@@ -109,7 +109,7 @@ def flops_per_dialogue(settings: InstructSettings, sizes: Sizes, lengths: Length
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class InstructPlan:
     """The figures of `--dry-run`; `counts` are those of the dialogues.
 
     Raises:

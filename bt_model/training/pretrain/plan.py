@@ -93,7 +93,7 @@ def kept_bytes_per_clip(settings: PretrainSettings, towers: Towers) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PretrainPlan:
     """The figures of `--dry-run`; `rate` is in clips a second and device, None if unknown.
 
     Raises:

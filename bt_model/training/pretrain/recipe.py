@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class PretrainRecipe:
     """Makes batches of a list of clips; `side` and `num_patches` are the tower's.
 
     The run has `num_steps` steps. `answers` are captions in the captioner's tokens, None without one.

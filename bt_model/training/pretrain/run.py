@@ -15,7 +15,7 @@ from bt_model.training.pretrain.captioner import captioner_file, load_captioner,
 from bt_model.training.pretrain.config import PretrainSettings
 from bt_model.training.pretrain.files import NAME, export
 from bt_model.training.pretrain.plan import flops_per_clip, schedule_of
-from bt_model.training.pretrain.recipe import Recipe
+from bt_model.training.pretrain.recipe import PretrainRecipe
 from bt_model.training.pretrain.step import PretrainBatch, PretrainStep
 from bt_model.training.pretrain.towers import Towers, fresh_step, tokenizer_of, towers_of
 from bt_model.training.settings import keep_settings
@@ -86,7 +86,7 @@ def loader_of(
     order = _order(settings, clips, world)
     vision, base = towers.vision, captioner_file(settings)
     num_steps = settings.optimiser.epochs * order.steps_per_epoch
-    recipe = Recipe(
+    recipe = PretrainRecipe(
         settings.data, settings.mask, order, tokenizer_of(settings.model), vision.image_size,
         vision.num_patches, num_steps,
         None if base is None else tokenizer_for(base, vision, settings.loss.request),

@@ -66,7 +66,7 @@ def _plan(settings: "PretrainSettings", work: Path, devices: int, rate: float | 
     """The output of `--dry-run`; for missing towers and clips the published ones are assumed."""
     from bt_model.training.data.clip_list import matching, read_clips
     from bt_model.training.pretrain.captioner import captioner_file, is_captioner_there
-    from bt_model.training.pretrain.plan import WEBVID_CLIPS, Plan
+    from bt_model.training.pretrain.plan import WEBVID_CLIPS, PretrainPlan
     from bt_model.training.pretrain.towers import PUBLISHED, towers_of
     from bt_model.training.settings import plain
 
@@ -80,7 +80,7 @@ def _plan(settings: "PretrainSettings", work: Path, devices: int, rate: float | 
     has_captioner = is_captioner_there(settings)
     if is_told and not has_captioner:
         captioner_file(settings)
-    plan = Plan(settings, towers, num_clips, devices, rate)
+    plan = PretrainPlan(settings, towers, num_clips, devices, rate)
     assumed = (
         [] if has_towers else [f"{settings.model.clip} is not there: the published {family} tower is assumed"]
     )

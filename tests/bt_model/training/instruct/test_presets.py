@@ -9,7 +9,7 @@ from bt_model.training.instruct.config import InstructSettings
 from bt_model.training.instruct.plan import (
     PUBLISHED,
     TYPICAL,
-    Plan,
+    InstructPlan,
     Sizes,
     flops_per_dialogue,
     meta_step,
@@ -27,7 +27,7 @@ def settings(name: str, *layers: dict[str, Any]) -> InstructSettings:
 
 
 def plan(given: InstructSettings, num_devices: int = 1) -> dict[str, Any]:
-    return Plan(given, PUBLISHED, TYPICAL, {"used": DIALOGUES}, num_devices).describe()
+    return InstructPlan(given, PUBLISHED, TYPICAL, {"used": DIALOGUES}, num_devices).describe()
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_sharded_weights_are_shared_out() -> None:
     sizes = Sizes(tiny.VISION, tiny.FROZEN["bt_adapter"], tiny.plan(300, 280).llama, "patches_cls")
     few = {"data": {"frames": 4}}
     given = settings("paper", few), settings("paper", few, {"run": {"parallel": "fsdp"}})
-    plans = [Plan(each, sizes, TYPICAL, {"used": 80}, 8) for each in given]
+    plans = [InstructPlan(each, sizes, TYPICAL, {"used": 80}, 8) for each in given]
     whole, shared = (each.describe()["memory of weights and optimiser per device, GB"] for each in plans)
     assert shared == pytest.approx(whole / 8)
 

@@ -23,7 +23,7 @@ from bt_model.training.pretrain.captioner import (
     tokenizer_for,
 )
 from bt_model.training.pretrain.config import PretrainSettings
-from bt_model.training.pretrain.plan import Plan, flops_per_clip, kept_bytes_per_clip
+from bt_model.training.pretrain.plan import PretrainPlan, flops_per_clip, kept_bytes_per_clip
 from bt_model.training.pretrain.run import compile_step, loader_of, pretrain
 from bt_model.training.pretrain.towers import fresh_step, towers_of
 from bt_model.training.settings import plain, settings_from
@@ -238,7 +238,7 @@ def test_a_captioner_that_is_not_there_is_named_and_a_plan_assumes_one(corpus: C
     with pytest.raises(UnknownNameError, match=r"model\.captioner: model is 'nowhere'; under"):
         captioner_file(settings)
     towers = towers_of(settings.model)
-    told = Plan(settings, towers, num_clips=12).describe()
+    told = PretrainPlan(settings, towers, num_clips=12).describe()
     assert told["frozen parameters"] > 6e9
     assert flops_per_clip(settings, towers) > 1e12
 

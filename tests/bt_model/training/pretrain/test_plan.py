@@ -6,7 +6,13 @@ import torch
 from bt_model.training.objectives.contrastive import LossWeights
 from bt_model.training.presets import preset
 from bt_model.training.pretrain.config import PretrainSettings
-from bt_model.training.pretrain.plan import Plan, flops_per_clip, kept_bytes_per_clip, meta_batch, meta_step
+from bt_model.training.pretrain.plan import (
+    PretrainPlan,
+    flops_per_clip,
+    kept_bytes_per_clip,
+    meta_batch,
+    meta_step,
+)
 from bt_model.training.pretrain.towers import PUBLISHED, Towers
 from bt_model.training.settings import plain, settings_from
 from bt_model.training.trainer.cost import count_flops
@@ -52,10 +58,10 @@ def test_shapes_without_contents_go_through_the_step_in_every_layout() -> None:
 
 
 def test_a_plan_tells_steps_groups_and_hours() -> None:
-    told = Plan(PAPER, L14, num_clips=2_500_000, num_devices=8, rate=28.9).describe()
+    told = PretrainPlan(PAPER, L14, num_clips=2_500_000, num_devices=8, rate=28.9).describe()
     assert told["steps"] == 3906
     assert told["clips"] == {"all": 2_500_000, "per step": 640, "per device": 80}
     assert told["learning parameters"] == {"base": {"parameters": 72_242_432, "rate": 2e-6}}
     assert told["hours"] == {"at 28.9 clips/s per device": pytest.approx(3.0, abs=0.01)}
-    guessed = Plan(PAPER, L14, num_clips=2_500_000, num_devices=8).describe()["hours"]
+    guessed = PretrainPlan(PAPER, L14, num_clips=2_500_000, num_devices=8).describe()["hours"]
     assert [name.split(" at")[0] for name in guessed] == ["on 8 x V100", "on 8 x A100", "on 8 x H100"]

@@ -1,0 +1,86 @@
+"""The rules of the house: folders, sizes, names and imports, read from the source."""
+
+import ast
+import re
+from collections import defaultdict
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("btchat", "server", "bt_model", "lab")
+FILES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for room in ROOMS
+    for path in sorted((ROOT / room).rglob("*.py"))
+}
+TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in FILES.items()}
+
+
+def test_the_readmes_tree_names_every_folder_and_no_other() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    tree = text.split("## Where things are", 1)[1].split("```")[1]
+    shown: list[Path] = []
+    path: list[str] = []
+    for indent, name in re.findall(r"^( *)([a-z_]+)/", tree, flags=re.M):
+        path = [*path[: len(indent) // 2], name]
+        shown.append(Path(*path))
+    there = {path.parent.relative_to(ROOT) for path in FILES.values()}
+    assert {path for path in shown if path.parts[0] in ROOMS} == there
+    assert [path for path in shown if not (ROOT / path).is_dir()] == []
+
+
+def test_few_files_stand_at_the_top_of_a_room() -> None:
+    for room, most in (("server", 8), ("bt_model", 6), ("btchat", 8)):
+        assert len(list((ROOT / room).glob("*.py"))) <= most, room
+
+
+def test_no_file_is_longer_than_300_lines() -> None:
+    lines = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in FILES.items()}
+    assert {name: count for name, count in lines.items() if count > 300} == {}
+
+
+def test_no_function_is_longer_than_40_lines() -> None:
+    long = {
+        f"{name}.{node.name}": size
+        for name, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (size := _num_lines(node)) > 40
+    }
+    assert long == {}
+
+
+def _num_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Without the docstring."""
+    docstring = ast.get_docstring(function, clean=False)
+    assert function.end_lineno is not None
+    return function.end_lineno - function.lineno + 1 - (docstring.count("\n") + 1 if docstring else 0)
+
+
+def test_no_class_name_stands_for_two_ideas() -> None:
+    places: dict[str, list[str]] = defaultdict(list)
+    for name, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                places[node.name].append(name)
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
+
+
+def test_no_file_imports_itself_through_others() -> None:
+    """Also not late, within a function, nor for type checkers alone."""
+    try:
+        TopologicalSorter({name: _imports(tree) - {name} for name, tree in TREES.items()}).prepare()
+    except CycleError as error:
+        raise AssertionError(f"a circle: {' -> '.join(error.args[1])}") from error
+
+
+def _imports(tree: ast.Module) -> set[str]:
+    """The files of the house that a file names in its imports."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                submodule = f"{node.module}.{alias.name}"
+                found.add(submodule if submodule in FILES else node.module)
+    return found & set(FILES)

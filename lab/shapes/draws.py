@@ -89,7 +89,7 @@ class Rectangle(NamedTuple):
         return not (is_beside or is_above)
 
 
-def draw(kind: str, rng: Random, variety: Variety) -> Scene:
+def draw_scene(kind: str, rng: Random, variety: Variety) -> Scene:
     """Draw any scene of an event kind; each number of items is equally likely."""
     count = rng.randint(1, variety.most_items)
     while True:

@@ -11,7 +11,7 @@ from itertools import combinations
 from random import Random
 
 from lab.shapes import events
-from lab.shapes.draws import Variety, draw
+from lab.shapes.draws import Variety, draw_scene
 from lab.shapes.scene import COLOURS, SHAPES, Scene
 
 SPLITS = ("train", "val", "test", "test_combo")
@@ -88,7 +88,7 @@ def scenes(
     rng = Random(f"{split} {seed}")
     drawn: list[Scene] = []
     while len(drawn) < count:
-        scene = draw(kinds[len(drawn) % len(kinds)], rng, variety)
+        scene = draw_scene(kinds[len(drawn) % len(kinds)], rng, variety)
         if split_of(scene) == split:
             drawn.append(scene)
     return drawn

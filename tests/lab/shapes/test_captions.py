@@ -75,7 +75,7 @@ def test_the_static_captions_of_twins_are_equal(scenes: list[Scene]) -> None:
         )
 
 
-def test_the_share_of_static_captions_is_as_asked(scenes: list[Scene]) -> None:
+def test_the_share_of_static_captions_is_as_given(scenes: list[Scene]) -> None:
     rng = Random(2)
     moving = [scene for scene in scenes if scene.event.kind != "still"]
     texts = [caption(scene, rng, static_share=0.3) for scene in moving * 5]
@@ -97,14 +97,14 @@ def test_the_captions_of_twins_differ_in_the_event_and_nothing_else(scenes: list
         assert without_event(scene, mine) == without_event(scene.twin(), twins)
 
 
-def test_events_are_told_in_their_order(scenes: list[Scene]) -> None:
+def test_events_are_named_in_their_order(scenes: list[Scene]) -> None:
     for i, scene in enumerate(kinds_of(scenes, "order")):
         assert isinstance(scene.event, PulsePair)
         words = caption(scene, Random(i)).split()
         assert words.index(f"{scene.event.first.name}s") < words.index(f"{scene.event.second.name}s")
 
 
-def test_colours_are_told_in_their_order(scenes: list[Scene]) -> None:
+def test_colours_are_named_in_their_order(scenes: list[Scene]) -> None:
     for i, scene in enumerate(kinds_of(scenes, "recolour")):
         assert isinstance(scene.event, Recolour)
         words = caption(scene, Random(i)).split()
@@ -157,8 +157,8 @@ def test_some_captions_name_the_texture(scenes: list[Scene], texture: str, word:
     assert sum(word in text.split() for text in texts) / 400 == pytest.approx(0.5, abs=0.1)
 
 
-def test_left_of_is_said_of_what_lies_left(scenes: list[Scene]) -> None:
-    said = 0
+def test_left_of_is_true_of_what_lies_left(scenes: list[Scene]) -> None:
+    num_relations = 0
     for i, scene in enumerate(scenes * 3):
         words = caption(scene, Random(i), static_share=1.0).split()
         if "left" in words:
@@ -166,9 +166,9 @@ def test_left_of_is_said_of_what_lies_left(scenes: list[Scene]) -> None:
                 next(item for item in scene.items if item.shape in part)
                 for part in (words[: words.index("left")], words[words.index("left") :])
             )
-            said += 1
+            num_relations += 1
             assert right.x - left.x >= 6.0
-    assert said > 50
+    assert num_relations > 50
 
 
 def test_no_size_is_named_where_it_is_no_fact(scenes: list[Scene]) -> None:

@@ -91,8 +91,8 @@ def test_a_bystander_stands_in_the_picture_as_in_the_clip(kind: str) -> None:
 @pytest.mark.parametrize("direction", DIRECTIONS + DIAGONALS)
 @pytest.mark.parametrize("event", [Move, Pace])
 def test_a_trail_lies_behind_the_item(direction: str, event: type) -> None:
-    seen = picture(Move(direction, 26.0) if event is Move else Pace("slow down", direction, 26.0))
-    behind = np.subtract((24.0, 26.0), centre(of_sign(seen)))
+    cue = picture(Move(direction, 26.0) if event is Move else Pace("slow down", direction, 26.0))
+    behind = np.subtract((24.0, 26.0), centre(of_sign(cue)))
     right, down = STEPS[direction]
     assert behind @ (right, down) > 8
     assert abs(behind @ (down, -right)) < 1
@@ -155,10 +155,10 @@ def test_arrow_heads_point_away_from_what_grows_and_at_what_shrinks() -> None:
 
 
 def test_the_colour_that_comes_first_is_left() -> None:
-    seen = picture(Recolour("cyan", at=12))
-    assert centre(of_colour(seen, "red"))[0] < 22
-    assert centre(of_colour(seen, "cyan"))[0] > 26
-    assert area(seen, "red") == pytest.approx(area(seen, "cyan"), rel=0.2)
+    cue = picture(Recolour("cyan", at=12))
+    assert centre(of_colour(cue, "red"))[0] < 22
+    assert centre(of_colour(cue, "cyan"))[0] > 26
+    assert area(cue, "red") == pytest.approx(area(cue, "cyan"), rel=0.2)
 
 
 def test_an_arrow_below_a_recoloured_item_points_right() -> None:
@@ -199,11 +199,11 @@ def test_a_strip_shows_the_first_event_left() -> None:
     assert np.array_equal(strip[:, 33:63], swapped[:, 1:31])
 
 
-def test_both_panels_of_a_strip_hold_the_bystanders_in_their_order() -> None:
+def test_both_halves_of_a_strip_hold_the_bystanders_in_their_order() -> None:
     crowded = (scene for scene in varied(["order"], 40, seed=13) if len(scene.items) == 3)
     for scene in crowded:
         (strip,) = paint_pictures([scene])
         expected = [item.colour for item in sorted(scene.items[1:], key=lambda item: item.x)]
-        for panel in (strip[52:, :31], strip[52:, 33:]):
-            places = {colour: centre(of_colour(panel, colour))[0] for colour in expected}
-            assert sorted(places, key=places.__getitem__) == expected
+        for half in (strip[52:, :31], strip[52:, 33:]):
+            positions = {colour: centre(of_colour(half, colour))[0] for colour in expected}
+            assert sorted(positions, key=positions.__getitem__) == expected

@@ -53,10 +53,10 @@ def test_items_of_a_scene_differ_in_shape_and_in_every_colour(kind: str) -> None
 def test_an_actor_and_its_cue_stay_in_their_room(kind: str) -> None:
     for scene in scenes("train", 25, seed=3, kinds=[kind], diagonals=True):
         left, top, right, bottom = (at * UNIT for at in actor_box(scene))
-        seen = paint_clip(scene)
-        if not isinstance(scene.event, PulsePair):  # a strip has its own places
-            seen = np.concatenate([seen, paint_pictures([scene])])
-        rows, columns = np.nonzero((seen != BACKGROUNDS[scene.background]).any(axis=(0, 3)))
+        shown = paint_clip(scene)
+        if not isinstance(scene.event, PulsePair):  # a strip has positions of its own
+            shown = np.concatenate([shown, paint_pictures([scene])])
+        rows, columns = np.nonzero((shown != BACKGROUNDS[scene.background]).any(axis=(0, 3)))
         # the soft edge of a form may reach one pixel further
         assert left - 1 <= columns.min() <= columns.max() < right + 1
         assert top - 1 <= rows.min() <= rows.max() < bottom + 1

@@ -28,7 +28,7 @@ NUMBER = ("number", "how many objects are there?")
 SIDE = ("relation", "which side of the blue square is the red circle on?")
 
 JUDGED: list[tuple[tuple[str, str], str, str, bool]] = [
-    # asked, true answer, said, is it right
+    # asked, true answer, reply, is it right
     (WHICH_WAY, "left", "left", True),
     (WHICH_WAY, "left", "The circle moves to the left.", True),
     (WHICH_WAY, "right", "It moves from left to right.", True),
@@ -102,9 +102,9 @@ JUDGED: list[tuple[tuple[str, str], str, str, bool]] = [
 ]
 
 
-@pytest.mark.parametrize(("asked", "true", "said", "verdict"), JUDGED)
-def test_the_judge_agrees_with_people(asked: tuple[str, str], true: str, said: str, verdict: bool) -> None:
-    assert is_right(ClipQuestion(*asked, true, f"{true}."), said) == verdict
+@pytest.mark.parametrize(("asked", "true", "reply", "verdict"), JUDGED)
+def test_the_judge_agrees_with_people(asked: tuple[str, str], true: str, reply: str, verdict: bool) -> None:
+    assert is_right(ClipQuestion(*asked, true, f"{true}."), reply) == verdict
 
 
 def test_every_true_phrase_and_sentence_is_right() -> None:

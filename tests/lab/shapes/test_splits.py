@@ -30,16 +30,16 @@ def test_splits_share_no_key(drawn: dict[str, list[Scene]]) -> None:
 
 
 def test_splits_share_no_frame_that_shows_the_actor(drawn: dict[str, list[Scene]]) -> None:
-    seen: dict[str, set[bytes]] = {}
+    shown: dict[str, set[bytes]] = {}
     for split, some in drawn.items():
-        seen[split] = set()
+        shown[split] = set()
         for scene in some[:45]:
             empty = paint_clip(without_actor(scene))[0].tobytes() if len(scene.items) > 1 else None
-            seen[split] |= {frame.tobytes() for frame in paint_clip(scene)} - {empty}
-            seen[split] |= {paint_pictures([scene])[0].tobytes()}
-            seen[split] -= EMPTY
-    assert all(seen.values())
-    assert sum(map(len, seen.values())) == len(set.union(*seen.values()))
+            shown[split] |= {frame.tobytes() for frame in paint_clip(scene)} - {empty}
+            shown[split] |= {paint_pictures([scene])[0].tobytes()}
+            shown[split] -= EMPTY
+    assert all(shown.values())
+    assert sum(map(len, shown.values())) == len(set.union(*shown.values()))
 
 
 def without_actor(scene: Scene) -> Scene:
@@ -113,11 +113,11 @@ def every_cell() -> list[Scene]:
 
 
 def test_training_shows_every_pair_of_colour_shape_and_event() -> None:
-    seen = cells(scenes("train", 6000, seed=2, kinds=MOVING, diagonals=True))
-    assert {cell[:2] for cell in seen} == set(product(COLOURS, SHAPES))
-    assert {cell[0::2] for cell in seen} == set(product(COLOURS, GROUPS))
+    shown = cells(scenes("train", 6000, seed=2, kinds=MOVING, diagonals=True))
+    assert {cell[:2] for cell in shown} == set(product(COLOURS, SHAPES))
+    assert {cell[0::2] for cell in shown} == set(product(COLOURS, GROUPS))
     turning = {(shape, Rotate.kind) for shape in SHAPES if shape not in TURNING}
-    assert {cell[1:] for cell in seen} == set(product(SHAPES, GROUPS)) - turning
+    assert {cell[1:] for cell in shown} == set(product(SHAPES, GROUPS)) - turning
 
 
 def test_still_scenes_are_never_held_out() -> None:

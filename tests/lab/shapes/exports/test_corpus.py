@@ -70,17 +70,17 @@ def test_a_stopped_run_goes_on_and_ends_like_one_that_was_not(made: Path, tmp_pa
     with pytest.raises(StopError):
         make_corpus(tmp_path, PLAN, progress=stop)
     assert not (tmp_path / "manifest.json").exists()
-    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "train" / "clips").iterdir()}
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "train" / "clips").iterdir()}
     make_corpus(tmp_path, PLAN)
-    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert {path: path.stat().st_mtime_ns for path in before} == before
     for path in (path for path in made.rglob("*") if path.is_file()):
         assert (tmp_path / path.relative_to(made)).read_bytes() == path.read_bytes()
 
 
 def test_progress_ends_at_the_number_of_clips_of_each_split(made: Path) -> None:
-    told: dict[str, tuple[int, int]] = {}
-    make_corpus(made, PLAN, progress=lambda split, done, total: told.update({split: (done, total)}))
-    assert told == {"train": (6, 6), "test": (4, 4), "test_combo": (4, 4)}
+    counts: dict[str, tuple[int, int]] = {}
+    make_corpus(made, PLAN, progress=lambda split, done, total: counts.update({split: (done, total)}))
+    assert counts == {"train": (6, 6), "test": (4, 4), "test_combo": (4, 4)}
 
 
 def test_another_plan_in_the_same_folder_is_refused(made: Path) -> None:

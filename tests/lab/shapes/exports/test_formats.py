@@ -99,9 +99,9 @@ def test_every_temporal_question_is_among_the_instructions(tmp_path: Path, clips
     rows = entries_of(write_videochatgpt(tmp_path, clips, seed=0, most=4)[0])
     for clip in clips:
         asked = [q for q in questions(clip.scene, clip.rng(0, "instruction")) if q.is_temporal]
-        said = {(row["q"], row["a"]) for row in rows if row["video_id"] == f"v_{clip.path.stem}"}
-        assert {(question.text, question.sentence) for question in asked} <= said
-        assert len(said) == 4
+        pairs_of_clip = {(row["q"], row["a"]) for row in rows if row["video_id"] == f"v_{clip.path.stem}"}
+        assert {(question.text, question.sentence) for question in asked} <= pairs_of_clip
+        assert len(pairs_of_clip) == 4
 
 
 def test_conversations_ask_before_and_after_the_video_in_turns(tmp_path: Path, clips: list[ClipFile]) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Strategy = Literal["uniform", "middle", "retrieval", "random"]
-Fit = Literal["squash", "crop", "pad"]
+ResizeMode = Literal["squash", "crop", "pad"]
 Role = Literal["system", "user", "assistant"]
 Quantise = Literal["none", "int8", "nf4"]
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -77,7 +77,7 @@ class FrameSize:
     """
 
     side: int
-    fit: Fit | Literal["whole"] = "crop"
+    fit: ResizeMode | Literal["whole"] = "crop"
 
 
 @dataclass(frozen=True, slots=True)

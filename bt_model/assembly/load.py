@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from bt_model.assembly.catalog import find
-from bt_model.assembly.model_file import LAST_LAYER, ModelFile, read
+from bt_model.assembly.model_file import ALL_FRAMES, LAST_LAYER, POOLED_WITH_CLS, ModelFile, read_model_file
 from bt_model.assembly.placement import Placement
 from bt_model.assembly.towers import TowerCache, vision_config
 from bt_model.backends.base import BackendFiles
@@ -43,8 +43,8 @@ def load(
         UnknownNameError: no such model, backend, pooling or template.
     """
     path = find(name, weights_dir)
-    model = read(path, weights_dir)
-    pooling(model.pooling)  # raises now for an unknown name, not at the first video
+    model = read_model_file(path, weights_dir)
+    check_pooling(path, model)
     factory(model.backend)
     parts = open_parts(path.parent, model)
     accepted = check_model(parts, model.accept)
@@ -57,6 +57,24 @@ def load(
     card = _card(model, encoder, files, _digest(model, encoder, cache), backend.lm.max_context)
     drawn = dict.fromkeys(f"{UNTRAINED[check]} is untrained" for check in accepted if check in UNTRAINED)
     return VideoChat(encoder, backend, replace(card, accepted=accepted, notes=(*notes, *drawn)))
+
+
+def check_pooling(path: Path, model: ModelFile) -> None:
+    """A Q-Former reads either one pooled clip or the tokens of every frame.
+
+    Raises:
+        CheckpointError: the pooling makes the other.
+        UnknownNameError: no such pooling.
+    """
+    is_per_frame = pooling(model.pooling).is_per_frame
+    if model.entry != "clip":
+        ok, allowed = model.pooling == ALL_FRAMES, repr(ALL_FRAMES)
+    else:
+        ok = model.qformer is None or not is_per_frame
+        allowed = f"{POOLED_WITH_CLS!r}, or another that pools over time"
+    if not ok:
+        found = f"entry is {model.entry!r} and pooling {model.pooling!r}"
+        raise CheckpointError(f"{path}: {found}; allowed with it: {allowed}")
 
 
 def open_parts(folder: Path, model: ModelFile) -> ModelParts:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bt_model.assembly.catalog import find
 from bt_model.assembly.load import open_parts
-from bt_model.assembly.model_file import read
+from bt_model.assembly.model_file import read_model_file
 from bt_model.checkpoints.layouts.key_map import Shape
 from bt_model.generation.quantised import NF4_BLOCK
 
@@ -51,7 +51,7 @@ def memory_estimate(
         UnknownNameError: no such model.
     """
     path = find(name, weights_dir)
-    parts = open_parts(path.parent, read(path, weights_dir))
+    parts = open_parts(path.parent, read_model_file(path, weights_dir))
 
     def shapes(part: str, *held: "Checkpoint | None") -> list[Shape]:
         return [shape for each in held if each is not None for shape in each.shapes(part).values()]

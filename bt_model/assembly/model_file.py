@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field
 from bt_model.checkpoints.json_files import read_json
 from bt_model.errors import CheckpointError, InvalidValueError, require
 from bt_model.settings.refusal import validated
-from bt_model.types import MAX_FRAMES, Entry, Fit, GenerateOptions
+from bt_model.types import MAX_FRAMES, Entry, GenerateOptions, ResizeMode
 
 POOLED_WITH_CLS = "patches_cls"
 ALL_FRAMES = "frames_cls"
@@ -62,7 +62,7 @@ class ModelFile:
     entry: Entry = "clip"
     template: str = "video-chatgpt_v1"
     default_frames: Annotated[int, Field(ge=1, le=MAX_FRAMES)] = 8
-    fit: Fit = "crop"
+    fit: ResizeMode = "crop"
     defaults: GenerateOptions = field(default_factory=GenerateOptions)
     accept: tuple[str, ...] = ()
     lora: str | None = None
@@ -76,15 +76,6 @@ class ModelFile:
         scales = [each for each in self.gates or () if each is not None]
         ok = len(scales) != 1 and all(-_MAX_SCALE <= each <= _MAX_SCALE for each in scales)
         require(ok, "gates", self.gates, allowed)
-        is_apart = self.pooling.startswith("frames")
-        if self.entry != "clip" and self.pooling != ALL_FRAMES:
-            raise self._unpooled(repr(ALL_FRAMES))
-        if self.entry == "clip" and self.qformer is not None and is_apart:
-            raise self._unpooled(f"{POOLED_WITH_CLS!r}, or another that pools over time")
-
-    def _unpooled(self, allowed: str) -> InvalidValueError:
-        text = f"entry is {self.entry!r} and pooling {self.pooling!r}; allowed with it: {allowed}"
-        return InvalidValueError(text, param="entry")
 
     @property
     def parts(self) -> dict[str, str]:
@@ -93,7 +84,7 @@ class ModelFile:
         return {name: path for name, path in named.items() if path}
 
 
-def read(path: Path, weights_dir: Path | None = None) -> ModelFile:
+def read_model_file(path: Path, weights_dir: Path | None = None) -> ModelFile:
     """One model file; one that lies below `weights_dir` may name nothing outside of it.
 
     Raises:

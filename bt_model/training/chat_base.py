@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from bt_model.assembly.catalog import find
-from bt_model.assembly.model_file import ModelFile, read
+from bt_model.assembly.model_file import ModelFile, read_model_file
 from bt_model.backends.base import BackendFiles
 from bt_model.backends.llava import special_ids
 from bt_model.backends.parts.llm import load_llama
@@ -53,7 +53,7 @@ def find_base(name: str, weights: Path, *, param: str) -> ChatModelFile:
         path = find(name, weights)
     except UnknownNameError as error:
         raise UnknownNameError(f"{param}: {error.message}", param=param) from error
-    model = read(path, weights)
+    model = read_model_file(path, weights)
     if model.backend not in BACKENDS:
         raise InvalidValueError(
             f"{param} is {name!r}, of the backend {model.backend!r}; allowed: {', '.join(BACKENDS)}",

@@ -10,7 +10,7 @@ from safetensors.torch import save
 
 from bt_model.assembly.catalog import find
 from bt_model.assembly.memory import shown
-from bt_model.assembly.model_file import read
+from bt_model.assembly.model_file import read_model_file
 from bt_model.assembly.towers import vision_config
 from bt_model.checkpoints.json_files import read_config
 from bt_model.errors import BtchatError
@@ -81,7 +81,7 @@ class LocalChat:
 def show_frames(model: ModelOptions, video: Path, sampling: Sampling, output: Path | None) -> Iterator[str]:
     """A line for each input frame of the model; JPEG files too, if `output` names a folder."""
     path = find(model.model, model.weights_dir)
-    file = read(path, model.weights_dir)
+    file = read_model_file(path, model.weights_dir)
     tower = path.parent / file.tower
     side = vision_config(tower, read_config(tower)).image_size
     frames = decode(video, sampling, FrameSize(side, file.fit), file.default_frames)

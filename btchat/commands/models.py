@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bt_model.assembly.catalog import WEIGHTS_DIR, available
-from bt_model.assembly.model_file import ModelFile, read
+from bt_model.assembly.model_file import ModelFile, read_model_file
 from bt_model.backends.registry import Origin, origins
 from bt_model.checkpoints.weights import open_checkpoint
 from bt_model.errors import CheckpointError
@@ -57,7 +57,7 @@ def table(weights_dir: Path) -> Iterator[str]:
 def _model_lines(name: str, path: Path, weights_dir: Path, known: dict[str, Origin]) -> Iterator[str]:
     yield name
     try:
-        model = read(path, weights_dir)
+        model = read_model_file(path, weights_dir)
     except CheckpointError as error:
         yield f"  cannot be read: {error.message}"
         return
@@ -98,7 +98,7 @@ def _size(path: Path) -> int | None:
 
 def _as_json(name: str, path: Path, weights_dir: Path) -> dict[str, Any]:
     try:
-        model = read(path, weights_dir)
+        model = read_model_file(path, weights_dir)
     except CheckpointError as error:
         return {"name": name, "file": str(path), "error": error.message}
     listed = [{"part": p.name, "path": str(p.path), "bytes": p.num_bytes} for p in parts(path.parent, model)]

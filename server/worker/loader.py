@@ -10,7 +10,7 @@ import torch
 from bt_model.assembly.catalog import find
 from bt_model.assembly.load import load
 from bt_model.assembly.memory import MemoryEstimate, memory_estimate, shown
-from bt_model.assembly.model_file import read
+from bt_model.assembly.model_file import read_model_file
 from bt_model.assembly.placement import Placement
 from bt_model.assembly.towers import TowerCache
 from bt_model.backends.parts.llm import read_llama_config
@@ -67,7 +67,7 @@ class DiskLoader:
         self._files: dict[str, Path] = {}
         for name in names:
             path = find(name, weights_dir)
-            known = self._files.setdefault(read(path, weights_dir).id, path)
+            known = self._files.setdefault(read_model_file(path, weights_dir).id, path)
             if known != path:
                 raise CheckpointError(
                     f"{path}: has the same id as {known}; models in one server need their own"
@@ -85,7 +85,7 @@ class DiskLoader:
         """Raises CheckpointError for files that are missing."""
         path, place = self._files[name], self._place
         weights = memory_estimate(str(path), self._weights_dir, place.dtype, self._quantise)
-        llm = read(path).llm
+        llm = read_model_file(path).llm
         cache = cache_bytes(read_llama_config(path.parent / llm), self.num_slots, place.dtype) if llm else 0
         return Need(weights, cache, self.num_slots)
 

@@ -39,7 +39,7 @@ _GROWN = re.compile(r"(embed_tokens|lm_head)\.weight$")  # a chat model adds row
 _WHOLE = re.compile(r"(^|\.)mm_projector\.|\.rotary_emb\.inv_freq$")  # no differences, even in a delta
 _RESERVED = "__metadata__"  # of the safetensors format
 
-Tick = Callable[[str, int], None]
+Progress = Callable[[str, int], None]
 
 
 @dataclass(slots=True)
@@ -47,19 +47,19 @@ class Converted:
     """What was written, and what was left out, of the source's entries."""
 
     out: Path
-    kept: list[str] = field(default_factory=list[str])
+    names: list[str] = field(default_factory=list[str])
     dropped: dict[str, str] = field(default_factory=dict[str, str])
-    strangers: set[str] = field(default_factory=set[str])
+    unknown: set[str] = field(default_factory=set[str])
     merged: int = 0
     num_bytes: int = 0
 
     def __str__(self) -> str:
-        lines = [f"{self.out}: {len(self.kept)} tensors, {self.num_bytes / 1e9:.2f} GB"]
+        lines = [f"{self.out}: {len(self.names)} tensors, {self.num_bytes / 1e9:.2f} GB"]
         if self.merged:
             lines.append(f"  {self.merged} of them added to the base")
         lines += [f"  left out {name}: {why}" for name, why in sorted(self.dropped.items())]
-        if self.strangers:
-            lines.append(f"  not run: {', '.join(sorted(self.strangers))}")
+        if self.unknown:
+            lines.append(f"  not run: {', '.join(sorted(self.unknown))}")
         return "\n".join(lines)
 
 
@@ -71,11 +71,11 @@ def convert(
     dtype: torch.dtype | None = None,
     blocks: int | None = None,
     shard_bytes: int = SHARD_BYTES,
-    tick: Tick | None = None,
+    progress: Progress | None = None,
 ) -> Converted:
     """Convert a file or folder; `out` is a folder, or one file where its name ends in .safetensors.
 
-    `blocks` is how many of an EVA tower's blocks are to be used, None for all. `tick` is called with each
+    `blocks` is how many of an EVA tower's blocks are to be used, None for all. `progress` is called with each
     tensor's name and bytes once it is read.
 
     Raises:
@@ -95,10 +95,10 @@ def convert(
             whole = tensor if below is None else _merged(name, tensor, below, done)
             cast = whole.to(dtype) if dtype is not None and whole.is_floating_point() else whole
             writer.add(name, cast)
-            done.kept.append(name)
+            done.names.append(name)
             done.num_bytes += cast.nbytes
-            if tick is not None:
-                tick(name, cast.nbytes)
+            if progress is not None:
+                progress(name, cast.nbytes)
         writer.finish()
         _copy_beside(source, part)
         _describe_eva(source, part, writer.shapes, blocks)
@@ -128,7 +128,7 @@ def sources_of(source: Path) -> list[Path]:
 def _tensors(source: Path, done: Converted) -> "Iterator[tuple[str, Tensor]]":
     for path in sources_of(source):
         file = TorchFile(path)
-        done.strangers |= file.strangers
+        done.unknown |= file.unknown
         done.dropped |= file.left_out
         for name in file:
             yield name, file[name]

@@ -23,9 +23,9 @@ def eva_config(source: Path, shapes: Mapping[str, Shape], used: int | None) -> d
         return None
     prefix = key.removesuffix(_PATCHES)
     needed = {_PATCHES: 4, "pos_embed": 3, "blocks.0.mlp.fc1.weight": 2}
-    odd = [name for name, axes in needed.items() if len(shapes.get(prefix + name, ())) != axes]
-    if odd:
-        found = ", ".join(f"{prefix}{name} {shapes.get(prefix + name, 'missing')}" for name in odd)
+    wrong = [name for name, axes in needed.items() if len(shapes.get(prefix + name, ())) != axes]
+    if wrong:
+        found = ", ".join(f"{prefix}{name} {shapes.get(prefix + name, 'missing')}" for name in wrong)
         raise CheckpointError(f"{source}: not an EVA tower's sizes ({found})")
     width, _, patch, _ = shapes[key]
     stored = {int(m[1]) for name in shapes if (m := re.match(rf"{re.escape(prefix)}blocks\.(\d+)\.", name))}

@@ -5,6 +5,7 @@ looked up, nothing is called, no attribute is set, and only plain numbers and st
 file cannot run code or keep the machine busy.
 """
 
+import math
 import pickletools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -31,14 +32,14 @@ _MAX_NAME = 512
 _MAX_INT = 1 << 62  # an axis, a stride, an offset or a key
 
 
-class Inert:
-    """Placeholder for any object that is not a tensor."""
+class Placeholder:
+    """Any object that is not a tensor."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TensorLocation:
     """A tensor's location in the file."""
 
     record: str
@@ -49,10 +50,7 @@ class Place:
 
     @property
     def num_bytes(self) -> int:
-        count = 1
-        for size in self.shape:
-            count *= size
-        return count * self.dtype.itemsize
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +65,7 @@ class _Storage:
     dtype: torch.dtype
 
 
-def describe(data: bytes) -> tuple[object, frozenset[str]]:
+def parse_pickle(data: bytes) -> tuple[object, frozenset[str]]:
     """The pickled value, of plain types and tensor locations, and the names of globals that are not known.
 
     Raises:
@@ -75,145 +73,99 @@ def describe(data: bytes) -> tuple[object, frozenset[str]]:
         LookupError: the program pops from an empty stack.
     """
     machine = _Machine()
-    steps = pickletools.genops(data)
-    for opcode, argument, _ in islice(steps, _MAX_STEPS):
+    for opcode, argument, _ in islice(pickletools.genops(data), _MAX_STEPS):
         if opcode.name == "STOP":
-            return machine.stack.pop(), frozenset(machine.strangers)
+            return machine.stack.pop(), frozenset(machine.unknown)
         machine.step(opcode.name, argument)
     raise ValueError(f"more than {_MAX_STEPS} steps")
 
 
 class _Machine:
-    """The pickle machine's stack, the stacks below open marks, and its memo."""
+    """The pickle machine's stack, the stacks below open marks, and its memo; `unknown` globals by name."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
-        self.strangers: set[str] = set()
+        self.unknown: set[str] = set()
         self._below: list[list[Any]] = []
         self._memo: dict[int, Any] = {}
 
     def step(self, name: str, argument: Any) -> None:
         if name in _PUSHED:
-            self.stack.append(argument)
-        elif name in _FRESH:
-            self.stack.append(_FRESH[name]())
+            self.push(argument)
+        elif name in _NEW:
+            self.push(_NEW[name]())
         elif name in _STEPS:
             _STEPS[name](self, argument)
-        else:
+        elif name not in _IGNORED:
             raise ValueError(f"the step {name} is in no torch file")
 
-    def mark(self, _: Any) -> None:
+    def push(self, value: Any) -> None:
+        self.stack.append(value)
+
+    def mark(self) -> None:
         self._below.append(self.stack)
         self.stack = []
 
-    def to_mark(self) -> list[Any]:
+    def pop_to_mark(self) -> list[Any]:
         items, self.stack = self.stack, self._below.pop()
         return items
 
-    def pop(self, _: Any) -> None:
+    def pop(self, count: int) -> list[Any]:
+        return [self.stack.pop() for _ in range(count)][::-1]
+
+    def pop_item_or_mark(self) -> None:
         if self.stack:
             self.stack.pop()
         else:
-            self.to_mark()
+            self.pop_to_mark()
 
-    def pop_mark(self, _: Any) -> None:
-        self.to_mark()
-
-    def double(self, _: Any) -> None:
-        self.stack.append(self.stack[-1])
-
-    def remember(self, number: int | None) -> None:
+    def put(self, number: int | None) -> None:
         self._memo[len(self._memo) if number is None else number] = self.stack[-1]
 
-    def recall(self, number: int) -> None:
-        self.stack.append(self._memo[number])
+    def get(self, number: int) -> None:
+        self.push(self._memo[number])
 
-    def take(self, count: int) -> list[Any]:
-        return [self.stack.pop() for _ in range(count)][::-1]
-
-    def make_tuple(self, _: Any) -> None:
-        items = self.to_mark()  # replaces self.stack, so before the append
-        self.stack.append(tuple(items))
-
-    def make_list(self, _: Any) -> None:
-        items = self.to_mark()
-        self.stack.append(items)
-
-    def make_dict(self, _: Any) -> None:
-        items = self.to_mark()
-        self.stack.append(_filled({}, items))
-
-    def append(self, _: Any) -> None:
-        self._extend(self.take(1))
-
-    def extend(self, _: Any) -> None:
-        self._extend(self.to_mark())
-
-    def _extend(self, items: list[Any]) -> None:
+    def extend(self, items: list[Any]) -> None:
         if isinstance(self.stack[-1], list):
             self.stack[-1] += items
 
-    def set_item(self, _: Any) -> None:
-        items = self.take(2)
+    def set_items(self, items: Sequence[Any]) -> None:
         _filled(self.stack[-1], items)
 
-    def set_items(self, _: Any) -> None:
-        items = self.to_mark()
-        _filled(self.stack[-1], items)
-
-    def find(self, argument: str) -> None:
-        self.stack.append(self._global(*argument.split(" ", 1)))
-
-    def find_on_stack(self, _: Any) -> None:
-        self.stack.append(self._global(*self.take(2)))
-
-    def _global(self, module: object, name: object) -> _Global:
+    def find_global(self, module: object, name: object) -> None:
         if not isinstance(module, str) or not isinstance(name, str) or len(module) + len(name) > _MAX_NAME:
             raise ValueError("a global without a name")
         found = _Global(module, name)
         if found not in _KNOWN and _storage_dtype(found) is None:
             full = f"{module}.{name}"
-            self.strangers.add(full if full.isprintable() else repr(full))
-        return found
+            self.unknown.add(full if full.isprintable() else repr(full))
+        self.push(found)
 
-    def call(self, _: Any) -> None:
-        called, arguments = self.take(2)
+    def call(self) -> None:
+        called, arguments = self.pop(2)
         known = _KNOWN.get(called) if isinstance(called, _Global) else None
         is_call = isinstance(arguments, tuple) and len(cast(tuple[Any, ...], arguments)) <= _MAX_ARGUMENTS
-        self.stack.append(known(*arguments) if known is not None and is_call else Inert())
+        self.push(known(*arguments) if known is not None and is_call else Placeholder())
 
-    def make_instance(self, _: Any) -> None:
-        self.to_mark()
-        self.stack.append(Inert())
+    def make_instance(self, names: str | None) -> None:
+        self.pop_to_mark()
+        if names is not None:  # otherwise the class lay on the stack
+            self.find_global(*names.split(" ", 1))
+            self.pop(1)
+        self.push(Placeholder())
 
-    def name_instance(self, argument: str) -> None:
-        self._global(*argument.split(" ", 1))
-        self.make_instance(None)
-
-    def call_named(self, _: Any) -> None:
-        self.take(3)
-        self.stack.append(Inert())
-
-    def extension(self, _: Any) -> None:
-        self.stack.append(Inert())
-
-    def forget_state(self, _: Any) -> None:
-        self.take(1)
+    def drop_state(self) -> None:
+        self.pop(1)
         if not self.stack:
             raise ValueError("a state of nothing")
 
-    def load_storage(self, _: Any) -> None:
-        (told,) = self.take(1)
-        kind, dtype, record = told[:3] if isinstance(told, tuple) else (None, None, None)
+    def load_storage(self) -> None:
+        (reference,) = self.pop(1)
+        kind, dtype, record = reference[:3] if isinstance(reference, tuple) else (None, None, None)
         found = _storage_dtype(dtype) if isinstance(dtype, _Global) else None
         if kind != "storage" or found is None or not isinstance(record, str):
             raise ValueError("not a storage of tensors")
-        self.stack.append(_Storage(record, found))
-
-    def tuple_of(self, count: int) -> None:
-        self.stack.append(tuple(self.take(count)))
-
-    def nothing(self, _: Any) -> None: ...
+        self.push(_Storage(record, found))
 
 
 def _filled(target: Any, items: Sequence[Any]) -> Any:
@@ -233,55 +185,65 @@ def _storage_dtype(found: _Global) -> torch.dtype | None:
     return _STORAGES.get(found.name) if found.module in ("torch", "torch.storage") else None
 
 
-def _place(*told: Any) -> Place:
-    storage, offset, shape, stride = told[:4]
+def _location(*arguments: Any) -> TensorLocation:
+    storage, offset, shape, stride = arguments[:4]
     if not isinstance(storage, _Storage) or not isinstance(shape, tuple) or not isinstance(stride, tuple):
         raise ValueError("a tensor without storage, shape or stride")  # noqa: TRY004 - the file's fault, no wrong argument
     axes, strides = cast(tuple[Any, ...], shape), cast(tuple[Any, ...], stride)
     if not len(axes) == len(strides) <= _MAX_ARGUMENTS or not _are_sizes((offset, *axes, *strides)):
         raise ValueError("a tensor whose offset, shape or stride are no sizes")
-    return Place(storage.record, storage.dtype, offset, axes, strides)
+    return TensorLocation(storage.record, storage.dtype, offset, axes, strides)
 
 
 def _are_sizes(numbers: Iterable[object]) -> bool:
     return all(type(number) is int and 0 <= number < _MAX_INT for number in numbers)
 
 
-def _first(*told: Any) -> object:
-    return told[0]
-
-
-def _ordered(*_: Any) -> dict[Any, Any]:
-    return {}
+def _first(*arguments: Any) -> object:
+    return arguments[0]
 
 
 _KNOWN: dict[object, Callable[..., object]] = {
-    _Global("collections", "OrderedDict"): _ordered,
+    _Global("collections", "OrderedDict"): lambda *_: {},
     _Global("torch", "Size"): _first,
-    _Global("torch._utils", "_rebuild_tensor_v2"): _place,
+    _Global("torch._utils", "_rebuild_tensor_v2"): _location,
     _Global("torch._utils", "_rebuild_parameter"): _first,
 }
-_FRESH: dict[str, Callable[[], Any]] = {
-    "EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "EMPTY_DICT": dict, "EMPTY_SET": Inert,
+_NEW: dict[str, Callable[[], Any]] = {
+    "EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "EMPTY_DICT": dict, "EMPTY_SET": Placeholder,
     "NEWTRUE": lambda: True, "NEWFALSE": lambda: False,
+    "EXT1": Placeholder, "EXT2": Placeholder, "EXT4": Placeholder,
 }  # fmt: skip
 _PUSHED = frozenset({
     "NONE", "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "STRING",
     "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8", "UNICODE",
     "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8",
 })  # fmt: skip
-_STEPS: dict[str, Callable[[_Machine, Any], None]] = {
-    "PROTO": _Machine.nothing, "FRAME": _Machine.nothing, "MARK": _Machine.mark, "POP": _Machine.pop,
-    "POP_MARK": _Machine.pop_mark, "DUP": _Machine.double, "PUT": _Machine.remember,
-    "BINPUT": _Machine.remember, "LONG_BINPUT": _Machine.remember, "MEMOIZE": _Machine.remember,
-    "GET": _Machine.recall, "BINGET": _Machine.recall, "LONG_BINGET": _Machine.recall,
-    "TUPLE": _Machine.make_tuple, "LIST": _Machine.make_list, "DICT": _Machine.make_dict,
-    "APPEND": _Machine.append, "APPENDS": _Machine.extend, "SETITEM": _Machine.set_item,
-    "SETITEMS": _Machine.set_items, "ADDITEMS": _Machine.pop_mark, "FROZENSET": _Machine.make_instance,
-    "GLOBAL": _Machine.find, "STACK_GLOBAL": _Machine.find_on_stack, "INST": _Machine.name_instance,
-    "OBJ": _Machine.make_instance, "REDUCE": _Machine.call, "NEWOBJ": _Machine.call,
-    "NEWOBJ_EX": _Machine.call_named, "BUILD": _Machine.forget_state, "BINPERSID": _Machine.load_storage,
-    "EXT1": _Machine.extension, "EXT2": _Machine.extension, "EXT4": _Machine.extension,
-    "TUPLE1": lambda machine, _: machine.tuple_of(1), "TUPLE2": lambda machine, _: machine.tuple_of(2),
-    "TUPLE3": lambda machine, _: machine.tuple_of(3),
-}  # fmt: skip
+_IGNORED = frozenset({"PROTO", "FRAME"})
+_STEPS: dict[str, Callable[[_Machine, Any], object]] = {
+    "MARK": lambda m, _: m.mark(),
+    "POP": lambda m, _: m.pop_item_or_mark(),
+    "POP_MARK": lambda m, _: m.pop_to_mark(),
+    "ADDITEMS": lambda m, _: m.pop_to_mark(),
+    "DUP": lambda m, _: m.push(m.stack[-1]),
+    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"), _Machine.put),
+    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), _Machine.get),
+    "TUPLE": lambda m, _: m.push(tuple(m.pop_to_mark())),
+    "TUPLE1": lambda m, _: m.push(tuple(m.pop(1))),
+    "TUPLE2": lambda m, _: m.push(tuple(m.pop(2))),
+    "TUPLE3": lambda m, _: m.push(tuple(m.pop(3))),
+    "LIST": lambda m, _: m.push(m.pop_to_mark()),
+    "DICT": lambda m, _: m.push(_filled({}, m.pop_to_mark())),
+    "APPEND": lambda m, _: m.extend(m.pop(1)),
+    "APPENDS": lambda m, _: m.extend(m.pop_to_mark()),
+    "SETITEM": lambda m, _: m.set_items(m.pop(2)),
+    "SETITEMS": lambda m, _: m.set_items(m.pop_to_mark()),
+    "GLOBAL": lambda m, names: m.find_global(*names.split(" ", 1)),
+    "STACK_GLOBAL": lambda m, _: m.find_global(*m.pop(2)),
+    **dict.fromkeys(("INST", "OBJ", "FROZENSET"), _Machine.make_instance),
+    "REDUCE": lambda m, _: m.call(),
+    "NEWOBJ": lambda m, _: m.call(),
+    "NEWOBJ_EX": lambda m, _: (m.pop(3), m.push(Placeholder())),
+    "BUILD": lambda m, _: m.drop_state(),
+    "BINPERSID": lambda m, _: m.load_storage(),
+}

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from bt_model.decoding.wire import Request
-from bt_model.types import Fit, FrameSize, Sampling, Strategy
+from bt_model.types import FrameSize, ResizeMode, Sampling, Strategy
 from bt_model.video.crop import Cutout
 
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ class Framing:
     strategy: Strategy
     side: int
     short_side: int
-    fit: Fit | Literal["whole"]
+    fit: ResizeMode | Literal["whole"]
 
     @classmethod
-    def of(cls, data: "InstructData", side: int, served: Fit) -> "Framing":
+    def of(cls, data: "InstructData", side: int, served: ResizeMode) -> "Framing":
         """From a data section and the tower's image size; as in serving if no short side is set."""
         if not data.short_side:
             return cls(data.frames, data.strategy, side, side, served)

@@ -113,7 +113,7 @@ def _opened(path: Path) -> Checkpoint:
     if path.suffix not in _TORCH_FILES:
         return open_checkpoint(path)
     file = TorchFile(path)
-    shapes = {name: tuple(place.shape) for name, place in file.places.items()}
+    shapes = {name: tuple(each.shape) for name, each in file.locations.items()}
     return open_checkpoint(Weights(str(path), shapes, file.__getitem__))
 
 

@@ -71,14 +71,14 @@ def convert(
 
     count = 0
 
-    def tick(name: str, _num_bytes: int) -> None:
+    def show(name: str, _num_bytes: int) -> None:
         nonlocal count
         count += 1
         if sys.stderr.isatty():
             sys.stderr.write(f"\r\033[K{count} {name}")
 
     done = convert(
-        source, out, base=base, dtype=getattr(torch, dtype) if dtype else None, blocks=blocks, tick=tick
+        source, out, base=base, dtype=getattr(torch, dtype) if dtype else None, blocks=blocks, progress=show
     )
     if sys.stderr.isatty():
         sys.stderr.write("\r\033[K")

@@ -1,9 +1,10 @@
 """Verifies files on disk: hashes, every tensor readable and finite, every name of a model file present."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
-from bt_model.assembly.model_file import read
+from bt_model.assembly.model_file import read_model_file
 from bt_model.checkpoints.weights import is_finite, open_checkpoint, open_weights
 from bt_model.errors import BtchatError, CheckpointError
 from btchat.commands.models import parts
@@ -24,8 +25,9 @@ def verify(folder: Path) -> Iterator[str]:
         yield f"{path}: {read_lock(path.parent).check(path.parent)} files, all as they were fetched"
     for path in files:
         yield _check_file(path)
+    layout_of = cache(lambda path: open_checkpoint(path).layout.name)
     for path in models:
-        yield _check_model(path)
+        yield _check_model(path, layout_of)
 
 
 def _check_file(path: Path) -> str:
@@ -36,14 +38,14 @@ def _check_file(path: Path) -> str:
     return f"{path}: {len(weights)} tensors, all readable and finite"
 
 
-def _check_model(path: Path) -> str:
-    model = read(path)
+def _check_model(path: Path, layout_of: Callable[[Path], str]) -> str:
+    model = read_model_file(path)
     layouts: list[str] = []
     for part in parts(path.parent, model):
         if part.num_bytes is None:
             raise CheckpointError(f"{path}: {part.name} names {part.path}, which is missing")
         if part.name != "lora":  # a folder of a layout that is not a model's
-            layouts.append(f"{part.name} is a {open_checkpoint(part.path).layout.name}")
+            layouts.append(f"{part.name} is a {layout_of(part.path)}")
     return f"{path}: {'; '.join(layouts)}"
 
 

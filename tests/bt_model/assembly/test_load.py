@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from bt_model.assembly.catalog import available, find
 from bt_model.assembly.load import load
-from bt_model.assembly.model_file import read
+from bt_model.assembly.model_file import read_model_file
 from bt_model.assembly.placement import pick_device
 from bt_model.chat import VideoChat
 from bt_model.errors import BtchatError, CheckpointError, UnknownNameError
@@ -142,17 +142,17 @@ def test_a_model_file_with_other_fields_is_refused_by_name(tmp_path: Path, text:
     path = tmp_path / "a.model.json"
     path.write_text(text)
     with pytest.raises(CheckpointError, match=r"a\.model\.json: "):
-        read(path)
+        read_model_file(path)
 
 
 def test_a_refused_model_file_is_told_the_known_and_the_needed_fields(tmp_path: Path) -> None:
     path = tmp_path / "a.model.json"
     path.write_text('{"id": "a", "towr": 1}')
     with pytest.raises(CheckpointError, match="towr is not known; allowed: id, backend, tower, llm, "):
-        read(path)
+        read_model_file(path)
     path.write_text('{"id": "a", "tower": "clip"}')
     with pytest.raises(CheckpointError, match="backend is missing, and needed"):
-        read(path)
+        read_model_file(path)
 
 
 @pytest.mark.parametrize(

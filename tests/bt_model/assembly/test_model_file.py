@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from bt_model.assembly.model_file import ModelFile, read
+from bt_model.assembly.load import check_pooling
+from bt_model.assembly.model_file import ModelFile, read_model_file
 from bt_model.errors import CheckpointError
 from bt_model.types import GenerateOptions
 
@@ -16,7 +17,7 @@ NEEDED = {"id": "a", "backend": "llava", "tower": "clip"}
 def said(folder: Path, **values: Any) -> ModelFile:
     path = folder / "a.model.json"
     path.write_text(json.dumps({**NEEDED, **values}))
-    return read(path)
+    return read_model_file(path)
 
 
 ODD: list[tuple[str, Any, str]] = [
@@ -151,20 +152,21 @@ def test_a_backend_has_what_it_was_published_with(
 def test_entry_and_pooling_belong_together(
     tmp_path: Path, entry: str, pooling: str, qformer: str | None, is_right: bool
 ) -> None:
-    values = {"entry": entry, "pooling": pooling, "qformer": qformer}
+    model = said(tmp_path, entry=entry, pooling=pooling, qformer=qformer)
+    assert (model.entry, model.pooling, model.qformer) == (entry, pooling, qformer)
     if is_right:
-        assert said(tmp_path, **values).entry == entry
+        check_pooling(tmp_path, model)
         return
     with pytest.raises(
         CheckpointError, match=f"entry is '{entry}' and pooling '{pooling}'; allowed with it: "
     ):
-        said(tmp_path, **values)
+        check_pooling(tmp_path, model)
 
 
 def test_a_file_nested_without_end_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "a.model.json").write_text("[" * 100_000)
     with pytest.raises(CheckpointError, match=r"a\.model\.json: not a readable JSON file"):
-        read(tmp_path / "a.model.json")
+        read_model_file(tmp_path / "a.model.json")
 
 
 def test_a_model_below_the_weights_names_nothing_outside_of_them(tmp_path: Path) -> None:
@@ -177,12 +179,12 @@ def test_a_model_below_the_weights_names_nothing_outside_of_them(tmp_path: Path)
             with pytest.raises(
                 CheckpointError, match=rf"mine/a\.model\.json: {name} is '{part}'; allowed: a path"
             ):
-                read(weights / "mine" / "a.model.json", weights)
+                read_model_file(weights / "mine" / "a.model.json", weights)
     said(weights / "mine", tower="../embedded/clip", llm=str(weights / "embedded" / "llm"))
-    assert read(weights / "mine" / "a.model.json", weights).tower == "../embedded/clip"
+    assert read_model_file(weights / "mine" / "a.model.json", weights).tower == "../embedded/clip"
     # a tuned model in the folder of its run, given by path, reads what it was tuned from
     said(elsewhere, tower="../base/clip")
-    assert read(elsewhere / "a.model.json", weights).tower == "../base/clip"
+    assert read_model_file(elsewhere / "a.model.json", weights).tower == "../base/clip"
 
 
 def test_a_link_inside_the_weights_may_lead_to_another_disk(tmp_path: Path) -> None:
@@ -191,4 +193,4 @@ def test_a_link_inside_the_weights_may_lead_to_another_disk(tmp_path: Path) -> N
     (weights / "mine").mkdir(parents=True)
     (weights / "mine" / "clip").symlink_to(disk)
     said(weights / "mine", tower="clip")
-    assert read(weights / "mine" / "a.model.json", weights).tower == "clip"
+    assert read_model_file(weights / "mine" / "a.model.json", weights).tower == "clip"

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bt_model.assembly.load import load, open_parts
-from bt_model.assembly.model_file import read
+from bt_model.assembly.model_file import read_model_file
 from bt_model.checkpoints.compatibility import Misfit, ModelParts, find_misfits
 from bt_model.checkpoints.export import published as named
 from bt_model.checkpoints.layouts.clip import RETRIEVAL
@@ -114,7 +114,7 @@ def with_inside(folder: Path, name: str, change: Change) -> list[Misfit]:
     inside = {n: (change(t) if n == name else t).clone() for n, t in state.items()}
     save_file(load_file(path) | named({"vision": inside}, RETRIEVAL), path)
     model = tiny_folder / "embedded.model.json"
-    return list(find_misfits(open_parts(tiny_folder, read(model))))
+    return list(find_misfits(open_parts(tiny_folder, read_model_file(model))))
 
 
 def test_a_branch_that_says_nothing_belongs_beside_a_tower_of_the_size_of_the_one_in_its_file(
@@ -181,7 +181,7 @@ def with_tower(path: Path, prefix: str, source: Path, change: float) -> None:
 def test_a_tower_inside_a_qformers_file_is_compared(folder: Path, name: str, change: float) -> None:
     source = folder / "blip2" / "eva" / "model.safetensors"
     with_tower(folder / "blip2" / name, "visual_encoder.", source, change)
-    parts = open_parts(folder, read(folder / "minigpt4.model.json"))
+    parts = open_parts(folder, read_model_file(folder / "minigpt4.model.json"))
     told = [(misfit.check, misfit.where.name, misfit.found[:8]) for misfit in find_misfits(parts)]
     assert told == ([("tuned_tower", name, "its own ")] if change else [])
 
@@ -192,6 +192,6 @@ def test_a_tower_inside_instructblips_folder_is_compared(folder: Path, change: f
     name = "vision_model.embeddings.class_embedding"
     tensors = load_file(path)
     save_file(tensors | {name: tensors[name] + change}, path)
-    parts = open_parts(folder, read(folder / "instructblip.model.json"))
+    parts = open_parts(folder, read_model_file(folder / "instructblip.model.json"))
     expected = [("tuned_tower", "the tower of eva", "its own class_embedding")]
     assert found(parts) == (expected if change else [])

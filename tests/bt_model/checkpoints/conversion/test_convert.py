@@ -40,7 +40,7 @@ def test_a_training_checkpoint_of_a_library_that_is_not_there_is_read(tmp_path: 
         torch.load(path, weights_only=False)
     done = convert(path, tmp_path / "out.safetensors")
     assert done.dropped == dict.fromkeys(("meta", "message_hub"), "beside the weights: of the training run")
-    assert done.strangers == {"mmengine_for_a_test.HistoryBuffer"}
+    assert done.unknown == {"mmengine_for_a_test.HistoryBuffer"}
     load_vision(ClipVisionTower(tiny.VISION), open_checkpoint(tmp_path / "out.safetensors"))
 
 
@@ -56,7 +56,7 @@ def test_the_published_projector_that_is_cut_off_is_explained(tmp_path: Path) ->
 def test_shards_become_shards_with_an_index_and_what_lies_beside(tmp_path: Path) -> None:
     tensors = random(a=(100, 10), b=(100, 10), c=(10,), d=(100, 10))
     done = convert(sharded(tmp_path / "in", tensors, 2), tmp_path / "out", shard_bytes=5000)
-    assert sorted(done.kept) == sorted(tensors)
+    assert sorted(done.names) == sorted(tensors)
     assert done.num_bytes == sum(tensor.nbytes for tensor in tensors.values())
     read = open_weights(tmp_path / "out")
     assert all(torch.equal(read[name], tensor) for name, tensor in tensors.items())
@@ -109,7 +109,9 @@ def test_every_user_may_read_what_was_converted_whatever_the_librarys_own_mode(
 
 def test_a_tick_names_each_tensor_and_its_bytes(tmp_path: Path) -> None:
     path, told = torch_file(tmp_path / "a.bin", random(a=(3, 2), b=(4,))), list[tuple[str, int]]()
-    convert(path, tmp_path / "out", dtype=torch.float16, tick=lambda name, size: told.append((name, size)))
+    convert(
+        path, tmp_path / "out", dtype=torch.float16, progress=lambda name, size: told.append((name, size))
+    )
     assert told == [("a", 12), ("b", 8)]
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from bt_model.checkpoints.conversion.convert import convert
-from bt_model.checkpoints.conversion.pickle_machine import describe
+from bt_model.checkpoints.conversion.pickle_machine import parse_pickle
 from bt_model.checkpoints.conversion.torch_file import TorchFile
 from bt_model.errors import CheckpointError
 from tests.bt_model.checkpoints.conversion.torch_files import torch_file
@@ -57,7 +57,7 @@ def test_nothing_in_the_file_is_run(tmp_path: Path) -> None:
     read = TorchFile(path)
     assert read["w"].tolist() == [1, 1]
     assert not mark.exists()
-    assert any("mkdir" in stranger for stranger in read.strangers)
+    assert any("mkdir" in name for name in read.unknown)
     torch.load(path, weights_only=False)
     assert mark.exists()  # the trap is a real one
 
@@ -99,11 +99,11 @@ PLAIN["e"] = PLAIN["b"]
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_plain_values_are_what_the_languages_own_reader_makes_of_them(protocol: int) -> None:
     data = pickle.dumps(PLAIN, protocol)
-    assert describe(data) == (pickle.loads(data), frozenset())
+    assert parse_pickle(data) == (pickle.loads(data), frozenset())
 
 
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
-def test_what_stands_among_strangers_is_found(protocol: int) -> None:
+def test_what_stands_among_unknown_is_found(protocol: int) -> None:
     odd = [
         {1, 2},
         frozenset({3}),
@@ -113,13 +113,13 @@ def test_what_stands_among_strangers_is_found(protocol: int) -> None:
         b"bytes",
         2j,
     ]
-    told, _ = describe(pickle.dumps({"odd": odd, "w": 1, (1, 2): 3}, protocol))
+    told, _ = parse_pickle(pickle.dumps({"odd": odd, "w": 1, (1, 2): 3}, protocol))
     assert isinstance(told, dict)
     assert list(told) == ["odd", "w"]  # a tuple is no name
     assert told["w"] == 1
 
 
-def described(path: Path, program: bytes, **records: bytes) -> Path:
+def parse_pickled(path: Path, program: bytes, **records: bytes) -> Path:
     """A torch file with a description written by hand."""
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("a/data.pkl", program)
@@ -142,7 +142,7 @@ def named(program: bytes, more: bytes = b"") -> bytes:
 
 
 def test_a_description_written_by_hand_is_read(tmp_path: Path) -> None:
-    read = TorchFile(described(tmp_path / "a.pth", named(tensor()), r0=b"\0\0\x80\x3f"))
+    read = TorchFile(parse_pickled(tmp_path / "a.pth", named(tensor()), r0=b"\0\0\x80\x3f"))
     assert read["w"].tolist() == [1.0]
 
 
@@ -185,8 +185,8 @@ MANY = b"(I1\n" + b"I1\n" * 40 + b"t"
     ],
 )
 def test_a_description_that_is_none_is_one_line(tmp_path: Path, program: bytes) -> None:
-    path = described(tmp_path / "a.pth", program, r0=b"1234")
-    with pytest.raises(CheckpointError, match=r"a\.pth: its description cannot be read"):
+    path = parse_pickled(tmp_path / "a.pth", program, r0=b"1234")
+    with pytest.raises(CheckpointError, match=r"a\.pth: its pickle cannot be read"):
         TorchFile(path)
 
 
@@ -210,9 +210,9 @@ def test_a_description_that_is_none_is_one_line(tmp_path: Path, program: bytes) 
     ],
 )
 def test_what_stands_beside_a_tensor_neither_runs_nor_stays_nor_hinders(tmp_path: Path, more: bytes) -> None:
-    read = TorchFile(described(tmp_path / "a.pth", named(tensor(), more), r0=b"\0\0\x80\x3f"))
+    read = TorchFile(parse_pickled(tmp_path / "a.pth", named(tensor(), more), r0=b"\0\0\x80\x3f"))
     assert list(read) == ["w"]
-    assert describe(named(tensor()))[0] == {"w": read.places["w"]}  # the next file is read as ever
+    assert parse_pickle(named(tensor()))[0] == {"w": read.locations["w"]}  # the next file is read as ever
 
 
 @pytest.mark.parametrize("name", ["a\nb", "\x1b[2J"])
@@ -231,9 +231,7 @@ def test_compressed_data_is_refused(tmp_path: Path) -> None:
                 new.writestr(each, old.read(each), kind)
     with pytest.raises(CheckpointError, match=r"w cannot be read .its data is compressed"):
         _ = TorchFile(tmp_path / "b.bin")["w"]
-    with pytest.raises(
-        CheckpointError, match=r"its description cannot be read .ValueError: it is compressed"
-    ):
+    with pytest.raises(CheckpointError, match=r"its pickle cannot be read .ValueError: it is compressed"):
         TorchFile(tmp_path / "c.bin")
 
 

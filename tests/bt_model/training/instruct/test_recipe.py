@@ -17,7 +17,7 @@ from bt_model.training.data.spelling import Speller
 from bt_model.training.instruct.config import InstructData
 from bt_model.training.instruct.framing import Framing
 from bt_model.training.instruct.recipe import DialogueRecipe
-from bt_model.types import Fit, FrameSize, Sampling, Strategy
+from bt_model.types import FrameSize, ResizeMode, Sampling, Strategy
 from bt_model.video.decode import decode
 from bt_model.video.sample import frame_indices
 from tests import tiny
@@ -40,7 +40,7 @@ def read(clip: Path, framing: Framing) -> NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize("fit", ["crop", "squash", "pad"])
-def test_without_a_short_side_frames_are_those_of_serving(clip: Path, fit: Fit) -> None:
+def test_without_a_short_side_frames_are_those_of_serving(clip: Path, fit: ResizeMode) -> None:
     framing = Framing.of(InstructData(frames=4), SIDE, fit)
     expected = decode(clip, Sampling(num_frames=4), FrameSize(SIDE, fit), 4).pixels
     assert np.array_equal(read(clip, framing), expected)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bt_model.assembly.model_file import read
+from bt_model.assembly.model_file import read_model_file
 from bt_model.errors import InvalidValueError, UnknownNameError
 from btchat.commands.weights.manifest import pick, read_manifest
 
@@ -34,7 +34,7 @@ def test_the_manifest_in_the_repository_is_whole() -> None:
 def test_every_model_of_the_manifest_is_a_model_file(tmp_path: Path, name: str) -> None:
     path = tmp_path / "a.model.json"
     path.write_text(json.dumps({"id": name, **read_manifest(MANIFEST)[name].model}))
-    assert read(path).id == name
+    assert read_model_file(path).id == name
 
 
 def test_an_unknown_set_is_refused_with_those_there_are() -> None:

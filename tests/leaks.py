@@ -1,6 +1,7 @@
 """What a path that fails may leave behind: open descriptors and child processes."""
 
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Generator
@@ -13,19 +14,20 @@ _SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """What a process holds now: its descriptors by what they lead to, and its children."""
+    """What a process holds now: its descriptors by what they lead to, and its children by their commands."""
 
     files: Counter[str]
-    children: frozenset[int]
+    children: Counter[str]
 
     @classmethod
     def of(cls, pid: int | str = "self") -> "Holdings":
-        return cls(Counter(_kind(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()), frozenset(children(pid)))
+        files = Counter(_kind(fd) for fd in Path(f"/proc/{pid}/fd").iterdir())
+        return cls(files, Counter(map(command_of, children(pid))))
 
     def beyond(self, before: "Holdings") -> str:
         """What is held beyond `before`; empty where there is nothing."""
         files, processes = self.files - before.files, self.children - before.children
-        return ", ".join([*files.elements(), *(f"process {pid}" for pid in processes)])
+        return ", ".join([*files.elements(), *processes.elements()])
 
 
 def children(pid: int | str = "self") -> list[int]:
@@ -35,7 +37,7 @@ def children(pid: int | str = "self") -> list[int]:
         for task in Path(f"/proc/{pid}/task").iterdir()
         for child in (task / "children").read_text().split()
     ]
-    return [child for child in found if "resource_tracker" not in _command(child)]
+    return [child for child in found if "resource_tracker" not in command_of(child)]
 
 
 @contextmanager
@@ -57,11 +59,13 @@ def _kind(fd: Path) -> str:
         return "gone"
 
 
-def _command(pid: int) -> str:
+def command_of(pid: int) -> str:
+    """The command line without its numbers; empty for one that is gone, "dead" for one not waited for."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
+        text = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
     except FileNotFoundError:
         return ""
+    return re.sub(r"\d+", "N", text) or "dead"
 
 
 @contextmanager

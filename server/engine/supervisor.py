@@ -18,8 +18,6 @@ Command = Callable[[int], Sequence[str]]
 
 log = logging.getLogger(__name__)
 
-_STOP_SECONDS = 5.0
-
 
 @dataclass(frozen=True, slots=True)
 class RestartRule:
@@ -31,6 +29,7 @@ class RestartRule:
     start_seconds: float = 600.0
     check_seconds: float = 10.0
     silence_seconds: float = 60.0
+    stop_seconds: float = 5.0
 
 
 class Supervisor:
@@ -86,7 +85,7 @@ class Supervisor:
         if self._channel is not None and self._info is not None:
             with contextlib.suppress(ConnectionError):
                 self._channel.send(Shutdown(drain_seconds))
-        await self._end(drain_seconds + _STOP_SECONDS)
+        await self._end(drain_seconds + self._rule.stop_seconds)
 
     def kill(self) -> None:
         """Kill an engine that hangs; it is then restarted like one that died."""

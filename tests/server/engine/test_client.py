@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
@@ -168,6 +169,51 @@ async def test_stopping_leaves_no_process() -> None:
         assert pid is not None
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+async def test_an_engine_that_does_not_end_is_killed() -> None:
+    with no_leaks():
+        async with engine_client(RestartRule(start_seconds=20, stop_seconds=0.2)) as client:
+            assert client.pid is not None
+            os.kill(client.pid, signal.SIGSTOP)
+
+
+async def test_an_engine_that_never_was_ready_is_killed() -> None:
+    with no_leaks(), pytest.raises(CheckpointError):
+        async with engine_client(RestartRule(start_seconds=0.5), "silent"):
+            pass
+
+
+async def test_the_socket_of_an_ended_engine_is_closed_even_if_another_holds_its_end() -> None:
+    def command(fd: int) -> list[str]:
+        holder = f"import subprocess; subprocess.Popen(['sleep', '20'], pass_fds=[{fd}])"
+        return [sys.executable, "-c", holder]
+
+    with no_leaks():
+        client = EngineClient(command, RestartRule(start_seconds=2))
+        with pytest.raises(CheckpointError, match="no engine after"):
+            await client.start()
+        await client.stop()
+
+
+async def test_restarts_leave_nothing_open() -> None:
+    async with engine_client(RestartRule(max_deaths=9, backoff_seconds=0.01, start_seconds=20)) as client:
+        with no_leaks():
+            for _ in range(3):
+                await kill(client)
+                await until(lambda: client.is_ready)
+
+
+async def test_fetched_tokens_leave_nothing_open_whether_awaited_or_not() -> None:
+    async with engine_client() as client:
+        await client.fetch_tokens(b"key")
+        with no_leaks():
+            for _ in range(5):
+                await client.fetch_tokens(b"key")
+                leaving = asyncio.create_task(client.fetch_tokens(b"key"))
+                await asyncio.sleep(0)
+                leaving.cancel()
+            await client.stats()  # what was sent before it has come
 
 
 async def test_nothing_waits_after_a_caller_left() -> None:

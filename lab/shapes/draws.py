@@ -24,7 +24,8 @@ _DIAMETERS = {
     events.Rotate.kind: (_SMALL, (19.5, 21.5)),  # leaves room for the corners
 }
 _CROWDED = (10.5, 12.5)  # in scenes of several items
-_CROWDED_DIAMETERS = dict.fromkeys((events.Resize.kind, events.Rotate.kind), (12.0, 13.5))  # else unclear
+# what grows or turns is unclear if it is any smaller
+_CROWDED_DIAMETERS = dict.fromkeys((events.Resize.kind, events.Rotate.kind), (12.0, 13.5))
 _MOVE_PATHS = (20.0, 32.0)
 _PACE_PATHS = (26.0, 34.0)
 _CROWDED_PATH = 28.0  # the longest
@@ -36,9 +37,12 @@ _RECOLOURED_AT = (10, 22)  # a few sampled frames show either colour, about half
 _PULSE_WIDTHS = (12, 13, 14)
 _PULSE_MARGINS = (0, 1, 2)
 _SHARES = (0.7, 0.8, 0.9, 1.0)  # of the middle diameter: the larger end is 2 to 3 times the smaller one
-_TURN_DEGREES = (60, 110)  # under 45 between two of four sampled frames: the way of a square's turn is clear
+_TURN_DEGREES = (
+    60,
+    110,
+)  # under 45 from one of four sampled frames to the next: a square could turn either way
 _ANGLE_STEP = 5
-_BEATS_ON = events.NUM_BEATS // 2  # whatever the count, so that how long it is there tells nothing
+_BEATS_ON = events.NUM_BEATS // 2  # the same for every count, so that time on screen does not give it away
 _ONE_CHANGE = ("0" * _BEATS_ON + "1" * _BEATS_ON, "1" * _BEATS_ON + "0" * _BEATS_ON)
 
 _RAYS = 4.5  # how far signs reach beyond the item that they are about
@@ -217,6 +221,6 @@ def box_of(item: SceneItem) -> Rectangle:
 
 
 def _around(across: float, down: float | None = None) -> Rectangle:
-    """The surroundings of an item that reach as far on both sides; equally far up and down if not `down`."""
+    """A rectangle around (0, 0) that reaches as far to both sides, and up and down, where `down` is given."""
     reach = across if down is None else down
     return Rectangle(-across, -reach, across, reach)

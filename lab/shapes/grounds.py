@@ -14,7 +14,7 @@ _BRIGHT = 384  # sum of red, green and blue from which a background takes black 
 _BLACK = (0, 0, 0)
 _WHITE = (255, 255, 255)
 _SHADE = 26  # levels of 255 between a background and its pattern
-_STRIPES = 8.0  # scene units from stripe to stripe; a period and a patch of 6 units never fall together
+_STRIPES = 8.0  # scene units; no multiple of a patch, 6 units, or all patches would look alike
 _DOTS = 5.0
 _DOT = 1.4
 _CHECKS = 5.0
@@ -55,7 +55,7 @@ def _pattern(texture: str, width: int, side: int) -> Array:
         case "dots":
             signed = np.hypot(_off(x, _DOTS), _off(y, _DOTS)) - _DOT
         case "checks":
-            # of two checkerboard colours: the one where both or neither of the two bands is crossed
+            # one colour of a checkerboard: where a column and a row cross, and where neither is
             across = np.abs(_off(x, 2 * _CHECKS)) - _CHECKS / 2
             down = np.abs(_off(y, 2 * _CHECKS)) - _CHECKS / 2
             signed = np.minimum(np.maximum(across, down), np.maximum(-across, -down))

@@ -77,7 +77,7 @@ def turned(mark: Mark, turn: float) -> Mark:
 
 
 def blend(marks: Sequence[Mark], canvas: Array) -> None:
-    """Paint marks onto pictures in place; of one layer in any order, so one form at most once a layer.
+    """Paint marks onto pictures in place, layer by layer; a picture has a form once in a layer at most.
 
     Args:
         marks: what to paint, in any order.
@@ -105,12 +105,12 @@ def blend(marks: Sequence[Mark], canvas: Array) -> None:
 
 def to_pixels(canvas: Array) -> Pixels:
     """Round levels to bytes, in place. (N,3,H,W) -> (N,H,W,3)."""
-    # colours come before pixels until here: blending then runs along whole rows
+    # the colour axis comes before the pixels until here, so that blending runs along whole rows
     return np.ascontiguousarray(np.rint(canvas, out=canvas).astype(np.uint8).transpose(0, 2, 3, 1))
 
 
 def _turned_back(dx: Array, dy: Array, turns: list[float]) -> tuple[Array, Array]:
-    """Offsets as the unturned form sees them; broadcast as they come where nothing is turned."""
+    """Offsets along the axes of the unturned form; unchanged where nothing is turned."""
     if not any(turns):
         return dx, dy
     angles = np.deg2rad(np.array(turns))[:, None, None]

@@ -87,7 +87,7 @@ def _static(scene: Scene, rng: Random) -> list[_Fact]:
     if coloured := [item for item in items if scene.has_colour(item)]:
         item = rng.choice(coloured)
         facts.append(_Fact("colour", item.colour, ("object", item.shape) if is_alone else (item.shape,)))
-    # several items can be told apart without their shape only by their colour
+    # one of several items can be named without its shape only by its colour
     if shaped := [item for item in items if is_alone or scene.has_colour(item)]:
         item = rng.choice(shaped)
         coloured_name = (f"{item.colour} object",) if scene.has_colour(item) else ()

@@ -1,6 +1,5 @@
 """Frozen vision towers from their checkpoints, shared by the models that use them."""
 
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,12 @@ from bt_model.vision.clip import ClipVisionTower
 class TowerCache:
     """Frozen towers that loaded models share; a tower is released with the last model that uses it.
 
-    Towers of equal sizes and weights are shared, whatever folders they come from.
+    Towers of equal sizes and weights are shared, whatever folders they come from. For one thread, that loads.
     """
 
     def __init__(self) -> None:
         self._towers: WeakValueDictionary[tuple[Path, Placement], ClipVisionTower] = WeakValueDictionary()
         self._digests: WeakKeyDictionary[ClipVisionTower, str] = WeakKeyDictionary()
-        self._lock = threading.Lock()
 
     def tower(self, checkpoint: Checkpoint, place: Placement) -> ClipVisionTower:
         """The tower of a checkpoint on a device, read once.
@@ -36,13 +34,12 @@ class TowerCache:
             CheckpointError: a file or tensor that is missing, unexpected or of the wrong shape.
         """
         key = (checkpoint.path.resolve(), Placement(place.device, place.dtype))
-        with self._lock:
-            tower = self._towers.get(key)
-            if tower is None:
-                read = load_tower(checkpoint).to(place.dtype).eval().requires_grad_(requires_grad=False)
-                tower = self._equal(read, key[1]) or read.to(place.device)
-                self._towers[key] = tower
-            return tower
+        tower = self._towers.get(key)
+        if tower is None:
+            read = load_tower(checkpoint).to(place.dtype).eval().requires_grad_(requires_grad=False)
+            tower = self._equal(read, key[1]) or read.to(place.device)
+            self._towers[key] = tower
+        return tower
 
     def _equal(self, tower: ClipVisionTower, place: Placement) -> ClipVisionTower | None:
         alike = [

@@ -1,4 +1,4 @@
-"""Middleware of every request: request id, API key, and bounds on the body. Pure ASGI."""
+"""Bounds on the body of every request. Pure ASGI."""
 
 import asyncio
 from collections.abc import Mapping

@@ -5,7 +5,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,11 +32,10 @@ class Holdings:
 
 def children(pid: int | str = "self") -> list[int]:
     """Child processes, dead ones that nobody waited for as well; not the one that multiprocessing starts."""
-    found = [
-        int(child)
-        for task in Path(f"/proc/{pid}/task").iterdir()
-        for child in (task / "children").read_text().split()
-    ]
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that ended since
+            found += [int(child) for child in (task / "children").read_text().split()]
     return [child for child in found if "resource_tracker" not in command_of(child)]
 
 

@@ -133,8 +133,7 @@ def caption(scene: Scene, rng: Random, *, static_share: float = 0.0, held_out: b
     if is_static:
         return template.format(items=_items_phrase(scene, rng), **_grounds(scene, rng, _STATIC_TEXTURE_SHARE))
     actor = _actor_name(scene, rng)
-    beside = _bystander_phrase(scene, rng)
-    grounds = _grounds(scene, rng, _EVENT_TEXTURE_SHARE, beside)
+    grounds = _grounds(scene, rng, _EVENT_TEXTURE_SHARE, _bystander_phrase(scene, rng))
     return template.format(
         a=with_article(actor), the=f"the {actor}", shape=scene.actor.shape, **grounds, **event_words(scene)
     )

@@ -37,10 +37,8 @@ _RECOLOURED_AT = (10, 22)  # a few sampled frames show either colour, about half
 _PULSE_WIDTHS = (12, 13, 14)
 _PULSE_MARGINS = (0, 1, 2)
 _SHARES = (0.7, 0.8, 0.9, 1.0)  # of the middle diameter: the larger end is 2 to 3 times the smaller one
-_TURN_DEGREES = (
-    60,
-    110,
-)  # under 45 from one of four sampled frames to the next: a square could turn either way
+# less than 45 from one of four sampled frames to the next: by 45, a square could have turned either way
+_TURN_DEGREES = (60, 110)
 _ANGLE_STEP = 5
 _BEATS_ON = events.NUM_BEATS // 2  # the same for every count, so that time on screen does not give it away
 _ONE_CHANGE = ("0" * _BEATS_ON + "1" * _BEATS_ON, "1" * _BEATS_ON + "0" * _BEATS_ON)
@@ -96,10 +94,9 @@ class Rectangle(NamedTuple):
 def draw_scene(kind: str, rng: Random, variety: Variety) -> Scene:
     """Draw any scene of an event kind; each number of items is equally likely."""
     count = rng.randint(1, variety.most_items)
-    while True:
-        scene = _try(kind, count, rng, variety)
-        if scene is not None:
-            return scene
+    while (scene := _try(kind, count, rng, variety)) is None:
+        pass
+    return scene
 
 
 def _try(kind: str, count: int, rng: Random, variety: Variety) -> Scene | None:

@@ -16,6 +16,7 @@ from lab.shapes.scene import SHAPES
 Array = NDArray[np.floating]
 Form = Callable[[Array, Array, Array, Array, float], Array]
 
+DROP = 0.25  # of a triangle: its centroid below the middle of its height, as a share of the radius
 STROKE = 1.1  # half width of lines, in scene units
 TICK_PITCH = 5.5  # scene units: nearly one patch of an 8 x 8 grid for each tick
 TICK_HEIGHT = 3.5  # half of it
@@ -27,7 +28,6 @@ _CIRCLE = 0.92  # less than a square: its corners then stick out even at twelve 
 _SQUARE = 1.0  # half sides, bar widths and so on as shares of the radius; areas stay comparable
 _ARM = 0.36
 _INNER = 0.55  # of a triangle: the radius of its inscribed circle
-_DROP = 0.25  # of a triangle: its centroid below the middle of its height
 _RING_MIDDLE = 0.78
 _RING_HALF = 0.22
 _HATCH = 5.0  # distance between a hatching's strokes
@@ -53,7 +53,7 @@ def box(dx: Array, dy: Array, half_width: Array | float, half_height: Array | fl
 
 def _triangle(dx: Array, dy: Array, radius: Array) -> Array:
     # equilateral, point up; the offset puts its bounding box, not its centroid, in the middle
-    dy = dy - _DROP * radius
+    dy = dy - DROP * radius
     slanted = np.float32(np.sqrt(3) / 2) * np.abs(dx) - 0.5 * dy
     return np.maximum(slanted, dy) - _INNER * radius
 
@@ -80,13 +80,6 @@ def distance(shape: str, dx: Array, dy: Array, radius: Array) -> Array:
             return box(dx, dy, radius, _ARM * radius)
         case _:
             raise ValueError(f"shape {shape!r}: one of {SHAPES}")
-
-
-def turned_centre(shape: str, radius: float, turn: float) -> tuple[float, float]:
-    """How far a shape's centre moves when the shape turns about its centroid. Degrees -> (x, y)."""
-    drop = _DROP * radius if shape == "triangle" else 0.0
-    angle = np.deg2rad(turn)
-    return drop * float(np.sin(angle)), drop * float(1 - np.cos(angle))
 
 
 def opacity(signed: Array, pixel: float) -> Array:

@@ -29,7 +29,9 @@ def paint_grounds(scenes: Sequence[Scene], width: int, side: int) -> Array:
         if texture == "plain":
             canvas[same] = colours
         else:
-            steps = np.array([_shade(scenes[i]) for i in same], np.float32)[:, None, None, None]
+            # towards the colour of signs, the farther one of black and white
+            shades = [-_SHADE if sign_colour(scenes[i]) == _BLACK else _SHADE for i in same]
+            steps = np.array(shades, np.float32)[:, None, None, None]
             canvas[same] = colours + steps * _pattern(texture, width, side)
     return canvas
 
@@ -37,11 +39,6 @@ def paint_grounds(scenes: Sequence[Scene], width: int, side: int) -> Array:
 def sign_colour(scene: Scene) -> tuple[int, int, int]:
     """Return the colour that stands out from a scene's background: black or white."""
     return _BLACK if sum(BACKGROUNDS[scene.background]) >= _BRIGHT else _WHITE
-
-
-def _shade(scene: Scene) -> int:
-    """How far a pattern is from its background, towards the signs' colour."""
-    return -_SHADE if sign_colour(scene) == _BLACK else _SHADE
 
 
 def _pattern(texture: str, width: int, side: int) -> Array:

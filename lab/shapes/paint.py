@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab.shapes import events
-from lab.shapes.forms import FORMS, Array, turned_centre
+from lab.shapes.forms import DROP, FORMS, Array
 from lab.shapes.grounds import paint_grounds
 from lab.shapes.scene import COLOURS, EXTENT, Scene, SceneItem
 
@@ -71,8 +71,10 @@ def body(picture: int, item: SceneItem) -> Mark:
 
 
 def turned(mark: Mark, turn: float) -> Mark:
-    """A body turned about its centroid."""
-    right, down = turned_centre(mark.form, mark.a, turn)
+    """A body turned by degrees about its centroid, which in a triangle is below the centre."""
+    drop = DROP * mark.a if mark.form == "triangle" else 0.0
+    angle = np.deg2rad(turn)
+    right, down = drop * float(np.sin(angle)), drop * float(1 - np.cos(angle))
     return mark._replace(x=mark.x + right, y=mark.y + down, turn=turn)
 
 
@@ -130,7 +132,7 @@ def _actor_marks(scene: Scene, states: Array) -> list[Mark]:
     return marks
 
 
-def _track(scene: Scene, num_frames: int = events.NUM_FRAMES) -> Track:
+def _track(scene: Scene, num_frames: int) -> Track:
     """Follow the actor through a clip of `num_frames` frames, from the first moment to the last. -> (F,)."""
     time = np.linspace(0, events.NUM_FRAMES - 1, num_frames, dtype=np.float32)
     share = time / (events.NUM_FRAMES - 1)
@@ -162,10 +164,8 @@ def _track(scene: Scene, num_frames: int = events.NUM_FRAMES) -> Track:
 
 
 def _resting(scene: Scene, num_frames: int) -> Track:
-    item = scene.actor
-    x, y, diameter, turn = (
-        np.full(num_frames, value, np.float32) for value in (item.x, item.y, item.diameter, 0.0)
-    )
+    numbers = (scene.actor.x, scene.actor.y, scene.actor.diameter, 0.0)
+    x, y, diameter, turn = (np.full(num_frames, number, np.float32) for number in numbers)
     return Track(x, y, diameter, turn, np.zeros(num_frames, np.bool_), np.ones(num_frames, np.bool_))
 
 

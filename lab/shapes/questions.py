@@ -94,8 +94,7 @@ def _static(scene: Scene, rng: Random) -> list[_Fact]:
         facts.append(_Fact("shape", item.shape, (*(("object",) if is_alone else ()), *coloured_name)))
     if scene.has_size:
         facts.append(_Fact("size", scene.actor.size, _names(scene, scene.actor), alternatives=SIZES))
-    facts.append(_Fact("background", scene.background))
-    facts.append(_Fact("texture", TEXTURE_WORDS[scene.texture]))
+    facts += [_Fact("background", scene.background), _Fact("texture", TEXTURE_WORDS[scene.texture])]
     if scene.has_number:
         facts.append(_Fact("number", NUMBERS[len(items) - 1]))
     if pairs := scene.left_of():

@@ -21,11 +21,7 @@ GROUPS = (
     events.Change.kind,
     *("+".join(pair) for pair in combinations(events.PULSES, 2)),
     "diagonal",
-    events.Pace.kind,
-    events.Resize.kind,
-    events.Recolour.kind,
-    events.Blink.kind,
-    events.Rotate.kind,
+    *(each.kind for each in (events.Pace, events.Resize, events.Recolour, events.Blink, events.Rotate)),
 )
 
 _SHARES = {"train": range(80), "val": range(80, 90), "test": range(90, 100)}  # of 100

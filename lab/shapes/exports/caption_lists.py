@@ -29,7 +29,6 @@ CLASSES = (
 
 _FIRST_ID = 1_000_001  # numbers of one length: no reader can take them for anything but an id
 _PAGE = 1000  # clips in a folder
-_DURATION = f"PT00H00M{events.NUM_FRAMES // FPS:02d}S"
 _CLASS_TEMPLATES = {
     events.Move.kind: "moves {way}",
     events.Recolour.kind: "turns {after}",
@@ -71,7 +70,7 @@ def _webvid_row(number: int, clip: ClipFile, seed: int, static_share: float) -> 
         "name": caption(clip.scene, clip.rng(seed, "webvid"), static_share=static_share),
         "page_idx": str(page),
         "page_dir": f"{page * _PAGE + 1:06d}_{(page + 1) * _PAGE:06d}",
-        "duration": _DURATION,
+        "duration": f"PT00H00M{events.NUM_FRAMES // FPS:02d}S",
         "contentUrl": clip.path.name,
     }
 

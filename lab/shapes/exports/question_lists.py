@@ -14,7 +14,6 @@ from lab.shapes.questions import ClipQuestion, questions
 from lab.shapes.slots import slot
 from lab.shapes.wordings import DESCRIPTIONS
 
-_VIDEO = "<video>"
 # ActivityNet-QA: motion 0, spatial 1, temporal 2, yes or no 3, colour 4, object 5, location 6, number 7
 _OTHER = 8
 _TYPES = {
@@ -69,7 +68,7 @@ def _instructions(clip: ClipFile, seed: int, most: int) -> list[dict[str, str]]:
 
 def _conversation(number: int, row: dict[str, str]) -> dict[str, Any]:
     """Even rows ask before the video, odd rows after it, as the published conversion does."""
-    text = f"{_VIDEO}\n{row['q']}" if number % 2 else f"{row['q']}\n{_VIDEO}"
+    text = f"<video>\n{row['q']}" if number % 2 else f"{row['q']}\n<video>"
     return {
         "id": row["video_id"],
         "video": f"{row['video_id']}.pkl",

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+ROOT = Path(__file__).parents[3]
 PARENT = """
 import os, time
 from concurrent.futures import ProcessPoolExecutor
@@ -30,7 +31,8 @@ def is_running(pid: int) -> bool:
 def test_a_worker_ends_with_a_parent_that_was_killed(tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(PARENT)
-    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    checkout = {**os.environ, "PYTHONPATH": str(ROOT)}  # the laboratory is not installed
+    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=checkout)
     assert parent.stdout is not None
     worker = int(parent.stdout.readline())
     assert is_running(worker)

@@ -45,15 +45,7 @@ class Backend(Protocol):
     """One chat model. Holds no request state."""
 
     @property
-    def name(self) -> str: ...
-
-    @property
     def lm(self) -> LanguageModel: ...
-
-    @property
-    def video_dim(self) -> int:
-        """Width of the pooled tokens that it takes."""
-        ...
 
     @property
     def stop_token_ids(self) -> frozenset[int]: ...
@@ -72,10 +64,6 @@ class Backend(Protocol):
         Raises:
             InvalidValueError: turns that are empty, out of order or do not end with the user.
         """
-        ...
-
-    def encode(self, text: str) -> list[int]:
-        """Plain text to ids; the name of a special token in it is encoded as ordinary text."""
         ...
 
     def decode(self, ids: Sequence[int]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bt_model.backends.parts.bridge import Bridge, load_bridge
+from bt_model.backends.parts.bridge import Bridge, load_bridge, qformer_config
 from bt_model.backends.parts.llm import load_llama
 from bt_model.errors import CheckpointError
 from bt_model.generation.request import Segment, Soft, Tokens
@@ -38,12 +38,7 @@ class InstructBlipBackend:
     tokenizer: Tokenizer
     instruction_tokenizer: Tokenizer
     defaults: GenerateOptions
-    name: str = "instructblip"
     stop_strings: tuple[str, ...] = ()
-
-    @property
-    def video_dim(self) -> int:
-        return self.bridge.qformer.config.video_dim
 
     @property
     def stop_token_ids(self) -> frozenset[int]:
@@ -63,9 +58,6 @@ class InstructBlipBackend:
         known = self.instruction_tokenizer
         ids = known.encode(text)[-(MAX_INSTRUCTION - 2) :]
         return torch.tensor([known.special("[CLS]"), *ids, known.special("[SEP]")])
-
-    def encode(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:
         return self.tokenizer.decode([number for number in ids if number != _UNKNOWN])
@@ -87,12 +79,13 @@ def create(files: "BackendFiles") -> InstructBlipBackend:
     """
     tokenizer = open_tokenizer(files.needed("llm").path)
     instruction = _instruction_tokenizer(files)
+    qformer = files.needed("qformer")
+    if not qformer_config(qformer).vocab_size:
+        raise CheckpointError(
+            f"{qformer.path}: a Q-Former without text; InstructBLIP's reads the instruction"
+        )
     lm = load_llama(files)
     bridge = load_bridge(files, lm.hidden_size)
-    if not bridge.qformer.config.vocab_size:
-        raise CheckpointError(
-            f"{files.needed('qformer').path}: a Q-Former without text; InstructBLIP's reads the instruction"
-        )
     return InstructBlipBackend(lm, bridge, tokenizer, instruction, files.defaults.or_else(DEFAULTS))
 
 

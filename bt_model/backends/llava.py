@@ -1,28 +1,24 @@
 """LLaVA: pooled video tokens through a projector into a Llama.
 
 Every published form: v0, v1 and v1.1 with a linear projector, v1.5 with two layers, in the original folders
-or Hugging Face's. Video-ChatGPT is the same model behind another pooling.
+or Hugging Face's. Video-ChatGPT is the same model behind another pooling, which the model file sets; its own
+file of embeddings and projector replaces those of a LLaVA folder.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import torch
-
+from bt_model.backends.parts.bridge import Bridge
 from bt_model.backends.parts.llm import load_llama, trained_rows
 from bt_model.backends.parts.projector import load_projector
-from bt_model.generation.request import Segment, Soft
-from bt_model.prompt.segments import SpecialIds, segments, stop_ids
+from bt_model.backends.parts.template_backend import TemplateBackend
+from bt_model.prompt.segments import SpecialIds
 from bt_model.prompt.templates import Template, template
 from bt_model.prompt.tokenizer import Tokenizer, open_tokenizer
-from bt_model.types import GenerateOptions, Turn, VideoTokens
+from bt_model.types import GenerateOptions
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from bt_model.backends.base import BackendFiles
-    from bt_model.generation.language_model import LanguageModel
 
 # A v1 checkpoint's image markers are trained, so they are used where the tokenizer has no video markers.
 _MARKERS = (("<vid_start>", "<vid_end>"), ("<im_start>", "<im_end>"))
@@ -30,43 +26,7 @@ _VIDEO_ROWS = 3  # <vid_patch>, <vid_start>, <vid_end>, appended to the LLM's ow
 DEFAULTS = GenerateOptions(max_tokens=1024, temperature=0.2)
 
 
-@dataclass(frozen=True, slots=True)
-class LlavaBackend:
-    """The parts of a LLaVA, already loaded; composed in `create`, or by a test."""
-
-    lm: "LanguageModel"
-    projector: "nn.Module"
-    tokenizer: Tokenizer
-    template: Template
-    ids: SpecialIds
-    video_dim: int
-    defaults: GenerateOptions
-    name: str = "llava"
-
-    @property
-    def stop_token_ids(self) -> frozenset[int]:
-        return stop_ids(self.template, self.ids)
-
-    @property
-    def stop_strings(self) -> tuple[str, ...]:
-        return self.template.stop_strings
-
-    @torch.inference_mode()
-    def segments(self, turns: Sequence[Turn], video: VideoTokens | None) -> tuple[Segment, ...]:
-        soft = None
-        if video is not None:
-            weight = next(self.projector.parameters())
-            soft = Soft(video.key, self.projector(video.tokens.to(weight.device, weight.dtype)))
-        return segments(turns, self.template, self.ids, self.tokenizer.encode, soft)
-
-    def encode(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text)
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return self.tokenizer.decode(ids)
-
-
-def create(files: "BackendFiles") -> LlavaBackend:
+def create(files: "BackendFiles") -> TemplateBackend:
     """Build the backend from a LLaVA folder (config.json, safetensors, tokenizer) and a projector.
 
     Special ids come from the tokenizer: those in a published config.json are wrong.
@@ -77,15 +37,14 @@ def create(files: "BackendFiles") -> LlavaBackend:
     style = template(files.template)
     tokenizer = open_tokenizer(files.needed("llm").path)
     lm = load_llama(files)
-    return LlavaBackend(
+    return TemplateBackend(
         lm=lm,
-        projector=load_projector(files, files.video_dim, lm.hidden_size),
+        bridge=Bridge(load_projector(files, files.video_dim, lm.hidden_size)),
         tokenizer=tokenizer,
         template=style,
         ids=special_ids(
             tokenizer, style, marked=not style.is_video_first, trained=_trained_markers(files, tokenizer)
         ),
-        video_dim=files.video_dim,
         defaults=files.defaults.or_else(DEFAULTS),
     )
 

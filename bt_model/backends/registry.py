@@ -23,7 +23,7 @@ _MODULES = {
     "llava": "bt_model.backends.llava",
     "minigpt4": "bt_model.backends.minigpt4",
     "instructblip": "bt_model.backends.instructblip",
-    "video-chatgpt": "bt_model.backends.video_chatgpt",
+    "video-chatgpt": "bt_model.backends.llava",
 }
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bt_model.assembly.load import load
-from bt_model.backends.llava import LlavaBackend
+from bt_model.backends.parts.template_backend import TemplateBackend
 from bt_model.chat import VideoChat
 from bt_model.errors import ContextLengthError, EngineError, InvalidValueError
 from bt_model.generation.engine import BatchEngine
@@ -113,13 +113,13 @@ def test_an_answer_ends_before_its_stop_string(chat: VideoChat, engine: Engine, 
 
 
 def test_a_models_own_stop_strings_leave_the_client_its_four(chat: VideoChat) -> None:
-    assert isinstance(chat.backend, LlavaBackend)
+    assert isinstance(chat.backend, TemplateBackend)
     mine = replace(chat, backend=replace(chat.backend, defaults=GenerateOptions(stop=("own",))))
     options = GenerateOptions(stop=("a", "b", "c", "d"))
     mine.request(ASKED, None, options, request_id="r")
     for stop in (*options.stop, "own", *chat.backend.stop_strings):
         stream = mine.text_stream(options)
-        stream.push(chat.backend.encode(f"? {stop} !"))
+        stream.push(chat.backend.tokenizer.encode(f"? {stop} !"))
         assert stream.stopped, stop
 
 

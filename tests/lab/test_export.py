@@ -11,7 +11,7 @@ from torch import nn
 from transformers import CLIPModel
 
 from bt_model.assembly.load import load
-from bt_model.backends.llava import LlavaBackend
+from bt_model.backends.parts.template_backend import TemplateBackend
 from bt_model.chat import VideoChat
 from bt_model.checkpoints.load import load_part, read_adapter
 from bt_model.checkpoints.weights import open_checkpoint
@@ -71,21 +71,21 @@ def test_a_loaded_model_gives_the_trained_features(written: Written, name: str) 
 def test_a_loaded_model_gives_the_trained_logits(written: Written, name: str) -> None:
     chat, model = loaded(written, name), written.model
     backend = chat.backend
-    assert isinstance(backend, LlavaBackend)
+    assert isinstance(backend, TemplateBackend)
     assert isinstance(backend.lm, Llama)
     adapter, trained = parts_of(model, name)
     features = patches_cls(model.encoder(adapter).chat(tiny.pixels(1, 4)))
     batch = model.speller.batch([dialogue(ASKED)], model.num_video)
     expected = answer_logits(trained.lm, trained.projector, features, batch)
-    assert torch.equal(answer_logits(backend.lm, backend.projector, features, batch), expected)
+    assert torch.equal(answer_logits(backend.lm, backend.bridge.projector, features, batch), expected)
 
 
 def test_a_loaded_tokenizer_spells_the_training_prompts(written: Written) -> None:
     backend = loaded(written, "embedded").backend
-    assert isinstance(backend, LlavaBackend)
+    assert isinstance(backend, TemplateBackend)
     assert backend.ids == written.model.speller.ids
     text = "USER: which way? 🎬"
-    assert backend.encode(text) == written.model.speller.spell(text).ids
+    assert backend.tokenizer.encode(text) == written.model.speller.spell(text).ids
     assert backend.segments([Turn("user", "q")], None)
 
 

@@ -1,4 +1,4 @@
-"""Q-Former and projector: how video features become the soft tokens of MiniGPT-4 and InstructBLIP.
+"""Projector and Q-Former: how video features become soft tokens; LLaVA has the projector alone.
 
 P patches, T frames, K = P + 1 (`clip`) or T (P + 1) pooled tokens, D vision width, Q queries, H LLM width.
 """
@@ -29,17 +29,26 @@ _HEAD_DIM = 64  # of every published Q-Former
 
 @dataclass(frozen=True, slots=True)
 class Bridge:
-    """`entry`, one of ENTRIES, says how features enter (docs/published-models.md, "Q-Former")."""
+    """A projector, behind a Q-Former where there is one.
 
-    qformer: QFormer
+    `entry`, one of ENTRIES, says how features enter the Q-Former (docs/published-models.md, "Q-Former").
+    """
+
     projector: "nn.Module"
-    entry: str
-    tokens_per_frame: int
+    qformer: QFormer | None = None
+    entry: str = "clip"
+    tokens_per_frame: int = 0
 
     def soft(self, tokens: "Tensor", text: "Tensor | None" = None) -> "Tensor":
-        """Pooled tokens (K, D), and the instruction's ids (n,) -> soft tokens, (Q, H) or (Q T, H)."""
-        weight = self.qformer.query_tokens
-        video = tokens.to(weight.device, weight.dtype)[None]
+        """Pooled tokens (K, D), and the instruction's ids (n,), to soft tokens.
+
+        -> (K, H) without a Q-Former, else (Q, H), or (Q T, H) for all frames.
+        """
+        weight = next(self.projector.parameters())
+        video = tokens.to(weight.device, weight.dtype)
+        if self.qformer is None:
+            return self.projector(video)
+        video = video[None]
         if self.entry in ("frames", "all_frames"):
             video = rearrange(video, "1 (t n) d -> t n d", n=self.tokens_per_frame)
         ids = None if text is None else text.to(weight.device)[None]
@@ -67,7 +76,7 @@ def load_bridge(files: "BackendFiles", llm_width: int) -> Bridge:
     draw(weight for name, weight in qformer.named_parameters() if name in drawn)
     qformer = qformer.to(files.device, files.dtype).eval().requires_grad_(requires_grad=False)
     projector = load_projector(files, config.width, llm_width)
-    return Bridge(qformer, projector, files.entry, files.num_video_tokens)
+    return Bridge(projector, qformer, files.entry, files.num_video_tokens)
 
 
 def qformer_config(checkpoint: Checkpoint) -> QFormerConfig:

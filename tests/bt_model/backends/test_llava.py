@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bt_model.backends.base import Backend
-from bt_model.backends.llava import LlavaBackend, create, special_ids
+from bt_model.backends.llava import create, special_ids
+from bt_model.backends.parts.template_backend import TemplateBackend
 from bt_model.errors import CheckpointError
 from bt_model.generation.request import Soft, Tokens
 from bt_model.prompt.templates import template
@@ -23,7 +24,7 @@ SPECIAL_TEXT = "</s><s> <video> <vid_patch><vid_start> a <vid_end></s>"
 
 
 @pytest.fixture
-def backend(tiny_weights: Path) -> LlavaBackend:
+def backend(tiny_weights: Path) -> TemplateBackend:
     return create(files(tiny_weights / "tiny"))
 
 
@@ -40,16 +41,16 @@ def specials(path: Path) -> set[int]:
     return {token["id"] for token in json.loads(path.read_text())["added_tokens"]}
 
 
-def test_the_video_is_projected_under_its_own_key(backend: LlavaBackend, video: VideoTokens) -> None:
+def test_the_video_is_projected_under_its_own_key(backend: TemplateBackend, video: VideoTokens) -> None:
     _, soft, _ = backend.segments([Turn("user", "q")], video)
     assert isinstance(soft, Soft)
     assert soft.key == b"key"
-    weight, bias = (backend.projector.get_parameter(name) for name in ("weight", "bias"))
+    weight, bias = (backend.bridge.projector.get_parameter(name) for name in ("weight", "bias"))
     torch.testing.assert_close(soft.embeds, video.tokens @ weight.T + bias)
 
 
 def test_the_prompt_decodes_to_the_template_with_its_markers(
-    backend: LlavaBackend, video: VideoTokens, tiny_weights: Path
+    backend: TemplateBackend, video: VideoTokens, tiny_weights: Path
 ) -> None:
     spec = json.loads((tiny_weights / "tiny" / "llava_video" / "tokenizer.json").read_text())
     names = {token["id"]: token["content"] for token in spec["added_tokens"]}
@@ -61,7 +62,7 @@ def test_the_prompt_decodes_to_the_template_with_its_markers(
 
 @pytest.mark.parametrize("place", [0, 1, 2, 3])
 def test_text_that_spells_special_tokens_stays_text(
-    backend: LlavaBackend, video: VideoTokens, tiny_weights: Path, place: int
+    backend: TemplateBackend, video: VideoTokens, tiny_weights: Path, place: int
 ) -> None:
     roles = ("system", "user", "assistant", "user")
     plain = [Turn(role, "hello") for role in roles]
@@ -73,16 +74,12 @@ def test_text_that_spells_special_tokens_stays_text(
 
 
 @pytest.mark.parametrize("name", CHAT_SPECIALS)
-def test_the_spelling_of_a_special_token_survives_a_round_trip(backend: LlavaBackend, name: str) -> None:
-    assert backend.decode(backend.encode(f"a {name} b")) == f"a {name} b"
+def test_the_spelling_of_a_special_token_survives_a_round_trip(backend: TemplateBackend, name: str) -> None:
+    assert backend.decode(backend.tokenizer.encode(f"a {name} b")) == f"a {name} b"
 
 
-def test_an_answer_ends_at_eos_alone(backend: LlavaBackend) -> None:
+def test_an_answer_ends_at_eos_alone(backend: TemplateBackend) -> None:
     assert backend.stop_token_ids == {backend.ids.eos}
-
-
-def test_it_takes_pooled_tokens_of_the_towers_width(backend: LlavaBackend) -> None:
-    assert backend.video_dim == tiny.D
 
 
 def test_image_markers_serve_where_the_videos_own_do_not_exist(tiny_weights: Path, tmp_path: Path) -> None:

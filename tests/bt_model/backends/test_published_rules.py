@@ -69,7 +69,7 @@ def test_a_model_stops_at_the_tokenizers_end_whatever_its_config_says(
 
 
 def test_instructblip_says_nothing_for_the_unknown_token(instructblip: InstructBlipBackend) -> None:
-    ids = instructblip.encode("left")
+    ids = instructblip.tokenizer.encode("left")
     assert instructblip.decode([0, *ids[:1], 0, *ids[1:], 0]) == "left"
     assert instructblip.tokenizer.decode([0]) != ""
 
@@ -79,7 +79,7 @@ def test_instructblips_soft_tokens_stand_before_its_beginning(instructblip: Inst
     soft, asked = instructblip.segments([Turn("user", "who?")], video)
     assert isinstance(soft, Soft)
     assert isinstance(asked, Tokens)
-    assert asked.ids == (instructblip.tokenizer.special("</s>"), *instructblip.encode("who?"))
+    assert asked.ids == (instructblip.tokenizer.special("</s>"), *instructblip.tokenizer.encode("who?"))
 
 
 def soft_for(backend: InstructBlipBackend, text: str) -> torch.Tensor:

@@ -13,7 +13,7 @@ from bt_model.backends.registry import factory, names
 from bt_model.checkpoints.weights import Checkpoint, open_checkpoint
 from bt_model.errors import InvalidValueError, UnknownNameError
 from bt_model.generation.engine import BatchEngine
-from bt_model.generation.request import Delta, GenRequest, Soft
+from bt_model.generation.request import Delta, GenRequest, Soft, Tokens
 from bt_model.types import Turn, VideoTokens
 from tests import published, tiny
 from tests.bt_model.backends.folders import files
@@ -30,11 +30,16 @@ def bridged(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 
 @pytest.fixture(params=names())
-def backend(request: pytest.FixtureRequest, tiny_weights: Path, bridged: Checkpoint) -> Backend:
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def backend(name: str, tiny_weights: Path, bridged: Checkpoint) -> Backend:
     plain = files(tiny_weights / "tiny")
-    if request.param in QFORMER:
+    if name in QFORMER:
         plain = replace(plain, llm=bridged, projector=bridged, qformer=bridged, template="minigpt4")
-    return factory(request.param)(plain)
+    return factory(name)(plain)
 
 
 @pytest.fixture
@@ -42,13 +47,16 @@ def video() -> VideoTokens:
     return VideoTokens(b"key", torch.randn(tiny.P + 1, tiny.D))
 
 
-def test_a_backend_carries_its_registered_name(backend: Backend) -> None:
-    assert factory(backend.name)
+def ids_of(backend: Backend, text: str) -> list[int]:
+    """A question's prompt without its first mark and without marks that would end an answer."""
+    parts = backend.segments([Turn("user", text)], None)
+    ids = [i for part in parts if isinstance(part, Tokens) for i in part.ids]
+    return [i for i in ids[1:] if i not in backend.stop_token_ids]
 
 
-def test_the_video_takes_as_many_places_as_promised(backend: Backend, video: VideoTokens) -> None:
+def test_the_video_takes_as_many_places_as_promised(name: str, backend: Backend, video: VideoTokens) -> None:
     soft = [part for part in backend.segments([Turn("user", "q")], video) if isinstance(part, Soft)]
-    places = published.QUERIES if backend.name in QFORMER else tiny.P + 1
+    places = published.QUERIES if name in QFORMER else tiny.P + 1
     assert [tuple(part.embeds.shape) for part in soft] == [(places, backend.lm.hidden_size)]
     again = backend.segments([Turn("user", "q")], VideoTokens(b"other", video.tokens))
     keys = {part.key for part in (*soft, *again) if isinstance(part, Soft)}
@@ -66,11 +74,12 @@ def test_bad_dialogues_are_refused(backend: Backend) -> None:
 
 def test_text_survives_a_round_trip(backend: Backend) -> None:
     text = "what happens? 日本 🎬 </s>"
-    assert backend.decode(backend.encode(text)) == text
+    assert text in backend.decode(ids_of(backend, text))
 
 
 def test_an_unfinished_character_decodes_to_a_replacement(backend: Backend) -> None:
-    assert backend.decode(backend.encode("🎬")[:1]).endswith("�")
+    ids = ids_of(backend, "🎬")
+    assert any(backend.decode(ids[:stop]).endswith("�") for stop in range(len(ids)))
 
 
 def test_its_decoder_runs_in_the_engine(backend: Backend, video: VideoTokens) -> None:

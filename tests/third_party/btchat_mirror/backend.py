@@ -14,16 +14,11 @@ class MirrorBackend:
     """The echo backend's language model behind a prompt of our own."""
 
     echo: EchoBackend
-    name: str = "mirror"
     stop_strings: tuple[str, ...] = ()
 
     @property
     def lm(self):
         return self.echo.lm
-
-    @property
-    def video_dim(self) -> int:
-        return self.echo.video_dim
 
     @property
     def stop_token_ids(self) -> frozenset[int]:
@@ -39,13 +34,10 @@ class MirrorBackend:
         last = replace(turns[-1], text=f"{turns[-1].text[::-1]} ({seen} video tokens)")
         return self.echo.segments([*turns[:-1], last], video)
 
-    def encode(self, text: str) -> list[int]:
-        return self.echo.encode(text)
-
     def decode(self, ids: Sequence[int]) -> str:
         return self.echo.decode(ids)
 
 
 def create(files: BackendFiles) -> MirrorBackend:
     """Called once, when a model file names the backend `mirror`."""
-    return MirrorBackend(EchoBackend(files.video_dim))
+    return MirrorBackend(EchoBackend())

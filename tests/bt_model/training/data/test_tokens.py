@@ -6,7 +6,8 @@ from random import Random
 import pytest
 import torch
 
-from bt_model.backends.llava import LlavaBackend
+from bt_model.backends.parts.bridge import Bridge
+from bt_model.backends.parts.template_backend import TemplateBackend
 from bt_model.generation.request import Tokens
 from bt_model.prompt.tokenizer import TextTokenizer
 from bt_model.training.data.tokens import IGNORED, TokenRow, collate
@@ -31,19 +32,12 @@ def scene(x: float = 24.0, direction: str = "left") -> Scene:
     )
 
 
-def backend(model: EmbeddedModel) -> LlavaBackend:
+def backend(model: EmbeddedModel) -> TemplateBackend:
     speller = model.speller
     encoder = speller.spell.__self__  # pyright: ignore[reportFunctionMemberAccess] - a bound method
     assert isinstance(encoder, TextTokenizer)
-    return LlavaBackend(
-        model.video.lm,
-        model.video.projector,
-        encoder,
-        speller.style,
-        speller.ids,
-        model.num_video,
-        GenerateOptions(),
-    )
+    bridge = Bridge(model.video.projector)
+    return TemplateBackend(model.video.lm, bridge, encoder, speller.style, speller.ids, GenerateOptions())
 
 
 def row_of(model: EmbeddedModel, listed: Sequence[ClipQuestion]) -> TokenRow:

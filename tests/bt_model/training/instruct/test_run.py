@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bt_model.assembly.load import load
-from bt_model.backends.llava import LlavaBackend
+from bt_model.backends.parts.template_backend import TemplateBackend
 from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.errors import InvalidValueError
 from bt_model.generation.llama import Llama
@@ -95,7 +95,7 @@ def trained_step(settings: InstructSettings, work: Path) -> InstructStep:
     lm, projector = load_language(base, encoder.tower.config, "float32")
     step = InstructStep(encoder, pooling(base.file.pooling).pool, projector, lm)
     ids = load(str(settings.model.base), Path(), device="cpu").backend
-    assert isinstance(ids, LlavaBackend)
+    assert isinstance(ids, TemplateBackend)
     for part, module in open_up(step, settings.learn, ids.ids).items():
         restore(module, learnt(work)[part], part)
     return step.eval()
@@ -110,13 +110,13 @@ def test_the_tuned_folder_answers_as_the_trained_parts_do(
     assert (tmp_path / "llm").is_dir() == (saved == "merged")
     chat, step = load(str(tmp_path), Path(), device="cpu"), trained_step(settings, single)
     backend = chat.backend
-    assert isinstance(backend, LlavaBackend)
+    assert isinstance(backend, TemplateBackend)
     assert isinstance(backend.lm, Llama)
     clips = tiny.clips(1, 4)
     (tokens,) = chat.encode(clips)
     (expected,) = step.video_tokens(list(clips))
     torch.testing.assert_close(tokens, expected)
-    torch.testing.assert_close(backend.projector(tokens), step.projector(expected))
+    torch.testing.assert_close(backend.bridge.projector(tokens), step.projector(expected))
     ids = torch.tensor([[backend.ids.bos, 9, backend.ids.video_start, backend.ids.video_end, 12]])
     assert step.markers is not None
     embeds = step.markers(step.lm.embed(ids), ids)
@@ -163,7 +163,7 @@ def test_templates_for_training_and_for_serving_may_differ_and_lost_dialogues_ar
     data = {"place": "published", "annotations": [str(tmp_path / "rows.json")]}
     instruct(videos.settings({"model": model, "data": data, "run": {"steps": 1}}), tmp_path, ALONE)
     backend = load(str(tmp_path / "model"), Path(), device="cpu").backend
-    assert isinstance(backend, LlavaBackend)
+    assert isinstance(backend, TemplateBackend)
     assert backend.template.system.startswith("You are Video-ChatGPT")
     told = json.loads((tmp_path / "dialogues.json").read_text())
     assert told == {"read": len(read) + 2, "empty": 1, "too long": 1, "cut": 0, "used": len(read)}

@@ -101,5 +101,5 @@ def build(work: Path, seed: int, precision: Precision) -> EmbeddedModel:
         image=image,
         video=video,
         baseline=baseline,
-        speller=Speller(style, special_ids(chat_tokenizer, style), chat_tokenizer.spell),
+        speller=Speller(style, special_ids(chat_tokenizer, style), chat_tokenizer.encode),
     )

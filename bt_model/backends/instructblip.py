@@ -48,7 +48,7 @@ class InstructBlipBackend:
     def segments(self, turns: Sequence[Turn], video: VideoTokens | None) -> tuple[Segment, ...]:
         check_turns(turns)
         text = prompt_text(turns)
-        asked = Tokens((self.tokenizer.special(_EOS), *self.tokenizer.encode(text)))
+        asked = Tokens((self.tokenizer.special(_EOS), *self.tokenizer.encode(text).ids))
         if video is None:
             return (asked,)
         key = hashlib.sha256(video.key + b"\0" + text.encode()).digest()
@@ -56,7 +56,7 @@ class InstructBlipBackend:
 
     def _instruction(self, text: str) -> torch.Tensor:
         known = self.instruction_tokenizer
-        ids = known.encode(text)[-(MAX_INSTRUCTION - 2) :]
+        ids = known.encode(text).ids[-(MAX_INSTRUCTION - 2) :]
         return torch.tensor([known.special("[CLS]"), *ids, known.special("[SEP]")])
 
     def decode(self, ids: Sequence[int]) -> str:

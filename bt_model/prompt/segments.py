@@ -10,7 +10,7 @@ from typing import Self
 
 from bt_model.generation.request import Segment, Soft, Tokens
 from bt_model.prompt.templates import Parts, Slot, Special, Template
-from bt_model.prompt.tokenizer import Spelling, Tokenizer
+from bt_model.prompt.tokenizer import Encoding, Tokenizer
 from bt_model.types import Turn, check_turns
 
 
@@ -65,7 +65,7 @@ def segments(
     turns: Sequence[Turn],
     style: Template,
     ids: SpecialIds,
-    encode: Callable[[str], list[int]],
+    encode: Callable[[str], Encoding],
     video: Soft | None,
 ) -> tuple[Segment, ...]:
     """The prompt of a dialogue, with the video in the first user's turn.
@@ -83,7 +83,7 @@ def answered(
     turns: Sequence[Turn],
     style: Template,
     ids: SpecialIds,
-    spell: Callable[[str], Spelling],
+    encode: Callable[[str], Encoding],
     video: Soft | None,
 ) -> Dialogue:
     """A dialogue up to and including an answer, with the tokens that it has as history of a later turn.
@@ -92,7 +92,7 @@ def answered(
         InvalidValueError: see `check_turns`; here the last turn is an assistant's, with text.
     """
     check_turns([*turns, Turn("user", "?")])
-    prompt = _AnsweredPrompt(ids, spell)
+    prompt = _Prompt(ids, encode)
     _write(prompt, turns, style, video)
     return Dialogue(prompt.segments(), prompt.answers)
 
@@ -121,44 +121,54 @@ def _with_video(style: Template) -> Parts:
 class _Prompt:
     """A prompt in the making: finished segments, ids of the run that is open, and its last text.
 
-    Neighbouring texts are tokenised as one.
+    Neighbouring texts are tokenised as one. The token positions of answers are recorded.
     """
 
-    def __init__(self, ids: SpecialIds, encode: Callable[[str], list[int]]) -> None:
+    def __init__(self, ids: SpecialIds, encode: Callable[[str], Encoding]) -> None:
         self._ids = ids
         self._encode = encode
         self._done: list[Segment] = []
         self._run = [] if ids.bos is None else [ids.bos]
         self._text = ""
+        self._answers: list[list[int]] = []  # token positions of each answer
+        self._spans: list[tuple[list[int], range]] = []  # an answer's, and its characters of the open text
 
-    def write(self, parts: Parts, text: str = "", video: Soft | None = None) -> None:
-        """Parts one after another, with this text and video in their slots."""
+    @property
+    def answers(self) -> tuple[range, ...]:
+        """Once `segments` was called."""
+        return tuple(range(positions[0], positions[-1] + 1) for positions in self._answers)
+
+    def write(
+        self, parts: Parts, text: str = "", video: Soft | None = None, answer: list[int] | None = None
+    ) -> None:
+        """Parts one after another, with this text and video in their slots; `answer` gets their positions."""
         for part in parts:
-            if isinstance(part, str):
-                self._add(part)
-            elif isinstance(part, Special):
-                self._insert(self._ids.named[part.name])
+            if isinstance(part, Special):
+                self._insert(self._ids.named[part.name], answer)
             elif part is Slot.EOS:
-                self._insert(self._ids.eos)
+                self._insert(self._ids.eos, answer)
             elif part is Slot.VIDEO:
                 assert video is not None, "only the video's own parts have its slot"
                 self._insert_video(video)
             else:
-                self._add(text)
+                added = part if isinstance(part, str) else text
+                if answer is not None:
+                    self._spans.append((answer, range(len(self._text), len(self._text) + len(added))))
+                self._text += added
 
     def answer(self, parts: Parts, text: str) -> None:
         """An answer of the history."""
-        self.write(parts, text)
+        self._answers.append([])
+        self.write(parts, text, answer=self._answers[-1])
 
     def segments(self) -> tuple[Segment, ...]:
         self._flush()
         return (*self._done, Tokens(tuple(self._run)))
 
-    def _add(self, text: str) -> None:
-        self._text += text
-
-    def _insert(self, number: int) -> None:
+    def _insert(self, number: int, answer: list[int] | None) -> None:
         self._flush()
+        if answer is not None:
+            answer.append(self._length())
         self._run.append(number)
 
     def _insert_video(self, video: Soft) -> None:
@@ -169,52 +179,14 @@ class _Prompt:
         self._run = [end] if end is not None else []
 
     def _flush(self) -> None:
-        self._run += self._encode(self._text)
-        self._text = ""
-
-
-class _AnsweredPrompt(_Prompt):
-    """Records the token positions of answers as well."""
-
-    def __init__(self, ids: SpecialIds, spell: Callable[[str], Spelling]) -> None:
-        super().__init__(ids, lambda text: spell(text).ids)
-        self._spell = spell
-        self._is_answer = False
-        self._positions: list[list[int]] = []  # of each answer
-        self._spans: list[tuple[int, range]] = []  # the answer's number, characters of the open text
-
-    @property
-    def answers(self) -> tuple[range, ...]:
-        """Once `segments` was called."""
-        return tuple(range(positions[0], positions[-1] + 1) for positions in self._positions)
-
-    def answer(self, parts: Parts, text: str) -> None:
-        self._positions.append([])
-        self._is_answer = True
-        super().answer(parts, text)
-        self._is_answer = False
-
-    def _add(self, text: str) -> None:
-        if self._is_answer:
-            begin = len(self._text)
-            self._spans.append((len(self._positions) - 1, range(begin, begin + len(text))))
-        super()._add(text)
-
-    def _insert(self, number: int) -> None:
-        super()._insert(number)
-        if self._is_answer:
-            self._positions[-1].append(self._length() - 1)
-
-    def _flush(self) -> None:
-        spelling = self._spell(self._text)
-        for number, characters in self._spans:
-            tokens = enumerate(spelling.begins, self._length())
-            self._positions[number] += [position for position, begin in tokens if begin in characters]
+        encoding = self._encode(self._text)
+        for answer, characters in self._spans:
+            tokens = enumerate(encoding.starts, self._length())
+            answer += [position for position, start in tokens if start in characters]
         self._spans.clear()
-        self._run += spelling.ids
+        self._run += encoding.ids
         self._text = ""
 
     def _length(self) -> int:
-        return sum(len(s.ids) if isinstance(s, Tokens) else len(s.embeds) for s in self._done) + len(
-            self._run
-        )
+        lengths = (len(s.ids) if isinstance(s, Tokens) else len(s.embeds) for s in self._done)
+        return sum(lengths) + len(self._run)

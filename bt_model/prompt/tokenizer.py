@@ -18,11 +18,11 @@ from bt_model.errors import CheckpointError
 
 
 @dataclass(frozen=True, slots=True)
-class Spelling:
-    """A text's token ids, and the character index at which each token begins."""
+class Encoding:
+    """A text's token ids, and the character index at which each token starts."""
 
     ids: list[int]
-    begins: list[int]
+    starts: list[int]
 
 
 class Tokenizer(Protocol):
@@ -45,12 +45,8 @@ class Tokenizer(Protocol):
         """
         ...
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str) -> Encoding:
         """Plain text to ids, without special tokens."""
-        ...
-
-    def spell(self, text: str) -> Spelling:
-        """The same, with the character index of each token."""
         ...
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -78,10 +74,10 @@ def added_tokens(folder: Path) -> dict[str, int]:
         CheckpointError: one of them cannot be read.
     """
     names, config = folder / "added_tokens.json", folder / "tokenizer_config.json"
-    by_name, said = (read_json(path) if path.is_file() else {} for path in (names, config))
+    by_name, settings = (read_json(path) if path.is_file() else {} for path in (names, config))
     try:
         known = {name: _id(number) for name, number in by_name.items()}
-        decoder: Mapping[str, Any] = said.get("added_tokens_decoder", {})
+        decoder: Mapping[str, Any] = settings.get("added_tokens_decoder", {})
         known |= {str(token["content"]): _id(number) for number, token in decoder.items()}
     except (TypeError, ValueError, AttributeError, KeyError) as error:
         why = f"{type(error).__name__}: {error}"
@@ -131,14 +127,11 @@ class TextTokenizer(_Specials):
     def vocab_size(self) -> int:
         return max(self._pipeline.get_vocab_size(), 1 + max(self._special.values(), default=-1))
 
-    def encode(self, text: str) -> list[int]:
-        return self._pipeline.encode(text, add_special_tokens=False).ids if text else []
-
-    def spell(self, text: str) -> Spelling:
+    def encode(self, text: str) -> Encoding:
         if not text:
-            return Spelling([], [])
+            return Encoding([], [])
         encoded = self._pipeline.encode(text, add_special_tokens=False)
-        return Spelling(encoded.ids, [begin for begin, _ in encoded.offsets])
+        return Encoding(encoded.ids, [start for start, _ in encoded.offsets])
 
     def decode(self, ids: Sequence[int]) -> str:
         return self._pipeline.decode(list(ids), skip_special_tokens=False)
@@ -162,14 +155,11 @@ class SentencePieceTokenizer(_Specials):
     def vocab_size(self) -> int:
         return max(self._pieces.GetPieceSize(), 1 + max(self._special.values(), default=-1))
 
-    def encode(self, text: str) -> list[int]:
-        return list(self._pieces.EncodeAsIds(text)) if text else []
-
-    def spell(self, text: str) -> Spelling:
+    def encode(self, text: str) -> Encoding:
         if not text:
-            return Spelling([], [])
+            return Encoding([], [])
         mapping = self._pieces.EncodeAsOffsetMapping(text)
-        return Spelling(list(mapping["ids"]), [begin for begin, _ in mapping["offsets"]])
+        return Encoding(list(mapping["ids"]), [start for start, _ in mapping["offsets"]])
 
     def decode(self, ids: Sequence[int]) -> str:
         size = self._pieces.GetPieceSize()

@@ -106,4 +106,4 @@ def speller_of(base: ChatModelFile) -> Speller:
     """
     style = template(base.file.template)
     tokenizer = open_tokenizer(base.at(base.file.llm))
-    return Speller(style, special_ids(tokenizer, style, marked=not style.is_video_first), tokenizer.spell)
+    return Speller(style, special_ids(tokenizer, style, marked=not style.is_video_first), tokenizer.encode)

@@ -119,7 +119,7 @@ def test_a_models_own_stop_strings_leave_the_client_its_four(chat: VideoChat) ->
     mine.request(ASKED, None, options, request_id="r")
     for stop in (*options.stop, "own", *chat.backend.stop_strings):
         stream = mine.text_stream(options)
-        stream.push(chat.backend.tokenizer.encode(f"? {stop} !"))
+        stream.push(chat.backend.tokenizer.encode(f"? {stop} !").ids)
         assert stream.stopped, stop
 
 

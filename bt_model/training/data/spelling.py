@@ -9,7 +9,7 @@ from bt_model.errors import InvalidValueError
 from bt_model.generation.request import Soft
 from bt_model.prompt.segments import Dialogue, SpecialIds, answered
 from bt_model.prompt.templates import Template
-from bt_model.prompt.tokenizer import Spelling
+from bt_model.prompt.tokenizer import Encoding
 from bt_model.training.data.dialogues import Exchange, VideoDialogue
 from bt_model.training.data.tokens import TokenBatch, TokenRow, collate, token_row
 from bt_model.types import Turn
@@ -21,7 +21,7 @@ class Speller:
 
     style: Template
     ids: SpecialIds
-    spell: Callable[[str], Spelling]
+    encode: Callable[[str], Encoding]
 
     def row(self, dialogue: VideoDialogue, num_video: int) -> TokenRow:
         """A dialogue as a row, with `num_video` placeholders for the video; its answers are supervised."""
@@ -44,7 +44,7 @@ class Speller:
         is_turned = first is not None and first != self.style.is_video_first
         style = self.style.turned() if is_turned else self.style
         turns = [turn for each in dialogue.exchanges for turn in _turns(each)]
-        return answered(turns, style, self.ids, self.spell, Soft(b"", torch.empty(num_video, 0)))
+        return answered(turns, style, self.ids, self.encode, Soft(b"", torch.empty(num_video, 0)))
 
 
 def _turns(exchange: Exchange) -> tuple[Turn, Turn]:

@@ -100,7 +100,7 @@ def test_instructblip_answers_as_the_library_does(weights: Path) -> None:
     chat = load("instructblip", weights, device="cpu")
     assert isinstance(chat.backend, InstructBlipBackend)
     words = chat.backend.instruction_tokenizer
-    asked = torch.tensor([[words.special("[CLS]"), *words.encode(ASKED[0].text), words.special("[SEP]")]])
+    asked = torch.tensor([[words.special("[CLS]"), *words.encode(ASKED[0].text).ids, words.special("[SEP]")]])
     answers: list[list[int]] = []
     for clip in (picture(0), picture(1)):
         request = request_of(chat, clip)

@@ -1,6 +1,6 @@
 """Dialogues with their answers: where each answer stands, and that serving spells it alike."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from bt_model.errors import InvalidValueError
 from bt_model.generation.request import Segment, Soft, Tokens
 from bt_model.prompt.segments import SpecialIds, answered, segments
 from bt_model.prompt.templates import TEMPLATES, template
-from bt_model.prompt.tokenizer import SentencePieceTokenizer, Spelling, TextTokenizer, Tokenizer
+from bt_model.prompt.tokenizer import Encoding, SentencePieceTokenizer, TextTokenizer, Tokenizer
 from bt_model.types import Turn
 from tests import tiny
 from tests.bt_model.prompt.test_sentencepiece import write_model
@@ -26,8 +26,8 @@ SAID = [
 UNTIL = {"one": SAID[:2], "two": SAID, "own system": [Turn("system", "Be brief."), *SAID]}
 
 
-def characters(text: str) -> Spelling:
-    return Spelling([ord(c) for c in text], list(range(len(text))))
+def characters(text: str) -> Encoding:
+    return Encoding([ord(c) for c in text], list(range(len(text))))
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_what_stands_before_each_answer_is_the_serving_prompt(
     name: str, kind: str, tokenizers: dict[str, Tokenizer]
 ) -> None:
     style, tokenizer = template(name), tokenizers[kind]
-    dialogue = answered(SAID, style, IDS, tokenizer.spell, VIDEO)
+    dialogue = answered(SAID, style, IDS, tokenizer.encode, VIDEO)
     ids = flat(dialogue.segments)
     for number, place in enumerate(dialogue.answers):
         prompt = flat(segments(SAID[: 2 * number + 1], style, IDS, tokenizer.encode, VIDEO))
@@ -76,14 +76,14 @@ def test_a_dialogue_is_the_start_of_the_next_questions_prompt(
     name: str, kind: str, tokenizers: dict[str, Tokenizer]
 ) -> None:
     style, tokenizer = template(name), tokenizers[kind]
-    ids = flat(answered(SAID, style, IDS, tokenizer.spell, VIDEO).segments)
+    ids = flat(answered(SAID, style, IDS, tokenizer.encode, VIDEO).segments)
     prompt = flat(segments([*SAID, Turn("user", "\nwhy?")], style, IDS, tokenizer.encode, VIDEO))
     assert prompt[: len(ids)] == ids
 
 
 def test_an_answer_is_read_back_from_its_marked_tokens(tokenizers: dict[str, Tokenizer]) -> None:
     for tokenizer in tokenizers.values():
-        dialogue = answered(SAID, template("vicuna_v1_1"), IDS, tokenizer.spell, VIDEO)
+        dialogue = answered(SAID, template("vicuna_v1_1"), IDS, tokenizer.encode, VIDEO)
         ids = flat(dialogue.segments)
         read = [tokenizer.decode(ids[place.start : place.stop - 1]) for place in dialogue.answers]
         assert [text.strip() for text in read] == [SAID[1].text, SAID[3].text]
@@ -102,9 +102,9 @@ def test_a_turned_template_has_the_video_on_the_other_side(name: str) -> None:
     after, before = ["q\n<video>", "<video>\nq"] if not style.is_video_first else ["<video>\nq", "q\n<video>"]
     ids = SpecialIds(bos=10_001, eos=10_002)
 
-    def spelled(turned: bool, spell: Callable[[str], Spelling] = characters) -> str:
+    def spelled(turned: bool) -> str:
         chosen = style.turned() if turned else style
-        parts = segments([Turn("user", "q")], chosen, ids, lambda text: spell(text).ids, VIDEO)
+        parts = segments([Turn("user", "q")], chosen, ids, characters, VIDEO)
         texts = ["<video>" if isinstance(p, Soft) else "".join(map(chr, p.ids)) for p in parts]
         return "".join(texts)
 
@@ -116,10 +116,9 @@ def test_a_turned_template_has_the_video_on_the_other_side(name: str) -> None:
 def test_every_token_knows_where_it_begins(tokenizers: dict[str, Tokenizer]) -> None:
     text = "the red circle: é日🎬 it moves\nleft"
     for tokenizer in tokenizers.values():
-        spelling = tokenizer.spell(text)
-        assert spelling.ids == tokenizer.encode(text)
-        assert spelling.begins == sorted(spelling.begins)
-        for number, begin in enumerate(spelling.begins):
-            if number and begin > spelling.begins[number - 1]:
-                assert tokenizer.decode(spelling.ids[:number]).strip() == text[:begin].strip()
-        assert tokenizer.spell("") == Spelling([], [])
+        encoding = tokenizer.encode(text)
+        assert encoding.starts == sorted(encoding.starts)
+        for number, start in enumerate(encoding.starts):
+            if number and start > encoding.starts[number - 1]:
+                assert tokenizer.decode(encoding.ids[:number]).strip() == text[:start].strip()
+        assert tokenizer.encode("") == Encoding([], [])

@@ -60,10 +60,10 @@ def test_an_answer_ends_with_the_marker_and_the_line_behind_it_is_not_learnt(pat
     tokenizer = TextTokenizer(path)
     ids = SpecialIds.of(STYLE, tokenizer)
     end = tokenizer.special("<|im_end|>")
-    dialogue = answered(DIALOGUE[:3], STYLE, ids, tokenizer.spell, None)
+    dialogue = answered(DIALOGUE[:3], STYLE, ids, tokenizer.encode, None)
     (run,), (answer,) = dialogue.segments, dialogue.answers
     assert isinstance(run, Tokens)
-    assert list(run.ids[answer.start : answer.stop]) == [*tokenizer.encode("it moves left"), end]
+    assert list(run.ids[answer.start : answer.stop]) == [*tokenizer.encode("it moves left").ids, end]
     assert stop_ids(STYLE, ids) == {end}
 
 

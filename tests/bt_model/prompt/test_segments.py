@@ -9,6 +9,7 @@ from bt_model.errors import InvalidValueError, UnknownNameError
 from bt_model.generation.request import Segment, Soft
 from bt_model.prompt.segments import SpecialIds, segments
 from bt_model.prompt.templates import TEMPLATES, template
+from bt_model.prompt.tokenizer import Encoding
 from bt_model.types import Role, Turn, check_turns
 
 NAMED = {"<|im_start|>": 0x110005, "<|im_end|>": 0x110006}
@@ -40,8 +41,8 @@ SYSTEMS = {
 MARKED = "<vid_start><video><vid_end>"
 
 
-def characters(text: str) -> list[int]:
-    return [ord(c) for c in text]
+def characters(text: str) -> Encoding:
+    return Encoding([ord(c) for c in text], list(range(len(text))))
 
 
 def spelled(prompt: tuple[Segment, ...]) -> str:

@@ -58,18 +58,18 @@ def test_text_is_encoded_as_the_library_does(tokenizer: SentencePieceTokenizer, 
     library = SentencePieceProcessor()
     library.LoadFromSerializedProto((folder / "tokenizer.model").read_bytes())
     for text in [*TEXTS, "unseen 日本 🎬"]:
-        assert tokenizer.encode(text) == library.EncodeAsIds(text)
-    assert tokenizer.encode("") == []
+        assert tokenizer.encode(text).ids == library.EncodeAsIds(text)
+    assert tokenizer.encode("").ids == []
 
 
 def test_a_piece_alone_begins_with_a_space_as_it_did_in_training(tokenizer: SentencePieceTokenizer) -> None:
-    assert tokenizer.encode("USER")[0] == tokenizer.encode(" USER".strip())[0]
-    assert tokenizer.decode(tokenizer.encode("USER")) == "USER"
+    assert tokenizer.encode("USER").ids[0] == tokenizer.encode(" USER".strip()).ids[0]
+    assert tokenizer.decode(tokenizer.encode("USER").ids) == "USER"
 
 
 @pytest.mark.parametrize("spelled", ["</s>", "<s>", "<im_start>"])
 def test_text_that_spells_a_special_token_is_text(tokenizer: SentencePieceTokenizer, spelled: str) -> None:
-    ids = tokenizer.encode(f"a {spelled} b")
+    ids = tokenizer.encode(f"a {spelled} b").ids
     assert not set(ids) & {1, 2, 400, 401, 402}
     assert tokenizer.decode(ids) == f"a {spelled} b"
 
@@ -77,13 +77,13 @@ def test_text_that_spells_a_special_token_is_text(tokenizer: SentencePieceTokeni
 def test_an_answer_streams_with_its_spaces_and_whole_characters(tokenizer: SentencePieceTokenizer) -> None:
     text = "it moves 日本 to the left 🎬 and the red circle"
     stream = TextStream(tokenizer.decode, ())
-    pieces = [stream.push([number]) for number in tokenizer.encode(text)]
+    pieces = [stream.push([number]) for number in tokenizer.encode(text).ids]
     assert "".join([*pieces, stream.finish()]) == text
     assert not any("�" in piece for piece in pieces)
 
 
 def test_ids_beyond_the_pieces_have_no_text(tokenizer: SentencePieceTokenizer) -> None:
-    assert tokenizer.decode([400, *tokenizer.encode("left"), 5000]) == "left"
+    assert tokenizer.decode([400, *tokenizer.encode("left").ids, 5000]) == "left"
 
 
 @pytest.mark.parametrize(

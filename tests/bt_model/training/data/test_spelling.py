@@ -30,7 +30,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> TextTokenizer:
 
 @pytest.fixture
 def speller(tokenizer: TextTokenizer) -> Speller:
-    return Speller(template("vicuna_v1_1"), special_ids(tokenizer, template("vicuna_v1_1")), tokenizer.spell)
+    return Speller(template("vicuna_v1_1"), special_ids(tokenizer, template("vicuna_v1_1")), tokenizer.encode)
 
 
 def runs(row: TokenRow) -> list[list[int]]:

@@ -34,7 +34,7 @@ def scene(x: float = 24.0, direction: str = "left") -> Scene:
 
 def backend(model: EmbeddedModel) -> TemplateBackend:
     speller = model.speller
-    encoder = speller.spell.__self__  # pyright: ignore[reportFunctionMemberAccess] - a bound method
+    encoder = speller.encode.__self__  # pyright: ignore[reportFunctionMemberAccess] - a bound method
     assert isinstance(encoder, TextTokenizer)
     bridge = Bridge(model.video.projector)
     return TemplateBackend(model.video.lm, bridge, encoder, speller.style, speller.ids, GenerateOptions())

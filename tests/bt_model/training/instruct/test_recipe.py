@@ -68,7 +68,7 @@ def test_only_the_published_sampler_repeats_frames_of_a_short_video(
 def test_a_batch_has_room_for_the_tokens_of_the_frames_that_were_read(features: str, tmp_path: Path) -> None:
     tiny.write_tokenizers(tmp_path)
     tokenizer = TextTokenizer(tmp_path / "chat.json")
-    speller = Speller(template("plain"), special_ids(tokenizer, template("plain")), tokenizer.spell)
+    speller = Speller(template("plain"), special_ids(tokenizer, template("plain")), tokenizer.encode)
     data = InstructData(features=features)
     recipe = DialogueRecipe(
         data, SampleOrder(3, 2, 1, 0), Framing.of(data, SIDE, "crop"), speller, lambda frames: 10 * frames

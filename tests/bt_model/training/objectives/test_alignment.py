@@ -178,9 +178,7 @@ def greedy(model: EmbeddedModel, number: int, question: ClipQuestion, seen: Tens
     """The engine's answer to one question as a first turn."""
     speller = model.speller
     soft = Soft(b"", model.video.projector(seen[number]))
-    prompt = segments(
-        [Turn("user", question.text)], speller.style, speller.ids, lambda text: speller.spell(text).ids, soft
-    )
+    prompt = segments([Turn("user", question.text)], speller.style, speller.ids, speller.encode, soft)
     engine = BatchEngine(model.video.lm, max_batch=1)
     engine.start()
     events = list(engine.submit(GenRequest("a", prompt, 12, frozenset({speller.ids.eos}))).stream())
@@ -211,7 +209,7 @@ def test_exact_answers_agree_with_greedy_decoding(model: EmbeddedModel) -> None:
         right = exact_answers(model.video.lm, model.video.projector, seen, batch_of(model, answers)).tolist()
         given = [greedy(model, n, question, seen) for n, question in enumerate(asked(answers))]
         assert right == [
-            ids == model.speller.spell(f" {a}").ids for ids, a in zip(given, answers, strict=True)
+            ids == model.speller.encode(f" {a}").ids for ids, a in zip(given, answers, strict=True)
         ]
         verdicts += right
     assert set(verdicts) == {True, False}

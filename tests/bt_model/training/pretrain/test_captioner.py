@@ -70,13 +70,11 @@ def test_a_caption_is_the_answer_to_the_request_as_serving_spells_it(corpus: Cor
     captions = tokenizer(corpus)
     speller, batch = captions.speller, captions.batch(["a red circle", "blue"])
     video = Soft(b"", torch.empty(captions.num_video, 0))
-    prompt = segments(
-        [Turn("user", REQUEST)], speller.style, speller.ids, lambda text: speller.spell(text).ids, video
-    )
+    prompt = segments([Turn("user", REQUEST)], speller.style, speller.ids, speller.encode, video)
     head, tail = (part.ids for part in prompt if isinstance(part, Tokens))
     begin = len(head) + captions.num_video + len(tail)
     for row, caption in enumerate(("a red circle", "blue")):
-        expected = [*speller.spell(f" {caption}").ids, speller.ids.eos]
+        expected = [*speller.encode(f" {caption}").ids, speller.ids.eos]
         labels = batch.labels[row]
         assert labels[begin : begin + len(expected)].tolist() == expected
         assert int((labels != IGNORED).sum()) == len(expected) == int(batch.num_answer_tokens[row])

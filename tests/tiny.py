@@ -198,7 +198,7 @@ def model(folder: Path) -> EmbeddedModel:
         image=image,
         video=video,
         baseline=baseline,
-        speller=Speller(template("plain"), ids, chat_tokenizer.spell),
+        speller=Speller(template("plain"), ids, chat_tokenizer.encode),
     )
 
 

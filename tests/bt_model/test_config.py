@@ -1,0 +1,174 @@
+"""Architectures from Hugging Face's config.json: published sizes, defaults, and what is refused."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bt_model.config import (
+    CLIP_L14,
+    EVA_G14,
+    VICUNA_7B,
+    BTAdapterConfig,
+    ClipTextConfig,
+    ClipVisionConfig,
+    LlamaConfig,
+    TemporalConfig,
+)
+from bt_model.errors import InvalidValueError
+
+CLIP = {
+    "hidden_size": 1024, "image_size": 224, "patch_size": 14, "num_hidden_layers": 24,
+    "num_attention_heads": 16, "intermediate_size": 4096, "projection_dim": 768,
+}  # fmt: skip
+EVA = {
+    "model_type": "instructblip_vision_model", "hidden_size": 1408, "image_size": 224, "patch_size": 14,
+    "num_hidden_layers": 40, "num_attention_heads": 16, "intermediate_size": 6144,
+}  # fmt: skip
+VICUNA = {
+    "vocab_size": 32003, "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32,
+    "intermediate_size": 11008, "max_position_embeddings": 2048,
+}  # fmt: skip
+
+
+def test_the_published_towers_are_read_with_the_librarys_defaults() -> None:
+    assert ClipVisionConfig.from_hf(CLIP) == CLIP_L14
+    assert ClipVisionConfig.from_hf(EVA | {"projection_dim": 1024}) == EVA_G14
+    assert ClipVisionConfig.from_hf(EVA) == replace(EVA_G14, projection_dim=1408)
+    assert (CLIP_L14.num_patches, CLIP_L14.eps, CLIP_L14.act) == (256, 1e-5, "quick_gelu")
+    assert (EVA_G14.num_patches, EVA_G14.eps, EVA_G14.act) == (256, 1e-6, "gelu")
+
+
+def test_the_branch_has_an_epsilon_of_its_own_beside_eva_alone() -> None:
+    assert (EVA_G14.spatial_eps, replace(CLIP_L14, eps=1e-3).spatial_eps) == (1e-5, 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "family"),
+    [
+        ("clip_vision_model", "clip"),
+        ("eva_clip_vision_model", "eva"),
+        ("blip_2_vision_model", "eva"),
+        ("instructblip_vision_model", "eva"),
+        ("instructblipvideo_vision_model", "eva"),
+    ],
+)
+def test_the_family_follows_from_the_model_type(kind: str, family: str) -> None:
+    assert ClipVisionConfig.from_hf(CLIP | {"model_type": kind}).family == family
+
+
+def test_what_a_file_says_wins_over_the_defaults() -> None:
+    config = ClipVisionConfig.from_hf(CLIP | {"hidden_act": "gelu", "layer_norm_eps": 1e-3})
+    assert (config.act, config.eps) == ("gelu", 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("image_size", 8192), ("patch_size", 224), ("intermediate_size", 1 << 20), ("projection_dim", 1)],
+)
+def test_a_size_at_its_bound_is_read(name: str, value: int) -> None:
+    assert ClipVisionConfig.from_hf(CLIP | {name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("model_type", "siglip", "clip_vision_model, eva_clip_vision_model"),
+        ("model_type", ["clip_vision_model"], "clip_vision_model, eva_clip_vision_model"),
+        ("hidden_act", "relu", "quick_gelu, gelu"),
+        ("hidden_size", 0, "1 to 1048576"),
+        ("hidden_size", (1 << 20) + 1, "1 to 1048576"),
+        ("num_hidden_layers", True, "1 to 1048576"),
+        ("num_hidden_layers", 24.0, "1 to 1048576"),
+        ("image_size", 8193, "1 to 8192"),
+        ("patch_size", 225, "1 to 224"),
+        ("num_attention_heads", 15, "what divides hidden_size, 1024"),
+        ("layer_norm_eps", 0, "a number above 0"),
+        ("layer_norm_eps", math.inf, "a number above 0"),
+        ("layer_norm_eps", math.nan, "a number above 0"),
+        ("layer_norm_eps", True, "a number above 0"),
+        ("layer_norm_eps", "small", "a number above 0"),
+    ],
+)
+def test_a_tower_that_is_not_computed_is_refused_by_its_field(name: str, value: object, allowed: str) -> None:
+    with pytest.raises(InvalidValueError) as caught:
+        ClipVisionConfig.from_hf(CLIP | {name: value})
+    assert caught.value.message.startswith(f"{name} is {value!r}; allowed: {allowed}")
+
+
+def test_a_text_tower_is_read_with_its_defaults_and_an_activation_is_checked() -> None:
+    text = {
+        "vocab_size": 49408, "max_position_embeddings": 77, "hidden_size": 768, "num_hidden_layers": 12,
+        "num_attention_heads": 8, "intermediate_size": 3072, "projection_dim": 640,
+    }  # fmt: skip
+    expected = ClipTextConfig(49408, 77, 768, 12, 8, 3072, 640, 1e-5, "quick_gelu")
+    assert ClipTextConfig.from_hf(text) == expected
+    given = ClipTextConfig.from_hf(text | {"layer_norm_eps": 1e-3, "hidden_act": "gelu"})
+    assert given == replace(expected, eps=1e-3, act="gelu")
+    with pytest.raises(InvalidValueError, match="hidden_act is 'relu'; allowed: quick_gelu, gelu"):
+        ClipTextConfig.from_hf(text | {"hidden_act": "relu"})
+
+
+def test_a_vicuna_is_read_with_the_librarys_defaults() -> None:
+    assert LlamaConfig.from_hf(VICUNA) == VICUNA_7B
+    assert (VICUNA_7B.num_kv_heads, VICUNA_7B.rope_theta, VICUNA_7B.eps) == (32, 10000.0, 1e-6)
+    assert not VICUNA_7B.tie_embeddings
+
+
+@pytest.mark.parametrize(
+    ("given", "field", "expected"),
+    [
+        ({"num_key_value_heads": 8}, "num_kv_heads", 8),
+        ({"rope_theta": 5e5}, "rope_theta", 5e5),
+        ({"rope_parameters": {"rope_theta": 3e5}}, "rope_theta", 3e5),
+        ({"rope_theta": 5e5, "rope_scaling": {"rope_theta": 3e5, "type": "default"}}, "rope_theta", 5e5),
+        ({"rms_norm_eps": 1e-5}, "eps", 1e-5),
+        ({"tie_word_embeddings": True}, "tie_embeddings", True),
+        ({"head_dim": 128}, "width", 4096),
+    ],
+)
+def test_what_a_llama_says_is_read(given: dict[str, Any], field: str, expected: object) -> None:
+    assert getattr(LlamaConfig.from_hf(VICUNA | given), field) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"hidden_act": "gelu"}, "hidden_act is 'gelu'; allowed: 'silu'"),
+        ({"attention_bias": True}, "attention_bias is True; allowed: False"),
+        ({"mlp_bias": True}, "mlp_bias is True; allowed: False"),
+        ({"head_dim": 64}, "head_dim is 64; allowed: 128"),
+        ({"rope_scaling": {"type": "linear"}}, "rope_type is 'linear'; allowed: 'default'"),
+        ({"rope_parameters": {"rope_type": "yarn"}}, "rope_type is 'yarn'; allowed: 'default'"),
+        ({"rope_parameters": "yarn"}, "rope_parameters is 'yarn'; allowed: an object"),
+        (
+            {"num_key_value_heads": 5},
+            "num_key_value_heads is 5; allowed: what divides num_attention_heads",
+        ),
+        ({"num_key_value_heads": -8}, "num_key_value_heads is -8; allowed: what divides"),
+        ({"num_key_value_heads": 8.0}, "num_key_value_heads is 8.0; allowed: what divides"),
+        ({"rope_theta": 0}, "rope_theta is 0; allowed: a number above 0"),
+        ({"rms_norm_eps": -1e-6}, "rms_norm_eps is -1e-06; allowed: a number above 0"),
+    ],
+)
+def test_a_llama_that_is_not_computed_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidValueError) as caught:
+        LlamaConfig.from_hf(VICUNA | given)
+    assert caught.value.message.startswith(message)
+
+
+def test_gates_exist_where_gates_combine() -> None:
+    plain = BTAdapterConfig()
+    assert (plain.middle_gate, plain.output_gate) == (1e2, 1e4)
+    apart = BTAdapterConfig(interaction=False)
+    assert (apart.middle_gate, apart.output_gate) == (None, 1e4)
+    added = BTAdapterConfig(combination="add")
+    assert (added.middle_gate, added.output_gate) == (None, None)
+
+
+def test_a_temporal_model_is_named_by_its_kind_and_whether_it_is_open() -> None:
+    assert TemporalConfig("stan").name == "stan"
+    assert TemporalConfig("clip", is_open=True).name == "clip, open"
+    kinds = ("clip", "bt_adapter", "stan", "joint_st", "separate_st", "st_adapter")
+    assert [kind for kind in kinds if TemporalConfig(kind).has_branch] == ["bt_adapter", "stan"]

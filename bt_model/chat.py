@@ -5,7 +5,7 @@ T frames, H height, W width, K pooled tokens, D width of the vision tower.
 
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -56,21 +56,11 @@ class VideoChat:
             InvalidValueError: turns in a wrong order or without text.
             ContextLengthError: the prompt leaves no room for an answer.
         """
-        segments = self.backend.segments(turns, video)
         chosen = options.or_else(self.backend.defaults)
-        asked = GenRequest(request_id, segments, 1, self.backend.stop_token_ids)
-        room = self.card.max_context - asked.num_prompt_tokens
-        needed = options.max_tokens or 1
-        if room < needed:
-            raise ContextLengthError(
-                f"the prompt has {asked.num_prompt_tokens} tokens ({asked.num_video_tokens} for the video) "
-                f"and {needed} are to be generated; the context holds {self.card.max_context}",
-                param="messages" if room < 1 else "max_tokens",
-            )
-        return GenRequest(
+        request = GenRequest(
             request_id,
-            segments,
-            max_new_tokens=min(chosen.max_tokens or room, room),
+            self.backend.segments(turns, video),
+            max_new_tokens=chosen.max_tokens or self.card.max_context,
             stop_token_ids=self.backend.stop_token_ids,
             temperature=chosen.temperature or 0.0,
             top_p=1.0 if chosen.top_p is None else chosen.top_p,
@@ -79,6 +69,16 @@ class VideoChat:
             seed=chosen.seed,
             deadline=deadline,
         )
+        num_prompt, num_video = request.num_prompt_tokens, request.num_video_tokens
+        room = self.card.max_context - num_prompt
+        needed = options.max_tokens or 1
+        if room < needed:
+            raise ContextLengthError(
+                f"the prompt has {num_prompt} tokens ({num_video} for the video) and {needed} are to be "
+                f"generated; the context holds {self.card.max_context}",
+                param="messages" if room < 1 else "max_tokens",
+            )
+        return replace(request, max_new_tokens=min(request.max_new_tokens, room))
 
     def text_stream(self, options: GenerateOptions) -> TextStream:
         """What turns the answer's token ids into text; the model's own stop strings always hold."""

@@ -30,10 +30,6 @@ def _require_one(name: str, found: object, allowed: Collection[str]) -> None:
     require(isinstance(found, str) and found in allowed, name, found, ", ".join(allowed))
 
 
-def _require_same(name: str, found: object, allowed: object) -> None:
-    require(found == allowed, name, found, repr(allowed))
-
-
 def _count(config: Mapping[str, Any], name: str, most: int = 1 << 20) -> int:
     """A size from a config.json, bounded so that a wrong one is refused before memory is allocated."""
     require(type(config[name]) is int and 1 <= config[name] <= most, name, config[name], f"1 to {most}")
@@ -262,7 +258,7 @@ class LlamaConfig:
             ("head_dim", config.get("head_dim") or head_dim, head_dim),
             ("rope_type", rope.get("rope_type", rope.get("type", "default")), "default"),
         ):
-            _require_same(name, found, allowed)
+            require(found == allowed, name, found, repr(allowed))
         shared = config.get("num_key_value_heads") or heads
         ok = type(shared) is int and shared > 0 and heads % shared == 0
         require(ok, "num_key_value_heads", shared, f"what divides num_attention_heads, {heads}")

@@ -3,9 +3,8 @@
 from collections.abc import Callable, Sequence
 
 WINDOW = 64  # ids decoded together at most; keeps the cost per token constant
-CONTEXT = range(
-    8, 12
-)  # ids kept as context when the window moves on; four cuts, since a character may span four byte tokens
+# Ids that remain as context when the window moves on; four cuts, since a character may span four byte tokens.
+CONTEXT = range(8, 12)
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 
 

@@ -13,7 +13,7 @@ from typing import Self
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
-from bt_model.errors import CheckpointError, InvalidValueError
+from bt_model.errors import CheckpointError, require
 
 START = "<|startoftext|>"
 END = "<|endoftext|>"
@@ -76,9 +76,8 @@ class ClipTokenizer:
             InvalidValueError: a length without room for both markers.
         """
         longest = _UPSTREAM_LENGTH if upstream_compat else length
-        if not _MIN_LENGTH <= length <= longest:
-            allowed = f"{_MIN_LENGTH} to {_UPSTREAM_LENGTH}" if upstream_compat else f"{_MIN_LENGTH} or more"
-            raise InvalidValueError(f"length is {length}; allowed: {allowed}", param="length")
+        allowed = f"{_MIN_LENGTH} to {_UPSTREAM_LENGTH}" if upstream_compat else f"{_MIN_LENGTH} or more"
+        require(_MIN_LENGTH <= length <= longest, "length", length, allowed)
         ids = torch.zeros(len(texts), length, dtype=torch.int64)
         for row, text in zip(ids, texts, strict=True):
             found = [self.start_id, *self.encode(text)[: longest - _MIN_LENGTH], self.end_id][:length]

@@ -46,10 +46,10 @@ class Cutout:
         """(T, H, W, 3) -> (T, side, side, 3)."""
         height, width = pixels.shape[1:3]
         if self.seed is None:
-            box = centre_box(height, width, self.side)
-        else:
-            box = random_box(Random(self.seed), height, width, self.crop)
-        return cut(pixels, box, self.side)
+            return scaled(centre(pixels, min(self.side, height, width)), self.side)
+        box = random_box(Random(self.seed), height, width, self.crop)
+        part = pixels[:, box.top : box.top + box.height, box.left : box.left + box.width]
+        return scaled(part, self.side)
 
 
 def random_box(rng: Random, height: int, width: int, crop: Crop) -> Box:
@@ -65,20 +65,15 @@ def random_box(rng: Random, height: int, width: int, crop: Crop) -> Box:
     return Box((height - h) // 2, (width - w) // 2, h, w)
 
 
-def centre_box(height: int, width: int, side: int) -> Box:
-    """The central square of that side, or the largest one that fits."""
-    side = min(side, height, width)
-    return Box((height - side) // 2, (width - side) // 2, side, side)
+def centre(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """(..., H, W, 3) -> the middle (..., side, side, 3); an odd margin is larger right and below."""
+    top, left = (pixels.shape[-3] - side) // 2, (pixels.shape[-2] - side) // 2
+    return pixels[..., top : top + side, left : left + side, :]
 
 
-def cut(pixels: NDArray[np.uint8], box: Box, side: int) -> NDArray[np.uint8]:
-    """Crop every frame to the box and scale it (bilinear). (T, H, W, 3) -> (T, side, side, 3)."""
-    cropped = pixels[:, box.top : box.top + box.height, box.left : box.left + box.width]
-    if cropped.shape[1:3] == (side, side):
-        return np.ascontiguousarray(cropped)
-    return np.stack([_scaled(frame, side) for frame in cropped])
-
-
-def _scaled(frame: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    picture = Image.fromarray(np.ascontiguousarray(frame))
-    return np.asarray(picture.resize((side, side), Image.Resampling.BILINEAR))
+def scaled(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Every frame scaled (bilinear) to a square. (T, H, W, 3) -> (T, side, side, 3)."""
+    if pixels.shape[1:3] == (side, side):
+        return np.ascontiguousarray(pixels)
+    pictures = (Image.fromarray(np.ascontiguousarray(frame)) for frame in pixels)
+    return np.stack([np.asarray(each.resize((side, side), Image.Resampling.BILINEAR)) for each in pictures])

@@ -1,18 +1,17 @@
 """File -> facts, and file -> the frames that a model takes.
 
-T frames, H height, W width. Two readers with one interface. Without torch, so a decode process is small.
+T frames, H height, W width. Two readers have one interface: `read` returns frames of each size by source
+index, perhaps not all; `recount` finds the real ones. Without torch, so a decode process is small.
 """
 
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import BinaryIO, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bt_model.errors import InvalidValueError
+from bt_model.errors import require
 from bt_model.types import Frames, FrameSize, ReaderName, Sampling, VideoFacts
 from bt_model.video import decord_reader, pyav_reader, refusals
 from bt_model.video.packets import Clip
@@ -23,25 +22,6 @@ from bt_model.video.square import scaled_size
 
 READER_NAMES: tuple[ReaderName, ...] = get_args(ReaderName)
 DEFAULT_LIMITS = DecodeLimits()
-
-
-_Read = Callable[
-    [BinaryIO, Clip, Sequence[int], Sequence[FrameSize], DecodeLimits], list[dict[int, NDArray[np.uint8]]]
-]
-
-
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    """`read` returns frames of each size by source index, perhaps not all; `recount` finds the real ones."""
-
-    read: _Read
-    recount: Callable[[BinaryIO, Clip, DecodeLimits], Clip]
-
-
-_READERS: dict[ReaderName, _Reader] = {
-    "pyav": _Reader(pyav_reader.read, pyav_reader.recount),
-    "decord": _Reader(decord_reader.read, decord_reader.recount),
-}
 
 
 def probe(source: Path | BinaryIO, limits: DecodeLimits = DEFAULT_LIMITS) -> VideoFacts:
@@ -82,17 +62,17 @@ def decode_sizes(
     limits: DecodeLimits = DEFAULT_LIMITS,
 ) -> list[Frames]:
     """The same frames in several sizes, in the order given; the file is decoded once. Raises as `decode`."""
-    if reader not in _READERS:
-        raise InvalidValueError(f"reader is {reader!r}; allowed: {', '.join(READER_NAMES)}", param="reader")
+    require(reader in READER_NAMES, "reader", reader, ", ".join(READER_NAMES))
+    chosen = decord_reader if reader == "decord" else pyav_reader
     with _opened(source) as file:
         clip = pyav_reader.scan(file, sniff(file), limits)
         indices = _indices(clip, sampling, default_frames)
         _check_budget(clip, len(indices), sizes, limits)
-        found = _READERS[reader].read(file, clip, indices, sizes, limits)
+        found = chosen.read(file, clip, indices, sizes, limits)
         if any(i not in found[0] for i in indices):  # the decoder outputs fewer frames than there are packets
-            clip = _READERS[reader].recount(file, clip, limits)
+            clip = chosen.recount(file, clip, limits)
             indices = _indices(clip, sampling, default_frames)
-            found = _READERS[reader].read(file, clip, indices, sizes, limits)
+            found = chosen.read(file, clip, indices, sizes, limits)
     if any(i not in found[0] for i in indices):
         raise refusals.undecodable()
     timestamps = tuple(clip.times[i] for i in indices)
@@ -118,11 +98,6 @@ def _check_budget(clip: Clip, num_frames: int, sizes: Sequence[FrameSize], limit
         raise refusals.too_large("decoded bytes", most, limits.max_decoded_bytes)
 
 
-@contextmanager
-def _opened(source: Path | BinaryIO) -> Generator[BinaryIO]:
+def _opened(source: Path | BinaryIO) -> AbstractContextManager[BinaryIO]:
     """A path is opened and closed here; an open file stays open."""
-    if isinstance(source, Path):
-        with source.open("rb", buffering=0) as file:
-            yield file
-    else:
-        yield source
+    return source.open("rb", buffering=0) if isinstance(source, Path) else nullcontext(source)

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, BinaryIO
 from bt_model.errors import InvalidValueError
 from bt_model.types import FrameSize
 from bt_model.video import refusals
+from bt_model.video.crop import centre
 from bt_model.video.packets import Clip
 from bt_model.video.refusals import DecodeLimits
-from bt_model.video.square import Squarer, centre, scaled_size
+from bt_model.video.square import Squarer, scaled_size
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,4 +1,4 @@
-"""How one decoded frame becomes an upright square: orientation, size to scale to, centre crop, bars.
+"""How stored pixels are turned for display, as a container says.
 
 H height, W width.
 """

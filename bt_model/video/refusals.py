@@ -39,7 +39,7 @@ def unsupported_codec(name: str) -> VideoError:
     return UnsupportedMediaError(f"the video codec is {name!r}; allowed: {', '.join(CODECS)}")
 
 
-def truncated() -> VideoError:
+def cut_off() -> VideoError:
     return VideoError(
         "the file is cut off: it is shorter than its own header says, or has no index", code="truncated_video"
     )

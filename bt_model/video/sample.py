@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
 
-from bt_model.errors import InvalidValueError
+from bt_model.errors import InvalidValueError, require
 from bt_model.types import MAX_FRAMES, Sampling, Strategy
 
 _EPSILON = 1e-6  # seconds; far below one tick of any container, above the rounding of float times
@@ -94,10 +94,7 @@ SAMPLERS: dict[Strategy, Sampler] = {
 
 def _by_count(total: int, sampling: Sampling, default_frames: int) -> list[int]:
     count = default_frames if sampling.num_frames is None else sampling.num_frames
-    if not 1 <= count <= MAX_FRAMES:
-        raise InvalidValueError(
-            f"sampling.num_frames is {count}; allowed: 1 to {MAX_FRAMES}", param="sampling.num_frames"
-        )
+    require(1 <= count <= MAX_FRAMES, "sampling.num_frames", count, f"1 to {MAX_FRAMES}")
     return SAMPLERS[sampling.strategy].indices(total, count, Random(sampling.seed))
 
 

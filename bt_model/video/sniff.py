@@ -49,7 +49,7 @@ def sniff(file: BinaryIO) -> Container:
         raise refusals.unsupported_container()
     whole = {"mp4": _mp4_is_whole, "avi": _avi_is_whole}.get(container, _matroska_is_whole)
     if not whole(file, num_bytes):
-        raise refusals.truncated()
+        raise refusals.cut_off()
     file.seek(0)
     return container
 

@@ -11,6 +11,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from bt_model.types import FrameSize
+from bt_model.video.crop import centre
 from bt_model.video.packets import Clip
 
 PAD_COLOUR = (122, 116, 104)  # CLIP's mean, so that the bars are zero after normalisation
@@ -55,12 +56,6 @@ def scaled_size(width: int, height: int, size: FrameSize) -> tuple[int, int]:
         scale = size.side / shorter
         return int(width * scale + 0.5), int(height * scale + 0.5)
     return max(size.side, width * size.side // shorter), max(size.side, height * size.side // shorter)
-
-
-def centre(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """(H, W, 3) -> its middle (side, side, 3); an odd margin leaves the extra pixel right and below."""
-    top, left = (pixels.shape[0] - side) // 2, (pixels.shape[1] - side) // 2
-    return pixels[top : top + side, left : left + side]
 
 
 def padded(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

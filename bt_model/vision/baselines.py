@@ -13,7 +13,7 @@ from einops import rearrange
 from torch import nn
 
 from bt_model.config import TemporalConfig
-from bt_model.errors import InvalidValueError
+from bt_model.errors import require
 from bt_model.vision.bt_adapter import BTAdapter, TemporalLayer
 from bt_model.vision.encoder import FIRST_STATE, ChatFeatures, TemporalEncoder, refuse_mask
 
@@ -208,8 +208,5 @@ def _times(table: nn.Embedding, num_frames: int) -> "Tensor":
     Raises:
         InvalidValueError: more frames than rows.
     """
-    if num_frames > table.num_embeddings:
-        raise InvalidValueError(
-            f"num_frames is {num_frames}; allowed: 1 to {table.num_embeddings}", param="num_frames"
-        )
+    require(num_frames <= table.num_embeddings, "num_frames", num_frames, f"1 to {table.num_embeddings}")
     return table.weight[:num_frames, None]

@@ -12,7 +12,7 @@ import torch
 from einops import rearrange, reduce, repeat
 from torch import nn
 
-from bt_model.errors import InvalidValueError
+from bt_model.errors import require
 from bt_model.vision.attention import ClipLayer, MultiHeadAttention
 
 if TYPE_CHECKING:
@@ -182,12 +182,10 @@ class BTAdapter(nn.Module):
     def _check_frames(self, num_frames: int, *, is_merged: bool, upstream_compat: bool) -> None:
         limit = 2 * self.config.max_frames
         even = num_frames % 2 == 0
-        if num_frames > limit or (is_merged and not even):
-            allowed = f"1 to {self.config.max_frames}, or an even number up to {limit}"
-            raise InvalidValueError(f"num_frames is {num_frames}; allowed: {allowed}", param="num_frames")
-        if upstream_compat and not even:
-            allowed = "an even number (the published grouping is undefined for odd ones)"
-            raise InvalidValueError(f"num_frames is {num_frames}; allowed: {allowed}", param="num_frames")
+        allowed = f"1 to {self.config.max_frames}, or an even number up to {limit}"
+        require(num_frames <= limit and (even or not is_merged), "num_frames", num_frames, allowed)
+        allowed = "an even number (the published grouping is undefined for odd ones)"
+        require(even or not upstream_compat, "num_frames", num_frames, allowed)
 
     @staticmethod
     def _read(tokens: "Tensor", indices: "Tensor | None") -> BranchState:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from bt_model.config import TemporalConfig, TemporalKind
-from bt_model.errors import InvalidValueError
+from bt_model.errors import require
 from bt_model.vision.baselines import InTrunkEncoder, JointST, SeparateST, STAdapter, Stan, TemporalParts
 from bt_model.vision.bt_adapter import BTAdapter
 from bt_model.vision.clip import ClipVisionTower
@@ -41,11 +41,8 @@ def build_encoder(
         InvalidValueError: more layers than the tower has.
     """
     num_layers = config.branch.num_layers if config.has_branch else config.num_layers
-    if (num_layers or 0) > tower.config.num_layers:
-        raise InvalidValueError(
-            f"num_layers is {num_layers}; allowed: 1 to {tower.config.num_layers}, the tower's",
-            param="num_layers",
-        )
+    most = tower.config.num_layers
+    require((num_layers or 0) <= most, "num_layers", num_layers, f"1 to {most}, the tower's")
     tower.requires_grad_(requires_grad=False)
     own = _trainable_copy(tower) if config.is_open else None
     if config.kind in _PARTS:

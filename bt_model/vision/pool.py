@@ -48,13 +48,13 @@ def frames_cls(features: "ChatFeatures") -> "Tensor":
     return rearrange(torch.cat([trunk[:, :, 1:], trunk[:, :, :1]], dim=2), "b t n d -> b (t n) d")
 
 
-def frames(features: "ChatFeatures") -> "Tensor":
+def frame_patches(features: "ChatFeatures") -> "Tensor":
     """Frames one after the other, patches only: (B, T' P, D), the paper's T x N tokens."""
-    return _frame_patches(features).flatten(1, 2)
+    return _by_frame(features).flatten(1, 2)
 
 
-def _frame_patches(features: "ChatFeatures") -> "Tensor":
-    """(B, T', P, D)."""
+def _by_frame(features: "ChatFeatures") -> "Tensor":
+    """Patches only, (B, T', P, D)."""
     tokens = frames_cls(features)
     return rearrange(tokens, "b (t n) d -> b t n d", n=features.trunk.shape[2])[:, :, :-1]
 
@@ -64,7 +64,7 @@ def temporal_spatial(features: "ChatFeatures") -> "Tensor":
 
     (B, 100 + P, D); the CLS is not used. Frames after the hundredth are part of the means over frames only.
     """
-    apart = _frame_patches(features)
+    apart = _by_frame(features)
     temporal = apart.mean(dim=2)[:, :TEMPORAL_TOKENS]
     padded = pad(temporal, (0, 0, 0, TEMPORAL_TOKENS - temporal.shape[1]))
     return torch.cat([padded, apart.mean(dim=1)], dim=1)
@@ -83,7 +83,7 @@ POOLINGS = {
     "patches_cls": Pooling(patches_cls, lambda num_patches: num_patches + 1),
     "patches": Pooling(patches, lambda num_patches: num_patches),
     "frames_cls": Pooling(frames_cls, lambda num_patches: num_patches + 1, is_per_frame=True),
-    "frames": Pooling(frames, lambda num_patches: num_patches, is_per_frame=True),
+    "frames": Pooling(frame_patches, lambda num_patches: num_patches, is_per_frame=True),
     "temporal_spatial": Pooling(temporal_spatial, lambda num_patches: TEMPORAL_TOKENS + num_patches),
 }
 

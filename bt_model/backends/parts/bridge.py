@@ -89,37 +89,37 @@ def qformer_config(checkpoint: Checkpoint) -> QFormerConfig:
     missing = [name for name in ("query_tokens", "ln_vision.weight", "norm.weight") if name not in shapes]
     if missing:
         raise CheckpointError(f"{where}: missing {', '.join(missing)} of a Q-Former")
-    places = {int(m[1]) for name in shapes if (m := re.match(r"layers\.(\d+)\.", name))}
-    looking = sorted(place for place in places if f"layers.{place}.cross_attn.q_proj.weight" in shapes)
-    said = _said(checkpoint)
+    layers = {int(m[1]) for name in shapes if (m := re.match(r"layers\.(\d+)\.", name))}
+    crossing = sorted(layer for layer in layers if f"layers.{layer}.cross_attn.q_proj.weight" in shapes)
+    settings = _settings(checkpoint)
     num_queries, width = shapes["query_tokens"][-2:]
-    num_heads = said.get("num_attention_heads", max(1, width // _HEAD_DIM))
+    num_heads = settings.get("num_attention_heads", max(1, width // _HEAD_DIM))
     if type(num_heads) is not int or width % num_heads:
         raise CheckpointError(f"{where}: num_attention_heads is {num_heads}; allowed: what divides {width}")
     return QFormerConfig(
         width=width,
-        num_layers=len(places),
+        num_layers=len(layers),
         num_heads=num_heads,
         mlp_width=shapes["layers.0.query_mlp.fc1.bias"][0],
         video_dim=shapes["ln_vision.weight"][0],
         num_queries=num_queries,
         vocab_size=shapes.get("word_embedding.weight", (0,))[0],
         max_positions=shapes.get("position_embedding.weight", (0,))[0],
-        cross_every=looking[1] if len(looking) > 1 else len(places),
-        eps=said.get("layer_norm_eps", 1e-12),
-        video_eps=said.get("video_eps", 1e-5),
+        cross_every=crossing[1] if len(crossing) > 1 else len(layers),
+        eps=settings.get("layer_norm_eps", 1e-12),
+        video_eps=settings.get("video_eps", 1e-5),
     )
 
 
-def _said(checkpoint: Checkpoint) -> dict[str, Any]:
+def _settings(checkpoint: Checkpoint) -> dict[str, Any]:
     """Settings in Hugging Face's config.json; LAVIS's files have none, and 1e-5 as epsilon of ln_vision."""
     path, config = checkpoint.path, checkpoint.config
     if config is None or "qformer_config" not in config:
         return {}
     qformer, vision = (section(path, config, name) for name in ("qformer_config", "vision_config"))
-    said = {**qformer, "video_eps": vision.get("layer_norm_eps", 1e-6)}
+    settings = {**qformer, "video_eps": vision.get("layer_norm_eps", 1e-6)}
     for name in ("num_attention_heads", "layer_norm_eps", "video_eps"):
-        value = said.get(name, 1)
+        value = settings.get(name, 1)
         if type(value) not in (int, float) or not 0 < value < math.inf:
             raise CheckpointError(f"{path}/config.json: {name} is {value!r}; allowed: a number above 0")
-    return said
+    return settings

@@ -4,8 +4,9 @@ from random import Random
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from bt_model.video.crop import Box, Crop, centre_box, cut, random_box
+from bt_model.video.crop import Box, Crop, Cutout, centre, random_box, scaled
 
 HEIGHT, WIDTH = 256, 456
 CROP = Crop()
@@ -42,23 +43,34 @@ def test_a_frame_that_no_box_fits_is_cut_in_its_middle() -> None:
     assert (tall.height, tall.width) == (round(16 * 4 / 3), 16)
 
 
-def test_the_central_box_is_the_largest_square_up_to_its_side() -> None:
-    assert centre_box(256, 456, 224) == Box(16, 116, 224, 224)
-    assert centre_box(100, 456, 224) == Box(0, 178, 100, 100)
+def noise(*shape: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
 
 
-def test_all_frames_are_cut_to_the_same_box() -> None:
-    frame = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+def test_without_a_seed_the_middle_is_cut_and_scaled_where_the_frames_are_smaller() -> None:
+    clip, small = noise(2, 256, 456), noise(2, 100, 457)
+    assert np.array_equal(Cutout(224)(clip), clip[:, 16:240, 116:340])
+    assert np.array_equal(Cutout(224)(small), scaled(small[:, :, 178:278], 224))
+
+
+def test_an_odd_margin_leaves_its_pixel_right_and_below() -> None:
+    frame = noise(7, 9)
+    assert np.array_equal(centre(frame, 4), frame[1:5, 2:6])
+
+
+def test_with_a_seed_all_frames_are_cut_to_the_same_drawn_box() -> None:
+    frame = noise(30, 40)
     clip = np.stack([frame, frame])
-    done = cut(clip, Box(4, 6, 20, 24), 8)
-    assert done.shape == (2, 8, 8, 3)
-    assert np.array_equal(done[0], done[1])
-    assert np.array_equal(cut(clip, Box(4, 6, 8, 8), 8), clip[:, 4:12, 6:14])
+    box = random_box(Random(3), 30, 40, CROP)
+    part = clip[:, box.top : box.top + box.height, box.left : box.left + box.width]
+    assert box != random_box(Random(4), 30, 40, CROP)
+    assert np.array_equal(Cutout(8, 3)(clip), scaled(part, 8))
+    assert Cutout(8, 3)(clip).shape == (2, 8, 8, 3)
 
 
 def test_a_ramp_stays_a_ramp() -> None:
     """Nothing is mirrored or moved."""
     ramp = np.broadcast_to(np.arange(0, 200, 5, dtype=np.uint8)[None, None, :, None], (1, 40, 40, 3))
-    done = cut(np.ascontiguousarray(ramp), Box(0, 10, 40, 20), 10)[0, 5, :, 0].astype(float)
+    done = scaled(ramp[:, :, 10:30], 10)[0, 5, :, 0].astype(float)
     assert done == pytest.approx(5 * (10 + 2 * np.arange(10) + 0.5), abs=1.5)
     assert (np.diff(done) > 0).all()

@@ -29,7 +29,7 @@ WEB: dict[str, Condition] = {
 }
 ENGINE: dict[str, Condition] = {
     "Worker._begin": lambda arguments: arguments["work"].__qualname__ == "Worker._answer",
-    "LlavaBackend.segments": lambda _: True,
+    "TemplateBackend.segments": lambda _: True,
     "BatchEngine.submit": lambda _: True,
     "RotaryAttention.forward": lambda _: True,
 }

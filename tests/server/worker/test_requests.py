@@ -59,7 +59,7 @@ class EchoLoader:
     num_slots = 2
 
     def __init__(self, *, is_failing: bool = False) -> None:
-        self.backend = GatedEcho(4, is_failing=is_failing)
+        self.backend = GatedEcho(is_failing=is_failing)
 
     def estimate(self, name: str) -> Size:
         return Size(100)

@@ -17,12 +17,13 @@ TWO_STEPS = Schedule(2, 1e-3, precision="bfloat16")
 
 
 def small_plan(vocab_size: int, text_vocab_size: int, precision: Precision) -> EmbeddedPlan:
-    """Parts of the shipped size, trained for two steps each."""
+    """The shipped sizes but for a decoder of one layer; two steps a stage."""
     full = embedded_plan(vocab_size, text_vocab_size, precision)
     stages = ("clip", "pretrain", "language", "captioner", "instruct", "baseline")
     batches = ("clip_batch", "pretrain_batch", "language_batch", "instruct_batch")
     sizes = {**dict.fromkeys(stages, TWO_STEPS), **dict.fromkeys(batches, 4)}
-    return replace(full, num_clips=8, num_test_clips=36, **sizes)
+    llama = replace(full.llama, num_layers=1)
+    return replace(full, llama=llama, num_clips=8, num_test_clips=24, **sizes)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

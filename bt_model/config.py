@@ -126,19 +126,19 @@ class ClipTextConfig:
         """From the `text_config` part of a Hugging Face CLIP configuration.
 
         Raises:
-            InvalidValueError: an activation that this tower does not implement.
+            InvalidValueError: an activation that this tower does not implement, or an invalid size.
         """
         act = config.get("hidden_act", "quick_gelu")
         _require_one("hidden_act", act, ACTIVATIONS)
         return cls(
-            vocab_size=config["vocab_size"],
-            context_length=config["max_position_embeddings"],
-            width=config["hidden_size"],
-            num_layers=config["num_hidden_layers"],
-            num_heads=config["num_attention_heads"],
-            mlp_width=config["intermediate_size"],
-            projection_dim=config["projection_dim"],
-            eps=config.get("layer_norm_eps", 1e-5),
+            vocab_size=_count(config, "vocab_size"),
+            context_length=_count(config, "max_position_embeddings"),
+            width=_count(config, "hidden_size"),
+            num_layers=_count(config, "num_hidden_layers"),
+            num_heads=_heads(config, config["hidden_size"]),
+            mlp_width=_count(config, "intermediate_size"),
+            projection_dim=_count(config, "projection_dim"),
+            eps=_positive(config, "layer_norm_eps", 1e-5),
             act=act,
         )
 

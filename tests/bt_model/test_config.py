@@ -108,6 +108,13 @@ def test_a_text_tower_is_read_with_its_defaults_and_an_activation_is_checked() -
     assert given == replace(expected, eps=1e-3, act="gelu")
     with pytest.raises(InvalidValueError, match="hidden_act is 'relu'; allowed: quick_gelu, gelu"):
         ClipTextConfig.from_hf(text | {"hidden_act": "relu"})
+    for name in text:
+        with pytest.raises(InvalidValueError, match=f"{name} is 0; allowed: 1 to 1048576"):
+            ClipTextConfig.from_hf(text | {name: 0})
+    with pytest.raises(InvalidValueError, match="num_attention_heads is 7; allowed: what divides"):
+        ClipTextConfig.from_hf(text | {"num_attention_heads": 7})
+    with pytest.raises(InvalidValueError, match="layer_norm_eps is 0; allowed: a number above 0"):
+        ClipTextConfig.from_hf(text | {"layer_norm_eps": 0})
 
 
 def test_a_vicuna_is_read_with_the_librarys_defaults() -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bt_model.assembly.towers import vision_config
 from bt_model.checkpoints.conversion.torch_file import TorchFile
 from bt_model.checkpoints.json_files import read_config
 from bt_model.checkpoints.load import load_adapter, load_part, load_vision, read_adapter
@@ -49,16 +50,14 @@ def towers_of(model: PretrainModel) -> Towers:
         CheckpointError: no configuration there, or one that is not of a CLIP.
     """
     folder = Path(model.clip)
-    config = read_config(folder)
-    joint = {"projection_dim": config["projection_dim"]} if "projection_dim" in config else {}
+    vision = vision_config(folder, read_config(folder))
+    text = Path(model.text) if model.text else folder
     try:
-        vision = ClipVisionConfig.from_hf({**joint, **config["vision_config"]})
-        text_folder = Path(model.text) if model.text else folder
-        return Towers(vision, _text_config(text_folder, vision.family))
+        return Towers(vision, _text_config(text, vision.family))
     except KeyError as error:
-        raise CheckpointError(f"{folder}/config.json: lacks the field {error}") from error
+        raise CheckpointError(f"{text}/config.json: lacks the field {error}") from error
     except InvalidValueError as error:
-        raise CheckpointError(f"{folder}/config.json: {error.message}") from error
+        raise CheckpointError(f"{text}/config.json: {error.message}") from error
 
 
 def _text_config(source: Path, family: "Family") -> ClipTextConfig:

@@ -8,6 +8,7 @@ from torch import nn
 
 from bt_model.assembly.load import load
 from bt_model.assembly.memory import MemoryEstimate, memory_estimate
+from bt_model.backends.parts.template_backend import TemplateBackend
 from bt_model.errors import CheckpointError
 from bt_model.types import Quantise
 from tests import tiny
@@ -33,7 +34,8 @@ def test_the_estimate_is_what_the_loaded_model_takes(weights: Path, model: str, 
     estimate = memory_estimate(model, weights, chat.encoder.tower.class_embedding.dtype)
     assert estimate.language == num_bytes(chat.backend.lm)
     assert estimate.vision == pytest.approx(num_bytes(chat.encoder), rel=0.05)
-    assert estimate.bridge == num_bytes(getattr(chat.backend, "projector", None))
+    assert isinstance(chat.backend, TemplateBackend)
+    assert estimate.bridge == num_bytes(chat.backend.bridge.projector)
     assert estimate.total == estimate.vision + estimate.language + estimate.bridge
 
 

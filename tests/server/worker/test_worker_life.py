@@ -52,6 +52,18 @@ def test_a_shutdown_lets_running_answers_finish(weights: Path) -> None:
         assert engine.wait() == 0
 
 
+def test_a_shutdown_drops_nothing_that_was_answered(weights: Path) -> None:
+    """More than the socket holds, of which nothing is read before the end."""
+    count = 2000
+    with started(weights, tiny.MODEL) as engine:
+        engine.expect(wire.Ready)
+        for number in range(count):
+            engine.connection.send(wire.AskStats(str(number)))
+        engine.connection.send(wire.Shutdown(20.0))
+        assert [engine.expect(wire.Stats).id for _ in range(count)] == list(map(str, range(count)))
+        assert engine.wait() == 0
+
+
 def test_a_closed_socket_ends_the_process_in_the_middle_of_an_answer(weights: Path) -> None:
     with started(weights, tiny.MODEL) as engine:
         engine.expect(wire.Ready)

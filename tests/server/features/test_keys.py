@@ -1,0 +1,83 @@
+"""Keys of a video's tokens: equal exactly where the tokens are."""
+
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+
+from bt_model.errors import InvalidValueError
+from bt_model.types import FrameSize, Sampling
+from server.features.keys import canonical, check_frames, feature_key, source_key, with_default_count
+from server.uploads.sources import InlineVideo
+from tests.fakes import CARD, TWIN
+
+FOUR = Sampling(num_frames=4)
+VIDEO = InlineVideo(b"", "me", "ab" * 32, Path())
+
+SAME = {
+    "a window from the very start": (replace(FOUR, start=0.0), FOUR),
+    "a seed that nothing draws from": (replace(FOUR, seed=7), FOUR),
+    "whole numbers": (
+        Sampling(fps=2, start=1, end=3, strategy="middle"),
+        Sampling(fps=2.0, start=1.0, end=3.0, strategy="middle"),
+    ),
+}
+DIFFERENT = (
+    FOUR,
+    Sampling(num_frames=5),
+    Sampling(fps=4.0),
+    replace(FOUR, start=0.5),
+    replace(FOUR, end=0.5),
+    replace(FOUR, strategy="middle"),
+    replace(FOUR, strategy="random"),
+    replace(FOUR, strategy="random", seed=1),
+)
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_samplings_of_the_same_frames_share_a_key_and_are_shown_alike(name: str) -> None:
+    first, second = SAME[name]
+    assert repr(canonical(first)) == repr(canonical(second))  # 1 and 1.0 are equal, but look different
+    assert feature_key(VIDEO, first, CARD) == feature_key(VIDEO, second, CARD)
+
+
+def test_samplings_of_other_frames_have_other_keys() -> None:
+    keys = [feature_key(VIDEO, sampling, CARD) for sampling in DIFFERENT]
+    assert all(a != b for a, b in combinations(keys, 2))
+    assert [canonical(sampling) for sampling in DIFFERENT] == list(DIFFERENT)
+
+
+def test_whatever_changes_the_tokens_changes_the_key_and_nothing_else_does() -> None:
+    key = feature_key(VIDEO, FOUR, CARD)
+    for card in (
+        replace(CARD, fingerprint="0" * 16),
+        replace(CARD, pooling="frames"),
+        replace(CARD, frame_size=FrameSize(64, "crop")),
+        replace(CARD, frame_size=FrameSize(32, "pad")),
+    ):
+        assert feature_key(VIDEO, FOUR, card) != key
+    assert feature_key(VIDEO, FOUR, replace(CARD, id=TWIN, notice="another name")) == key
+
+
+def test_keys_of_a_video_begin_with_its_own_and_with_no_others() -> None:
+    own = source_key(VIDEO.tenant, VIDEO.sha256)
+    assert all(feature_key(VIDEO, sampling, CARD).startswith(own) for sampling in DIFFERENT)
+    for other in (replace(VIDEO, tenant="you"), replace(VIDEO, sha256="cd" * 32)):
+        assert not feature_key(other, FOUR, CARD).startswith(own)
+
+
+def test_the_models_default_is_taken_where_nothing_is_said() -> None:
+    assert with_default_count(Sampling(), CARD) == Sampling(num_frames=CARD.default_frames)
+    assert with_default_count(FOUR, CARD) is FOUR
+    assert with_default_count(Sampling(fps=1.0), CARD) == Sampling(fps=1.0)
+
+
+@pytest.mark.parametrize(("sampling", "param"), [(FOUR, "num_frames"), (Sampling(fps=1.0), "fps")])
+def test_as_many_frames_as_the_model_takes_pass_and_one_more_is_refused(
+    sampling: Sampling, param: str
+) -> None:
+    check_frames(CARD.max_frames, sampling, CARD)
+    with pytest.raises(InvalidValueError, match=f"takes 1 to {CARD.max_frames}") as caught:
+        check_frames(CARD.max_frames + 1, sampling, CARD)
+    assert caught.value.param == f"sampling.{param}"

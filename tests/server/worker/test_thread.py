@@ -1,0 +1,57 @@
+"""Functions on a thread of their own, awaited on the event loop."""
+
+import asyncio
+import threading
+
+import pytest
+
+from server.worker.thread import WorkThread
+
+
+async def test_results_and_errors_come_back_in_turn() -> None:
+    thread, order = WorkThread("t"), list[int]()
+
+    def work(number: int) -> int:
+        order.append(number)
+        if number == 1:
+            raise ZeroDivisionError
+        return threading.get_ident()
+
+    found = await asyncio.gather(*(thread.run(work, n) for n in range(3)), return_exceptions=True)
+    assert order == [0, 1, 2]
+    assert isinstance(found[1], ZeroDivisionError)
+    assert found[0] == found[2] != threading.get_ident()
+
+
+async def test_what_nobody_waits_for_any_more_is_not_begun_and_what_has_begun_is_let_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    thread, gate, begun = WorkThread("t"), threading.Event(), list[str]()
+
+    def work(name: str) -> None:
+        begun.append(name)
+        assert gate.wait(10)
+
+    tasks = [asyncio.create_task(thread.run(work, name)) for name in ("running", "waiting")]
+    while not begun:  # noqa: ASYNC110 - another thread fills it
+        await asyncio.sleep(0.005)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    gate.set()
+    assert await thread.run(len, "next") == 4
+    assert begun == ["running"]
+    assert not caplog.text  # nor does its result, for which nobody waits, upset the loop
+
+
+def test_a_thread_outlives_the_loop_that_left_it() -> None:
+    gate = threading.Event()
+    thread = WorkThread("t")
+
+    async def leave() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(thread.run(gate.wait, 10), 0.05)
+
+    asyncio.run(leave())
+    gate.set()  # its loop is closed when it ends
+    assert asyncio.run(thread.run(len, "next")) == 4

@@ -129,10 +129,10 @@ def test_an_id_that_is_still_running_is_refused(slow: Engine) -> None:
 
 
 def test_a_full_queue_refuses_without_blocking(slow: Engine, gated: GatedLlama) -> None:
-    gated.steps.release(SLOTS)
     for i in range(SLOTS):
         slow.submit(request(prompt(i), 60))
-    wait_until(lambda: slow.stats().running == SLOTS)
+        gated.steps.release()  # between two steps the next one gets its slot
+        wait_until(lambda wanted=i + 1: slow.stats().running == wanted)
     for _ in range(QUEUE):
         slow.submit(request())
     started = time.monotonic()

@@ -18,10 +18,11 @@ from bt_model.config import CLIP_L14, BTAdapterConfig, ClipTextConfig, ClipVisio
 from bt_model.text.clip_text import ClipTextTower
 from bt_model.training.data.sampling import draw_masks
 from bt_model.training.objectives.contrastive import AlignmentHead, LossWeights
-from bt_model.training.pretrain.config import MaskSettings
+from bt_model.training.pretrain.settings import MaskSettings
 from bt_model.training.pretrain.step import CaptionBatch, PretrainBatch, PretrainStep
+from bt_model.training.settings import Precision
 from bt_model.training.trainer.cost import count_flops, peak_flops
-from bt_model.training.trainer.optimiser import Precision, multiplying_in
+from bt_model.training.trainer.optimiser import multiplying_in
 from bt_model.vision.build import build_encoder
 from bt_model.vision.clip import ClipVisionTower
 

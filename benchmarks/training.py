@@ -12,6 +12,7 @@ import argparse
 import time
 from dataclasses import asdict, dataclass, replace
 from statistics import median
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -24,9 +25,9 @@ from bt_model.config import CLIP_L14, BTAdapterConfig, ClipTextConfig, ClipVisio
 from bt_model.text.clip_text import ClipTextTower
 from bt_model.training.data.sampling import draw_masks
 from bt_model.training.objectives.contrastive import AlignmentHead, LossWeights
-from bt_model.training.pretrain.config import MaskSettings
+from bt_model.training.pretrain.settings import MaskSettings
 from bt_model.training.pretrain.step import CaptionBatch, PretrainBatch, PretrainStep
-from bt_model.training.trainer.optimiser import PRECISIONS
+from bt_model.training.settings import Precision
 from bt_model.vision.bt_adapter import BTAdapter
 from bt_model.vision.clip import ClipVisionTower
 from bt_model.vision.encoder import VideoEncoder
@@ -56,7 +57,7 @@ def main() -> None:
     parser.add_argument("--device", help="cuda, cpu: time whole steps there, and nothing else")
     parser.add_argument("--tiny", action="store_true", help="with --device: a model of toy size")
     parser.add_argument("--batches", type=int, nargs="+", default=[16, 32, 64, 96, 128])
-    parser.add_argument("--precision", choices=PRECISIONS, default="bfloat16")
+    parser.add_argument("--precision", choices=get_args(Precision), default="bfloat16")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--compiled", choices=("no", "yes", "both"), default="both")
     arguments = parser.parse_args()

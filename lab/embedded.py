@@ -10,8 +10,9 @@ from random import Random
 
 import torch
 
+from bt_model.training.settings import Precision
 from bt_model.training.trainer.loop import Trained
-from bt_model.training.trainer.optimiser import Precision, native_precision
+from bt_model.training.trainer.optimiser import native_precision
 from lab.chat_model import freeze
 from lab.clips import CachedClips, load_clips
 from lab.export import export

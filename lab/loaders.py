@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bt_model.training.data.dialogues import VideoDialogue
     from bt_model.training.data.spelling import Speller
     from bt_model.training.pretrain.captioner import CaptionTokenizer
-    from bt_model.training.pretrain.config import MaskSettings
+    from bt_model.training.pretrain.settings import MaskSettings
     from lab.chat_model import TextEncoder
     from lab.clips import CachedClips, SceneBatch
     from lab.shapes.scene import Scene

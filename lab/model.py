@@ -17,7 +17,7 @@ from bt_model.training.data.spelling import Speller
 from bt_model.training.objectives.captioner import CAPTION_REQUEST
 from bt_model.training.objectives.contrastive import AlignmentHead
 from bt_model.training.pretrain.captioner import CaptionTokenizer
-from bt_model.training.trainer.optimiser import Precision
+from bt_model.training.settings import Precision
 from bt_model.vision.bt_adapter import BTAdapter
 from bt_model.vision.clip import ClipVisionTower
 from bt_model.vision.encoder import VideoEncoder

@@ -5,8 +5,9 @@ from functools import partial
 
 from bt_model.config import BTAdapterConfig, ClipTextConfig, ClipVisionConfig, LlamaConfig
 from bt_model.training.objectives.contrastive import LossWeights
-from bt_model.training.pretrain.config import MaskSettings
-from bt_model.training.trainer.optimiser import Precision, Schedule
+from bt_model.training.pretrain.settings import MaskSettings
+from bt_model.training.settings import Precision
+from bt_model.training.trainer.optimiser import Schedule
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Frozen vision towers from their checkpoints, shared by the models that use them."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
@@ -9,12 +10,14 @@ import torch
 
 from bt_model.assembly.placement import Placement
 from bt_model.checkpoints.fingerprint import fingerprint
-from bt_model.checkpoints.json_files import section
+from bt_model.checkpoints.json_files import read_config, section
 from bt_model.checkpoints.load import CHAT_MAY_MISS, load_vision, refuse_more_layers
-from bt_model.checkpoints.weights import Checkpoint
-from bt_model.config import ClipVisionConfig
+from bt_model.checkpoints.weights import Checkpoint, open_checkpoint
+from bt_model.config import Activation, ClipTextConfig, ClipVisionConfig, Family
 from bt_model.errors import CheckpointError, InvalidValueError
 from bt_model.vision.clip import ClipVisionTower
+
+_TEXT_HEAD_DIM = 64  # of every published text tower
 
 
 class TowerCache:
@@ -83,3 +86,44 @@ def vision_config(folder: Path, config: Mapping[str, Any]) -> ClipVisionConfig:
         raise CheckpointError(f"{folder}/config.json: lacks the field {error}") from error
     except InvalidValueError as error:
         raise CheckpointError(f"{folder}/config.json: {error.message}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class TowerConfigs:
+    """Configurations of CLIP's two towers."""
+
+    vision: ClipVisionConfig
+    text: ClipTextConfig
+
+
+def tower_configs(clip: Path, text: Path) -> TowerConfigs:
+    """The configurations in a folder with both towers, or in two folders.
+
+    Raises:
+        CheckpointError: no configuration there, or one that is not of a CLIP.
+    """
+    vision = vision_config(clip, read_config(clip))
+    try:
+        return TowerConfigs(vision, _text_config(text, vision.family))
+    except KeyError as error:
+        raise CheckpointError(f"{text}/config.json: lacks the field {error}") from error
+    except InvalidValueError as error:
+        raise CheckpointError(f"{text}/config.json: {error.message}") from error
+
+
+def _text_config(source: Path, family: Family) -> ClipTextConfig:
+    """From config.json; from the tensors' shapes for published EVA text towers, which have none."""
+    config: Mapping[str, Any] = read_config(source) if (source / "config.json").is_file() else {}
+    if "text_config" in config:
+        joint = {"projection_dim": config["projection_dim"]} if "projection_dim" in config else {}
+        return ClipTextConfig.from_hf({**joint, **config["text_config"]})
+    act: Activation = "gelu" if family == "eva" else "quick_gelu"
+    checkpoint = open_checkpoint(source)
+    shapes = checkpoint.shapes("text")
+    vocab_size, width = shapes["token_embedding.weight"]
+    return ClipTextConfig(
+        vocab_size=vocab_size, context_length=shapes["position_embedding.weight"][0], width=width,
+        num_layers=checkpoint.count_layers("text", "layers."), num_heads=width // _TEXT_HEAD_DIM,
+        mlp_width=shapes["layers.0.mlp.fc1.weight"][0], projection_dim=shapes["text_projection.weight"][0],
+        act=act,
+    )  # fmt: skip

@@ -24,7 +24,7 @@ from bt_model.vision.pool import pooling
 if TYPE_CHECKING:
     from bt_model.config import ClipVisionConfig
     from bt_model.generation.llama import Llama
-    from bt_model.training.trainer.optimiser import Precision
+    from bt_model.training.settings import Precision
 
 BACKENDS = ("llava", "video-chatgpt")  # a projector before a Llama
 _CPU = torch.device("cpu")

@@ -25,7 +25,7 @@ from bt_model.training.trainer.checkpoint import save_atomically
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bt_model.training.instruct.config import InstructSettings, LearnSettings
+    from bt_model.training.instruct.settings import InstructSettings, LearnSettings
     from bt_model.training.pretrain.step import PretrainStep
     from bt_model.vision.encoder import TemporalEncoder
 

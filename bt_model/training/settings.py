@@ -1,23 +1,31 @@
-"""Settings of a run from presets, TOML files and single values of the command line, and in its folder.
+"""Settings of a run: the sections of every kind of training, the presets and files that they come from.
 
-TOML has no word for nothing: "none" stands for it.
+A preset is a TOML file, presets/STAGE/NAME.toml, and may name another one that it `extends`. A run's own file
+stands above it, single values of the command line above both. TOML has no null: "none" stands for it.
 """
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, Self, TypeVar, cast
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, model_validator
 
 from bt_model.atomic_files import write_json
-from bt_model.errors import InvalidValueError
+from bt_model.errors import InvalidValueError, UnknownNameError, require
 from bt_model.settings.layers import layered
 from bt_model.settings.refusal import validated
+from bt_model.settings.section import Count, NotNegative, Positive, Section, Share
+from bt_model.settings.toml_file import read_toml
+from bt_model.types import MAX_FRAMES, ReaderName
 
 S = TypeVar("S", bound=BaseModel)
 Values = dict[str, Any]
+Stage = Literal["pretrain", "instruct"]
+Precision = Literal["float32", "bfloat16", "float16"]
+Parallel = Literal["ddp", "fsdp"]
+_PRESETS = Path(__file__).parent / "presets"
 
 NOTHING = "none"
 SETTINGS = "settings.json"  # in a run's folder
@@ -43,6 +51,26 @@ def read_assignment(text: str) -> Values:
     except tomllib.TOMLDecodeError:
         parsed = value
     return {section: {key: parsed}}
+
+
+def settings_of(
+    kind: type[S],
+    stage: Stage,
+    name: str | None = None,
+    file: Path | None = None,
+    assignments: Sequence[str] = (),
+    below: Mapping[str, Any] | None = None,
+) -> S:
+    """A preset by name, above it a TOML file, above both single values; `below` all of them what is usual.
+
+    Raises:
+        UnknownNameError: no such preset.
+        InvalidValueError: a file that cannot be read, an unknown name, or a value that is not allowed.
+    """
+    layers = [below or {}]
+    layers += [preset(stage, name)] if name else []
+    layers += [read_toml(file)] if file else []
+    return settings_from(kind, *layers, *map(read_assignment, assignments))
 
 
 def settings_from(kind: type[S], *layers: Mapping[str, Any]) -> S:
@@ -87,3 +115,81 @@ def _require_same(work: Path, began: dict[str, Values], now: dict[str, Values]) 
                     f"{name} is {value!r}; allowed: {before!r}, with which the run in {work} began",
                     param=name,
                 )
+
+
+class DataSettings(Section):
+    """Videos, and how they are read.
+
+    `annotations` are files; wildcards are allowed. `root` holds the videos. `seconds` is how long one video
+    may take to decode; more than `max_broken` of all that fail end the run.
+    """
+
+    annotations: tuple[str, ...] = ()
+    root: str = "."
+    frames: int = Field(default=8, ge=1, le=MAX_FRAMES)
+    reader: ReaderName = "pyav"
+    workers: Count = 4
+    prefetch: Count = 3
+    seconds: Positive = 30.0
+    max_broken: Share = 0.05
+
+
+class OptimiserSettings(Section):
+    """AdamW and its rates; `batch` is that of all devices together.
+
+    A parameter's rate is `rate` times the factor in `rates` under the longest name that its own name
+    contains.
+    """
+
+    batch: Count = 64
+    accumulate: Count = 1
+    epochs: Count = 1
+    rate: Positive = 1e-4
+    rates: dict[str, float] = Field(default_factory=dict[str, float])
+    weight_decay: NotNegative = 0.0
+    beta1: NotNegative = 0.9
+    beta2: NotNegative = 0.999
+    eps: Positive = 1e-8
+    clip_norm: Positive = 1.0
+    floor: NotNegative = 0.0
+
+    @model_validator(mode="after")
+    def _require_equal_parts(self) -> Self:
+        ok = self.batch % self.accumulate == 0
+        require(ok, "accumulate", self.accumulate, f"a divisor of {self.batch}")
+        return self
+
+
+class RunSettings(Section):
+    """How the run is computed. `steps` ends it early; 0 is all epochs. `keep` checkpoints are kept.
+
+    `recompute` keeps only the inputs of layers for the way back.
+    """
+
+    seed: int = Field(default=0, ge=0)
+    precision: Precision = "float32"
+    parallel: Parallel = "ddp"
+    device: str = "auto"
+    recompute: bool = False
+    steps: int = Field(default=0, ge=0)
+    save_every: Count = 200
+    keep: Count = 2
+
+
+def preset_names(stage: Stage) -> list[str]:
+    """All presets of a stage."""
+    return sorted(path.stem for path in (_PRESETS / stage).glob("*.toml"))
+
+
+def preset(stage: Stage, name: str) -> dict[str, Any]:
+    """The sections of a preset, over those of the one that it extends.
+
+    Raises:
+        UnknownNameError: no such preset.
+    """
+    known = preset_names(stage)
+    if name not in known:
+        raise UnknownNameError(f"preset is {name!r}; allowed: {', '.join(known)}", param="preset")
+    values = read_toml(_PRESETS / stage / f"{name}.toml")
+    extended = values.pop("extends", None)
+    return layered(preset(stage, extended), values) if extended else values

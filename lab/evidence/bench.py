@@ -19,7 +19,7 @@ from lab.shipped import copy_tokenizers, read_frozen
 from lab.stages import train_captioner, train_language, train_towers
 
 if TYPE_CHECKING:
-    from bt_model.training.trainer.optimiser import Precision
+    from bt_model.training.settings import Precision
 
 KINDS = (*REVERSIBLE, Still.kind)  # a model that is blind to order is at chance for all but the last
 

@@ -12,7 +12,7 @@ import torch
 from bt_model.training.instruct.step import InstructStep
 from bt_model.training.objectives.captioner import Captioner
 from bt_model.training.objectives.contrastive import AlignmentHead
-from bt_model.training.pretrain.config import MaskSettings
+from bt_model.training.pretrain.settings import MaskSettings
 from bt_model.training.pretrain.step import PretrainStep
 from bt_model.training.trainer.cost import kept_bytes
 from bt_model.training.trainer.loop import Trained

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from bt_model.config import BTAdapterConfig, TemporalConfig
 from bt_model.errors import UnknownNameError
 from bt_model.training.objectives.contrastive import LossWeights
-from bt_model.training.pretrain.config import MaskSettings
+from bt_model.training.pretrain.settings import MaskSettings
 
 Training = Literal["none", "pretrain", "instruct"]
 

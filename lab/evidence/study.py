@@ -19,7 +19,7 @@ from lab.evidence.results import Result
 from lab.evidence.rows import BASE, CAPTIONED, CLIP, Row, row
 
 if TYPE_CHECKING:
-    from bt_model.training.trainer.optimiser import Precision
+    from bt_model.training.settings import Precision
 
 HEADLINE = (CLIP.name, BASE.name, CAPTIONED.name)  # examined on more scenes, and with controls
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from bt_model.assembly.load import load
-from bt_model.training.trainer.optimiser import Precision, Schedule
+from bt_model.training.settings import Precision
+from bt_model.training.trainer.optimiser import Schedule
 from lab import model
 from lab.embedded import train_all, train_embedded
 from lab.export import VARIANTS, export

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bt_model.training.pretrain.config import MaskSettings
+from bt_model.training.pretrain.settings import MaskSettings
 from lab.clips import CachedClips
 from lab.dialogues import question_dialogues
 from lab.loaders import CaptionedClips, SceneDialogues

@@ -20,7 +20,7 @@ from bt_model.errors import InvalidValueError
 from bt_model.training.data.shards import shard_clips
 
 if TYPE_CHECKING:
-    from bt_model.training.pretrain.config import PretrainData
+    from bt_model.training.pretrain.settings import PretrainData
 
 _LARGEST = 2**63 - 1
 

@@ -12,7 +12,7 @@ from bt_model.errors import InvalidValueError
 from bt_model.training.data.clip_list import ClipList, ClipSource, PackedTexts, matching
 
 if TYPE_CHECKING:
-    from bt_model.training.instruct.config import InstructData
+    from bt_model.training.instruct.settings import InstructData
 
 
 @dataclass(frozen=True, slots=True)

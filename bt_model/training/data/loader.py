@@ -1,10 +1,12 @@
-"""Batches in the order of their steps, decoded ahead by children in the background; broken clips are skipped.
+"""Batches in the order of their steps, decoded ahead in the background; broken clips are skipped.
 
-Everything about a batch is decided by its step, so a resumed run sees the same ones. Clips that cannot be
-read are noted in files, so that a resumed run need not find out again.
+A batch depends on its step alone, so a resumed run reads the same batches. Broken clips are listed in files,
+so that a resumed run does not try them again.
 """
 
 import json
+import math
+import os
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -12,20 +14,53 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Full, Queue
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 import torch
 
+from bt_model.decoding.pool import DecodePool
+from bt_model.decoding.sandbox import ChildLimits
 from bt_model.decoding.wire import Request
-from bt_model.errors import TrainingError
+from bt_model.errors import BtchatError, EngineError, TrainingError
 from bt_model.training.data.clip_list import ClipList
-from bt_model.training.data.clip_reader import ClipReader, Reading, why_broken
 from bt_model.training.data.sampling import SampleOrder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_SHOWN = 3
+    from bt_model.training.settings import DataSettings
+
+
+class ClipReader(Protocol):
+    """What reads clips in the background, while its `with` lasts."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> object: ...
+
+    def read(self, path: Path, request: Request) -> "Future[NDArray[Any]]": ...
+
+
+def decode_pool(data: "DataSettings") -> DecodePool:
+    """Children that decode as a data section says; they may use more than those that see strangers' files."""
+    limits = ChildLimits(
+        cpu_seconds=math.ceil(data.seconds) * (os.cpu_count() or 1), address_space=6 * 1024**3, files=1000
+    )
+    return DecodePool(data.workers, reader=data.reader, seconds=data.seconds, child_limits=limits)
+
+
+def why_broken(error: BaseException) -> str:
+    """Why a clip cannot be read, to be noted; raises what is no clip's fault, but the children's."""
+    if isinstance(error, EngineError):
+        raise error
+    reason = error.message if isinstance(error, BtchatError) else f"{type(error).__name__}: {error}"
+    return f"{reason} ({error.__cause__})" if error.__cause__ else reason
+
+
+_SHOWN = 3  # broken clips in a message
 
 
 class BrokenClips:
@@ -78,7 +113,7 @@ class Recipe(Protocol[B_co]):
     """What a stage makes out of a list of clips: what is asked of the reader for each, and the batches."""
 
     @property
-    def data(self) -> Reading: ...
+    def data(self) -> "DataSettings": ...
 
     @property
     def order(self) -> SampleOrder: ...
@@ -254,7 +289,8 @@ class ClipLoader(Generic[B]):
         if self._tried >= JUDGED_AFTER and share > limit:
             raise TrainingError(
                 f"{self._failed} of {self._tried} clips cannot be read, {share:.1%}; data.max_broken allows "
-                f"{limit:.1%}; the last: {self._broken}"
+                f"{limit:.1%}; raise it, or take them out of data.annotations (--dry-run counts those "
+                f"without a file); the last: {self._broken}"
             )
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from bt_model.errors import InvalidValueError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bt_model.training.pretrain.config import MaskSettings
+    from bt_model.training.pretrain.settings import MaskSettings
 
 _ORDER, _CLIP, _MASK, _STEP = range(4)  # independent streams of one seed
 

@@ -13,7 +13,7 @@ from bt_model.checkpoints.compatibility import check_model
 from bt_model.checkpoints.weights import open_checkpoint
 from bt_model.prompt.templates import template
 from bt_model.training.chat_base import ChatModelFile, find_base
-from bt_model.training.instruct.config import BASE, FRESH, InstructSettings
+from bt_model.training.instruct.settings import BASE, FRESH, InstructSettings
 from bt_model.vision.build import build_encoder
 from bt_model.vision.pool import pooling
 

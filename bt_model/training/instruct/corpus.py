@@ -13,9 +13,9 @@ from bt_model.training.data.dialogues import VideoDialogue, find_videos, pack_di
 from bt_model.training.data.features import read_manifest, stored_videos
 from bt_model.training.data.spelling import Speller, fitting_dialogues
 from bt_model.training.instruct.base import is_merged, num_video_tokens
-from bt_model.training.instruct.config import InstructSettings
+from bt_model.training.instruct.cost import Lengths
 from bt_model.training.instruct.features import manifest_of
-from bt_model.training.instruct.plan import Lengths
+from bt_model.training.instruct.settings import InstructSettings
 from bt_model.video.sample import SAMPLERS
 
 if TYPE_CHECKING:

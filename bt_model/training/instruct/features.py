@@ -21,13 +21,12 @@ from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.errors import InvalidValueError, TrainingError
 from bt_model.training.chat_base import ChatModelFile
 from bt_model.training.data.clip_list import ClipSource
-from bt_model.training.data.clip_reader import decode_pool, why_broken
 from bt_model.training.data.dialogues import find_videos, read_dialogues
 from bt_model.training.data.features import STATES, Manifest, stored_videos
-from bt_model.training.data.loader import JUDGED_AFTER, BrokenClips
+from bt_model.training.data.loader import JUDGED_AFTER, BrokenClips, decode_pool, why_broken
 from bt_model.training.instruct.base import load_temporal_model, read_base
-from bt_model.training.instruct.config import InstructSettings
-from bt_model.training.instruct.framing import Framing
+from bt_model.training.instruct.recipe import Framing
+from bt_model.training.instruct.settings import InstructSettings
 from bt_model.training.trainer.log import StepProgress
 from bt_model.training.trainer.optimiser import multiplying_in
 from bt_model.training.trainer.parallel import Rank, World, joined

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bt_model.prompt.segments import SpecialIds
-    from bt_model.training.instruct.config import LearnSettings
+    from bt_model.training.instruct.settings import LearnSettings
     from bt_model.training.instruct.step import InstructStep
     from bt_model.vision.encoder import ChatFeatures, TemporalEncoder
 

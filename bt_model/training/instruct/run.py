@@ -16,12 +16,11 @@ from bt_model.training.data.loader import ClipLoader
 from bt_model.training.data.sampling import SampleOrder
 from bt_model.training.export import TunedParts, write_model_folder
 from bt_model.training.instruct.base import load_temporal_model, read_base
-from bt_model.training.instruct.config import InstructSettings
 from bt_model.training.instruct.corpus import Corpus, read_corpus
-from bt_model.training.instruct.framing import Framing
+from bt_model.training.instruct.cost import ChatModelConfigs, flops_per_dialogue
 from bt_model.training.instruct.learning import additions, open_up
-from bt_model.training.instruct.plan import Sizes, flops_per_dialogue, schedule_of
-from bt_model.training.instruct.recipe import DialogueRecipe
+from bt_model.training.instruct.recipe import DialogueRecipe, Framing
+from bt_model.training.instruct.settings import InstructSettings
 from bt_model.training.instruct.step import InstructBatch, InstructStep, weighed
 from bt_model.training.settings import keep_settings
 from bt_model.training.trainer.checkpoint import last_learnt
@@ -69,7 +68,7 @@ def _train(settings: InstructSettings, work: Path, world: World) -> Trained:
     lm, projector = load_language(base, encoder.tower.config, settings.run.precision)
     step = InstructStep(encoder, pooling(base.file.pooling).pool, projector, lm, stored=corpus.stored)
     framing = Framing.of(settings.data, encoder.tower.config.image_size, base.file.fit)
-    sizes = Sizes(
+    sizes = ChatModelConfigs(
         encoder.tower.config, encoder.config, lm.cfg, base.file.pooling, encoder.skip,
         isinstance(projector, nn.Sequential),
     )  # fmt: skip
@@ -95,7 +94,7 @@ def _job(
     world: World,
     step: InstructStep,
     corpus: Corpus,
-    sizes: Sizes,
+    sizes: ChatModelConfigs,
     loader: Loader,
 ) -> TrainingJob:
     given, optimiser = settings.run, settings.optimiser
@@ -107,7 +106,7 @@ def _job(
         NAME,
         learning,
         parameter_groups(learning, optimiser.rate, optimiser.rates),
-        schedule_of(settings, loader.steps_per_epoch),
+        settings.schedule(loader.steps_per_epoch),
         results_from(loader, weighed(spread_out.call, optimiser.weigh, world), world, given.seed),
         work,
         world=world,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from bt_model.generation.llama import Llama
     from bt_model.prompt.segments import SpecialIds
-    from bt_model.training.instruct.config import Weighing
+    from bt_model.training.instruct.settings import Weighing
     from bt_model.training.trainer.parallel import World
     from bt_model.vision.encoder import ChatFeatures, TemporalEncoder
 

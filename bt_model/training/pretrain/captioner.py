@@ -9,17 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
-
 from bt_model.assembly.towers import load_tower
 from bt_model.backends.parts.llm import read_llama_config
 from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.checkpoints.load import CHAT_MAY_MISS
 from bt_model.checkpoints.weights import open_checkpoint
-from bt_model.config import VICUNA_7B
 from bt_model.errors import InvalidValueError, UnknownNameError, require
-from bt_model.generation.llama import Llama
 from bt_model.training.chat_base import ChatModelFile, find_base, load_language, speller_of
 from bt_model.training.data.dialogues import Exchange, VideoDialogue
 from bt_model.training.data.tokens import TokenBatch, collate
@@ -27,14 +22,11 @@ from bt_model.training.objectives.captioner import Captioner
 from bt_model.vision.pool import patches_cls, pooling
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from bt_model.config import ClipVisionConfig
     from bt_model.training.data.spelling import Speller
-    from bt_model.training.pretrain.config import PretrainSettings
+    from bt_model.training.pretrain.settings import PretrainSettings
     from bt_model.vision.clip import ClipVisionTower
 
-_REQUEST_TOKENS = 40  # of a usual template with its request
 SELECT_LAYER = -2  # the trunk state that it reads, beside the branch's second-to-last layer
 
 
@@ -54,8 +46,8 @@ class CaptionTokenizer:
         return collate(rows, self.num_video, self.speller.ids.eos)
 
 
-def captioner_file(settings: "PretrainSettings") -> ChatModelFile | None:
-    """The captioner's model file, None where no loss needs one.
+def captioner_file(settings: "PretrainSettings") -> ChatModelFile:
+    """The captioner's model file.
 
     Raises:
         InvalidValueError: a backend without a projector before a Llama, or another pooling.
@@ -63,8 +55,6 @@ def captioner_file(settings: "PretrainSettings") -> ChatModelFile | None:
         CheckpointError: a file that cannot be read.
     """
     given = settings.model
-    if not given.captioner:
-        return None
     base = find_base(given.captioner, Path(given.weights), param="model.captioner")
     for name, needed in (("pooling", patches_cls.__name__), ("select_layer", SELECT_LAYER)):
         found = getattr(base.file, name)
@@ -75,19 +65,20 @@ def captioner_file(settings: "PretrainSettings") -> ChatModelFile | None:
 def is_captioner_there(settings: "PretrainSettings") -> bool:
     """Whether the captioner's file is found, or none is needed."""
     try:
-        captioner_file(settings)
+        return not settings.model.captioner or bool(captioner_file(settings))
     except UnknownNameError:
         return False
-    return True
 
 
-def tokenizer_for(base: ChatModelFile, vision: "ClipVisionConfig", request: str) -> CaptionTokenizer:
-    """What turns captions into its tokens.
+def caption_tokenizer(settings: "PretrainSettings", vision: "ClipVisionConfig") -> CaptionTokenizer:
+    """What turns captions into the captioner's tokens.
 
     Raises:
+        UnknownNameError: no such model.
         CheckpointError: no tokenizer there.
         InvalidValueError: a request that leaves no room for a caption.
     """
+    base, request = captioner_file(settings), settings.loss.request
     num_video = pooling(base.file.pooling).num_tokens(vision.num_patches)
     context = read_llama_config(base.at(base.file.llm)).max_context
     tokenizer = CaptionTokenizer(speller_of(base), request, num_video, context)
@@ -100,13 +91,14 @@ def tokenizer_for(base: ChatModelFile, vision: "ClipVisionConfig", request: str)
     return tokenizer
 
 
-def load_captioner(base: ChatModelFile, tower: "ClipVisionTower", settings: "PretrainSettings") -> Captioner:
+def load_captioner(settings: "PretrainSettings", tower: "ClipVisionTower") -> Captioner:
     """The model on the CPU.
 
     Raises:
         CheckpointError: weights that are missing or do not fit.
         InvalidValueError: it reads another tower than the run's.
     """
+    base = captioner_file(settings)
     theirs = base.at(base.file.tower)
     is_same = theirs.resolve() == Path(settings.model.clip).resolve()
     if not is_same and _what_it_reads(load_tower(open_checkpoint(theirs)).float()) != _what_it_reads(tower):
@@ -122,36 +114,3 @@ def _what_it_reads(tower: "ClipVisionTower") -> str:
     """A fingerprint of the tower without its last norm and projection, which published towers may lack."""
     state = tower.state_dict()
     return fingerprint({name: x for name, x in state.items() if not name.startswith(CHAT_MAY_MISS)})
-
-
-@dataclass(frozen=True, slots=True)
-class MetaCaptioner:
-    """The captioner on the meta device, to count FLOPs: one clip and a caption of `num_tokens` tokens."""
-
-    model: Captioner
-    width: int
-    num_video: int
-    num_tokens: int
-
-    @classmethod
-    def of(cls, settings: "PretrainSettings", vision: "ClipVisionConfig") -> "MetaCaptioner | None":
-        """None where no loss needs a captioner; a missing one is assumed to have 7B parameters.
-
-        A projector of two layers is counted as one.
-        """
-        if not settings.model.captioner:
-            return None
-        base = captioner_file(settings) if is_captioner_there(settings) else None
-        config = VICUNA_7B if base is None else read_llama_config(base.at(base.file.llm))
-        with torch.device("meta"):
-            model = Captioner(Llama(config), nn.Linear(vision.width, config.width))
-        num_video = pooling(patches_cls.__name__).num_tokens(vision.num_patches)
-        return cls(model, vision.width, num_video, settings.data.tokens)
-
-    def loss(self) -> "Tensor":
-        """A forward pass, with gradients to the video tokens alone."""
-        video = torch.empty(self.num_video, self.width, device="meta", requires_grad=True)
-        soft = self.model.projector(video)
-        text = soft.new_empty(_REQUEST_TOKENS + self.num_tokens, soft.shape[1])
-        states = self.model.lm.states(torch.cat([soft, text])[None])
-        return self.model.lm.logits(states[:, -self.num_tokens :]).sum()

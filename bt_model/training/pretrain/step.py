@@ -7,11 +7,19 @@ n token positions.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
+from bt_model.assembly.towers import TowerConfigs, tower_configs
+from bt_model.checkpoints.conversion.torch_file import TorchFile
+from bt_model.checkpoints.load import load_adapter, load_part, load_vision, read_adapter
+from bt_model.checkpoints.weights import Checkpoint, Weights, open_checkpoint
+from bt_model.errors import CheckpointError
+from bt_model.generation.llama import DecoderLayer
+from bt_model.text.clip_text import ClipTextTower
 from bt_model.training.data.sampling import Masks
 from bt_model.training.objectives.captioner import Captioner, anchor_loss, chat_tokens, picture_loss
 from bt_model.training.objectives.contrastive import (
@@ -21,16 +29,23 @@ from bt_model.training.objectives.contrastive import (
     LossWeights,
     pretrain_losses,
 )
+from bt_model.training.pretrain.settings import PretrainModel, PretrainSettings
 from bt_model.video.transform import normalise_retrieval
-from bt_model.vision.clip import states_of
+from bt_model.vision.attention import Mlp, MultiHeadAttention
+from bt_model.vision.bt_adapter import BTAdapter
+from bt_model.vision.build import build_encoder
+from bt_model.vision.clip import ClipVisionTower, states_of
 from bt_model.vision.encoder import VideoEncoder
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bt_model.text.clip_text import ClipTextTower
     from bt_model.training.data.tokens import TokenBatch
     from bt_model.vision.encoder import ChatFeatures, TemporalEncoder
+
+# tensors in, tensors out: what FSDP shards and what is computed again
+UNITS = (MultiHeadAttention, Mlp, DecoderLayer)
+_TORCH_FILES = (".pth", ".pt", ".bin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +112,7 @@ class PretrainStep(nn.Module):
     def __init__(
         self,
         encoder: "TemporalEncoder",
-        text: "ClipTextTower",
+        text: ClipTextTower,
         head: AlignmentHead | None,
         weights: LossWeights,
         *,
@@ -159,3 +174,75 @@ class PretrainStep(nn.Module):
         """The trained modules, by part of a checkpoint (checkpoints/layouts/key_map.py)."""
         head = {} if self.head is None else {"extra_proj": self.head}
         return {**self.encoder.trainable(), **head}
+
+
+def towers_of(model: PretrainModel) -> TowerConfigs:
+    """The configurations of the frozen towers.
+
+    Raises:
+        CheckpointError: no configuration there, or one that is not of a CLIP.
+    """
+    return tower_configs(Path(model.clip), Path(model.text or model.clip))
+
+
+def fresh_step(settings: PretrainSettings, towers: TowerConfigs, *, are_loaded: bool = True) -> PretrainStep:
+    """The step before training; new parts are initialised from torch's global generator.
+
+    Without `are_loaded` the towers stay random, for example on the meta device.
+
+    Raises:
+        CheckpointError: weights that are missing or do not fit.
+    """
+    model = settings.model
+    tower, text = ClipVisionTower(towers.vision), ClipTextTower(towers.text)
+    if are_loaded:
+        checkpoint = open_checkpoint(Path(model.clip))
+        load_vision(tower, checkpoint)
+        load_part(text, open_checkpoint(Path(model.text)) if model.text else checkpoint, "text")
+    encoder = build_encoder(model.temporal, tower)
+    head = AlignmentHead(towers.vision.width, towers.vision.projection_dim) if settings.loss.mbta else None
+    step = PretrainStep(
+        encoder, text, head, settings.loss.weights, mode=settings.loss.gather, merged=settings.loss.merged
+    )
+    if are_loaded and model.init:
+        start_from(step, _opened(Path(model.init)))
+    return step
+
+
+def _opened(path: Path) -> Checkpoint:
+    """A checkpoint's source; torch files are read without executing their pickles."""
+    if path.suffix not in _TORCH_FILES:
+        return open_checkpoint(path)
+    file = TorchFile(path)
+    shapes = {name: tuple(each.shape) for name, each in file.locations.items()}
+    return open_checkpoint(Weights(str(path), shapes, file.__getitem__))
+
+
+def start_from(step: PretrainStep, checkpoint: Checkpoint) -> None:
+    """Fill the trained parts from a checkpoint of any known layout; its towers, if any, are not read.
+
+    If this model has gates and the checkpoint has no gate vectors, gates start at one half.
+
+    Raises:
+        CheckpointError: another temporal model, or tensors that do not fit.
+    """
+    _fill_encoder(step.encoder, checkpoint)
+    if step.head is not None and "extra_proj" in checkpoint.parts:
+        load_part(step.head, checkpoint, "extra_proj")
+
+
+def _fill_encoder(encoder: "TemporalEncoder", checkpoint: Checkpoint) -> None:
+    parts = encoder.trainable()
+    adapter = parts.get("adapter")
+    if not (isinstance(encoder, VideoEncoder) and isinstance(adapter, BTAdapter)):
+        for part, module in parts.items():
+            load_part(module, checkpoint.beside(encoder.tower.config.num_layers), part)
+        return
+    is_gated = adapter.output_gate is not None or adapter.middle_gate is not None
+    weights = read_adapter(checkpoint, side="retrieval", gated=is_gated)
+    if weights.config.num_layers != adapter.config.num_layers:
+        raise CheckpointError(
+            f"{weights.where}: its branch has {weights.config.num_layers} layers; model.layers is "
+            f"{adapter.config.num_layers}"
+        )
+    load_adapter(adapter, weights, encoder.tower)

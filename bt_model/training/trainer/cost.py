@@ -12,7 +12,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from bt_model.training.trainer.optimiser import Precision, multiplying_in
+from bt_model.training.settings import Precision
+from bt_model.training.trainer.optimiser import multiplying_in
 
 if TYPE_CHECKING:
     from torch import Tensor, UntypedStorage, nn

@@ -9,7 +9,7 @@ from btchat.commands.options import Work, default_weights_dir
 from btchat.commands.training.run_options import RUN_OPTIONS, RunOptions
 
 if TYPE_CHECKING:
-    from bt_model.training.instruct.config import InstructSettings
+    from bt_model.training.instruct.settings import InstructSettings
 
 
 def instruct(
@@ -31,9 +31,9 @@ def instruct(
 
     settings = _settings(options)
     if dry_run:
-        from bt_model.training.instruct.forecast import forecast
+        from bt_model.training.plan import plan_tuning
 
-        print(json.dumps(forecast(settings, devices), indent=2))
+        print(json.dumps(plan_tuning(settings, devices), indent=2))
         return
     rank = Rank.from_torchrun(os.environ)
     instruct(settings, work, rank)
@@ -58,8 +58,10 @@ def features(*, options: RunOptions = RUN_OPTIONS, all_states: bool = False) -> 
 
 def _settings(options: RunOptions) -> "InstructSettings":
     """Names of models are looked up where every command looks, unless the run says otherwise."""
-    from bt_model.training.instruct.config import InstructSettings
+    from bt_model.training.instruct.settings import InstructSettings
+    from bt_model.training.settings import settings_of
 
-    return options.settings(
-        InstructSettings, "instruct", below={"model": {"weights": str(default_weights_dir())}}
+    below = {"model": {"weights": str(default_weights_dir())}}
+    return settings_of(
+        InstructSettings, "instruct", options.preset, options.config, options.assignments, below
     )

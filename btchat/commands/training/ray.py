@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bt_model.errors import InvalidValueError
 
 if TYPE_CHECKING:
-    from bt_model.training.pretrain.config import PretrainSettings
+    from bt_model.training.pretrain.settings import PretrainSettings
 
 
 def pretrain_on_ray(settings: "PretrainSettings", work: Path, workers: int) -> None:
@@ -42,8 +42,8 @@ def pretrain_on_ray(settings: "PretrainSettings", work: Path, workers: int) -> N
 
 def _work_in_ray(config: dict[str, Any]) -> None:
     """One worker; Ray has created the process group already."""
-    from bt_model.training.pretrain.config import PretrainSettings
     from bt_model.training.pretrain.run import pretrain
+    from bt_model.training.pretrain.settings import PretrainSettings
     from bt_model.training.settings import settings_from
     from bt_model.training.trainer.parallel import Rank
 

@@ -1,19 +1,13 @@
-"""What the commands that run from settings have in common: their options."""
+"""The options of the commands that run from settings."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated
 
 from cyclopts import Group, Parameter
 
-from bt_model.training.presets import Stage, preset, preset_names
+from bt_model.training.settings import preset_names
 
-if TYPE_CHECKING:
-    from pydantic import BaseModel
-
-
-S = TypeVar("S", bound="BaseModel")
 _PRESETS = f"pretrain: {', '.join(preset_names('pretrain'))}; instruct: {', '.join(preset_names('instruct'))}"
 
 
@@ -28,20 +22,6 @@ class RunOptions:
         tuple[str, ...],
         Parameter(name="--set", metavar="SECTION.KEY=VALUE", help="one setting; above the file; repeatable"),
     ] = ()
-
-    def settings(self, kind: type[S], stage: Stage, *, below: Mapping[str, Any] | None = None) -> S:
-        """The preset, above it the file, above both single values; `below` all of them what is usual here.
-
-        Raises:
-            BtchatError: an unknown preset, name or value, or a file that cannot be read.
-        """
-        from bt_model.settings.toml_file import read_toml
-        from bt_model.training.settings import read_assignment, settings_from
-
-        layers = [below or {}]
-        layers += [preset(stage, self.preset)] if self.preset else []
-        layers += [read_toml(self.config)] if self.config else []
-        return settings_from(kind, *layers, *map(read_assignment, self.assignments))
 
 
 RUN_OPTIONS = RunOptions()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bt_model.training.pretrain.config import PretrainSettings
+from bt_model.training.pretrain.settings import PretrainSettings
 from bt_model.training.settings import settings_from
 from lab.shapes.exports.corpus import CorpusPlan, make_corpus
 from tests import tiny

@@ -17,16 +17,16 @@ from torch.multiprocessing.spawn import start_processes
 from bt_model.config import TemporalConfig
 from bt_model.text.clip_text import ClipTextTower
 from bt_model.training.data.sampling import Masks
-from bt_model.training.instruct.config import InstructSettings
 from bt_model.training.instruct.run import instruct
+from bt_model.training.instruct.settings import InstructSettings
 from bt_model.training.objectives.contrastive import AlignmentHead, Gather, LossWeights
-from bt_model.training.pretrain.config import PretrainSettings
 from bt_model.training.pretrain.run import pretrain
+from bt_model.training.pretrain.settings import PretrainSettings
 from bt_model.training.pretrain.step import CaptionBatch, PretrainBatch, PretrainStep
-from bt_model.training.settings import settings_from
+from bt_model.training.settings import Parallel, settings_from
 from bt_model.training.trainer.loop import StepResult, TrainingJob, run
 from bt_model.training.trainer.optimiser import Schedule
-from bt_model.training.trainer.parallel import Parallel, Rank, World, joined, spread
+from bt_model.training.trainer.parallel import Rank, World, joined, spread
 from bt_model.vision.build import build_encoder
 from tests import tiny
 

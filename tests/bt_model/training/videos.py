@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bt_model.training.instruct.config import InstructSettings
+from bt_model.training.instruct.settings import InstructSettings
 from bt_model.training.settings import settings_from
 from lab.shapes.exports.corpus import CorpusPlan, make_corpus
 from tests import tiny

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bt_model.checkpoints.fingerprint import fingerprint
-from bt_model.training.pretrain.config import MaskSettings
+from bt_model.training.pretrain.settings import MaskSettings
 from bt_model.vision.build import build_encoder
 from lab.clips import CachedClips, load_clips
 from lab.evidence.bench import Bench, StudySize

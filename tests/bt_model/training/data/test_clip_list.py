@@ -11,7 +11,7 @@ import pytest
 
 from bt_model.errors import InvalidValueError
 from bt_model.training.data.clip_list import ClipList, ClipSource, PackedTexts, missing_files, read_clips
-from bt_model.training.pretrain.config import Format, PretrainData
+from bt_model.training.pretrain.settings import Format, PretrainData
 
 EARLY = "videoid,name,page_idx,page_dir,duration,contentUrl"  # the file of 2.5 M clips
 LATE = "videoid,contentUrl,duration,page_dir,name"  # of 10 M

@@ -14,8 +14,8 @@ from bt_model.decoding.child import read_frames
 from bt_model.decoding.pool import DecodePool
 from bt_model.decoding.wire import Request
 from bt_model.errors import EngineError
-from bt_model.training.data.clip_reader import decode_pool, why_broken
-from bt_model.training.pretrain.config import PretrainData
+from bt_model.training.data.loader import decode_pool, why_broken
+from bt_model.training.pretrain.settings import PretrainData
 from bt_model.types import FrameSize, Sampling
 from bt_model.video.crop import Crop, Cutout
 from bt_model.video.sample import frame_indices, segment_bounds

@@ -15,7 +15,7 @@ from bt_model.training.data.dialogues import (
     pack_dialogues,
     read_dialogues,
 )
-from bt_model.training.instruct.config import InstructData
+from bt_model.training.instruct.settings import InstructData
 from tests.bt_model.training.videos import Videos
 
 

@@ -15,10 +15,9 @@ import torch
 from bt_model.errors import EngineError, TrainingError
 from bt_model.training.data.clip_list import read_clips
 from bt_model.training.data.loader import ClipLoader
-from bt_model.training.pretrain.config import PretrainSettings
 from bt_model.training.pretrain.run import loader_of, pretrain
-from bt_model.training.pretrain.step import PretrainBatch
-from bt_model.training.pretrain.towers import towers_of
+from bt_model.training.pretrain.settings import PretrainSettings
+from bt_model.training.pretrain.step import PretrainBatch, towers_of
 from bt_model.training.trainer.log import read_rows
 from bt_model.training.trainer.parallel import Rank, World
 from tests.bt_model.training.clips import NUM_CLIPS, Corpus

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from bt_model.training.data.sampling import Masks, draw_masks, mask_at, published_layout
-from bt_model.training.pretrain.config import Layout, MaskSettings
+from bt_model.training.pretrain.settings import Layout, MaskSettings
 from tests.golden import golden_table
 
 T, P = 4, 10

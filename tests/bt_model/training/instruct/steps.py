@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from bt_model.config import TemporalConfig
 from bt_model.prompt.segments import SpecialIds
 from bt_model.training.data.tokens import IGNORED, TokenRow, collate
-from bt_model.training.instruct.config import LearnSettings
 from bt_model.training.instruct.learning import open_up
+from bt_model.training.instruct.settings import LearnSettings
 from bt_model.training.instruct.step import InstructBatch, InstructStep
 from bt_model.vision.encoder import ChatFeatures
 from bt_model.vision.pool import patches_cls

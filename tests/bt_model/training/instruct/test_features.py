@@ -14,12 +14,12 @@ from bt_model.decoding.child import read_frames
 from bt_model.decoding.wire import Request
 from bt_model.errors import InvalidValueError
 from bt_model.training.data.clip_list import ClipSource
-from bt_model.training.data.clip_reader import why_broken
 from bt_model.training.data.features import FeatureReader, read_manifest, stored_videos
-from bt_model.training.instruct.config import InstructSettings
+from bt_model.training.data.loader import why_broken
 from bt_model.training.instruct.features import write_features
-from bt_model.training.instruct.framing import Framing
+from bt_model.training.instruct.recipe import Framing
 from bt_model.training.instruct.run import instruct
+from bt_model.training.instruct.settings import InstructSettings
 from bt_model.training.trainer.log import read_rows
 from bt_model.training.trainer.parallel import Rank
 from bt_model.video.transform import normalise

@@ -8,8 +8,8 @@ from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.config import TemporalConfig
 from bt_model.errors import InvalidValueError
 from bt_model.prompt.segments import SpecialIds
-from bt_model.training.instruct.config import LearnSettings
 from bt_model.training.instruct.learning import LoraLinear, additions, open_up
+from bt_model.training.instruct.settings import LearnSettings
 from bt_model.training.instruct.step import InstructStep
 from tests import tiny
 from tests.bt_model.training.instruct.steps import ALL, IDS, batch, fresh_step, gradients, loss_of, opened

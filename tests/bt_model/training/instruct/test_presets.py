@@ -5,18 +5,10 @@ from typing import Any
 import pytest
 
 from bt_model.errors import InvalidValueError, UnknownNameError
-from bt_model.training.instruct.config import InstructSettings
-from bt_model.training.instruct.plan import (
-    PUBLISHED,
-    TYPICAL,
-    InstructPlan,
-    Sizes,
-    flops_per_dialogue,
-    meta_step,
-    schedule_of,
-)
-from bt_model.training.presets import preset, preset_names
-from bt_model.training.settings import settings_from
+from bt_model.training.instruct.cost import ChatModelConfigs, flops_per_dialogue, meta_instruct_step
+from bt_model.training.instruct.settings import InstructSettings
+from bt_model.training.plan import PUBLISHED_CHAT, TYPICAL, InstructPlan
+from bt_model.training.settings import preset, preset_names, settings_from
 from tests import tiny
 
 DIALOGUES = 100_000
@@ -27,7 +19,7 @@ def settings(name: str, *layers: dict[str, Any]) -> InstructSettings:
 
 
 def plan(given: InstructSettings, num_devices: int = 1) -> dict[str, Any]:
-    return InstructPlan(given, PUBLISHED, TYPICAL, {"used": DIALOGUES}, num_devices).describe()
+    return InstructPlan(given, PUBLISHED_CHAT, TYPICAL, {"used": DIALOGUES}, num_devices).describe()
 
 
 @pytest.mark.parametrize(
@@ -38,7 +30,7 @@ def test_presets_have_the_tables_optimiser(
     name: str, batch: int, betas: tuple[float, float], decay: float, steps: int
 ) -> None:
     given = settings(name)
-    schedule = schedule_of(given, DIALOGUES // batch)
+    schedule = given.schedule(DIALOGUES // batch)
     assert (given.optimiser.batch, given.optimiser.epochs, schedule.num_steps) == (batch, 3, steps)
     assert (schedule.learning_rate, schedule.betas, schedule.weight_decay) == (2e-5, betas, decay)
     assert schedule.factor(int(0.03 * steps) - 1) == pytest.approx(1)
@@ -66,15 +58,15 @@ def test_three_branch_layers_and_the_projector_learn() -> None:
     gates = {"published": 0, "paper": 1024}  # that between the layers
     rows = {"published": 2 * 4096, "paper": 0}
     for name in preset_names("instruct"):
-        step, _ = meta_step(settings(name), PUBLISHED)
+        step, _ = meta_instruct_step(settings(name), PUBLISHED_CHAT)
         learning = sum(p.numel() for p in step.parameters() if p.requires_grad)
         assert learning == layers + projector + others + gates[name] + rows[name]
 
 
 def test_stored_states_save_twenty_one_of_the_towers_layers() -> None:
     """A layer is 3.37 GMAC a frame (docs/published-models.md, "Pre-training settings")."""
-    frames = flops_per_dialogue(settings("paper"), PUBLISHED, TYPICAL)
-    stored = flops_per_dialogue(settings("paper", {"data": {"features": "there"}}), PUBLISHED, TYPICAL)
+    frames = flops_per_dialogue(settings("paper"), PUBLISHED_CHAT, TYPICAL)
+    stored = flops_per_dialogue(settings("paper", {"data": {"features": "there"}}), PUBLISHED_CHAT, TYPICAL)
     assert frames - stored == pytest.approx(2 * 100 * 21 * 3.37e9, rel=5e-3)
 
 
@@ -86,7 +78,7 @@ def test_a_plan_says_steps_shares_and_memory() -> None:
 
 
 def test_sharded_weights_are_shared_out() -> None:
-    sizes = Sizes(tiny.VISION, tiny.FROZEN["bt_adapter"], tiny.plan(300, 280).llama, "patches_cls")
+    sizes = ChatModelConfigs(tiny.VISION, tiny.FROZEN["bt_adapter"], tiny.plan(300, 280).llama, "patches_cls")
     few = {"data": {"frames": 4}}
     given = settings("paper", few), settings("paper", few, {"run": {"parallel": "fsdp"}})
     plans = [InstructPlan(each, sizes, TYPICAL, {"used": 80}, 8) for each in given]

@@ -14,9 +14,8 @@ from bt_model.training.data.clip_list import ClipSource
 from bt_model.training.data.dialogues import Exchange, VideoDialogue, pack_dialogues
 from bt_model.training.data.sampling import SampleOrder
 from bt_model.training.data.spelling import Speller
-from bt_model.training.instruct.config import InstructData
-from bt_model.training.instruct.framing import Framing
-from bt_model.training.instruct.recipe import DialogueRecipe
+from bt_model.training.instruct.recipe import DialogueRecipe, Framing
+from bt_model.training.instruct.settings import InstructData
 from bt_model.types import FrameSize, ResizeMode, Sampling, Strategy
 from bt_model.video.decode import decode
 from bt_model.video.sample import frame_indices

@@ -16,15 +16,15 @@ from bt_model.errors import InvalidValueError
 from bt_model.generation.llama import Llama
 from bt_model.training.chat_base import load_language
 from bt_model.training.instruct.base import load_temporal_model, read_base
-from bt_model.training.instruct.config import InstructSettings
 from bt_model.training.instruct.learning import open_up
 from bt_model.training.instruct.run import export, instruct
+from bt_model.training.instruct.settings import InstructSettings
 from bt_model.training.instruct.step import InstructStep
-from bt_model.training.settings import plain
+from bt_model.training.settings import Parallel, plain
 from bt_model.training.trainer.checkpoint import restore
 from bt_model.training.trainer.log import read_rows
 from bt_model.training.trainer.optimiser import multiplying_in
-from bt_model.training.trainer.parallel import Parallel, Rank
+from bt_model.training.trainer.parallel import Rank
 from bt_model.types import Turn, VideoTokens
 from bt_model.vision.pool import pooling
 from tests import tiny

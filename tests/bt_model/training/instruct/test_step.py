@@ -1,5 +1,7 @@
 """The loss of a batch against its slow definition, and what reaches what."""
 
+from typing import get_args
+
 import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
@@ -7,10 +9,11 @@ from torch.autograd.graph import saved_tensors_hooks
 from bt_model.generation.llama import DecoderLayer
 from bt_model.training.data.tokens import collate
 from bt_model.training.instruct.base import num_video_tokens
-from bt_model.training.instruct.config import LearnSettings
+from bt_model.training.instruct.settings import LearnSettings
 from bt_model.training.instruct.step import InstructBatch, InstructStep, shares_of
 from bt_model.training.objectives.answers import answer_logits
-from bt_model.training.trainer.optimiser import PRECISIONS, multiplying_in, recompute
+from bt_model.training.settings import Precision
+from bt_model.training.trainer.optimiser import multiplying_in, recompute
 from bt_model.training.trainer.parallel import World
 from bt_model.video.transform import normalise
 from bt_model.vision.clip import hidden_states
@@ -88,7 +91,7 @@ def test_stored_states_are_read_in_every_precision() -> None:
     ]
     halves = InstructBatch(tuple(x.half() for x in videos), frames.tokens)
     expected = loss_of(fresh_step(stored=(3, 4)), halves)
-    for precision in PRECISIONS:
+    for precision in get_args(Precision):
         with multiplying_in(precision):
             found = loss_of(fresh_step(stored=(3, 4)), halves)
         torch.testing.assert_close(found, expected, rtol=0.02, atol=0.02)

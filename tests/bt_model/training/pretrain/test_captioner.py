@@ -14,19 +14,19 @@ from bt_model.prompt.segments import segments
 from bt_model.training.data.clip_list import read_clips
 from bt_model.training.data.tokens import IGNORED
 from bt_model.training.objectives.captioner import Captioner
-from bt_model.training.presets import preset
+from bt_model.training.plan import PretrainPlan
 from bt_model.training.pretrain import run
 from bt_model.training.pretrain.captioner import (
     CaptionTokenizer,
+    caption_tokenizer,
     captioner_file,
     load_captioner,
-    tokenizer_for,
 )
-from bt_model.training.pretrain.config import PretrainSettings
-from bt_model.training.pretrain.plan import PretrainPlan, flops_per_clip, kept_bytes_per_clip
+from bt_model.training.pretrain.cost import flops_per_clip, kept_bytes_per_clip
 from bt_model.training.pretrain.run import compile_step, loader_of, pretrain
-from bt_model.training.pretrain.towers import fresh_step, towers_of
-from bt_model.training.settings import plain, settings_from
+from bt_model.training.pretrain.settings import PretrainSettings
+from bt_model.training.pretrain.step import fresh_step, towers_of
+from bt_model.training.settings import plain, preset, settings_from
 from bt_model.training.trainer.log import read_rows
 from bt_model.training.trainer.parallel import Rank, World
 from bt_model.types import Turn
@@ -54,16 +54,12 @@ def captioned(corpus: Corpus, **changed: Any) -> PretrainSettings:
 
 
 def tokenizer(corpus: Corpus, request: str = REQUEST) -> CaptionTokenizer:
-    settings = captioned(corpus)
-    base = captioner_file(settings)
-    assert base is not None
-    return tokenizer_for(base, towers_of(settings.model).vision, request)
+    settings = settings_from(PretrainSettings, plain(captioned(corpus)), {"loss": {"request": request}})
+    return caption_tokenizer(settings, towers_of(settings.model).vision)
 
 
 def model_of(settings: PretrainSettings) -> Captioner:
-    base = captioner_file(settings)
-    assert base is not None
-    return load_captioner(base, fresh_step(settings, towers_of(settings.model)).encoder.tower, settings)
+    return load_captioner(settings, fresh_step(settings, towers_of(settings.model)).encoder.tower)
 
 
 def test_a_caption_is_the_answer_to_the_request_as_serving_spells_it(corpus: Corpus) -> None:
@@ -116,8 +112,6 @@ def test_a_chat_model_that_reads_something_else_is_refused(
 
 def test_a_chat_model_over_another_tower_is_refused(corpus: Corpus) -> None:
     settings = captioned(corpus)
-    base = captioner_file(settings)
-    assert base is not None
     copy = corpus.folder / "copy"
     copy.symlink_to(corpus.clip)  # the same tower at another place is the same
     values = plain(settings)
@@ -129,14 +123,14 @@ def test_a_chat_model_over_another_tower_is_refused(corpus: Corpus) -> None:
     for file in corpus.clip.iterdir():
         (copy / file.name).write_bytes(file.read_bytes())
     tower = fresh_step(elsewhere, towers_of(elsewhere.model)).encoder.tower
-    assert isinstance(load_captioner(base, tower, elsewhere), Captioner)
+    assert isinstance(load_captioner(elsewhere, tower), Captioner)
     with torch.no_grad():
         tower.post_layernorm.weight.add_(1)  # what no chat model reads
-    assert isinstance(load_captioner(base, tower, elsewhere), Captioner)
+    assert isinstance(load_captioner(elsewhere, tower), Captioner)
     with torch.no_grad():
         next(tower.parameters()).add_(1)
     with pytest.raises(InvalidValueError, match=r"model\.captioner reads .*one over the same weights"):
-        load_captioner(base, tower, elsewhere)
+        load_captioner(elsewhere, tower)
 
 
 @pytest.mark.parametrize(

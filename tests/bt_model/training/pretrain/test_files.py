@@ -14,14 +14,12 @@ from bt_model.checkpoints.layouts.eva import EVA_RETRIEVAL
 from bt_model.checkpoints.weights import open_checkpoint
 from bt_model.errors import CheckpointError, InvalidValueError
 from bt_model.training.export import parts_beside
-from bt_model.training.presets import preset
-from bt_model.training.pretrain.config import PretrainSettings
-from bt_model.training.pretrain.files import export, read_settings
-from bt_model.training.pretrain.plan import meta_step
-from bt_model.training.pretrain.run import pretrain
-from bt_model.training.pretrain.step import PretrainStep
-from bt_model.training.pretrain.towers import PUBLISHED, fresh_step, towers_of
-from bt_model.training.settings import keep_settings, settings_from
+from bt_model.training.plan import PUBLISHED_TOWERS
+from bt_model.training.pretrain.cost import meta_pretrain_step
+from bt_model.training.pretrain.run import export, pretrain, read_settings
+from bt_model.training.pretrain.settings import PretrainSettings
+from bt_model.training.pretrain.step import PretrainStep, fresh_step, towers_of
+from bt_model.training.settings import keep_settings, preset, settings_from
 from bt_model.training.trainer.parallel import Rank
 from tests.bt_model.training.clips import Corpus
 from tests.golden import golden_table
@@ -91,8 +89,9 @@ def test_with_clip_the_towers_are_those_that_training_began_with(work: Path, cor
 def test_at_full_size_a_file_has_the_published_checkpoints_keys_and_shapes(name: str, entry: str) -> None:
     expected = table()[entry]["state_dict"]
     is_eva = name == "published-eva"
-    step = meta_step(
-        settings_from(PretrainSettings, preset("pretrain", name)), PUBLISHED["eva" if is_eva else "clip"]
+    step = meta_pretrain_step(
+        settings_from(PretrainSettings, preset("pretrain", name)),
+        PUBLISHED_TOWERS["eva" if is_eva else "clip"],
     )
     trained = {part: module.state_dict() for part, module in step.encoder.trainable().items()}
     parts = {**trained, **parts_beside(step, with_clip=True)}

@@ -3,24 +3,23 @@
 import pytest
 import torch
 
+from bt_model.assembly.towers import TowerConfigs
 from bt_model.training.objectives.contrastive import LossWeights
-from bt_model.training.presets import preset
-from bt_model.training.pretrain.config import PretrainSettings
-from bt_model.training.pretrain.plan import (
-    PretrainPlan,
+from bt_model.training.plan import PUBLISHED_TOWERS, PretrainPlan
+from bt_model.training.pretrain.cost import (
     flops_per_clip,
     kept_bytes_per_clip,
     meta_batch,
-    meta_step,
+    meta_pretrain_step,
 )
-from bt_model.training.pretrain.towers import PUBLISHED, Towers
-from bt_model.training.settings import plain, settings_from
+from bt_model.training.pretrain.settings import PretrainSettings
+from bt_model.training.settings import plain, preset, settings_from
 from bt_model.training.trainer.cost import count_flops
 from tests import tiny
 from tests.bt_model.training.ranks import fresh_step, whole_batch
 
 PAPER = settings_from(PretrainSettings, preset("pretrain", "paper"))
-L14 = PUBLISHED["clip"]
+L14 = PUBLISHED_TOWERS["clip"]
 
 
 def test_a_clip_of_the_papers_run_costs_what_its_products_by_hand_cost() -> None:
@@ -31,7 +30,7 @@ def test_a_clip_of_the_papers_run_costs_what_its_products_by_hand_cost() -> None
 
 def test_counting_without_weights_gives_what_a_real_step_does() -> None:
     sizes = tiny.plan(300, 280)
-    towers = Towers(tiny.VISION, sizes.text)
+    towers = TowerConfigs(tiny.VISION, sizes.text)
     small = {"model": {"layers": tiny.K, "max_frames": 8}, "data": {"frames": 4, "tokens": 6}}
     settings = settings_from(PretrainSettings, small, {"mask": {"rate": 0.7}})
     step, batch = fresh_step(weights=LossWeights()), whole_batch()
@@ -52,8 +51,8 @@ def test_masking_saves_memory() -> None:
 def test_shapes_without_contents_go_through_the_step_in_every_layout() -> None:
     for name in ("paper", "captioned", "published", "published-eva"):
         settings = settings_from(PretrainSettings, preset("pretrain", name))
-        towers = PUBLISHED["eva" if name == "published-eva" else "clip"]
-        losses = meta_step(settings, towers)(meta_batch(settings, towers, batch=2))
+        towers = PUBLISHED_TOWERS["eva" if name == "published-eva" else "clip"]
+        losses = meta_pretrain_step(settings, towers)(meta_batch(settings, towers, batch=2))
         assert all(loss.shape == () for loss in losses.values())
 
 

@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 
 from bt_model.errors import InvalidValueError, UnknownNameError
-from bt_model.training import presets
-from bt_model.training.presets import preset, preset_names
-from bt_model.training.pretrain.config import PretrainSettings
-from bt_model.training.pretrain.plan import meta_step, schedule_of
-from bt_model.training.pretrain.towers import PUBLISHED
-from bt_model.training.settings import settings_from
+from bt_model.training import settings as training_settings
+from bt_model.training.plan import PUBLISHED_TOWERS
+from bt_model.training.pretrain.cost import meta_pretrain_step
+from bt_model.training.pretrain.settings import PretrainSettings
+from bt_model.training.settings import preset, preset_names, settings_from
 from bt_model.training.trainer.optimiser import parameter_groups
 from btchat.commands.weights.manifest import read_manifest
 
@@ -26,7 +25,9 @@ def rates(name: str) -> dict[str, tuple[Any, int]]:
     given = settings(name)
     family = "eva" if name == "published-eva" else "clip"
     groups = parameter_groups(
-        meta_step(given, PUBLISHED[family]).learning(), given.optimiser.rate, given.optimiser.rates
+        meta_pretrain_step(given, PUBLISHED_TOWERS[family]).learning(),
+        given.optimiser.rate,
+        given.optimiser.rates,
     )
     return {g["name"]: (pytest.approx(g["lr"]), sum(p.numel() for p in g["params"])) for g in groups}
 
@@ -54,7 +55,7 @@ def test_the_published_configuration_is_that_of_its_file() -> None:
     assert (given.loss.vtc, given.loss.mbta, given.loss.mbca, given.loss.gather) == (1, 0.1, 0.1, "published")
     assert (given.model.middle_scale, given.model.output_scale, given.model.drop_path) == (1e2, 1e4, 0.1)
     assert given.mask.layout == "published"
-    schedule = schedule_of(given, 6010)
+    schedule = given.schedule(6010)
     assert (schedule.clip_norm, schedule.betas, schedule.eps) == (5.0, (0.9, 0.98), 1e-8)
     assert schedule.weight_decay == 0.05
     assert schedule.factor(6009) == pytest.approx(0.970, abs=5e-4)
@@ -86,8 +87,8 @@ def test_the_weights_of_a_preset_are_where_a_fetch_puts_them(name: str) -> None:
 
 def test_presets_lie_where_a_wheel_takes_them_from() -> None:
     pyproject = tomllib.loads((Path(__file__).parents[4] / "pyproject.toml").read_text())
-    (pattern,) = pyproject["tool"]["setuptools"]["package-data"]["bt_model.training.presets"]
-    folder = Path(presets.__file__).parent
+    (pattern,) = pyproject["tool"]["setuptools"]["package-data"]["bt_model.training"]
+    folder = Path(training_settings.__file__).parent
     assert {path.stem for path in folder.glob(pattern)} == {
         *preset_names("pretrain"),
         *preset_names("instruct"),

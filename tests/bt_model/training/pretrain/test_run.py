@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from bt_model.errors import InvalidValueError
-from bt_model.training.pretrain.config import PretrainSettings
 from bt_model.training.pretrain.run import pretrain
-from bt_model.training.settings import plain
+from bt_model.training.pretrain.settings import PretrainSettings
+from bt_model.training.settings import Parallel, plain
 from bt_model.training.trainer.log import read_rows
-from bt_model.training.trainer.parallel import Parallel, Rank
+from bt_model.training.trainer.parallel import Rank
 from tests.bt_model.training.clips import Corpus
 from tests.bt_model.training.ranks import run_ranks, write_run
 

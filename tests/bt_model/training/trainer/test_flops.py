@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from bt_model.training.settings import Precision
 from bt_model.training.trainer.cost import count_flops, measured_peak, table_peak
-from bt_model.training.trainer.optimiser import Precision
 
 GPUS: list[tuple[str, Precision, float | None]] = [
     ("NVIDIA H100 80GB HBM3", "bfloat16", 989.4e12),

@@ -13,7 +13,6 @@ FILES = {
     for room in ROOMS
     for path in sorted((ROOT / room).rglob("*.py"))
 }
-PRESETS = Path("bt_model", "training", "presets")  # no code, only TOML files
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in FILES.items()}
 
 
@@ -25,7 +24,7 @@ def test_the_readmes_tree_names_every_folder_and_no_other() -> None:
     for indent, name in re.findall(r"^( *)([a-z_]+)/", tree, flags=re.M):
         path = [*path[: len(indent) // 2], name]
         shown.append(Path(*path))
-    there = {path.parent.relative_to(ROOT) for path in FILES.values()} | {PRESETS}
+    there = {path.parent.relative_to(ROOT) for path in FILES.values()}
     assert {path for path in shown if path.parts[0] in ROOMS} == there
     assert [path for path in shown if not (ROOT / path).is_dir()] == []
 

@@ -1,7 +1,7 @@
-"""Settings of a run: the sections of every kind of training, the presets and files that they come from.
+"""Settings of a run: the sections of every kind of training, and where their values come from.
 
-A preset is a TOML file, presets/STAGE/NAME.toml, and may name another one that it `extends`. A run's own file
-stands above it, single values of the command line above both. TOML has no null: "none" stands for it.
+A run's own file stands above a preset, single values of the command line above both. TOML has no null: "none"
+stands for it.
 """
 
 import json
@@ -13,20 +13,18 @@ from typing import Any, Literal, Self, TypeVar, cast
 from pydantic import BaseModel, Field, model_validator
 
 from bt_model.atomic_files import write_json
-from bt_model.errors import InvalidValueError, UnknownNameError, require
+from bt_model.errors import InvalidValueError, require
 from bt_model.settings.layers import layered
 from bt_model.settings.refusal import validated
 from bt_model.settings.section import Count, NotNegative, Positive, Section, Share
 from bt_model.settings.toml_file import read_toml
+from bt_model.training.presets import Stage, preset
 from bt_model.types import MAX_FRAMES, ReaderName
 
 S = TypeVar("S", bound=BaseModel)
 Values = dict[str, Any]
-Stage = Literal["pretrain", "instruct"]
 Precision = Literal["float32", "bfloat16", "float16"]
 Parallel = Literal["ddp", "fsdp"]
-_PRESETS = Path(__file__).parent / "presets"
-
 NOTHING = "none"
 SETTINGS = "settings.json"  # in a run's folder
 # settings that may change between the sessions of a run: they do not affect the result
@@ -174,22 +172,3 @@ class RunSettings(Section):
     steps: int = Field(default=0, ge=0)
     save_every: Count = 200
     keep: Count = 2
-
-
-def preset_names(stage: Stage) -> list[str]:
-    """All presets of a stage."""
-    return sorted(path.stem for path in (_PRESETS / stage).glob("*.toml"))
-
-
-def preset(stage: Stage, name: str) -> dict[str, Any]:
-    """The sections of a preset, over those of the one that it extends.
-
-    Raises:
-        UnknownNameError: no such preset.
-    """
-    known = preset_names(stage)
-    if name not in known:
-        raise UnknownNameError(f"preset is {name!r}; allowed: {', '.join(known)}", param="preset")
-    values = read_toml(_PRESETS / stage / f"{name}.toml")
-    extended = values.pop("extends", None)
-    return layered(preset(stage, extended), values) if extended else values

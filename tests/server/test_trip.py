@@ -1,9 +1,7 @@
 """A question on its way from the route to the language model: the files are those that docs/flow.md lists."""
 
 import json
-import re
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -11,9 +9,10 @@ from server.main import engine_command
 from server.settings import Settings
 from tests import tiny
 from tests.server.conftest import QUICK, question, running
-from tests.server.trip import ENGINE, ROOT, WEB, Recorder, Stack
+from tests.server.trip import ENGINE, WEB
+from tests.stacks import Recorder, Stack, documented, files_along
 
-ROUTE = "server/routes/chat.py"
+ROUTE = "server/routes/chat.py"  # before it there is middleware
 MOST = 10
 
 
@@ -48,32 +47,11 @@ def stacks(tmp_path_factory: pytest.TempPathFactory, clip: bytes) -> list[Stack]
     return [*found, *map(json.loads, of_engine.read_text().splitlines())]
 
 
-def documented() -> list[str]:
-    text = (ROOT / "docs" / "flow.md").read_text()
-    chapter = text.split("## A question, file by file\n")[1].split("\n## ")[0]
-    return re.findall(r"^\d+\. `([^`]+)`", chapter, flags=re.MULTILINE)
-
-
 def test_every_point_was_passed(stacks: list[Stack]) -> None:
     assert len(stacks) == len(WEB) + len(ENGINE)
 
 
-def test_each_stack_goes_on_where_another_ended(stacks: list[Stack]) -> None:
-    """Else a file between two of them would be missed."""
-    reached = {ROUTE}
-    for stack in stacks:
-        begin = stack.index(ROUTE) if ROUTE in stack else 0  # before the route there is middleware
-        assert stack[begin] in reached, stack
-        reached |= set(stack[begin:])
-
-
 def test_the_files_are_those_that_the_page_lists(stacks: list[Stack]) -> None:
-    trip = dict.fromkeys(
-        file for stack in stacks for file in stack[stack.index(ROUTE) if ROUTE in stack else 0 :]
-    )
-    assert list(trip) == documented()
+    trip = files_along(stacks, ROUTE)
+    assert trip == documented("A question, file by file")
     assert len(trip) <= MOST
-
-
-def test_the_page_lists_files_that_there_are() -> None:
-    assert all(Path(ROOT / file).is_file() for file in documented())

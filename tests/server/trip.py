@@ -1,27 +1,11 @@
-"""Call stacks where a question is handed on; as a module, an engine process that records its own.
-
-A point is a function; its stack is taken when it is called, from the outermost caller that the event loop or
-a thread started, as far as the files are ours.
-"""
+"""Where a question is handed on; as a module, an engine process that records its own call stacks."""
 
 import json
 import sys
-import threading
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 from server.engine.wire import Ask
-
-ROOT = Path(__file__).parents[2]
-OURS = tuple(str(ROOT / folder) + "/" for folder in ("server", "bt_model"))
-STARTERS = ("/asyncio/events.py", "/threading.py")  # below them nothing belongs to the question
-CARRIERS = {"server/worker/thread.py"}  # hands a call to a thread, as asyncio's own would
-
-Stack = list[str]
-Condition = Callable[[Mapping[str, Any]], bool]
-"""Whether a call with these arguments hands on a question."""
+from tests.stacks import Condition, Recorder, Stack
 
 WEB: dict[str, Condition] = {
     "ChatFlow.answer": lambda _: True,
@@ -33,38 +17,6 @@ ENGINE: dict[str, Condition] = {
     "BatchEngine.submit": lambda _: True,
     "RotaryAttention.forward": lambda _: True,
 }
-
-
-class Recorder:
-    """A profile function that passes the stack of every point, once, to `keep`."""
-
-    def __init__(self, points: Mapping[str, Condition], keep: Callable[[Stack], None]) -> None:
-        self._points = dict(points)
-        self._keep = keep
-
-    def __call__(self, frame: FrameType, event: str, argument: object) -> None:
-        name = frame.f_code.co_qualname
-        if event != "call" or name not in self._points or not frame.f_code.co_filename.startswith(OURS):
-            return
-        if self._points[name](frame.f_locals):
-            del self._points[name]
-            self._keep(stack_of(frame))
-
-    def install(self) -> None:
-        """Watch this thread and all that are started from now on."""
-        threading.setprofile(self)
-        sys.setprofile(self)
-
-
-def stack_of(frame: FrameType | None) -> Stack:
-    """Our files from the outermost to the innermost, each as often as the calls come back to it."""
-    files = Stack()
-    while frame is not None and not frame.f_code.co_filename.endswith(STARTERS):
-        path = frame.f_code.co_filename
-        if path.startswith(OURS):
-            files.insert(0, str(Path(path).relative_to(ROOT)))
-        frame = frame.f_back
-    return [file for file in files if file not in CARRIERS]
 
 
 def main(out: str, *arguments: str) -> int:

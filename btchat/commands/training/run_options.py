@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Group, Parameter
 
-from bt_model.training.settings import preset_names
+from bt_model.training.presets import preset_names
 
 _PRESETS = f"pretrain: {', '.join(preset_names('pretrain'))}; instruct: {', '.join(preset_names('instruct'))}"
 

@@ -8,7 +8,8 @@ from bt_model.errors import InvalidValueError, UnknownNameError
 from bt_model.training.instruct.cost import ChatModelConfigs, flops_per_dialogue, meta_instruct_step
 from bt_model.training.instruct.settings import InstructSettings
 from bt_model.training.plan import PUBLISHED_CHAT, TYPICAL, InstructPlan
-from bt_model.training.settings import preset, preset_names, settings_from
+from bt_model.training.presets import preset, preset_names
+from bt_model.training.settings import settings_from
 from tests import tiny
 
 DIALOGUES = 100_000

@@ -15,6 +15,7 @@ from bt_model.training.data.clip_list import read_clips
 from bt_model.training.data.tokens import IGNORED
 from bt_model.training.objectives.captioner import Captioner
 from bt_model.training.plan import PretrainPlan
+from bt_model.training.presets import preset
 from bt_model.training.pretrain import run
 from bt_model.training.pretrain.captioner import (
     CaptionTokenizer,
@@ -26,7 +27,7 @@ from bt_model.training.pretrain.cost import flops_per_clip, kept_bytes_per_clip
 from bt_model.training.pretrain.run import compile_step, loader_of, pretrain
 from bt_model.training.pretrain.settings import PretrainSettings
 from bt_model.training.pretrain.step import fresh_step, towers_of
-from bt_model.training.settings import plain, preset, settings_from
+from bt_model.training.settings import plain, settings_from
 from bt_model.training.trainer.log import read_rows
 from bt_model.training.trainer.parallel import Rank, World
 from bt_model.types import Turn

@@ -15,11 +15,12 @@ from bt_model.checkpoints.weights import open_checkpoint
 from bt_model.errors import CheckpointError, InvalidValueError
 from bt_model.training.export import parts_beside
 from bt_model.training.plan import PUBLISHED_TOWERS
+from bt_model.training.presets import preset
 from bt_model.training.pretrain.cost import meta_pretrain_step
 from bt_model.training.pretrain.run import export, pretrain, read_settings
 from bt_model.training.pretrain.settings import PretrainSettings
 from bt_model.training.pretrain.step import PretrainStep, fresh_step, towers_of
-from bt_model.training.settings import keep_settings, preset, settings_from
+from bt_model.training.settings import keep_settings, settings_from
 from bt_model.training.trainer.parallel import Rank
 from tests.bt_model.training.clips import Corpus
 from tests.golden import golden_table

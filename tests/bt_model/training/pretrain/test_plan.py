@@ -6,6 +6,7 @@ import torch
 from bt_model.assembly.towers import TowerConfigs
 from bt_model.training.objectives.contrastive import LossWeights
 from bt_model.training.plan import PUBLISHED_TOWERS, PretrainPlan
+from bt_model.training.presets import preset
 from bt_model.training.pretrain.cost import (
     flops_per_clip,
     kept_bytes_per_clip,
@@ -13,7 +14,7 @@ from bt_model.training.pretrain.cost import (
     meta_pretrain_step,
 )
 from bt_model.training.pretrain.settings import PretrainSettings
-from bt_model.training.settings import plain, preset, settings_from
+from bt_model.training.settings import plain, settings_from
 from bt_model.training.trainer.cost import count_flops
 from tests import tiny
 from tests.bt_model.training.ranks import fresh_step, whole_batch

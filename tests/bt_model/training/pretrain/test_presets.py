@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from bt_model.errors import InvalidValueError, UnknownNameError
-from bt_model.training import settings as training_settings
+from bt_model.training import presets
 from bt_model.training.plan import PUBLISHED_TOWERS
+from bt_model.training.presets import preset, preset_names
 from bt_model.training.pretrain.cost import meta_pretrain_step
 from bt_model.training.pretrain.settings import PretrainSettings
-from bt_model.training.settings import preset, preset_names, settings_from
+from bt_model.training.settings import settings_from
 from bt_model.training.trainer.optimiser import parameter_groups
 from btchat.commands.weights.manifest import read_manifest
 
@@ -87,8 +88,8 @@ def test_the_weights_of_a_preset_are_where_a_fetch_puts_them(name: str) -> None:
 
 def test_presets_lie_where_a_wheel_takes_them_from() -> None:
     pyproject = tomllib.loads((Path(__file__).parents[4] / "pyproject.toml").read_text())
-    (pattern,) = pyproject["tool"]["setuptools"]["package-data"]["bt_model.training"]
-    folder = Path(training_settings.__file__).parent
+    (pattern,) = pyproject["tool"]["setuptools"]["package-data"]["bt_model.training.presets"]
+    folder = Path(presets.__file__).parent
     assert {path.stem for path in folder.glob(pattern)} == {
         *preset_names("pretrain"),
         *preset_names("instruct"),

@@ -13,10 +13,10 @@ from bt_model.checkpoints.layouts.eva import EVA_CLIP
 from bt_model.config import ClipTextConfig
 from bt_model.errors import CheckpointError
 from bt_model.text.clip_text import ClipTextTower
+from bt_model.training.presets import preset
 from bt_model.training.pretrain.run import pretrain
 from bt_model.training.pretrain.settings import PretrainModel
 from bt_model.training.pretrain.step import fresh_step, towers_of
-from bt_model.training.settings import preset
 from bt_model.training.trainer.log import read_rows
 from bt_model.training.trainer.parallel import Rank
 from bt_model.vision.clip import ClipVisionTower

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from bt_model.atomic_files import write_json
 from bt_model.checkpoints.export import save_parts
-from bt_model.checkpoints.layouts.clip import HF_CLIP, LLAVA
+from bt_model.checkpoints.layouts.clip import HF_CLIP
 from bt_model.checkpoints.layouts.key_map import KeyMap
+from bt_model.checkpoints.layouts.llava import LLAVA
 from bt_model.checkpoints.temporal import save_temporal
 from lab.shapes.clip_file import sample_clip
 

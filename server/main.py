@@ -29,6 +29,7 @@ from server.metrics import Metrics
 from server.middleware.bounds import BodyBounds
 from server.middleware.envelope import Envelope
 from server.middleware.keys import KeyCheck, load_keys
+from server.middleware.log import logging_config
 from server.problems import show_problem
 from server.routes import chat, frames, health, models, uploads
 from server.settings import Settings
@@ -199,7 +200,8 @@ def uvicorn_config(app: object, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # pyright: ignore[reportArgumentType] - uvicorn's own type for applications is private
         lifespan="on",
-        log_level=settings.log_level,
+        log_config=logging_config(settings.log_level),
+        access_log=False,  # the log has a line of ours for every request, with its id
         server_header=False,
         proxy_headers=False,
         http="h11",  # httptools does not limit headers

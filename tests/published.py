@@ -21,8 +21,8 @@ from transformers import (
 )
 
 from bt_model.checkpoints.export import published
-from bt_model.checkpoints.layouts.chat import HF_INSTRUCTBLIP, LAVIS
 from bt_model.checkpoints.layouts.eva import EVA
+from bt_model.checkpoints.layouts.qformer import HF_INSTRUCTBLIP, LAVIS
 from bt_model.prompt.tokenizer import TextTokenizer
 from tests import tiny
 

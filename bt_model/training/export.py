@@ -15,7 +15,7 @@ from bt_model.assembly.model_file import ModelFile
 from bt_model.atomic_files import write_json
 from bt_model.backends.parts.lora import CONFIG, WEIGHTS, Addition, published_names, read_lora
 from bt_model.checkpoints.export import save_parts
-from bt_model.checkpoints.layouts.clip import LLAVA
+from bt_model.checkpoints.layouts.llava import LLAVA
 from bt_model.checkpoints.temporal import save_temporal
 from bt_model.checkpoints.weights import INDEX, Checkpoint, open_checkpoint
 from bt_model.errors import InvalidValueError

@@ -1,4 +1,4 @@
-"""Outermost: a request id, the HTTP metrics and a last answer for every request. Pure ASGI."""
+"""Outermost: for every request an id, the HTTP metrics, a line in the log and a last answer. Pure ASGI."""
 
 import asyncio
 import contextlib
@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.deps import LifespanState
+from server.middleware.log import log_request
 from server.problems import problem_of
 
 REQUEST_ID = "x-request-id"
@@ -56,13 +57,15 @@ class Envelope:
         try:
             await self._app(scope, body.receive, send_with_id)
         except ClientDisconnect:
-            log.info("client left %s", request_id)
+            log.info("the client of request %s left", request_id)
         except Exception as error:  # the process edge: a failed request must not end others
             log.exception("request %s failed", request_id)
             if not status:
                 await problem_of(error).response()(scope, receive, send_with_id)
         finally:
-            _count(scope, status, monotonic() - since)
+            seconds = monotonic() - since
+            _count(scope, status, seconds)
+            log_request(scope, request_id, status, seconds)
 
 
 class _WatchedBody:

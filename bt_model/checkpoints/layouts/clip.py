@@ -1,10 +1,6 @@
-"""Layouts of CLIP towers, branches and LLaVA v1 (docs/published-models.md, "BT-Adapter files")."""
-
-from dataclasses import replace
+"""Layouts of CLIP towers and branches (docs/published-models.md, "BT-Adapter files")."""
 
 from bt_model.checkpoints.layouts.key_map import BUFFER, PARTS, KeyMap, Pairs, spelt, under
-
-TOWER = "model.vision_tower."
 
 _VISION: Pairs = tuple(
     (name, f"vision.{name}")
@@ -40,13 +36,6 @@ _HF_TEXT: Pairs = (
     ("text_model.encoder.layers.", "text.layers."),
     ("text_model.final_layer_norm.", "text.final_layer_norm."),
     ("text_projection.", "text.text_projection."),
-)
-_CHAT_MODEL: Pairs = (
-    ("model.mm_projector.", "projector."),
-    ("model.embed_tokens.", "lm.model.embed_tokens."),
-    ("model.layers.", "lm.model.layers."),
-    ("model.norm.", "lm.model.norm."),
-    ("lm_head.", "lm.lm_head."),
 )
 OWN = KeyMap("own", tuple((f"{part}.", f"{part}.") for part in PARTS), leading={})
 
@@ -91,21 +80,3 @@ CHAT = KeyMap("chat inference tower", (*_VISION, *_ADAPTER))
 BRANCH = KeyMap("fine-tuned branch", _ADAPTER, ends_early=True)
 
 CHAT_TRAINING = KeyMap("chat training tower", (*_VISION, *_ADAPTER), ends_early=True)
-
-LLAVA = KeyMap(
-    "LLaVA",
-    (
-        *under("model.vision_tower.vision_tower.vision_model.", HF_VISION),
-        *_CHAT_MODEL,
-    ),
-    dropped=(("*.rotary_emb.inv_freq", BUFFER), ("*.embeddings.position_ids", BUFFER)),
-)
-
-
-def in_chat_model(keys: KeyMap) -> KeyMap:
-    """A tower's layout with the prefix that it has in a chat model's checkpoint."""
-    return replace(
-        keys,
-        pairs=(*under(TOWER, keys.pairs), *_CHAT_MODEL),
-        dropped=(*((TOWER + pattern, why) for pattern, why in keys.dropped), *LLAVA.dropped),
-    )

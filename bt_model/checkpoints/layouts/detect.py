@@ -3,7 +3,6 @@
 from collections.abc import Collection
 from dataclasses import replace
 
-from bt_model.checkpoints.layouts.chat import detect_chat
 from bt_model.checkpoints.layouts.clip import (
     BRANCH,
     CHAT,
@@ -11,14 +10,13 @@ from bt_model.checkpoints.layouts.clip import (
     HF_CLIP,
     HF_CLIP_VISION,
     LEGACY,
-    LLAVA,
     OWN,
     RETRIEVAL,
-    TOWER,
-    in_chat_model,
 )
 from bt_model.checkpoints.layouts.eva import detect_eva
 from bt_model.checkpoints.layouts.key_map import PARTS, KeyMap
+from bt_model.checkpoints.layouts.llava import HF_LLAVA, HF_LLAVA_IN_MEMORY, LLAVA, TOWER, in_chat_model
+from bt_model.checkpoints.layouts.qformer import HF_INSTRUCTBLIP, LAVIS
 from bt_model.errors import CheckpointError
 
 
@@ -30,7 +28,7 @@ def detect(keys: Collection[str], where: str, num_layers: int | None = None) -> 
     Raises:
         CheckpointError: a layout that is not known here; the message starts with `where`.
     """
-    found = detect_chat(keys) or detect_eva(keys, num_layers)
+    found = _chat_layout(keys) or detect_eva(keys, num_layers)
     if found is not None:
         return found
     prefixes = {key.split(".")[0] for key in keys}
@@ -44,6 +42,22 @@ def detect(keys: Collection[str], where: str, num_layers: int | None = None) -> 
     if prefixes & {"vision_model", "text_model"}:
         return HF_CLIP
     return _plain_layout(keys, prefixes, where, num_layers)
+
+
+def _chat_layout(keys: Collection[str]) -> KeyMap | None:
+    """The layout of a chat model or of one of its bridges, or None."""
+    starts = {key.split(".")[0] for key in keys}
+    if "multi_modal_projector" in starts:
+        return HF_LLAVA
+    if any(key.startswith("model.multi_modal_projector.") for key in keys):
+        return HF_LLAVA_IN_MEMORY
+    if "Qformer" in starts or starts & {"llama_proj", "llm_proj"}:
+        return LAVIS
+    if "qformer" in starts and any(key.startswith("qformer.encoder.") for key in keys):
+        return HF_INSTRUCTBLIP
+    if any(key.startswith("vision_model.encoder.layers.0.self_attn.qkv.") for key in keys):
+        return HF_INSTRUCTBLIP
+    return None
 
 
 def _plain_layout(keys: Collection[str], prefixes: set[str], where: str, num_layers: int | None) -> KeyMap:

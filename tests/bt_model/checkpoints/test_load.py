@@ -8,8 +8,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from bt_model.checkpoints.export import published
-from bt_model.checkpoints.layouts.clip import BRANCH, CHAT, HF_CLIP, LEGACY, OWN, RETRIEVAL, in_chat_model
+from bt_model.checkpoints.layouts.clip import BRANCH, CHAT, HF_CLIP, LEGACY, OWN, RETRIEVAL
 from bt_model.checkpoints.layouts.key_map import KeyMap
+from bt_model.checkpoints.layouts.llava import in_chat_model
 from bt_model.checkpoints.load import load_adapter, load_part, load_vision, read_adapter
 from bt_model.checkpoints.weights import Weights, open_checkpoint, open_weights
 from bt_model.config import BTAdapterConfig, ClipTextConfig, ClipVisionConfig

@@ -1,10 +1,6 @@
-"""Layouts of LLaVA v1.5, MiniGPT-4 and InstructBLIP (docs/published-models.md, "Chat models")."""
-
-from collections.abc import Collection
-from dataclasses import replace
+"""Layouts of MiniGPT-4 and InstructBLIP (docs/published-models.md, "Chat models")."""
 
 from bt_model.checkpoints.layouts import eva
-from bt_model.checkpoints.layouts.clip import HF_VISION
 from bt_model.checkpoints.layouts.key_map import BUFFER, KeyMap, Pairs, under
 
 _ATTENTION: Pairs = (("query.", "q_proj."), ("key.", "k_proj."), ("value.", "v_proj."))
@@ -33,12 +29,10 @@ _EMBEDDINGS: Pairs = (
     ("embeddings.position_embeddings.", "qformer.position_embedding."),
 )
 _LEADING = {**eva.LEADING, "qformer.query_tokens": 1}
-_LLM: Pairs = (
+HF_LLM: Pairs = (
     ("language_model.model.", "lm.model."),
     ("language_model.lm_head.", "lm.lm_head."),
 )
-_MLP_PROJECTOR: Pairs = (("linear_1.", "projector.0."), ("linear_2.", "projector.2."))
-
 LAVIS = KeyMap(
     "LAVIS Q-Former",
     (
@@ -77,52 +71,9 @@ HF_INSTRUCTBLIP = KeyMap(
         *under("qformer.", _EMBEDDINGS),
         ("qformer.encoder.layer.", "qformer.layers."),
         ("language_projection.", "projector."),
-        *_LLM,
+        *HF_LLM,
     ),
     inner={"vision": eva.HF_BLOCK, "qformer": _qformer_layer("attention")},
     leading=_LEADING,
     dropped=(("*.position_ids", BUFFER), ("*.rotary_emb.inv_freq", BUFFER)),
 )
-
-HF_LLAVA = KeyMap(
-    "Hugging Face LLaVA",
-    (
-        *under("vision_tower.vision_model.", HF_VISION),
-        *under("vision_tower.", HF_VISION),
-        *under("multi_modal_projector.", _MLP_PROJECTOR),
-        *_LLM,
-    ),
-    dropped=(
-        ("*.position_ids", BUFFER),
-        ("*.rotary_emb.inv_freq", BUFFER),
-        ("*image_newline", "a row marker of models that tile their picture"),
-    ),
-)
-
-HF_LLAVA_IN_MEMORY = replace(
-    HF_LLAVA,
-    name="Hugging Face LLaVA, as the library names it in memory",
-    pairs=(
-        *under("model.vision_tower.vision_model.", HF_VISION),
-        *under("model.vision_tower.", HF_VISION),
-        *under("model.multi_modal_projector.", _MLP_PROJECTOR),
-        ("model.language_model.", "lm.model."),
-        ("lm_head.", "lm.lm_head."),
-    ),
-)
-
-
-def detect_chat(keys: Collection[str]) -> KeyMap | None:
-    """The layout of a chat model or of one of its bridges, or None."""
-    starts = {key.split(".")[0] for key in keys}
-    if "multi_modal_projector" in starts:
-        return HF_LLAVA
-    if any(key.startswith("model.multi_modal_projector.") for key in keys):
-        return HF_LLAVA_IN_MEMORY
-    if "Qformer" in starts or starts & {"llama_proj", "llm_proj"}:
-        return LAVIS
-    if "qformer" in starts and any(key.startswith("qformer.encoder.") for key in keys):
-        return HF_INSTRUCTBLIP
-    if any(key.startswith("vision_model.encoder.layers.0.self_attn.qkv.") for key in keys):
-        return HF_INSTRUCTBLIP
-    return None

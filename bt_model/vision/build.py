@@ -21,7 +21,7 @@ from bt_model.vision.encoder import TemporalEncoder, VideoEncoder
 if TYPE_CHECKING:
     from bt_model.config import ClipVisionConfig
 
-OPENED = ("layers.", "post_layernorm.", "visual_projection.")  # trained in an open tower; embeddings are not
+UNFROZEN = ("layers.", "post_layernorm.", "visual_projection.")  # of a trained tower: not its embeddings
 _PARTS: "dict[TemporalKind, Callable[[ClipVisionConfig, TemporalConfig], TemporalParts]]" = {
     "joint_st": JointST,
     "separate_st": SeparateST,
@@ -76,5 +76,5 @@ def _trainable_copy(tower: ClipVisionTower) -> ClipVisionTower:
     """A copy of the tower whose layers, last norm and projection are trained."""
     own = deepcopy(tower)
     for name, weight in own.named_parameters():
-        weight.requires_grad_(name.startswith(OPENED))
+        weight.requires_grad_(name.startswith(UNFROZEN))
     return own

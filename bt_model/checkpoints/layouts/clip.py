@@ -1,6 +1,6 @@
 """Layouts of CLIP towers and branches (docs/published-models.md, "BT-Adapter files")."""
 
-from bt_model.checkpoints.layouts.key_map import BUFFER, PARTS, KeyMap, Pairs, spelt, under
+from bt_model.checkpoints.layouts.key_map import BUFFER, PARTS, KeyMap, Pairs, renamed, under
 
 _VISION: Pairs = tuple(
     (name, f"vision.{name}")
@@ -68,7 +68,7 @@ RETRIEVAL = KeyMap(
 
 LEGACY = KeyMap(
     "retrieval checkpoint, timesFPN spelling",
-    spelt(RETRIEVAL.pairs, "timesFPN"),
+    renamed(RETRIEVAL.pairs, "timesFPN"),
     dropped=(
         *RETRIEVAL.dropped,
         ("backbone.timesFPN_pos_embed.*", "a position table that the branch never read"),

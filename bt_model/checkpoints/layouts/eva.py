@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from bt_model.checkpoints.layouts.key_map import KeyMap, Pairs, spelt, under
+from bt_model.checkpoints.layouts.key_map import KeyMap, Pairs, renamed, under
 
 _VISION: Pairs = (
     ("cls_token", "vision.class_embedding"),
@@ -98,7 +98,7 @@ def detect_eva(keys: Collection[str], num_layers: int | None = None) -> KeyMap |
     prefix = found[1] or ""
     known = {"backbone.": EVA_RETRIEVAL, "visual.": EVA_CLIP}.get(prefix) or _inside(prefix)
     if branch is not None:
-        known = replace(known, pairs=spelt(known.pairs, branch[2]))
+        known = replace(known, pairs=renamed(known.pairs, branch[2]))
     stored = sorted({int(match[2]) for match in blocks})
     if num_layers is not None and (behind := [number for number in stored if number >= num_layers]):
         known = replace(known, dropped=(*known.dropped, *_behind(prefix, behind, num_layers)))

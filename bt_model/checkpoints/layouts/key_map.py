@@ -149,7 +149,7 @@ def under(prefix: str, pairs: Pairs) -> Pairs:
     return tuple((prefix + old, new) for old, new in pairs)
 
 
-def spelt(pairs: Pairs, word: str) -> Pairs:
+def renamed(pairs: Pairs, word: str) -> Pairs:
     """The pairs with another word for `btadapter`."""
     return tuple((old.replace("btadapter", word), new) for old, new in pairs)
 

@@ -14,7 +14,7 @@ from bt_model.config import ClipVisionConfig, LlamaConfig, TemporalConfig
 from bt_model.generation.llama import Llama
 from bt_model.prompt.segments import SpecialIds
 from bt_model.training.data.tokens import IGNORED, TokenRow
-from bt_model.training.instruct.learning import open_up
+from bt_model.training.instruct.learning import unfreeze
 from bt_model.training.instruct.settings import InstructSettings
 from bt_model.training.instruct.step import InstructStep
 from bt_model.training.trainer.cost import count_flops
@@ -62,7 +62,7 @@ def meta_instruct_step(
         first = nn.Linear(sizes.vision.width, width)
         projector = nn.Sequential(first, nn.GELU(), nn.Linear(width, width)) if sizes.is_deep else first
         step = InstructStep(encoder, pooling(sizes.pooling).pool, projector, Llama(sizes.llama))
-        return step, open_up(step, settings.learn, SpecialIds(1, 2, 0, 0))
+        return step, unfreeze(step, settings.learn, SpecialIds(1, 2, 0, 0))
 
 
 def flops_per_dialogue(settings: InstructSettings, sizes: ChatModelConfigs, lengths: Lengths) -> float:

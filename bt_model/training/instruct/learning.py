@@ -14,7 +14,7 @@ from torch.nn.functional import linear
 from bt_model.backends.parts.lora import Addition
 from bt_model.errors import InvalidValueError
 from bt_model.training.instruct.step import MarkerRows
-from bt_model.vision.build import OPENED
+from bt_model.vision.build import UNFROZEN
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +28,7 @@ _GATES = ("balance1", "balance2")
 _SLASH = "/"  # replaces dots, which the name of a submodule cannot contain
 
 
-def open_up(step: "InstructStep", learn: "LearnSettings", ids: "SpecialIds") -> dict[str, nn.Module]:
+def unfreeze(step: "InstructStep", learn: "LearnSettings", ids: "SpecialIds") -> dict[str, nn.Module]:
     """Freeze everything but what `learn` selects; the modules with trained parameters, by checkpoint part.
 
     LoRA's first factors are initialised from torch's global generator.
@@ -41,7 +41,7 @@ def open_up(step: "InstructStep", learn: "LearnSettings", ids: "SpecialIds") -> 
     if learn.projector:
         learning["projector"] = step.projector.requires_grad_(requires_grad=True)
     if learn.temporal:
-        learning |= _open_temporal(step.encoder, step.pool, with_gates=learn.gates)
+        learning |= _unfreeze_temporal(step.encoder, step.pool, with_gates=learn.gates)
     if learn.tokens:
         if ids.video_start is None or ids.video_end is None:
             raise InvalidValueError(
@@ -57,7 +57,7 @@ def open_up(step: "InstructStep", learn: "LearnSettings", ids: "SpecialIds") -> 
     return learning
 
 
-def _open_temporal(
+def _unfreeze_temporal(
     encoder: "TemporalEncoder", pool: "Callable[[ChatFeatures], Tensor]", *, with_gates: bool
 ) -> dict[str, nn.Module]:
     """Unfreeze what the chat path uses; a branch's last layer, for example, is used by retrieval only."""
@@ -66,7 +66,7 @@ def _open_temporal(
         f"{part}.{name}": weight
         for part, module in parts.items()
         for name, weight in module.named_parameters()
-        if (part != "vision" or name.startswith(OPENED)) and (with_gates or name not in _GATES)
+        if (part != "vision" or name.startswith(UNFROZEN)) and (with_gates or name not in _GATES)
     }
     if not named:
         raise InvalidValueError(

@@ -18,7 +18,7 @@ from bt_model.training.export import TunedParts, write_model_folder
 from bt_model.training.instruct.base import load_temporal_model, read_base
 from bt_model.training.instruct.corpus import Corpus, read_corpus
 from bt_model.training.instruct.cost import ChatModelConfigs, flops_per_dialogue
-from bt_model.training.instruct.learning import additions, open_up
+from bt_model.training.instruct.learning import additions, unfreeze
 from bt_model.training.instruct.recipe import DialogueRecipe, Framing
 from bt_model.training.instruct.settings import InstructSettings
 from bt_model.training.instruct.step import InstructBatch, InstructStep, weighed
@@ -98,7 +98,7 @@ def _job(
     loader: Loader,
 ) -> TrainingJob:
     given, optimiser = settings.run, settings.optimiser
-    learning = open_up(step, settings.learn, corpus.speller.ids)
+    learning = unfreeze(step, settings.learn, corpus.speller.ids)
     if given.recompute:
         recompute(step.lm, (DecoderLayer,))
     spread_out = spread(step, world, given.parallel, units=UNITS)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from bt_model.config import TemporalConfig
 from bt_model.prompt.segments import SpecialIds
 from bt_model.training.data.tokens import IGNORED, TokenRow, collate
-from bt_model.training.instruct.learning import open_up
+from bt_model.training.instruct.learning import unfreeze
 from bt_model.training.instruct.settings import LearnSettings
 from bt_model.training.instruct.step import InstructBatch, InstructStep
 from bt_model.vision.encoder import ChatFeatures
@@ -32,7 +32,7 @@ def fresh_step(
 
 def opened(step: InstructStep, learn: LearnSettings = ALL) -> dict[str, nn.Module]:
     torch.manual_seed(3)
-    return open_up(step, learn, IDS)
+    return unfreeze(step, learn, IDS)
 
 
 def row(question: int, answer: Sequence[int], num_video: int = tiny.P + 1) -> TokenRow:

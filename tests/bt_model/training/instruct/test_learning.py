@@ -8,7 +8,7 @@ from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.config import TemporalConfig
 from bt_model.errors import InvalidValueError
 from bt_model.prompt.segments import SpecialIds
-from bt_model.training.instruct.learning import LoraLinear, additions, open_up
+from bt_model.training.instruct.learning import LoraLinear, additions, unfreeze
 from bt_model.training.instruct.settings import LearnSettings
 from bt_model.training.instruct.step import InstructStep
 from tests import tiny
@@ -110,4 +110,4 @@ def test_plain_clip_has_nothing_to_learn_but_its_projector() -> None:
 
 def test_markers_that_a_template_does_not_have_cannot_learn() -> None:
     with pytest.raises(InvalidValueError, match=r"learn\.tokens is true; allowed: false"):
-        open_up(fresh_step(), LearnSettings(tokens=True), SpecialIds(IDS.bos, IDS.eos))
+        unfreeze(fresh_step(), LearnSettings(tokens=True), SpecialIds(IDS.bos, IDS.eos))

@@ -16,7 +16,7 @@ from bt_model.errors import InvalidValueError
 from bt_model.generation.llama import Llama
 from bt_model.training.chat_base import load_language
 from bt_model.training.instruct.base import load_temporal_model, read_base
-from bt_model.training.instruct.learning import open_up
+from bt_model.training.instruct.learning import unfreeze
 from bt_model.training.instruct.run import export, instruct
 from bt_model.training.instruct.settings import InstructSettings
 from bt_model.training.instruct.step import InstructStep
@@ -96,7 +96,7 @@ def trained_step(settings: InstructSettings, work: Path) -> InstructStep:
     step = InstructStep(encoder, pooling(base.file.pooling).pool, projector, lm)
     ids = load(str(settings.model.base), Path(), device="cpu").backend
     assert isinstance(ids, TemplateBackend)
-    for part, module in open_up(step, settings.learn, ids.ids).items():
+    for part, module in unfreeze(step, settings.learn, ids.ids).items():
         restore(module, learnt(work)[part], part)
     return step.eval()
 

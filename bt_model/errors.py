@@ -16,6 +16,8 @@ BtchatError
     └── EngineDeadError
 """
 
+_SHOWN = 200  # characters of a wrong value
+
 
 class BtchatError(Exception):
     """Base of all errors in operation; `code` and `param` travel to the client."""
@@ -115,4 +117,7 @@ def require(ok: bool, param: str, value: object, allowed: str) -> None:
         InvalidValueError: the value is not ok.
     """
     if not ok:
-        raise InvalidValueError(f"{param} is {value!r}; allowed: {allowed}", param=param)
+        shown = repr(value)
+        if len(shown) > _SHOWN:
+            shown = f"{shown[:_SHOWN]}…"
+        raise InvalidValueError(f"{param} is {shown}; allowed: {allowed}", param=param)

@@ -9,7 +9,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, EnvSettingsSource, SecretsSettingsSource, SettingsConfigDict
 
 from bt_model.assembly.catalog import WEIGHTS_DIR
@@ -44,6 +52,14 @@ class Group(BaseModel):
     """Settings that help and documentation show together."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_booleans(cls, value: object, info: ValidationInfo) -> object:
+        """As numbers: pydantic would read true as 1."""
+        if isinstance(value, bool) and cls.model_fields[cast(str, info.field_name)].annotation is not bool:
+            raise ValueError("a boolean")
+        return value
 
 
 class Network(Group):

@@ -7,6 +7,7 @@ evaluation has it. "shared": a tie of m videos counts 1 / m at each of its ranks
 random; a model that is blind to what tells two videos apart reaches one half.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -20,17 +21,21 @@ if TYPE_CHECKING:
 
 TieRule = Literal["every", "shared"]
 TIE_RULES: tuple[TieRule, ...] = get_args(TieRule)
+RECALL_AT = (1, 5, 10)  # the k of R@k
 
 
 @dataclass(frozen=True, slots=True)
 class Retrieval:
-    """Shares found among the first 1, 5 and 10, in percent; median and mean rank, counted from 1."""
+    """Shares found among the first k, in percent, by k; median and mean rank, counted from 1."""
 
-    r1: float
-    r5: float
-    r10: float
+    recall: Mapping[int, float]
     median_rank: float
     mean_rank: float
+
+    def figures(self) -> dict[str, float]:
+        """All of them by the names that papers use."""
+        shares = {f"R@{k}": share for k, share in self.recall.items()}
+        return {**shares, "MdR": self.median_rank, "MnR": self.mean_rank}
 
 
 def cosine_scores(one: "Tensor", other: "Tensor") -> "Tensor":
@@ -55,13 +60,14 @@ def measure_retrieval(scores: "Tensor", ties: TieRule = "every") -> Retrieval:
     if ties == "every":
         ordered = scores.sort(dim=1, descending=True).values
         ranks = (ordered == _own(scores)).nonzero()[:, 1].double()
-        found = {k: (ranks < k).double() for k in (1, 5, 10)}
+        found = {k: (ranks < k).double() for k in RECALL_AT}
     else:
         ranks = _ahead(scores) + (_tied(scores).double() - 1) / 2
-        found = {k: found_among(scores, k) for k in (1, 5, 10)}
-    share = {k: float(hits.mean() * 100) for k, hits in found.items()}
-    median = float(torch.quantile(ranks, 0.5))
-    return Retrieval(share[1], share[5], share[10], median + 1, float(ranks.mean()) + 1)
+        found = {k: found_among(scores, k) for k in RECALL_AT}
+    recall = {k: float(hits.mean() * 100) for k, hits in found.items()}
+    return Retrieval(
+        recall, median_rank=float(torch.quantile(ranks, 0.5)) + 1, mean_rank=float(ranks.mean()) + 1
+    )
 
 
 def found_among(scores: "Tensor", most: int) -> "Tensor":

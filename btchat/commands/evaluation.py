@@ -1,7 +1,6 @@
 """`btchat eval`: metrics of embeddings, as the published evaluations compute them."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,13 +9,11 @@ from cyclopts import Parameter
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bt_model.evaluation.retrieval import Retrieval
-
 Files = Annotated[tuple[Path, ...], Parameter(consume_multiple=True)]
 
 
 def retrieval(files: Files, /, *, json: bool = False) -> None:
-    """Print R@1, R@5, R@10, median and mean rank of text-to-video retrieval.
+    """Print R@k, median and mean rank of text-to-video retrieval.
 
     Once with every rank of a tie, as published, and once with ties that share (docs/evaluation.md).
 
@@ -35,8 +32,8 @@ def retrieval(files: Files, /, *, json: bool = False) -> None:
     else:
         text, video = _named(tensors, "text", "video")
         scores = cosine_scores(text.float(), video.float())
-    found = {ties: measure_retrieval(scores, ties) for ties in TIE_RULES}
-    print(dumps({ties: asdict(each) for ties, each in found.items()}, indent=2) if json else _table(found))
+    found = {ties: measure_retrieval(scores, ties).figures() for ties in TIE_RULES}
+    print(dumps(found, indent=2) if json else _table(found))
 
 
 def recognition(files: Files, /) -> None:
@@ -69,10 +66,11 @@ def _named(tensors: "Mapping[str, Tensor]", *names: str) -> "list[Tensor]":
     return [tensors[name] for name in names]
 
 
-def _table(found: "Mapping[str, Retrieval]") -> str:
-    head = f"{'ties':8}{'R@1 %':>8}{'R@5 %':>8}{'R@10 %':>8}{'MdR':>8}{'MnR':>8}"
+def _table(found: Mapping[str, Mapping[str, float]]) -> str:
+    names = next(iter(found.values()))
+    head = "".join([f"{'ties':8}", *(f"{name:>8}" for name in names)])
     rows = [
-        f"{ties:8}{each.r1:8.2f}{each.r5:8.2f}{each.r10:8.2f}{each.median_rank:8.1f}{each.mean_rank:8.2f}"
-        for ties, each in found.items()
+        "".join([f"{ties:8}", *(f"{value:8.2f}" for value in figures.values())])
+        for ties, figures in found.items()
     ]
     return "\n".join([head, *rows])

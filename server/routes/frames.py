@@ -33,8 +33,8 @@ async def show_frames(
         async with video.reading() as path:
             work = services.decoder.thumbnails(path, sampling, card.frame_size, card.default_frames)
             shown = await while_connected(request, finished(work))
-    check_frames(len(shown.indices), sampling, card)
     services.metrics.decoded(shown)
+    check_frames(len(shown.indices), sampling, card)
     frames = zip(shown.indices, shown.timestamps, shown.jpegs, strict=True)
     return FramesObject(
         video=video.name,

@@ -40,3 +40,8 @@ def test_a_refused_value_is_named_with_the_allowed_ones() -> None:
         require(False, "n", "x", "1 to 2")
     assert caught.value.param == "n"
     assert isinstance(caught.value, ValueError)
+
+
+def test_a_long_value_is_not_shown_whole() -> None:
+    with pytest.raises(InvalidValueError, match=r"^n is 'x{199}…; allowed: less$"):
+        require(False, "n", "x" * 5000, "less")

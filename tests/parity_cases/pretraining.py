@@ -115,8 +115,8 @@ def metrics(case: Case) -> list[Check]:
     features = case.inputs["recognition_video_features"], case.inputs["class_features"], case.inputs["labels"]
     expected, recognised = case.facts["retrieval"], case.facts["recognition"]
     got = {
-        "R1": (found.r1, expected["R1"]), "R5": (found.r5, expected["R5"]),
-        "R10": (found.r10, expected["R10"]),
+        "R1": (found.recall[1], expected["R1"]), "R5": (found.recall[5], expected["R5"]),
+        "R10": (found.recall[10], expected["R10"]),
         "MdR": (found.median_rank, expected["MdR"]), "MnR": (found.mean_rank, expected["MnR"]),
         "top-1": (accuracy(*features, 1), recognised["overall_acc1"]),
         "top-5": (accuracy(*features, 5), recognised["overall_acc5"]),

@@ -1,11 +1,13 @@
 """Where a setting may be written, which place counts, and what is refused."""
 
+import ast
 import inspect
 from pathlib import Path
 
 import pytest
 from cyclopts import App
 
+import server
 from bt_model.errors import InvalidValueError
 from server.command.serve import serve
 from server.settings import Group, Settings, load_settings
@@ -92,6 +94,26 @@ def test_a_bad_setting_is_one_line_with_what_is_allowed(
         load_settings()
     assert caught.value.param == variable.lower()
     assert caught.value.message == message
+
+
+def test_true_is_no_number(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text("max_requests = true\n")
+    with pytest.raises(
+        InvalidValueError, match=r"^max_requests is True; allowed: a whole number, 1 or more$"
+    ):
+        load_settings(config=file)
+
+
+def test_every_setting_is_used() -> None:
+    files = [path for path in Path(server.__file__).parent.rglob("*.py") if path.name != "settings.py"]
+    used = {
+        node.attr
+        for path in files
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value).split(".")[-1] == "settings"
+    }
+    assert [name for name in Settings.model_fields if name not in used] == []
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones_wherever_it_stands(

@@ -25,9 +25,9 @@ def ranked(*places: int) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("ties", TIE_RULES)
 def test_ranks_are_counted_from_one(ties: TieRule) -> None:
     found = measure_retrieval(cosine_scores(*ranked(0, 0, 1, 3, 11, *[0] * 7)), ties)
-    assert found.r1 == pytest.approx(100 * 9 / 12)
-    assert found.r5 == pytest.approx(100 * 11 / 12)
-    assert found.r10 == pytest.approx(100 * 11 / 12)
+    assert found.recall[1] == pytest.approx(100 * 9 / 12)
+    assert found.recall[5] == pytest.approx(100 * 11 / 12)
+    assert found.recall[10] == pytest.approx(100 * 11 / 12)
     assert found.median_rank == 1
     assert found.mean_rank == pytest.approx(1 + (1 + 3 + 11) / 12)
 
@@ -41,7 +41,7 @@ def test_length_of_an_embedding_does_not_matter() -> None:
 
 def test_a_tie_counts_every_rank_that_it_stands_for() -> None:
     found = measure_retrieval(torch.ones(2, 2))
-    assert found.r1 == 50
+    assert found.recall[1] == 50
     assert found.mean_rank == 1.5
 
 
@@ -52,7 +52,7 @@ TIED = torch.tensor([[2.0, 2, 1, 0, 0], [9, 5, 5, 5, 1], [3, 2, 1, 0, 0], [0, 0,
 def test_a_tie_that_counts_every_rank_lengthens_the_list_of_ranks() -> None:
     found = measure_retrieval(TIED, "every")
     ranks = [0, 1, 1, 2, 3, 2, 0, 0]
-    assert found.r1 == pytest.approx(100 * 3 / 8)
+    assert found.recall[1] == pytest.approx(100 * 3 / 8)
     assert found.mean_rank == pytest.approx(1 + sum(ranks) / 8)
     assert found.median_rank == 2
 
@@ -61,7 +61,7 @@ def test_a_tie_that_is_shared_counts_as_if_it_were_broken_at_random() -> None:
     assert found_among(TIED, 1).tolist() == [0.5, 0, 0, 1, 1]
     torch.testing.assert_close(found_among(TIED, 2), torch.tensor([1, 1 / 3, 0, 1, 1]).double())
     found = measure_retrieval(TIED, "shared")
-    assert (found.r1, found.r5) == (pytest.approx(50), pytest.approx(100))
+    assert (found.recall[1], found.recall[5]) == (pytest.approx(50), pytest.approx(100))
     assert found.mean_rank == pytest.approx(1 + (0.5 + 2 + 2) / 5)
     assert found.median_rank == 1.5
 

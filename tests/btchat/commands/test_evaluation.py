@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from bt_model.evaluation.retrieval import RECALL_AT
 from btchat.cli import main
 
 TEXT = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 1, 0.1]])
@@ -24,7 +25,9 @@ def test_two_files_of_embeddings_and_one_of_scores_tell_the_same(
     shown = capsys.readouterr().out
     assert main(["eval", "retrieval", paths["scores"]]) == 0
     assert capsys.readouterr().out == shown
-    assert shown.splitlines()[1].split() == ["every", "66.67", "100.00", "100.00", "1.0", "1.33"]
+    header, every, _ = (line.split() for line in shown.splitlines())
+    assert header == ["ties", *(f"R@{k}" for k in RECALL_AT), "MdR", "MnR"]
+    assert (every[:3], every[-2:]) == (["every", "66.67", "100.00"], ["1.00", "1.33"])
 
 
 def test_both_rules_for_ties_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,9 +35,9 @@ def test_both_rules_for_ties_are_shown(tmp_path: Path, capsys: pytest.CaptureFix
     save_file({"scores": torch.tensor([[1.0, 1, 0], [0, 1, 0], [0, 0, 1]])}, path)
     assert main(["eval", "retrieval", path, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["every"]["r1"] == pytest.approx(75)
-    assert found["shared"]["r1"] == pytest.approx(100 * 2.5 / 3)
-    assert found["shared"]["mean_rank"] == pytest.approx(3.5 / 3)
+    assert found["every"]["R@1"] == pytest.approx(75)
+    assert found["shared"]["R@1"] == pytest.approx(100 * 2.5 / 3)
+    assert found["shared"]["MnR"] == pytest.approx(3.5 / 3)
 
 
 def test_recognition_shows_the_nearest_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

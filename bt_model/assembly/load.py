@@ -19,6 +19,7 @@ from bt_model.checkpoints.load import AdapterWeights, load_adapter, read_adapter
 from bt_model.checkpoints.temporal import load_temporal
 from bt_model.checkpoints.weights import Checkpoint, open_checkpoint
 from bt_model.errors import CheckpointError, InvalidValueError
+from bt_model.prompt.templates import template
 from bt_model.types import MAX_FRAMES, FrameSize, ModelCard, Quantise
 from bt_model.vision.bt_adapter import BTAdapter
 from bt_model.vision.clip import ClipVisionTower
@@ -45,6 +46,7 @@ def load(
     path = find(name, weights_dir)
     model = read_model_file(path, weights_dir)
     check_pooling(path, model)
+    template(model.template)
     create = factory(model.backend)
     parts = open_parts(path.parent, model)
     accepted = check_model(parts, model.accept)

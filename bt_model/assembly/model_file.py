@@ -19,13 +19,14 @@ from bt_model.types import MAX_FRAMES, Entry, GenerateOptions, ResizeMode
 
 POOLED_WITH_CLS = "patches_cls"
 ALL_FRAMES = "frames_cls"
+PLAIN = "plain"
 SECOND_TO_LAST, LAST_LAYER = -2, -1
 PARTS = ("tower", "adapter", "llm", "projector", "qformer", "lora")  # the fields that name files
 
 # Backends whose published models need other values than the defaults below.
 _OF_BACKEND: dict[str, dict[str, Any]] = {
     "minigpt4": {"select_layer": LAST_LAYER, "template": "minigpt4_video"},
-    "instructblip": {"select_layer": LAST_LAYER},
+    "instructblip": {"select_layer": LAST_LAYER, "template": PLAIN},
     "video-chatgpt": {"pooling": "temporal_spatial"},
 }
 _MAX_SCALE = 1e6

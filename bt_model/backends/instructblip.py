@@ -13,7 +13,7 @@ import torch
 
 from bt_model.backends.parts.bridge import Bridge, load_bridge, qformer_config
 from bt_model.backends.parts.llm import load_llama
-from bt_model.errors import CheckpointError
+from bt_model.errors import CheckpointError, require
 from bt_model.generation.request import Segment, Soft, Tokens
 from bt_model.prompt.tokenizer import Tokenizer, open_tokenizer
 from bt_model.prompt.wordpiece import open_wordpiece
@@ -76,7 +76,11 @@ def create(files: "BackendFiles") -> InstructBlipBackend:
 
     Raises:
         CheckpointError: a file or tensor that is missing, unexpected or of the wrong shape.
+        InvalidValueError: a template.
     """
+    require(
+        files.template == "plain", "template", files.template, "plain: no format was published for its turns"
+    )
     tokenizer = open_tokenizer(files.needed("llm").path)
     instruction = _instruction_tokenizer(files)
     qformer = files.needed("qformer")

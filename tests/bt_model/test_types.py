@@ -49,8 +49,8 @@ def test_a_sampling_at_a_bound_is_taken(given: dict[str, Any]) -> None:
         ({"end": 0.0}, "sampling.end is 0.0; allowed: more than start"),
         ({"start": 2.0, "end": 2.0}, "sampling.end is 2.0; allowed: more than start"),
         (
-            {"strategy": "first"},
-            "sampling.strategy is 'first'; allowed: uniform, middle, retrieval, random",
+            {"strategy": "wisest"},
+            "sampling.strategy is 'wisest'; allowed: uniform, middle, retrieval, random",
         ),
         ({"num_frames": 8, "fps": 2.0}, "sampling is 'num_frames=8, fps=2.0'; allowed: one of the two"),
     ],

@@ -11,8 +11,7 @@ from bt_model.assembly.placement import Placement
 from bt_model.assembly.towers import TowerCache, load_tower
 from bt_model.checkpoints.compatibility import check_model
 from bt_model.checkpoints.weights import open_checkpoint
-from bt_model.prompt.templates import template
-from bt_model.training.chat_base import ChatModelFile, find_base
+from bt_model.training.chat_base import ChatModelFile, find_base, speller_of
 from bt_model.training.instruct.settings import BASE, FRESH, InstructSettings
 from bt_model.vision.build import build_encoder
 from bt_model.vision.pool import pooling
@@ -29,7 +28,8 @@ def read_base(settings: InstructSettings) -> ChatModelFile:
     Raises:
         InvalidValueError: a backend that has no projector before a Llama.
         UnknownNameError: no such model, pooling or template.
-        CheckpointError: a file that cannot be read, or parts that do not fit together.
+        CheckpointError: a file that cannot be read, parts that do not fit together, or a tokenizer without a
+            token of the template, of training or of serving.
     """
     given = settings.model
     base = find_base(given.base, Path(given.weights), param="model.base")
@@ -40,8 +40,9 @@ def read_base(settings: InstructSettings) -> ChatModelFile:
     elif given.adapter != BASE:
         chosen = replace(chosen, adapter=str(Path(given.adapter).resolve()))
     pooling(chosen.pooling)
-    template(chosen.template)
     check_model(open_parts(base.folder, chosen), chosen.accept)
+    for name in filter(None, (given.served_template, chosen.template)):
+        speller_of(ChatModelFile(base.folder, replace(chosen, template=name)))
     return ChatModelFile(base.folder, chosen)
 
 

@@ -123,7 +123,7 @@ def test_values_are_read_as_they_are_used(tmp_path: Path) -> None:
         ("llava", -2, "video-chatgpt_v1", "patches_cls"),
         ("video-chatgpt", -2, "video-chatgpt_v1", "temporal_spatial"),
         ("minigpt4", -1, "minigpt4_video", "patches_cls"),
-        ("instructblip", -1, "video-chatgpt_v1", "patches_cls"),
+        ("instructblip", -1, "plain", "patches_cls"),
         ("somebody's", -2, "video-chatgpt_v1", "patches_cls"),
     ],
 )

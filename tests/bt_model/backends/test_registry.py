@@ -14,6 +14,7 @@ from bt_model.checkpoints.weights import Checkpoint, open_checkpoint
 from bt_model.errors import InvalidValueError, UnknownNameError
 from bt_model.generation.engine import BatchEngine
 from bt_model.generation.request import Delta, GenRequest, Soft, Tokens
+from bt_model.prompt.templates import TEMPLATES
 from bt_model.types import Turn, VideoTokens
 from tests import published, tiny
 from tests.bt_model.backends.folders import files
@@ -38,7 +39,8 @@ def name(request: pytest.FixtureRequest) -> str:
 def backend(name: str, tiny_weights: Path, bridged: Checkpoint) -> Backend:
     plain = files(tiny_weights / "tiny")
     if name in QFORMER:
-        plain = replace(plain, llm=bridged, projector=bridged, qformer=bridged, template="minigpt4")
+        template = name if name in TEMPLATES else "plain"
+        plain = replace(plain, llm=bridged, projector=bridged, qformer=bridged, template=template)
     return factory(name)(plain)
 
 

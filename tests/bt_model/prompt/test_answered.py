@@ -14,7 +14,10 @@ from bt_model.types import Turn
 from tests import tiny
 from tests.bt_model.prompt.test_sentencepiece import write_model
 
-NAMED = {"<|im_start|>": 10_005, "<|im_end|>": 10_006}
+SPECIALS = sorted(
+    {name for style in TEMPLATES.values() for name in (*style.specials(), style.eos)} - {"</s>"}
+)
+NAMED = {name: 10_005 + number for number, name in enumerate(SPECIALS)}
 IDS = SpecialIds(bos=10_001, eos=10_002, video_start=10_003, video_end=10_004, named=NAMED)
 VIDEO = Soft(b"", torch.zeros(3, 4))
 SAID = [
@@ -52,8 +55,8 @@ def test_answers_with_their_ends_and_nothing_else_are_marked(name: str, turns: l
     dialogue = answered(turns, style, IDS, characters, VIDEO)
     ids = flat(dialogue.segments)
     end = [ord(c) for c in "".join(style.stop_strings)] or [NAMED.get(style.eos, IDS.eos)]
-    space = "" if name == "chatml" else " "
-    expected = [[*map(ord, f"{space}{turn.text}"), *end] for turn in turns if turn.role == "assistant"]
+    before = style.answer[0] if isinstance(style.answer[0], str) else ""
+    expected = [[*map(ord, f"{before}{turn.text}"), *end] for turn in turns if turn.role == "assistant"]
     assert [ids[place.start : place.stop] for place in dialogue.answers] == expected
 
 

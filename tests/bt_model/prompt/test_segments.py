@@ -1,6 +1,8 @@
 """Prompts in the published formats: ids are characters here, so a prompt can be read back."""
 
+import tomllib
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +14,12 @@ from bt_model.prompt.templates import TEMPLATES, template
 from bt_model.prompt.tokenizer import Encoding
 from bt_model.types import Role, Turn, check_turns
 
-NAMED = {"<|im_start|>": 0x110005, "<|im_end|>": 0x110006}
+SPECIALS = sorted(
+    {name for style in TEMPLATES.values() for name in (*style.specials(), style.eos)} - {"</s>"}
+)
+NAMED = {name: 0x110005 + number for number, name in enumerate(SPECIALS)}
+PAGE = Path(__file__).parents[3] / "weights" / "README.md"
+SPELLED = Path(__file__).parent / "spelled.toml"  # every template, spelled out
 IDS = SpecialIds(bos=0x110001, eos=0x110002, video_start=0x110003, video_end=0x110004, named=NAMED)
 NAMES = {number: name for name, number in NAMED.items()} | {
     IDS.bos: "<s>",
@@ -78,6 +85,28 @@ def test_several_turns_are_spelled_as_published(name: str) -> None:
     spoken = f"USER: q1\n{MARKED} ASSISTANT: a1</s>USER: q2 ASSISTANT: a2</s>USER: q3 ASSISTANT:"
     expected = f"<s>{SYSTEMS[name]} {spoken}"
     assert prompt(name, *dialogue) == expected
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_every_template_is_spelled_as_written_down(name: str) -> None:
+    assert tomllib.loads(SPELLED.read_text(encoding="utf-8")).get(name) == as_served(name)
+
+
+def as_served(name: str) -> str:
+    """A question with a video, its answer and another question, as the model gets them."""
+    style = template(name)
+    ids = replace(IDS, bos=IDS.bos if style.bos else None)
+    if style.is_video_first:
+        ids = replace(ids, video_start=None, video_end=None)
+    turns = [Turn("user", "q1"), Turn("assistant", "a1"), Turn("user", "q2")]
+    return spelled(segments(turns, style, ids, characters, VIDEO))
+
+
+def test_the_weights_page_names_every_template() -> None:
+    (row,) = [
+        line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| `template`")
+    ]
+    assert [name for name in TEMPLATES if f"`{name}`" not in row] == []
 
 
 def test_a_dialogue_without_a_video_has_no_markers() -> None:
@@ -149,44 +178,6 @@ def test_a_turn_without_text_is_refused_by_its_place(text: str) -> None:
     with pytest.raises(InvalidValueError, match="content is empty") as caught:
         check_turns([Turn("user", "q"), Turn("assistant", text), Turn("user", "q")])
     assert caught.value.param == "messages[1].content"
-
-
-LLAVA_V0 = SYSTEMS["llava_v1"] + "###Human: Hi!###Assistant: Hi there!  How can I help you today?\n"
-LLAVA_15 = (
-    "A chat between a curious human and an artificial intelligence assistant. The assistant gives helpful, "
-    "detailed, and polite answers to the human's questions."
-)
-MINIGPT4 = (
-    "Give the following image: <Img>ImageContent</Img>. You will be able to see the image once I provide it "
-    "to you. Please answer my questions."
-)
-MINIGPT4_VIDEO = (
-    "Give the following video: <Video>VideoContent</Video>. You will be able to see the video once I provide "
-    "it to you. Please answer my questions."
-)
-PLAIN_IDS = SpecialIds(bos=IDS.bos, eos=IDS.eos)
-DIALOGUE = [Turn("user", "q1"), Turn("assistant", "a1"), Turn("user", "q2")]
-SPELLED = {
-    "llava_v0": (
-        f"<s>{LLAVA_V0}###Human: q1\n{MARKED}###Assistant: a1###Human: q2###Assistant:",
-        IDS,
-    ),
-    "llava_v1.5": (f"<s>{LLAVA_15} USER: <video>\nq1 ASSISTANT: a1</s>USER: q2 ASSISTANT:", PLAIN_IDS),
-    "minigpt4": (
-        f"<s>{MINIGPT4}###Human: <Img><video></Img> q1###Assistant: a1###Human: q2###Assistant: ",
-        PLAIN_IDS,
-    ),
-    "minigpt4_video": (
-        f"<s>{MINIGPT4_VIDEO}###Human: <Video><video></Video> q1###Assistant: a1###Human: q2###Assistant: ",
-        PLAIN_IDS,
-    ),
-}
-
-
-@pytest.mark.parametrize("name", SPELLED)
-def test_formats_of_the_other_models_are_spelled_as_published(name: str) -> None:
-    expected, ids = SPELLED[name]
-    assert spelled(segments(DIALOGUE, template(name), ids, characters, VIDEO)) == expected
 
 
 @pytest.mark.parametrize("name", TEMPLATES)

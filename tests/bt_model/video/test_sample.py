@@ -1,5 +1,6 @@
 """The samplers against the published tables, and the bounds on what a request can ask for."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,12 @@ def table() -> dict[str, list[dict[str, Any]]]:
 
 def test_every_strategy_has_its_sampler() -> None:
     assert tuple(SAMPLERS) == STRATEGIES
+
+
+def test_the_page_of_the_api_names_every_strategy() -> None:
+    page = Path(__file__).parents[3] / "docs" / "api.md"
+    chapter = page.read_text(encoding="utf-8").split("## Sampling\n")[1].split("\n## ")[0]
+    assert [name for name in STRATEGIES if f"`{name}`" not in chapter] == []
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

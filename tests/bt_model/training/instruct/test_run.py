@@ -12,7 +12,7 @@ import torch
 from bt_model.assembly.load import load
 from bt_model.backends.parts.template_backend import TemplateBackend
 from bt_model.checkpoints.fingerprint import fingerprint
-from bt_model.errors import InvalidValueError
+from bt_model.errors import BtchatError, InvalidValueError
 from bt_model.generation.llama import Llama
 from bt_model.training.chat_base import load_language
 from bt_model.training.instruct.base import load_temporal_model, read_base
@@ -201,6 +201,17 @@ def test_a_run_that_cannot_be_is_refused_before_it_begins(
 ) -> None:
     with pytest.raises(InvalidValueError, match=message):
         instruct(videos.settings(values), tmp_path, ALONE)
+
+
+@pytest.mark.parametrize(
+    ("template", "message"), [("phi4", r"template is 'phi4'; allowed"), ("chatml", r"<\|im_start\|>")]
+)
+def test_a_template_that_could_not_be_served_is_refused_before_it_begins(
+    template: str, message: str, videos: Videos, tmp_path: Path
+) -> None:
+    with pytest.raises(BtchatError, match=message):
+        instruct(videos.settings({"model": {"served_template": template}}), tmp_path / "work", ALONE)
+    assert not (tmp_path / "work").exists()
 
 
 def test_a_base_without_a_projector_before_a_llama_is_refused(videos: Videos, tmp_path: Path) -> None:

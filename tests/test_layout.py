@@ -65,6 +65,31 @@ def test_no_class_name_stands_for_two_ideas() -> None:
     assert {name: where for name, where in places.items() if len(where) > 1} == {}
 
 
+# state of something that runs; everything else that is a dataclass is a value, and stays what it is
+CHANGING = {
+    "Converted", "Inbox", "Job", "Lease", "LoadedModel", "Progress", "Trained", "_Flight", "_Open", "_Slot"
+}  # fmt: skip
+
+
+def test_every_dataclass_is_slotted_and_all_but_state_are_frozen() -> None:
+    changing, loose = set[str](), set[str]()
+    for tree in TREES.values():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef) and (given := _dataclass_flags(node)) is not None:
+                changing |= set() if given.get("frozen") else {node.name}
+                loose |= set() if given.get("slots") else {node.name}
+    assert (changing, loose) == (CHANGING, set())
+
+
+def _dataclass_flags(node: ast.ClassDef) -> dict[str, bool] | None:
+    """The flags of a class's `@dataclass(…)`; None without one."""
+    for each in node.decorator_list:
+        call = each if isinstance(each, ast.Call) else ast.Call(each, [], [])
+        if isinstance(call.func, ast.Name) and call.func.id == "dataclass":
+            return {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
+    return None
+
+
 def test_no_file_imports_itself_through_others() -> None:
     """Also not late, within a function, nor for type checkers alone."""
     try:

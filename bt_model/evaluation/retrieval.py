@@ -53,10 +53,11 @@ def measure_retrieval(scores: "Tensor", ties: TieRule = "every") -> Retrieval:
     """What scores (n, n) tell under a rule for ties.
 
     Raises:
-        InvalidValueError: not as many videos as captions.
+        InvalidValueError: not as many videos as captions, or scores that are no numbers.
     """
     shape = tuple(scores.shape)
     require(shape == (len(scores), len(scores)), "scores", shape, "n captions by n videos")
+    require(bool(scores.isfinite().all()), "scores", "partly infinite or no number", "finite numbers")
     if ties == "every":
         ordered = scores.sort(dim=1, descending=True).values
         ranks = (ordered == _own(scores)).nonzero()[:, 1].double()

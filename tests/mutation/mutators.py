@@ -169,6 +169,8 @@ def _min_max(node: ast.AST, _: Around) -> Iterator[Change]:
 def _arguments(node: ast.AST, _: Around) -> Iterator[Change]:
     if not isinstance(node, ast.Call) or len(node.args) < _TWO:
         return
+    if isinstance(node.func, ast.Name) and node.func.id in _SWAPPED:  # which do not look at the order
+        return
     for i, (first, second) in enumerate(pairwise(node.args)):
         is_starred = isinstance(first, ast.Starred) or isinstance(second, ast.Starred)
         if not is_starred and ast.dump(first) != ast.dump(second):

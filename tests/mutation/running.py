@@ -6,7 +6,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from tests.mutation.mutants import Mutant
@@ -18,6 +18,7 @@ Verdict = Literal["killed", "timeout", "survived", "equivalent", "unclear"]
 _PASSED, _FAILED, _NO_TESTS = 0, 1, 5
 _ATTEMPTS = 4
 _PATIENCE = 5  # limits that a run without a fault may take
+_SECOND_CHANCE = 3  # times the budget, for what survives it
 _SLACK = 2  # a mutant that takes so many times longer hangs
 _FIRST_FAILURE = re.compile(r"^(?:FAILED|ERROR) (\S+?\.py(?:::\S.*?)?)(?: - .*)?$", re.MULTILINE)
 
@@ -53,10 +54,22 @@ class Trial:
         self._is_stopped = False
 
     def outcome(self, mutant: Mutant, source: str) -> Outcome:
-        started, limit = time.monotonic(), self._limit
+        """What survives the tests that fit into the budget is shown others, which may take longer."""
+        first, chosen = self._shown(mutant, source, 1, frozenset())
+        if first.verdict != "survived":
+            return first
+        second, others = self._shown(mutant, source, _SECOND_CHANCE, frozenset(chosen.ids))
+        num_tests = len(chosen.ids) + len(others.ids)
+        return replace(second, seconds=first.seconds + second.seconds, num_tests=num_tests)
+
+    def _shown(
+        self, mutant: Mutant, source: str, patience: int, without: frozenset[str]
+    ) -> tuple[Outcome, Chosen]:
+        """The verdict of other tests than those, in so many times the budget and limit."""
+        started, limit = time.monotonic(), patience * self._limit
         verdict, by, chosen = "unclear", "", Chosen((), 0.0)
         for _ in range(0 if self._is_stopped else _ATTEMPTS):
-            chosen = self._selection.tests(mutant, self._budget, frozenset(self._unsound))
+            chosen = self._selection.tests(mutant, patience * self._budget, without | self._unsound)
             if not chosen.ids:
                 verdict = "survived"
                 break
@@ -77,7 +90,7 @@ class Trial:
                     verdict = "timeout"
                     break
                 limit = max(limit, needed)  # the machine is busier than when the tests were measured
-        return Outcome(verdict, time.monotonic() - started, len(chosen.ids), by)
+        return Outcome(verdict, time.monotonic() - started, len(chosen.ids), by), chosen
 
     def _is_witness(self, ended: Ended, chosen: Chosen) -> bool:
         """Whether the tests pass without the fault; files that never met before are tried together."""

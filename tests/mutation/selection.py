@@ -27,7 +27,7 @@ class Chosen:
 
 
 class Selection:
-    """Tests of the mirror file first, then the fastest of those that execute the line."""
+    """Tests of the mirror file first, then of its folder, then the fastest of those that execute the line."""
 
     def __init__(self, measured: Measured, focus: Focus, imports: Imports) -> None:
         self._measured, self._focus, self._imports = measured, focus, imports
@@ -46,6 +46,7 @@ class Selection:
         ranked: list[Test] = []
         for group in (
             [id for id in executing if id.startswith(f"{mirror}::")],
+            [id for id in executing if id.startswith(f"{mirror.rpartition('/')[0]}/")],
             executing,
             [id for id in self._measured.tests if id.startswith(f"{mirror}::")],
             [id for id in self._spawning if mutant.file in self._imports.reached(id.partition("::")[0])],

@@ -73,6 +73,13 @@ def test_a_dialogue_without_a_video_is_answered(api: openai.OpenAI) -> None:
     assert cast(Any, answer).receipt["video"] is None
 
 
+def test_a_developers_message_is_a_system_message(api: openai.OpenAI) -> None:
+    said = {"role": "developer", "content": "Be brief."}
+    messages = cast("list[ChatCompletionMessageParam]", [said, {"role": "user", "content": "hello"}])
+    answer = api.chat.completions.create(model=fakes.MODEL, messages=messages)
+    assert answer.choices[0].message.content == "hello "
+
+
 def test_an_answer_can_be_sent_back_as_history(api: openai.OpenAI, video: str) -> None:
     first = api.chat.completions.create(model=fakes.MODEL, messages=about(video))
     history = [*about(video), first.choices[0].message.model_dump(), {"role": "user", "content": "and now"}]

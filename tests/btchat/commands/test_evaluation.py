@@ -66,6 +66,7 @@ def test_every_clip_needs_a_label(tmp_path: Path, capsys: pytest.CaptureFixture[
             {"text": TEXT, "video": VIDEO[:, :2].contiguous()},
             "embeddings is (3, 2); allowed: rows of 3 numbers",
         ),
+        ({"scores": torch.full((2, 2), torch.nan)}, "allowed: finite numbers"),
         ({"scores": TEXT[0]}, "scores is (3,); allowed: n captions by n videos"),
     ],
 )

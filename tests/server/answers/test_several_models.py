@@ -4,11 +4,12 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
 
+from server.answers.question import Progress, Stage
 from server.settings import Settings
 from tests import fakes
 from tests.fakes import BAD, MODEL, OTHER, TWIN
@@ -31,6 +32,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 def client(server: RunningServer) -> Iterator[httpx.Client]:
     with server.client() as client:
         yield client
+
+
+def test_what_an_answer_waits_for_first_is_a_stage() -> None:
+    assert Progress(MODEL).stage in get_args(Stage)
 
 
 @pytest.fixture

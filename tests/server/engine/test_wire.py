@@ -78,6 +78,11 @@ def test_well_formed_strangers_are_refused(items: object) -> None:
         unpack(cast(bytes, msgpack.packb(items)))
 
 
+def test_a_map_with_a_key_that_is_no_name_is_refused() -> None:
+    with pytest.raises(MessageError, match="not msgpack"):
+        unpack(cast(bytes, msgpack.packb(["Stats", "a", {1: 2.0}])))
+
+
 def test_a_message_cut_short_is_refused() -> None:
     payload = pack(wire.Cancel("abcdef"))[HEADER.size :]
     for length in range(len(payload)):

@@ -88,3 +88,5 @@ def test_bad_weights_are_told_by_file_and_tensor_and_end_the_process(weights: Pa
         assert "layers.0.mlp.fc1.weight" in message
         assert "\n" not in message
         assert engine.wait() == 1
+        assert engine.process.stderr is not None
+        assert "Traceback" not in engine.process.stderr.read()

@@ -8,6 +8,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
@@ -71,6 +72,12 @@ def test_a_number_format_is_for_numbers_with_a_point(tmp_path: Path) -> None:
     convert(path, tmp_path / "out", dtype=torch.float16)
     read = load_file(tmp_path / "out" / SINGLE)
     assert (read["w"].dtype, read["n"].dtype) == (torch.float16, torch.int64)
+
+
+def test_transformers_can_read_what_was_converted(tmp_path: Path) -> None:
+    convert(torch_file(tmp_path / "a.bin", {"w": torch.ones(2)}), tmp_path / "out")
+    with safe_open(tmp_path / "out" / SINGLE, "pt") as file:
+        assert file.metadata() == {"format": "pt"}  # it refuses files without it
 
 
 def test_a_source_without_a_tensor_is_refused_and_leaves_nothing(tmp_path: Path) -> None:

@@ -207,6 +207,7 @@ def test_a_description_that_is_none_is_one_line(tmp_path: Path, program: bytes) 
         b"S'x'\n(S'true'\nios\nsystem\ns",
         b"S'x'\n(cos\nsystem\nS'true'\nos",
         b"S'x'\ncos\nsystem\n(S'true'\nt\x81s",
+        b"S'x'\ncos\nsystem\n(S'true'\nt}\x92s",
     ],
 )
 def test_what_stands_beside_a_tensor_neither_runs_nor_stays_nor_hinders(tmp_path: Path, more: bytes) -> None:

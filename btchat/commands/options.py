@@ -43,7 +43,7 @@ class FrameOptions:
     fps: Annotated[float | None, Parameter(help="frames per second of video, instead of a number")] = None
     start: Annotated[float | None, Parameter(help="seconds")] = None
     end: Annotated[float | None, Parameter(help="seconds")] = None
-    strategy: Annotated[Strategy, Parameter(help="how they are spread")] = "uniform"
+    strategy: Annotated[Strategy, Parameter(help="how they are chosen")] = "uniform"
 
     @property
     def sampling(self) -> Sampling:

@@ -75,8 +75,9 @@ def fit(row: Row, seed: int, bench: Bench, work: Path) -> TrainedRow:
     model = bench.model
     torch.manual_seed(seed)
     encoder = build_encoder(row.model, model.tower)
-    num_video = pooling(row.pooling).num_tokens(model.plan.vision.num_patches)
-    if row.pooling == "frames":
+    pooled = pooling(row.pooling)
+    num_video = pooled.num_tokens(model.plan.vision.num_patches)
+    if pooled.is_per_frame:
         num_video *= bench.size.num_frames
     if row.training == "none":
         return TrainedRow(row, encoder, model.image, num_video, Trained(), 0)

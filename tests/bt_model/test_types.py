@@ -8,7 +8,17 @@ from typing import Any
 import pytest
 
 from bt_model.errors import InvalidValueError
-from bt_model.types import MAX_FPS, MAX_FRAMES, GenerateOptions, Role, Sampling, Turn, Usage, check_turns
+from bt_model.types import (
+    MAX_FPS,
+    MAX_FRAMES,
+    STRATEGIES,
+    GenerateOptions,
+    Role,
+    Sampling,
+    Turn,
+    Usage,
+    check_turns,
+)
 
 
 def test_the_bounds_are_those_of_the_api() -> None:
@@ -50,7 +60,7 @@ def test_a_sampling_at_a_bound_is_taken(given: dict[str, Any]) -> None:
         ({"start": 2.0, "end": 2.0}, "sampling.end is 2.0; allowed: more than start"),
         (
             {"strategy": "wisest"},
-            "sampling.strategy is 'wisest'; allowed: uniform, middle, retrieval, random",
+            f"sampling.strategy is 'wisest'; allowed: {', '.join(STRATEGIES)}",
         ),
         ({"num_frames": 8, "fps": 2.0}, "sampling is 'num_frames=8, fps=2.0'; allowed: one of the two"),
     ],

@@ -76,6 +76,14 @@ def test_a_tokenizer_without_the_templates_tokens_is_refused(tmp_path: Path) -> 
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_every_text_of_a_template_is_free_of_special_spellings(name: str) -> None:
     chosen = template(name)
-    walks = (chosen.opening, chosen.user, chosen.video, chosen.lead, chosen.past_lead, chosen.answer)
+    walks = (
+        chosen.opening,
+        chosen.user,
+        chosen.video,
+        chosen.lead,
+        chosen.past_lead,
+        chosen.answer,
+        chosen.after_answer,
+    )
     texts = [part for walk in walks for part in walk if isinstance(part, str)]
     assert not [text for text in (*texts, chosen.system) if "<|" in text or "<s>" in text or "</s>" in text]

@@ -93,12 +93,14 @@ def test_every_template_is_spelled_as_written_down(name: str) -> None:
 
 
 def as_served(name: str) -> str:
-    """A question with a video, its answer and another question, as the model gets them."""
+    """A system text, a question with a video, its answer and another question, as the model gets them."""
     style = template(name)
     ids = replace(IDS, bos=IDS.bos if style.bos else None)
     if style.is_video_first:
         ids = replace(ids, video_start=None, video_end=None)
     turns = [Turn("user", "q1"), Turn("assistant", "a1"), Turn("user", "q2")]
+    if not style.system:
+        turns.insert(0, Turn("system", "s"))
     return spelled(segments(turns, style, ids, characters, VIDEO))
 
 

@@ -241,6 +241,17 @@ def test_a_row_may_be_repeated_within_bounds(tmp_path: Path) -> None:
     assert TorchFile(path)["few"].shape == (100, 1000)
 
 
+def test_one_tensor_is_no_larger_than_what_is_stored_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bt_model.checkpoints.conversion.torch_file._MAX_EXPANDED", 10_000)
+    path = torch_file(tmp_path / "a.bin", {"w": torch.zeros(1000).expand(4, -1), "v": torch.zeros(1000)})
+    file = TorchFile(path)
+    assert file["v"].shape == (1000,)
+    with pytest.raises(CheckpointError, match=r"w cannot be read .16000 bytes out of 4000"):
+        _ = file["w"]
+
+
 @pytest.mark.parametrize(("count", "rows"), [(1, 10**9), (40, 16_000)])
 def test_a_small_file_cannot_become_a_huge_one(tmp_path: Path, count: int, rows: int) -> None:
     row = torch.zeros(1000)

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from bt_model.checkpoints.layouts.clip import HF_CLIP, LEGACY, RETRIEVAL
 from bt_model.checkpoints.layouts.detect import detect
-from bt_model.checkpoints.layouts.key_map import KeyMap
+from bt_model.checkpoints.layouts.key_map import BUFFER, KeyMap
+from bt_model.checkpoints.layouts.llava import LLAVA
 from bt_model.checkpoints.load import CHAT_MAY_MISS, load_adapter, load_part, load_vision, read_adapter
 from bt_model.checkpoints.weights import Weights, open_checkpoint
 from bt_model.config import CLIP_L14, BTAdapterConfig, ClipTextConfig
@@ -141,6 +142,13 @@ def test_every_published_name_is_mapped_or_left_out_for_a_reason(layout: str) ->
 def test_nothing_is_left_out_but_the_named_tensors(layout: str) -> None:
     shapes, keys = key_map(layout)
     assert {key for key in shapes if keys.why_dropped(key)} == LEFT_OUT.get(layout, set())
+
+
+def test_constant_buffers_of_llava_are_left_out() -> None:
+    tower = "model.vision_tower.vision_tower.vision_model.embeddings"
+    names = [f"{tower}.position_ids", "model.layers.0.self_attn.rotary_emb.inv_freq"]
+    assert [LLAVA.why_dropped(name) for name in names] == [BUFFER, BUFFER]
+    assert LLAVA.why_dropped(f"{tower}.class_embedding") is None
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -178,6 +178,12 @@ def test_a_shards_clips_are_where_the_index_says(tmp_path: Path) -> None:
     assert found == {b"first clip": ["one"], b"second": ["two"]}
 
 
+@pytest.mark.parametrize("ending", ["mp4", "webm", "mkv", "avi"])
+def test_clips_of_every_container_are_found_in_a_shard(tmp_path: Path, ending: str) -> None:
+    shard = write_shard(tmp_path / "0.tar", {f"1.{ending}": b"clip", "1.txt": b"one"})
+    assert clips_of("webdataset", shard).captions_of(0) == ["one"]
+
+
 def test_shards_are_looked_through_once_and_again_when_they_changed(tmp_path: Path) -> None:
     shards = [write_shard(tmp_path / f"{n}.tar", MEMBERS) for n in range(2)]
     before = told(clips_of("webdataset", tmp_path / "*.tar", work=tmp_path))

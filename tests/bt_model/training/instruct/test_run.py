@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from bt_model.assembly.load import load
 from bt_model.backends.parts.template_backend import TemplateBackend
@@ -15,6 +16,7 @@ from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.errors import BtchatError, InvalidValueError
 from bt_model.generation.llama import Llama
 from bt_model.training.chat_base import load_language
+from bt_model.training.export import PROJECTOR
 from bt_model.training.instruct.base import load_temporal_model, read_base
 from bt_model.training.instruct.learning import unfreeze
 from bt_model.training.instruct.run import export, instruct
@@ -167,6 +169,16 @@ def test_templates_for_training_and_for_serving_may_differ_and_lost_dialogues_ar
     assert backend.template.system.startswith("You are Video-ChatGPT")
     told = json.loads((tmp_path / "dialogues.json").read_text())
     assert told == {"read": len(read) + 2, "empty": 1, "too long": 1, "cut": 0, "used": len(read)}
+
+
+def test_markers_that_an_earlier_run_trained_stay_in_the_next_ones_file(
+    videos: Videos, single: Path, tmp_path: Path
+) -> None:
+    settings = videos.settings({"model": {"base": str(single / "model")}, "run": {"steps": 1}})
+    instruct(settings, tmp_path, ALONE)
+    before, after = (load_file(work / "model" / PROJECTOR) for work in (single, tmp_path))
+    assert torch.equal(after["model.embed_tokens.weight"], before["model.embed_tokens.weight"])
+    assert not torch.equal(after["model.mm_projector.weight"], before["model.mm_projector.weight"])
 
 
 def test_broken_and_missing_videos_are_replaced_and_counted(videos: Videos, tmp_path: Path) -> None:

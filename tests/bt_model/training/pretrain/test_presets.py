@@ -109,6 +109,7 @@ def test_an_unknown_preset_is_refused_with_the_known_ones() -> None:
             {"optimiser": {"batch": 6, "accumulate": 4}},
             r"optimiser\.accumulate is 4; allowed: a divisor of 6",
         ),
+        ({"model": {"drop_path": 1.0}}, r"model\.drop_path is 1\.0; allowed: a number, 0 or more, below 1"),
         ({"data": {"frames": 65}}, r"data\.frames is 65; allowed: up to model.max_frames, 64"),
         ({"data": {"frames": 0}}, r"data\.frames is 0; allowed: a whole number, 1 to 128"),
         ({"model": {"layers": 0}}, r"model\.layers is 0; allowed: a whole number, 1 or more"),

@@ -1,5 +1,6 @@
 """One stage: its schedule, its log, and resuming after a kill."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -121,6 +122,12 @@ def test_a_resumed_run_counts_the_time_of_both_sessions(tmp_path: Path) -> None:
     _, trained = killed_and_resumed(tmp_path, SAVE_EVERY + 7)
     saved = torch.load(tmp_path / f"fit-{STEPS:08d}.ckpt", weights_only=True)["trained"]
     assert trained.wall_seconds == saved[1] > 0
+
+
+def test_a_run_counts_its_own_cpu_seconds(tmp_path: Path) -> None:
+    before = time.process_time()
+    trained = Stage().run(tmp_path)
+    assert 0 < trained.cpu_seconds <= time.process_time() - before
 
 
 def test_groups_keep_their_own_rates(tmp_path: Path) -> None:

@@ -30,7 +30,6 @@ from bt_model.generation.scheduler import Job, Scheduler
 if TYPE_CHECKING:
     from bt_model.generation.language_model import LanguageModel
 
-_SUPPORTS = frozenset({"seed", "penalty", "logprobs"})
 _logger = logging.getLogger(__name__)
 
 
@@ -49,7 +48,7 @@ class BatchEngine:
         max_context: int | None = None,
     ) -> None:
         context = min(lm.max_context, max_context or lm.max_context)
-        self._caps = EngineCaps(context, max_batch, max_queue, _SUPPORTS)
+        self._caps = EngineCaps(context, max_batch, max_queue)
         self._lm = lm
         self._scheduler = Scheduler(max_batch, max_queue)
         # guards the scheduler; every change is told, so nothing is ever changed without it

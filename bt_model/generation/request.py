@@ -99,7 +99,6 @@ class EngineCaps:
     max_context: int
     max_batch: int
     max_queue: int
-    supports: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)

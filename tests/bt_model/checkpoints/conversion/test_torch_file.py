@@ -119,6 +119,12 @@ def test_what_stands_among_unknown_is_found(protocol: int) -> None:
     assert told["w"] == 1
 
 
+def test_keys_are_names_and_ordinary_numbers() -> None:
+    largest = (1 << 62) - 1
+    known: dict[int, int] = {largest: 1, -largest: 2}
+    assert parse_pickle(pickle.dumps({**known, largest + 1: 3, -largest - 1: 4}))[0] == known
+
+
 def parse_pickled(path: Path, program: bytes, **records: bytes) -> Path:
     """A torch file with a description written by hand."""
     with zipfile.ZipFile(path, "w") as file:

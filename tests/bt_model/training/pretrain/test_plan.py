@@ -41,6 +41,17 @@ def test_counting_without_weights_gives_what_a_real_step_does() -> None:
     assert counted == pytest.approx(8 * flops_per_clip(settings, towers) + contrast * (64 - 8), rel=0.01)
 
 
+@pytest.mark.parametrize(("precision", "share"), [("float32", 1), ("bfloat16", 0.5)])
+def test_a_clip_more_takes_what_it_keeps_in_its_number_format(precision: str, share: float) -> None:
+    def memory(batch: int) -> float:
+        values = {"optimiser": {"batch": batch, "accumulate": 1}, "run": {"precision": precision}}
+        plan = PretrainPlan(settings_from(PretrainSettings, plain(PAPER), values), L14, 1000).describe()
+        return next(value for name, value in plan.items() if name.startswith("memory per device"))
+
+    kept = kept_bytes_per_clip(PAPER, L14)
+    assert memory(12) - memory(10) == pytest.approx(2 * share * kept / 1e9)
+
+
 def test_masking_saves_memory() -> None:
     masked, whole = (
         kept_bytes_per_clip(settings_from(PretrainSettings, plain(PAPER), {"mask": {"rate": rate}}), L14)

@@ -22,6 +22,7 @@ def test_the_manifest_in_the_repository_is_whole() -> None:
         "instructblip-7b",
         "video-chatgpt-7b",
     } <= set(sets)
+    assert pick(sets, "llava-v1") is sets["llava-v1"]
     for chosen in sets.values():
         places = {item.to for item in chosen.items}
         parts = ("tower", "adapter", "llm", "projector", "qformer")

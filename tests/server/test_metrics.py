@@ -1,6 +1,7 @@
 """The names on /metrics, on which dashboards depend, and what one answer adds to them."""
 
 import re
+import time
 from pathlib import Path
 
 import httpx
@@ -85,9 +86,12 @@ def test_one_answer_is_counted_once_everywhere(client: httpx.Client, unseen: byt
     }
     expected = dict.fromkeys(names, 1) | more
     video = upload(client, unseen)
-    before = {name: count(client, name) for name in expected}
+    clocks = ("btchat_time_to_first_token_seconds_sum", "btchat_inter_token_latency_seconds_sum")
+    before = {name: count(client, name) for name in (*expected, *clocks)}
+    begin = time.monotonic()
     client.post("/v1/video/chat", json=question(video, "one two three"))
     assert {name: count(client, name) - before[name] for name in expected} == expected
+    assert 0 < sum(count(client, name) - before[name] for name in clocks) <= time.monotonic() - begin
 
 
 @pytest.mark.parametrize("path", ["frames", "tokens"])

@@ -16,7 +16,7 @@ from bt_model.assembly.load import load
 from bt_model.assembly.memory import memory_estimate
 from bt_model.assembly.towers import load_tower
 from bt_model.chat import VideoChat
-from bt_model.checkpoints.metadata import KEY
+from bt_model.checkpoints.metadata import KEY, parse_metadata
 from bt_model.checkpoints.temporal import save_temporal
 from bt_model.checkpoints.weights import open_checkpoint, open_weights
 from bt_model.config import TemporalConfig
@@ -202,6 +202,12 @@ def test_models_are_listed_with_their_kind(folder: Path) -> None:
     assert kinds["saved"] == "joint_st, open"
     assert kinds["embedded"] == "bt_adapter"
     assert kinds["embedded-clip"] is None
+
+
+def test_the_largest_count_is_allowed() -> None:
+    assert parse_metadata("a", '{"max_frames": 65536}') == {"max_frames": 65536}
+    with pytest.raises(CheckpointError, match="max_frames is 65537; allowed: 1 to 65536"):
+        parse_metadata("a", '{"max_frames": 65537}')
 
 
 def rewritten(path: Path, facts: str) -> None:

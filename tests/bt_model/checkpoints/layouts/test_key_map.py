@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bt_model.checkpoints.layouts.clip import HF_CLIP, LEGACY, RETRIEVAL
 from bt_model.checkpoints.layouts.detect import detect
-from bt_model.checkpoints.layouts.key_map import BUFFER, KeyMap
+from bt_model.checkpoints.layouts.key_map import BUFFER, KeyMap, Stored
 from bt_model.checkpoints.layouts.llava import LLAVA
 from bt_model.checkpoints.load import CHAT_MAY_MISS, load_adapter, load_part, load_vision, read_adapter
 from bt_model.checkpoints.weights import Weights, open_checkpoint
@@ -142,6 +142,11 @@ def test_every_published_name_is_mapped_or_left_out_for_a_reason(layout: str) ->
 def test_nothing_is_left_out_but_the_named_tensors(layout: str) -> None:
     shapes, keys = key_map(layout)
     assert {key for key in shapes if keys.why_dropped(key)} == LEFT_OUT.get(layout, set())
+
+
+def test_leading_axes_are_dropped_where_a_tensor_has_them() -> None:
+    stored = Stored("cls_token", leading=2)
+    assert (stored.shape((1, 1, 5)), stored.shape((3, 4, 5))) == ((5,), (3, 4, 5))
 
 
 def test_constant_buffers_of_llava_are_left_out() -> None:

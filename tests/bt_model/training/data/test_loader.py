@@ -1,4 +1,6 @@
-"""Batches by step: the same from any step on, whatever cannot be read on the way."""
+"""Batches by step: the same import threading
+import threading
+from any step on, whatever cannot be read on the way."""
 
 import csv
 import sys
@@ -65,6 +67,13 @@ def test_batches_are_the_same_from_any_step_on(corpus: Corpus, tmp_path: Path) -
     later = batches(settings, tmp_path / "b", range(3, 5))
     assert all(same(a, b) for a, b in zip(whole[6:], later, strict=True))
     assert not same(whole[0], whole[6])
+
+
+def test_a_jump_to_another_step_ends_what_was_read_ahead(corpus: Corpus, tmp_path: Path) -> None:
+    with loading(corpus.settings(), tmp_path) as loader:
+        for step in (0, 4, 2):
+            loader.batch(step)
+            assert [thread.name for thread in threading.enumerate()].count("clips") == 1
 
 
 def test_two_ranks_see_the_halves_of_what_one_sees(corpus: Corpus, tmp_path: Path) -> None:

@@ -203,6 +203,18 @@ def test_a_loss_that_is_no_number_ends_the_run_and_is_not_saved(tmp_path: Path) 
     assert max(path.name for path in tmp_path.glob("*.ckpt")) == "fit-00000005.ckpt"
 
 
+def test_float16_that_overflows_again_and_again_ends_the_run(tmp_path: Path) -> None:
+    good = job(tmp_path, replace(SCHEDULE, num_steps=60, precision="float16"), Stage())
+
+    def result_at(step: int, part: int) -> StepResult:
+        result = good.result_at(step, part)
+        return replace(result, loss=result.loss * 1e38)
+
+    # from 2 to the 16th, halved 27 times
+    with pytest.raises(TrainingError, match=r"loss of step 26 is .* at a loss scale of 0\.000488281;"):
+        run(replace(good, result_at=result_at))
+
+
 def test_float16_skips_steps_that_overflow_and_keeps_its_scale_over_a_resume(tmp_path: Path) -> None:
     def overflowing(stage: Stage) -> TrainingJob:
         good = job(tmp_path, replace(SCHEDULE, num_steps=8, precision="float16"), stage)

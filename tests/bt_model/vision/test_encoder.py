@@ -105,6 +105,16 @@ def test_chat_from_cached_states_equals_chat(encoder: VideoEncoder, pixels: Tens
     assert torch.equal(patches_cls(cached), chat(encoder, pixels))
 
 
+def test_one_pass_gives_what_chat_and_retrieval_read_apart(encoder: VideoEncoder, pixels: Tensor) -> None:
+    states = tiny.trunk_states(encoder, pixels)
+    chat, retrieval = encoder.both_from_trunk(states)
+    for both, alone in ((chat, encoder.chat(pixels)), (retrieval, encoder.features_from_trunk(states))):
+        assert both.branch is not None
+        assert alone.branch is not None
+        torch.testing.assert_close(both.trunk, alone.trunk)
+        torch.testing.assert_close(both.branch.patches, alone.branch.patches)
+
+
 def test_upstream_compat_reaches_the_branch(pixels: Tensor) -> None:
     published, own = (chat(tiny.encoder(upstream_compat=flag), pixels) for flag in (True, False))
     assert (published - own).abs().max() > 1e-3

@@ -9,6 +9,7 @@ from typing import Any, get_args
 import httpx
 import pytest
 
+from bt_model.errors import EngineError
 from server.answers.question import Progress, Stage
 from server.settings import Settings
 from tests import fakes
@@ -32,6 +33,26 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 def client(server: RunningServer) -> Iterator[httpx.Client]:
     with server.client() as client:
         yield client
+
+
+@pytest.mark.parametrize(("error", "status"), [(RuntimeError("odd"), 500), (EngineError("busy"), 503)])
+def test_an_error_that_nobody_foresaw_is_logged_with_its_trace(
+    error: Exception,
+    status: int,
+    server: RunningServer,
+    client: httpx.Client,
+    video: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def fail(_model: str) -> None:
+        raise error
+
+    monkeypatch.setattr(server.services.engine, "open", fail)
+    assert client.post("/v1/video/chat", json=question(video, model=OTHER)).status_code == status
+    traces = [record for record in caplog.records if record.name == "server.answers.flow"]
+    assert bool(traces) == (status == 500)
+    assert all(record.exc_info and OTHER in record.getMessage() for record in traces)
 
 
 def test_what_an_answer_waits_for_first_is_a_stage() -> None:

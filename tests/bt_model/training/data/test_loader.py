@@ -1,10 +1,9 @@
-"""Batches by step: the same import threading
-import threading
-from any step on, whatever cannot be read on the way."""
+"""Batches by step: the same from any step on, whatever cannot be read on the way."""
 
 import csv
 import sys
 import tarfile
+import threading
 from collections.abc import Generator
 from contextlib import closing, contextmanager
 from pathlib import Path

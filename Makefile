@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PORT ?= 8000
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test test-random check fmt lint types imports parity mutate bench train docker clean
+.PHONY: setup demo test test-random check fmt lint types imports parity mutate wheel-check bench train docker clean
 
 setup: $(STAMP)
 
@@ -50,6 +50,9 @@ parity: $(STAMP)  ## every golden case: make parity GOLDEN=dir
 mutate: $(STAMP)  ## faults that no test notices: make mutate COUNT=200 SEED=7 LOCKS=1 RESUME=1 PATHS="server/engine bt_model"
 	$(BIN)/python -m tests.mutation --count $(or $(COUNT),200) --seed $(or $(SEED),0) \
 	    $(if $(LOCKS),--locks) $(if $(RESUME),--resume) $(if $(PATHS),--paths $(PATHS))
+
+wheel-check: $(STAMP)  ## wheel and sdist, installed into an empty environment and tried there
+	$(BIN)/python -m tests.distribution
 
 bench: $(STAMP)  ## the figures of docs/performance.md
 	$(BIN)/python -m benchmarks.main_job

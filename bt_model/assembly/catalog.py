@@ -4,12 +4,18 @@ from pathlib import Path
 
 from bt_model.errors import UnknownNameError
 
-WEIGHTS_DIR = Path(__file__).parents[2] / "weights"  # where names are looked up, unless somebody says else
+_CHECKOUT = Path(__file__).parents[2] / "weights"
+_INSTALLED = Path(__file__).parents[1] / "weights"
+BUILT_IN = (
+    _INSTALLED if _INSTALLED.is_dir() else _CHECKOUT
+)  # the embedded models, and the list of published sets
+# where names are looked up first, unless somebody says else: beside an installation nobody keeps weights
+WEIGHTS_DIR = Path("weights") if _INSTALLED.is_dir() else _CHECKOUT
 SUFFIX = ".model.json"
 
 
 def find(name: str, weights_dir: Path) -> Path:
-    """A model file by path, by a folder that holds exactly one, or by name one folder below `weights_dir`.
+    """A model file by path, by a folder that holds exactly one, or by name: one that is `available`.
 
     Raises:
         UnknownNameError: nothing of that name; the message lists what there is.
@@ -23,7 +29,7 @@ def find(name: str, weights_dir: Path) -> Path:
     files = available(weights_dir)
     if name not in files:
         raise UnknownNameError(
-            f"model is {name!r}; under {weights_dir} there are: {', '.join(sorted(files)) or '(none)'}",
+            f"model is {name!r}; built in and under {weights_dir} there are: {', '.join(sorted(files))}",
             code="model_not_found",
             param="model",
         )
@@ -31,5 +37,9 @@ def find(name: str, weights_dir: Path) -> Path:
 
 
 def available(weights_dir: Path) -> dict[str, Path]:
-    """Names of the model files one folder below `weights_dir`."""
-    return {path.name.removesuffix(SUFFIX): path for path in weights_dir.glob(f"*/*{SUFFIX}")}
+    """Names of the model files one folder below `weights_dir`, and of those that are always there."""
+    return {
+        path.name.removesuffix(SUFFIX): path
+        for folder in (BUILT_IN, weights_dir)
+        for path in folder.glob(f"*/*{SUFFIX}")
+    }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import httpx
 
-from bt_model.assembly.catalog import WEIGHTS_DIR
+from bt_model.assembly.catalog import BUILT_IN
 from bt_model.errors import BtchatError
 from btchat.commands.running_server import running_server
 
@@ -20,7 +20,7 @@ def demo(*, port: int = 8000, once: bool = False) -> int:
         port: where it listens
         once: stop after the answer, with exit code 0 if it arrived
     """
-    clip = WEIGHTS_DIR / "embedded" / "sample.mp4"
+    clip = BUILT_IN / "embedded" / "sample.mp4"
     with (
         tempfile.TemporaryDirectory(prefix="btchat-demo-") as data_dir,
         running_server(Path(data_dir), port=port, settings={"log_level": "warning"}) as server,

@@ -6,18 +6,18 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from bt_model.assembly.catalog import WEIGHTS_DIR
+from bt_model.assembly.catalog import BUILT_IN, WEIGHTS_DIR
 from bt_model.types import Dtype
-from btchat.commands.options import WeightsDir, default_weights_dir
+from btchat.commands.options import WeightsDir
 
-Manifest = Annotated[Path | None, Parameter(help="list of sets (default: weights/manifest.toml)")]
+Manifest = Annotated[Path | None, Parameter(help="list of sets (default: that of this version)")]
 
 
 def list_sets(*, weights_dir: WeightsDir = WEIGHTS_DIR, manifest: Manifest = None) -> None:
     """Show the sets that can be fetched, and what of them is here."""
     from btchat.commands.weights.manifest import read_manifest
 
-    for name, chosen in read_manifest(manifest or default_weights_dir() / "manifest.toml").items():
+    for name, chosen in read_manifest(manifest or BUILT_IN / "manifest.toml").items():
         here = sum((weights_dir / name / item.to).exists() for item in chosen.items)
         size = f"{chosen.num_bytes / 1e9:.1f} GB known" if chosen.num_bytes else "size unknown"
         print(f"{name}  ({here} of {len(chosen.items)} parts here, {size})\n  {chosen.about}")
@@ -40,7 +40,7 @@ def fetch(
     from btchat.commands.weights.manifest import pick, read_manifest
 
     fetch(
-        pick(read_manifest(manifest or default_weights_dir() / "manifest.toml"), name),
+        pick(read_manifest(manifest or BUILT_IN / "manifest.toml"), name),
         weights_dir,
         print,
         dry_run=dry_run,

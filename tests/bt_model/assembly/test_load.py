@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from bt_model.assembly.catalog import available, find
+from bt_model.assembly.catalog import BUILT_IN, available, find
 from bt_model.assembly.load import load
 from bt_model.assembly.model_file import read_model_file
 from bt_model.assembly.placement import pick_device
@@ -65,9 +65,15 @@ def test_an_unknown_model_is_refused_with_the_names_that_there_are(tiny_weights:
     assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
 
 
-def test_an_empty_weights_folder_says_so(tmp_path: Path) -> None:
-    with pytest.raises(UnknownNameError, match=r"there are: \(none\)"):
-        find("embedded", tmp_path)
+def test_the_embedded_models_are_found_from_any_folder(tmp_path: Path) -> None:
+    assert find("embedded", tmp_path / "none") == BUILT_IN / "embedded" / "embedded.model.json"
+
+
+def test_a_model_of_the_users_stands_above_one_that_is_built_in(tmp_path: Path) -> None:
+    own = tmp_path / "mine" / "embedded.model.json"
+    own.parent.mkdir()
+    own.write_text("{}")
+    assert find("embedded", tmp_path) == own
 
 
 def test_the_card_tells_what_the_web_side_must_know(tiny_weights: Path) -> None:

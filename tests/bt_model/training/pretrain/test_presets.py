@@ -1,13 +1,11 @@
 """What the named settings say, against the tables of the paper and of the published configuration."""
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bt_model.errors import InvalidValueError, UnknownNameError
-from bt_model.training import presets
 from bt_model.training.plan import PUBLISHED_TOWERS
 from bt_model.training.presets import preset, preset_names
 from bt_model.training.pretrain.cost import meta_pretrain_step
@@ -84,16 +82,6 @@ def test_the_weights_of_a_preset_are_where_a_fetch_puts_them(name: str) -> None:
     model = settings(name).model
     assert {path for path in (model.clip, model.text, model.tokenizer, model.init) if path} <= fetched
     assert not model.captioner or sets[model.captioner].model
-
-
-def test_presets_lie_where_a_wheel_takes_them_from() -> None:
-    pyproject = tomllib.loads((Path(__file__).parents[4] / "pyproject.toml").read_text())
-    (pattern,) = pyproject["tool"]["setuptools"]["package-data"]["bt_model.training.presets"]
-    folder = Path(presets.__file__).parent
-    assert {path.stem for path in folder.glob(pattern)} == {
-        *preset_names("pretrain"),
-        *preset_names("instruct"),
-    }
 
 
 def test_an_unknown_preset_is_refused_with_the_known_ones() -> None:

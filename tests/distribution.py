@@ -1,7 +1,7 @@
 """`make wheel-check`: wheel and sdist, installed as a stranger would and tried away from the checkout.
 
-The wheel gets a new virtual environment and what it needs from the index that pip is set to. In an empty folder
-the demo answers, models and published weights are listed, and a server answers the official OpenAI client.
+The wheel is installed into a new virtual environment, with what pip finds for it. In an empty folder the demo
+answers, models and published weights are listed, and a server answers the official OpenAI client.
 """
 
 import argparse

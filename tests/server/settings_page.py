@@ -1,11 +1,26 @@
-"""docs/settings.md, written from the settings themselves: `python -m tests.server.settings_page`."""
+"""docs/settings.md and .env.example, written from the settings: `python -m tests.server.settings_page`."""
 
 from pathlib import Path
 
 from bt_model.settings.refusal import allowed_values, hint_of
 from server.settings import CONFIG_NAME, PREFIX, SECRETS_DIR, SECRETS_VARIABLE, Group, Settings
 
-PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "settings.md"
+ENVIRONMENT = ROOT / ".env.example"
+
+_ENVIRONMENT_HEAD = """\
+# Copy to .env: docker compose reads it. Every setting of the server, as docs/settings.md describes
+# them; `make fmt` writes this file. In a container compose sets the address, the port and the folders.
+
+# Read by compose alone: the port on this machine, the memory of the container, the seconds that it has
+# to stop (BTCHAT_GRACE_SECONDS and 10 more), and a file with API keys, one a line, for which
+# BTCHAT_API_KEYS_FILE=/run/secrets/btchat_api_keys.
+#PORT=8000
+#MEMORY=32g
+#STOP_SECONDS=40
+#API_KEYS_FILE=./api_keys.txt
+"""
 
 _HEAD = f"""# Settings of the server
 
@@ -25,8 +40,33 @@ Sizes are bytes, times seconds, as the names say. "-" is no value at all.
 
 def page() -> str:
     """The whole page."""
-    groups = [kind for kind in reversed(Settings.__mro__) if issubclass(kind, Group) and kind is not Group]
-    return "\n".join([_HEAD, *(_table(kind) for kind in groups if kind is not Settings)])
+    return "\n".join([_HEAD, *map(_table, _groups())])
+
+
+def environment() -> str:
+    """The whole example: every variable, commented out, with its meaning and default."""
+    return "\n".join([_ENVIRONMENT_HEAD, *map(_variables, _groups())])
+
+
+def _groups() -> list[type[Group]]:
+    groups = [kind for kind in reversed(Settings.__mro__) if issubclass(kind, Group)]
+    return [kind for kind in groups if kind not in (Group, Settings)]
+
+
+def _variables(kind: type[Group]) -> str:
+    lines = [f"# {kind.__doc__}"]
+    for name, field in kind.model_fields.items():
+        lines += [f"# {field.description}; {allowed_values(hint_of(field))}"]
+        lines += [f"#{PREFIX}{name.upper()}={_plain(field.default)}"]
+    return "\n".join([*lines, ""])
+
+
+def _plain(default: object) -> str:
+    if default is None:
+        return ""
+    if isinstance(default, Path) and default.is_absolute():
+        return str(default.relative_to(ROOT))
+    return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
 def _table(kind: type[Group]) -> str:
@@ -54,3 +94,4 @@ def _shown(default: object) -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    ENVIRONMENT.write_text(environment(), encoding="utf-8")

@@ -11,7 +11,7 @@ import server
 from bt_model.errors import InvalidValueError
 from server.command.serve import serve
 from server.settings import Group, Settings, load_settings
-from tests.server.settings_page import PAGE, page
+from tests.server.settings_page import ENVIRONMENT, PAGE, environment, page
 
 
 @pytest.fixture(autouse=True)
@@ -147,5 +147,6 @@ def test_every_setting_has_a_description_and_a_flag() -> None:
     assert flags == set(Settings.model_fields)
 
 
-def test_the_page_of_settings_is_up_to_date() -> None:
+def test_the_page_of_settings_and_the_example_of_an_environment_are_up_to_date() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(), "make fmt writes it anew"
+    assert ENVIRONMENT.read_text(encoding="utf-8") == environment(), "make fmt writes it anew"

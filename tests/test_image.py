@@ -1,0 +1,90 @@
+"""The image and compose, as far as files tell: what is copied is there, what is named exists."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pathspec import PathSpec
+
+from server.settings import PREFIX, Settings
+
+ROOT = Path(__file__).parents[1]
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+COPIED = [
+    source
+    for line in re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, flags=re.MULTILINE)
+    for source in line.split()[:-1]
+]
+STAGES = re.findall(r"^FROM \S+ AS (\S+)$", DOCKERFILE, flags=re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    return yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+
+
+def in_context() -> set[str]:
+    """Tracked files that .dockerignore leaves in the build context; its last matching line counts."""
+    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    # unlike git's, its patterns begin at the root
+    ignored = PathSpec.from_lines("gitignore", [re.sub(r"^!", "!/", line) for line in lines])
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return {name for name in tracked.stdout.splitlines() if not ignored.match_file(name)}
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no git checkout, so no list of its files")
+@pytest.mark.parametrize("source", sorted(set(COPIED)))
+def test_every_file_that_is_copied_is_in_the_context(source: str) -> None:
+    assert [name for name in in_context() if name == source or name.startswith(f"{source}/")]
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no git checkout, so no list of its files")
+def test_the_image_gets_the_embedded_models_and_nothing_of_the_laboratory() -> None:
+    files = in_context()
+    assert {"weights/manifest.toml", "weights/embedded/embedded.model.json"} <= files
+    assert not [name for name in files if name.startswith(("lab/", "tests/", "benchmarks/", "docs/"))]
+
+
+def test_stages_are_built_on_stages(compose: dict[str, Any]) -> None:
+    based = re.findall(r"^FROM (\S+) AS", DOCKERFILE, flags=re.MULTILINE)
+    copied = re.findall(r"^COPY --from=(\S+)", DOCKERFILE, flags=re.MULTILINE)
+    assert {*based, *copied} <= {"${BASE}", *STAGES}
+    assert {each["build"]["target"] for each in compose["services"].values()} <= set(STAGES)
+
+
+def test_a_layer_without_the_code_has_every_requirement_and_those_of_extras() -> None:
+    command = [sys.executable, "docker/requirements.py", "gpu"]
+    lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert any(line.startswith("torch") for line in lines)
+    assert any(line.startswith("bitsandbytes") for line in lines)
+
+
+def test_every_variable_of_image_and_compose_is_a_setting(compose: dict[str, Any]) -> None:
+    known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields}
+    used = set(re.findall(rf"({PREFIX}[A-Z_]+)=", DOCKERFILE))
+    used |= {name for each in compose["services"].values() for name in each["environment"]}
+    assert used
+    assert used <= known
+
+
+def test_a_server_is_confined_and_its_files_are_there(compose: dict[str, Any]) -> None:
+    assert Path(ROOT, "docker", "no_api_keys.txt").is_file()
+    for name in ("cpu", "gpu"):
+        service = compose["services"][name]
+        assert service["read_only"]
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert service["pids_limit"]
+        assert service["mem_limit"]
+        assert service["logging"]["options"]["max-size"]
+
+
+def test_a_container_has_longer_to_stop_than_its_server(compose: dict[str, Any]) -> None:
+    given = compose["services"]["cpu"]["stop_grace_period"]
+    default = re.fullmatch(r"\$\{STOP_SECONDS:-(\d+)\}s", given)
+    assert default is not None
+    assert int(default[1]) >= Settings().grace_seconds + 10

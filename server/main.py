@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import sqlite3
@@ -35,6 +36,8 @@ from server.routes import chat, frames, health, models, uploads
 from server.settings import Settings
 from server.uploads.store import VideoStore
 
+log = logging.getLogger(__name__)
+
 Start = Callable[[], AbstractAsyncContextManager[Services]]
 
 _SWEEP_SECONDS = 60.0
@@ -67,7 +70,9 @@ def engine_command(settings: Settings) -> Command:
 
 @asynccontextmanager
 async def start_services(settings: Settings, command: Command) -> AsyncGenerator[Services]:
-    """Everything that the application needs, ready to serve; stopped in reverse order.
+    """Everything that the application needs, but for the engine, which begins to load its model.
+
+    All is stopped in reverse order.
 
     Raises:
         BtchatError: the one-line reason why this server cannot start.
@@ -79,7 +84,7 @@ async def start_services(settings: Settings, command: Command) -> AsyncGenerator
         decoder = await stack.enter_async_context(running(_decode_pool(settings)))
         engine = EngineClient(command, RestartRule(start_seconds=settings.engine_start_seconds))
         stack.push_async_callback(engine.stop)
-        await engine.start()
+        engine.begin()
         features = VideoFeatures(engine, decoder, metrics)
         admission = Admission(settings.max_requests, settings.max_requests_per_key)
         metrics.watch(
@@ -180,19 +185,32 @@ async def _serve_until_stopped(settings: Settings, command: Command) -> int:
         async with start_services(settings, command) as services:
             app = create_app(settings, lambda: nullcontext(services))
             server = uvicorn.Server(uvicorn_config(app, settings))
-
-            async def end_with_engine() -> None:
-                await services.engine.wait_given_up()
-                server.should_exit = True
-
-            watcher = asyncio.create_task(end_with_engine())
+            log.info("btchat %s; models: %s", version("btchat"), ", ".join(settings.model))
+            watcher = asyncio.create_task(_end_with_engine(server, services.engine, sock))
             try:
                 await server.serve(sockets=[sock])
             finally:
                 watcher.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await watcher
+                await asyncio.wait({watcher})
+            if not watcher.cancelled() and (error := watcher.exception()) is not None:
+                raise error
             return 1 if services.engine.has_given_up else 0
+
+
+async def _end_with_engine(server: uvicorn.Server, engine: EngineClient, sock: socket.socket) -> None:
+    """Report the engine's start, and end the server when it does not start or has died too often.
+
+    Raises:
+        CheckpointError: the engine's one-line reason for not starting.
+    """
+    try:
+        await engine.wait_started()
+        card, (host, port) = engine.card, sock.getsockname()[:2]
+        log.info("%s on %s, %s", card.id, card.versions.get("device"), card.versions.get("dtype"))
+        log.info("http://%s:%d ready, documentation at /docs", f"[{host}]" if ":" in host else host, port)
+        await engine.wait_given_up()
+    finally:
+        server.should_exit = True
 
 
 def uvicorn_config(app: object, settings: Settings) -> uvicorn.Config:

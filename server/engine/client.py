@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -34,6 +35,8 @@ class EngineClient:
         self._cards: dict[str, ModelCard] = {}  # of the current engine process
         self._loaded: tuple[str, ...] | None = None
         self._watchdog: asyncio.Task[None] | None = None
+        self._starting: asyncio.Task[None] | None = None
+        self._begun_at = 0.0
 
     @property
     def card(self) -> ModelCard:
@@ -101,16 +104,30 @@ class EngineClient:
     def pid(self) -> int | None:
         return self._supervisor.pid
 
-    async def start(self) -> None:
-        """Start the process and wait until its model is loaded.
+    def begin(self) -> None:
+        """Start the process; its model is loaded while this one goes on."""
+        self._begun_at = time.monotonic()
+        self._starting = asyncio.create_task(self._supervisor.start())
+        self._watchdog = asyncio.create_task(self._watch())
+
+    async def wait_started(self) -> None:
+        """Return when the model is loaded for the first time.
 
         Raises:
             CheckpointError: the engine's one-line reason for not starting.
         """
-        await self._supervisor.start()
-        self._watchdog = asyncio.create_task(self._watch())
+        assert self._starting is not None
+        await asyncio.shield(self._starting)
+
+    async def start(self) -> None:
+        """Start the process and wait until its model is loaded. Raises as `wait_started`."""
+        self.begin()
+        await self.wait_started()
 
     async def stop(self, drain_seconds: float = 0.0) -> None:
+        if self._starting is not None:
+            self._starting.cancel()
+            await asyncio.wait({self._starting})
         if self._watchdog is not None:
             self._watchdog.cancel()
             await asyncio.wait({self._watchdog})
@@ -227,8 +244,15 @@ class EngineClient:
     def _info(self) -> EngineInfo:
         info = self._supervisor.info
         if info is None:
-            raise EngineDeadError("the engine is starting again; try again soon")
+            raise self.not_ready()
         return info
+
+    def not_ready(self) -> EngineDeadError:
+        """What a client is told as long as no engine is ready."""
+        if self._starting is None or self._starting.done():
+            return EngineDeadError("the engine is starting again; try again soon")
+        seconds = time.monotonic() - self._begun_at
+        return EngineDeadError(f"the model is being loaded, for {seconds:.0f} s now", code="not_ready")
 
     def _receive(self, message: Message, fds: list[int]) -> None:
         if isinstance(message, wire.Holding):

@@ -27,9 +27,9 @@ async def live() -> dict[str, str]:
 
 @router.get("/health/ready")
 async def ready(services: ServicesDep) -> dict[str, str]:
-    """200 if the engine has loaded its model and takes questions, else 503."""
+    """200 if the engine has loaded its model and takes questions, else 503 and what it is waited for."""
     if not services.engine.is_ready:
-        raise BusyError("the engine is starting", _RETRY_SECONDS, code="not_ready")
+        raise BusyError(services.engine.not_ready().message, _RETRY_SECONDS, code="not_ready")
     return {"status": "ok", "model": services.engine.card.id}
 
 

@@ -1,6 +1,7 @@
 """A real server in a thread: uvicorn on a free port, decode children, and the fake engine's process."""
 
 import asyncio
+import contextlib
 import secrets
 import socket
 import threading
@@ -56,21 +57,19 @@ def running(settings: Settings, command: Command | None = None) -> Generator[Run
         thread.start()
         try:
             url = f"http://127.0.0.1:{sock.getsockname()[1]}"
-            _wait_until_live(url, thread)
+            _wait_until_ready(url, thread)
             yield RunningServer(url, *started[0])
         finally:
             server.should_exit = True
             thread.join(20)
 
 
-def _wait_until_live(url: str, thread: threading.Thread) -> None:
+def _wait_until_ready(url: str, thread: threading.Thread) -> None:
     while thread.is_alive():
-        try:
-            httpx.get(f"{url}/health/live", timeout=20)
-        except httpx.TransportError:
-            thread.join(0.02)
-        else:
-            return
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(f"{url}/health/ready", timeout=20).is_success:
+                return
+        thread.join(0.02)
     raise RuntimeError("the server did not start")
 
 

@@ -228,7 +228,7 @@ def test_a_captioner_that_is_not_there_is_named_and_a_plan_assumes_one(corpus: C
     values = plain(captioned(corpus))
     values["model"] |= {"captioner": "nowhere", "weights": str(corpus.folder)}
     settings = settings_from(PretrainSettings, values)
-    with pytest.raises(UnknownNameError, match=r"model\.captioner: model is 'nowhere'; under"):
+    with pytest.raises(UnknownNameError, match=r"model\.captioner: model is 'nowhere'; built in and under"):
         captioner_file(settings)
     towers = towers_of(settings.model)
     told = PretrainPlan(settings, towers, num_clips=12).describe()

@@ -81,7 +81,7 @@ def test_without_weights_and_data_the_published_ones_are_assumed(capsys: pytest.
         (["--set", "learn.lora=2"], "learn.lora is not known; allowed: projector, temporal"),
         (
             ["--set", "model.base=nothing", "--set", "model.weights=weights"],
-            "model is 'nothing'; under weights there are:",
+            "model is 'nothing'; built in and under weights there are:",
         ),
         (["--dry-run", "--devices", "0"], "devices is 0; allowed: 1 or more"),
         (["--dry-run", "--devices", "-2"], "devices is -2; allowed: 1 or more"),

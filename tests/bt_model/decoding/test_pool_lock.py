@@ -6,11 +6,13 @@ A race that is lost once in a million times proves nothing, so the lock itself i
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bt_model.decoding.pool import DecodePool
+from bt_model.errors import EngineError
 from tests.bt_model.decoding.pools import until_ready
 
 _A_WHILE = 0.5  # seconds in which an unlocked call would long be through
@@ -49,3 +51,15 @@ def test_a_child_is_entered_and_struck_off_between_changes(executor: ThreadPoolE
         child.kill()
         assert is_waiting(executor.submit(pool.close))
         assert children == {child}
+
+
+def test_those_who_wait_are_told_between_changes(executor: ThreadPoolExecutor, tmp_path: Path) -> None:
+    pool = DecodePool(1)  # not started, so that the job stays
+    waiting = pool.probe(tmp_path / "a.mp4")
+    with pool._changed:  # pyright: ignore[reportPrivateUsage] - see above
+        telling = executor.submit(pool._fail_waiting, EngineError("no more"))  # pyright: ignore[reportPrivateUsage] - see above
+        assert is_waiting(telling)
+        assert not waiting.done()
+    telling.result(10)
+    with pytest.raises(EngineError, match="no more"):
+        waiting.result(10)

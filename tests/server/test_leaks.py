@@ -10,7 +10,7 @@ import pytest
 from server.settings import Settings
 from tests import fakes
 from tests.fakes import BAD, MODEL, OTHER, TWIN
-from tests.leaks import children, command_of, no_leaks
+from tests.leaks import children, no_leaks
 from tests.server.conftest import QUICK, RunningServer, count, question, running
 from tests.server.test_streams import until
 from tests.server.test_uploads import upload
@@ -31,13 +31,7 @@ FAILING: dict[str, dict[str, object]] = {
 
 
 @pytest.fixture(scope="module")
-def others() -> set[int]:
-    """Child processes of other servers in this process."""
-    return set(children())
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, others: set[int]) -> Iterator[RunningServer]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     settings = Settings.model_validate(QUICK | {"data_dir": tmp_path_factory.mktemp("leaks")})
     with running(settings, fakes.command(MODEL, OTHER, TWIN, BAD)) as server:
         yield server
@@ -91,14 +85,11 @@ def test_tokens_and_frames_leave_nothing(client: httpx.Client, server: RunningSe
 
 
 @pytest.fixture
-def child(server: RunningServer, others: set[int]) -> Iterator[int]:
+def child(server: RunningServer) -> Iterator[int]:
     """The server's one decode child, stopped: a decode that takes for ever."""
-
-    def found() -> list[int]:
-        return [pid for pid in children() if pid not in others and "decoding" in command_of(pid)]
-
-    assert until(found)
-    child = found()[0]
+    decoder = server.services.decoder
+    assert until(lambda: decoder.num_idle == 1)  # not one that is about to be replaced
+    (child,) = decoder.pids
     os.kill(child, signal.SIGSTOP)
     yield child
     if child in children():
@@ -119,7 +110,7 @@ def test_the_only_one_who_waits_for_a_decode_ends_it_by_leaving(
     }
     route = path if path in ("tokens", "frames") else "chat"
     with server.client() as leaving, pytest.raises(httpx.ReadTimeout):
-        leaving.post(f"/v1/video/{route}", json=bodies[path], timeout=0.2)
+        leaving.post(f"/v1/video/{route}", json=bodies[path], timeout=0.5)
     assert until(lambda: child not in children())
     assert until(lambda: server.services.admission.num_running == 0)
     assert count(client, "btchat_videos_decoded_total") == decoded

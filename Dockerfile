@@ -11,25 +11,27 @@ ENV PATH=/opt/btchat/bin:$PATH
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY docker/requirements.py docker/requirements.py
+
+FROM build AS wheel
+COPY bt_model bt_model
+COPY btchat btchat
+COPY server server
+COPY weights weights
+RUN pip wheel --no-deps --wheel-dir /wheels .
+
 # Dependencies first: they change less often than the code.
 FROM build AS build-cpu
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN python docker/requirements.py > /tmp/requirements.txt \
  && pip install -c constraints.txt --extra-index-url "$TORCH_INDEX" -r /tmp/requirements.txt
-COPY bt_model bt_model
-COPY btchat btchat
-COPY server server
-COPY weights weights
-RUN pip install --no-deps . && pip uninstall -y pip
+COPY --from=wheel /wheels /wheels
+RUN pip install --no-deps /wheels/*.whl && pip uninstall -y pip
 
 FROM build AS build-cuda
 RUN python docker/requirements.py gpu > /tmp/requirements.txt \
  && pip install -c constraints.txt -r /tmp/requirements.txt
-COPY bt_model bt_model
-COPY btchat btchat
-COPY server server
-COPY weights weights
-RUN pip install --no-deps . && pip uninstall -y pip
+COPY --from=wheel /wheels /wheels
+RUN pip install --no-deps /wheels/*.whl && pip uninstall -y pip
 
 FROM ${BASE} AS runtime
 RUN useradd --uid 10001 --create-home btchat && install -d -o btchat -g btchat -m 0700 /data /weights

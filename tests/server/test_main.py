@@ -130,19 +130,20 @@ def logged(command: list[str]) -> Generator[subprocess.Popen[str]]:
             process.kill()
 
 
+def succeeds(client: httpx.Client, path: str) -> bool:
+    """False also where nobody listens yet."""
+    try:
+        return client.get(path).is_success
+    except httpx.TransportError:
+        return False
+
+
 def test_a_server_lives_while_its_model_is_loaded_and_says_what_it_waits_for(tmp_path: Path) -> None:
     port = free_port()
     command = [sys.executable, "-c", SLOW_SERVER, *fake_program(tmp_path, port=port)[3:]]
     client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20)
     with logged(command) as process, client:
-
-        def lives() -> bool:
-            try:
-                return client.get("/health/live").is_success
-            except httpx.TransportError:
-                return False
-
-        assert until(lives, 20)
+        assert until(lambda: succeeds(client, "/health/live"), 20)
         waiting = client.get("/health/ready")
         body = {"model": fakes.MODEL, "messages": [{"role": "user", "content": "a"}]}
         asked = client.post("/v1/chat/completions", json=body)
@@ -176,18 +177,10 @@ def free_port() -> int:
 def program(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
     """A server in a process of its own, ready."""
     port = free_port()
-    process = subprocess.Popen(fake_program(tmp_path, port=port), stderr=subprocess.PIPE, text=True)
-    with process, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
-
-        def is_ready() -> bool:
-            try:
-                return client.get("/health/ready").is_success
-            except httpx.TransportError:
-                return False
-
-        assert until(is_ready, 20)
+    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20)
+    with logged(fake_program(tmp_path, port=port)) as process, client:
+        assert until(lambda: succeeds(client, "/health/ready"), 20)
         yield process, client
-        process.kill()
 
 
 def test_a_signal_ends_the_program_cleanly(program: tuple[subprocess.Popen[str], httpx.Client]) -> None:

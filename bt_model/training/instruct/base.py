@@ -41,7 +41,7 @@ def read_base(settings: InstructSettings) -> ChatModelFile:
         chosen = replace(chosen, adapter=str(Path(given.adapter).resolve()))
     pooling(chosen.pooling)
     check_model(open_parts(base.folder, chosen), chosen.accept)
-    for name in filter(None, (given.served_template, chosen.template)):
+    for name in dict.fromkeys((given.served_template or chosen.template, chosen.template)):
         speller_of(ChatModelFile(base.folder, replace(chosen, template=name)))
     return ChatModelFile(base.folder, chosen)
 

@@ -27,11 +27,9 @@ from bt_model.training.trainer.checkpoint import last_learnt
 from bt_model.training.trainer.log import draw_curves
 from bt_model.training.trainer.loop import Trained, TrainingJob, results_from, run
 from bt_model.training.trainer.optimiser import parameter_groups, recompute
-from bt_model.training.trainer.parallel import Rank, World, joined, spread
-from bt_model.vision.attention import Mlp, MultiHeadAttention
+from bt_model.training.trainer.parallel import UNITS, Rank, World, joined, spread
 from bt_model.vision.pool import pooling
 
-UNITS = (DecoderLayer, MultiHeadAttention, Mlp)  # tensors in, tensors out: what FSDP shards
 NAME = "instruct"
 MODEL = "model"  # the folder of the tuned model
 Loader = ClipLoader[InstructBatch]

@@ -11,7 +11,7 @@ from bt_model.config import TemporalConfig
 from bt_model.errors import require
 from bt_model.settings.section import Count, Positive, Section, Share, Text
 from bt_model.training.settings import DataSettings, OptimiserSettings, RunSettings
-from bt_model.training.trainer.optimiser import Schedule
+from bt_model.training.trainer.optimiser import Schedule, schedule_of
 from bt_model.types import Strategy
 from bt_model.video.sample import SAMPLERS
 
@@ -131,9 +131,4 @@ class InstructSettings(Section):
     def schedule(self, steps_per_epoch: int) -> Schedule:
         """The run's length and learning rate schedule."""
         given = self.optimiser
-        return Schedule(
-            num_steps=given.epochs * steps_per_epoch, learning_rate=given.rate,
-            weight_decay=given.weight_decay, clip_norm=given.clip_norm, precision=self.run.precision,
-            warmup=given.warmup, floor=given.floor,
-            betas=(given.beta1, given.beta2), eps=given.eps, accumulate=given.accumulate,
-        )  # fmt: skip
+        return schedule_of(given, self.run.precision, steps_per_epoch, warmup=given.warmup)

@@ -17,10 +17,11 @@ from bt_model.training.data.sampling import Masks
 from bt_model.training.objectives.captioner import Captioner
 from bt_model.training.pretrain.captioner import captioner_file, is_captioner_there
 from bt_model.training.pretrain.settings import PretrainSettings
-from bt_model.training.pretrain.step import UNITS, CaptionBatch, PretrainBatch, PretrainStep, fresh_step
+from bt_model.training.pretrain.step import CaptionBatch, PretrainBatch, PretrainStep, fresh_step
 from bt_model.training.settings import plain, settings_from
 from bt_model.training.trainer.cost import count_flops, kept_bytes
 from bt_model.training.trainer.optimiser import recompute
+from bt_model.training.trainer.parallel import UNITS
 from bt_model.vision.pool import patches_cls, pooling
 
 if TYPE_CHECKING:

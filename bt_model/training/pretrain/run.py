@@ -23,7 +23,6 @@ from bt_model.training.pretrain.captioner import caption_tokenizer, load_caption
 from bt_model.training.pretrain.cost import flops_per_clip
 from bt_model.training.pretrain.settings import PretrainSettings
 from bt_model.training.pretrain.step import (
-    UNITS,
     CaptionBatch,
     PretrainBatch,
     PretrainStep,
@@ -35,7 +34,7 @@ from bt_model.training.trainer.checkpoint import last_learnt
 from bt_model.training.trainer.log import draw_curves
 from bt_model.training.trainer.loop import Trained, TrainingJob, results_from, run
 from bt_model.training.trainer.optimiser import parameter_groups, recompute
-from bt_model.training.trainer.parallel import Rank, World, joined, spread
+from bt_model.training.trainer.parallel import UNITS, Rank, World, joined, spread
 from bt_model.types import FrameSize, Sampling
 from bt_model.video.crop import Crop, Cutout
 from bt_model.vision.bt_adapter import BTAdapter
@@ -108,7 +107,6 @@ class PretrainRecipe:
         return PretrainBatch(frames, CaptionBatch.of(captions, ids, answers), masks, num_skipped)
 
 
-# modules with tensors as arguments and results: the units of FSDP and of recomputation
 ADAPTER = "bt_adapter.safetensors"
 Loader = ClipLoader[PretrainBatch]
 

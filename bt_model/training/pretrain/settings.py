@@ -20,7 +20,7 @@ from bt_model.settings.section import Count, NotNegative, Positive, Section, Sha
 from bt_model.training.objectives.captioner import CAPTION_REQUEST
 from bt_model.training.objectives.contrastive import BEYOND, Gather, LossWeights
 from bt_model.training.settings import DataSettings, OptimiserSettings, RunSettings
-from bt_model.training.trainer.optimiser import Schedule
+from bt_model.training.trainer.optimiser import Schedule, schedule_of
 
 Format = Literal["webvid", "vindlu", "webdataset"]
 Crop = Literal["random", "centre"]
@@ -197,11 +197,11 @@ class PretrainSettings(Section):
     def schedule(self, steps_per_epoch: int) -> Schedule:
         """The run's length and schedule, with epochs converted to shares of the run."""
         given = self.optimiser
-        num_steps = given.epochs * steps_per_epoch
-        return Schedule(
-            num_steps=num_steps, learning_rate=given.rate, weight_decay=given.weight_decay,
-            clip_norm=given.clip_norm, precision=self.run.precision,
-            warmup=given.warmup_epochs / given.epochs, warmup_from=given.warmup_from, floor=given.floor,
+        return schedule_of(
+            given,
+            self.run.precision,
+            steps_per_epoch,
+            warmup=given.warmup_epochs / given.epochs,
+            warmup_from=given.warmup_from,
             period=None if given.cosine_epochs is None else given.cosine_epochs / given.epochs,
-            betas=(given.beta1, given.beta2), eps=given.eps, accumulate=given.accumulate,
-        )  # fmt: skip
+        )

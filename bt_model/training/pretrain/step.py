@@ -18,7 +18,6 @@ from bt_model.checkpoints.conversion.torch_file import TorchFile
 from bt_model.checkpoints.load import load_adapter, load_part, load_vision, read_adapter
 from bt_model.checkpoints.weights import Checkpoint, Weights, open_checkpoint
 from bt_model.errors import CheckpointError
-from bt_model.generation.llama import DecoderLayer
 from bt_model.text.clip_text import ClipTextTower
 from bt_model.training.data.sampling import Masks
 from bt_model.training.objectives.captioner import Captioner, anchor_loss, chat_tokens, picture_loss
@@ -31,7 +30,6 @@ from bt_model.training.objectives.contrastive import (
 )
 from bt_model.training.pretrain.settings import PretrainModel, PretrainSettings
 from bt_model.video.transform import normalise_retrieval
-from bt_model.vision.attention import Mlp, MultiHeadAttention
 from bt_model.vision.bt_adapter import BTAdapter
 from bt_model.vision.build import build_encoder
 from bt_model.vision.clip import ClipVisionTower, states_of
@@ -43,8 +41,6 @@ if TYPE_CHECKING:
     from bt_model.training.data.tokens import TokenBatch
     from bt_model.vision.encoder import ChatFeatures, TemporalEncoder
 
-# tensors in, tensors out: what FSDP shards and what is computed again
-UNITS = (MultiHeadAttention, Mlp, DecoderLayer)
 _TORCH_FILES = (".pth", ".pt", ".bin")
 
 

@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
 from bt_model.errors import InvalidValueError
-from bt_model.training.settings import Precision
+from bt_model.training.settings import OptimiserSettings, Precision
 
 
 def native_precision() -> Precision:
@@ -150,3 +150,20 @@ class Schedule:
         period = self.num_steps - rising if self.period is None else self.period * self.num_steps
         done = min(1.0, (step - rising) / max(1, period))
         return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def schedule_of(
+    given: OptimiserSettings,
+    precision: Precision,
+    steps_per_epoch: int,
+    *,
+    warmup: float,
+    warmup_from: float | None = None,
+    period: float | None = None,
+) -> Schedule:
+    """The schedule of a run's settings; how its rate warms up and falls is the stage's own."""
+    return Schedule(
+        num_steps=given.epochs * steps_per_epoch, learning_rate=given.rate, weight_decay=given.weight_decay,
+        clip_norm=given.clip_norm, precision=precision, warmup=warmup, warmup_from=warmup_from, period=period,
+        floor=given.floor, betas=(given.beta1, given.beta2), eps=given.eps, accumulate=given.accumulate,
+    )  # fmt: skip

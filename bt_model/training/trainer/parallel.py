@@ -16,7 +16,12 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
+from bt_model.generation.llama import DecoderLayer
 from bt_model.training.settings import Parallel
+from bt_model.vision.attention import Mlp, MultiHeadAttention
+
+# tensors in, tensors out: what FSDP shards and what is computed again
+UNITS = (MultiHeadAttention, Mlp, DecoderLayer)
 
 _PATIENCE = timedelta(minutes=30)  # a rank may decode, or write a large checkpoint, while others wait
 

@@ -3,8 +3,8 @@
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 
-from bt_model.training.pretrain.run import UNITS
 from bt_model.training.trainer.optimiser import recompute
+from bt_model.training.trainer.parallel import UNITS
 from tests.bt_model.training.ranks import fresh_step, gradients, whole_batch
 
 

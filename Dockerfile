@@ -9,7 +9,8 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/btchat
 ENV PATH=/opt/btchat/bin:$PATH
 WORKDIR /src
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE ./
+COPY constraints constraints
 COPY docker/requirements.py docker/requirements.py
 
 FROM build AS wheel
@@ -23,13 +24,13 @@ RUN pip wheel --no-deps --wheel-dir /wheels .
 FROM build AS build-cpu
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN python docker/requirements.py > /tmp/requirements.txt \
- && pip install -c constraints.txt --extra-index-url "$TORCH_INDEX" -r /tmp/requirements.txt
+ && pip install -c constraints/cpu.txt --extra-index-url "$TORCH_INDEX" -r /tmp/requirements.txt
 COPY --from=wheel /wheels /wheels
 RUN pip install --no-deps /wheels/*.whl && pip uninstall -y pip
 
 FROM build AS build-cuda
 RUN python docker/requirements.py gpu > /tmp/requirements.txt \
- && pip install -c constraints.txt -r /tmp/requirements.txt
+ && pip install -c constraints/cuda.txt -r /tmp/requirements.txt
 COPY --from=wheel /wheels /wheels
 RUN pip install --no-deps /wheels/*.whl && pip uninstall -y pip
 

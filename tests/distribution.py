@@ -70,7 +70,7 @@ def _check(folder: Path, port: int) -> None:
     _timed("new virtual environment", lambda: subprocess.run(pip, check=True))
     install = [
         str(folder / "venv/bin/pip"), "install", "--quiet", "--disable-pip-version-check", "-c",
-        str(ROOT / "constraints.txt"), str(wheel),
+        str(ROOT / "constraints/cpu.txt"), str(wheel),
     ]  # fmt: skip
     _timed("install the wheel", lambda: subprocess.run(install, check=True, cwd=home))
     size = sum(path.stat().st_size for path in (folder / "venv").rglob("*") if path.is_file())

@@ -16,6 +16,9 @@ BtchatError
     └── EngineDeadError
 """
 
+import errno
+from pathlib import Path
+
 _SHOWN = 200  # characters of a wrong value
 
 
@@ -121,3 +124,28 @@ def require(ok: bool, param: str, value: object, allowed: str) -> None:
         if len(shown) > _SHOWN:
             shown = f"{shown[:_SHOWN]}…"
         raise InvalidValueError(f"{param} is {shown}; allowed: {allowed}", param=param)
+
+
+_OTHER = "choose another place"
+_SENTENCES = {
+    errno.ENOENT: "there is no such file or folder; check the path (the current folder is {here})",
+    errno.EISDIR: "is a folder; give a file",
+    errno.ENOTDIR: "a part of this path is a file, not a folder; check the path",
+    errno.EEXIST: f"exists already; remove it, or {_OTHER}",
+    errno.ENOTEMPTY: f"is a folder that is not empty; empty it, or {_OTHER}",
+    errno.EACCES: f"this user may not read or write it; change its permissions, or {_OTHER}",
+    errno.EPERM: f"this user may not read or write it; change its permissions, or {_OTHER}",
+    errno.EROFS: f"lies on a read-only file system; {_OTHER}",
+    errno.ENOSPC: f"the disk is full; free some space, or {_OTHER}",
+    errno.EDQUOT: f"this user's share of the disk is used up; free some space, or {_OTHER}",
+}
+
+
+def explain(error: Exception) -> str:
+    """What is wrong with which file, and what to do; an error's own words where nothing is known."""
+    if not isinstance(error, OSError):
+        return str(error)
+    path = error.filename2 or error.filename  # of two, the second is what was to be written
+    if path is None or error.errno not in _SENTENCES:
+        return error.strerror or str(error)
+    return f"{path}: {_SENTENCES[error.errno].format(here=Path.cwd())}"

@@ -18,7 +18,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from bt_model.decoding.pool import DecodePool
-from bt_model.errors import BtchatError, InvalidValueError
+from bt_model.errors import BtchatError, InvalidValueError, explain
 from server.admission import Admission
 from server.answers.flow import ChatFlow
 from server.decoding.futures import running
@@ -144,7 +144,7 @@ async def _open_store(settings: Settings) -> VideoStore:
     try:
         return await VideoStore.open(settings.data_dir, settings.upload_ttl_seconds)
     except (OSError, sqlite3.Error) as error:
-        text = f"cannot use data folder {settings.data_dir}: {error}"
+        text = f"cannot use data folder {settings.data_dir}: {explain(error)}"
         raise InvalidValueError(text, param="data_dir") from error
 
 
@@ -243,6 +243,6 @@ def _listening(settings: Settings) -> socket.socket:
             sock.close()
             raise
     except OSError as error:
-        text = f"cannot listen on {settings.host}:{settings.port}: {error}"
+        text = f"cannot listen on {settings.host}:{settings.port}: {explain(error)}; choose another port"
         raise InvalidValueError(text, param="port") from error
     return sock

@@ -125,6 +125,8 @@ def test_demo_prints_the_answer_and_ends_well() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stderr
     assert f"{QUESTION}\n  {ANSWER}\n" in done.stdout
+    assert "it knows shapes, colours and motions, nothing else" in done.stdout
+    assert f"-m btchat ask {SAMPLE.relative_to(Path.cwd())} " in done.stdout  # as it was started here
     assert "INFO" not in done.stderr  # the answer is not torn by the server's log
 
 

@@ -1,8 +1,9 @@
-"""Which model files there are. Nothing is read, so this is fast."""
+"""Which model files there are. None is opened, so this is fast."""
 
 from pathlib import Path
 
 from bt_model.errors import UnknownNameError
+from bt_model.settings.toml_file import read_toml
 
 _CHECKOUT = Path(__file__).parents[2] / "weights"
 _INSTALLED = Path(__file__).parents[1] / "weights"
@@ -29,11 +30,22 @@ def find(name: str, weights_dir: Path) -> Path:
     files = available(weights_dir)
     if name not in files:
         raise UnknownNameError(
-            f"model is {name!r}; built in and under {weights_dir} there are: {', '.join(sorted(files))}",
+            f"model is {name!r}; built in and under {weights_dir} there are: {', '.join(sorted(files))}"
+            f"{way_to_fetch(name)}",
             code="model_not_found",
             param="model",
         )
     return files[name]
+
+
+def way_to_fetch(missing: str) -> str:
+    """What to add to an error about a name or path that is missing: the published set that brings it.
+
+    Empty where there is none.
+    """
+    words = {missing, *Path(missing).parts}
+    found = [name for name in read_toml(BUILT_IN / "manifest.toml") if name in words]
+    return f"; `btchat weights fetch {found[0]}` brings it" if found else ""
 
 
 def available(weights_dir: Path) -> dict[str, Path]:

@@ -1,14 +1,15 @@
 """`btchat corpus make`."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from btchat.commands.options import Work
+
 
 def make(
     *,
-    out: Path,
+    out: Work,
     clips: int = 2000,
     test_clips: int = 400,
     side: int = 64,

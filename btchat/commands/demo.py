@@ -8,6 +8,7 @@ import httpx
 
 from bt_model.assembly.catalog import BUILT_IN
 from bt_model.errors import BtchatError
+from btchat.commands.invocation import invocation, shown_path
 from btchat.commands.running_server import running_server
 
 QUESTION = "does the circle appear or disappear?"
@@ -21,20 +22,41 @@ def demo(*, port: int = 8000, once: bool = False) -> int:
         once: stop after the answer, with exit code 0 if it arrived
     """
     clip = BUILT_IN / "embedded" / "sample.mp4"
+    _say(f"starting a server with the embedded model on port {port}")
     with (
         tempfile.TemporaryDirectory(prefix="btchat-demo-") as data_dir,
-        running_server(Path(data_dir), port=port, settings={"log_level": "warning"}) as server,
+        running_server(Path(data_dir), port=port, settings={"log_level": "warning"}, report=_say) as server,
     ):
         with httpx.Client(base_url=server.url, timeout=60.0, trust_env=False) as client:
+            _say(f"uploading {shown_path(clip)}")
             video = _upload(client, clip)
-            print(f"\nuploaded {clip.name} as {video}\n\n  {QUESTION}\n  ", end="", flush=True)
+            print(f"asking about {video}\n\n  {QUESTION}\n  ", end="", flush=True)
             receipt = _ask(client, video)
-        print(f"\n\nframes seen: {receipt['frames']['indices']}")
-        print(f"API and its documentation: {server.url}/docs")
+            print(f"\n\nframes seen: {receipt['frames']['indices']}")
+            _say(f"the model: {_checked(client.get('/v1/models/embedded'))['notice']}")
+        _say(_next_commands(clip, None if once else server.url))
         if once:
             return 0
-        print("serving until Ctrl-C", flush=True)
+        _say("\nserving until Ctrl-C")
         return server.process.wait()
+
+
+def _next_commands(clip: Path, url: str | None) -> str:
+    """What to type next, as it works in this folder; `url` is that of a server that goes on."""
+    btchat, path = invocation(), shown_path(clip)
+    lines = [
+        "\nnext:",
+        f'  {btchat} ask {path} "what colour is the circle?"',
+        f"  {btchat} frames {path}",
+    ]
+    if url is None:
+        return "\n".join([*lines, f"  {btchat} serve", f"  {btchat} --help"])
+    upload = f"curl -s --data-binary @{path} -H 'content-type: video/mp4' {url}/v1/video/uploads"
+    return "\n".join([*lines, f"  {upload}", f"\nall routes: {url}/docs"])
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 def _upload(client: httpx.Client, clip: Path) -> str:

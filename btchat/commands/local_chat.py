@@ -48,6 +48,11 @@ class LocalChat:
             raise BtchatError(text, code="model_memory")
         self._chat = loader.load(name)
 
+    @property
+    def notice(self) -> str:
+        """What the model's file says about its limits."""
+        return self._chat.card.notice
+
     def ask(self, video: Path, question: str, sampling: Sampling, options: GenerateOptions) -> Iterator[str]:
         """Stream the answer.
 

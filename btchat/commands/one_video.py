@@ -1,5 +1,6 @@
 """`btchat ask`, `frames` and `tokens`: one video in this process, without a server."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,8 @@ from btchat.commands.options import (
     FormatOptions,
     FrameOptions,
     ModelOptions,
+    a_file,
+    a_folder,
 )
 
 
@@ -39,8 +42,11 @@ def ask(
 
     options = GenerateOptions(max_tokens=max_tokens, temperature=temperature)
     sampling = frames.sampling
-    video.stat()  # a wrong path is reported before gigabytes are loaded
-    for piece in LocalChat(model, formats).ask(video, question, sampling, options):
+    video.open("rb").close()  # a wrong path is reported before gigabytes are loaded
+    chat = LocalChat(model, formats)
+    if chat.notice:
+        sys.stderr.write(f"{chat.notice}\n")
+    for piece in chat.ask(video, question, sampling, options):
         print(piece, end="", flush=True)
     print()
 
@@ -49,7 +55,7 @@ def frames(
     video: Path,
     /,
     *,
-    output: Annotated[Path | None, Parameter(alias="-o")] = None,
+    output: Annotated[Path | None, Parameter(alias="-o", validator=a_folder)] = None,
     model: ModelOptions = MODEL_OPTIONS,
     frames: FrameOptions = FRAME_OPTIONS,
 ) -> None:
@@ -69,7 +75,7 @@ def tokens(
     video: Path,
     /,
     *,
-    output: Annotated[Path, Parameter(alias="-o")],
+    output: Annotated[Path, Parameter(alias="-o", validator=a_file)],
     model: ModelOptions = MODEL_OPTIONS,
     formats: FormatOptions = FORMAT_OPTIONS,
     frames: FrameOptions = FRAME_OPTIONS,
@@ -83,6 +89,6 @@ def tokens(
     from btchat.commands.local_chat import LocalChat
 
     sampling = frames.sampling
-    for path in (video, output.parent):
-        path.stat()
+    video.open("rb").close()
+    output.parent.stat()
     print(LocalChat(model, formats).write_tokens(video, sampling, output))

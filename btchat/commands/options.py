@@ -10,9 +10,32 @@ from cyclopts import Group, Parameter
 from bt_model.assembly.catalog import WEIGHTS_DIR
 from bt_model.types import Dtype, Quantise, Sampling, Strategy
 
+
+def a_folder(_kind: object, path: Path | None) -> None:
+    """What an option for a folder takes: one that is there, or that will be.
+
+    Raises:
+        ValueError: a file.
+    """
+    if path is not None and path.exists() and not path.is_dir():
+        raise ValueError(f"{path} is a file; allowed: a folder")
+
+
+def a_file(_kind: object, path: Path) -> None:
+    """What an option for a file to write takes.
+
+    Raises:
+        ValueError: a folder.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; allowed: a file")
+
+
 WeightsDir = Annotated[
-    Path, Parameter(help="folder that names are looked up in", env_var="BTCHAT_WEIGHTS_DIR")
+    Path,
+    Parameter(help="folder that names are looked up in", env_var="BTCHAT_WEIGHTS_DIR", validator=a_folder),
 ]
+Work = Annotated[Path, Parameter(validator=a_folder)]
 
 
 @Parameter(name="*", group=Group.create_ordered("Model"))
@@ -57,16 +80,3 @@ MODEL_OPTIONS, FORMAT_OPTIONS, FRAME_OPTIONS = ModelOptions(), FormatOptions(), 
 def default_weights_dir() -> Path:
     """Where commands look that have no flag for it."""
     return Path(os.environ.get("BTCHAT_WEIGHTS_DIR") or WEIGHTS_DIR)
-
-
-def a_folder(_kind: object, path: Path) -> None:
-    """What `--work` takes: a folder that is there, or that will be.
-
-    Raises:
-        ValueError: a file.
-    """
-    if path.exists() and not path.is_dir():
-        raise ValueError(f"{path} is a file; allowed: a folder")
-
-
-Work = Annotated[Path, Parameter(validator=a_folder)]

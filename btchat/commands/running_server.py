@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from bt_model.errors import BtchatError
 START_SECONDS = 120.0
 STOP_SECONDS = 45.0
 POLL_SECONDS = 0.1
+REPORT_SECONDS = 5.0
 STDERR = 2
 
 
@@ -42,10 +43,12 @@ def running_server(
     port: int | None = None,
     model: str = "embedded",
     settings: Mapping[str, str] | None = None,
+    report: Callable[[str], object] | None = None,
 ) -> Generator[RunningServer]:
     """Start `python -m server`, wait until it is ready, and stop it at the end.
 
-    `settings` are BTCHAT_* variables without their prefix, in lower case.
+    `settings` are BTCHAT_* variables without their prefix, in lower case; `report` is told now and then that
+    it still starts.
 
     Raises:
         BtchatError: the process ended, or was not ready in time.
@@ -57,7 +60,7 @@ def running_server(
     process = subprocess.Popen([sys.executable, "-m", "server"], env=environment, stdout=STDERR)
     try:
         url = f"http://127.0.0.1:{chosen}"
-        _wait_until_ready(url, process)
+        _wait_until_ready(url, process, report)
         yield RunningServer(url, process)
     finally:
         process.terminate()
@@ -68,9 +71,11 @@ def running_server(
             process.wait()
 
 
-def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
+def _wait_until_ready(
+    url: str, process: subprocess.Popen[bytes], report: Callable[[str], object] | None
+) -> None:
+    begin = reported = time.monotonic()
+    while (now := time.monotonic()) < begin + START_SECONDS:
         if process.poll() is not None:
             raise BtchatError(f"the server ended with code {process.returncode} before it was ready")
         try:
@@ -78,5 +83,8 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
                 return
         except httpx.TransportError:
             pass
+        if report is not None and now - reported >= REPORT_SECONDS:
+            report(f"still starting, {now - begin:.0f} s")
+            reported = now
         time.sleep(POLL_SECONDS)
     raise BtchatError(f"the server was not ready after {START_SECONDS:g} seconds")

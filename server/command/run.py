@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
-from bt_model.errors import BtchatError
+from bt_model.errors import BtchatError, explain
 
 FAILURE, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -20,7 +20,7 @@ def run(app: App, arguments: Sequence[str] | None) -> int:
     except BtchatError as error:
         return _complain(error.message, FAILURE)
     except OSError as error:  # such as a missing video, or a folder that cannot be written
-        return _complain(str(error), FAILURE)
+        return _complain(explain(error), FAILURE)
     except ModuleNotFoundError as error:  # the laboratory of a wheel, or an extra
         return _complain(f"{error.name} is not installed, and this command needs it", FAILURE)
     except KeyboardInterrupt:

@@ -76,9 +76,10 @@ def test_ask_says_on_stderr_what_the_model_will_take(
 ) -> None:
     formats = ["--dtype", "bfloat16", "--max-tokens", "2"]
     assert main(["ask", str(video), "what happens?", *formats, *options]) == 0
-    (line,) = capsys.readouterr().err.splitlines()
+    line, notice = capsys.readouterr().err.splitlines()
     assert line.startswith("loading embedded: ")
     assert "of weights" in line
+    assert "it knows shapes, colours and motions, nothing else" in notice
 
 
 def test_a_model_that_cannot_fit_is_refused_with_the_figures(
@@ -181,7 +182,16 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 def test_a_video_that_is_not_there_is_one_line(
     command: list[str], options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "gone.mp4" in complaint([command[0], "gone.mp4", *command[1:], *options], capsys)
+    line = complaint([command[0], "gone.mp4", *command[1:], *options], capsys)
+    assert line.startswith("btchat: gone.mp4: there is no such file or folder; check the path")
+
+
+@pytest.mark.parametrize("command", [["ask", "q"], ["tokens", "-o", "a.safetensors"], ["frames"]])
+def test_a_folder_in_the_place_of_a_video_is_told(
+    command: list[str], options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = complaint([command[0], str(tmp_path), *command[1:], *options], capsys)
+    assert line == f"btchat: {tmp_path}: is a folder; give a file\n"
 
 
 def test_a_file_that_is_no_video_is_one_line(
@@ -196,7 +206,9 @@ def test_an_unknown_model_is_one_line(
     video: Path, options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = complaint(["ask", str(video), "q", "--model", "gpt", *options], capsys)
-    assert "there are: embedded, embedded-clip, embedded-zeroshot" in line
+    assert line.endswith("there are: embedded, embedded-clip, embedded-zeroshot\n")
+    line = complaint(["ask", str(video), "q", "--model", "llava-v1", *options], capsys)
+    assert line.endswith("; `btchat weights fetch llava-v1` brings it\n")
 
 
 @pytest.mark.parametrize(

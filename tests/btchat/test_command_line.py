@@ -1,5 +1,7 @@
 """The command line itself: its names, its help, and how it ends."""
 
+import errno
+import os
 import re
 import subprocess
 import sys
@@ -54,6 +56,51 @@ def test_a_command_line_that_makes_no_sense_is_one_line_and_code_2(
     assert captured.err.startswith("btchat: ")
     assert captured.err.count("\n") == 1
     assert message in captured.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind"),
+    [
+        (["frames", "a.mp4", "-o", "FILE"], "a file"),
+        (["models", "--weights-dir", "FILE"], "a file"),
+        (["weights", "fetch", "bt-adapter", "--weights-dir", "FILE"], "a file"),
+        (["corpus", "make", "--out", "FILE"], "a file"),
+        (["train", "embedded", "--out", "FILE"], "a file"),
+        (["train", "embedded", "--work", "FILE"], "a file"),
+        (["train", "ablate", "--out", "FOLDER"], "a folder"),
+        (["tokens", "a.mp4", "-o", "FOLDER"], "a folder"),
+    ],
+)
+def test_a_path_of_the_wrong_kind_is_told_before_any_work(
+    arguments: list[str], kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = {"FILE": tmp_path / "file", "FOLDER": tmp_path}
+    paths["FILE"].touch()
+    assert main([str(paths.get(each, each)) for each in arguments]) == 2
+    assert f" is {kind}; allowed: a " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [
+        (errno.EACCES, "a.mp4: this user may not read or write it; change its permissions"),
+        (errno.EROFS, "a.mp4: lies on a read-only file system; choose another place"),
+        (errno.ENOSPC, "a.mp4: the disk is full; free some space"),
+        (errno.EIO, "Input/output error"),
+    ],
+)
+def test_what_the_system_refuses_is_a_sentence_with_the_next_step(
+    code: int,
+    sentence: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def refuse(_folder: Path) -> None:
+        raise OSError(code, os.strerror(code), "a.mp4")
+
+    monkeypatch.setattr("btchat.commands.models.table", refuse)
+    assert main(["models"]) == 1
+    assert capsys.readouterr().err.startswith(f"btchat: {sentence}")
 
 
 def test_an_interrupted_command_ends_with_its_own_code(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,6 +120,8 @@ def sources_of(source: Path) -> list[Path]:
     if index.is_file():
         return [source / name for name in dict.fromkeys(read_index(index).values())]
     found = sorted(path for path in source.glob("*") if path.suffix in _PICKLES) if source.is_dir() else []
+    if not source.exists():
+        raise CheckpointError(f"{source}: there is no such file or folder; check the path")
     if not found:
         raise CheckpointError(f"{source}: no {', '.join(_PICKLES)} file there")
     return found

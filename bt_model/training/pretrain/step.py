@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from bt_model.assembly.catalog import way_to_fetch
 from bt_model.assembly.towers import TowerConfigs, tower_configs
 from bt_model.checkpoints.conversion.torch_file import TorchFile
 from bt_model.checkpoints.load import load_adapter, load_part, load_vision, read_adapter
@@ -176,8 +177,12 @@ def towers_of(model: PretrainModel) -> TowerConfigs:
     """The configurations of the frozen towers.
 
     Raises:
-        CheckpointError: no configuration there, or one that is not of a CLIP.
+        CheckpointError: a file or folder that is missing, or a configuration that is not of a CLIP.
     """
+    for name in ("clip", "text", "tokenizer", "init"):
+        path = str(getattr(model, name))
+        if path and not Path(path).exists():
+            raise CheckpointError(f"model.{name} is {path!r}, which is not there{way_to_fetch(path)}")
     return tower_configs(Path(model.clip), Path(model.text or model.clip))
 
 

@@ -1,16 +1,18 @@
 """`btchat train embedded`: the small model that every installation carries."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from btchat.commands.options import Work, default_weights_dir
+from cyclopts import Parameter
+
+from btchat.commands.options import Work, a_folder, default_weights_dir
 
 CpuPrecision = Literal["float32", "bfloat16"]
 
 
 def embedded(
     *,
-    out: Path | None = None,
+    out: Annotated[Path | None, Parameter(validator=a_folder)] = None,
     work: Work = Path(".work/embedded"),
     seed: int = 0,
     threads: int = 1,

@@ -83,6 +83,10 @@ def test_without_weights_and_data_the_published_ones_are_assumed(capsys: pytest.
             ["--set", "model.base=nothing", "--set", "model.weights=weights"],
             "model is 'nothing'; built in and under weights there are:",
         ),
+        (
+            ["--set", "model.base=no/llava-v1/llava-v1.model.json"],
+            "; `btchat weights fetch llava-v1` brings it",
+        ),
         (["--dry-run", "--devices", "0"], "devices is 0; allowed: 1 or more"),
         (["--dry-run", "--devices", "-2"], "devices is -2; allowed: 1 or more"),
     ],

@@ -74,7 +74,11 @@ def test_a_run_is_trained_and_exported_as_typed(corpus: Corpus, tmp_path: Path) 
         (["--preset", "best"], "preset is 'best'; allowed: captioned, paper, published, published-eva"),
         (["--set", "mask.rat=0.5"], "mask.rat is not known; allowed: rate, layout"),
         (["--set", "run.precision=float8"], "run.precision is 'float8'; allowed: float32, bfloat16, float16"),
-        (["--set", "model.clip=nowhere"], "nowhere"),
+        (["--set", "model.clip=nowhere"], "model.clip is 'nowhere', which is not there\n"),
+        (
+            ["--preset", "paper", "--set", "model.clip=no/clip-l14/clip"],
+            "model.clip is 'no/clip-l14/clip', which is not there; `btchat weights fetch clip-l14` brings it",
+        ),
         (
             ["--dry-run", "--preset", "captioned", "--set", f"model.captioner={__file__}"],
             "model.captioner: model is",

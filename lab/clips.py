@@ -11,9 +11,9 @@ from random import Random
 from typing import TYPE_CHECKING
 
 import torch
-from rich.progress import Progress
 
 from bt_model.checkpoints.fingerprint import fingerprint
+from bt_model.training.trainer.progress import StepProgress
 from bt_model.video.sample import uniform
 from lab.shapes.clip_file import write_corpus
 from lab.shapes.events import NUM_FRAMES
@@ -78,19 +78,9 @@ def load_clips(
     """
     (tower,) = {encoder.tower for encoder in encoders}
     made_by = fingerprint(tower.state_dict())[:12]
-    with Progress() as progress:
-        writing = progress.add_task(f"clips {name}", total=len(listed))
-        paths = write_corpus(
-            work / name,
-            listed,
-            progress=lambda count: progress.update(writing, completed=count),
-        )
-        running = progress.add_task(f"trunk {name}", total=len(listed))
-        cache = build_cache(
-            work / f"{name}-{made_by}.trunk",
-            paths,
-            encoders,
-            num_frames,
-            lambda count: progress.update(running, completed=count),
-        )
+    with StepProgress(f"clips {name}", len(listed)) as progress:
+        paths = write_corpus(work / name, listed, progress=progress.update)
+    path = work / f"{name}-{made_by}.trunk"
+    with StepProgress(f"trunk {name}", len(listed)) as progress:
+        cache = build_cache(path, paths, encoders, num_frames, progress.update)
     return CachedClips(listed, cache)

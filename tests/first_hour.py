@@ -4,6 +4,7 @@ Fails where the answer does not come, the first line takes longer than two secon
 longer than fifteen.
 """
 
+import itertools
 import os
 import subprocess
 import sys
@@ -23,7 +24,7 @@ def main() -> int:
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
         times, lines = _timed_lines(["make", "demo", "ONCE=1", f"PORT={free_port()}"], clone)
         size = sum(path.lstat().st_size for path in (clone / ".venv").rglob("*") if path.is_file())
-    pauses = [after - before for before, after in zip(times, times[1:], strict=False)]
+    pauses = [after - before for before, after in itertools.pairwise(times)]
     longest = max(range(len(pauses)), key=pauses.__getitem__)
     sys.stdout.write(
         f"\n{times[-1] / 60:.1f} minutes, {size / 1e6:.0f} MB installed\n"
@@ -35,7 +36,7 @@ def main() -> int:
 
 
 def _timed_lines(command: list[str], folder: Path) -> tuple[list[float], list[str]]:
-    """Seconds of the start, of every line of output and of the end; the lines, and an empty one for the end."""
+    """When it started, printed a line and ended, in seconds; the lines, and an empty one for the end."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("BTCHAT_", "PYTHON"))}
     begin, times, lines = time.monotonic(), [0.0], list[str]()
     process = subprocess.Popen(

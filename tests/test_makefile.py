@@ -11,4 +11,5 @@ def test_make_alone_lists_every_target_with_a_line() -> None:
     done = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True)
     listed = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
     (phony,) = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.M)
-    assert list(listed) and set(listed) == set(phony.split())
+    assert list(listed)
+    assert set(listed) == set(phony.split())

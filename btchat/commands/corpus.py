@@ -36,8 +36,7 @@ def make(
         codec: exact: twins decode to the same frames; default: as videos in the world are coded
         workers: processes that paint and encode
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+    from bt_model.training.trainer.progress import StepProgress
     from lab.shapes.exports.corpus import MANIFEST, CorpusPlan, make_corpus
 
     some = {"kinds": tuple(kinds)} if kinds else {}
@@ -45,12 +44,12 @@ def make(
         num_clips=clips, num_test_clips=test_clips, seed=seed, side=side, most_items=most_items,
         textures=textures, diagonals=diagonals, codec=codec, **some,
     )  # fmt: skip
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as shown:
-        tasks = {split: shown.add_task(split, total=count) for split, count in plan.splits.items()}
+    done = dict.fromkeys(plan.splits, 0)
+    with StepProgress("clips", sum(plan.splits.values())) as shown:
 
-        def progress(split: str, done: int, total: int) -> None:
-            shown.update(tasks[split], completed=done, total=total)
+        def progress(split: str, count: int, _total: int) -> None:
+            done[split] = count
+            shown.update(sum(done.values()), split)
 
         written = make_corpus(out, plan, workers=workers, progress=progress)
     for each in written:

@@ -27,9 +27,9 @@ from bt_model.training.data.loader import JUDGED_AFTER, BrokenClips, decode_pool
 from bt_model.training.instruct.base import load_temporal_model, read_base
 from bt_model.training.instruct.recipe import Framing
 from bt_model.training.instruct.settings import InstructSettings
-from bt_model.training.trainer.log import StepProgress
 from bt_model.training.trainer.optimiser import multiplying_in
 from bt_model.training.trainer.parallel import Rank, World, joined
+from bt_model.training.trainer.progress import StepProgress
 from bt_model.video.transform import normalise
 from bt_model.vision.clip import hidden_states
 

@@ -4,22 +4,20 @@ A resumed run drops the rows after its checkpoint, whose steps are repeated, and
 """
 
 import csv
-import math
 import resource
-import time
 from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from bt_model.training.trainer.progress import StepProgress
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
 Row = Mapping[str, float]
 
 _AVERAGED = 50  # steps in the mean loss that is shown
-_LINE_SECONDS = 30.0  # between two lines of progress where there is no terminal
 
 
 class StepLog:
@@ -60,7 +57,7 @@ class StepLog:
         self._file.flush()
         self._recent.append(row["loss"])
         if self._progress is not None:
-            self._progress.update(step + 1, _note(self.mean_loss, row))
+            self._progress.update(step + 1, _note(self.mean_loss, row), _details(row))
         if self._events is not None:
             for name, value in row.items():
                 self._events.add_scalar(name, value, step)
@@ -99,6 +96,14 @@ def _note(loss: float, row: Row) -> str:
     return f"loss {loss:.3f}{speed}" + (f", MFU {row['mfu']:.0%}" if "mfu" in row else "")
 
 
+def _details(row: Row) -> str:
+    """Each loss, and the highest learning rate."""
+    losses = takewhile(lambda name: not name.startswith("lr/"), row)
+    shown = [f"{name} {row[name]:.3f}" for name in losses if name != "loss"]
+    rates = [value for name, value in row.items() if name.startswith("lr/")]
+    return ", ".join([*shown, *([f"rate {max(rates):.2g}"] if rates else [])])
+
+
 def read_rows(path: Path) -> list[dict[str, float]]:
     """The rows of a step log, with their `step`."""
     if not path.exists():
@@ -122,52 +127,6 @@ def peak_memory_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-class StepProgress:
-    """How far a run is, on standard error: a bar on a terminal, elsewhere plain lines at a bounded rate.
-
-    The first line comes with the first step, the last with the last one, and between them one in half a
-    minute at most.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        total: int,
-        done: int = 0,
-        *,
-        is_shown: bool = True,
-        console: Console | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._name, self._total, self._start, self._clock = name, total, done, clock
-        self._console = console or Console(stderr=True)
-        self._has_lines = is_shown and not self._console.is_terminal
-        self._begin, self._said = clock(), -math.inf
-        self._bar = Progress(
-            TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"), TimeRemainingColumn(),
-            console=self._console, disable=self._has_lines or not is_shown,
-        )  # fmt: skip
-        self._task = self._bar.add_task(name, total=total, completed=done, note="")
-
-    def __enter__(self) -> "StepProgress":
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._bar.stop()
-
-    def update(self, done: int, note: str = "") -> None:
-        """So many of all are done; `note` stands beside the number."""
-        self._bar.update(self._task, completed=done, note=note)
-        now = self._clock()
-        if self._has_lines and (now - self._said >= _LINE_SECONDS or done == self._total):
-            left = timedelta(seconds=round((now - self._begin) / (done - self._start) * (self._total - done)))
-            line = f"{self._name} {done}/{self._total} {note}{note and ', '}{left} left"
-            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
-            self._said = now
 
 
 _PANELS = {

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from time import monotonic
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -9,6 +10,8 @@ from cyclopts import Parameter
 from bt_model.assembly.catalog import BUILT_IN, WEIGHTS_DIR
 from bt_model.types import Dtype
 from btchat.commands.options import WeightsDir
+
+_LINE_SECONDS = 30.0
 
 Manifest = Annotated[Path | None, Parameter(help="list of sets (default: that of this version)")]
 
@@ -69,20 +72,32 @@ def convert(
 
     from bt_model.checkpoints.conversion.convert import convert
 
-    count = 0
-
-    def show(name: str, _num_bytes: int) -> None:
-        nonlocal count
-        count += 1
-        if sys.stderr.isatty():
-            sys.stderr.write(f"\r\033[K{count} {name}")
-
+    show = _Shown()
     done = convert(
         source, out, base=base, dtype=getattr(torch, dtype) if dtype else None, blocks=blocks, progress=show
     )
-    if sys.stderr.isatty():
-        sys.stderr.write("\r\033[K")
+    show.clear()
     print(done)
+
+
+class _Shown:
+    """Names the tensors that are done: each on a terminal, elsewhere one in half a minute."""
+
+    def __init__(self) -> None:
+        self._count, self._said, self._is_terminal = 0, monotonic(), sys.stderr.isatty()
+
+    def __call__(self, name: str, _num_bytes: int) -> None:
+        self._count += 1
+        if self._is_terminal:
+            sys.stderr.write(f"\r\033[K{self._count} {name}")
+        elif monotonic() - self._said >= _LINE_SECONDS:
+            sys.stderr.write(f"{self._count} tensors, the last {name}\n")
+            self._said = monotonic()
+
+    def clear(self) -> None:
+        """The terminal's line is free again."""
+        if self._is_terminal:
+            sys.stderr.write("\r\033[K")
 
 
 def verify(name: str, /, *, weights_dir: WeightsDir = WEIGHTS_DIR) -> None:

@@ -11,8 +11,9 @@ def test_corpus_make_writes_a_corpus_and_sums_it_up(
 ) -> None:
     arguments = ["--clips", "2", "--test-clips", "2", "--side", "32", "--kinds", "move", "order"]
     assert main(["corpus", "make", "--out", str(tmp_path / "c"), *arguments]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert any(re.search(r"^train .* 2/2", line) for line in lines)
+    captured = capsys.readouterr()
+    lines = captured.out.splitlines()
+    assert re.search(r"^clips 6/6 test_\w+, 0:00:00 left$", captured.err, flags=re.M)
     assert any(line.split()[:2] == ["2", "train/webvid/results_2M_train.csv"] for line in lines)
     assert lines[-1] == f"{tmp_path / 'c' / 'manifest.json'} names every file"
     assert len(list((tmp_path / "c" / "train" / "clips").glob("*.mp4"))) == 2

@@ -1,13 +1,12 @@
 """What a step log keeps, and what TensorBoard is shown."""
 
-from io import StringIO
 from pathlib import Path
 
+import pytest
 import torch
-from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from bt_model.training.trainer.log import StepLog, StepProgress, read_rows
+from bt_model.training.trainer.log import StepLog, read_rows
 
 
 def write_rows(folder: Path, start: int, stop: int, *, sign: float = 1.0) -> None:
@@ -42,41 +41,15 @@ def test_a_float32_comes_back_from_the_log_as_it_was(tmp_path: Path) -> None:
     assert torch.equal(read, torch.tensor(values))
 
 
-def lines_of(total: int, seconds_a_step: float, *, start: int = 0) -> list[str]:
-    """What a run of so many steps writes where nothing is a terminal."""
-    said, now = StringIO(), 0.0
-    console = Console(file=said, force_terminal=False, width=40)
-    with StepProgress("fit", total, start, console=console, clock=lambda: now) as progress:
-        for step in range(start, total):
-            now += seconds_a_step
-            progress.update(step + 1, f"loss {step:.3f}, 2.5 clips/s, MFU 31%, and what else there is")
-    return said.getvalue().splitlines()
-
-
-def test_without_a_terminal_there_is_a_line_at_once_then_one_in_half_a_minute_and_the_last() -> None:
-    lines = lines_of(100, 1.0)
-    assert [line.split()[1] for line in lines] == ["1/100", "31/100", "61/100", "91/100", "100/100"]
-    assert lines[0] == "fit 1/100 loss 0.000, 2.5 clips/s, MFU 31%, and what else there is, 0:01:39 left"
-    assert lines[-1].endswith("0:00:00 left")
-
-
-def test_slow_steps_and_a_resumed_run_tell_the_time_by_their_own_steps() -> None:
-    lines = lines_of(8, 100.0, start=5)
-    assert [line.split()[1] for line in lines] == ["6/8", "7/8", "8/8"]
-    assert lines[0].endswith("0:03:20 left")
-
-
-def test_a_terminal_gets_a_bar_and_other_ranks_say_nothing() -> None:
-    said, silent = StringIO(), StringIO()
-    with StepProgress("fit", 2, console=Console(file=said, force_terminal=True, width=80)) as progress:
-        progress.update(2, "loss 1.000")
-    assert "2/2" in said.getvalue()
-    assert "left" not in said.getvalue()
-    for terminal in (True, False):
-        console = Console(file=silent, force_terminal=terminal)
-        with StepProgress("fit", 2, is_shown=False, console=console) as progress:
-            progress.update(2)
-    assert not silent.getvalue()
+def test_a_line_of_progress_tells_each_loss_and_the_highest_rate(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = StepLog(tmp_path, "fit", 0)
+    with log.shown(1):
+        log.write(0, {"loss": 3.0, "vtc": 1.0, "mbta": 2.0, "lr/a": 2e-5, "lr/b": 1e-4, "grad_norm": 9.0})
+    assert capsys.readouterr().err == (
+        "fit 1/1 loss 3.000, vtc 1.000, mbta 2.000, rate 0.0001, 0:00:00 left\n"
+    )
 
 
 def test_events_hold_every_value_and_the_gates_histogram(tmp_path: Path) -> None:

@@ -1,11 +1,11 @@
-"""Exit 0 when this container's server is ready to answer."""
+"""Exit 0 when this container's server lives, also while its model is loaded."""
 
 import os
 import sys
 from urllib.error import URLError
 from urllib.request import urlopen
 
-URL = f"http://127.0.0.1:{os.environ.get('BTCHAT_PORT', '8000')}/health/ready"
+URL = f"http://127.0.0.1:{os.environ.get('BTCHAT_PORT', '8000')}/health/live"
 
 try:
     with urlopen(URL, timeout=4):

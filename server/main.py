@@ -9,12 +9,15 @@ import sqlite3
 import sys
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 
 import uvicorn
-from fastapi import FastAPI
+import uvloop
+from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.security import HTTPBearer
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from bt_model.decoding.pool import DecodePool
@@ -29,7 +32,7 @@ from server.features.flights import VideoFeatures
 from server.metrics import Metrics
 from server.middleware.bounds import BodyBounds
 from server.middleware.envelope import Envelope
-from server.middleware.keys import KeyCheck, load_keys
+from server.middleware.keys import PAGE_FILES, KeyCheck, load_keys
 from server.middleware.log import logging_config
 from server.problems import show_problem
 from server.routes import chat, frames, health, models, uploads
@@ -120,9 +123,11 @@ def create_app(settings: Settings, start: Start) -> FastAPI:
         async with start() as services:
             yield {"services": services}
 
-    app = FastAPI(title="btchat", version=version("btchat"), lifespan=lifespan, redoc_url=None)
+    app = FastAPIOffline(title="btchat", version=version("btchat"), lifespan=lifespan, static_url=PAGE_FILES)
+    app.include_router(health.probes)
+    asked = [Depends(HTTPBearer(auto_error=False))] if digests else []  # KeyCheck is what refuses
     for resource in (health, models, uploads, frames, chat):
-        app.include_router(resource.router)
+        app.include_router(resource.router, dependencies=asked)
     for kind in (BtchatError, HTTPException, RequestValidationError, TimeoutError):
         app.add_exception_handler(kind, show_problem)
     bounds = {
@@ -142,7 +147,9 @@ def create_app(settings: Settings, start: Start) -> FastAPI:
 
 async def _open_store(settings: Settings) -> VideoStore:
     try:
-        return await VideoStore.open(settings.data_dir, settings.upload_ttl_seconds)
+        return await VideoStore.open(
+            settings.data_dir, settings.upload_ttl_seconds, settings.max_stored_bytes
+        )
     except (OSError, sqlite3.Error) as error:
         text = f"cannot use data folder {settings.data_dir}: {explain(error)}"
         raise InvalidValueError(text, param="data_dir") from error
@@ -176,14 +183,16 @@ def serve(settings: Settings) -> int:
     Raises:
         BtchatError: why this server cannot start.
     """
-    return asyncio.run(_serve_until_stopped(settings, engine_command(settings)))
+    return uvloop.run(_serve_until_stopped(settings, engine_command(settings)))
 
 
 async def _serve_until_stopped(settings: Settings, command: Command) -> int:
     """Serve until a signal comes; returns 1 if the engine has died too often."""
+    started: asyncio.Future[Services] = asyncio.get_running_loop().create_future()
+    app = create_app(settings, lambda: _awaiting(started))  # keys are read before a model is loaded
     with _listening(settings) as sock:
         async with start_services(settings, command) as services:
-            app = create_app(settings, lambda: nullcontext(services))
+            started.set_result(services)
             server = uvicorn.Server(uvicorn_config(app, settings))
             log.info("btchat %s; models: %s", version("btchat"), ", ".join(settings.model))
             watcher = asyncio.create_task(_end_with_engine(server, services.engine, sock))
@@ -207,10 +216,16 @@ async def _end_with_engine(server: uvicorn.Server, engine: EngineClient, sock: s
         await engine.wait_started()
         card, (host, port) = engine.card, sock.getsockname()[:2]
         log.info("%s on %s, %s", card.id, card.versions.get("device"), card.versions.get("dtype"))
-        log.info("http://%s:%d ready, documentation at /docs", f"[{host}]" if ":" in host else host, port)
+        url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        log.info("%s ready, docs at %s/docs", url, url)
         await engine.wait_given_up()
     finally:
         server.should_exit = True
+
+
+@asynccontextmanager
+async def _awaiting(started: asyncio.Future[Services]) -> AsyncGenerator[Services]:
+    yield await started
 
 
 def uvicorn_config(app: object, settings: Settings) -> uvicorn.Config:

@@ -95,9 +95,8 @@ class Videos(Group):
     data_dir: Path = Field(
         default=Path("btchat-data"), description="folder of the uploads and their catalogue"
     )
-    upload_ttl_seconds: Seconds | None = Field(
-        default=None, description="life of an upload; without it endless"
-    )
+    upload_ttl_seconds: Pause = Field(default=7 * 86_400.0, description="life of an upload; 0 is endless")
+    require_video: bool = Field(default=False, description="refuse a question without a video")
     decoder: ReaderName = Field(default="pyav", description="library that decodes")
     decode_workers: Count | None = Field(
         default=None, description="processes that decode; without it one a CPU"
@@ -109,6 +108,7 @@ class Limits(Group):
     """What is refused when there is too much of it."""
 
     max_upload_bytes: Count = Field(default=1024 * _MIB, description="largest upload")
+    max_stored_bytes: Count = Field(default=64 * 1024 * _MIB, description="of all uploads together")
     max_json_bytes: Count = Field(default=_MIB, description="largest JSON body")
     # a data URL may carry a whole clip
     max_chat_bytes: Count = Field(default=64 * _MIB, description="largest body of /v1/chat/completions")

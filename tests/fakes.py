@@ -40,6 +40,7 @@ TWIN = "fake/twin"  # sees exactly what the first sees
 BAD = "fake/bad"  # cannot be loaded
 OTHER_CARD = replace(CARD, id=OTHER, frame_size=FrameSize(16, "pad"), default_frames=2, fingerprint="e" * 16)
 CARDS = {MODEL: CARD, OTHER: OTHER_CARD, TWIN: replace(CARD, id=TWIN)}
+SLOW = "slow-"  # and the seconds that it takes to load
 BAD_LINE = "weights/bad.safetensors: tensor proj.bias is missing"
 START_LINE = "weights/fake.safetensors: tensor proj.weight is missing"
 REFUSED_FRAMES = 7  # as a model that averages pairs refuses odd counts
@@ -199,6 +200,9 @@ async def _serve(sock: socket.socket, models: Sequence[str]) -> int:
     if model == "broken":
         engine.send(wire.StartFailed(START_LINE))
         return 1
+    if model.startswith(SLOW):
+        engine.send(wire.Loading(MODEL, 2, 3))
+        await asyncio.sleep(float(model.removeprefix(SLOW)))
     if model == "silent":
         await asyncio.sleep(60)
     engine.send(wire.Ready(asdict(CARD), list(models)))

@@ -1,8 +1,11 @@
 """From a model file on disk to a loaded VideoChat."""
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from itertools import count
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 
@@ -17,7 +20,7 @@ from bt_model.checkpoints.compatibility import UNTRAINED, ModelParts, check_mode
 from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.checkpoints.load import AdapterWeights, load_adapter, read_adapter, without_last_layer
 from bt_model.checkpoints.temporal import load_temporal
-from bt_model.checkpoints.weights import Checkpoint, open_checkpoint
+from bt_model.checkpoints.weights import Checkpoint, Weights, open_checkpoint
 from bt_model.errors import CheckpointError, InvalidValueError
 from bt_model.prompt.templates import template
 from bt_model.types import MAX_FRAMES, FrameSize, ModelCard, Quantise
@@ -25,6 +28,9 @@ from bt_model.vision.bt_adapter import BTAdapter
 from bt_model.vision.clip import ClipVisionTower
 from bt_model.vision.encoder import TemporalEncoder, VideoEncoder
 from bt_model.vision.pool import pooling
+
+OnFile: TypeAlias = Callable[[int, int], None]
+"""Gets the number of the file that is being read, and that of all files."""
 
 
 def load(
@@ -35,8 +41,11 @@ def load(
     dtype: str | None = None,
     quantise: Quantise = "none",
     towers: TowerCache | None = None,
+    report: OnFile | None = None,
 ) -> VideoChat:
     """Load a model by name or path onto a device; models loaded with one cache share their towers.
+
+    `report` is told of every file of weights when its first tensor is read.
 
     Raises:
         CheckpointError: a file or tensor that is missing, unexpected or of the wrong shape, or parts that do
@@ -49,6 +58,8 @@ def load(
     template(model.template)
     create = factory(model.backend)
     parts = open_parts(path.parent, model)
+    if report is not None:
+        _watch(parts.files, report)
     accepted = check_model(parts, model.accept)
     place = Placement.pick(device, dtype, quantise)
     cache = towers or TowerCache()
@@ -59,6 +70,12 @@ def load(
     card = _card(model, encoder, files, _digest(model, encoder, cache), backend.lm.max_context)
     drawn = dict.fromkeys(f"{UNTRAINED[check]} is untrained" for check in accepted if check in UNTRAINED)
     return VideoChat(encoder, backend, replace(card, accepted=accepted, notes=(*notes, *drawn)))
+
+
+def _watch(files: Sequence[Weights], report: OnFile) -> None:
+    numbers = count(1)
+    for file in files:
+        file.on_first_read = lambda: report(next(numbers), len(files))
 
 
 def check_pooling(path: Path, model: ModelFile) -> None:

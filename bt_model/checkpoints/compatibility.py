@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bt_model.checkpoints.layouts.key_map import Shape
-from bt_model.checkpoints.weights import Checkpoint
+from bt_model.checkpoints.weights import Checkpoint, Weights
 from bt_model.config import EVA_G14, ClipVisionConfig
 from bt_model.errors import CheckpointError
 
@@ -55,6 +55,13 @@ class ModelParts:
     llm: Checkpoint | None = None
     projector: Checkpoint | None = None
     qformer: Checkpoint | None = None
+
+    @property
+    def files(self) -> tuple[Weights, ...]:
+        """Every file of weights once, though parts may share one."""
+        parts = (self.tower, self.adapter, self.llm, self.projector, self.qformer)
+        held = [part for part in parts if part is not None]
+        return tuple({id(file): file for part in held for file in part.weights.files}.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,11 +40,20 @@ class Weights(Mapping[str, "Tensor"]):
         self.where = where
         self.shapes = shapes
         self.metadata = metadata or {}
+        self.on_first_read: Callable[[], None] | None = None
         self._read = read
+
+    @property
+    def files(self) -> "tuple[Weights, ...]":
+        """One for each file on disk."""
+        return (self,)
 
     def __getitem__(self, name: str) -> "Tensor":
         if name not in self.shapes:
             raise KeyError(name)
+        if self.on_first_read is not None:
+            report, self.on_first_read = self.on_first_read, None
+            report()
         return self._read(name)
 
     def __iter__(self) -> Iterator[str]:
@@ -75,6 +84,11 @@ class _Shards(Weights):
         self._of = {name: shards[file] for name, file in weight_map.items()}
         shapes = {name: shard.shapes[name] for name, shard in self._of.items()}
         super().__init__(str(folder), shapes, lambda name: self._of[name][name])
+        self._files = tuple(shards.values())
+
+    @property
+    def files(self) -> tuple[Weights, ...]:
+        return self._files
 
     def parameter(self, name: str) -> "Tensor":
         return self._of[name].parameter(name)

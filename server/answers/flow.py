@@ -158,4 +158,4 @@ class ChatFlow:
         video = answer.question.video
         cache = {"prompt_tokens": usage.cached}
         receipt = receipt_of(video.name if video else None, encoded, card, seconds=seconds, cache=cache)
-        return Finished(answer.index, done.reason, usage, receipt)
+        return Finished(answer.index, done.reason, usage, receipt, answer.question.warnings)

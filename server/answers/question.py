@@ -13,6 +13,14 @@ DEFAULT_SAMPLING = Sampling()
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerWarning:
+    """What a client should know of an answer that is not what it may seem."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
     """A dialogue, perhaps about a video, the options of the answer, and the models to ask."""
 
@@ -22,6 +30,7 @@ class Question:
     options: GenerateOptions
     video: VideoSource | None = None
     sampling: Sampling = DEFAULT_SAMPLING
+    warnings: tuple[AnswerWarning, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +77,7 @@ class Finished:
     reason: str
     usage: Usage
     receipt: dict[str, Any]
+    warnings: tuple[AnswerWarning, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

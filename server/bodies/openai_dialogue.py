@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from bt_model.errors import ContextLengthError, InvalidValueError
 from bt_model.types import Turn, check_turns
 from server.bodies.openai import CompletionBody, CompletionMessage, PartBody, PartSampling
-from server.uploads.sources import ACCEPTED_URLS
+from server.uploads.sources import ACCEPTED_URLS, is_video_url
 
 MAX_DIALOGUE_CHARACTERS = 1024 * 1024
 
@@ -87,7 +87,7 @@ def _media(part: PartBody, where: str) -> VideoPart:
     if media is None:
         raise _lacking(part, where)
     param = f"{where}.{part.type}.url"
-    if part.type == "image_url" and not media.url.startswith(("vid_", "data:video/")):
+    if part.type == "image_url" and not is_video_url(media.url):
         text = f"{param} is an image; this model takes a video: {ACCEPTED_URLS}"
         raise InvalidValueError(text, param=param)
     return VideoPart(media.url, param, media)

@@ -249,10 +249,14 @@ class EngineClient:
 
     def not_ready(self) -> EngineDeadError:
         """What a client is told as long as no engine is ready."""
+        loading = self._supervisor.loading
+        progress = f": {loading.model}, file {loading.number} of {loading.count}" if loading else ""
         if self._starting is None or self._starting.done():
-            return EngineDeadError("the engine is starting again; try again soon")
+            return EngineDeadError(f"the engine is starting again{progress}; try again soon")
         seconds = time.monotonic() - self._begun_at
-        return EngineDeadError(f"the model is being loaded, for {seconds:.0f} s now", code="not_ready")
+        return EngineDeadError(
+            f"the model is being loaded, for {seconds:.0f} s now{progress}", code="not_ready"
+        )
 
     def _receive(self, message: Message, fds: list[int]) -> None:
         if isinstance(message, wire.Holding):

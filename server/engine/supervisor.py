@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from bt_model.errors import CheckpointError
 from server.engine.channel import Channel, OnMessage
 from server.engine.replies import EngineInfo
-from server.engine.wire import Message, Ready, Shutdown, StartFailed
+from server.engine.wire import Loading, Message, Ready, Shutdown, StartFailed
 
 Command = Callable[[int], Sequence[str]]
 """The engine's argument list, given the number of its inherited socket."""
@@ -51,6 +51,7 @@ class Supervisor:
         self._closed = asyncio.Event()
         self._watcher: asyncio.Task[None] | None = None
         self.num_restarts = 0
+        self.loading: Loading | None = None  # how far an engine that is starting has come
         self.gave_up = asyncio.Event()
 
     @property
@@ -94,11 +95,14 @@ class Supervisor:
 
     async def _spawn(self) -> None:
         self._closed.clear()
+        self.loading = None
         started: asyncio.Future[EngineInfo] = asyncio.get_running_loop().create_future()
 
         def receive(message: Message, fds: list[int]) -> None:
             if started.done():
                 self._on_message(message, fds)
+            elif isinstance(message, Loading):
+                self.loading = message
             elif isinstance(message, Ready):
                 started.set_result(EngineInfo.of(message))
             elif isinstance(message, StartFailed):

@@ -116,6 +116,15 @@ Request = Open | Lookup | Encode | Fetch | Ask | AskStats
 
 
 @dataclass(frozen=True, slots=True)
+class Loading(Message):
+    """A model's file number `number` of `count` is being read."""
+
+    model: str
+    number: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ready(Message):
     """Sent once when the first model is loaded: its card's fields, and the names of all models."""
 
@@ -218,7 +227,7 @@ class Stats(Message):
 
 MESSAGES: tuple[type[Message], ...] = (
     Open, Lookup, Encode, Fetch, Ask, Cancel, Forget, AskStats, Shutdown,
-    Ready, StartFailed, Holding, Opened, Features, Encoded, TokenData, Piece, Done, Failed, Stats,
+    Loading, Ready, StartFailed, Holding, Opened, Features, Encoded, TokenData, Piece, Done, Failed, Stats,
 )  # fmt: skip
 _BY_NAME = {kind.__name__: kind for kind in MESSAGES}
 

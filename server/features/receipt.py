@@ -49,4 +49,5 @@ def receipt_of(
         "cache": {"features": encoded.cache, **(cache or {})},
         "model": card.id,
         "fingerprint": card.fingerprint,
+        "notice": card.notice,
     }

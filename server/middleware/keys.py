@@ -11,7 +11,9 @@ from bt_model.errors import InvalidValueError, explain
 from server.admission import PUBLIC
 from server.problems import Problem
 
-OPEN_PATHS = frozenset({"/health/live", "/health/ready"})
+# probes have no key; the pages of the documentation hold nothing secret, and ask for a key to try a route
+OPEN_PATHS = frozenset({"/health/live", "/health/ready", "/docs", "/redoc", "/openapi.json"})
+PAGE_FILES = "/static-offline-docs"
 _MIN_KEY_CHARACTERS = 8
 
 
@@ -44,7 +46,7 @@ class KeyCheck:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             tenant = self._tenant(Headers(scope=scope).get("authorization", ""))
-            if tenant is None and scope["path"] not in OPEN_PATHS:
+            if tenant is None and not _is_open(scope["path"]):
                 await _unauthorised().response()(scope, receive, send)
                 return
             scope.setdefault("state", {})["tenant"] = tenant or PUBLIC
@@ -58,6 +60,10 @@ class KeyCheck:
         # no early exit: timing must not reveal a partial match
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
         return digest.hex() if scheme.lower() == "bearer" and any(matches) else None
+
+
+def _is_open(path: str) -> bool:
+    return path in OPEN_PATHS or path.startswith(f"{PAGE_FILES}/")
 
 
 def _unauthorised() -> Problem:

@@ -10,6 +10,7 @@ from uuid import uuid4
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
+from server.answers.missing_video import video_required, warnings_without_video
 from server.answers.question import DEFAULT_SAMPLING, Progress, Question
 from server.bodies.openai import CompletionBody
 from server.bodies.openai_dialogue import bounded_turns, turns_of, video_of
@@ -53,7 +54,10 @@ async def complete(
     turns, options, part = turns_of(body), body.options(), video_of(body)
     sampling = body.sampling_for(part.sampling) if part else DEFAULT_SAMPLING
     video = await find_source(services.store, tenant, part.url, part.param) if part else None
-    question = Question(tenant, (model,), turns, options, video, sampling)
+    if video is None and services.settings.require_video:
+        raise video_required()
+    warnings = () if video else warnings_without_video(turns)
+    question = Question(tenant, (model,), turns, options, video, sampling, warnings)
     shape = partial(CompletionShape, include_usage=body.include_usage)
     return await _respond(question, shape, request, services, lifetime, is_stream=bool(body.stream))
 

@@ -13,19 +13,20 @@ from server.deps import ServicesDep
 from server.engine.wire import Stats
 from server.problems import BusyError
 
+probes = APIRouter(tags=["health"])  # these need no key
 router = APIRouter(tags=["health"])
 
 _STATS_SECONDS = 1.0
 _RETRY_SECONDS = 5.0
 
 
-@router.get("/health/live")
+@probes.get("/health/live")
 async def live() -> dict[str, str]:
     """200 as long as the web process answers."""
     return {"status": "ok"}
 
 
-@router.get("/health/ready")
+@probes.get("/health/ready")
 async def ready(services: ServicesDep) -> dict[str, str]:
     """200 if the engine has loaded its model and takes questions, else 503 and what it is waited for."""
     if not services.engine.is_ready:

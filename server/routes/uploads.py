@@ -1,4 +1,4 @@
-"""Uploads: the raw bytes of a video in, an id out."""
+"""Uploads: a video in, raw or as a form's file, an id out."""
 
 from typing import Annotated
 
@@ -8,14 +8,19 @@ from server.bodies.own import Deleted, VideoObject, VideoPage
 from server.decoding.futures import finished
 from server.deps import ServicesDep, Tenant
 from server.uploads.catalog import Order
+from server.uploads.form import FIELD, FORM, FormVideo
 from server.uploads.receive import receiving
 
 router = APIRouter(prefix="/v1/video/uploads", tags=["videos"])
 
-_RAW_BODY = {
+_BYTES = {"type": "string", "format": "binary"}
+_BODY = {
     "requestBody": {
         "required": True,
-        "content": {"video/*": {"schema": {"type": "string", "format": "binary"}}},
+        "content": {
+            "video/*": {"schema": _BYTES},
+            FORM: {"schema": {"type": "object", "properties": {FIELD: _BYTES}, "required": [FIELD]}},
+        },
     }
 }
 
@@ -24,14 +29,18 @@ Filename = Annotated[
 ]
 
 
-@router.post("", openapi_extra=_RAW_BODY)
+@router.post("", openapi_extra=_BODY)
 async def upload(
     request: Request, services: ServicesDep, tenant: Tenant, filename: Filename = ""
 ) -> VideoObject:
     """Store a video. It is probed before the response; the same bytes are stored once."""
-    async with receiving(request.stream(), services.store.incoming) as received:
+    form = FormVideo.announced(request.headers.get("content-type", ""))
+    body = form.content(request.stream()) if form else request.stream()
+    await services.store.check_room(int(request.headers.get("content-length", 0)))
+    async with receiving(body, services.store.incoming) as received:
         probed = await finished(services.decoder.probe(received.path))
-        video = await services.store.add(received, tenant, filename, probed.facts)
+        name = filename or (form.filename if form else "")
+        video = await services.store.add(received, tenant, name, probed.facts)
     services.metrics.uploaded(video.num_bytes)
     return VideoObject.of(video)
 

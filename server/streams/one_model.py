@@ -1,7 +1,7 @@
-"""OpenAI's chat completion objects, whole and in chunks; our receipt is an additional key."""
+"""OpenAI's chat completion objects, whole and in chunks; our receipt and warnings are additional keys."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from bt_model.types import Usage
@@ -33,7 +33,7 @@ class CompletionShape:
             case Text():
                 return [self._chunk({"content": event.text}, None)]
             case Finished():
-                return [self._chunk({}, REASONS.get(event.reason, "length")) | {"receipt": event.receipt}]
+                return [self._chunk({}, REASONS.get(event.reason, "length")) | _additions(event)]
             case Broken():
                 raise event.problem
 
@@ -57,7 +57,7 @@ class CompletionShape:
         return self._head(WHOLE) | {
             "choices": [choice],
             "usage": usage_body(end.usage),
-            "receipt": end.receipt,
+            **_additions(end),
         }
 
     def _chunk(self, delta: dict[str, str], reason: str | None) -> dict[str, Any]:
@@ -72,6 +72,12 @@ class CompletionShape:
             "model": self.answers[0].model,
             "system_fingerprint": self.answers[0].fingerprint,
         }
+
+
+def _additions(end: Finished) -> dict[str, Any]:
+    """What OpenAI's objects do not have: the receipt, and warnings if there are any."""
+    warnings = {"warnings": [asdict(each) for each in end.warnings]} if end.warnings else {}
+    return {"receipt": end.receipt, **warnings}
 
 
 def usage_body(usage: Usage) -> dict[str, Any]:

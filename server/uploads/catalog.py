@@ -102,6 +102,11 @@ class Catalog:
     def digests(self) -> set[str]:
         return {row[0] for row in self._db.execute("SELECT DISTINCT sha256 FROM videos")}
 
+    def num_bytes(self) -> int:
+        """Of all files together; uploads with the same bytes share one."""
+        shared = "SELECT max(num_bytes) AS each FROM videos GROUP BY sha256"
+        return self._db.execute(f"SELECT coalesce(sum(each), 0) FROM ({shared})").fetchone()[0]
+
     def _select(self, where: str, *values: str | int) -> list[StoredVideo]:
         rows = self._db.execute(f"SELECT {_COLUMNS} FROM videos WHERE {where}", values).fetchall()
         return [

@@ -4,11 +4,13 @@ import asyncio
 import base64
 import binascii
 import hashlib
+import re
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import unquote
 
 from bt_model.errors import InvalidValueError
 from server.uploads.catalog import StoredVideo
@@ -16,6 +18,11 @@ from server.uploads.receive import receiving
 from server.uploads.store import VideoStore
 
 _DATA = "data:"
+_UPLOAD = "vid_"
+_DATA_URL = re.compile(r"data:(?P<type>[^;,]*)(?:;.{0,256}?)?;base64,", re.IGNORECASE | re.DOTALL)
+# how recorders and file pickers label a video, if at all; what it is its first bytes tell
+_VIDEO_TYPE = r"video/.*|application/(mp4|x-matroska|octet-stream)|"
+_BASE64_GROUP = 4
 ACCEPTED_URLS = "a data: URL of a video, or vid_ and 32 hexadecimal digits"
 
 
@@ -91,11 +98,11 @@ async def find_source(store: VideoStore, tenant: str, url: str, param: str) -> V
         UnknownNameError: no such upload.
         InvalidValueError: not a supported URL.
     """
-    if url.startswith(_DATA):
+    if url[: len(_DATA)].lower() == _DATA:
         content = await asyncio.to_thread(_content, url, param)
         digest = await asyncio.to_thread(hashlib.sha256, content)
         return InlineVideo(content, tenant, digest.hexdigest(), store.incoming)
-    if url.startswith("vid_"):
+    if url.startswith(_UPLOAD):
         return await find_video(store, tenant, url, param)
     if url.startswith(("http://", "https://")):
         text = f"{param} is a remote URL, and URL fetching is not enabled here; allowed: {ACCEPTED_URLS}"
@@ -103,11 +110,25 @@ async def find_source(store: VideoStore, tenant: str, url: str, param: str) -> V
     raise InvalidValueError(f"{param} is {url[:40]!r}; allowed: {ACCEPTED_URLS}", param=param)
 
 
+def is_video_url(url: str) -> bool:
+    """Whether this is an address of ours, or data that may be a video by its own label."""
+    return url.startswith(_UPLOAD) or _begin_of_data(url) is not None
+
+
+def _begin_of_data(url: str) -> int | None:
+    """Where the data of a data URL begin; its type may have parameters with commas (`codecs=vp8,opus`)."""
+    label = _DATA_URL.match(url)
+    return label.end() if label and re.fullmatch(_VIDEO_TYPE, label["type"], re.IGNORECASE) else None
+
+
 def _content(url: str, param: str) -> bytes:
-    head, comma, data = url.partition(",")
-    if not (comma and head.endswith(";base64") and head.startswith(f"{_DATA}video/")):
-        text = f"{param} is {head[:40]!r}; allowed: data:video/…;base64,…"
+    begin = _begin_of_data(url)
+    if begin is None:
+        text = f"{param} is {url[:40]!r}; allowed: data:video/…;base64,…"
         raise InvalidValueError(text, param=param)
+    # some encoders break lines, escape or leave out the padding
+    data = "".join(unquote(url[begin:]).split())
+    data += "=" * (-len(data) % _BASE64_GROUP)
     try:
         return base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError) as error:

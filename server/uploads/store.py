@@ -17,6 +17,7 @@ from typing import Any, Self, TypeVar
 
 from bt_model.errors import UnknownNameError
 from bt_model.types import VideoFacts
+from server.problems import Problem
 from server.uploads.catalog import Catalog, Order, StoredVideo
 from server.uploads.receive import Received, storage_problems
 
@@ -29,9 +30,10 @@ _PRIVATE_FOLDER = 0o700
 class VideoStore:
     """All uploads of all tenants; no tenant can see another's."""
 
-    def __init__(self, folder: Path, ttl_seconds: float | None) -> None:
+    def __init__(self, folder: Path, ttl_seconds: float, max_bytes: int) -> None:
         """Raises OSError or sqlite3.Error if the folder cannot be used."""
         self._ttl_seconds = ttl_seconds
+        self._max_bytes = max_bytes
         self._blobs = folder / "videos"
         self.incoming = folder / "incoming"
         for path in (folder, self._blobs, self.incoming):
@@ -41,9 +43,15 @@ class VideoStore:
         self._disk = ThreadPoolExecutor(1, "disk")  # rows, files and readers agree: one thread has them all
 
     @classmethod
-    async def open(cls, folder: Path, ttl_seconds: float | None) -> Self:
-        """Open or create the folder, and delete what an interrupted run left behind."""
-        store = await asyncio.to_thread(cls, folder, ttl_seconds)
+    async def open(cls, folder: Path, ttl_seconds: float, max_bytes: int) -> Self:
+        """Open or create the folder, and delete what an interrupted run left behind.
+
+        Args:
+            folder: files and catalogue.
+            ttl_seconds: life of an upload; 0 is endless.
+            max_bytes: of all files together; more are refused.
+        """
+        store = await asyncio.to_thread(cls, folder, ttl_seconds, max_bytes)
         await store._run(store._sweep_orphans)
         return store
 
@@ -51,10 +59,19 @@ class VideoStore:
         await self._run(self._catalog.close)
         self._disk.shutdown()
 
+    async def check_room(self, num_bytes: int) -> None:
+        """Refuse a body of this length before it is read, if it cannot be kept.
+
+        Raises:
+            Problem: the files would take more than they may.
+        """
+        with storage_problems():
+            await self._run(self._check_room, num_bytes)
+
     async def add(self, received: Received, tenant: str, filename: str, facts: VideoFacts) -> StoredVideo:
         """Move a received file into the store and insert its row."""
         now = int(time.time())
-        expires = None if self._ttl_seconds is None else now + max(int(self._ttl_seconds), 1)
+        expires = now + max(int(self._ttl_seconds), 1) if self._ttl_seconds else None
         video = StoredVideo(
             id=f"vid_{secrets.token_hex(_ID_BYTES)}",
             tenant=tenant,
@@ -118,6 +135,7 @@ class VideoStore:
         if blob.exists():
             source.unlink()
         else:
+            self._check_room(video.num_bytes)
             source.rename(blob)
             _sync_folder(self._blobs)
         try:
@@ -125,6 +143,15 @@ class VideoStore:
         except sqlite3.Error:
             self._free(video.sha256)
             raise
+
+    def _check_room(self, num_bytes: int) -> None:
+        taken = self._catalog.num_bytes()
+        if taken + num_bytes > self._max_bytes:
+            text = (
+                f"the upload has {num_bytes} bytes, and uploads take {taken} of at most {self._max_bytes} "
+                "(BTCHAT_MAX_STORED_BYTES); DELETE /v1/video/uploads/{id} makes room"
+            )
+            raise Problem(507, text, code="storage_full")
 
     def _find(self, tenant: str, video_id: str) -> StoredVideo | None:
         return self._catalog.find(tenant, video_id, int(time.time()))

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from bt_model.assembly.catalog import find
-from bt_model.assembly.load import load
+from bt_model.assembly.load import OnFile, load
 from bt_model.assembly.memory import MemoryEstimate, memory_estimate, shown
 from bt_model.assembly.model_file import read_model_file
 from bt_model.assembly.placement import Placement
@@ -89,7 +89,7 @@ class DiskLoader:
         cache = cache_bytes(read_llama_config(path.parent / llm), self.num_slots, place.dtype) if llm else 0
         return Need(weights, cache, self.num_slots)
 
-    def load(self, name: str) -> VideoChat:
+    def load(self, name: str, report: OnFile | None = None) -> VideoChat:
         return load(
             str(self._files[name]),
             self._weights_dir,
@@ -97,6 +97,7 @@ class DiskLoader:
             dtype=self._dtype,
             quantise=self._quantise,
             towers=self._towers,
+            report=report,
         )
 
     def free_bytes(self) -> int:

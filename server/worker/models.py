@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bt_model.assembly.memory import shown
@@ -42,7 +43,9 @@ class Loader(Protocol):
 
     def estimate(self, name: str) -> Estimate: ...
 
-    def load(self, name: str) -> "VideoChat": ...
+    def load(self, name: str, report: Callable[[int, int], None]) -> "VideoChat":
+        """`report` is told which file is being read, and of how many."""
+        ...
 
     def free_bytes(self) -> int: ...
 
@@ -85,17 +88,24 @@ class _LoadFailure:
 class ModelPool:
     """What is configured, and what of it is loaded.
 
-    `max_bytes` bounds the sum of the loaded models' estimates; `on_change` gets the loaded models' names.
+    `max_bytes` bounds the sum of the loaded models' estimates; `on_change` gets the loaded models' names,
+    `on_file` the model that is being loaded, the number of the file that is read, and that of all its files.
     """
 
     def __init__(
-        self, loader: Loader, on_change: Callable[[list[str]], None], *, max_bytes: int | None = None
+        self,
+        loader: Loader,
+        on_change: Callable[[list[str]], None],
+        on_file: Callable[[str, int, int], None],
+        *,
+        max_bytes: int | None = None,
     ) -> None:
         self.names = loader.ids
         self.num_loads = 0
         self.num_unloads = 0
         self._loader = loader
         self._on_change = on_change
+        self._on_file = on_file
         self._max_bytes = max_bytes
         self._loaded: OrderedDict[str, LoadedModel] = OrderedDict()  # least recently used first
         self._failures: dict[str, _LoadFailure] = {}
@@ -193,7 +203,8 @@ class ModelPool:
         estimate = await self._thread.run(self._loader.estimate, name)
         sys.stderr.write(f"engine: loading {name}: {estimate}\n")
         await self._make_room(name, estimate.total)
-        chat = await self._thread.run(self._loader.load, name)
+        report = partial(asyncio.get_running_loop().call_soon_threadsafe, self._on_file, name)
+        chat = await self._thread.run(self._loader.load, name, report)
         self._check_same(name, chat.card.fingerprint)
         engine = BatchEngine(chat.backend.lm, max_batch=self._loader.num_slots)
         await self._thread.run(engine.start)  # which reserves its cache

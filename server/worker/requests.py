@@ -52,7 +52,7 @@ class Worker:
         self, loader: Loader, sock: socket.socket, *, cache_bytes: int, max_model_bytes: int | None = None
     ) -> None:
         self._cache: FeatureCache[PooledTokens] = FeatureCache(cache_bytes)
-        self._models = ModelPool(loader, self._report, max_bytes=max_model_bytes)
+        self._models = ModelPool(loader, self._report, self._tell_loading, max_bytes=max_model_bytes)
         self._vision = VisionBatcher()
         self._prompts = WorkThread("prompts")  # a long dialogue must not keep the others waiting
         self._requests: dict[str, asyncio.Task[Message | None]] = {}
@@ -91,6 +91,9 @@ class Worker:
     def _report(self, names: list[str]) -> None:
         if self._is_ready:  # `Ready` itself says that the first is loaded
             self._send(wire.Holding(names))
+
+    def _tell_loading(self, name: str, number: int, count: int) -> None:
+        self._send(wire.Loading(name, number, count))
 
     def _receive(self, message: Message, fds: list[int]) -> None:
         match message:

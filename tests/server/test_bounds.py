@@ -1,10 +1,14 @@
 """Bounds of a request that are no settings: each is tried at the bound and one above it."""
 
+import socket
+from pathlib import Path
+
 import httpx
 import pytest
 
+from server.settings import Settings
 from tests.fakes import MODEL
-from tests.server.conftest import error_of, question
+from tests.server.conftest import QUICK, error_of, question, running
 
 USER = {"role": "user", "content": "hello"}
 ANSWER = {"role": "assistant", "content": "hi"}
@@ -84,3 +88,13 @@ def test_all_messages_together_have_up_to_a_mebi_of_characters(
 def test_up_to_8_models_are_asked(client: httpx.Client, video: str, count: int, status: int) -> None:
     body = question(video, model=[f"m{number}" for number in range(count)])
     assert client.post("/v1/video/chat", json=body).status_code == status
+
+
+def test_a_body_for_which_there_is_no_room_is_not_read(tmp_path: Path) -> None:
+    settings = Settings.model_validate(QUICK | {"data_dir": tmp_path, "max_stored_bytes": 1000})
+    head = b"POST /v1/video/uploads HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\n\r\n"
+    with running(settings) as server:
+        url = httpx.URL(server.url)
+        with socket.create_connection((url.host, url.port or 0), timeout=10) as connection:
+            connection.sendall(head)
+            assert connection.recv(1000).startswith(b"HTTP/1.1 507 ")

@@ -1,7 +1,6 @@
 """The whole program: settings, start and its refusals, routes, health, and the engine's death over HTTP."""
 
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -113,13 +112,6 @@ def test_weights_that_do_not_fit_are_one_line_and_a_code(tmp_path: Path) -> None
     assert [line for line in log if " INFO " not in line] == []
 
 
-SLOW_SERVER = FAKE_SERVER.replace(
-    "lambda settings: fakes.command(*settings.model)",
-    "lambda settings: lambda fd: "
-    "['sh', '-c', 'sleep 4; exec \"$@\"', 'sh', *fakes.command(*settings.model)(fd)]",
-)
-
-
 @contextmanager
 def logged(command: list[str]) -> Generator[subprocess.Popen[str]]:
     """A program whose log can be read; killed at the end."""
@@ -136,36 +128,6 @@ def succeeds(client: httpx.Client, path: str) -> bool:
         return client.get(path).is_success
     except httpx.TransportError:
         return False
-
-
-def test_a_server_lives_while_its_model_is_loaded_and_says_what_it_waits_for(tmp_path: Path) -> None:
-    port = free_port()
-    command = [sys.executable, "-c", SLOW_SERVER, *fake_program(tmp_path, port=port)[3:]]
-    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20)
-    with logged(command) as process, client:
-        assert until(lambda: succeeds(client, "/health/live"), 20)
-        waiting = client.get("/health/ready")
-        body = {"model": fakes.MODEL, "messages": [{"role": "user", "content": "a"}]}
-        asked = client.post("/v1/chat/completions", json=body)
-        for answer in (waiting, asked):
-            assert (answer.status_code, error_of(answer)["code"]) == (503, "not_ready")
-            assert re.search(r"the model is being loaded, for \d+ s now", str(error_of(answer)["message"]))
-            assert int(answer.headers["retry-after"]) >= 1
-        assert until(lambda: client.get("/health/ready").is_success, 20)
-        process.terminate()
-        assert process.stderr is not None
-        log = process.stderr.read()
-    assert f"http://127.0.0.1:{port} ready, documentation at /docs" in log
-    assert re.search(rf"btchat \S+; models: {fakes.MODEL}", log)
-
-
-def test_a_signal_ends_a_program_that_still_loads(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", SLOW_SERVER, *fake_program(tmp_path)[3:]]
-    with logged(command) as process:
-        assert process.stderr is not None
-        assert next(line for line in process.stderr if "startup complete" in line)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(10) in {0, -signal.SIGTERM}
 
 
 def free_port() -> int:
@@ -221,10 +183,6 @@ def test_an_engine_that_keeps_dying_ends_the_program(
 def test_the_routes_are_those_that_were_promised(client: httpx.Client) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     assert {(method, path) for path, methods in paths.items() for method in methods} == ROUTES
-
-
-def test_the_documentation_is_served(client: httpx.Client) -> None:
-    assert client.get("/docs").status_code == 200
 
 
 def test_health_and_version(client: httpx.Client) -> None:

@@ -191,6 +191,27 @@ def test_a_video_that_cannot_be_used_is_never_answered_as_text(api: openai.OpenA
     assert (caught.value.code, caught.value.param) == (code, f"messages[0].content[0].{param}")
 
 
+LABELS = {
+    "two codecs": lambda data: f"data:video/webm;codecs=vp8,opus;base64,{data}",
+    "several parameters": lambda data: f'data:video/webm;codecs="vp9, opus";charset=x;base64,{data}',
+    "capitals": lambda data: f"DATA:Video/MP4;BASE64,{data}",
+    "no type": lambda data: f"data:;base64,{data}",
+    "as an application": lambda data: f"data:application/mp4;base64,{data}",
+    "from a file picker": lambda data: f"data:application/octet-stream;base64,{data}",
+    "lines": lambda data: f"data:video/mp4;base64,{data[:76]}\r\n{data[76:]}\n",
+    "escaped": lambda data: f"data:video/mp4;base64,{data.replace('+', '%2B').replace('=', '%3D')}",
+    "without padding": lambda data: f"data:video/mp4;base64,{data.rstrip('=')}",
+}
+
+
+@pytest.mark.parametrize("kind", ["video_url", "image_url"])
+@pytest.mark.parametrize("name", LABELS)
+def test_data_may_be_labelled_as_programs_do(api: openai.OpenAI, unseen: bytes, name: str, kind: str) -> None:
+    url = LABELS[name](base64.b64encode(unseen).decode())
+    answer = api.chat.completions.create(model=fakes.MODEL, messages=about({"url": url}, kind=kind))
+    assert cast(Any, answer).receipt["video"] == "inline"
+
+
 def test_half_a_character_in_an_id_is_refused(server: RunningServer) -> None:
     with server.client() as client:
         content = json.dumps({"model": fakes.MODEL, "messages": about("vid_\ud800")})

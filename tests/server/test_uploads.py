@@ -286,6 +286,11 @@ def test_a_restart_keeps_uploads_and_sweeps_what_was_interrupted(tmp_path: Path,
         assert client.post("/v1/video/chat", json=question(video)).status_code == 200
 
 
+def test_an_upload_ends_by_itself(client: httpx.Client, settings: Settings, video: str) -> None:
+    body = client.get(f"/v1/video/uploads/{video}").json()
+    assert body["expires_at"] - body["created_at"] == settings.upload_ttl_seconds == 7 * 86_400
+
+
 def test_a_name_with_control_characters_is_refused(client: httpx.Client, clip: bytes) -> None:
     answer = client.post("/v1/video/uploads", content=clip, params={"filename": "a\nb"})
     assert (answer.status_code, error_of(answer)["param"]) == (400, "filename")

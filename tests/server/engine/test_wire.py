@@ -23,6 +23,7 @@ SAMPLES: tuple[Message, ...] = (
     wire.Forget(KEY),
     wire.AskStats("a"),
     wire.Shutdown(0.0),
+    wire.Loading("m", 1, 3),
     wire.Ready({"id": "m", "versions": {}}, ["m", "n"]),
     wire.StartFailed("no file"),
     wire.Holding(["m"]),

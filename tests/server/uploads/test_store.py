@@ -15,6 +15,7 @@ from server.uploads.receive import Received
 from server.uploads.store import VideoStore
 from tests.leaks import no_leaks
 
+ROOM = 1 << 30
 FACTS = VideoFacts(96, 64, 30, 25.0, 1.2, 0, "h264", "mp4", has_audio=False)
 
 
@@ -25,7 +26,7 @@ async def added(store: VideoStore, tenant: str = "public", content: bytes = b"by
 
 
 async def test_a_file_stays_while_it_is_read(tmp_path: Path) -> None:
-    store = await VideoStore.open(tmp_path, None)
+    store = await VideoStore.open(tmp_path, 0, ROOM)
     video = await added(store)
     async with store.reading(video) as path:
         await store.delete(video)
@@ -35,7 +36,7 @@ async def test_a_file_stays_while_it_is_read(tmp_path: Path) -> None:
 
 
 async def test_readers_who_leave_at_any_moment_keep_no_file(tmp_path: Path) -> None:
-    store = await VideoStore.open(tmp_path, None)
+    store = await VideoStore.open(tmp_path, 0, ROOM)
     video = await added(store)
 
     async def read() -> None:
@@ -55,7 +56,7 @@ async def test_readers_who_leave_at_any_moment_keep_no_file(tmp_path: Path) -> N
 async def test_closing_leaves_no_thread_and_no_descriptor(tmp_path: Path) -> None:
     before = disk_threads()
     with no_leaks():
-        store = await VideoStore.open(tmp_path, None)
+        store = await VideoStore.open(tmp_path, 0, ROOM)
         await added(store)
         await store.close()
     assert disk_threads() == before  # of other stores in this process
@@ -66,7 +67,7 @@ def disk_threads() -> set[threading.Thread]:
 
 
 async def test_reading_a_video_that_was_just_deleted_says_so(tmp_path: Path) -> None:
-    store = await VideoStore.open(tmp_path, None)
+    store = await VideoStore.open(tmp_path, 0, ROOM)
     video = await added(store)
     await store.delete(video)
     with pytest.raises(UnknownNameError, match="was deleted"):
@@ -76,7 +77,7 @@ async def test_reading_a_video_that_was_just_deleted_says_so(tmp_path: Path) -> 
 
 
 async def test_tenants_share_bytes_but_never_see_each_other(tmp_path: Path) -> None:
-    store = await VideoStore.open(tmp_path, None)
+    store = await VideoStore.open(tmp_path, 0, ROOM)
     mine, theirs = await added(store, "me"), await added(store, "them")
     with pytest.raises(UnknownNameError):
         await store.get("me", theirs.id)
@@ -88,7 +89,7 @@ async def test_tenants_share_bytes_but_never_see_each_other(tmp_path: Path) -> N
 
 
 async def test_an_upload_expires(tmp_path: Path) -> None:
-    store = await VideoStore.open(tmp_path, 1.0)
+    store = await VideoStore.open(tmp_path, 1.0, ROOM)
     video = await added(store)
     assert await store.get("public", video.id) == video
     await asyncio.sleep(1.05)
@@ -100,20 +101,37 @@ async def test_an_upload_expires(tmp_path: Path) -> None:
 
 
 async def test_a_row_without_its_file_is_dropped_at_start(tmp_path: Path) -> None:
-    store = await VideoStore.open(tmp_path, None)
+    store = await VideoStore.open(tmp_path, 0, ROOM)
     video = await added(store)
     await store.close()
     (tmp_path / "videos" / video.sha256).unlink()
-    store = await VideoStore.open(tmp_path, None)
+    store = await VideoStore.open(tmp_path, 0, ROOM)
     assert await store.page("public", None, 10, "asc") == []
     await store.close()
 
 
 async def test_an_upload_that_cannot_be_noted_leaves_no_bytes(tmp_path: Path) -> None:
-    store = await VideoStore.open(tmp_path, None)
+    store = await VideoStore.open(tmp_path, 0, ROOM)
     with sqlite3.connect(tmp_path / "btchat.sqlite3") as other:
         other.execute("CREATE TRIGGER full BEFORE INSERT ON videos BEGIN SELECT RAISE(ABORT, 'no'); END")
     with pytest.raises(Problem, match="nothing was stored"):
         await added(store)
     assert list((tmp_path / "videos").iterdir()) == []
+    await store.close()
+
+
+async def test_files_take_no_more_than_they_may(tmp_path: Path) -> None:
+    store = await VideoStore.open(tmp_path, 0, 10)
+    first = await added(store, content=b"123456")
+    await added(store, tenant="other", content=b"123456")  # the same file
+    await store.check_room(4)
+    with pytest.raises(Problem, match=r"11 bytes .* 6 of at most 10 .*MAX_STORED_BYTES") as caught:
+        await store.check_room(11)
+    assert (caught.value.status_code, caught.value.code) == (507, "storage_full")
+    with pytest.raises(Problem):
+        await added(store, content=b"12345")
+    assert len(await store.page("public", None, 10, "asc")) == 1
+    for video in (first, *await store.page("other", None, 1, "asc")):
+        await store.delete(video)
+    await added(store, content=b"12345")
     await store.close()

@@ -31,14 +31,19 @@ class Peer:
         self._sock = sock
         self._buffer = b""
         self._fds: list[int] = []
+        self.loading: list[wire.Loading] = []
 
     def send(self, message: Message, fds: Sequence[int] = ()) -> None:
         socket.send_fds(self._sock, [wire.pack(message)], list(fds))
 
     def receive(self) -> tuple[Message, list[int]]:
+        """The next message but for those that tell how far a model is loaded."""
         num_bytes, num_fds = HEADER.unpack(self._take(HEADER.size))
         message = wire.unpack(self._take(num_bytes))
         fds, self._fds = self._fds[:num_fds], self._fds[num_fds:]
+        if isinstance(message, wire.Loading):
+            self.loading.append(message)
+            return self.receive()
         return message, fds
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ from threading import Thread
 import pytest
 import torch
 
+from bt_model.assembly.load import OnFile
 from bt_model.chat import VideoChat
 from bt_model.generation.kv_cache import KVCache
 from server.engine import wire
@@ -38,8 +39,8 @@ class Watched(DiskLoader):
         self.decoders = dict[str, weakref.ref[object]]()
         self.towers = dict[str, weakref.ref[object]]()
 
-    def load(self, name: str) -> VideoChat:
-        chat = super().load(name)
+    def load(self, name: str, report: OnFile | None = None) -> VideoChat:
+        chat = super().load(name, report)
         self.decoders[name] = weakref.ref(chat.backend.lm)
         self.towers[name] = weakref.ref(chat.encoder.tower)
         return chat

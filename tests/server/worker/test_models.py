@@ -29,6 +29,9 @@ class Size:
         return f"{self.total} bytes in all"
 
 
+def not_watched(name: str, number: int, count: int) -> None: ...
+
+
 @dataclass
 class StandIns:
     """A loader of models without weights; loading waits for `gate`."""
@@ -47,7 +50,7 @@ class StandIns:
     def estimate(self, name: str) -> Size:
         return Size(self.sizes[name])
 
-    def load(self, name: str) -> VideoChat:
+    def load(self, name: str, report: object) -> VideoChat:
         self.loads.append(name)
         assert self.gate.wait(10)
         if name in self.broken:
@@ -96,7 +99,7 @@ async def start() -> AsyncIterator[Start]:
     async def start(max_bytes: int | None = None, **more: Any) -> Site:
         loader, reported = StandIns(**more), list[list[str]]()
         loader.gate.set()
-        models = ModelPool(loader, reported.append, max_bytes=max_bytes)
+        models = ModelPool(loader, reported.append, not_watched, max_bytes=max_bytes)
         await models.start()
         sites.append(Site(loader, models, reported))
         return sites[-1]
@@ -114,7 +117,7 @@ async def test_only_the_first_is_loaded_at_the_start(start: Start) -> None:
 
 async def test_one_who_asks_for_the_first_before_it_is_there_waits_for_it() -> None:
     loader = StandIns()
-    site = Site(loader, ModelPool(loader, lambda names: None), [])
+    site = Site(loader, ModelPool(loader, lambda names: None, not_watched), [])
     starting = asyncio.create_task(site.models.start())
     await loading(site, "a")
     asking = asyncio.create_task(site.use("a"))
@@ -128,7 +131,7 @@ async def test_a_first_model_that_does_not_load_is_raised() -> None:
     loader = StandIns(broken={"a"})
     loader.gate.set()
     with pytest.raises(CheckpointError, match=r"a\.safetensors: tensor x"):
-        await ModelPool(loader, lambda names: None).start()
+        await ModelPool(loader, lambda names: None, not_watched).start()
 
 
 async def test_another_is_loaded_when_it_is_first_used_and_stays(start: Start) -> None:

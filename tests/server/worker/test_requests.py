@@ -64,7 +64,7 @@ class EchoLoader:
     def estimate(self, name: str) -> Size:
         return Size(100)
 
-    def load(self, name: str) -> VideoChat:
+    def load(self, name: str, report: object) -> VideoChat:
         return VideoChat(cast(Any, None), cast("Backend", self.backend), replace(fakes.CARD, id=name))
 
     def free_bytes(self) -> int:

@@ -96,9 +96,13 @@ def test_models_are_loaded_when_they_are_first_used(weights: Path) -> None:
     with started(weights, FIRST, "--model", SAME_TOWER, "--model", OTHER_TOWER) as engine:
         ready = engine.expect(wire.Ready)
         assert (card_of(ready.card).id, ready.models) == (FIRST, list(ALL))
+        told = engine.connection.loading
+        assert told == [wire.Loading(FIRST, number, len(told)) for number in range(1, len(told) + 1)]
+        assert len(told) > 1
         assert engine.stats().models.keys() == {FIRST}
         answer = opened(engine, OTHER_TOWER)
         assert isinstance(answer, wire.Opened)
+        assert told[-1].model == OTHER_TOWER
         assert card_of(answer.card) == model_folder.load(OTHER_TOWER, weights, device="cpu").card
         engine.ask("a", b"", QUESTION, model=SAME_TOWER, max_tokens=2)
         assert isinstance(engine.answer()[1], wire.Done)

@@ -1,0 +1,53 @@
+"""The pages of the documentation: they need no other host, and open where keys are set."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from server.settings import Settings
+from tests.server.conftest import QUICK, running
+
+PAGES = ("/docs", "/redoc")
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """One without a key, at a server that asks for one."""
+    folder = tmp_path_factory.mktemp("pages")
+    (folder / "keys").write_text("a key of some length\n")
+    settings = Settings.model_validate(QUICK | {"data_dir": folder, "api_keys_file": folder / "keys"})
+    with running(settings) as server, server.client() as client:
+        yield client
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_and_all_that_it_loads_come_from_this_server(stranger: httpx.Client, page: str) -> None:
+    html = stranger.get(page).raise_for_status().text
+    loaded = re.findall(r"""(?:src|href)=["']([^"']+)""", html) + re.findall(r"""url: '([^']+)'""", html)
+    assert len(loaded) > 1
+    assert "://" not in "".join(loaded)
+    assert "//fonts." not in html
+    for path in loaded:
+        assert stranger.get(path).is_success, path
+
+
+def test_a_page_asks_for_a_key_where_a_route_needs_one(stranger: httpx.Client, client: httpx.Client) -> None:
+    paths = stranger.get("/openapi.json").json()["paths"]
+    assert paths["/v1/video/chat"]["post"]["security"] == [{"HTTPBearer": []}]
+    assert "security" not in paths["/health/live"]["get"]
+    assert "security" not in client.get("/openapi.json").text  # no key is set there
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/metrics", "/version", "/static-offline-docs", "/docs/x"])
+def test_nothing_else_is_open(stranger: httpx.Client, path: str) -> None:
+    assert stranger.get(path).status_code == 401
+
+
+def test_a_path_out_of_the_pages_files_leads_nowhere(stranger: httpx.Client) -> None:
+    secret = Path(__file__).name
+    for path in ("/static-offline-docs/../v1/models", f"/static-offline-docs/%2e%2e/{secret}"):
+        request = stranger.build_request("GET", path)
+        assert stranger.send(request).status_code in {401, 404}

@@ -1,0 +1,84 @@
+"""The start: what is refused at once, and what a server does while its model is loaded.
+
+LOAD_SECONDS=30 makes the load take as long as that of large weights.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+
+from tests import fakes
+from tests.server.conftest import error_of
+from tests.server.test_main import fake_program, free_port, logged, started, succeeds
+from tests.server.test_streams import until
+
+LOAD_SECONDS = float(os.environ.get("LOAD_SECONDS", "3"))
+SLOW_MODEL = f"{fakes.SLOW}{LOAD_SECONDS}"
+HEALTHCHECK = Path(__file__).parents[2] / "docker" / "healthcheck.py"
+
+
+def test_a_server_lives_while_its_model_is_loaded_and_says_what_it_waits_for(tmp_path: Path) -> None:
+    port = free_port()
+    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20)
+    with logged(fake_program(tmp_path, SLOW_MODEL, port)) as process, client:
+        assert until(lambda: succeeds(client, "/health/live"), 20)
+        begin = time.monotonic()
+        assert until(lambda: "file 2 of 3" in client.get("/health/ready").text, 20)
+        body = {"model": fakes.MODEL, "messages": [{"role": "user", "content": "a"}]}
+        for answer in (client.get("/health/ready"), client.post("/v1/chat/completions", json=body)):
+            assert (answer.status_code, error_of(answer)["code"]) == (503, "not_ready")
+            progress = rf"the model is being loaded, for \d+ s now: {fakes.MODEL}, file 2 of 3"
+            assert re.search(progress, str(error_of(answer)["message"]))
+            assert int(answer.headers["retry-after"]) >= 1
+        num_probes = 0
+        while not client.get("/health/ready").is_success:
+            assert client.get("/health/live").elapsed.total_seconds() < 1
+            assert subprocess.run([sys.executable, HEALTHCHECK], env=at(port), check=False).returncode == 0
+            num_probes += 1
+        assert num_probes > 1
+        assert time.monotonic() - begin < LOAD_SECONDS + 20
+        process.terminate()
+        assert process.stderr is not None
+        log = process.stderr.read()
+    assert f"http://127.0.0.1:{port} ready, docs at http://127.0.0.1:{port}/docs" in log
+    assert re.search(rf"btchat \S+; models: {SLOW_MODEL}", log)
+
+
+def test_a_signal_ends_a_program_that_still_loads(tmp_path: Path) -> None:
+    with logged(fake_program(tmp_path, f"{fakes.SLOW}30")) as process:
+        assert process.stderr is not None
+        assert next(line for line in process.stderr if "startup complete" in line)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) in {0, -signal.SIGTERM}
+
+
+def test_a_keys_file_is_checked_before_a_model_is_loaded(tmp_path: Path) -> None:
+    result = started("--port", "0", "--data-dir", str(tmp_path), "--api-keys-file", str(tmp_path / "keys"))
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert str(tmp_path / "keys") in line
+
+
+def test_a_device_that_is_not_there_is_one_line_and_a_code(tmp_path: Path) -> None:
+    result = started("--port", "0", "--data-dir", str(tmp_path), "--device", "cuda:99")
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith("btchat: device is 'cuda:99'; it cannot be used here: ")
+    assert "Traceback" not in result.stderr
+
+
+def test_the_server_runs_on_uvloop(tmp_path: Path) -> None:
+    port = free_port()
+    with logged(fake_program(tmp_path, port=port)) as process, httpx.Client() as client:
+        assert until(lambda: succeeds(client, f"http://127.0.0.1:{port}/health/ready"), 20)
+        maps = Path(f"/proc/{process.pid}/maps").read_text(encoding="utf-8")
+    assert "uvloop/loop" in maps
+
+
+def at(port: int) -> dict[str, str]:
+    return os.environ | {"BTCHAT_PORT": str(port)}

@@ -61,8 +61,8 @@ class FormVideo:
 
 
 def _filename(segment: MultipartSegment) -> str:
-    if segment.name != FIELD:
-        raise _refused(f"the form has the field {segment.name[:80]!r}")
+    if (field := str(segment.name)) != FIELD:
+        raise _refused(f"the form has the field {field[:80]!r}")
     name = segment.filename or ""
     if len(name) > _MAX_NAME_CHARACTERS or not name.isprintable():
         allowed = f"at most {_MAX_NAME_CHARACTERS} printable characters"

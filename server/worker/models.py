@@ -12,7 +12,6 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bt_model.assembly.memory import shown
@@ -203,7 +202,11 @@ class ModelPool:
         estimate = await self._thread.run(self._loader.estimate, name)
         sys.stderr.write(f"engine: loading {name}: {estimate}\n")
         await self._make_room(name, estimate.total)
-        report = partial(asyncio.get_running_loop().call_soon_threadsafe, self._on_file, name)
+        loop = asyncio.get_running_loop()
+
+        def report(number: int, count: int) -> None:
+            loop.call_soon_threadsafe(self._on_file, name, number, count)
+
         chat = await self._thread.run(self._loader.load, name, report)
         self._check_same(name, chat.card.fingerprint)
         engine = BatchEngine(chat.backend.lm, max_batch=self._loader.num_slots)

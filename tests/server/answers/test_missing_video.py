@@ -1,6 +1,7 @@
 """Questions that speak of a video and carry none."""
 
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -62,6 +63,6 @@ def asked(content: object, **more: object) -> dict[str, object]:
     return {"model": fakes.MODEL, "messages": [{"role": "user", "content": content}], **more}
 
 
-def last_chunk(answer: httpx.Response) -> dict[str, list[dict[str, str]]]:
+def last_chunk(answer: httpx.Response) -> dict[str, Any]:
     lines = [line for line in answer.text.splitlines() if line.startswith("data: {")]
     return httpx.Response(200, text=lines[-1].removeprefix("data: ")).json()

@@ -7,12 +7,19 @@ import sys
 import pytest
 
 from tests.server.conftest import RunningServer
+from tests.server.test_streams import until
 
 LINE = r"GET {path} {status} in \d+\.\d{{3}} s, request {id} from 127\.0\.0\.1"
 
 
-def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name == "server.middleware.log"]
+def lines(caplog: pytest.LogCaptureFixture, count: int = 1) -> list[str]:
+    """All lines once there are so many: a client has its answer just before the server has logged it."""
+
+    def written() -> list[str]:
+        return [record.getMessage() for record in caplog.records if record.name == "server.middleware.log"]
+
+    assert until(lambda: len(written()) >= count)
+    return written()
 
 
 def test_a_request_has_one_line_with_the_id_that_its_client_has(
@@ -21,7 +28,7 @@ def test_a_request_has_one_line_with_the_id_that_its_client_has(
     with server.client() as client:
         answered = client.get("/v1/models?token=abc", headers={"authorization": "Bearer secret"})
         missing = client.get("/v1/nothing")
-    (first, second) = lines(caplog)
+    (first, second) = lines(caplog, 2)
     assert re.fullmatch(
         LINE.format(path="/v1/models", status=200, id=answered.headers["x-request-id"]), first
     )

@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.deps import LifespanState
+from server.middleware.keys import PAGES
 from server.middleware.log import log_request
 from server.problems import problem_of
 
@@ -21,6 +22,8 @@ REQUEST_ID = "x-request-id"
 log = logging.getLogger(__name__)
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+# what a page loads comes from this server alone; both pages have scripts and styles in their HTML
+_PAGE_POLICY = "default-src 'self' 'unsafe-inline' data: blob:"
 _LINGER_SECONDS = 1.0
 _LINGER_BYTES = 4 * 1024 * 1024
 
@@ -47,7 +50,10 @@ class Envelope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[REQUEST_ID] = request_id
+                headers = MutableHeaders(scope=message)
+                headers[REQUEST_ID] = request_id
+                if scope["path"] in PAGES:
+                    headers["content-security-policy"] = _PAGE_POLICY
             elif not message.get("more_body") and not body.is_complete:
                 await send({**message, "more_body": True})
                 await body.drain()

@@ -25,7 +25,9 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_and_all_that_it_loads_come_from_this_server(stranger: httpx.Client, page: str) -> None:
-    html = stranger.get(page).raise_for_status().text
+    answer = stranger.get(page).raise_for_status()
+    assert answer.headers["content-security-policy"].startswith("default-src 'self'")
+    html = answer.text
     loaded = re.findall(r"""(?:src|href)=["']([^"']+)""", html) + re.findall(r"""url: '([^']+)'""", html)
     assert len(loaded) > 1
     assert "://" not in "".join(loaded)

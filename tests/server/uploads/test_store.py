@@ -125,7 +125,7 @@ async def test_files_take_no_more_than_they_may(tmp_path: Path) -> None:
     first = await added(store, content=b"123456")
     await added(store, tenant="other", content=b"123456")  # the same file
     await store.check_room(4)
-    with pytest.raises(Problem, match=r"11 bytes .* 6 of at most 10 .*MAX_STORED_BYTES") as caught:
+    with pytest.raises(Problem, match=r"11 bytes, .* 6 of at most 10 .*MAX_STORED_BYTES") as caught:
         await store.check_room(11)
     assert (caught.value.status_code, caught.value.code) == (507, "storage_full")
     with pytest.raises(Problem):

@@ -84,9 +84,11 @@ class Models(Group):
     dtype: Dtype | None = Field(default=None, description="format of weights; without it the device's own")
     quantise: Quantise = Field(default="none", description="format of the language model's matrices")
     model_memory_bytes: Count | None = Field(
-        default=None, description="of all models; without it what is free"
+        default=None, description="most memory of all loaded models; without it what is free"
     )
-    threads: Count | None = Field(default=None, description="of torch; without it torch's own choice")
+    threads: Count | None = Field(
+        default=None, description="threads of the engine; without it torch's own choice"
+    )
 
 
 class Videos(Group):
@@ -95,20 +97,24 @@ class Videos(Group):
     data_dir: Path = Field(
         default=Path("btchat-data"), description="folder of the uploads and their catalogue"
     )
-    upload_ttl_seconds: Pause = Field(default=7 * 86_400.0, description="life of an upload; 0 is endless")
+    upload_ttl_seconds: Pause = Field(
+        default=7 * 86_400.0, description="age at which an upload is deleted; 0 keeps it"
+    )
     require_video: bool = Field(default=False, description="refuse a question without a video")
     decoder: ReaderName = Field(default="pyav", description="library that decodes")
     decode_workers: Count | None = Field(
         default=None, description="processes that decode; without it one a CPU"
     )
-    decode_seconds: Seconds = Field(default=30.0, description="longest decode of one video")
+    decode_seconds: Seconds = Field(default=30.0, description="longest time to decode one video")
 
 
 class Limits(Group):
     """What is refused when there is too much of it."""
 
     max_upload_bytes: Count = Field(default=1024 * _MIB, description="largest upload")
-    max_stored_bytes: Count = Field(default=64 * 1024 * _MIB, description="of all uploads together")
+    max_stored_bytes: Count = Field(
+        default=64 * 1024 * _MIB, description="most space of all uploads together"
+    )
     max_json_bytes: Count = Field(default=_MIB, description="largest JSON body")
     # a data URL may carry a whole clip
     max_chat_bytes: Count = Field(default=64 * _MIB, description="largest body of /v1/chat/completions")

@@ -8,7 +8,7 @@ RUNTIME := $(VENV)/.runtime
 UV := .work/uv/bin/uv
 CLIP_VOCABULARY := clip-anytorch==2.6.0
 
-.PHONY: help setup lock demo test test-python test-random check fmt fmt-check lint types imports parity mutate wheel-check demo-check bench train docker clean
+.PHONY: help setup lock demo test test-python test-random check fmt fmt-check lint types imports parity mutate wheel-check demo-check image-check bench train docker clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,7 @@ lock: $(UV)  ## the exact versions of constraints/ after a change of pyproject.t
 	grep -vE '$(CUDA_LIBRARIES)' constraints/cuda.txt > constraints/cpu.txt
 	$(LOCK) --extra dev -c constraints/cpu.txt -o constraints/dev.txt
 	sed -i -E '/$(CUDA_LIBRARIES)/d' constraints/dev.txt
+	$(subst pyproject.toml,--group image,$(LOCK)) -o constraints/image.txt
 
 $(UV):
 	$(PYTHON) -m venv .work/uv
@@ -112,6 +113,9 @@ bench: $(STAMP)  ## the figures of docs/performance.md
 
 train: $(STAMP)  ## the embedded model from nothing, resumable
 	$(BIN)/btchat train embedded
+
+image-check: $(STAMP)  ## both images built and run as compose confines them: make image-check KEEP=1
+	$(BIN)/python -m tests.image $(if $(KEEP),--keep)
 
 docker:  ## the images of docker-compose.yml
 	docker compose build

@@ -1,9 +1,15 @@
-"""The image and compose, as far as files tell: what is copied is there, what is named exists."""
+"""The image and compose, as far as files tell: what is copied is there, what is named exists.
+
+`make image-check` builds and runs both.
+"""
 
 import re
+import shutil
 import subprocess
 import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -11,6 +17,7 @@ import yaml
 from pathspec import PathSpec
 
 from server.settings import PREFIX, Settings
+from tests.image.compose import load_compose, translate_service
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
@@ -63,6 +70,38 @@ def test_a_layer_without_the_code_has_every_requirement_and_those_of_extras() ->
     assert any(line.startswith("bitsandbytes") for line in lines)
 
 
+def test_the_base_is_pinned_by_its_digest() -> None:
+    assert re.search(r"^ARG BASE=python:3\.\d+-slim-\w+@sha256:[0-9a-f]{64}$", DOCKERFILE, flags=re.MULTILINE)
+
+
+def test_the_compose_file_is_one_by_the_specification() -> None:
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    done = subprocess.run(
+        [*command, "docker-compose.yml"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_docker_reads_the_compose_file() -> None:
+    command = [shutil.which("docker") or "docker", "compose"]
+    if (
+        shutil.which("docker") is None
+        or subprocess.run([*command, "version"], capture_output=True, check=False).returncode
+    ):
+        pytest.skip("no docker compose here")
+    profiles = ["--profile", "gpu", "--profile", "cpu", "--profile", "fetch"]
+    done = subprocess.run(
+        [*command, *profiles, "config", "--quiet"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_setting_stands_in_the_example_of_an_environment() -> None:
+    example = (ROOT / ".env.example").read_text(encoding="utf-8")
+    settings = {f"{PREFIX}{name}".upper() for name in Settings.model_fields}
+    assert settings == set(re.findall(rf"^#({PREFIX}\w+)=", example, flags=re.MULTILINE))
+
+
 def test_every_variable_of_image_and_compose_is_a_setting(compose: dict[str, Any]) -> None:
     known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields}
     used = set(re.findall(rf"({PREFIX}[A-Z_]+)=", DOCKERFILE))
@@ -88,3 +127,46 @@ def test_a_container_has_longer_to_stop_than_its_server(compose: dict[str, Any])
     default = re.fullmatch(r"\$\{STOP_SECONDS:-(\d+)\}s", given)
     assert default is not None
     assert int(default[1]) >= Settings().grace_seconds + 10
+
+
+def test_podman_is_told_all_that_compose_says_of_a_service(compose: dict[str, Any]) -> None:
+    given = load_compose({"PORT": "81", "API_KEYS_FILE": "/keys"})
+    for name in compose["services"]:
+        translate_service(given, name, "x")
+    service = translate_service(given, "gpu", "x")
+    assert {
+        "--init", "--stop-timeout=40", "--publish=127.0.0.1:81:8000", "--env=BTCHAT_DATA_DIR=/data",
+        "--volume=x-weights:/weights:ro", "--volume=x-data:/data",
+        "--volume=/keys:/run/secrets/btchat_api_keys:ro",
+        "--read-only", "--tmpfs=/tmp:size=256m", "--cap-drop=ALL", "--security-opt=no-new-privileges:true",
+        "--memory=32g", "--pids-limit=1024", "--log-driver=json-file",
+    } <= set(service.options)  # fmt: skip
+    assert service.memory_bytes == 32 * 1024**3
+    given["services"]["gpu"]["privileged"] = True
+    with pytest.raises(KeyError, match="privileged"):
+        translate_service(given, "gpu", "x")
+
+
+class _Loading(BaseHTTPRequestHandler):
+    """A server whose model still loads."""
+
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/health/live" else 503)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
+def test_a_container_is_healthy_while_its_model_loads_and_not_where_nobody_listens() -> None:
+    def check() -> int:
+        command = [sys.executable, str(ROOT / "docker" / "healthcheck.py")]
+        environment = {"BTCHAT_PORT": str(server.server_port)}
+        return subprocess.run(command, env=environment, capture_output=True, check=False).returncode
+
+    with HTTPServer(("127.0.0.1", 0), _Loading) as server:
+        thread = Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        loading = check()
+        server.shutdown()
+        thread.join()
+    assert (loading, check()) == (0, 1)

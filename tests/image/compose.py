@@ -1,0 +1,86 @@
+"""A service of docker-compose.yml as podman's options, so that what is tried is what is shipped."""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+FILE = ROOT / "docker-compose.yml"
+NOT_TRIED = {
+    "profiles": "a service is started by its name",
+    "build": "buildah builds",
+    "image": "this check names its own",
+    "env_file": "the settings of this check are given",
+    "restart": "a server that ends is looked at",
+    "deploy": "there may be no GPU",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """How podman runs one service: `options` before the image, `arguments` after it."""
+
+    options: tuple[str, ...]
+    arguments: tuple[str, ...]
+    stop_seconds: int
+    memory_bytes: int
+    processes: int
+
+
+def load_compose(variables: Mapping[str, str]) -> dict[str, Any]:
+    """The file with `${NAME:-default}` replaced, as compose does with its environment."""
+    text = FILE.read_text(encoding="utf-8")
+    return yaml.safe_load(re.sub(r"\$\{(\w+):-([^}]*)\}", lambda m: variables.get(m[1]) or m[2], text))
+
+
+def translate_service(compose: dict[str, Any], name: str, prefix: str) -> Service:
+    """One service; its volumes get `prefix`. Raises KeyError for what podman is not told."""
+    service = compose["services"][name]
+    options = [
+        option
+        for key, value in service.items()
+        if key not in {*NOT_TRIED, "command", "secrets", "volumes"}
+        for option in _OPTIONS[key](value)
+    ]
+    options += [f"--volume={prefix}-{volume}" for volume in service.get("volumes", [])]
+    for secret in service.get("secrets", []):
+        file = (ROOT / compose["secrets"][secret]["file"]).resolve()
+        options.append(f"--volume={file}:/run/secrets/{secret}:ro")
+    return Service(
+        tuple(options),
+        tuple(service.get("command", [])),
+        int(service.get("stop_grace_period", "10s").removesuffix("s")),
+        _count_bytes(service.get("mem_limit", "0")),
+        service.get("pids_limit", 0),
+    )
+
+
+def _count_bytes(text: str) -> int:
+    return int(text.rstrip("kmg")) * 1024 ** (" kmg".index(text[-1]) if text[-1] in "kmg" else 0)
+
+
+def _confine_log(logging: dict[str, Any]) -> list[str]:
+    # podman keeps one file, so `max-file` has no counterpart
+    return [f"--log-driver={logging['driver']}", f"--log-opt=max-size={logging['options']['max-size']}"]
+
+
+_OPTIONS: dict[str, Callable[[Any], list[str]]] = {
+    "init": lambda on: ["--init"] if on else [],
+    "stop_grace_period": lambda text: [f"--stop-timeout={text.removesuffix('s')}"],
+    "ports": lambda ports: [f"--publish={port}" for port in ports],
+    "environment": lambda values: [f"--env={name}={value}" for name, value in values.items()],
+    # podman would add writable folders of its own to a read-only root
+    "read_only": lambda on: ["--read-only", "--read-only-tmpfs=false"] if on else [],
+    "tmpfs": lambda mounts: [f"--tmpfs={mount}" for mount in mounts],
+    "cap_drop": lambda names: [f"--cap-drop={name}" for name in names],
+    "security_opt": lambda names: [f"--security-opt={name}" for name in names],
+    "mem_limit": lambda size: [f"--memory={size}"],
+    "pids_limit": lambda count: [f"--pids-limit={count}"],
+    "entrypoint": lambda words: [f"--entrypoint={json.dumps(words)}"],
+    "logging": _confine_log,
+}

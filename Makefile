@@ -70,7 +70,7 @@ test-random: $(STAMP)  ## the same suite in another order: make test-random SEED
 OTHER = .work/$(notdir $(PYTHON))$(if $(LOWEST),-lowest)
 
 test-python: $(UV)  ## the suite on another Python: make test-python PYTHON=python3.12; LOWEST=1 with the oldest versions allowed
-	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(OTHER)
+	$(UV) venv --quiet --seed --allow-existing --python $(PYTHON) $(OTHER)
 	$(UV) pip install --quiet --python $(OTHER) -e '.[dev]' $(if $(LOWEST),--resolution lowest-direct,-c constraints/dev.txt)
 	$(UV) pip install --quiet --python $(OTHER) --no-deps $(CLIP_VOCABULARY)
 	$(OTHER)/bin/python -m pytest -p no:cacheprovider

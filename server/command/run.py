@@ -1,5 +1,6 @@
 """How a command line ends: its exit code, and one line on stderr where it fails."""
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -20,7 +21,7 @@ def run(app: App, arguments: Sequence[str] | None) -> int:
     except BtchatError as error:
         return _complain(error.message, FAILURE)
     except OSError as error:  # such as a missing video, or a folder that cannot be written
-        return _complain(explain(error), FAILURE)
+        return _fail(error)
     except ModuleNotFoundError as error:  # the laboratory of a wheel, or an extra
         return _complain(f"{error.name} is not installed, and this command needs it", FAILURE)
     except KeyboardInterrupt:
@@ -40,6 +41,14 @@ def version() -> str:
     from importlib.metadata import version  # reads mails' headers, which takes its time
 
     return version("btchat")
+
+
+def _fail(error: OSError) -> int:
+    if not isinstance(error, BrokenPipeError):
+        return _complain(explain(error), FAILURE)
+    # `btchat … | head`: what is still buffered must not be flushed into the closed pipe at the end
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return FAILURE
 
 
 def _usage(app: App, error: CycloptsError) -> str:

@@ -103,6 +103,12 @@ def test_what_the_system_refuses_is_a_sentence_with_the_next_step(
     assert capsys.readouterr().err.startswith(f"btchat: {sentence}")
 
 
+def test_a_reader_that_leaves_ends_a_command_without_a_word() -> None:
+    command = f"{sys.executable} -m btchat models | true"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+
+
 def test_an_interrupted_command_ends_with_its_own_code(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(_folder: Path) -> None:
         raise KeyboardInterrupt

@@ -29,7 +29,7 @@ def make(
         test_clips: clips of each of the two test splits
         side: pixels, even
         seed: of all random draws
-        kinds: kinds of events (default: all)
+        kinds: of events: move, pace, change, resize, recolour, order, count, rotate, still (default: all)
         most_items: objects in a scene: 1, 2 or 3
         textures: striped, dotted and checked backgrounds, too
         diagonals: movement in eight directions, not four

@@ -7,11 +7,13 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args, get_origin
 
 import pytest
 
 from btchat.cli import command_line, main
+from lab.shapes.events import KINDS
+from server.settings import Settings
 
 
 @pytest.mark.parametrize("command", [[], ["train"], ["weights"], ["corpus"], ["eval"]])
@@ -173,12 +175,37 @@ def test_the_help_of_every_command_shows_and_describes_all_that_it_takes(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*command.split(), "--help"]) == 0
-    assert set(COMMANDS[command].split()) <= set(capsys.readouterr().out.split())
+    printed = set(re.findall(r"[-\w]+", capsys.readouterr().out))
+    assert set(COMMANDS[command].split()) <= printed
     arguments = command_line()[command.split(maxsplit=1)[0]]
     for name in command.split()[1:]:
         arguments = arguments[name]
     collection = arguments.assemble_argument_collection(parse_docstring=True)
     assert [each.name for each in collection if each.show and not each.parameter.help] == []
+    assert {choice for each in collection for choice in choices(each.hint)} <= printed
+
+
+def choices(hint: object) -> set[str]:
+    """The values of an enumeration, also of one that may be left out."""
+    if get_origin(hint) is Literal:
+        return set(get_args(hint))
+    return {choice for part in get_args(hint) for choice in choices(part)}
+
+
+def test_every_setting_of_the_server_is_described_and_its_choices_are_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["serve", "--help"]) == 0
+    printed = set(re.findall(r"[-\w]+", capsys.readouterr().out))
+    for name, field in Settings.model_fields.items():
+        assert field.description, name
+        assert {f"--{name.replace('_', '-')}", *field.description.split()[:1]} <= printed, name
+        assert choices(field.annotation) <= printed, name
+
+
+def test_kinds_of_events_are_named_where_they_are_chosen(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["corpus", "make", "--help"]) == 0
+    assert set(KINDS) <= set(re.findall(r"\w+", capsys.readouterr().out))
 
 
 def test_help_loads_nothing_heavy() -> None:

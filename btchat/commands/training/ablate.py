@@ -33,7 +33,7 @@ def ablate(
     Args:
         work: that of train embedded
         frozen: the embedded model whose towers and image chat model serve; 'none' trains them
-        rows: some rows of the grid (default: all)
+        rows: some rows of the grid, as --list names them (default: all)
         seeds: a run each
         workers: processes, of one thread each
         precision: number format of matrix products (default: this CPU's fastest)

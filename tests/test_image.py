@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -21,6 +22,7 @@ from tests.image.compose import load_compose, translate_service
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 COPIED = [
     source
     for line in re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, flags=re.MULTILINE)
@@ -54,6 +56,11 @@ def test_the_image_gets_the_embedded_models_and_nothing_of_the_laboratory() -> N
     files = in_context()
     assert {"weights/manifest.toml", "weights/embedded/embedded.model.json"} <= files
     assert not [name for name in files if name.startswith(("lab/", "tests/", "benchmarks/", "docs/"))]
+
+
+def test_the_images_of_compose_have_this_version_and_their_target(compose: dict[str, Any]) -> None:
+    for service in compose["services"].values():
+        assert service["image"] == f"btchat:{VERSION}-{service['build']['target']}"
 
 
 def test_stages_are_built_on_stages(compose: dict[str, Any]) -> None:
@@ -143,7 +150,7 @@ def test_podman_is_told_all_that_compose_says_of_a_service(compose: dict[str, An
     } <= set(service.options)  # fmt: skip
     assert service.memory_bytes == 32 * 1024**3
     given["services"]["gpu"]["privileged"] = True
-    with pytest.raises(KeyError, match="privileged"):
+    with pytest.raises(AssertionError, match="gpu: not translated: privileged"):
         translate_service(given, "gpu", "x")
 
 

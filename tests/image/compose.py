@@ -11,13 +11,13 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "docker-compose.yml"
+REPLACED = {"profiles", "build", "image"}
 NOT_TRIED = {
-    "profiles": "a service is started by its name",
-    "build": "buildah builds",
-    "image": "this check names its own",
-    "env_file": "the settings of this check are given",
+    "env_file": "this check sets what it needs",
     "restart": "a server that ends is looked at",
-    "deploy": "there may be no GPU",
+    "deploy": "no GPU is given to a container",
+    "logging: max-file": "podman keeps one file",
+    "the health check's timer": "podman's is systemd's, so its command is run by hand",
 }
 
 
@@ -39,14 +39,17 @@ def load_compose(variables: Mapping[str, str]) -> dict[str, Any]:
 
 
 def translate_service(compose: dict[str, Any], name: str, prefix: str) -> Service:
-    """One service; its volumes get `prefix`. Raises KeyError for what podman is not told."""
+    """One service; its volumes get `prefix`. Raises AssertionError for a key that podman is not told of."""
     service = compose["services"][name]
-    options = [
-        option
+    told = {
+        key: value
         for key, value in service.items()
-        if key not in {*NOT_TRIED, "command", "secrets", "volumes"}
-        for option in _OPTIONS[key](value)
-    ]
+        if key not in {*REPLACED, *NOT_TRIED, "command", "secrets", "volumes"}
+    }
+    assert told.keys() <= _OPTIONS.keys(), (
+        f"{name}: not translated: {', '.join(told.keys() - _OPTIONS.keys())}"
+    )
+    options = [option for key, value in told.items() for option in _OPTIONS[key](value)]
     options += [f"--volume={prefix}-{volume}" for volume in service.get("volumes", [])]
     for secret in service.get("secrets", []):
         file = (ROOT / compose["secrets"][secret]["file"]).resolve()
@@ -65,7 +68,6 @@ def _count_bytes(text: str) -> int:
 
 
 def _confine_log(logging: dict[str, Any]) -> list[str]:
-    # podman keeps one file, so `max-file` has no counterpart
     return [f"--log-driver={logging['driver']}", f"--log-opt=max-size={logging['options']['max-size']}"]
 
 

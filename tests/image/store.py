@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,9 +36,12 @@ class Store:
         return int(self.podman("image", "inspect", "--format={{.Size}}", self.image(target)).stdout)
 
     def clear(self, *, keep_images: bool) -> None:
-        """Containers and volumes are removed, and with the images the folder."""
+        """Containers and volumes are removed, and all else too unless it is kept."""
         self.podman("rm", "--all", "--force", "--time=0", check=False)
         self.podman("volume", "rm", "--all", "--force", check=False)
         if not keep_images:
             self.podman("rmi", "--all", "--force", check=False)
-            shutil.rmtree(self.folder)
+            shutil.rmtree(self.folder / "store", ignore_errors=True)
+            shutil.rmtree(self.folder / "run", ignore_errors=True)
+            with suppress(OSError):  # somebody's own folder, with more in it
+                self.folder.rmdir()

@@ -31,8 +31,9 @@ $(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "Python 3.11 or newer is needed, this is $$($(PYTHON) --version); name another: make PYTHON=python3.12"; exit 1; }
 	@$(GROWTH) $(PYTHON) -m venv $(VENV)
-	@command -v nvidia-smi >/dev/null || test -n "$(TORCH_INDEX)" || \
-	    echo "No NVIDIA driver here: torch without CUDA is several GB smaller, TORCH_INDEX=https://download.pytorch.org/whl/cpu"
+	@test "$$(uname)" != Linux || command -v nvidia-smi >/dev/null || test -n "$(TORCH_INDEX)" || \
+	    { echo "No NVIDIA driver here; torch without CUDA is several GB smaller:"; \
+	      echo "  make $(MAKECMDGOALS) TORCH_INDEX=https://download.pytorch.org/whl/cpu"; }
 
 $(STAMP): pyproject.toml constraints/dev.txt | $(BIN)/pip
 	$(call install,-c constraints/dev.txt -e '.[dev]')

@@ -82,6 +82,12 @@ def test_readmes_blocks_run_as_they_are_printed(shell: Shell) -> None:
     assert set(left_out) == set(NOT_RUN)
 
 
+def test_the_blocks_of_the_page_on_the_api_run(shell: Shell) -> None:
+    found = blocks((ROOT / "docs" / "api.md").read_text(encoding="utf-8"))
+    assert [language for language, _block in found] == ["sh"] * len(found)
+    assert all("vid_" in shell.run("bash", block) for _language, block in found)
+
+
 def commands(text: str) -> Iterator[list[str]]:
     """Every command line of `btchat` in the fenced blocks of a page."""
     for _language, block in blocks(text):

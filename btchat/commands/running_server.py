@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 
-from bt_model.errors import BtchatError
+from bt_model.errors import BtchatError, InvalidValueError, explain
 
 START_SECONDS = 120.0
 STOP_SECONDS = 45.0
@@ -51,9 +51,10 @@ def running_server(
     it still starts.
 
     Raises:
-        BtchatError: the process ended, or was not ready in time.
+        BtchatError: the port is taken, the process ended, or was not ready in time.
     """
     chosen = port or free_port()
+    _require_free(chosen)
     values = {"port": str(chosen), "data_dir": str(data_dir), "model": model, **(settings or {})}
     environment = {**os.environ, **{f"BTCHAT_{name.upper()}": value for name, value in values.items()}}
     # the server's log goes to stderr: stdout is for the caller's own output
@@ -69,6 +70,17 @@ def running_server(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _require_free(port: int) -> None:
+    """Otherwise whoever listens there would be taken for the server that is to start."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            text = f"port is {port}: {explain(error)}; choose another one"
+            raise InvalidValueError(text, param="port") from error
 
 
 def _wait_until_ready(

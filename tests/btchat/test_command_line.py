@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import socket
 import subprocess
 import sys
 from importlib.metadata import version
@@ -103,6 +104,13 @@ def test_what_the_system_refuses_is_a_sentence_with_the_next_step(
     monkeypatch.setattr("btchat.commands.models.table", refuse)
     assert main(["models"]) == 1
     assert capsys.readouterr().err.startswith(f"btchat: {sentence}")
+
+
+def test_the_demo_does_not_take_another_server_for_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert main(["demo", "--once", "--port", str(port)]) == 1
+    assert f"port is {port}: Address already in use; choose another one" in capsys.readouterr().err
 
 
 def test_a_reader_that_leaves_ends_a_command_without_a_word() -> None:

@@ -1,12 +1,11 @@
 """`btchat train instruct` and `features`: alone, or under torchrun."""
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from btchat.commands.options import Work, default_weights_dir
-from btchat.commands.training.run_options import RUN_OPTIONS, RunOptions
+from btchat.commands.training.run_options import RUN_OPTIONS, RunOptions, show_plan
 
 if TYPE_CHECKING:
     from bt_model.training.instruct.settings import InstructSettings
@@ -33,7 +32,7 @@ def instruct(
     if dry_run:
         from bt_model.training.plan import plan_tuning
 
-        print(json.dumps(plan_tuning(settings, devices), indent=2))
+        show_plan(plan_tuning(settings, devices))
         return
     rank = Rank.from_torchrun(os.environ)
     instruct(settings, work, rank)

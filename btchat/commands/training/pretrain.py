@@ -1,12 +1,11 @@
 """`btchat train pretrain` and `export`: alone, under torchrun, or with Ray as launcher."""
 
-import json
 import os
 from pathlib import Path
 from typing import Literal
 
 from btchat.commands.options import Work
-from btchat.commands.training.run_options import RUN_OPTIONS, RunOptions
+from btchat.commands.training.run_options import RUN_OPTIONS, RunOptions, show_plan
 
 
 def pretrain(
@@ -38,7 +37,7 @@ def pretrain(
     if dry_run:
         from bt_model.training.plan import plan_pretraining
 
-        print(json.dumps(plan_pretraining(settings, work, devices, rate), indent=2))
+        show_plan(plan_pretraining(settings, work, devices, rate))
     elif launcher == "ray":
         from btchat.commands.training.ray import pretrain_on_ray
 

@@ -1,8 +1,10 @@
 """The options of the commands that run from settings."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from json import dumps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 from cyclopts import Group, Parameter
 
@@ -25,3 +27,16 @@ class RunOptions:
 
 
 RUN_OPTIONS = RunOptions()
+
+
+def show_plan(plan: Mapping[str, Any]) -> None:
+    """Print what --dry-run found out as JSON; estimates have four digits, settings all of theirs."""
+    print(
+        dumps({name: each if name == "settings" else _rounded(each) for name, each in plan.items()}, indent=2)
+    )
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _rounded(each) for name, each in cast("Mapping[str, Any]", value).items()}
+    return float(f"{value:.4g}") if isinstance(value, float) else value

@@ -22,10 +22,10 @@ def list_sets(*, weights_dir: WeightsDir = WEIGHTS_DIR, manifest: Manifest = Non
 
     for name, chosen in read_manifest(manifest or BUILT_IN / "manifest.toml").items():
         here = sum((weights_dir / name / item.to).exists() for item in chosen.items)
-        size = f"{chosen.num_bytes / 1e9:.1f} GB known" if chosen.num_bytes else "size unknown"
+        size = f"at least {chosen.num_bytes / 1e9:.1f} GB" if chosen.num_bytes else "size unknown"
         print(f"{name}  ({here} of {len(chosen.items)} parts here, {size})\n  {chosen.about}")
         for item in chosen.items:
-            print(f"  {item.to:24s} {item.repo}/{item.file}  [{item.licence}]")
+            print(f"  {item.to:24s} {item.source}  [{item.licence}]")
             if item.note:
                 print(f"  {'':24s} {item.note}")
 

@@ -28,8 +28,9 @@ def fetch(chosen: WeightSet, weights_dir: Path, report: Report, *, dry_run: bool
     """
     folder = weights_dir / chosen.name
     for item in chosen.items:
-        report(f"{item.repo or 'your own'}/{item.file} -> {folder / item.to}  [{item.licence}]")
+        report(f"{item.source} -> {folder / item.to}  [{item.licence}]")
     if dry_run:
+        report(_room(chosen, weights_dir))
         return
     for item in chosen.items:
         if not item.repo and not (folder / item.to).exists():
@@ -47,6 +48,16 @@ def fetch(chosen: WeightSet, weights_dir: Path, report: Report, *, dry_run: bool
         write_lock(folder, lock)
     if chosen.model:
         write_json(folder / f"{chosen.name}.model.json", {"id": chosen.name, **chosen.model})
+
+
+def _room(chosen: WeightSet, weights_dir: Path) -> str:
+    """What is known of the download's size, and the room for it."""
+    there = next(path for path in (weights_dir.absolute(), *weights_dir.absolute().parents) if path.is_dir())
+    free = f"{shutil.disk_usage(there).free / 1e9:.1f} GB are free"
+    if not chosen.num_bytes:
+        return f"{there}: {free}; the manifest does not know how much this set takes"
+    known = f"at least {chosen.num_bytes / 1e9:.1f} GB to download, and as much again while it is converted"
+    return f"{there}: {known}; {free}"
 
 
 def _files_of(item: Item) -> list[str]:

@@ -46,6 +46,11 @@ class Item:
             require(bool(ok), name, path, "a path below the folder of the set")
 
     @property
+    def source(self) -> str:
+        """Where the file comes from, as text."""
+        return f"{self.repo}/{self.file}" if self.repo else f"your own {self.file}"
+
+    @property
     def patterns(self) -> tuple[str, ...]:
         return _split(self.file)
 

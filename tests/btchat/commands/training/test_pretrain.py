@@ -49,6 +49,7 @@ def test_the_command_line_stands_above_the_file_and_the_file_above_the_preset(
     assert (optimiser["batch"], optimiser["rate"], mask["rate"]) == (16, 1e-3, 0.5)
     assert (mask["layout"], told["settings"]["data"]["tokens"]) == ("published", 64)
     assert len(told["assumed"]) == 2
+    assert told["GFLOP per clip"] == 1763
 
 
 def test_a_dry_run_writes_nothing_but_counts_the_clips_that_are_there(

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -170,9 +172,13 @@ def test_what_was_not_fetched_is_said_to_be_unknown(hub: Hub, tmp_path: Path) ->
 def test_a_dry_run_asks_nobody(tmp_path: Path) -> None:
     said: list[str] = []
     fetch(tiny_set(FOLDER), tmp_path / "none", said.append, dry_run=True)
-    assert said == [
-        f"{REPO}/*.safetensors, config.json -> {tmp_path / 'none/tiny/tower'}  [{FOLDER.licence}]"
-    ]
+    first, room = said
+    assert first == f"{REPO}/*.safetensors, config.json -> {tmp_path / 'none/tiny/tower'}  [{FOLDER.licence}]"
+    assert re.fullmatch(rf"{tmp_path}: [\d.]+ GB are free; the manifest does not know .*", room)
+    known = tiny_set(replace(FOLDER, num_bytes=2_000_000_000), Item("", "own.pth", "own"))
+    fetch(known, tmp_path / "none", said.append, dry_run=True)
+    assert said[-2].startswith("your own own.pth -> ")
+    assert said[-1].startswith(f"{tmp_path}: at least 2.0 GB to download, ")
     assert not (tmp_path / "none").exists()
 
 

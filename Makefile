@@ -107,7 +107,7 @@ mutate: $(STAMP)  ## faults that no test notices: make mutate COUNT=200 SEED=7 L
 wheel-check: $(STAMP)  ## wheel and sdist, installed into an empty environment and tried there
 	$(BIN)/python -m tests.distribution
 
-demo-check: $(STAMP)  ## make demo in a fresh clone: minutes, bytes, the longest silence
+demo-check: $(STAMP)  ## make demo and make setup in a fresh clone: minutes, bytes, the longest silence
 	$(BIN)/python -m tests.first_hour
 
 bench: $(STAMP)  ## the figures of docs/performance.md

@@ -1,15 +1,16 @@
-"""`make demo-check`: `make demo ONCE=1` in a fresh clone, with the time of every line that it prints.
+"""`make demo-check`: the first commands of a newcomer in a fresh clone, with the time of every line they print.
 
-Fails where the answer does not come, the first line takes longer than two seconds, or nothing is printed for
-longer than fifteen.
+Fails where the demo's answer does not come, a first line takes longer than two seconds, or nothing is printed
+for longer than fifteen.
 """
 
-import itertools
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from btchat.commands.running_server import free_port
@@ -18,29 +19,42 @@ ROOT = Path(__file__).parents[1]
 FIRST_SECONDS, SILENCE_SECONDS = 2.0, 15.0
 
 
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """What a command printed, and when: seconds of its start, of every line, and of its end."""
+
+    code: int
+    times: tuple[float, ...]
+    lines: tuple[str, ...]
+
+    @property
+    def pauses(self) -> list[tuple[float, str]]:
+        """The seconds before every line, and before the end."""
+        waits = [after - before for before, after in pairwise(self.times)]
+        return list(zip(waits, (*self.lines, "(the end)"), strict=True))
+
+
 def main() -> int:
     with tempfile.TemporaryDirectory(prefix="btchat-first-hour-") as folder:
         clone = Path(folder) / "btchat"
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
-        times, lines = _timed_lines(["make", "demo", "ONCE=1", f"PORT={free_port()}"], clone)
-        size = sum(path.lstat().st_size for path in (clone / ".venv").rglob("*") if path.is_file())
-    pauses = [after - before for before, after in itertools.pairwise(times)]
-    longest = max(range(len(pauses)), key=pauses.__getitem__)
-    sys.stdout.write(
-        f"\n{times[-1] / 60:.1f} minutes, {size / 1e6:.0f} MB installed\n"
-        f"first line after {pauses[0]:.1f} s\n"
-        f"longest silence {pauses[longest]:.1f} s, before: {lines[longest]}\n"
-    )
-    is_answered = any("It disappears." in line for line in lines)
-    return int(not is_answered or pauses[0] > FIRST_SECONDS or pauses[longest] > SILENCE_SECONDS)
+        demo = run(clone, "demo", "ONCE=1", f"PORT={free_port()}")
+        told = [describe("make demo ONCE=1", demo, clone)]
+        setup = run(clone, "setup")
+        told.append(describe("make setup", setup, clone))
+    sys.stdout.write("\n".join(["", *told, ""]))
+    is_answered = any("It disappears." in line for line in demo.lines)
+    return int(not (is_answered and is_lively(demo) and is_lively(setup)))
 
 
-def _timed_lines(command: list[str], folder: Path) -> tuple[list[float], list[str]]:
-    """When it started, printed a line and ended, in seconds; the lines, and an empty one for the end."""
+def run(folder: Path, *arguments: str) -> Transcript:
+    """Run make, and show its lines with their times."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("BTCHAT_", "PYTHON"))}
     begin, times, lines = time.monotonic(), [0.0], list[str]()
+    command = ["make", *arguments]
+    pipe = subprocess.PIPE
     process = subprocess.Popen(
-        command, cwd=folder, env=clean, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command, cwd=folder, env=clean, stdout=pipe, stderr=subprocess.STDOUT, text=True
     )
     assert process.stdout is not None
     for line in process.stdout:
@@ -49,7 +63,22 @@ def _timed_lines(command: list[str], folder: Path) -> tuple[list[float], list[st
         sys.stdout.write(f"{times[-1]:7.1f} s  {lines[-1]}\n")
         sys.stdout.flush()
     process.wait()
-    return [*times, time.monotonic() - begin], [*lines, ""]
+    return Transcript(process.returncode, (*times, time.monotonic() - begin), tuple(lines))
+
+
+def is_lively(told: Transcript) -> bool:
+    waits = [seconds for seconds, _line in told.pauses]
+    return told.code == 0 and waits[0] <= FIRST_SECONDS and max(waits) <= SILENCE_SECONDS
+
+
+def describe(command: str, told: Transcript, clone: Path) -> str:
+    files = [path for path in (clone / ".venv").rglob("*") if path.is_file() and not path.is_symlink()]
+    seconds, line = max(told.pauses)
+    size = sum(path.stat().st_size for path in files)
+    return (
+        f"{command}: {told.times[-1] / 60:.1f} minutes, {size / 1e6:.0f} MB in .venv, "
+        f"first line after {told.pauses[0][0]:.1f} s, longest silence {seconds:.1f} s, before: {line[:60]}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`make demo-check`: the first commands of a newcomer in a fresh clone, with the time of every line they print.
+"""`make demo-check`: the first commands of a newcomer in a fresh clone, and when they print what.
 
 Fails where the demo's answer does not come, a first line takes longer than two seconds, or nothing is printed
 for longer than fifteen.

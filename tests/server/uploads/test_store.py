@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -112,7 +113,7 @@ async def test_a_row_without_its_file_is_dropped_at_start(tmp_path: Path) -> Non
 
 async def test_an_upload_that_cannot_be_noted_leaves_no_bytes(tmp_path: Path) -> None:
     store = await VideoStore.open(tmp_path, 0, ROOM)
-    with sqlite3.connect(tmp_path / "btchat.sqlite3") as other:
+    with closing(sqlite3.connect(tmp_path / "btchat.sqlite3")) as other:
         other.execute("CREATE TRIGGER full BEFORE INSERT ON videos BEGIN SELECT RAISE(ABORT, 'no'); END")
     with pytest.raises(Problem, match="nothing was stored"):
         await added(store)

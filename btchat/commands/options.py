@@ -64,14 +64,15 @@ class FrameOptions:
 
     num_frames: Annotated[int | None, Parameter(help="how many (default: the model's number)")] = None
     fps: Annotated[float | None, Parameter(help="frames per second of video, instead of a number")] = None
-    start: Annotated[float | None, Parameter(help="seconds")] = None
-    end: Annotated[float | None, Parameter(help="seconds")] = None
+    start: Annotated[float | None, Parameter(help="where the window begins, in seconds")] = None
+    end: Annotated[float | None, Parameter(help="where it ends, in seconds")] = None
     strategy: Annotated[Strategy, Parameter(help="how they are chosen")] = "uniform"
+    seed: Annotated[int, Parameter(help="of strategy random")] = 0
 
     @property
     def sampling(self) -> Sampling:
         """Raises InvalidValueError: a value out of range."""
-        return Sampling(self.num_frames, self.fps, self.start, self.end, self.strategy)
+        return Sampling(self.num_frames, self.fps, self.start, self.end, self.strategy, self.seed)
 
 
 MODEL_OPTIONS, FORMAT_OPTIONS, FRAME_OPTIONS = ModelOptions(), FormatOptions(), FrameOptions()

@@ -126,6 +126,16 @@ def test_frames_lists_what_the_model_would_see(
     assert lines == expected
 
 
+def test_frames_drawn_at_random_are_those_of_the_seed(
+    video: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn: list[str] = []
+    for seed in ("1", "1", "2"):
+        assert main(["frames", str(video), "--strategy", "random", "--seed", seed, *options]) == 0
+        drawn.append(capsys.readouterr().out)
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
 def test_frames_writes_them_as_pictures(video: Path, options: list[str], tmp_path: Path) -> None:
     folder = tmp_path / "new" / "folder"
     assert main(["frames", str(video), "--num-frames", "3", "-o", str(folder), *options]) == 0

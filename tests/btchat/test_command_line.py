@@ -156,10 +156,11 @@ COMMANDS = {
     " --stream-hold-seconds --stream-stall-seconds --ping-seconds --grace-seconds",
     "demo": "--port --once",
     "ask": "VIDEO QUESTION --temperature --max-tokens --model --weights-dir --device --num-frames --fps"
-    " --start --end --strategy --dtype --quantise",
-    "frames": "VIDEO -o --output --model --weights-dir --device --num-frames --fps --start --end --strategy",
+    " --start --end --strategy --seed --dtype --quantise",
+    "frames": "VIDEO -o --output --model --weights-dir --device --num-frames --fps --start --end --strategy"
+    " --seed",
     "tokens": "VIDEO -o --output --model --weights-dir --device --num-frames --fps --start --end --strategy"
-    " --dtype --quantise",
+    " --seed --dtype --quantise",
     "models": "--weights-dir --json",
     "weights list": "--weights-dir --manifest",
     "weights fetch": "NAME --dry-run --weights-dir --manifest",

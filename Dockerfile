@@ -30,7 +30,7 @@ ENV PATH=/opt/btchat/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     BTCHAT_HOST=0.0.0.0 BTCHAT_PORT=8000 BTCHAT_DATA_DIR=/data BTCHAT_WEIGHTS_DIR=/weights
 COPY docker/healthcheck.py /opt/healthcheck.py
 WORKDIR /data
-USER btchat
+USER 10001
 EXPOSE 8000
 VOLUME ["/data", "/weights"]
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 CMD ["python", "/opt/healthcheck.py"]

@@ -111,6 +111,7 @@ def inspect_confinement(container: Container) -> str:
     assert facts["user"] == ["10001"] * 4, facts
     assert facts["capabilities"] == [0, 0, 0], facts
     assert facts["no_new_privileges"] == 1, facts
+    assert facts["read_only_root"], facts
     assert facts["writable"] == ["/data", "/tmp"], facts
     assert facts["temporary_bytes"] == 256 * 1024**2, facts
     assert not facts["pip"], facts

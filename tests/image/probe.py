@@ -28,6 +28,7 @@ FACTS = {
     "capabilities": [int(STATUS[name], 16) for name in ("CapPrm", "CapEff", "CapBnd")],
     "no_new_privileges": int(STATUS["NoNewPrivs"]),
     "seccomp": int(STATUS["Seccomp"]),
+    "read_only_root": bool(os.statvfs("/").f_flag & os.ST_RDONLY),
     "writable": [
         folder for folder in ("/", "/opt/btchat", "/weights", "/data", "/tmp") if is_writable(folder)
     ],

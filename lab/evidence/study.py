@@ -1,8 +1,9 @@
 """`btchat train ablate`: every row of the grid with every seed, resumable, then the page of results."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from multiprocessing import get_context, parent_process
@@ -42,11 +43,11 @@ def run_rows(
     precision: "Precision",
     frozen: Path | None = None,
     workers: int = 1,
-) -> None:
+) -> Iterator[str]:
     """Train and examine what has no result yet, seed by seed, so that whole grids are there early.
 
     With several workers, processes of one thread each take the next row as they come free. `frozen` is
-    `set_up`'s.
+    `set_up`'s. Yields a line for each row that is done.
     """
     # what all share is made once, before anything is shared out
     set_up(work, size, precision=precision, frozen=frozen)
@@ -58,14 +59,14 @@ def run_rows(
         if (each.training != "none" or seed == seeds[0]) and not result_path(work, each, seed).exists()
     ]
     run = partial(_run_row, work=work, size=size, precision=precision, frozen=frozen)
-    if workers == 1:
-        for task in missing:
-            run(task)
-        return
-    spawn = get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=end_with_parent) as pool:
-        for _ in pool.map(run, missing):
-            pass
+    with ExitStack() as held:
+        done = map(run, missing)
+        if workers > 1:
+            spawn = get_context("spawn")
+            pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=end_with_parent)
+            done = held.enter_context(pool).map(run, missing)
+        for count, ((name, seed), _) in enumerate(zip(missing, done, strict=True), 1):
+            yield f"{name}, seed {seed}: {count} of {len(missing)} runs done"
 
 
 def end_with_parent() -> None:

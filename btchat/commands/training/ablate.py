@@ -1,5 +1,6 @@
 """`btchat train ablate`: the paper's comparisons at small scale, and the page with their results."""
 
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -60,10 +61,12 @@ def ablate(
         )
     if not page_only:
         towers = None if frozen == Path("none") else frozen
-        run_rows(
+        done = run_rows(
             work, chosen, seeds, size=size, precision=precision or native_precision(), frozen=towers,
             workers=workers,
         )  # fmt: skip
+        for line in done:
+            print(line, file=sys.stderr, flush=True)
     _write(out, work, seeds, size)
 
 

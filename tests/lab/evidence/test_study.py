@@ -1,4 +1,4 @@
-"""Rows shared out over processes: none outlives the run that started it."""
+"""Rows of the grid: each is told when it is done, and no process outlives the run that started it."""
 
 import os
 import signal
@@ -6,6 +6,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+import pytest
+
+from lab.evidence import study
+from lab.evidence.bench import StudySize
+from lab.evidence.rows import row
 
 ROOT = Path(__file__).parents[3]
 PARENT = """
@@ -43,3 +49,16 @@ def test_a_worker_ends_with_a_parent_that_was_killed(tmp_path: Path) -> None:
     while is_running(worker) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not is_running(worker)
+
+
+def test_what_is_missing_is_run_and_told_row_by_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[tuple[str, int]] = []
+    monkeypatch.setattr(study, "set_up", lambda *_given, **_more: None)
+    monkeypatch.setattr(study, "_run_row", lambda task, **_more: ran.append(task))
+    there = study.result_path(tmp_path, row("vtc"), 0)
+    there.parent.mkdir(parents=True)
+    there.touch()
+    rows = [row("clip"), row("vtc")]
+    told = study.run_rows(tmp_path, rows, (0, 1), size=StudySize(), precision="float32")
+    assert list(told) == ["clip, seed 0: 1 of 2 runs done", "vtc, seed 1: 2 of 2 runs done"]
+    assert ran == [("clip", 0), ("vtc", 1)]

@@ -38,6 +38,7 @@ STOPSIGNAL SIGTERM
 CMD ["btchat", "serve"]
 
 # A target is a layer with the dependencies, which seldom change, then small ones with the code and the list of parts.
+# Stages are copied from, not mounted: buildah 1.28 does not see in its cache that what is mounted has changed.
 FROM tools AS dependencies-cpu
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 COPY constraints/cpu.txt ./

@@ -13,7 +13,7 @@ from server.problems import Problem
 
 PAGES = frozenset({"/docs", "/redoc"})
 # probes have no key; the pages of the documentation hold nothing secret, and ask for a key to try a route
-OPEN_PATHS = PAGES | {"/health/live", "/health/ready", "/openapi.json"}
+OPEN_PATHS = PAGES | {"/", "/health/live", "/health/ready", "/openapi.json"}
 PAGE_FILES = "/static-offline-docs"
 _MIN_KEY_CHARACTERS = 8
 

@@ -5,6 +5,7 @@ import platform
 from importlib.metadata import version
 
 from fastapi import APIRouter, Response
+from fastapi.responses import RedirectResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from bt_model.errors import EngineError
@@ -18,6 +19,12 @@ router = APIRouter(tags=["health"])
 
 _STATS_SECONDS = 1.0
 _RETRY_SECONDS = 5.0
+
+
+@probes.get("/", include_in_schema=False)
+async def show_start() -> RedirectResponse:
+    """A browser that is sent here finds the documentation."""
+    return RedirectResponse("/docs")
 
 
 @probes.get("/health/live")

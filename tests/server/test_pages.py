@@ -36,6 +36,11 @@ def test_a_page_and_all_that_it_loads_come_from_this_server(stranger: httpx.Clie
         assert stranger.get(path).is_success, path
 
 
+def test_the_start_leads_to_the_documentation(stranger: httpx.Client) -> None:
+    answer = stranger.get("/")
+    assert (answer.status_code, answer.headers["location"]) == (307, "/docs")
+
+
 def test_a_page_asks_for_a_key_where_a_route_needs_one(stranger: httpx.Client, client: httpx.Client) -> None:
     paths = stranger.get("/openapi.json").json()["paths"]
     assert paths["/v1/video/chat"]["post"]["security"] == [{"HTTPBearer": []}]

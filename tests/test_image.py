@@ -18,7 +18,7 @@ import yaml
 from pathspec import PathSpec
 
 from server.settings import PREFIX, Settings
-from tests.image.compose import load_compose, translate_service
+from tests.image.compose import count_seconds, load_compose, translate_service
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
@@ -131,9 +131,9 @@ def test_a_server_is_confined_and_its_files_are_there(compose: dict[str, Any]) -
 
 def test_a_container_has_longer_to_stop_than_its_server(compose: dict[str, Any]) -> None:
     given = compose["services"]["cpu"]["stop_grace_period"]
-    default = re.fullmatch(r"\$\{STOP_SECONDS:-(\d+)\}s", given)
-    assert default is not None
-    assert int(default[1]) >= Settings().grace_seconds + 10
+    assert given == f"${{BTCHAT_GRACE_SECONDS:-{Settings().grace_seconds}}}s10000ms"
+    set_to = load_compose({"BTCHAT_GRACE_SECONDS": "7"})["services"]["cpu"]["stop_grace_period"]
+    assert count_seconds(set_to) == 17
 
 
 def test_podman_is_told_all_that_compose_says_of_a_service(compose: dict[str, Any]) -> None:

@@ -57,10 +57,15 @@ def translate_service(compose: dict[str, Any], name: str, prefix: str) -> Servic
     return Service(
         tuple(options),
         tuple(service.get("command", [])),
-        int(service.get("stop_grace_period", "10s").removesuffix("s")),
+        count_seconds(service.get("stop_grace_period", "10s")),
         _count_bytes(service.get("mem_limit", "0")),
         service.get("pids_limit", 0),
     )
+
+
+def count_seconds(text: str) -> int:
+    """Of a duration as compose writes it: numbers with units, one after another."""
+    return sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"(\d+)(ms|s|m)", text)) // 1000
 
 
 def _count_bytes(text: str) -> int:
@@ -71,9 +76,10 @@ def _confine_log(logging: dict[str, Any]) -> list[str]:
     return [f"--log-driver={logging['driver']}", f"--log-opt=max-size={logging['options']['max-size']}"]
 
 
+_UNITS = {"ms": 1, "s": 1000, "m": 60_000}
 _OPTIONS: dict[str, Callable[[Any], list[str]]] = {
     "init": lambda on: ["--init"] if on else [],
-    "stop_grace_period": lambda text: [f"--stop-timeout={text.removesuffix('s')}"],
+    "stop_grace_period": lambda text: [f"--stop-timeout={count_seconds(text)}"],
     "ports": lambda ports: [f"--publish={port}" for port in ports],
     "environment": lambda values: [f"--env={name}={value}" for name, value in values.items()],
     # podman would add writable folders of its own to a read-only root

@@ -13,12 +13,10 @@ _ENVIRONMENT_HEAD = """\
 # Copy to .env: docker compose reads it. Every setting of the server, as docs/settings.md describes
 # them; `make fmt` writes this file. In a container compose sets the address, the port and the folders.
 
-# Read by compose alone: the port on this machine, the memory of the container, the seconds that it has
-# to stop (BTCHAT_GRACE_SECONDS and 10 more), and a file with API keys, one a line, for which
-# BTCHAT_API_KEYS_FILE=/run/secrets/btchat_api_keys.
+# Read by compose alone: the port on this machine, the memory of the container, and a file with API keys,
+# one a line, for which BTCHAT_API_KEYS_FILE=/run/secrets/btchat_api_keys.
 #PORT=8000
 #MEMORY=32g
-#STOP_SECONDS=40
 #API_KEYS_FILE=./api_keys.txt
 """
 

@@ -239,6 +239,10 @@ class LlamaConfig:
     eps: float = 1e-6
     tie_embeddings: bool = False
 
+    @property
+    def head_dim(self) -> int:
+        return self.width // self.num_heads
+
     @classmethod
     def from_hf(cls, config: Mapping[str, Any]) -> Self:
         """From a Hugging Face Llama `config.json`.

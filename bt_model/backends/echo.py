@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import one_hot
 
+from bt_model.generation.chunk import PAGE, Chunk
 from bt_model.generation.request import Segment, Soft, Tokens
 from bt_model.types import GenerateOptions, Turn, VideoTokens, check_turns
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 EOS, BEGIN = 256, 257  # after the 256 bytes
 VOCAB = 258
 MAX_CONTEXT = 4096
-EchoCache = dict[int, list[int]]  # the ids of each slot so far
 
 
 class EchoLM:
@@ -31,27 +31,46 @@ class EchoLM:
         """(n,) -> (n, VOCAB)."""
         return one_hot(ids, VOCAB).float()
 
-    def new_cache(self, num_slots: int, max_context: int) -> EchoCache:
-        del num_slots, max_context  # it grows as needed
-        return {}
+    @property
+    def page_bytes(self) -> int:
+        return 8 * PAGE
 
-    def prefill(self, cache: EchoCache, slot: int, embeds: "Tensor", start: int) -> "Tensor":
-        """(n, VOCAB) -> logits (VOCAB,)."""
-        cache[slot] = [*cache.get(slot, [])[:start], *embeds.argmax(dim=1).tolist()]
-        return self._next(cache[slot])
+    def start(self, num_pages: int, *, keep_weights: bool = True) -> "EchoRunner":
+        del keep_weights
+        return EchoRunner(num_pages)
 
-    def decode(self, cache: EchoCache, slots: "Tensor", ids: "Tensor", positions: "Tensor") -> "Tensor":
-        """One id (B,) for each of B slots -> logits (B, VOCAB)."""
-        for slot, token, position in zip(slots.tolist(), ids.tolist(), positions.tolist(), strict=True):
-            cache[slot] = [*cache[slot][:position], token]
-        return torch.stack([self._next(cache[slot]) for slot in slots.tolist()])
 
-    def _next(self, ids: list[int]) -> "Tensor":
-        begin = len(ids) - ids[::-1].index(BEGIN)
-        end = ids.index(EOS, begin)
-        question, answer = ids[begin:end], ids[end + 1 :]
-        token = question[len(answer)] if len(answer) < len(question) else EOS
-        return self.embed(torch.tensor([token]))[0] * 100
+class EchoRunner:
+    """Its cache holds the ids of each position."""
+
+    def __init__(self, num_pages: int) -> None:
+        self._pages = torch.zeros(num_pages + 1, PAGE, dtype=torch.int64)
+
+    def step(self, embeds: "Tensor", chunks: Sequence[Chunk]) -> "Tensor":
+        """(N, VOCAB) -> logits (R, VOCAB)."""
+        logits: list[Tensor] = []
+        for chunk, new in zip(chunks, embeds.split([chunk.count for chunk in chunks]), strict=True):
+            ids = self._pages[list(chunk.pages)].flatten()
+            ids[chunk.start : chunk.end] = new.argmax(dim=1)
+            self._pages[list(chunk.pages)] = ids.view(-1, PAGE)
+            if chunk.is_last:
+                logits.append(_next(ids[: chunk.end].tolist()))
+        return torch.stack(logits) if logits else torch.empty(0, VOCAB)
+
+    def copy(self, source: int, target: int) -> None:
+        self._pages[target] = self._pages[source]
+
+    def clear(self, page: int) -> None:
+        self._pages[page] = 0
+
+
+def _next(ids: list[int]) -> "Tensor":
+    """Logits (VOCAB,) of what comes after these."""
+    begin = len(ids) - ids[::-1].index(BEGIN)
+    end = ids.index(EOS, begin)
+    question, answer = ids[begin:end], ids[end + 1 :]
+    token = question[len(answer)] if len(answer) < len(question) else EOS
+    return one_hot(torch.tensor(token), VOCAB).float() * 100
 
 
 class EchoBackend:

@@ -1,15 +1,17 @@
-"""Continuous batching in one thread: a step admits at most one prompt, then decodes all running rows."""
+"""Continuous batching in one thread: every step computes all running rows, and parts of prompts beside them."""
 
 import logging
+import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
-from random import Random
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
 from bt_model.errors import EngineDeadError
+from bt_model.generation.budget import StepBudget
+from bt_model.generation.chunk import PAGE
 from bt_model.generation.handle import QueuedHandle
 from bt_model.generation.request import (
     Delta,
@@ -21,11 +23,10 @@ from bt_model.generation.request import (
     GenRequest,
     GenTiming,
     Sink,
-    Tokens,
     check,
 )
-from bt_model.generation.sampler import Choice, RowOptions
-from bt_model.generation.scheduler import Job, Scheduler
+from bt_model.generation.scheduler import Job, Scheduler, Work
+from bt_model.generation.step import StepComputer
 
 if TYPE_CHECKING:
     from bt_model.generation.language_model import LanguageModel
@@ -37,6 +38,14 @@ class BatchEngine:
     """Implements `request.Engine` over any `LanguageModel`.
 
     Events are emitted on the engine's thread. A request that fails does not affect others in its batch.
+
+    Args:
+        lm: the decoder.
+        max_batch: rows of a step.
+        max_queue: requests that may wait.
+        max_context: positions of a request; without it the decoder's own limit.
+        num_pages: of the cache; without it enough for `max_batch` whole contexts.
+        keep_weights: the decoder remains of use for other things.
     """
 
     def __init__(
@@ -46,15 +55,20 @@ class BatchEngine:
         max_batch: int = 16,
         max_queue: int = 256,
         max_context: int | None = None,
+        num_pages: int | None = None,
+        keep_weights: bool = True,
     ) -> None:
         context = min(lm.max_context, max_context or lm.max_context)
-        self._caps = EngineCaps(context, max_batch, max_queue)
+        pages = num_pages or max_batch * -(-context // PAGE)
+        self._caps = EngineCaps(min(context, pages * PAGE), max_batch, max_queue)
         self._lm = lm
-        self._scheduler = Scheduler(max_batch, max_queue)
+        self._keep_weights = keep_weights
+        self._scheduler = Scheduler(max_batch, max_queue, pages)
         # guards the scheduler; every change is told, so nothing is ever changed without it
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._is_stopping = False
+        self._budget = StepBudget()
         self._tokens_total = 0
         self._step_seconds = 0.0
 
@@ -66,8 +80,11 @@ class BatchEngine:
         """Reserve the cache and start the thread; does nothing while it runs."""
         if self._thread is None:
             self._is_stopping = False
-            runner = Runner(self._lm, self._caps)
-            self._thread = threading.Thread(target=self._run, args=(runner,), name="generation", daemon=True)
+            runner = self._lm.start(self._scheduler.pool.count, keep_weights=self._keep_weights)
+            computer = StepComputer(self._lm, runner, self._caps.max_batch)
+            self._thread = threading.Thread(
+                target=self._run, args=(computer,), name="generation", daemon=True
+            )
             self._thread.start()
 
     def stop(self, drain_seconds: float = 0.0) -> None:
@@ -81,6 +98,7 @@ class BatchEngine:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+            self._scheduler.store.forget(b"")  # the next cache is empty
 
     def submit(self, request: GenRequest, sink: Sink | None = None) -> QueuedHandle:
         """Queue a request without blocking; see `request.Engine.submit`.
@@ -93,7 +111,8 @@ class BatchEngine:
         """
         check(request, self._caps, self._lm.vocab_size)
         handle = QueuedHandle(request.id, self.cancel)
-        job = Job(request, sink or handle.put, time.monotonic(), Random(request.seed))
+        seed = secrets.randbits(63) if request.seed is None else request.seed
+        job = Job(request, sink or handle.put, time.monotonic(), seed)
         with self._changed:
             if self._is_stopping or self._thread is None or not self._thread.is_alive():
                 raise EngineDeadError("the engine is not running")
@@ -109,31 +128,38 @@ class BatchEngine:
                 job.cancel_message = "cancelled"
                 self._changed.notify_all()
 
+    def forget(self, source: bytes) -> None:
+        """Drop what is stored of prompts with soft tokens whose key begins so."""
+        with self._changed:
+            self._scheduler.store.forget(source)
+
     def stats(self) -> EngineStats:
-        running, thread = self._scheduler.running, self._thread
+        running, thread, scheduler = self._scheduler.running, self._thread, self._scheduler
         return EngineStats(
             running=len(running),
-            waiting=self._scheduler.num_waiting,
-            kv_used=sum(job.num_prompt + job.num_new for job in running),
-            kv_total=self._caps.max_batch * self._caps.max_context,
-            prefix_hits=0,
-            prefix_bytes=0,
+            waiting=scheduler.num_waiting,
+            kv_used=sum(job.num_computed for job in running),
+            kv_total=scheduler.pool.count * PAGE,
+            prefix_hits=scheduler.num_cached,
+            prefix_queries=scheduler.num_asked,
+            prefix_bytes=scheduler.store.num_pages * self._lm.page_bytes,
+            preemptions=scheduler.num_preemptions,
             tokens_total=self._tokens_total,
             step_ms=self._step_seconds * 1e3,
             alive=thread is not None and thread.is_alive(),
         )
 
-    def _run(self, runner: "Runner") -> None:
+    def _run(self, computer: StepComputer) -> None:
         try:
             with torch.inference_mode():
-                while self._step(runner):
+                while self._step(computer):
                     pass
         finally:  # on any error, so that every request gets its Finish
             for job in self._scheduler.jobs:
                 self._finish(job, "error", "the engine failed")
 
-    def _step(self, runner: "Runner") -> bool:
-        """End overdue requests, admit one prompt, decode all rows. False once stopped and empty."""
+    def _step(self, computer: StepComputer) -> bool:
+        """End overdue requests, then compute one step. False once stopped and empty."""
         with self._changed:
             self._changed.wait_for(lambda: self._is_stopping or self._scheduler.jobs)
             if not self._scheduler.jobs:
@@ -142,58 +168,81 @@ class BatchEngine:
             overdue = self._scheduler.overdue(now)
             for job in overdue:
                 self._scheduler.release(job)
-            admitted = self._scheduler.admit(now)
+            step = self._scheduler.plan(now, self._budget.prompt_tokens)
             self._changed.notify_all()
         for job in overdue:
             self._emit_finish(job, "cancelled", job.cancel_message or "")
-        if admitted is not None:
-            self._advance((admitted,), lambda: runner.prefill(admitted))
-            admitted.prefilled = time.monotonic()
-        rows = self._scheduler.running
-        if rows:
+        for source, target in step.copies:
+            computer.runner.copy(source, target)
+        if step.work:
             started = time.monotonic()
-            self._advance(rows, lambda: runner.decode(rows))
+            self._compute(computer, step.work)
             self._step_seconds = time.monotonic() - started
+            num_prompt = sum(work.chunk.count for work in step.work if work.chunk.is_prompt)
+            num_rows = sum(not work.chunk.is_prompt for work in step.work)
+            self._budget.measured(self._step_seconds, num_prompt, num_rows)
         return True
 
-    def _advance(self, rows: Sequence[Job], compute: Callable[[], Choice]) -> None:
-        """Give each row its next token; if computing them fails, these rows fail and the thread goes on."""
+    def _compute(self, computer: StepComputer, work: Sequence[Work]) -> None:
+        """Give each row its next token. What fails is computed again in halves, until one alone fails."""
         try:
-            choice = compute()
+            choice = computer.compute(work)
         except Exception as error:
-            _logger.exception("generation failed for %s", [job.request.id for job in rows])
-            for job in rows:
-                self._finish(job, "error", f"generation failed: {error}")
+            if len(work) > 1:
+                middle = len(work) // 2
+                self._compute(computer, work[:middle])
+                self._compute(computer, work[middle:])
+                return
+            _logger.exception("generation failed for %s", work[0].job.request.id)
+            self._end(computer, work[0].job, f"generation failed: {error}")
             return
-        for i, job in enumerate(rows):
-            logprobs = choice.logprobs[i : i + 1] if job.request.logprobs else ()
-            self._accept(job, choice.ids[i], logprobs)
+        row = 0
+        for each in work:
+            each.job.num_computed = each.chunk.end
+            if each.chunk.is_last:
+                logprobs = choice.logprobs[row : row + 1] if each.job.request.logprobs else ()
+                self._accept(computer, each, choice.ids[row], logprobs)
+                row += 1
 
-    def _accept(self, job: Job, token: int | None, logprobs: tuple[float, ...]) -> None:
+    def _accept(
+        self, computer: StepComputer, work: Work, token: int | None, logprobs: tuple[float, ...]
+    ) -> None:
+        job = work.job
         if token is None:
-            self._finish(job, "error", "the model's logits are not finite")
-        elif token in job.request.stop_token_ids:
+            self._end(computer, job, "the model's logits are not finite")
+            return
+        if job.prefilled is None:
+            job.prefilled = time.monotonic()
+            with self._changed:
+                self._scheduler.remember(job)
+        if token in job.request.stop_token_ids:
             self._finish(job, "stop")
-        else:
-            job.last_id = token
-            job.num_new += 1
-            self._tokens_total += 1
-            self._emit(job, Delta((token,), logprobs))
-            if job.num_new == job.request.max_new_tokens:
-                self._finish(job, "length")
+            return
+        job.new_ids.append(token)
+        self._tokens_total += 1
+        self._emit(job, Delta((token,), logprobs))
+        if len(job.new_ids) == job.request.max_new_tokens:
+            self._finish(job, "length")
 
-    def _finish(self, job: Job, reason: FinishReason, message: str = "") -> None:
+    def _end(self, computer: StepComputer, job: Job, message: str) -> None:
+        """End a request in an error; what it left in its pages may not be finite."""
+        for page in self._finish(job, "error", message):
+            computer.runner.clear(page)
+
+    def _finish(self, job: Job, reason: FinishReason, message: str = "") -> tuple[int, ...]:
+        """The pages that are free now."""
         with self._changed:
-            self._scheduler.release(job)
+            freed = self._scheduler.release(job)
             self._changed.notify_all()
         self._emit_finish(job, reason, message)
+        return freed
 
     def _emit_finish(self, job: Job, reason: FinishReason, message: str) -> None:
         now = time.monotonic()
         admitted = now if job.admitted is None else job.admitted
         prefilled = now if job.prefilled is None else job.prefilled
         timing = GenTiming(admitted - job.submitted, prefilled - admitted, now - prefilled)
-        self._emit(job, Finish(reason, job.num_prompt, job.num_new, 0, timing, message))
+        self._emit(job, Finish(reason, job.num_prompt, len(job.new_ids), job.num_cached, timing, message))
 
     def _emit(self, job: Job, event: Event) -> None:
         try:
@@ -201,50 +250,3 @@ class BatchEngine:
         except Exception:
             _logger.exception("the receiver of request %s failed", job.request.id)
             job.cancel_message = "the receiver failed"
-
-
-class Runner:
-    """Runs one prompt, or one decode step of all rows, and chooses the next tokens."""
-
-    def __init__(self, lm: "LanguageModel", caps: EngineCaps) -> None:
-        self._lm = lm
-        self._like = lm.embed(torch.empty(0, dtype=torch.int64)).detach()  # dtype and device of embeddings
-        self._cache = lm.new_cache(caps.max_batch, caps.max_context)
-        self._seen = torch.zeros(caps.max_batch, lm.vocab_size, dtype=torch.bool, device=self._like.device)
-        self._rows: Sequence[Job] = ()
-        self._slots = torch.empty(0, dtype=torch.int64)
-        self._options = self._options_of(())
-
-    def prefill(self, job: Job) -> Choice:
-        """Run the prompt and choose the first new token."""
-        self._seen[job.slot] = False
-        embeds = torch.cat(
-            [
-                self._lm.embed(torch.tensor(s.ids)) if isinstance(s, Tokens) else s.embeds.to(self._like)
-                for s in job.request.segments
-            ]
-        )
-        logits = self._lm.prefill(self._cache, job.slot, embeds, 0)[None]
-        rows = slice(job.slot, job.slot + 1)
-        return self._options_of((job,)).choose(logits, self._seen[rows], _uniforms((job,)))
-
-    def decode(self, rows: Sequence[Job]) -> Choice:
-        """Append each row's newest token to its slot and choose the next one."""
-        if rows != self._rows:
-            self._rows, self._options = rows, self._options_of(rows)
-            self._slots = torch.tensor([job.slot for job in rows])
-        ids = torch.tensor([job.last_id for job in rows])
-        positions = torch.tensor([job.position for job in rows])
-        logits = self._lm.decode(self._cache, self._slots, ids, positions)
-        if self._options.has_penalty:
-            self._seen[self._slots, ids] = True
-        seen = self._seen[self._slots] if self._options.has_penalty else self._seen
-        return self._options.choose(logits, seen, _uniforms(rows))
-
-    def _options_of(self, rows: Sequence[Job]) -> RowOptions:
-        return RowOptions([job.request for job in rows], self._lm.vocab_size, self._like.device)
-
-
-def _uniforms(rows: Sequence[Job]) -> list[float]:
-    """One number in [0, 1) from each sampled row's own generator."""
-    return [job.random.random() if job.request.temperature > 0 else 0.0 for job in rows]

@@ -1,16 +1,16 @@
 """The contract of a decoder, as the generation engine and its reference use it."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
+
+from bt_model.generation.chunk import Chunk
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class LanguageModel(Protocol):
-    """What a generation engine needs of a decoder: embeddings in, logits out, over a slotted KV cache.
-
-    S slots, n new positions, V vocabulary, H hidden width.
-    """
+    """What a generation engine needs of a decoder. V vocabulary, W hidden width."""
 
     @property
     def vocab_size(self) -> int: ...
@@ -21,18 +21,31 @@ class LanguageModel(Protocol):
     @property
     def max_context(self) -> int: ...
 
+    @property
+    def page_bytes(self) -> int:
+        """Memory of one page of the cache."""
+        ...
+
     def embed(self, ids: "Tensor") -> "Tensor":
-        """(n,) int64 -> (n, H)."""
+        """(n,) int64 -> (n, W)."""
         ...
 
-    def new_cache(self, num_slots: int, max_context: int) -> object:
-        """An empty KV cache; opaque to the engine."""
+    def start(self, num_pages: int, *, keep_weights: bool = True) -> "Runner":
+        """A runner with an empty cache; without `keep_weights` the decoder may be used up by it."""
         ...
 
-    def prefill(self, cache: object, slot: int, embeds: "Tensor", start: int) -> "Tensor":
-        """Write (n, H) at positions start.. of one slot; logits (V,) of the last position."""
+
+class Runner(Protocol):
+    """Computes steps over a paged cache, whose pages are numbered from 1."""
+
+    def step(self, embeds: "Tensor", chunks: Sequence[Chunk]) -> "Tensor":
+        """The rows of all chunks (N, W), those of prompts first -> logits (R, V) of the chunks that are last."""
         ...
 
-    def decode(self, cache: object, slots: "Tensor", ids: "Tensor", positions: "Tensor") -> "Tensor":
-        """One new token (B,) for each of B slots, written at `positions` (B,); logits (B, V)."""
+    def copy(self, source: int, target: int) -> None:
+        """One page onto another."""
+        ...
+
+    def clear(self, page: int) -> None:
+        """Forget what a page holds, which may not be finite."""
         ...

@@ -1,43 +1,57 @@
-"""A Llama decoder with a slotted KV cache; parameter names are those of Hugging Face checkpoints.
+"""A Llama decoder; parameter names are those of Hugging Face checkpoints.
 
 B rows, n positions, W width, H query heads, G key/value heads, D head width, V vocabulary.
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bt_model.config import LlamaConfig
-from bt_model.generation.kv_cache import (
-    AttentionPattern,
-    CausalAttention,
-    DecodeAttention,
-    KVCache,
-    PrefillAttention,
-    Rope,
-)
+from bt_model.generation.chunk import PAGE
+from bt_model.generation.llama_runner import LlamaRunner
+from bt_model.generation.rope import Rope
 
 _INIT_STD = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class CausalPattern:
+    """How positions of whole sequences see each other: their rotary table, and a mask unless all are real."""
+
+    rope: Rope
+    mask: Tensor | None
+
+    @classmethod
+    def of(cls, rope: Rope, is_real: Tensor | None) -> "CausalPattern":
+        """`is_real` (B, n); padding lies on the right."""
+        if is_real is None:
+            return cls(rope, None)
+        length = rope.cos.shape[0]
+        causal = torch.ones(length, length, dtype=torch.bool, device=is_real.device).tril()
+        return cls(rope, causal & is_real[:, None, None, :])
 
 
 class RotaryAttention(nn.Module):
     """Rotary self-attention with grouped key/value heads. (B, n, W) -> (B, n, W)."""
 
-    def __init__(self, cfg: LlamaConfig, layer: int) -> None:
+    def __init__(self, cfg: LlamaConfig) -> None:
         super().__init__()
-        self.layer = layer
-        self.head_dim = cfg.width // cfg.num_heads
+        self.head_dim = cfg.head_dim
         self.q_proj = nn.Linear(cfg.width, cfg.num_heads * self.head_dim, bias=False)
         self.k_proj = nn.Linear(cfg.width, cfg.num_kv_heads * self.head_dim, bias=False)
         self.v_proj = nn.Linear(cfg.width, cfg.num_kv_heads * self.head_dim, bias=False)
         self.o_proj = nn.Linear(cfg.num_heads * self.head_dim, cfg.width, bias=False)
 
-    def forward(self, x: Tensor, attention: AttentionPattern) -> Tensor:
-        rotate = attention.rope.rotate
+    def forward(self, x: Tensor, pattern: CausalPattern) -> Tensor:
+        rotate, mask = pattern.rope.rotate, pattern.mask
         q, k, v = self._heads(self.q_proj(x)), self._heads(self.k_proj(x)), self._heads(self.v_proj(x))
-        seen = attention.attend(self.layer, rotate(q), rotate(k), v)
+        seen = F.scaled_dot_product_attention(
+            rotate(q), rotate(k), v, mask, is_causal=mask is None, enable_gqa=q.shape[1] != k.shape[1]
+        )
         return self.o_proj(seen.transpose(1, 2).flatten(2))
 
     def _heads(self, x: Tensor) -> Tensor:
@@ -61,15 +75,15 @@ class MLP(nn.Module):
 class DecoderLayer(nn.Module):
     """Attention and feed-forward, each behind its norm and around a residual. (B, n, W) -> (B, n, W)."""
 
-    def __init__(self, cfg: LlamaConfig, layer: int) -> None:
+    def __init__(self, cfg: LlamaConfig) -> None:
         super().__init__()
-        self.self_attn = RotaryAttention(cfg, layer)
+        self.self_attn = RotaryAttention(cfg)
         self.mlp = MLP(cfg)
         self.input_layernorm = nn.RMSNorm(cfg.width, cfg.eps)
         self.post_attention_layernorm = nn.RMSNorm(cfg.width, cfg.eps)
 
-    def forward(self, x: Tensor, attention: AttentionPattern) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), attention)
+    def forward(self, x: Tensor, pattern: CausalPattern) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), pattern)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -79,12 +93,12 @@ class LlamaDecoder(nn.Module):
     def __init__(self, cfg: LlamaConfig) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(cfg.vocab_size, cfg.width)
-        self.layers = nn.ModuleList(DecoderLayer(cfg, i) for i in range(cfg.num_layers))
+        self.layers = nn.ModuleList(DecoderLayer(cfg) for _ in range(cfg.num_layers))
         self.norm = nn.RMSNorm(cfg.width, cfg.eps)
 
-    def forward(self, x: Tensor, attention: AttentionPattern) -> Tensor:
+    def forward(self, x: Tensor, pattern: CausalPattern) -> Tensor:
         for layer in self.layers:
-            x = layer(x, attention)
+            x = layer(x, pattern)
         return x
 
 
@@ -122,42 +136,37 @@ class Llama(nn.Module):
 
     def states(self, embeds: Tensor, mask: Tensor | None = None) -> Tensor:
         """The last layer's outputs (B, n, W), the input of `logits`; arguments as in `forward`."""
-        return self.model(embeds, CausalAttention(self._rope(embeds.shape[1]), mask))
+        return self.model(embeds, CausalPattern.of(self.rope(embeds.shape[1]), mask))
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token ids, any shape (...) int64 -> (..., W)."""
         return self.model.embed_tokens(ids.to(self.model.embed_tokens.weight.device))
 
-    def new_cache(self, num_slots: int, max_context: int) -> KVCache:
-        """An empty cache of `num_slots` sequences of up to `max_context` positions."""
-        head_dim = self.cfg.width // self.cfg.num_heads
-        shape = (num_slots, self.cfg.num_kv_heads, max_context, head_dim)
-        return KVCache.empty(self.cfg.num_layers, shape, self._rope(max_context))
+    def start(self, num_pages: int, *, keep_weights: bool = True) -> LlamaRunner:
+        """A runner of steps with a cache of so many pages.
 
-    @torch.inference_mode()
-    def prefill(self, cache: object, slot: int, embeds: Tensor, start: int) -> Tensor:
-        """Write (n, W) at positions start.. of one slot; logits (V,) of the last position."""
-        assert isinstance(cache, KVCache)
-        attention = PrefillAttention(cache, slot, start, embeds.shape[0])
-        return self.logits(self.model(embeds[None], attention)[0, -1])
-
-    @torch.inference_mode()
-    def decode(self, cache: object, slots: Tensor, ids: Tensor, positions: Tensor) -> Tensor:
-        """One new token (B,) for each of B slots, written at `positions` (B,); logits (B, V).
-
-        `slots` and `positions` are best kept on the CPU: reading them from a GPU would wait for it.
+        Without `keep_weights` the decoder's matrices move into the runner, and only the runner and `embed` can
+        be used from then on.
         """
-        assert isinstance(cache, KVCache)
-        attention = DecodeAttention(cache, slots.tolist(), positions.tolist())
-        return self.logits(self.model(self.embed(ids)[:, None], attention)[:, 0])
+        return LlamaRunner(self, num_pages, keep_weights=keep_weights)
+
+    @property
+    def page_bytes(self) -> int:
+        """Memory of one page of the cache."""
+        cfg = self.cfg
+        return 2 * cfg.num_layers * cfg.num_kv_heads * cfg.head_dim * PAGE * self.model.norm.weight.itemsize
 
     def logits(self, x: Tensor) -> Tensor:
         """States of any positions (..., W) -> (..., V)."""
-        head = self.model.embed_tokens if self.lm_head is None else self.lm_head
-        logits = F.linear(self.model.norm(x), head.weight)
+        logits = F.linear(self.model.norm(x), self.head_weight)
         unspoken = self.vocab_size - logits.shape[-1]
         return F.pad(logits, (0, unspoken), value=-math.inf) if unspoken else logits
 
-    def _rope(self, length: int) -> Rope:
-        head_dim = self.cfg.width // self.cfg.num_heads
-        return Rope.table(length, head_dim, self.cfg.rope_theta, like=self.model.norm.weight)
+    @property
+    def head_weight(self) -> Tensor:
+        """(V, W)."""
+        return (self.model.embed_tokens if self.lm_head is None else self.lm_head).weight
+
+    def rope(self, length: int) -> Rope:
+        """The rotary table of positions 0..length - 1."""
+        return Rope.table(length, self.cfg.head_dim, self.cfg.rope_theta, like=self.model.norm.weight)

@@ -4,11 +4,12 @@ The contract tests compare every engine with `continuation`.
 """
 
 import math
-from random import Random
 from typing import TYPE_CHECKING
 
 import torch
 
+from bt_model.generation.chunk import PAGE, Chunk
+from bt_model.generation.draw import uniform
 from bt_model.generation.request import GenRequest, Tokens
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 def continuation(lm: "LanguageModel", request: GenRequest) -> tuple[int, ...]:
     """The new tokens of a request without its stop token; the whole sequence is recomputed for each."""
-    random = Random(request.seed)
+    seed = request.seed or 0
     embeds = torch.cat(
         [lm.embed(torch.tensor(s.ids)) if isinstance(s, Tokens) else s.embeds for s in request.segments]
     )
@@ -25,15 +26,16 @@ def continuation(lm: "LanguageModel", request: GenRequest) -> tuple[int, ...]:
     while len(ids) < request.max_new_tokens:
         new = lm.embed(torch.tensor(ids, dtype=torch.int64))
         sequence = torch.cat((embeds, new))
-        logits = lm.prefill(lm.new_cache(1, len(sequence)), 0, sequence, 0)
-        chosen = _choose(logits.tolist(), request, frozenset(ids), random)
+        pages = tuple(range(1, 1 + -(-len(sequence) // PAGE)))
+        logits = lm.start(len(pages)).step(sequence, [Chunk(pages, 0, len(sequence), is_prompt=True)])[0]
+        chosen = _choose(logits.tolist(), request, frozenset(ids), uniform(seed, len(ids)))
         if chosen in request.stop_token_ids:
             break
         ids.append(chosen)
     return tuple(ids)
 
 
-def _choose(logits: list[float], request: GenRequest, seen: frozenset[int], random: Random) -> int:
+def _choose(logits: list[float], request: GenRequest, seen: frozenset[int], number: float) -> int:
     penalty = request.repetition_penalty
     scores = [
         x if i not in seen else x / penalty if x > 0 else x * penalty for i, x in enumerate(logits)
@@ -43,7 +45,7 @@ def _choose(logits: list[float], request: GenRequest, seen: frozenset[int], rand
     top = max(scores)
     weights = [math.exp((x - top) / request.temperature) for x in scores]
     kept = _kept(weights, request)
-    left = random.random() * sum(weights[i] for i in kept)
+    left = number * sum(weights[i] for i in kept)
     for i in kept:
         left -= weights[i]
         if left < 0:

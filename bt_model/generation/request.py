@@ -49,6 +49,7 @@ class GenRequest:
     seed: int | None = None
     logprobs: bool = False
     deadline: float | None = None
+    owner: bytes = b""  # only requests of one owner share what is computed of their prompts
 
     @property
     def num_prompt_tokens(self) -> int:
@@ -109,8 +110,10 @@ class EngineStats:
     waiting: int
     kv_used: int
     kv_total: int
-    prefix_hits: int
+    prefix_hits: int  # prompt tokens
+    prefix_queries: int
     prefix_bytes: int
+    preemptions: int
     tokens_total: int
     step_ms: float
     alive: bool

@@ -1,20 +1,27 @@
-"""Which request runs when: a bounded queue before a fixed number of slots. Without tensors or threads."""
+"""Which request computes what in the next step. Without tensors or threads.
+
+Every running row gets its next token; what is left of a step's budget goes to prompts, first come, first
+served. A request holds the pages of its prompt from its admission, and gets others as it grows; when none are
+free, the one that was admitted last gives back its own and is computed again later.
+"""
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from heapq import heappop, heappush
-from random import Random
 
 from bt_model.errors import InvalidValueError, QueueFullError
-from bt_model.generation.request import GenRequest, Sink
+from bt_model.generation.chunk import PAGE, Chunk
+from bt_model.generation.pages import Key, PagePool, Prefix, PrefixStore
+from bt_model.generation.request import GenRequest, Sink, Tokens
 
 
 class JobState(Enum):
-    """A job's state; it only changes to a later one."""
+    """A job's state; preemption alone leads back."""
 
     WAITING = auto()
-    RUNNING = auto()
+    ADMITTED = auto()
     FINISHED = auto()
 
 
@@ -25,34 +32,72 @@ class Job:
     request: GenRequest
     sink: Sink
     submitted: float
-    random: Random
+    seed: int
     state: JobState = JobState.WAITING
-    slot: int = -1
+    lane: int = -1  # one of the engine's rows
+    pages: list[int] = field(default_factory=list[int])
+    num_computed: int = 0  # positions whose keys and values are in the pages
+    num_cached: int = 0  # of the prompt, found in the prefix store
+    new_ids: list[int] = field(default_factory=list[int])
     admitted: float | None = None
     prefilled: float | None = None
-    num_prompt: int = field(init=False)
-    num_new: int = 0
-    last_id: int = -1
     cancel_message: str | None = None
+    keys: tuple[Key, ...] = field(init=False)  # what stands at each position of the prompt
 
     def __post_init__(self) -> None:
-        self.num_prompt = self.request.num_prompt_tokens
+        keys: list[Key] = []
+        for segment in self.request.segments:
+            if isinstance(segment, Tokens):
+                keys += segment.ids
+            else:
+                keys += [(segment.key, number) for number in range(len(segment.embeds))]
+        self.keys = tuple(keys)
 
     @property
-    def position(self) -> int:
-        """Position of the newest token in the slot."""
-        return self.num_prompt + self.num_new - 1
+    def num_prompt(self) -> int:
+        return len(self.keys)
+
+    @property
+    def length(self) -> int:
+        """Positions of prompt and new tokens."""
+        return self.num_prompt + len(self.new_ids)
+
+    @property
+    def num_missing(self) -> int:
+        """Positions to compute before the next token can be chosen."""
+        return self.length - self.num_computed
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one job adds in a step."""
+
+    job: Job
+    chunk: Chunk
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Work in the order of its rows, prompts first, and pages to copy before: (source, target)."""
+
+    work: tuple[Work, ...]
+    copies: tuple[tuple[int, int], ...]
 
 
 class Scheduler:
-    """First come, first served; jobs get the lowest free slot, which keeps the used slots contiguous."""
+    """Jobs from their arrival to their end, and the pages that they hold."""
 
-    def __init__(self, max_batch: int, max_queue: int) -> None:
+    def __init__(self, max_batch: int, max_queue: int, num_pages: int) -> None:
+        self.pool = PagePool(num_pages)
+        self.store = PrefixStore(self.pool)
         self._max_queue = max_queue
         self._jobs: dict[str, Job] = {}
         self._waiting: deque[Job] = deque()
-        self._running: list[Job] = []
-        self._free = list(range(max_batch))
+        self._admitted: list[Job] = []  # in the order of their admission
+        self._lanes = list(range(max_batch))
+        self.num_preemptions = 0
+        self.num_asked = 0  # prompt tokens that were looked for in the store
+        self.num_cached = 0  # and those that were found
 
     @property
     def jobs(self) -> tuple[Job, ...]:
@@ -61,8 +106,8 @@ class Scheduler:
 
     @property
     def running(self) -> tuple[Job, ...]:
-        """Jobs with a slot, by slot."""
-        return tuple(self._running)
+        """Jobs with a lane, in the order of their admission."""
+        return tuple(self._admitted)
 
     @property
     def num_waiting(self) -> int:
@@ -86,15 +131,72 @@ class Scheduler:
         """The unfinished job of this id."""
         return self._jobs.get(request_id)
 
-    def admit(self, now: float) -> Job | None:
-        """Give the next waiting job the lowest free slot, if there are both."""
-        if not self._waiting or not self._free:
-            return None
-        job = self._waiting.popleft()
-        job.state, job.slot, job.admitted = JobState.RUNNING, heappop(self._free), now
-        self._running.append(job)
-        self._running.sort(key=lambda j: j.slot)
-        return job
+    def plan(self, now: float, prompt_tokens: Callable[[int], int]) -> Step:
+        """The next step; `prompt_tokens` is its budget for prompts beside so many rows."""
+        rows = [Work(job, self._row(job)) for job in self._rows_with_room()]
+        left = prompt_tokens(len(rows))
+        prompts: list[Work] = []
+        copies: list[tuple[int, int]] = []
+        for job in [job for job in self._admitted if job.num_missing > 1 or not job.new_ids]:
+            if left > 0:
+                prompts.append(Work(job, self._part(job, left)))
+                left -= prompts[-1].chunk.count
+        while left > 0 and self._waiting and self._lanes and self._admit(now, copies):
+            prompts.append(Work(self._admitted[-1], self._part(self._admitted[-1], left)))
+            left -= prompts[-1].chunk.count
+        for source, _ in copies:  # copied before anything is written, so that nobody can have got them yet
+            self.pool.release(source)
+        return Step((*prompts, *rows), tuple(copies))
+
+    def _rows_with_room(self) -> list[Job]:
+        """Jobs that go on by one token, each with a page for it."""
+        for job in [job for job in self._admitted if job.new_ids and job.num_missing == 1]:
+            while job.state is JobState.ADMITTED and len(job.pages) * PAGE < job.length:
+                if self.store.give_up(1):
+                    job.pages.append(self.pool.take())
+                else:
+                    self._preempt(self._admitted[-1])
+        return [job for job in self._admitted if job.new_ids and job.num_missing == 1]
+
+    @staticmethod
+    def _row(job: Job) -> Chunk:
+        return Chunk(tuple(job.pages), job.num_computed, 1, is_prompt=False)
+
+    @staticmethod
+    def _part(job: Job, left: int) -> Chunk:
+        count = min(left, job.num_missing)
+        return Chunk(
+            tuple(job.pages), job.num_computed, count, is_prompt=True, is_last=count == job.num_missing
+        )
+
+    def _admit(self, now: float, copies: list[tuple[int, int]]) -> bool:
+        """Give the next waiting job a lane and the pages of all it has to compute; False if there are too few."""
+        job = self._waiting[0]
+        known = self.store.find(job.request.owner, job.keys[:-1])  # the last position makes the logits
+        count = -(-job.length // PAGE) - len(known.pages)
+        if not self.store.give_up(count) and known.copied is not None:
+            self.pool.release(known.copied)  # it may be the one page that is lacking
+            known = Prefix(known.pages)
+        if not self.store.give_up(count):
+            for page in known.pages:
+                self.pool.release(page)
+            return False
+        job.pages = [*known.pages, *(self.pool.take() for _ in range(count))]
+        if known.copied is not None:
+            copies.append((known.copied, job.pages[len(known.pages)]))
+        job.num_computed = known.length
+        if job.admitted is None:
+            job.admitted, job.num_cached = now, known.length
+            self.num_asked += job.num_prompt
+            self.num_cached += known.length
+        self._waiting.popleft()
+        job.state, job.lane = JobState.ADMITTED, heappop(self._lanes)
+        self._admitted.append(job)
+        return True
+
+    def remember(self, job: Job) -> None:
+        """The prompt is computed: others that begin like it may use its pages."""
+        self.store.add(job.request.owner, job.keys, job.pages)
 
     def overdue(self, now: float) -> tuple[Job, ...]:
         """Jobs to end now: cancelled, or past their deadline (then with a message that says so)."""
@@ -104,12 +206,25 @@ class Scheduler:
                 job.cancel_message = f"deadline passed {now - deadline:.3f} seconds ago"
         return tuple(job for job in self._jobs.values() if job.cancel_message is not None)
 
-    def release(self, job: Job) -> None:
-        """The job is over: forget it and free its slot."""
-        if job.state is JobState.RUNNING:
-            self._running.remove(job)
-            heappush(self._free, job.slot)
-        else:
+    def release(self, job: Job) -> tuple[int, ...]:
+        """The job is over: forget it; the pages that nobody uses any more."""
+        freed = self._give_back(job) if job.state is JobState.ADMITTED else ()
+        if job.state is JobState.WAITING:
             self._waiting.remove(job)
         job.state = JobState.FINISHED
         del self._jobs[job.request.id]
+        return freed
+
+    def _preempt(self, job: Job) -> None:
+        """Back to the front of the queue, to be computed again with all that it has said."""
+        self._give_back(job)
+        job.state = JobState.WAITING
+        self._waiting.appendleft(job)
+        self.num_preemptions += 1
+
+    def _give_back(self, job: Job) -> tuple[int, ...]:
+        self._admitted.remove(job)
+        heappush(self._lanes, job.lane)
+        freed = tuple(page for page in job.pages if self.pool.release(page))
+        job.pages, job.num_computed = [], 0
+        return freed

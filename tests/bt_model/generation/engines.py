@@ -2,14 +2,16 @@
 
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 
 from torch import Tensor
 
+from bt_model.generation.chunk import Chunk
 from bt_model.generation.engine import BatchEngine
 from bt_model.generation.language_model import LanguageModel
 from bt_model.generation.llama import Llama
+from bt_model.generation.llama_runner import LlamaRunner
 from bt_model.generation.request import Engine, Event, GenRequest
 from tests.bt_model.generation.models import CONFIG, Options
 
@@ -38,11 +40,26 @@ class GatedLlama(Llama):
         self.entered = threading.Semaphore(0)
         self.is_open = True
 
-    def decode(self, cache: object, slots: Tensor, ids: Tensor, positions: Tensor) -> Tensor:
-        self.entered.release()
-        while not self.is_open and not self.steps.acquire(timeout=0.01):
-            pass
-        return super().decode(cache, slots, ids, positions)
+    def start(self, num_pages: int, *, keep_weights: bool = True) -> LlamaRunner:
+        def wait(chunks: Sequence[Chunk]) -> None:
+            if any(not chunk.is_prompt for chunk in chunks):
+                self.entered.release()
+                while not self.is_open and not self.steps.acquire(timeout=0.01):
+                    pass
+
+        return WatchedRunner(self, num_pages, wait)
+
+
+class WatchedRunner(LlamaRunner):
+    """Calls the test before every step."""
+
+    def __init__(self, lm: Llama, num_pages: int, before: Callable[[Sequence[Chunk]], None]) -> None:
+        super().__init__(lm, num_pages)
+        self._before = before
+
+    def step(self, embeds: Tensor, chunks: Sequence[Chunk]) -> Tensor:
+        self._before(chunks)
+        return super().step(embeds, chunks)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -13,13 +14,16 @@ from bt_model.errors import (
     BtchatError,
     EngineDeadError,
 )
+from bt_model.generation.chunk import Chunk
 from bt_model.generation.llama import Llama
+from bt_model.generation.llama_runner import LlamaRunner
 from bt_model.generation.reference import continuation
 from bt_model.generation.request import Engine, Event, Soft
 from tests.bt_model.generation.engines import (
     SLOTS,
     GatedLlama,
     Make,
+    WatchedRunner,
     run_all,
     running,
     wait_until,
@@ -53,13 +57,20 @@ def test_a_poisoned_request_ends_alone(engine: Engine, lm: Llama, poison: Soft) 
     assert [tokens_of(events[r.id]) for r in good] == [continuation(lm, r) for r in good]
 
 
-class PoisonedLlama(Llama):
-    """Decode gives NaN in the row of slot 1 from its third token on."""
+class PoisonedRunner(LlamaRunner):
+    """Gives NaN in the row of the second sequence from its third token on."""
 
-    def decode(self, cache: object, slots: Tensor, ids: Tensor, positions: Tensor) -> Tensor:
-        logits = super().decode(cache, slots, ids, positions)
-        logits[(slots == 1) & (positions > 9)] = torch.nan
+    def step(self, embeds: Tensor, chunks: Sequence[Chunk]) -> Tensor:
+        logits = super().step(embeds, chunks)
+        for row, chunk in enumerate(chunks):
+            if chunk.pages[0] == 2 and chunk.start > 7:
+                logits[row] = torch.nan
         return logits
+
+
+class PoisonedLlama(Llama):
+    def start(self, num_pages: int, *, keep_weights: bool = True) -> LlamaRunner:
+        return PoisonedRunner(self, num_pages)
 
 
 def test_a_row_that_turns_nan_ends_alone(make: Make, lm: Llama) -> None:
@@ -74,15 +85,17 @@ def test_a_row_that_turns_nan_ends_alone(make: Make, lm: Llama) -> None:
 
 
 class FailingLlama(Llama):
-    """The first batched step raises."""
+    """The first step of a new token raises."""
 
     has_failed = False
 
-    def decode(self, cache: object, slots: Tensor, ids: Tensor, positions: Tensor) -> Tensor:
-        if not self.has_failed:
-            self.has_failed = True
-            raise RuntimeError("out of memory")
-        return super().decode(cache, slots, ids, positions)
+    def start(self, num_pages: int, *, keep_weights: bool = True) -> LlamaRunner:
+        def fail(chunks: Sequence[Chunk]) -> None:
+            if not self.has_failed and not chunks[0].is_prompt:
+                self.has_failed = True
+                raise RuntimeError("out of memory")
+
+        return WatchedRunner(self, num_pages, fail)
 
 
 def test_a_failed_step_ends_its_rows_and_the_engine_goes_on(make: Make, lm: Llama) -> None:
@@ -169,7 +182,7 @@ def test_submit_and_cancel_from_many_threads_lose_nothing(engine: Engine) -> Non
         reasons = list(pool.map(use, range(60)))
     assert {r for i, r in enumerate(reasons) if i % 3} == {"length"}
     stats = engine.stats()
-    assert (stats.kv_used, stats.prefix_hits, stats.prefix_bytes) == (0, 0, 0)
+    assert (stats.kv_used, stats.running, stats.waiting) == (0, 0, 0)
 
 
 def test_tokens_are_counted_from_none_and_one_by_one(engine: Engine) -> None:

@@ -1,0 +1,149 @@
+"""A KV cache for float32 on a CPU: a generated token attends through `embedding_bag`, at the memory's pace.
+
+A bag is a weighted sum of a table's rows. With keys transposed in their page, (D, PAGE), the bag of a page's D
+rows weighted by a query is that query's scores; the bag of all positions' values weighted by the softmax is the
+result. Both read through indices, so that pages may lie anywhere.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bt_model.generation.chunk import PAGE, Chunk
+from bt_model.generation.kv_cache import BLOCK, Heads
+
+
+@dataclass(frozen=True, slots=True)
+class _Bags:
+    """Where the generated tokens of a step find and leave what they need: M pages a row, the longest one's."""
+
+    score_rows: Tensor  # (B * H * M * D,) rows of the key table
+    score_bags: Tensor  # (B * H * M,)
+    value_rows: Tensor  # (B * H * M * PAGE,) rows of the value table
+    value_bags: Tensor  # (B * H,)
+
+
+class BagCache:
+    """Keys (P, G, D, PAGE) and values (P, G, PAGE, D) of every layer."""
+
+    def __init__(self, heads: Heads, num_pages: int, like: Tensor) -> None:
+        self._heads = heads
+        shape = (num_pages + 1, heads.shared)
+        self._keys = [like.new_zeros(*shape, heads.dim, PAGE) for _ in range(heads.layers)]
+        self._values = [like.new_zeros(*shape, PAGE, heads.dim) for _ in range(heads.layers)]
+        self._scale = heads.dim**-0.5
+        self._triangle = torch.ones(BLOCK, BLOCK, dtype=torch.bool).triu(1)
+        self._prompts: list[Chunk] = []
+        self._pages: tuple[tuple[int, ...], ...] = ()  # of the generated tokens' sequences
+        self._bags: _Bags | None = None
+
+    def begin(self, chunks: Sequence[Chunk]) -> None:
+        self._prompts = [chunk for chunk in chunks if chunk.is_prompt]
+        single = [chunk for chunk in chunks if not chunk.is_prompt]
+        self._num_single = len(single)
+        if not single:
+            return
+        pages = tuple(chunk.pages[: -(-chunk.end // PAGE)] for chunk in single)
+        longest = max(map(len, pages))
+        if pages != self._pages or self._bags is None:
+            self._pages, self._bags = pages, self._bags_of(pages, longest)
+        ends = torch.tensor([chunk.end for chunk in single])
+        hidden = torch.arange(longest * PAGE) >= ends[:, None]
+        self._bias = torch.zeros(hidden.shape).masked_fill_(hidden, float("-inf"))[:, None]
+        heads, at = self._heads, ends - 1
+        page = torch.tensor([p[-1] for p in pages])
+        group = (page[:, None] * heads.shared + torch.arange(heads.shared)) * PAGE  # (B, G)
+        self._new_values = (group + (at % PAGE)[:, None]).flatten()
+        elements = group[..., None] * heads.dim + torch.arange(heads.dim) * PAGE + (at % PAGE)[:, None, None]
+        self._new_keys = elements.flatten()
+
+    def _bags_of(self, pages: Sequence[Sequence[int]], longest: int) -> _Bags:
+        heads = self._heads
+        table = torch.tensor([[*row, *[0] * (longest - len(row))] for row in pages], dtype=torch.int32)
+        group = torch.arange(heads.query, dtype=torch.int32) // heads.per_shared
+        where = table[:, None] * heads.shared + group[:, None]  # (B, H, M)
+        score_rows = where[..., None] * heads.dim + torch.arange(heads.dim, dtype=torch.int32)
+        value_rows = where[..., None] * PAGE + torch.arange(PAGE, dtype=torch.int32)
+        return _Bags(
+            score_rows.flatten(),
+            torch.arange(0, score_rows.numel(), heads.dim, dtype=torch.int32),
+            value_rows.flatten(),
+            torch.arange(0, value_rows.numel(), longest * PAGE, dtype=torch.int32),
+        )
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        q = q * self._scale
+        seen: list[Tensor] = []
+        row = 0
+        for chunk in self._prompts:
+            rows = slice(row, row + chunk.count)
+            self._write(layer, chunk, k[rows], v[rows])
+            seen.append(self._attend_blocks(layer, chunk, q[rows]))
+            row += chunk.count
+        if self._num_single:
+            seen.append(self._attend_bags(layer, q[row:], k[row:], v[row:]))
+        return seen[0] if len(seen) == 1 else torch.cat(seen)
+
+    def _write(self, layer: int, chunk: Chunk, k: Tensor, v: Tensor) -> None:
+        """Page by page."""
+        keys, values = self._keys[layer], self._values[layer]
+        position = chunk.start
+        while position < chunk.end:
+            page, begin = chunk.pages[position // PAGE], position % PAGE
+            end = min(PAGE, begin + chunk.end - position)
+            rows = slice(position - chunk.start, position - chunk.start + end - begin)
+            keys[page, :, :, begin:end] = k[rows].permute(1, 2, 0)
+            values[page, :, begin:end] = v[rows].transpose(0, 1)
+            position += end - begin
+
+    def _attend_blocks(self, layer: int, chunk: Chunk, q: Tensor) -> Tensor:
+        """(n, H, D) queries of a prompt's chunk, in whole blocks."""
+        heads = self._heads
+        pages = torch.tensor(chunk.pages[: -(-chunk.end // PAGE)])
+        keys = self._keys[layer][pages].permute(1, 2, 0, 3).flatten(2)  # (G, D, M * PAGE)
+        values = self._values[layer][pages].transpose(0, 1).flatten(1, 2)  # (G, M * PAGE, D)
+        first, before = chunk.start // BLOCK, chunk.start % BLOCK
+        num_blocks = -(-chunk.end // BLOCK) - first
+        blocks = q.new_zeros(num_blocks * BLOCK, heads.query, heads.dim)
+        blocks[before : before + chunk.count] = q
+        # (blocks, G, query heads of a group x BLOCK, D)
+        blocks = blocks.view(num_blocks, BLOCK, heads.shared, heads.per_shared, heads.dim)
+        blocks = blocks.permute(0, 2, 3, 1, 4).flatten(2, 3)
+        seen = torch.empty_like(blocks)
+        for number, block in enumerate(blocks):
+            end = (first + number + 1) * BLOCK
+            scores = torch.bmm(block, keys[:, :, :end])
+            scores.view(heads.shared, heads.per_shared, BLOCK, end)[..., -BLOCK:].masked_fill_(
+                self._triangle, float("-inf")
+            )
+            torch.bmm(scores.softmax(-1), values[:, :end], out=seen[number])
+        seen = seen.view(num_blocks, heads.shared, heads.per_shared, BLOCK, heads.dim)
+        return seen.permute(0, 3, 1, 2, 4).reshape(-1, heads.query, heads.dim)[before : before + chunk.count]
+
+    def _attend_bags(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """(B, H, D) queries of generated tokens."""
+        heads, bags = self._heads, self._bags
+        assert bags is not None
+        keys, values = self._keys[layer], self._values[layer]
+        keys.view(-1).index_copy_(0, self._new_keys, k.reshape(-1))
+        values.view(-1, heads.dim).index_copy_(0, self._new_values, v.reshape(-1, heads.dim))
+        longest = len(bags.score_bags) // (len(q) * heads.query)
+        weights = q[:, :, None].expand(-1, -1, longest, -1).reshape(-1)
+        scores = _bag(keys.view(-1, PAGE), bags.score_rows, bags.score_bags, weights)
+        weights = (scores.view(len(q), heads.query, -1) + self._bias).softmax(-1).view(-1)
+        return _bag(values.view(-1, heads.dim), bags.value_rows, bags.value_bags, weights).view(q.shape)
+
+    def copy(self, source: int, target: int) -> None:
+        for table in (*self._keys, *self._values):
+            table[target] = table[source]
+
+    def clear(self, page: int) -> None:
+        for table in (*self._keys, *self._values):
+            table[page] = 0
+
+
+def _bag(table: Tensor, rows: Tensor, bags: Tensor, weights: Tensor) -> Tensor:
+    """The weighted sum of each bag's rows."""
+    return torch.embedding_bag(table, rows, bags, mode=0, per_sample_weights=weights)[0]

@@ -1,0 +1,24 @@
+"""What one sequence adds in one step of the engine."""
+
+from dataclasses import dataclass
+
+PAGE = 128  # positions of a page of the KV cache
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Positions start..start + count of a sequence whose keys and values lie in `pages`.
+
+    A prompt comes in chunks of any size; a generated token is a chunk of its own. `is_last`: the logits of
+    its last position are wanted.
+    """
+
+    pages: tuple[int, ...]
+    start: int
+    count: int
+    is_prompt: bool
+    is_last: bool = True
+
+    @property
+    def end(self) -> int:
+        return self.start + self.count

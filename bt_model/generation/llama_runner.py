@@ -1,0 +1,122 @@
+"""Steps of a Llama over a paged KV cache: rows of all chunks go through its layers together.
+
+N rows, R rows whose logits are wanted, W width, V vocabulary.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bt_model.generation.bag_cache import BagCache
+from bt_model.generation.chunk import Chunk
+from bt_model.generation.gathered_cache import GatheredCache
+from bt_model.generation.kv_cache import Heads, KVCache
+from bt_model.generation.linear import MIN_ROWS, Linear, linear_of, merge
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from bt_model.generation.llama import Llama
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """One layer's matrices as a step needs them; `qkv` and `gate_up` are merged over their outputs."""
+
+    attention_norm: Tensor
+    qkv: Linear
+    out: Linear
+    mlp_norm: Tensor
+    gate_up: Linear
+    down: Linear
+
+    @classmethod
+    def of(cls, layer: "nn.Module", *, keep: bool) -> "_Layer":
+        attention, mlp = layer.self_attn, layer.mlp
+        return cls(
+            layer.input_layernorm.weight,
+            merge([attention.q_proj, attention.k_proj, attention.v_proj], keep=keep),
+            merge([attention.o_proj], keep=keep),
+            layer.post_attention_layernorm.weight,
+            merge([mlp.gate_proj, mlp.up_proj], keep=keep),
+            merge([mlp.down_proj], keep=keep),
+        )
+
+
+class LlamaRunner:
+    """The layers laid out for steps, and the cache.
+
+    Args:
+        lm: the decoder.
+        num_pages: of the cache.
+        keep_weights: if not, the decoder's own matrices are released one by one, and it can do nothing else.
+    """
+
+    def __init__(self, lm: "Llama", num_pages: int, *, keep_weights: bool = True) -> None:
+        cfg, like = lm.cfg, lm.model.norm.weight.detach()
+        self._heads = Heads(cfg.num_layers, cfg.num_heads, cfg.num_kv_heads, cfg.head_dim)
+        self._eps, self._width, self._vocab = cfg.eps, cfg.width, lm.vocab_size
+        self._layers = [_Layer.of(layer, keep=keep_weights) for layer in lm.model.layers]
+        self._norm = like
+        self._head = linear_of(lm.head_weight.detach())
+        self._rope = lm.rope(cfg.max_context)
+        is_bags = like.device.type == "cpu" and like.dtype == torch.float32
+        self._cache: KVCache = (BagCache if is_bags else GatheredCache)(self._heads, num_pages, like)
+
+    def copy(self, source: int, target: int) -> None:
+        self._cache.copy(source, target)
+
+    def clear(self, page: int) -> None:
+        self._cache.clear(page)
+
+    @torch.inference_mode()
+    def step(self, embeds: Tensor, chunks: Sequence[Chunk]) -> Tensor:
+        """The chunks' rows (N, W), prompts first -> logits (R, V) of those that are last."""
+        self._cache.begin(chunks)
+        positions = torch.tensor([at for chunk in chunks for at in range(chunk.start, chunk.end)])
+        positions = positions.to(embeds.device)
+        cos, sin = self._rope.cos[positions, None], self._rope.sin[positions, None]
+        ends = torch.tensor([chunk.count for chunk in chunks]).cumsum(0) - 1
+        wanted = ends[torch.tensor([chunk.is_last for chunk in chunks])].to(embeds.device)
+        x = embeds
+        for number, layer in enumerate(self._layers):
+            is_end = number == len(self._layers) - 1
+            seen = self._attend(number, layer, x, cos, sin)
+            if is_end:  # nothing else is read of the other rows
+                x, seen = x[wanted], seen[wanted]
+            x = x + _apply(layer.out, seen)
+            x = x + _apply(layer.down, self._gated(layer, x))
+        return self._logits(x)
+
+    def _attend(self, number: int, layer: _Layer, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """(N, W) -> (N, H * D)."""
+        heads = self._heads
+        qkv = _apply(layer.qkv, self._normed(x, layer.attention_norm)).unflatten(1, (-1, heads.dim))
+        turned = qkv[:, : heads.query + heads.shared]
+        turned = torch.addcmul(turned * cos, turned.roll(heads.dim // 2, dims=-1), sin)
+        q, k = turned.split([heads.query, heads.shared], dim=1)
+        return self._cache.attend(number, q, k, qkv[:, heads.query + heads.shared :]).flatten(1)
+
+    def _gated(self, layer: _Layer, x: Tensor) -> Tensor:
+        gate, up = _apply(layer.gate_up, self._normed(x, layer.mlp_norm)).chunk(2, dim=1)
+        return F.silu(gate) * up
+
+    def _normed(self, x: Tensor, weight: Tensor) -> Tensor:
+        return F.rms_norm(x, (self._width,), weight, self._eps)
+
+    def _logits(self, x: Tensor) -> Tensor:
+        logits = _apply(self._head, self._normed(x, self._norm))
+        unspoken = self._vocab - logits.shape[1]
+        return F.pad(logits, (0, unspoken), value=-math.inf) if unspoken else logits
+
+
+def _apply(linear: Linear, rows: Tensor) -> Tensor:
+    """A row's result is the same whatever number of rows there are."""
+    if 0 < len(rows) < MIN_ROWS:
+        return linear(F.pad(rows, (0, 0, 0, MIN_ROWS - len(rows))))[: len(rows)]
+    return linear(rows)

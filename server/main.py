@@ -54,6 +54,8 @@ def engine_command(settings: Settings) -> Command:
         "--threads": settings.threads,
         "--dtype": settings.dtype,
         "--model-memory-bytes": settings.model_memory_bytes,
+        "--max-context": settings.max_context,
+        "--kv-bytes": settings.kv_bytes,
     }
     given = [part for flag, value in optional.items() if value is not None for part in (flag, str(value))]
 
@@ -65,6 +67,8 @@ def engine_command(settings: Settings) -> Command:
             *("--weights-dir", str(settings.weights_dir)),
             *("--device", settings.device),
             *("--quantise", settings.quantise),
+            *("--max-batch", str(settings.max_batch)),
+            *("--feature-cache-bytes", str(settings.feature_cache_bytes)),
             *given,
         ]
 

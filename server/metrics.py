@@ -26,6 +26,8 @@ _STAT_NAMES: Mapping[str, str] = {  # the engine's names to those of other infer
     "kv_used": "kv_cache_tokens_used",
     "kv_total": "kv_cache_tokens",
     "prefix_hits": "prefix_cache_hits_total",
+    "prefix_queries": "prefix_cache_queries_total",
+    "preemptions": "num_preemptions_total",
     "prefix_bytes": "prefix_cache_bytes",
     "tokens_total": "engine_tokens_total",
     "alive": "engine_alive",

@@ -86,6 +86,14 @@ class Models(Group):
     model_memory_bytes: Count | None = Field(
         default=None, description="most memory of all loaded models; without it what is free"
     )
+    max_batch: Count = Field(default=64, description="answers of one model at once")
+    max_context: Count | None = Field(
+        default=None, description="longest prompt and answer together, in tokens; without it the model's own"
+    )
+    kv_bytes: Count | None = Field(
+        default=None, description="memory for keys and values of one model; without it what is free"
+    )
+    feature_cache_bytes: Count = Field(default=1024 * _MIB, description="memory for videos' tokens")
     threads: Count | None = Field(
         default=None, description="threads of the engine; without it torch's own choice"
     )

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 from bt_model.assembly.catalog import find
 from bt_model.assembly.load import open_parts
 from bt_model.assembly.model_file import read_model_file
+from bt_model.assembly.towers import vision_config
 from bt_model.checkpoints.layouts.key_map import Shape
+from bt_model.checkpoints.weights import open_checkpoint
 from bt_model.generation.quantised import NF4_BLOCK
+from bt_model.types import MAX_FRAMES
 
 if TYPE_CHECKING:
     import torch
@@ -62,6 +65,20 @@ def memory_estimate(
     bridge = shapes("projector", parts.projector) + shapes("qformer", parts.qformer)
     decoder = {} if parts.llm is None else parts.llm.shapes("lm")
     return MemoryEstimate(_plain(vision, dtype), _decoder(decoder, dtype, quantise), _plain(bridge, dtype))
+
+
+def encode_bytes(path: Path, dtype: "torch.dtype") -> int:
+    """Activations of the largest clip that a model takes, at their peak in one layer of its tower.
+
+    Raises:
+        CheckpointError: a file that is missing or cannot be read.
+    """
+    model = read_model_file(path)
+    tower = open_checkpoint(path.parent / model.tower, is_listing=True)
+    vision = vision_config(tower.path, tower.required_config())
+    # states before and after, queries, keys, values and their result, and the two layers of the feed-forward
+    widths = 6 * vision.width + 2 * vision.mlp_width
+    return MAX_FRAMES * (vision.num_patches + 1) * widths * dtype.itemsize
 
 
 def shown(num_bytes: int) -> str:

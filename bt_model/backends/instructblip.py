@@ -51,7 +51,7 @@ class InstructBlipBackend:
         asked = Tokens((self.tokenizer.special(_EOS), *self.tokenizer.encode(text).ids))
         if video is None:
             return (asked,)
-        key = hashlib.sha256(video.key + b"\0" + text.encode()).digest()
+        key = video.key + hashlib.sha256(text.encode()).digest()
         return (Soft(key, self.bridge.soft(video.tokens, self._instruction(text))), asked)
 
     def _instruction(self, text: str) -> torch.Tensor:

@@ -13,7 +13,8 @@ from typing import Protocol
 
 from torch import Tensor
 
-from bt_model.generation.chunk import Chunk
+from bt_model.config import LlamaConfig
+from bt_model.generation.chunk import PAGE, Chunk
 
 BLOCK = 64  # queries of a prompt that are computed at once
 
@@ -31,6 +32,11 @@ class Heads:
     def per_shared(self) -> int:
         """Query heads of each key/value head."""
         return self.query // self.shared
+
+
+def page_bytes(config: LlamaConfig, itemsize: int) -> int:
+    """Memory of one page of keys and values, in every layer."""
+    return 2 * config.num_layers * config.num_kv_heads * config.head_dim * PAGE * itemsize
 
 
 class KVCache(Protocol):

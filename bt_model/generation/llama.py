@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bt_model.config import LlamaConfig
-from bt_model.generation.chunk import PAGE
+from bt_model.generation.kv_cache import page_bytes
 from bt_model.generation.llama_runner import LlamaRunner
 from bt_model.generation.rope import Rope
 
@@ -153,8 +153,7 @@ class Llama(nn.Module):
     @property
     def page_bytes(self) -> int:
         """Memory of one page of the cache."""
-        cfg = self.cfg
-        return 2 * cfg.num_layers * cfg.num_kv_heads * cfg.head_dim * PAGE * self.model.norm.weight.itemsize
+        return page_bytes(self.cfg, self.model.norm.weight.itemsize)
 
     def logits(self, x: Tensor) -> Tensor:
         """States of any positions (..., W) -> (..., V)."""

@@ -18,10 +18,10 @@ from bt_model.generation.engine import BatchEngine
 from bt_model.types import Frames, FrameSize, GenerateOptions, Sampling, Turn, VideoTokens
 from bt_model.video.decode import decode
 from btchat.commands.options import FormatOptions, ModelOptions
-from server.worker.loader import DiskLoader
+from server.worker.loader import CacheSettings, DiskLoader
 
 LOCAL_KEY = b"local"
-NUM_SLOTS = 1  # one question at a time
+NUM_ROWS = 1  # one question at a time
 
 
 class LocalChat:
@@ -38,7 +38,7 @@ class LocalChat:
             device=model.device,
             dtype=formats.dtype,
             quantise=formats.quantise,
-            num_slots=NUM_SLOTS,
+            cache=CacheSettings(max_batch=NUM_ROWS),
         )
         (name,) = loader.ids
         needed, free = loader.estimate(name), loader.free_bytes()
@@ -61,7 +61,7 @@ class LocalChat:
             InvalidValueError: sampling or options out of range.
         """
         tokens = VideoTokens(LOCAL_KEY, self._encode(video, sampling))
-        engine = BatchEngine(self._chat.backend.lm, max_batch=NUM_SLOTS)
+        engine = BatchEngine(self._chat.backend.lm, max_batch=NUM_ROWS)
         engine.start()
         try:
             yield from self._chat.answer(engine, [Turn("user", question)], tokens, options)

@@ -134,7 +134,8 @@ class ChatFlow:
         seconds = answer.deadline - asyncio.get_running_loop().time()
         first: float | None = None
         last = answer.begin
-        with self._engine.ask(answer.model, encoded.key, asked.turns, asked.options, seconds) as inbox:
+        call = self._engine.ask(answer.model, asked.tenant, encoded.key, asked.turns, asked.options, seconds)
+        with call as inbox:
             while isinstance(reply := await inbox.get(), Piece):
                 now = monotonic()
                 self._metrics.wrote(answer.model, now - last, is_first=first is None)

@@ -180,12 +180,18 @@ class EngineClient:
 
     @contextmanager
     def ask(
-        self, model: str, key: bytes, turns: Sequence[Turn], options: GenerateOptions, seconds: float
+        self,
+        model: str,
+        owner: str,
+        key: bytes,
+        turns: Sequence[Turn],
+        options: GenerateOptions,
+        seconds: float,
     ) -> Generator[Inbox]:
         """Pieces, then one Done. Leaving early cancels; `key` is empty for text without a video."""
         given = {name: value for name, value in asdict(options).items() if value not in (None, ())}
         dialogue = [[turn.role, turn.text] for turn in turns]
-        message = wire.Ask(_new_id(), model, key, dialogue, given, seconds)
+        message = wire.Ask(_new_id(), model, owner, key, dialogue, given, seconds)
         with self._expect(message.id) as inbox:
             self._send(message)
             try:

@@ -69,12 +69,15 @@ class Fetch(Message):
 class Ask(Message):
     """Answer a dialogue with one model; `key` is that of the video's tokens, or empty for text only.
 
+    What is computed of a prompt is kept for later ones of the same `owner`.
+
     `turns` are (role, text) pairs; `options` the fields of GenerateOptions that were given.
     Answered by `Piece`*, then exactly one of `Done` or `Failed`.
     """
 
     id: str
     model: str
+    owner: str
     key: bytes
     turns: list[list[str]]
     options: dict[str, Any]

@@ -15,7 +15,7 @@ from bt_model.assembly.placement import DTYPES
 from bt_model.errors import BtchatError
 from bt_model.types import Quantise
 from server.engine import wire
-from server.worker.loader import DiskLoader
+from server.worker.loader import CacheSettings, DiskLoader
 from server.worker.requests import Worker
 
 
@@ -34,8 +34,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quantise", choices=get_args(Quantise), default="none")
     parser.add_argument("--model-memory-bytes", type=int, help="all loaded models together")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of torch; 0 leaves its default")
-    parser.add_argument("--cache-bytes", type=int, default=1 << 30)
-    parser.add_argument("--max-batch", type=int, default=16)
+    parser.add_argument("--feature-cache-bytes", type=int, default=1 << 30)
+    parser.add_argument("--max-batch", type=int, default=64)
+    parser.add_argument("--max-context", type=int, help="default: the model's own")
+    parser.add_argument("--kv-bytes", type=int, help="of each model; default: what is free")
     return parser.parse_args(argv)
 
 
@@ -48,10 +50,12 @@ async def _serve(arguments: argparse.Namespace) -> int:
             device=arguments.device,
             dtype=arguments.dtype,
             quantise=arguments.quantise,
-            num_slots=arguments.max_batch,
+            cache=CacheSettings(arguments.max_batch, arguments.max_context, arguments.kv_bytes),
+            reserved_bytes=arguments.feature_cache_bytes,
+            max_bytes=arguments.model_memory_bytes,
         )
-        limit = arguments.model_memory_bytes
-        await Worker(loader, sock, cache_bytes=arguments.cache_bytes, max_model_bytes=limit).run()
+        limit, features = arguments.model_memory_bytes, arguments.feature_cache_bytes
+        await Worker(loader, sock, cache_bytes=features, max_model_bytes=limit).run()
     except BtchatError as error:
         sock.setblocking(True)
         sock.sendall(wire.pack(wire.StartFailed(error.message)))

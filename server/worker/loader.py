@@ -9,37 +9,70 @@ import torch
 
 from bt_model.assembly.catalog import find
 from bt_model.assembly.load import OnFile, load
-from bt_model.assembly.memory import MemoryEstimate, memory_estimate, shown
+from bt_model.assembly.memory import MemoryEstimate, encode_bytes, memory_estimate, shown
 from bt_model.assembly.model_file import read_model_file
 from bt_model.assembly.placement import Placement
 from bt_model.assembly.towers import TowerCache
 from bt_model.backends.parts.llm import read_llama_config
 from bt_model.chat import VideoChat
-from bt_model.config import LlamaConfig
-from bt_model.errors import CheckpointError
+from bt_model.errors import CheckpointError, require
+from bt_model.generation.chunk import PAGE
+from bt_model.generation.kv_cache import page_bytes
 from bt_model.types import Quantise
 from server.worker.memory import free_bytes
 
 
 @dataclass(frozen=True, slots=True)
+class CacheSettings:
+    """What was set of the cache of keys and values; None is chosen from the model and the free memory."""
+
+    max_batch: int = 64
+    max_context: int | None = None
+    num_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Need:
-    """Memory of a loaded model: its weights, and the KV cache for a full batch."""
+    """Memory of a loaded model: its weights, its largest encode, and the pages of keys and values."""
 
     weights: MemoryEstimate
-    cache_bytes: int
-    num_slots: int
+    encode_bytes: int
+    page_bytes: int
+    num_pages: int
+    max_batch: int
+    max_context: int
+
+    @property
+    def cache_bytes(self) -> int:
+        return self.page_bytes * self.num_pages
 
     @property
     def total(self) -> int:
-        return self.weights.total + self.cache_bytes
+        return self.weights.total + self.encode_bytes + self.cache_bytes
 
     def __str__(self) -> str:
-        cache = f"{shown(self.cache_bytes)} for keys and values of {self.num_slots} answers at once"
-        return f"{self.weights}; {cache}; {shown(self.total)} together"
+        tokens = self.num_pages * PAGE
+        cache = f"{shown(self.cache_bytes)} for keys and values of {tokens} tokens"
+        rows = f"up to {self.max_batch} answers at once, {self.max_context} tokens each"
+        encode = f"{shown(self.encode_bytes)} for encoding"
+        return f"{self.weights}; {encode}; {cache} ({rows}); {shown(self.total)} together"
+
+
+DEFAULT_CACHE = CacheSettings()
+_SHARE_OF_GPU = 0.9  # of the memory that is free, for the cache; the rest is for what no estimate knows
+_SHARE_OF_MACHINE = 0.5  # which others use too
 
 
 class DiskLoader:
     """Loads models by the id in their model file; they share frozen towers.
+
+    Args:
+        names: of models, or paths of model files.
+        weights_dir: where names are looked up.
+        device: see `Placement.pick`, as dtype and quantise.
+        cache: what was set of the cache.
+        reserved_bytes: memory that is for other things than models.
+        max_bytes: that all loaded models may take.
 
     Raises:
         UnknownNameError: a name or path without a model file.
@@ -55,9 +88,13 @@ class DiskLoader:
         device: str = "auto",
         dtype: str | None = None,
         quantise: Quantise = "none",
-        num_slots: int = 16,
+        cache: CacheSettings = DEFAULT_CACHE,
+        reserved_bytes: int = 0,
+        max_bytes: int | None = None,
     ) -> None:
-        self._num_slots = num_slots
+        self._cache = cache
+        self._reserved_bytes = reserved_bytes
+        self._max_bytes = max_bytes
         self._weights_dir = weights_dir
         self._device = device
         self._dtype = dtype
@@ -77,17 +114,34 @@ class DiskLoader:
     def ids(self) -> tuple[str, ...]:
         return tuple(self._files)
 
-    @property
-    def num_slots(self) -> int:
-        return self._num_slots
-
     def estimate(self, name: str) -> Need:
-        """Raises CheckpointError for files that are missing."""
+        """What a model takes now: as many pages as it can use, or as memory allows, but one whole context.
+
+        Raises:
+            CheckpointError: files that are missing.
+            InvalidValueError: a cache that was set too small for one request.
+        """
         path, place = self._files[name], self._place
         weights = memory_estimate(str(path), self._weights_dir, place.dtype, self._quantise)
-        llm = read_model_file(path).llm
-        cache = cache_bytes(read_llama_config(path.parent / llm), self.num_slots, place.dtype) if llm else 0
-        return Need(weights, cache, self.num_slots)
+        model = read_model_file(path)
+        encode, batch = encode_bytes(path, place.dtype), self._cache.max_batch
+        if not model.llm:
+            return Need(weights, encode, 0, 0, batch, self._cache.max_context or 0)
+        config = read_llama_config(path.parent / model.llm)
+        context = min(config.max_context, self._cache.max_context or config.max_context)
+        per_page, least = page_bytes(config, place.dtype.itemsize), -(-context // PAGE)
+        if self._cache.num_bytes is None:
+            room = self._room(weights.total + encode) // per_page
+            return Need(weights, encode, per_page, min(max(room, least), batch * least), batch, context)
+        allowed = f"{per_page * least} or more, for one request of {context} tokens; or a smaller max_context"
+        require(self._cache.num_bytes >= per_page * least, "kv_bytes", self._cache.num_bytes, allowed)
+        return Need(weights, encode, per_page, self._cache.num_bytes // per_page, batch, context)
+
+    def _room(self, others: int) -> int:
+        """Bytes for the pages of one model of several, once its weights are loaded."""
+        share = _SHARE_OF_GPU if self._place.device.type == "cuda" else _SHARE_OF_MACHINE
+        free = int((self.free_bytes() - self._reserved_bytes - others) * share / len(self._files))
+        return free if self._max_bytes is None else min(free, self._max_bytes - others)
 
     def load(self, name: str, report: OnFile | None = None) -> VideoChat:
         return load(
@@ -107,9 +161,3 @@ class DiskLoader:
         gc.collect()
         if self._place.device.type == "cuda":
             torch.cuda.empty_cache()
-
-
-def cache_bytes(config: LlamaConfig, num_slots: int, dtype: torch.dtype) -> int:
-    """Bytes of the KV cache: `num_slots` slots of the whole context, in every layer."""
-    per_position = 2 * config.num_layers * config.num_kv_heads * (config.width // config.num_heads)
-    return per_position * config.max_context * num_slots * dtype.itemsize

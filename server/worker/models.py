@@ -11,7 +11,7 @@ import traceback
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bt_model.assembly.memory import shown
@@ -25,20 +25,30 @@ if TYPE_CHECKING:
 
 
 class Estimate(Protocol):
-    """The memory that a model will need; `str` is one line."""
+    """The memory that a model will need, and what its engine may take; `str` is one line."""
 
     @property
     def total(self) -> int: ...
 
+    @property
+    def max_batch(self) -> int: ...
+
+    @property
+    def max_context(self) -> int:
+        """Of a request; 0 is the model's own."""
+        ...
+
+    @property
+    def num_pages(self) -> int:
+        """Of the cache; 0 is enough for whole contexts."""
+        ...
+
 
 class Loader(Protocol):
-    """Where models come from: `ids` can be had, the first at the start; each answers `num_slots` at once."""
+    """Where models come from: `ids` can be had, the first at the start."""
 
     @property
     def ids(self) -> tuple[str, ...]: ...
-
-    @property
-    def num_slots(self) -> int: ...
 
     def estimate(self, name: str) -> Estimate: ...
 
@@ -209,8 +219,15 @@ class ModelPool:
 
         chat = await self._thread.run(self._loader.load, name, report)
         self._check_same(name, chat.card.fingerprint)
-        engine = BatchEngine(chat.backend.lm, max_batch=self._loader.num_slots)
+        engine = BatchEngine(
+            chat.backend.lm,
+            max_batch=estimate.max_batch,
+            max_context=estimate.max_context or None,
+            num_pages=estimate.num_pages or None,
+            keep_weights=False,
+        )
         await self._thread.run(engine.start)  # which reserves its cache
+        chat = replace(chat, card=replace(chat.card, max_context=engine.caps.max_context))
         return LoadedModel(name, chat, engine, estimate.total)
 
     def _check_same(self, name: str, fingerprint: str) -> None:
@@ -243,7 +260,8 @@ class ModelPool:
             return f"{name} needs {shown(needed)}; models may take {shown(self._max_bytes)}{in_use}"
         free = self._loader.free_bytes() + idle
         if needed > free:
-            return f"{name} needs {shown(needed)}; {shown(free)} are free on this device"
+            way_out = "BTCHAT_KV_BYTES and BTCHAT_MAX_CONTEXT bound the cache, BTCHAT_QUANTISE the weights"
+            return f"{name} needs {shown(needed)}; {shown(free)} are free on this device; {way_out}"
         return ""
 
     async def _unload_one(self) -> bool:

@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Coroutine, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -103,6 +103,8 @@ class Worker:
                 self._cancel(id)
             case wire.Forget(prefix=prefix):
                 self._cache.forget(prefix)
+                for model in self._models.loaded():
+                    model.engine.forget(prefix)
             case wire.Shutdown(drain=seconds):
                 self._drain_seconds = seconds
                 self._ended.set()
@@ -272,4 +274,5 @@ def _request_of(
     ask: wire.Ask, options: GenerateOptions, model: LoadedModel, video: VideoTokens | None, deadline: float
 ) -> GenRequest:
     turns = tuple(Turn(role, text) for role, text in ask.turns)  # pyright: ignore[reportArgumentType] - checked by the web side's schema
-    return model.chat.request(turns, video, options, request_id=ask.id, deadline=deadline)
+    request = model.chat.request(turns, video, options, request_id=ask.id, deadline=deadline)
+    return replace(request, owner=ask.owner.encode())

@@ -105,7 +105,7 @@ class EngineProcess:
 
     def ask(self, request_id: str, key: bytes, text: str, *, model: str = "", **options: Any) -> None:
         named = model or self.model
-        self.connection.send(wire.Ask(request_id, named, key, [["user", text]], options, 60.0))
+        self.connection.send(wire.Ask(request_id, named, "public", key, [["user", text]], options, 60.0))
 
     def stats(self) -> wire.Stats:
         self.connection.send(wire.AskStats("s"))

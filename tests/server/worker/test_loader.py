@@ -1,6 +1,7 @@
 """Real models in this process: towers are shared, and an unloaded model leaves nothing behind."""
 
 import asyncio
+import math
 import os
 import socket
 import weakref
@@ -14,9 +15,9 @@ import torch
 
 from bt_model.assembly.load import OnFile
 from bt_model.chat import VideoChat
-from bt_model.generation.kv_cache import KVCache
+from bt_model.generation.chunk import PAGE
 from server.engine import wire
-from server.worker.loader import DiskLoader
+from server.worker.loader import CacheSettings, DiskLoader
 from server.worker.requests import Worker
 from tests import tiny
 from tests.server.worker.processes import Peer, write_models
@@ -35,7 +36,7 @@ class Watched(DiskLoader):
     """Remembers what it loaded, without keeping it."""
 
     def __init__(self, *names: str, weights: Path) -> None:
-        super().__init__(names, weights, device="cpu", num_slots=1)
+        super().__init__(names, weights, device="cpu", cache=CacheSettings(max_batch=1))
         self.decoders = dict[str, weakref.ref[object]]()
         self.towers = dict[str, weakref.ref[object]]()
 
@@ -86,7 +87,7 @@ def use(connection: Peer, model: str) -> None:
     encoded = until_last(connection, "e")
     assert isinstance(encoded, wire.Encoded)
     assert encoded.failures == {}
-    connection.send(wire.Ask("a", model, key, [["user", "hello"]], {"max_tokens": 3}, 20.0))
+    connection.send(wire.Ask("a", model, "public", key, [["user", "hello"]], {"max_tokens": 3}, 20.0))
     assert isinstance(until_last(connection, "a"), wire.Done)
 
 
@@ -106,13 +107,13 @@ def test_an_unloaded_model_leaves_nothing_but_a_tower_that_another_uses(weights:
 
 
 def test_the_estimate_counts_the_cache_that_the_decoder_reserves(weights: Path) -> None:
-    loader = DiskLoader([FIRST], weights, device="cpu", num_slots=3)
+    loader = DiskLoader([FIRST], weights, device="cpu", cache=CacheSettings(max_batch=3))
     lm = loader.load(FIRST).backend.lm
-    cache = lm.new_cache(3, lm.max_context)
-    assert isinstance(cache, KVCache)
     need = loader.estimate(FIRST)
-    assert need.cache_bytes == sum(tensor.nbytes for tensor in (*cache.keys, *cache.values))
-    assert need.total == need.weights.total + need.cache_bytes
+    assert (need.max_batch, need.max_context) == (3, lm.max_context)
+    assert need.num_pages == 3 * math.ceil(lm.max_context / PAGE)
+    assert need.page_bytes == lm.page_bytes
+    assert need.total == need.weights.total + need.encode_bytes + need.num_pages * lm.page_bytes
     assert "answers at once" in str(need)
     assert "\n" not in str(need)
 

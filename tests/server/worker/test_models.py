@@ -24,6 +24,9 @@ SIZES = {"a": 100, "b": 100, "c": 100, "huge": 1000}
 @dataclass
 class Size:
     total: int
+    max_batch: int = 2
+    max_context: int = 0
+    num_pages: int = 0
 
     def __str__(self) -> str:
         return f"{self.total} bytes in all"
@@ -37,7 +40,6 @@ class StandIns:
     """A loader of models without weights; loading waits for `gate`."""
 
     ids: tuple[str, ...] = tuple(SIZES)
-    num_slots: int = 1
     free: int = 10_000
     fingerprint: str = "before"
     sizes: dict[str, int] = field(default_factory=lambda: dict(SIZES))

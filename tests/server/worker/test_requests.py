@@ -56,7 +56,6 @@ class EchoLoader:
     """Two models, of which there is memory for one."""
 
     ids = ("a", "b")
-    num_slots = 2
 
     def __init__(self, *, is_failing: bool = False) -> None:
         self.backend = GatedEcho(is_failing=is_failing)

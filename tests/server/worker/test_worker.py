@@ -185,7 +185,7 @@ def test_a_cancelled_answer_ends_soon_and_once(engine: EngineProcess, key: bytes
 
 
 def test_an_answer_that_takes_too_long_is_cancelled(engine: EngineProcess, key: bytes) -> None:
-    engine.connection.send(wire.Ask("a", engine.model, key, [["user", QUESTION]], {}, 0.05))
+    engine.connection.send(wire.Ask("a", engine.model, "public", key, [["user", QUESTION]], {}, 0.05))
     _, done = engine.answer()
     assert isinstance(done, wire.Done)
     assert done.reason == "cancelled"

@@ -27,7 +27,7 @@ def frames() -> NDArray[np.uint8]:
 
 def test_a_full_cache_drops_the_oldest_video(weights: Path) -> None:
     size = (tiny.P + 1) * tiny.D * 4
-    with started(weights, tiny.MODEL, "--cache-bytes", str(2 * size)) as engine:
+    with started(weights, tiny.MODEL, "--feature-cache-bytes", str(2 * size)) as engine:
         engine.expect(wire.Ready)
         for name in (b"1", b"2", b"3"):
             engine.encode("e", name, frames(), {})

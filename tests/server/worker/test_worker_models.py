@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from bt_model.assembly import load as model_folder
 from server.engine import wire
 from server.engine.replies import card_of
-from server.worker.loader import DiskLoader
+from server.worker.loader import CacheSettings, DiskLoader
 from tests import tiny
 from tests.server.worker.processes import EngineProcess, started, write_models
 
@@ -47,7 +47,7 @@ def opened(engine: EngineProcess, model: str) -> wire.Opened | wire.Failed:
 
 
 def need(weights: Path, model: str) -> int:
-    return DiskLoader([model], weights, device="cpu", num_slots=2).estimate(model).total
+    return DiskLoader([model], weights, device="cpu", cache=CacheSettings(max_batch=2)).estimate(model).total
 
 
 def test_one_pass_through_each_tower_serves_all_models_and_their_answers_differ(

@@ -1,8 +1,8 @@
-"""A KV cache for float32 on a CPU: a generated token attends through `embedding_bag`, at the memory's pace.
+"""A KV cache for float32 on a CPU: generated tokens attend through `embedding_bag`, at the memory's pace.
 
-A bag is a weighted sum of a table's rows. With keys transposed in their page, (D, PAGE), the bag of a page's D
-rows weighted by a query is that query's scores; the bag of all positions' values weighted by the softmax is the
-result. Both read through indices, so that pages may lie anywhere.
+A bag is a weighted sum of a table's rows. With keys transposed in their page, (D, PAGE), the bag of a page's
+D rows weighted by a query is that query's scores; the bag of all positions' values weighted by the softmax is
+the result. Both read through indices, so that pages may lie anywhere.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from bt_model.generation.kv_cache import BLOCK, Heads
 
 @dataclass(frozen=True, slots=True)
 class _Bags:
-    """Where the generated tokens of a step find and leave what they need: M pages a row, the longest one's."""
+    """Where the generated tokens of a step find what they need: M pages a row, as many as the longest has."""
 
     score_rows: Tensor  # (B * H * M * D,) rows of the key table
     score_bags: Tensor  # (B * H * M,)

@@ -4,7 +4,7 @@ _MASK = (1 << 64) - 1
 
 
 def uniform(seed: int, position: int) -> float:
-    """A number in [0, 1) for new token number `position`: SplitMix64's mixer over the seed, then over the position."""
+    """A number in [0, 1) for new token number `position`: SplitMix64's mixer over the seed, then over it."""
     return (_mix(_mix(seed) ^ position) >> 11) / 2.0**53
 
 

@@ -1,4 +1,4 @@
-"""Continuous batching in one thread: every step computes all running rows, and parts of prompts beside them."""
+"""Continuous batching in one thread: a step computes all running rows, and parts of prompts beside them."""
 
 import logging
 import secrets

@@ -39,7 +39,7 @@ class Runner(Protocol):
     """Computes steps over a paged cache, whose pages are numbered from 1."""
 
     def step(self, embeds: "Tensor", chunks: Sequence[Chunk]) -> "Tensor":
-        """The rows of all chunks (N, W), those of prompts first -> logits (R, V) of the chunks that are last."""
+        """Rows of all chunks (N, W), those of prompts first -> logits (R, V) of the chunks that are last."""
         ...
 
     def copy(self, source: int, target: int) -> None:

@@ -1,7 +1,7 @@
 """A decoder's linear layers as a step of the engine computes them: rows (N, inputs) -> (N, outputs).
 
-On a CPU oneDNN multiplies by a matrix that was laid out for it once, at twice the pace of `F.linear` and more.
-The operators are torch's own but not public, so they are tried against `F.linear` before they are used.
+On a CPU oneDNN multiplies by a matrix that was laid out for it once, at twice the pace of `F.linear` and
+more. The operators are torch's own but not public, so they are tried against `F.linear` before they are used.
 """
 
 import time

@@ -6,7 +6,6 @@ N rows, R rows whose logits are wanted, W width, V vocabulary.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -17,11 +16,7 @@ from bt_model.generation.chunk import Chunk
 from bt_model.generation.gathered_cache import GatheredCache
 from bt_model.generation.kv_cache import Heads, KVCache
 from bt_model.generation.linear import MIN_ROWS, Linear, linear_of, merge
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from bt_model.generation.llama import Llama
+from bt_model.generation.llama_layers import DecoderLayer, LlamaDecoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +31,7 @@ class _Layer:
     down: Linear
 
     @classmethod
-    def of(cls, layer: "nn.Module", *, keep: bool) -> "_Layer":
+    def of(cls, layer: DecoderLayer, *, keep: bool) -> "_Layer":
         attention, mlp = layer.self_attn, layer.mlp
         return cls(
             layer.input_layernorm.weight,
@@ -52,19 +47,24 @@ class LlamaRunner:
     """The layers laid out for steps, and the cache.
 
     Args:
-        lm: the decoder.
+        decoder: the layers.
+        head: (V, W), perhaps of fewer rows than the token table has.
         num_pages: of the cache.
-        keep_weights: if not, the decoder's own matrices are released one by one, and it can do nothing else.
+        keep_weights: if not, the layers' own matrices are released one by one, and they can do nothing else.
     """
 
-    def __init__(self, lm: "Llama", num_pages: int, *, keep_weights: bool = True) -> None:
-        cfg, like = lm.cfg, lm.model.norm.weight.detach()
+    def __init__(
+        self, decoder: LlamaDecoder, head: Tensor, num_pages: int, *, keep_weights: bool = True
+    ) -> None:
+        cfg, like = decoder.cfg, decoder.norm.weight.detach()
         self._heads = Heads(cfg.num_layers, cfg.num_heads, cfg.num_kv_heads, cfg.head_dim)
-        self._eps, self._width, self._vocab = cfg.eps, cfg.width, lm.vocab_size
-        self._layers = [_Layer.of(layer, keep=keep_weights) for layer in lm.model.layers]
+        self._eps, self._width, self._vocab = cfg.eps, cfg.width, decoder.embed_tokens.num_embeddings
+        self._layers = [
+            _Layer.of(layer, keep=keep_weights) for layer in decoder.layers if isinstance(layer, DecoderLayer)
+        ]
         self._norm = like
-        self._head = linear_of(lm.head_weight.detach())
-        self._rope = lm.rope(cfg.max_context)
+        self._head = linear_of(head.detach())
+        self._rope = decoder.rope(cfg.max_context)
         is_bags = like.device.type == "cpu" and like.dtype == torch.float32
         self._cache: KVCache = (BagCache if is_bags else GatheredCache)(self._heads, num_pages, like)
 

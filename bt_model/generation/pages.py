@@ -47,7 +47,7 @@ class PagePool:
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """What is known of a prompt: whole pages to share, and the first `num_copied` positions of another one."""
+    """What is known of a prompt: whole pages to share, and the first `num_copied` positions of another."""
 
     pages: tuple[int, ...] = ()
     copied: int | None = None

@@ -170,7 +170,7 @@ class Scheduler:
         )
 
     def _admit(self, now: float, copies: list[tuple[int, int]]) -> bool:
-        """Give the next waiting job a lane and the pages of all it has to compute; False if there are too few."""
+        """Give the next waiting job a lane and all pages that it has to fill; False if there are too few."""
         job = self._waiting[0]
         known = self.store.find(job.request.owner, job.keys[:-1])  # the last position makes the logits
         count = -(-job.length // PAGE) - len(known.pages)

@@ -50,9 +50,13 @@ async def _serve(arguments: argparse.Namespace) -> int:
             device=arguments.device,
             dtype=arguments.dtype,
             quantise=arguments.quantise,
-            cache=CacheSettings(arguments.max_batch, arguments.max_context, arguments.kv_bytes),
-            reserved_bytes=arguments.feature_cache_bytes,
-            max_bytes=arguments.model_memory_bytes,
+            cache=CacheSettings(
+                arguments.max_batch,
+                arguments.max_context,
+                arguments.kv_bytes,
+                reserved_bytes=arguments.feature_cache_bytes,
+                model_bytes=arguments.model_memory_bytes,
+            ),
         )
         limit, features = arguments.model_memory_bytes, arguments.feature_cache_bytes
         await Worker(loader, sock, cache_bytes=features, max_model_bytes=limit).run()

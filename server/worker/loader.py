@@ -2,7 +2,7 @@
 
 import gc
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -29,6 +29,8 @@ class CacheSettings:
     max_batch: int = 64
     max_context: int | None = None
     num_bytes: int | None = None
+    reserved_bytes: int = 0  # memory that is for other things than models
+    model_bytes: int | None = None  # what all loaded models may take
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +72,7 @@ class DiskLoader:
         names: of models, or paths of model files.
         weights_dir: where names are looked up.
         device: see `Placement.pick`, as dtype and quantise.
-        cache: what was set of the cache.
-        reserved_bytes: memory that is for other things than models.
-        max_bytes: that all loaded models may take.
+        cache: what was set of the cache, and of the memory around it.
 
     Raises:
         UnknownNameError: a name or path without a model file.
@@ -89,12 +89,8 @@ class DiskLoader:
         dtype: str | None = None,
         quantise: Quantise = "none",
         cache: CacheSettings = DEFAULT_CACHE,
-        reserved_bytes: int = 0,
-        max_bytes: int | None = None,
     ) -> None:
         self._cache = cache
-        self._reserved_bytes = reserved_bytes
-        self._max_bytes = max_bytes
         self._weights_dir = weights_dir
         self._device = device
         self._dtype = dtype
@@ -140,11 +136,12 @@ class DiskLoader:
     def _room(self, others: int) -> int:
         """Bytes for the pages of one model of several, once its weights are loaded."""
         share = _SHARE_OF_GPU if self._place.device.type == "cuda" else _SHARE_OF_MACHINE
-        free = int((self.free_bytes() - self._reserved_bytes - others) * share / len(self._files))
-        return free if self._max_bytes is None else min(free, self._max_bytes - others)
+        free = int((self.free_bytes() - self._cache.reserved_bytes - others) * share / len(self._files))
+        limit = self._cache.model_bytes
+        return free if limit is None else min(free, limit - others)
 
     def load(self, name: str, report: OnFile | None = None) -> VideoChat:
-        return load(
+        chat = load(
             str(self._files[name]),
             self._weights_dir,
             device=self._device,
@@ -153,6 +150,8 @@ class DiskLoader:
             towers=self._towers,
             report=report,
         )
+        context = min(chat.card.max_context, self._cache.max_context or chat.card.max_context)
+        return replace(chat, card=replace(chat.card, max_context=context))
 
     def free_bytes(self) -> int:
         return free_bytes(self._place.device)

@@ -11,7 +11,7 @@ import traceback
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bt_model.assembly.memory import shown
@@ -227,7 +227,6 @@ class ModelPool:
             keep_weights=False,
         )
         await self._thread.run(engine.start)  # which reserves its cache
-        chat = replace(chat, card=replace(chat.card, max_context=engine.caps.max_context))
         return LoadedModel(name, chat, engine, estimate.total)
 
     def _check_same(self, name: str, fingerprint: str) -> None:

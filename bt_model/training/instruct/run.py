@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from bt_model.backends.parts.llm import read_llama_config
-from bt_model.generation.llama import DecoderLayer
+from bt_model.generation.llama_layers import DecoderLayer
 from bt_model.training.chat_base import load_language
 from bt_model.training.data.loader import ClipLoader
 from bt_model.training.data.sampling import SampleOrder

@@ -16,7 +16,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from bt_model.generation.llama import DecoderLayer
+from bt_model.generation.llama_layers import DecoderLayer
 from bt_model.training.settings import Parallel
 from bt_model.vision.attention import Mlp, MultiHeadAttention
 

@@ -54,7 +54,7 @@ class WatchedRunner(LlamaRunner):
     """Calls the test before every step."""
 
     def __init__(self, lm: Llama, num_pages: int, before: Callable[[Sequence[Chunk]], None]) -> None:
-        super().__init__(lm, num_pages)
+        super().__init__(lm.model, lm.head_weight, num_pages)
         self._before = before
 
     def step(self, embeds: Tensor, chunks: Sequence[Chunk]) -> Tensor:

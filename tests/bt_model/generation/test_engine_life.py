@@ -70,7 +70,7 @@ class PoisonedRunner(LlamaRunner):
 
 class PoisonedLlama(Llama):
     def start(self, num_pages: int, *, keep_weights: bool = True) -> LlamaRunner:
-        return PoisonedRunner(self, num_pages)
+        return PoisonedRunner(self.model, self.head_weight, num_pages)
 
 
 def test_a_row_that_turns_nan_ends_alone(make: Make, lm: Llama) -> None:

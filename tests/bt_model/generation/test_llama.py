@@ -67,46 +67,6 @@ def test_llama_is_a_language_model(lm: Llama) -> None:
     assert (contract.vocab_size, contract.hidden_size, contract.max_context) == (VOCAB, WIDTH, 96)
 
 
-def test_prefill_equals_forward(lm: Llama, embeds: torch.Tensor) -> None:
-    logits = lm.prefill(lm.new_cache(2, N), 1, embeds[0], 0)
-    torch.testing.assert_close(logits, lm(embeds)[0, -1], atol=TOLERANCE, rtol=0)
-
-
-def test_prefill_in_two_pieces_equals_one(lm: Llama, embeds: torch.Tensor) -> None:
-    cache = lm.new_cache(2, N)
-    lm.prefill(cache, 1, embeds[0, :6], 0)
-    logits = lm.prefill(cache, 1, embeds[0, 6:], 6)
-    torch.testing.assert_close(logits, lm(embeds)[0, -1], atol=TOLERANCE, rtol=0)
-
-
-@pytest.mark.parametrize("slots", [[0, 1, 2], [2, 3, 4], [4, 0, 2], [1, 3, 4]])
-@pytest.mark.parametrize("lengths", [[5, 12, 9], [7, 7, 7]])
-def test_decode_equals_prefill_of_everything(
-    lm: Llama, embeds: torch.Tensor, slots: list[int], lengths: list[int]
-) -> None:
-    cache = lm.new_cache(5, N)
-    for row, (slot, length) in enumerate(zip(slots, lengths, strict=True)):
-        lm.prefill(cache, slot, embeds[row, :length], 0)
-    new = torch.tensor([[3, 8, 50], [9, 1, 1], [44, 2, 7]])  # two steps and more for each row
-    for step in range(3):
-        positions = torch.tensor(lengths) + step
-        logits = lm.decode(cache, torch.tensor(slots), new[:, step], positions)
-        for row, length in enumerate(lengths):
-            whole = torch.cat((embeds[row, :length], lm.embed(new[row, : step + 1])))
-            again = lm.prefill(lm.new_cache(1, 30), 0, whole, 0)
-            torch.testing.assert_close(logits[row], again, atol=TOLERANCE, rtol=0)
-
-
-def test_a_slot_forgets_the_nan_of_its_last_tenant(lm: Llama, embeds: torch.Tensor) -> None:
-    cache = lm.new_cache(2, N)
-    lm.prefill(cache, 0, torch.full((15, WIDTH), torch.nan), 0)
-    lm.decode(cache, torch.tensor([0]), torch.tensor([1]), torch.tensor([15]))
-    lm.prefill(cache, 0, embeds[0, :3], 0)
-    lm.prefill(cache, 1, embeds[1, :16], 0)
-    logits = lm.decode(cache, torch.tensor([0, 1]), torch.tensor([4, 5]), torch.tensor([3, 16]))
-    assert logits.isfinite().all()
-
-
 def test_right_padding_does_not_change_logits(lm: Llama, embeds: torch.Tensor) -> None:
     mask = torch.ones(B, N, dtype=torch.bool)
     mask[1, 9:] = False

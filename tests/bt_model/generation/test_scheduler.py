@@ -1,13 +1,13 @@
-"""Queue and slots, without any model."""
+"""Which request computes what in a step, without any model."""
 
-from random import Random
 from typing import Unpack
 
 import pytest
 
 from bt_model.errors import InvalidValueError, QueueFullError
-from bt_model.generation.request import Event
-from bt_model.generation.scheduler import Job, JobState, Scheduler
+from bt_model.generation.chunk import PAGE
+from bt_model.generation.request import Event, Tokens
+from bt_model.generation.scheduler import Job, JobState, Scheduler, Step
 from tests.bt_model.generation.models import Options, request
 
 
@@ -15,71 +15,146 @@ def ignore(event: Event) -> None:
     pass
 
 
-def job(**options: Unpack[Options]) -> Job:
-    return Job(request(**options), ignore, submitted=0.0, random=Random(0))
+def job(length: int = 10, first: int = 0, **options: Unpack[Options]) -> Job:
+    segments = (Tokens(tuple(range(first, first + length))),)
+    return Job(request(segments, **options), ignore, submitted=0.0, seed=0)
 
 
-def filled(count: int, *, slots: int, queue: int = 9) -> tuple[Scheduler, list[Job]]:
-    scheduler = Scheduler(slots, queue)
-    jobs = [job() for _ in range(count)]
+def filled(jobs: list[Job], *, rows: int = 4, pages: int = 20, queue: int = 9) -> Scheduler:
+    scheduler = Scheduler(rows, queue, pages)
     for each in jobs:
         scheduler.add(each)
-    return scheduler, jobs
+    return scheduler
 
 
-def test_first_come_is_first_served() -> None:
-    scheduler, jobs = filled(3, slots=3)
-    assert [scheduler.admit(0.0) for _ in range(3)] == jobs
+def run(scheduler: Scheduler, budget: int = 512) -> list[tuple[Job, int, int, bool]]:
+    """One step as if it had been computed: job, start, count and whether it is a part of a prompt."""
+    step = scheduler.plan(0.0, lambda num_rows: budget)
+    compute(step)
+    return [(w.job, w.chunk.start, w.chunk.count, w.chunk.is_prompt) for w in step.work]
 
 
-def test_no_free_slot_admits_nobody() -> None:
-    scheduler, _ = filled(2, slots=1)
-    scheduler.admit(0.0)
-    assert scheduler.admit(0.0) is None
+def compute(step: Step) -> None:
+    for work in step.work:
+        work.job.num_computed = work.chunk.end
+        if work.chunk.is_last:
+            work.job.new_ids.append(1)
 
 
-def test_a_released_slot_is_given_to_the_next() -> None:
-    scheduler, jobs = filled(4, slots=3)
-    for _ in range(3):
-        scheduler.admit(0.0)
-    scheduler.release(jobs[1])
-    scheduler.admit(0.0)
-    assert [j.slot for j in (jobs[0], jobs[3], jobs[2])] == [0, 1, 2]
+def test_first_come_is_first_served_within_a_step() -> None:
+    jobs = [job(first=100 * i) for i in range(3)]
+    assert [each for each, *_ in run(filled(jobs))] == jobs
 
 
-def test_running_jobs_are_in_the_order_of_their_slots() -> None:
-    scheduler, jobs = filled(4, slots=3)
-    for _ in range(3):
-        scheduler.admit(0.0)
+def test_no_free_row_admits_nobody() -> None:
+    jobs = [job(), job(first=50)]
+    scheduler = filled(jobs, rows=1)
+    assert [each for each, *_ in run(scheduler)] == jobs[:1]
+    assert run(scheduler) == [(jobs[0], 10, 1, False)]
     scheduler.release(jobs[0])
-    scheduler.admit(0.0)
-    assert scheduler.running == (jobs[3], jobs[1], jobs[2])
+    assert run(scheduler) == [(jobs[1], 0, 10, True)]
+
+
+def test_a_long_prompt_comes_in_parts_beside_the_rows() -> None:
+    short, long = job(), job(100, first=50)
+    scheduler = filled([short])
+    run(scheduler)
+    scheduler.add(long)
+    assert run(scheduler, 60) == [(long, 0, 60, True), (short, 10, 1, False)]
+    assert run(scheduler, 60) == [(long, 60, 40, True), (short, 11, 1, False)]
+    assert run(scheduler, 60) == [(short, 12, 1, False), (long, 100, 1, False)]
+
+
+def test_what_a_prompt_leaves_of_the_budget_is_the_next_ones() -> None:
+    jobs = [job(30), job(30, first=50), job(30, first=100)]
+    assert [count for _, _, count, _ in run(filled(jobs), 70)] == [30, 30, 10]
+
+
+def test_a_prompt_that_is_known_is_computed_from_where_it_differs() -> None:
+    first, second = job(200), job(210)
+    scheduler = filled([first])
+    run(scheduler)
+    scheduler.remember(first)
+    scheduler.add(second)
+    step = scheduler.plan(0.0, lambda num_rows: 512)
+    work = step.work[0]
+    assert (work.chunk.start, work.chunk.count) == (200, 10)
+    assert work.chunk.pages[0] == first.pages[0]
+    assert step.copies == ((first.pages[1], work.chunk.pages[1]),)
+    assert (second.num_cached, scheduler.num_cached, scheduler.num_asked) == (200, 200, 410)
+
+
+def test_the_last_token_of_a_known_prompt_is_computed_for_its_logits() -> None:
+    first, second = job(2 * PAGE), job(2 * PAGE)
+    scheduler = filled([first])
+    run(scheduler)
+    scheduler.remember(first)
+    scheduler.add(second)
+    run(scheduler)
+    assert second.num_cached == 2 * PAGE - 1
+
+
+def test_without_pages_the_last_one_admitted_gives_back_its_own_and_comes_again() -> None:
+    jobs = [job(PAGE - 1), job(PAGE - 1, first=200), job(PAGE - 1, first=400)]
+    scheduler = filled(jobs, pages=4)
+    run(scheduler)
+    run(scheduler)  # each now fills its page
+    kept = run(scheduler)  # and two want another, of which there is one
+    assert [each for each, *_ in kept] == jobs[:2]
+    assert (jobs[2].state, jobs[2].num_computed, scheduler.num_preemptions) == (JobState.WAITING, 0, 1)
+    scheduler.release(jobs[0])
+    again = run(scheduler)
+    assert again[0] == (jobs[2], 0, PAGE + 1, True)  # with what it has said
+    assert jobs[2].num_cached == 0
+
+
+def test_one_that_needs_every_page_is_admitted_though_its_beginning_is_known() -> None:
+    first, second = job(100), job(3 * PAGE)
+    scheduler = filled([first], pages=3)
+    run(scheduler)
+    scheduler.remember(first)
+    scheduler.release(first)
+    scheduler.add(second)
+    assert run(scheduler) == [(second, 0, 3 * PAGE, True)]
+
+
+def test_all_pages_come_back() -> None:
+    jobs = [job(300), job(310), job(20, first=900)]
+    scheduler = filled(jobs)
+    for _ in range(3):
+        run(scheduler)
+    for each in jobs:
+        scheduler.remember(each)
+        scheduler.release(each)
+    assert scheduler.pool.num_free == scheduler.pool.count - scheduler.store.num_pages
+    scheduler.store.forget(b"")
+    assert scheduler.pool.num_free == scheduler.pool.count
 
 
 def test_a_full_queue_refuses() -> None:
-    scheduler, _ = filled(2, slots=1, queue=2)
+    scheduler = filled([job(), job(first=50)], queue=2)
     with pytest.raises(QueueFullError, match="2 requests"):
-        scheduler.add(job())
+        scheduler.add(job(first=99))
 
 
 def test_an_id_in_use_is_refused() -> None:
-    scheduler, jobs = filled(1, slots=1)
+    first = job()
+    scheduler = filled([first])
     with pytest.raises(InvalidValueError, match="in use"):
-        scheduler.add(job(id=jobs[0].request.id))
+        scheduler.add(job(id=first.request.id))
 
 
 def test_a_released_waiting_job_is_never_admitted() -> None:
-    scheduler, jobs = filled(2, slots=2)
+    jobs = [job(), job(first=50)]
+    scheduler = filled(jobs)
     scheduler.release(jobs[0])
-    assert scheduler.admit(0.0) is jobs[1]
+    assert [each for each, *_ in run(scheduler)] == [jobs[1]]
     assert jobs[0].state is JobState.FINISHED
 
 
 def test_jobs_past_their_deadline_are_overdue() -> None:
-    scheduler = Scheduler(2, 2)
     late, early = job(deadline=10.0), job(deadline=12.0)
-    scheduler.add(late)
-    scheduler.add(early)
+    scheduler = filled([late, early])
     assert scheduler.overdue(10.5) == (late,)
     assert late.cancel_message is not None
     assert "deadline" in late.cancel_message

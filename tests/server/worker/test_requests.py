@@ -90,7 +90,7 @@ class Site:
         return message
 
     def ask(self, text: str = "hello", model: str = "a") -> None:
-        self.channel.send(Ask("q", model, b"", [["user", text]], {}, 10.0))
+        self.channel.send(Ask("q", model, "public", b"", [["user", text]], {}, 10.0))
 
     async def is_free(self) -> bool:
         """Whether nobody uses the first model, so that the second may take its place."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 
-from bt_model.generation.llama import DecoderLayer
+from bt_model.generation.llama_layers import DecoderLayer
 from bt_model.training.data.tokens import collate
 from bt_model.training.instruct.base import num_video_tokens
 from bt_model.training.instruct.settings import LearnSettings

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from bt_model.backends.base import Backend
-from bt_model.backends.echo import EchoBackend, EchoLM
+from bt_model.backends.echo import EchoBackend, EchoLM, EchoRunner
 from bt_model.chat import VideoChat
+from bt_model.generation.chunk import Chunk
 from bt_model.generation.request import Segment
 from bt_model.types import Turn, VideoTokens
 from server.engine import wire
@@ -25,11 +26,16 @@ from tests.leaks import no_leaks
 from tests.server.worker.test_models import Size
 
 
-class FailingLM(EchoLM):
-    """Generates nothing."""
+class FailingRunner(EchoRunner):
+    """Breaks at the first step."""
 
-    def prefill(self, cache: object, slot: int, embeds: torch.Tensor, start: int) -> torch.Tensor:
+    def step(self, embeds: torch.Tensor, chunks: Sequence[Chunk]) -> torch.Tensor:
         raise RuntimeError("no luck")
+
+
+class FailingLM(EchoLM):
+    def start(self, num_pages: int, *, keep_weights: bool = True) -> EchoRunner:
+        return FailingRunner(num_pages)
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,13 +148,14 @@ def test_usage_counts_the_prompt_the_video_and_the_answer(
     text = "a question that no other test asks"
     video = VideoTokens(key, torch.zeros(tiny.P + 1, tiny.D))
     prompt = chat.request([Turn("user", text)], video, GenerateOptions(), request_id="a").num_prompt_tokens
+    cached: list[int] = []
     for request_id in "ab":
         engine.ask(request_id, key, text, max_tokens=20)
         _, done = engine.answer()
         assert isinstance(done, wire.Done)
-        cached = done.usage["cached"]
-        assert done.usage == {"prompt": prompt, "completion": 20, "video": tiny.P + 1, "cached": cached}
-    assert cached == prompt - 1  # of the same prompt all but the last token
+        cached.append(done.usage.pop("cached"))
+        assert done.usage == {"prompt": prompt, "completion": 20, "video": tiny.P + 1}
+    assert cached[0] < cached[1] == prompt - 1  # of the same prompt all but the last token
 
 
 def test_an_empty_key_asks_without_a_video(engine: EngineProcess, chat: VideoChat) -> None:

@@ -81,7 +81,7 @@ class BatchEngine:
         if self._thread is None:
             self._is_stopping = False
             runner = self._lm.start(self._scheduler.pool.count, keep_weights=self._keep_weights)
-            computer = StepComputer(self._lm, runner, self._caps.max_batch)
+            computer = StepComputer(self._lm, runner)
             self._thread = threading.Thread(
                 target=self._run, args=(computer,), name="generation", daemon=True
             )

@@ -28,18 +28,15 @@ def continuation(lm: "LanguageModel", request: GenRequest) -> tuple[int, ...]:
         sequence = torch.cat((embeds, new))
         pages = tuple(range(1, 1 + -(-len(sequence) // PAGE)))
         logits = lm.start(len(pages)).step(sequence, [Chunk(pages, 0, len(sequence), is_prompt=True)])[0]
-        chosen = _choose(logits.tolist(), request, frozenset(ids), uniform(seed, len(ids)))
+        chosen = _choose(logits.tolist(), request, ids, uniform(seed, len(ids)))
         if chosen in request.stop_token_ids:
             break
         ids.append(chosen)
     return tuple(ids)
 
 
-def _choose(logits: list[float], request: GenRequest, seen: frozenset[int], number: float) -> int:
-    penalty = request.repetition_penalty
-    scores = [
-        x if i not in seen else x / penalty if x > 0 else x * penalty for i, x in enumerate(logits)
-    ]  # fmt: skip
+def _choose(logits: list[float], request: GenRequest, said: list[int], number: float) -> int:
+    scores = [_penalised(x, said.count(i), request) for i, x in enumerate(logits)]
     if request.temperature == 0:
         return scores.index(max(scores))
     top = max(scores)
@@ -53,11 +50,21 @@ def _choose(logits: list[float], request: GenRequest, seen: frozenset[int], numb
     return kept[-1]
 
 
+def _penalised(logit: float, count: int, request: GenRequest) -> float:
+    """The logit of a token that was said so many times."""
+    if not count:
+        return logit
+    penalty = request.repetition_penalty
+    divided = logit / penalty if logit > 0 else logit * penalty
+    return divided - request.presence_penalty - count * request.frequency_penalty
+
+
 def _kept(weights: list[float], request: GenRequest) -> list[int]:
-    """Ids that remain after top-k and then top-p, in ascending order."""
+    """Ids that remain after top-k, top-p and min-p, in ascending order."""
     best = sorted(range(len(weights)), key=lambda i: -weights[i])[: request.top_k or None]
     total, mass, count = sum(weights[i] for i in best), 0.0, 0
-    while count < len(best) and mass < request.top_p * total:
+    least = request.min_p * weights[best[0]]
+    while count < len(best) and mass < request.top_p * total and weights[best[count]] >= least:
         mass += weights[best[count]]
         count += 1
     return sorted(best[:count])

@@ -45,7 +45,10 @@ class GenRequest:
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0
+    min_p: float = 0.0
     repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
     seed: int | None = None
     logprobs: bool = False
     deadline: float | None = None
@@ -54,6 +57,11 @@ class GenRequest:
     @property
     def num_prompt_tokens(self) -> int:
         return sum(len(s.ids) if isinstance(s, Tokens) else int(s.embeds.shape[0]) for s in self.segments)
+
+    @property
+    def has_penalty(self) -> bool:
+        """Whether the next token depends on those that were said."""
+        return self.repetition_penalty != 1 or self.presence_penalty != 0 or self.frequency_penalty != 0
 
     @property
     def num_video_tokens(self) -> int:
@@ -131,6 +139,9 @@ def check(request: GenRequest, caps: EngineCaps, vocab_size: int) -> None:
     require(math.isfinite(r.temperature) and r.temperature >= 0, "temperature", r.temperature, "0 or more")
     require(0 < r.top_p <= 1, "top_p", r.top_p, "above 0, up to 1")
     require(r.top_k >= 0, "top_k", r.top_k, "0 (off) or more")
+    require(0 <= r.min_p <= 1, "min_p", r.min_p, "0 to 1")
+    for name in ("presence_penalty", "frequency_penalty"):
+        require(math.isfinite(getattr(r, name)), name, getattr(r, name), "a number")
     penalty = r.repetition_penalty
     require(math.isfinite(penalty) and penalty > 0, "repetition_penalty", penalty, "above 0")
     runs = [s.ids for s in r.segments if isinstance(s, Tokens) and s.ids]

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from heapq import heappop, heappush
 
 from bt_model.errors import InvalidValueError, QueueFullError
 from bt_model.generation.chunk import PAGE, Chunk
@@ -34,7 +33,6 @@ class Job:
     submitted: float
     seed: int
     state: JobState = JobState.WAITING
-    lane: int = -1  # one of the engine's rows
     pages: list[int] = field(default_factory=list[int])
     num_computed: int = 0  # positions whose keys and values are in the pages
     num_cached: int = 0  # of the prompt, found in the prefix store
@@ -94,7 +92,7 @@ class Scheduler:
         self._jobs: dict[str, Job] = {}
         self._waiting: deque[Job] = deque()
         self._admitted: list[Job] = []  # in the order of their admission
-        self._lanes = list(range(max_batch))
+        self._max_batch = max_batch
         self.num_preemptions = 0
         self.num_asked = 0  # prompt tokens that were looked for in the store
         self.num_cached = 0  # and those that were found
@@ -106,7 +104,7 @@ class Scheduler:
 
     @property
     def running(self) -> tuple[Job, ...]:
-        """Jobs with a lane, in the order of their admission."""
+        """Jobs that have been let in, in that order."""
         return tuple(self._admitted)
 
     @property
@@ -141,7 +139,9 @@ class Scheduler:
             if left > 0:
                 prompts.append(Work(job, self._part(job, left)))
                 left -= prompts[-1].chunk.count
-        while left > 0 and self._waiting and self._lanes and self._admit(now, copies):
+        while left > 0 and self._waiting and len(self._admitted) < self._max_batch:
+            if not self._admit(now, copies):
+                break
             prompts.append(Work(self._admitted[-1], self._part(self._admitted[-1], left)))
             left -= prompts[-1].chunk.count
         for source, _ in copies:  # copied before anything is written, so that nobody can have got them yet
@@ -170,7 +170,7 @@ class Scheduler:
         )
 
     def _admit(self, now: float, copies: list[tuple[int, int]]) -> bool:
-        """Give the next waiting job a lane and all pages that it has to fill; False if there are too few."""
+        """Let the next waiting job in, with all pages that it has to fill; False if there are too few."""
         job = self._waiting[0]
         known = self.store.find(job.request.owner, job.keys[:-1])  # the last position makes the logits
         count = -(-job.length // PAGE) - len(known.pages)
@@ -190,7 +190,7 @@ class Scheduler:
             self.num_asked += job.num_prompt
             self.num_cached += known.length
         self._waiting.popleft()
-        job.state, job.lane = JobState.ADMITTED, heappop(self._lanes)
+        job.state = JobState.ADMITTED
         self._admitted.append(job)
         return True
 
@@ -224,7 +224,6 @@ class Scheduler:
 
     def _give_back(self, job: Job) -> tuple[int, ...]:
         self._admitted.remove(job)
-        heappush(self._lanes, job.lane)
         freed = tuple(page for page in job.pages if self.pool.release(page))
         job.pages, job.num_computed = [], 0
         return freed

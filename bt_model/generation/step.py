@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from bt_model.generation.draw import uniform
+from bt_model.generation.history import History
 from bt_model.generation.request import Tokens
 from bt_model.generation.sampler import Choice, RowOptions
 
@@ -17,13 +18,13 @@ if TYPE_CHECKING:
 
 
 class StepComputer:
-    """Embeds, runs and samples. `lanes` rows remember what they have said, for the repetition penalty."""
+    """Embeds, runs and samples."""
 
-    def __init__(self, lm: "LanguageModel", runner: "Runner", lanes: int) -> None:
+    def __init__(self, lm: "LanguageModel", runner: "Runner") -> None:
         self.runner = runner
         self._lm = lm
         self._like = lm.embed(torch.empty(0, dtype=torch.int64)).detach()  # dtype and device of embeddings
-        self._seen = torch.zeros(lanes, lm.vocab_size, dtype=torch.bool, device=self._like.device)
+        self._said: dict[Job, History] = {}
         self._prompts: dict[Job, Tensor] = {}  # embeddings of prompts that are not computed to their end
         self._rows: tuple[Job, ...] = ()
         self._options = self._options_of(())
@@ -35,10 +36,8 @@ class StepComputer:
         rows = tuple(each.job for each in work if each.chunk.is_last)
         if rows != self._rows:
             self._rows, self._options = rows, self._options_of(rows)
-        seen = self._seen
-        if self._options.has_penalty:
-            seen = self._marked(rows)
-        return self._options.choose(logits, seen, [uniform(job.seed, len(job.new_ids)) for job in rows])
+        numbers = [uniform(job.seed, len(job.new_ids)) for job in rows]
+        return self._options.choose(logits, self._histories(rows), numbers)
 
     def _prompt_rows(self, work: "Sequence[Work]") -> "list[Tensor]":
         prompts = [each for each in work if each.chunk.is_prompt]
@@ -64,13 +63,15 @@ class StepComputer:
             ]
         )
 
-    def _marked(self, rows: "tuple[Job, ...]") -> "Tensor":
-        """(B, V): which tokens each row has said."""
-        seen = self._seen[: len(rows)].zero_()
-        for row, job in enumerate(rows):
-            if job.new_ids:
-                seen[row, job.new_ids] = True
-        return seen
+    def _histories(self, rows: "tuple[Job, ...]") -> list[History]:
+        """What each row has said, if any row's penalties ask for it."""
+        if not self._options.has_history:
+            return []
+        known = self._said
+        self._said = {job: known[job] if job in known else History() for job in rows}
+        for job, history in self._said.items():
+            history.update(job.new_ids)
+        return list(self._said.values())
 
     def _options_of(self, rows: "tuple[Job, ...]") -> RowOptions:
         return RowOptions([job.request for job in rows], self._lm.vocab_size, self._like.device)

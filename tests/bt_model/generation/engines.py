@@ -20,7 +20,10 @@ SAMPLED: Options = {
     "temperature": 0.9,
     "top_k": 20,
     "top_p": 0.9,
+    "min_p": 0.01,
     "repetition_penalty": 1.2,
+    "presence_penalty": 0.1,
+    "frequency_penalty": 0.2,
     "logprobs": True,
 }
 

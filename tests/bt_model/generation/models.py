@@ -63,7 +63,10 @@ class Options(TypedDict, total=False):
     temperature: float
     top_p: float
     top_k: int
+    min_p: float
     repetition_penalty: float
+    presence_penalty: float
+    frequency_penalty: float
     seed: int | None
     logprobs: bool
     deadline: float | None

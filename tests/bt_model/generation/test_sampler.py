@@ -3,9 +3,12 @@
 import math
 from random import Random
 
+import pytest
 import torch
+import torch.nn.functional as F
 
-from bt_model.generation import sampler
+from bt_model.generation import nucleus, sampler
+from bt_model.generation.history import History, Said
 from bt_model.generation.request import GenRequest
 from bt_model.generation.sampler import Choice, RowOptions
 from tests.bt_model.generation.models import VOCAB, request
@@ -17,20 +20,86 @@ def logits_of(rows: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(rows, VOCAB, generator=torch.Generator().manual_seed(seed)) * 2
 
 
-def choose(requests: list[GenRequest], logits: torch.Tensor, uniforms: list[float]) -> Choice:
-    seen = torch.zeros_like(logits, dtype=torch.bool)
-    return RowOptions(requests, VOCAB, CPU).choose(logits, seen, uniforms)
+def choose(
+    requests: list[GenRequest], logits: torch.Tensor, uniforms: list[float], said: tuple[int, ...] = ()
+) -> Choice:
+    history = History()
+    history.update(said)
+    vocab = logits.shape[1]
+    return RowOptions(requests, vocab, CPU).choose(logits.clone(), [history] * len(requests), uniforms)
 
 
-def kept(scores: torch.Tensor, top_k: int, top_p: float) -> list[int]:
-    out = sampler.truncated(scores[None], torch.tensor([[top_k]]), torch.tensor([[top_p]]))
-    return out[0].isfinite().nonzero()[:, 0].tolist()
+def kept(scores: torch.Tensor, top_k: int, top_p: float, min_p: float = 0.0) -> list[int]:
+    """Ids (V,) that may be drawn: those that some of many numbers draw."""
+    shares = F.pad(scores.softmax(-1), (0, -len(scores) % nucleus.BLOCK))[None]
+    row = request(temperature=1.0, top_k=top_k, top_p=min(top_p, 1.0), min_p=min_p)
+    numbers = torch.linspace(0, 1 - 1e-12, 4000, dtype=torch.float64)[:, None]
+    bounds = nucleus.Bounds.of([row] * len(numbers), len(scores), CPU)
+    return nucleus.draw(shares.repeat(len(numbers), 1), bounds, numbers).unique().tolist()
 
 
-def test_penalty_lowers_seen_ids_of_both_signs() -> None:
-    logits = torch.tensor([[2.0, -2.0, 2.0, -2.0]])
-    seen = torch.tensor([[True, True, False, False]])
-    assert sampler.penalised(logits, seen, torch.tensor([[2.0]])).tolist() == [[1.0, -4.0, 2.0, -2.0]]
+def test_penalties_lower_what_was_said_of_both_signs() -> None:
+    logits = torch.tensor([[2.0, -2.0, 2.0, -2.0], [2.0, -2.0, 2.0, -2.0]])
+    once, twice = History(), History()
+    once.update([0, 1])
+    twice.update([3])
+    twice.update([3, 1, 3])
+    rows = [request(repetition_penalty=2.0), request(presence_penalty=0.5, frequency_penalty=0.25)]
+    Said.of([once, twice], rows).penalise(logits)
+    assert logits.tolist() == [[1.0, -4.0, 2.0, -2.0], [2.0, -2.75, 2.0, -3.0]]
+
+
+def test_a_history_grows_and_counts() -> None:
+    history, said = History(), [i % 100 for i in range(250)]
+    for end in (3, 120, 250):
+        history.update(said[:end])
+    assert history.ids.tolist() == list(range(100))
+    assert history.counts.tolist() == [3.0] * 50 + [2.0] * 50
+
+
+def test_a_penalty_changes_the_choice_and_not_the_log_probability() -> None:
+    logits = torch.tensor([[3.0, 2.9, 0.0, 0.0]])
+    choice = choose([request(repetition_penalty=2.0, logprobs=True)], logits, [0.0], said=(0,))
+    assert choice.ids == (1,)
+    assert choice.logprobs[0] == pytest.approx(logits.log_softmax(-1)[0, 1].item())
+
+
+def test_min_p_keeps_what_has_a_part_of_the_best_ones_share() -> None:
+    assert kept(torch.tensor([0.1, 0.5, 0.15, 0.25]).log(), 0, 1.0, 0.3) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("spread", [0.1, 1.0, 4.0, 12.0])
+@pytest.mark.parametrize(
+    ("top_k", "top_p", "min_p"), [(0, 0.9, 0), (50, 1, 0), (500, 0.8, 0), (0, 1, 0.05), (0, 0.999, 0)]
+)
+def test_a_large_vocabulary_is_drawn_from_as_if_all_of_it_were_sorted(
+    spread: float, top_k: int, top_p: float, min_p: float
+) -> None:
+    scores = torch.randn(20_000, generator=torch.Generator().manual_seed(3)) * spread
+    scores[7_000:7_300] += 3 * spread  # many of the best in few blocks
+    shares = scores.softmax(-1)
+    ordered, ids = shares.double().sort(descending=True)
+    if top_k:
+        ordered[top_k:] = 0
+    is_kept = (ordered.cumsum(0) - ordered < top_p * ordered.sum()) & (ordered >= min_p * ordered[0])
+    allowed = torch.zeros(20_000, dtype=torch.float64).index_copy(0, ids, ordered * is_kept)
+    numbers = torch.rand(200, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    row = request(temperature=1.0, top_k=top_k, top_p=top_p, min_p=min_p)
+    drawn = nucleus.draw(shares.repeat(200, 1), nucleus.Bounds.of([row] * 200, 20_000, CPU), numbers)
+    upto = allowed.cumsum(0) / allowed.sum()
+    expected = torch.searchsorted(upto, numbers[:, 0], right=True)
+    # sums of float32 round: a number near the border between two ids may fall to either
+    assert ((upto[drawn] - upto[expected]).abs() < 1e-4).all()
+    assert (allowed[drawn] > 0).float().mean() > 0.99
+
+
+@pytest.mark.parametrize("vocab", [61, 128, 32_000])
+def test_the_best_is_the_first_of_the_greatest(vocab: int) -> None:
+    logits = torch.randn(5, vocab, generator=torch.Generator().manual_seed(1))
+    logits[2, [3, vocab // 2]] = 9.0
+    values, ids = sampler.best(logits)
+    assert (values.tolist(), ids.tolist()) == (logits.amax(-1).tolist(), logits.argmax(-1).tolist())
+    assert ids[2] == 3
 
 
 def test_top_k_keeps_the_k_best() -> None:
@@ -62,22 +131,23 @@ def test_a_row_that_is_not_a_number_leaves_its_neighbour_alone() -> None:
 
 
 def test_a_whole_mass_keeps_the_whole_vocabulary() -> None:
-    scores = torch.linspace(0, -40, VOCAB)
-    assert len(kept(scores, VOCAB, math.inf)) == VOCAB
+    scores = torch.linspace(0, -4, VOCAB)
+    assert len(kept(scores, VOCAB, 1.0)) == VOCAB
 
 
 def test_a_draw_is_the_id_whose_share_holds_the_number() -> None:
-    scores = torch.tensor([[0.25, 0.5, 0.25]]).log().expand(4, 3)
+    shares = F.pad(torch.tensor([0.25, 0.5, 0.25]), (0, nucleus.BLOCK - 3)).expand(4, nucleus.BLOCK)
     uniform = torch.tensor([[0.0], [0.2499], [0.2501], [0.9999999]], dtype=torch.float64)
-    assert sampler.drawn(scores, uniform).tolist() == [0, 0, 1, 2]
+    assert nucleus.drawn(shares, uniform).tolist() == [0, 0, 1, 2]
 
 
 def test_draws_follow_the_probabilities() -> None:
-    scores = logits_of(1).expand(20_000, VOCAB)
+    scores = torch.randn(1, 300, generator=torch.Generator().manual_seed(0)) * 2
+    expected = F.pad(scores.softmax(-1), (0, 84))  # to whole blocks
     random = Random(0)
     uniform = torch.tensor([[random.random()] for _ in range(20_000)], dtype=torch.float64)
-    shares = sampler.drawn(scores, uniform).bincount(minlength=VOCAB) / 20_000
-    torch.testing.assert_close(shares, scores[0].softmax(-1), atol=0.012, rtol=0)
+    drawn = nucleus.drawn(expected.expand(20_000, 384), uniform)
+    torch.testing.assert_close(drawn.bincount(minlength=384) / 20_000, expected[0], atol=0.012, rtol=0)
 
 
 def test_zero_temperature_takes_the_best() -> None:

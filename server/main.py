@@ -68,6 +68,7 @@ def engine_command(settings: Settings) -> Command:
             *("--device", settings.device),
             *("--quantise", settings.quantise),
             *("--max-batch", str(settings.max_batch)),
+            *("--watchdog-seconds", str(settings.watchdog_seconds)),
             *("--feature-cache-bytes", str(settings.feature_cache_bytes)),
             *given,
         ]

@@ -136,6 +136,9 @@ class Times(Group):
     body_idle_seconds: Seconds = Field(default=15.0, description="longest silence in a body that is received")
     request_seconds: Seconds = Field(default=600.0, description="longest request")
     engine_start_seconds: Seconds = Field(default=600.0, description="longest start of the engine process")
+    watchdog_seconds: Seconds = Field(
+        default=300.0, description="longest step or encode of the engine process, which is then started again"
+    )
     stream_hold_seconds: Pause = Field(default=2.0, description="how long headers wait for the first words")
     stream_stall_seconds: Seconds = Field(default=30.0, description="how long a reader may block its stream")
     ping_seconds: Seconds = Field(default=10.0, description="time between keep-alive comments in a stream")

@@ -12,6 +12,7 @@ import torch
 from bt_model.errors import EngineDeadError
 from bt_model.generation.budget import StepBudget
 from bt_model.generation.chunk import PAGE
+from bt_model.generation.faults import breaks_device
 from bt_model.generation.handle import QueuedHandle
 from bt_model.generation.request import (
     Delta,
@@ -30,6 +31,8 @@ from bt_model.generation.step import StepComputer
 
 if TYPE_CHECKING:
     from bt_model.generation.language_model import LanguageModel
+
+MODEL_FAILED = "the model failed on this request; the server's log has the cause"
 
 _logger = logging.getLogger(__name__)
 
@@ -71,6 +74,7 @@ class BatchEngine:
         self._budget = StepBudget()
         self._tokens_total = 0
         self._step_seconds = 0.0
+        self._step_began: float | None = None
 
     @property
     def caps(self) -> EngineCaps:
@@ -135,6 +139,7 @@ class BatchEngine:
 
     def stats(self) -> EngineStats:
         running, thread, scheduler = self._scheduler.running, self._thread, self._scheduler
+        began = self._step_began
         return EngineStats(
             running=len(running),
             waiting=scheduler.num_waiting,
@@ -146,6 +151,7 @@ class BatchEngine:
             preemptions=scheduler.num_preemptions,
             tokens_total=self._tokens_total,
             step_ms=self._step_seconds * 1e3,
+            busy_seconds=0.0 if began is None else time.monotonic() - began,
             alive=thread is not None and thread.is_alive(),
         )
 
@@ -154,6 +160,8 @@ class BatchEngine:
             with torch.inference_mode():
                 while self._step(computer):
                     pass
+        except Exception:
+            _logger.exception("the engine failed")
         finally:  # on any error, so that every request gets its Finish
             for job in self._scheduler.jobs:
                 self._finish(job, "error", "the engine failed")
@@ -175,26 +183,32 @@ class BatchEngine:
         for source, target in step.copies:
             computer.runner.copy(source, target)
         if step.work:
-            started = time.monotonic()
+            self._step_began = started = time.monotonic()
             self._compute(computer, step.work)
-            self._step_seconds = time.monotonic() - started
+            self._step_seconds, self._step_began = time.monotonic() - started, None
             num_prompt = sum(work.chunk.count for work in step.work if work.chunk.is_prompt)
             num_rows = sum(not work.chunk.is_prompt for work in step.work)
             self._budget.measured(self._step_seconds, num_prompt, num_rows)
         return True
 
     def _compute(self, computer: StepComputer, work: Sequence[Work]) -> None:
-        """Give each row its next token. What fails is computed again in halves, until one alone fails."""
+        """Give each row its next token. What fails is computed again in halves, until one alone fails.
+
+        Raises:
+            RuntimeError: an error of the accelerator, after which none of its work can be trusted.
+        """
         try:
             choice = computer.compute(work)
         except Exception as error:
+            if breaks_device(error):
+                raise
             if len(work) > 1:
                 middle = len(work) // 2
                 self._compute(computer, work[:middle])
                 self._compute(computer, work[middle:])
                 return
             _logger.exception("generation failed for %s", work[0].job.request.id)
-            self._end(computer, work[0].job, f"generation failed: {error}")
+            self._end(computer, work[0].job, MODEL_FAILED)
             return
         row = 0
         for each in work:

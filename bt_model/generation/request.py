@@ -124,6 +124,7 @@ class EngineStats:
     preemptions: int
     tokens_total: int
     step_ms: float
+    busy_seconds: float  # of the step that runs now
     alive: bool
 
 

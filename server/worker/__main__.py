@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import math
 import os
 import socket
 import sys
@@ -35,6 +36,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model-memory-bytes", type=int, help="all loaded models together")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of torch; 0 leaves its default")
     parser.add_argument("--feature-cache-bytes", type=int, default=1 << 30)
+    parser.add_argument("--watchdog-seconds", type=float, default=math.inf)
     parser.add_argument("--max-batch", type=int, default=64)
     parser.add_argument("--max-context", type=int, help="default: the model's own")
     parser.add_argument("--kv-bytes", type=int, help="of each model; default: what is free")
@@ -59,12 +61,18 @@ async def _serve(arguments: argparse.Namespace) -> int:
             ),
         )
         limit, features = arguments.model_memory_bytes, arguments.feature_cache_bytes
-        await Worker(loader, sock, cache_bytes=features, max_model_bytes=limit).run()
+        worker = Worker(
+            loader,
+            sock,
+            cache_bytes=features,
+            max_model_bytes=limit,
+            watchdog_seconds=arguments.watchdog_seconds,
+        )
+        return 0 if await worker.run() else 1
     except BtchatError as error:
         sock.setblocking(True)
         sock.sendall(wire.pack(wire.StartFailed(error.message)))
         return 1
-    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -161,10 +161,6 @@ class ModelPool:
         """The loaded models, least recently used first; they are not borrowed, so only for inspection."""
         return list(self._loaded.values())
 
-    def has_died(self) -> bool:
-        """Whether a loaded model can no longer answer."""
-        return any(not model.engine.stats().alive for model in self._loaded.values())
-
     async def stop(self) -> None:
         """End all generation; nothing is loaded any more."""
         self._is_stopping = True

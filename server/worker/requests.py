@@ -6,12 +6,13 @@ generate.
 
 import asyncio
 import contextlib
+import math
 import os
 import socket
 import sys
 import time
 from collections.abc import Coroutine, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,20 +21,24 @@ import torch
 from safetensors.torch import save
 
 from bt_model.errors import EngineError, FeaturesMissingError
-from bt_model.generation.request import Delta, Event, GenRequest, GenTiming
-from bt_model.types import GenerateOptions, Turn, Usage, VideoTokens
+from bt_model.generation.faults import breaks_device
+from bt_model.generation.request import Delta, Event, GenRequest
+from bt_model.types import GenerateOptions, Usage, VideoTokens
 from server.engine import wire
 from server.engine.channel import Channel
 from server.engine.errors import failed, fields_of
 from server.engine.wire import Message
+from server.worker.dialogues import cancelled, options_of, request_of
 from server.worker.feature_cache import FeatureCache
 from server.worker.models import LoadedModel, Loader, ModelPool
 from server.worker.thread import WorkThread
 from server.worker.vision import VisionBatcher
+from server.worker.watchdog import find_fault
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+_WATCH_SECONDS = 0.25
 _LAST_SECONDS = 1.0  # for answers that were cut off to say so
 
 
@@ -49,8 +54,15 @@ class Worker:
     """The models of this process and the requests in flight; made on a running event loop."""
 
     def __init__(
-        self, loader: Loader, sock: socket.socket, *, cache_bytes: int, max_model_bytes: int | None = None
+        self,
+        loader: Loader,
+        sock: socket.socket,
+        *,
+        cache_bytes: int,
+        max_model_bytes: int | None = None,
+        watchdog_seconds: float = math.inf,
     ) -> None:
+        self._watchdog_seconds = watchdog_seconds
         self._cache: FeatureCache[PooledTokens] = FeatureCache(cache_bytes)
         self._models = ModelPool(loader, self._report, self._tell_loading, max_bytes=max_model_bytes)
         self._vision = VisionBatcher()
@@ -60,11 +72,15 @@ class Worker:
         self._is_ready = False
         self._encode_seconds = 0.0
         self._drain_seconds = 0.0
+        self._fault: str | None = None
         self._ended = asyncio.Event()
         self._channel = Channel(sock, self._receive, self._ended.set)
 
-    async def run(self) -> None:
+    async def run(self) -> bool:
         """Load the first model, then serve until the web process sends `Shutdown` or has ended.
+
+        Returns:
+            False where this process can no longer answer; the web process starts another.
 
         Raises:
             BtchatError: the first model cannot be loaded; nothing was sent.
@@ -72,12 +88,30 @@ class Worker:
         card = await self._models.start()
         self._is_ready = True
         self._send(wire.Ready(asdict(card), list(self._models.names)))
+        watching = asyncio.create_task(self._watch())
         await self._ended.wait()
+        watching.cancel()
+        if self._fault is not None:  # a thread that hangs would be waited for in vain
+            sys.stderr.write(f"engine: {self._fault}; this process ends\n")
+            return False
         await self._requests_ended(self._drain_seconds)
         await self._models.stop()
         await self._requests_ended(_LAST_SECONDS)
         await self._channel.flush()
         self._channel.close()
+        return True
+
+    async def _watch(self) -> None:
+        while self._fault is None:
+            await asyncio.sleep(_WATCH_SECONDS)
+            threads = (self._vision.thread, self._prompts)
+            self._end_for(find_fault(self._models.loaded(), threads, self._watchdog_seconds))
+
+    def _end_for(self, fault: str | None) -> None:
+        """End this process, if there is a reason."""
+        if fault is not None:
+            self._fault = fault
+            self._ended.set()
 
     async def _requests_ended(self, seconds: float) -> None:
         if self._requests:
@@ -110,9 +144,6 @@ class Worker:
                 self._ended.set()
             case _:
                 sys.stderr.write(f"engine: ignored a {type(message).__name__} from the web process\n")
-        if self._models.has_died():
-            sys.stderr.write("engine: a generation thread is gone; this process ends\n")
-            self._ended.set()  # the web process starts another
 
     def _reply_to(self, message: wire.Request, fds: list[int]) -> Coroutine[Any, Any, Message | None]:
         match message:
@@ -137,11 +168,16 @@ class Worker:
     def _end(self, request_id: str, task: asyncio.Task[Message | None]) -> None:
         del self._requests[request_id]
         if task.cancelled():
-            self._send(_cancelled(request_id))
+            self._send(cancelled(request_id))
         elif (error := task.exception()) is not None:
+            self._check_device(error)
             self._send(failed(request_id, error))
         elif (reply := task.result()) is not None:
             self._send(reply)
+
+    def _check_device(self, error: BaseException) -> None:
+        if breaks_device(error):
+            self._end_for("the accelerator failed")
 
     def _cancel(self, request_id: str) -> None:
         """End an answer: within one step of its model, or before any generation thread hears of it."""
@@ -152,11 +188,11 @@ class Worker:
 
     async def _answer(self, ask: wire.Ask) -> wire.Done:
         """Send the pieces of an answer; its model is given back before the end is sent."""
-        options, deadline = _options_of(ask), time.monotonic() + ask.timeout
+        options, deadline = options_of(ask), time.monotonic() + ask.timeout
         async with self._models.borrowed([ask.model]) as lease:
             model = lease.model(ask.model)
             video = VideoTokens(ask.key, self._cached(ask.key).tokens) if ask.key else None
-            request = await self._prompts.run(_request_of, ask, options, model, video, deadline)
+            request = await self._prompts.run(request_of, ask, options, model, video, deadline)
             self._generating[ask.id] = model
             try:
                 return await self._generate(request, options, model)
@@ -204,6 +240,7 @@ class Worker:
             for name, key in message.targets:
                 tokens = lease.failures.get(name) or made.tokens[name]
                 if isinstance(tokens, Exception):
+                    self._check_device(tokens)
                     failures[name] = fields_of(tokens)
                 else:
                     value = PooledTokens(tokens, chats[name].card.fingerprint)
@@ -255,24 +292,3 @@ def _read_frames(message: wire.Encode, fd: int) -> "Tensor":
     finally:
         os.close(fd)
     return torch.from_numpy(data.reshape(shape))
-
-
-def _cancelled(request_id: str) -> wire.Done:
-    """The end of an answer that no generation thread had heard of."""
-    timing = GenTiming(queue=0.0, prefill=0.0, decode=0.0)
-    return wire.Done(request_id, "cancelled", asdict(Usage(0, 0)), asdict(timing))
-
-
-def _options_of(ask: wire.Ask) -> GenerateOptions:
-    given = dict(ask.options)
-    stop = tuple(given.pop("stop", ()))  # a list on the wire
-    return GenerateOptions(**given, stop=stop)
-
-
-@torch.inference_mode()
-def _request_of(
-    ask: wire.Ask, options: GenerateOptions, model: LoadedModel, video: VideoTokens | None, deadline: float
-) -> GenRequest:
-    turns = tuple(Turn(role, text) for role, text in ask.turns)  # pyright: ignore[reportArgumentType] - checked by the web side's schema
-    request = model.chat.request(turns, video, options, request_id=ask.id, deadline=deadline)
-    return replace(request, owner=ask.owner.encode())

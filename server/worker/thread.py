@@ -1,6 +1,7 @@
 """Heavy work beside the event loop."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
@@ -14,8 +15,21 @@ class WorkThread:
     """Runs functions for the event loop, one after the other, on a thread that ends with the process."""
 
     def __init__(self, name: str) -> None:
+        self.name = name
         self._calls: SimpleQueue[tuple[Callable[[], Any], asyncio.Future[Any]]] = SimpleQueue()
-        Thread(target=self._run, name=name, daemon=True).start()
+        self._since: float | None = None
+        self._thread = Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    @property
+    def busy_seconds(self) -> float:
+        """How long the function that runs now has run."""
+        since = self._since
+        return 0.0 if since is None else time.monotonic() - since
 
     async def run(self, function: Callable[..., _T], *arguments: Any) -> _T:
         """The function's result, or what it raises; one that nobody waits for any more is not begun."""
@@ -25,7 +39,11 @@ class WorkThread:
 
     def _run(self) -> None:
         while True:
-            _call(*self._calls.get())  # in a function: between calls nothing is held here
+            call = self._calls.get()
+            self._since = time.monotonic()
+            _call(*call)
+            self._since = None
+            del call  # between calls nothing is held here
 
 
 def _call(function: Callable[[], Any], future: asyncio.Future[Any]) -> None:

@@ -53,7 +53,7 @@ class VisionBatcher:
 
     def __init__(self) -> None:
         self.passes = TowerPasses()
-        self._thread = WorkThread("vision")
+        self.thread = WorkThread("vision")
         self._waiting: deque[_WaitingClip] = deque()
         self._work: asyncio.Task[None] | None = None
 
@@ -73,7 +73,7 @@ class VisionBatcher:
             ):
                 clips.append(self._waiting.popleft())
             try:
-                made = await self._thread.run(self._encode, clips)
+                made = await self.thread.run(self._encode, clips)
             except Exception as error:  # noqa: BLE001 - reported to each request of the batch; the next goes on
                 made = [ClipTokens(dict.fromkeys(clip.chats, error), 0.0, len(clips)) for clip in clips]
             for clip, tokens in zip(clips, made, strict=True):

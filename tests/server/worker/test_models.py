@@ -16,6 +16,7 @@ from bt_model.backends.echo import EchoLM
 from bt_model.chat import VideoChat
 from bt_model.errors import CheckpointError, UnknownNameError
 from server.worker.models import Lease, ModelPool
+from server.worker.watchdog import find_fault
 from tests import fakes
 
 SIZES = {"a": 100, "b": 100, "c": 100, "huge": 1000}
@@ -279,9 +280,9 @@ async def test_a_model_whose_thread_is_gone_is_noticed_and_an_unloaded_one_is_no
 ) -> None:
     site = await start(max_bytes=100)
     await site.use("b")
-    assert not site.models.has_died()
+    assert find_fault(site.models.loaded(), (), 9.0) is None
     site.models.loaded()[0].engine.stop()
-    assert site.models.has_died()
+    assert find_fault(site.models.loaded(), (), 9.0) == "the generation thread of b is gone"
 
 
 async def test_several_models_are_borrowed_together_and_one_that_fails_is_named(start: Start) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import socket
 import threading
 from collections.abc import AsyncIterator, Sequence
@@ -15,6 +16,7 @@ from bt_model.backends.base import Backend
 from bt_model.backends.echo import EchoBackend, EchoLM, EchoRunner
 from bt_model.chat import VideoChat
 from bt_model.generation.chunk import Chunk
+from bt_model.generation.engine import MODEL_FAILED
 from bt_model.generation.request import Segment
 from bt_model.types import Turn, VideoTokens
 from server.engine import wire
@@ -44,11 +46,11 @@ class GatedEcho(EchoBackend):
 
     gate: threading.Event = field(default_factory=threading.Event)
     begun: threading.Event = field(default_factory=threading.Event)
-    is_failing: bool = False
+    own: EchoLM = field(default_factory=EchoLM)
 
     @property
     def lm(self) -> EchoLM:
-        return FailingLM() if self.is_failing else EchoLM()
+        return self.own
 
     def segments(self, turns: Sequence[Turn], video: VideoTokens | None) -> tuple[Segment, ...]:
         self.begun.set()
@@ -63,8 +65,8 @@ class EchoLoader:
 
     ids = ("a", "b")
 
-    def __init__(self, *, is_failing: bool = False) -> None:
-        self.backend = GatedEcho(is_failing=is_failing)
+    def __init__(self, lm: EchoLM | None = None) -> None:
+        self.backend = GatedEcho(own=lm or EchoLM())
 
     def estimate(self, name: str) -> Size:
         return Size(100)
@@ -82,12 +84,15 @@ class EchoLoader:
 class Site:
     """A worker, and the web process's end of its socket."""
 
-    def __init__(self, loader: EchoLoader) -> None:
+    def __init__(self, loader: EchoLoader, watchdog_seconds: float = math.inf) -> None:
         ours, theirs = socket.socketpair()
         self.backend = loader.backend
         self.received: asyncio.Queue[Message] = asyncio.Queue()
         self.channel = Channel(ours, lambda message, _: self.received.put_nowait(message), lambda: None)
-        self.work = asyncio.create_task(Worker(loader, theirs, cache_bytes=1000, max_model_bytes=150).run())
+        self.worker = Worker(
+            loader, theirs, cache_bytes=1000, max_model_bytes=150, watchdog_seconds=watchdog_seconds
+        )
+        self.work = asyncio.create_task(self.worker.run())
 
     async def next(self) -> Message:
         """The next message but those that say what is loaded."""
@@ -104,10 +109,10 @@ class Site:
         return isinstance(await self.next(), wire.Opened)
 
 
-@pytest.fixture(params=[False])
+@pytest.fixture(params=[None])
 async def site(request: pytest.FixtureRequest) -> AsyncIterator[Site]:
     with no_leaks():
-        site = Site(EchoLoader(is_failing=request.param))
+        site = Site(EchoLoader(request.param))
         assert isinstance(await site.next(), wire.Ready)
         yield site
         site.backend.gate.set()
@@ -159,13 +164,13 @@ async def test_a_question_without_a_prompt_gives_its_model_back(site: Site) -> N
     assert await site.is_free()
 
 
-@pytest.mark.parametrize("site", [True], indirect=True)
+@pytest.mark.parametrize("site", [FailingLM()], indirect=True)
 async def test_an_answer_that_the_model_breaks_gives_its_model_back(site: Site) -> None:
     site.backend.gate.set()
     site.ask()
     failed = await site.next()
     assert isinstance(failed, wire.Failed)
-    assert "no luck" in failed.message
+    assert (failed.message, "no luck" in failed.message) == (MODEL_FAILED, False)
     assert await site.is_free()
 
 

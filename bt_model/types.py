@@ -6,7 +6,7 @@ T frames, H height, W width, K pooled tokens, D width of the vision tower.
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -160,7 +160,11 @@ class GenerateOptions:
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
+    min_p: float | None = None
     repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    ignore_eos: bool | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
 
@@ -174,6 +178,9 @@ class GenerateOptions:
         check("temperature", 0.0, 2.0)
         check("top_p", 0.0, 1.0, above=True)
         check("top_k", 0, 1_000_000)
+        check("min_p", 0.0, 1.0)
+        check("presence_penalty", -2.0, 2.0)
+        check("frequency_penalty", -2.0, 2.0)
         check("repetition_penalty", 0.01, 10.0)  # logits divided by much less are no longer finite
         check("seed", -(2**63), 2**63 - 1)
         ok = len(self.stop) <= MAX_STOPS and all(
@@ -185,11 +192,12 @@ class GenerateOptions:
 
     def or_else(self, defaults: "GenerateOptions") -> "GenerateOptions":
         """These options with all that is not given filled from `defaults`."""
-        names = ("max_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "seed")
         picked: dict[str, Any] = {
-            n: getattr(defaults, n) if getattr(self, n) is None else getattr(self, n) for n in names
+            each.name: getattr(defaults, each.name)
+            for each in fields(self)
+            if getattr(self, each.name) in (None, ())
         }
-        return GenerateOptions(**picked, stop=self.stop or defaults.stop)
+        return replace(self, **picked)
 
 
 @dataclass(frozen=True, slots=True)

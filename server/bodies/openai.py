@@ -16,7 +16,6 @@ MAX_PARTS = 64
 Ignored = object
 Empty = Annotated[list[object] | dict[str, object], Field(max_length=0)]
 Url = Annotated[str, Field(min_length=1)]  # a length bound also makes pydantic refuse lone surrogates
-Zero = Annotated[float, Field(ge=0, le=0)]
 
 
 def _as_url(value: object) -> object:
@@ -124,8 +123,6 @@ class CompletionBody(OptionsBody):
     logprobs: Literal[False] | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=0)] | None = None
     logit_bias: Empty | None = None
-    frequency_penalty: Zero | None = None
-    presence_penalty: Zero | None = None
     response_format: TextFormat | None = None
     modalities: list[Literal["text"]] | None = None
     mm_processor_kwargs: Empty | None = None

@@ -70,7 +70,11 @@ class OptionsBody(Body):
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
+    min_p: float | None = None
     repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    ignore_eos: bool | None = None
     max_tokens: int | None = None
     seed: int | None = None
     stop: str | list[str] | None = None
@@ -83,7 +87,11 @@ class OptionsBody(Body):
             temperature=self.temperature,
             top_p=self.top_p,
             top_k=self.top_k,
+            min_p=self.min_p,
             repetition_penalty=self.repetition_penalty,
+            presence_penalty=self.presence_penalty,
+            frequency_penalty=self.frequency_penalty,
+            ignore_eos=self.ignore_eos,
             seed=self.seed,
             stop=tuple(stop),
         )

@@ -160,13 +160,22 @@ def test_a_request_without_max_tokens_takes_the_backends_or_what_the_context_lea
 
 
 def test_a_request_holds_what_was_asked_for(chat: VideoChat, video: VideoTokens) -> None:
-    options = GenerateOptions(5, temperature=0.7, top_p=0.8, top_k=9, repetition_penalty=1.1, seed=3)
+    options = GenerateOptions(
+        5, temperature=0.7, top_p=0.8, top_k=9, min_p=0.1, repetition_penalty=1.1, presence_penalty=0.2,
+        frequency_penalty=-0.3, seed=3,
+    )  # fmt: skip
     request = chat.request(ASKED, video, options, request_id="a", deadline=12.5)
     held = (
         request.id, request.max_new_tokens, request.temperature, request.top_p, request.top_k,
-        request.repetition_penalty, request.seed, request.deadline, request.stop_token_ids,
+        request.min_p, request.repetition_penalty, request.presence_penalty, request.frequency_penalty,
+        request.seed, request.deadline, request.stop_token_ids,
     )  # fmt: skip
-    assert held == ("a", 5, 0.7, 0.8, 9, 1.1, 3, 12.5, chat.backend.stop_token_ids)
+    assert held == ("a", 5, 0.7, 0.8, 9, 0.1, 1.1, 0.2, -0.3, 3, 12.5, chat.backend.stop_token_ids)
+
+
+def test_an_answer_may_go_on_past_its_end(chat: VideoChat, video: VideoTokens) -> None:
+    request = chat.request(ASKED, video, GenerateOptions(ignore_eos=True), request_id="a")
+    assert request.stop_token_ids == frozenset()
 
 
 def test_the_models_defaults_fill_what_was_not_given(chat: VideoChat, video: VideoTokens) -> None:

@@ -76,6 +76,9 @@ RANGES = [
     ("temperature", 0.0, 2.0, -0.1, 2.1, "0.0 to 2.0"),
     ("top_p", 1e-9, 1.0, 0.0, 1.1, "above 0.0 to 1.0"),
     ("top_k", 0, 1_000_000, -1, 1_000_001, "0 to 1000000"),
+    ("min_p", 0.0, 1.0, -0.1, 1.1, "0.0 to 1.0"),
+    ("presence_penalty", -2.0, 2.0, -2.1, 2.1, "-2.0 to 2.0"),
+    ("frequency_penalty", -2.0, 2.0, -2.1, 2.1, "-2.0 to 2.0"),
     ("repetition_penalty", 0.01, 10.0, 0.009, 10.1, "0.01 to 10.0"),
     ("seed", -(2**63), 2**63 - 1, -(2**63) - 1, 2**63, f"{-(2**63)} to {2**63 - 1}"),
 ]
@@ -108,14 +111,16 @@ def test_stop_strings_beyond_their_bounds_are_refused(stop: tuple[str, ...]) -> 
 
 
 GIVEN = GenerateOptions(
-    max_tokens=1, temperature=0.0, top_p=0.5, top_k=0, repetition_penalty=1.0, seed=0, stop=("a",)
-)
+    max_tokens=1, temperature=0.0, top_p=0.5, top_k=0, min_p=0.0, repetition_penalty=1.0,
+    presence_penalty=0.0, frequency_penalty=0.0, ignore_eos=False, seed=0, stop=("a",),
+)  # fmt: skip
 DEFAULTS = GenerateOptions(
-    max_tokens=2, temperature=1.0, top_p=0.25, top_k=7, repetition_penalty=1.5, seed=9, stop=("b",)
-)
+    max_tokens=2, temperature=1.0, top_p=0.25, top_k=7, min_p=0.1, repetition_penalty=1.5,
+    presence_penalty=0.5, frequency_penalty=-0.5, ignore_eos=True, seed=9, stop=("b",),
+)  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [name for name, *_ in RANGES])
+@pytest.mark.parametrize("name", [*(name for name, *_ in RANGES), "ignore_eos"])
 def test_what_is_not_given_comes_from_the_defaults(name: str) -> None:
     assert GIVEN.or_else(DEFAULTS) == GIVEN
     without = replace(GIVEN, **{name: None})

@@ -140,7 +140,6 @@ UNSUPPORTED: dict[str, object] = {
     "n": 2,
     "tools": [{"type": "function", "function": {"name": "f"}}],
     "logprobs": True,
-    "frequency_penalty": 0.5,
     "logit_bias": {"1": 2},
     "best_of": 3,
     "chat_template": "{{ x }}",

@@ -27,10 +27,10 @@ from bt_model.generation.request import (
     check,
 )
 from bt_model.generation.scheduler import Job, Scheduler, Work
-from bt_model.generation.step import StepComputer
+from bt_model.generation.step import StepTensors
 
 if TYPE_CHECKING:
-    from bt_model.generation.language_model import LanguageModel
+    from bt_model.generation.language_model import LanguageModel, Runner
 
 MODEL_FAILED = "the model failed on this request; the server's log has the cause"
 
@@ -85,10 +85,7 @@ class BatchEngine:
         if self._thread is None:
             self._is_stopping = False
             runner = self._lm.start(self._scheduler.pool.count, keep_weights=self._keep_weights)
-            computer = StepComputer(self._lm, runner)
-            self._thread = threading.Thread(
-                target=self._run, args=(computer,), name="generation", daemon=True
-            )
+            self._thread = threading.Thread(target=self._run, args=(runner,), name="generation", daemon=True)
             self._thread.start()
 
     def stop(self, drain_seconds: float = 0.0) -> None:
@@ -155,10 +152,11 @@ class BatchEngine:
             alive=thread is not None and thread.is_alive(),
         )
 
-    def _run(self, computer: StepComputer) -> None:
+    def _run(self, runner: "Runner") -> None:
+        tensors = StepTensors(self._lm)
         try:
             with torch.inference_mode():
-                while self._step(computer):
+                while self._step(runner, tensors):
                     pass
         except Exception:
             _logger.exception("the engine failed")
@@ -166,7 +164,7 @@ class BatchEngine:
             for job in self._scheduler.jobs:
                 self._finish(job, "error", "the engine failed")
 
-    def _step(self, computer: StepComputer) -> bool:
+    def _step(self, runner: "Runner", tensors: StepTensors) -> bool:
         """End overdue requests, then compute one step. False once stopped and empty."""
         with self._changed:
             self._changed.wait_for(lambda: self._is_stopping or self._scheduler.jobs)
@@ -181,49 +179,48 @@ class BatchEngine:
         for job in overdue:
             self._emit_finish(job, "cancelled", job.cancel_message or "")
         for source, target in step.copies:
-            computer.runner.copy(source, target)
+            runner.copy(source, target)
         if step.work:
             self._step_began = started = time.monotonic()
-            self._compute(computer, step.work)
+            self._compute(runner, tensors, step.work)
             self._step_seconds, self._step_began = time.monotonic() - started, None
             num_prompt = sum(work.chunk.count for work in step.work if work.chunk.is_prompt)
             num_rows = sum(not work.chunk.is_prompt for work in step.work)
             self._budget.measured(self._step_seconds, num_prompt, num_rows)
         return True
 
-    def _compute(self, computer: StepComputer, work: Sequence[Work]) -> None:
+    def _compute(self, runner: "Runner", tensors: StepTensors, work: Sequence[Work]) -> None:
         """Give each row its next token. What fails is computed again in halves, until one alone fails.
 
         Raises:
             RuntimeError: an error of the accelerator, after which none of its work can be trusted.
         """
         try:
-            choice = computer.compute(work)
+            logits = runner.step(tensors.embed(work), [each.chunk for each in work])
+            choice = tensors.choose(logits, work)
         except Exception as error:
             if breaks_device(error):
                 raise
             if len(work) > 1:
                 middle = len(work) // 2
-                self._compute(computer, work[:middle])
-                self._compute(computer, work[middle:])
+                self._compute(runner, tensors, work[:middle])
+                self._compute(runner, tensors, work[middle:])
                 return
             _logger.exception("generation failed for %s", work[0].job.request.id)
-            self._end(computer, work[0].job, MODEL_FAILED)
+            self._end(runner, work[0].job, MODEL_FAILED)
             return
         row = 0
         for each in work:
             each.job.num_computed = each.chunk.end
             if each.chunk.is_last:
                 logprobs = choice.logprobs[row : row + 1] if each.job.request.logprobs else ()
-                self._accept(computer, each, choice.ids[row], logprobs)
+                self._accept(runner, each, choice.ids[row], logprobs)
                 row += 1
 
-    def _accept(
-        self, computer: StepComputer, work: Work, token: int | None, logprobs: tuple[float, ...]
-    ) -> None:
+    def _accept(self, runner: "Runner", work: Work, token: int | None, logprobs: tuple[float, ...]) -> None:
         job = work.job
         if token is None:
-            self._end(computer, job, "the model's logits are not finite")
+            self._end(runner, job, "the model's logits are not finite")
             return
         if job.prefilled is None:
             job.prefilled = time.monotonic()
@@ -238,10 +235,10 @@ class BatchEngine:
         if len(job.new_ids) == job.request.max_new_tokens:
             self._finish(job, "length")
 
-    def _end(self, computer: StepComputer, job: Job, message: str) -> None:
+    def _end(self, runner: "Runner", job: Job, message: str) -> None:
         """End a request in an error; what it left in its pages may not be finite."""
         for page in self._finish(job, "error", message):
-            computer.runner.clear(page)
+            runner.clear(page)
 
     def _finish(self, job: Job, reason: FinishReason, message: str = "") -> tuple[int, ...]:
         """The pages that are free now."""

@@ -1,4 +1,4 @@
-"""One step of the engine in tensors: the rows of its chunks in, the next token of each finished chunk out."""
+"""The two ends of a step in tensors: the rows of its chunks, and the next token of each finished one."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -13,15 +13,14 @@ from bt_model.generation.sampler import Choice, RowOptions
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bt_model.generation.language_model import LanguageModel, Runner
+    from bt_model.generation.language_model import LanguageModel
     from bt_model.generation.scheduler import Job, Work
 
 
-class StepComputer:
-    """Embeds, runs and samples."""
+class StepTensors:
+    """What goes into the runner's steps, and what is made of what comes out."""
 
-    def __init__(self, lm: "LanguageModel", runner: "Runner") -> None:
-        self.runner = runner
+    def __init__(self, lm: "LanguageModel") -> None:
         self._lm = lm
         self._like = lm.embed(torch.empty(0, dtype=torch.int64)).detach()  # dtype and device of embeddings
         self._said: dict[Job, History] = {}
@@ -29,10 +28,12 @@ class StepComputer:
         self._rows: tuple[Job, ...] = ()
         self._options = self._options_of(())
 
-    def compute(self, work: "Sequence[Work]") -> Choice:
-        """One id for each chunk that is its job's last."""
-        embeds = torch.cat([*self._prompt_rows(work), *self._new_rows(work)])
-        logits = self.runner.step(embeds, [each.chunk for each in work])
+    def embed(self, work: "Sequence[Work]") -> "Tensor":
+        """The rows of all chunks (N, W)."""
+        return torch.cat([*self._prompt_rows(work), *self._new_rows(work)])
+
+    def choose(self, logits: "Tensor", work: "Sequence[Work]") -> Choice:
+        """From logits (R, V) one id for each chunk that is its job's last."""
         rows = tuple(each.job for each in work if each.chunk.is_last)
         if rows != self._rows:
             self._rows, self._options = rows, self._options_of(rows)

@@ -12,24 +12,23 @@ import socket
 import sys
 import time
 from collections.abc import Coroutine, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from safetensors.torch import save
 
 from bt_model.errors import EngineError, FeaturesMissingError
 from bt_model.generation.faults import breaks_device
 from bt_model.generation.request import Delta, Event, GenRequest
-from bt_model.types import GenerateOptions, Usage, VideoTokens
+from bt_model.types import GenerateOptions, Turn, Usage, VideoTokens
 from server.engine import wire
 from server.engine.channel import Channel
 from server.engine.errors import failed, fields_of
 from server.engine.wire import Message
-from server.worker.dialogues import cancelled, options_of, request_of
 from server.worker.feature_cache import FeatureCache
+from server.worker.messages import cancelled, read_frames, stats_of
 from server.worker.models import LoadedModel, Loader, ModelPool
 from server.worker.thread import WorkThread
 from server.worker.vision import VisionBatcher
@@ -188,11 +187,11 @@ class Worker:
 
     async def _answer(self, ask: wire.Ask) -> wire.Done:
         """Send the pieces of an answer; its model is given back before the end is sent."""
-        options, deadline = options_of(ask), time.monotonic() + ask.timeout
+        options, deadline = _options_of(ask), time.monotonic() + ask.timeout
         async with self._models.borrowed([ask.model]) as lease:
             model = lease.model(ask.model)
             video = VideoTokens(ask.key, self._cached(ask.key).tokens) if ask.key else None
-            request = await self._prompts.run(request_of, ask, options, model, video, deadline)
+            request = await self._prompts.run(_request_of, ask, options, model, video, deadline)
             self._generating[ask.id] = model
             try:
                 return await self._generate(request, options, model)
@@ -231,7 +230,7 @@ class Worker:
         return wire.Features(message.id, entry is not None, {} if entry is None else entry.receipt)
 
     async def _encode(self, message: wire.Encode, fd: int) -> wire.Encoded:
-        pixels = _read_frames(message, fd)
+        pixels = read_frames(message, fd)
         failures: dict[str, list[Any]] = {}
         async with self._models.borrowed([name for name, _ in message.targets]) as lease:
             chats = {name: model.chat for name, model in lease.models.items()}
@@ -275,20 +274,19 @@ class Worker:
             "model_loads_total": float(self._models.num_loads),
             "model_unloads_total": float(self._models.num_unloads),
         }
-        return wire.Stats(message.id, values, {model.name: _stats_of(model) for model in loaded})
+        return wire.Stats(message.id, values, {model.name: stats_of(model) for model in loaded})
 
 
-def _stats_of(model: LoadedModel) -> dict[str, float]:
-    stats = asdict(model.engine.stats())
-    seconds = stats.pop("step_ms") / 1e3
-    return {"engine_step_seconds": seconds, **{name: float(value) for name, value in stats.items()}}
+def _options_of(ask: wire.Ask) -> GenerateOptions:
+    given = dict(ask.options)
+    stop = tuple(given.pop("stop", ()))  # a list on the wire
+    return GenerateOptions(**given, stop=stop)
 
 
-def _read_frames(message: wire.Encode, fd: int) -> "Tensor":
-    """A private copy of the frames (T, H, W, 3); closes the descriptor."""
-    shape = (message.num_frames, message.height, message.width, 3)
-    try:
-        data = np.fromfile(f"/proc/self/fd/{fd}", dtype=np.uint8, count=int(np.prod(shape)))
-    finally:
-        os.close(fd)
-    return torch.from_numpy(data.reshape(shape))
+@torch.inference_mode()
+def _request_of(
+    ask: wire.Ask, options: GenerateOptions, model: LoadedModel, video: VideoTokens | None, deadline: float
+) -> GenRequest:
+    turns = tuple(Turn(role, text) for role, text in ask.turns)  # pyright: ignore[reportArgumentType] - checked by the web side's schema
+    request = model.chat.request(turns, video, options, request_id=ask.id, deadline=deadline)
+    return replace(request, owner=ask.owner.encode())

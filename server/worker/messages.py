@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from server.worker.models import LoadedModel
 
 
-def stats_of(model: LoadedModel) -> dict[str, float]:
+def stats_of(model: "LoadedModel") -> dict[str, float]:
     stats = asdict(model.engine.stats())
     seconds = stats.pop("step_ms") / 1e3
     return {"engine_step_seconds": seconds, **{name: float(value) for name, value in stats.items()}}

@@ -30,21 +30,35 @@ def _require_one(name: str, found: object, allowed: Collection[str]) -> None:
     require(isinstance(found, str) and found in allowed, name, found, ", ".join(allowed))
 
 
-def _count(config: Mapping[str, Any], name: str, most: int = 1 << 20) -> int:
-    """A size from a config.json, bounded so that a wrong one is refused before memory is allocated."""
+def read_count(config: Mapping[str, Any], name: str, most: int = 1 << 20) -> int:
+    """A size from a config.json, bounded so that a wrong one is refused before memory is allocated.
+
+    Raises:
+        InvalidValueError: it is no whole number, or out of bounds.
+    """
     require(type(config[name]) is int and 1 <= config[name] <= most, name, config[name], f"1 to {most}")
     return config[name]
 
 
-def _positive(config: Mapping[str, Any], name: str, default: float) -> float:
+def read_positive(config: Mapping[str, Any], name: str, default: float) -> float:
+    """A number from a config.json, or its default.
+
+    Raises:
+        InvalidValueError: it is none, or not above 0.
+    """
     value = config.get(name, default)
     ok = type(value) in (int, float) and 0 < value < math.inf
     require(ok, name, value, "a number above 0")
     return value
 
 
-def _heads(config: Mapping[str, Any], width: int) -> int:
-    heads = _count(config, "num_attention_heads")
+def read_heads(config: Mapping[str, Any], width: int) -> int:
+    """A number of heads that divides the width.
+
+    Raises:
+        InvalidValueError: it does not.
+    """
+    heads = read_count(config, "num_attention_heads")
     require(width % heads == 0, "num_attention_heads", heads, f"what divides hidden_size, {width}")
     return heads
 
@@ -90,18 +104,18 @@ class ClipVisionConfig:
         is_eva = family == "eva"
         act = config.get("hidden_act", "gelu" if is_eva else "quick_gelu")
         _require_one("hidden_act", act, ACTIVATIONS)
-        width, side = _count(config, "hidden_size"), _count(config, "image_size", 1 << 13)
+        width, side = read_count(config, "hidden_size"), read_count(config, "image_size", 1 << 13)
         return cls(
             image_size=side,
-            patch_size=_count(config, "patch_size", side),
+            patch_size=read_count(config, "patch_size", side),
             width=width,
-            num_layers=_count(config, "num_hidden_layers"),
-            num_heads=_heads(config, width),
-            mlp_width=_count(config, "intermediate_size"),
-            projection_dim=_count(
+            num_layers=read_count(config, "num_hidden_layers"),
+            num_heads=read_heads(config, width),
+            mlp_width=read_count(config, "intermediate_size"),
+            projection_dim=read_count(
                 {"projection_dim": width, **config} if is_eva else config, "projection_dim"
             ),
-            eps=_positive(config, "layer_norm_eps", 1e-6 if is_eva else 1e-5),
+            eps=read_positive(config, "layer_norm_eps", 1e-6 if is_eva else 1e-5),
             family=family,
             act=act,
         )
@@ -131,14 +145,14 @@ class ClipTextConfig:
         act = config.get("hidden_act", "quick_gelu")
         _require_one("hidden_act", act, ACTIVATIONS)
         return cls(
-            vocab_size=_count(config, "vocab_size"),
-            context_length=_count(config, "max_position_embeddings"),
-            width=_count(config, "hidden_size"),
-            num_layers=_count(config, "num_hidden_layers"),
-            num_heads=_heads(config, config["hidden_size"]),
-            mlp_width=_count(config, "intermediate_size"),
-            projection_dim=_count(config, "projection_dim"),
-            eps=_positive(config, "layer_norm_eps", 1e-5),
+            vocab_size=read_count(config, "vocab_size"),
+            context_length=read_count(config, "max_position_embeddings"),
+            width=read_count(config, "hidden_size"),
+            num_layers=read_count(config, "num_hidden_layers"),
+            num_heads=read_heads(config, config["hidden_size"]),
+            mlp_width=read_count(config, "intermediate_size"),
+            projection_dim=read_count(config, "projection_dim"),
+            eps=read_positive(config, "layer_norm_eps", 1e-5),
             act=act,
         )
 
@@ -225,8 +239,28 @@ class TemporalConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class LinearRope:
+    """Rotary frequencies that are all divided by `factor`."""
+
+    factor: float
+
+
+@dataclass(frozen=True, slots=True)
+class Llama3Rope:
+    """Llama 3's rotary frequencies: the slow ones divided by `factor`, the fast ones as they are.
+
+    Slow ones turn less than `low` times in `context` positions, fast ones more than `high` times.
+    """
+
+    factor: float
+    low: float
+    high: float
+    context: int
+
+
+@dataclass(frozen=True, slots=True)
 class LlamaConfig:
-    """A Llama decoder."""
+    """A Llama decoder, or one of its kin with biases or heads of another width."""
 
     vocab_size: int
     width: int
@@ -238,46 +272,15 @@ class LlamaConfig:
     rope_theta: float = 10000.0
     eps: float = 1e-6
     tie_embeddings: bool = False
+    head_width: int | None = None  # where it is not width / num_heads
+    rope: LinearRope | Llama3Rope | None = None
+    has_qkv_bias: bool = False
+    has_out_bias: bool = False
+    has_mlp_bias: bool = False
 
     @property
     def head_dim(self) -> int:
-        return self.width // self.num_heads
-
-    @classmethod
-    def from_hf(cls, config: Mapping[str, Any]) -> Self:
-        """From a Hugging Face Llama `config.json`.
-
-        Raises:
-            InvalidValueError: a variant that our decoder does not implement, or an invalid size.
-        """
-        rope: Any = config.get("rope_parameters") or config.get("rope_scaling") or {}
-        require(isinstance(rope, Mapping), "rope_parameters", rope, "an object")
-        width = _count(config, "hidden_size")
-        heads = _heads(config, width)
-        head_dim = width // heads
-        for name, found, allowed in (
-            ("hidden_act", config.get("hidden_act", "silu"), "silu"),
-            ("attention_bias", config.get("attention_bias", False), False),
-            ("mlp_bias", config.get("mlp_bias", False), False),
-            ("head_dim", config.get("head_dim") or head_dim, head_dim),
-            ("rope_type", rope.get("rope_type", rope.get("type", "default")), "default"),
-        ):
-            require(found == allowed, name, found, repr(allowed))
-        shared = config.get("num_key_value_heads") or heads
-        ok = type(shared) is int and shared > 0 and heads % shared == 0
-        require(ok, "num_key_value_heads", shared, f"what divides num_attention_heads, {heads}")
-        return cls(
-            vocab_size=_count(config, "vocab_size"),
-            width=width,
-            num_layers=_count(config, "num_hidden_layers"),
-            num_heads=heads,
-            num_kv_heads=shared,
-            mlp_width=_count(config, "intermediate_size"),
-            max_context=_count(config, "max_position_embeddings"),
-            rope_theta=_positive(config if "rope_theta" in config else rope, "rope_theta", 10000.0),
-            eps=_positive(config, "rms_norm_eps", 1e-6),
-            tie_embeddings=config.get("tie_word_embeddings", False),
-        )
+        return self.head_width or self.width // self.num_heads
 
 
 CLIP_L14 = ClipVisionConfig(

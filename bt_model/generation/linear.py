@@ -19,24 +19,25 @@ _TOLERANCE = 1e-4
 
 
 class PackedLinear:
-    """A matrix (outputs, inputs) in oneDNN's own layout."""
+    """A matrix (outputs, inputs) in oneDNN's own layout, perhaps with a bias (outputs,)."""
 
-    def __init__(self, weight: Tensor) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        self._bias = bias
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
 
     def __call__(self, rows: Tensor) -> Tensor:
         """At least MIN_ROWS rows, so that a row's result depends on that row alone."""
-        return torch.ops.mkldnn._linear_pointwise(rows, self._weight, None, "none", [], "")
+        return torch.ops.mkldnn._linear_pointwise(rows, self._weight, self._bias, "none", [], "")
 
 
 class PlainLinear:
-    """A matrix (outputs, inputs) as it is."""
+    """A matrix (outputs, inputs) as it is, perhaps with a bias (outputs,)."""
 
-    def __init__(self, weight: Tensor) -> None:
-        self._weight = weight
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        self._weight, self._bias = weight, bias
 
     def __call__(self, rows: Tensor) -> Tensor:
-        return F.linear(rows, self._weight)
+        return F.linear(rows, self._weight, self._bias)
 
 
 def merge(layers: Sequence[nn.Module], *, keep: bool) -> Linear:
@@ -46,20 +47,28 @@ def merge(layers: Sequence[nn.Module], *, keep: bool) -> Linear:
     """
     if not all(type(layer) is nn.Linear for layer in layers):
         return lambda rows: torch.cat([layer(rows) for layer in layers], dim=1)
-    weights = [layer.weight.detach() for layer in layers if isinstance(layer, nn.Linear)]
+    matrices = [layer for layer in layers if isinstance(layer, nn.Linear)]
+    weights = [layer.weight.detach() for layer in matrices]
     weight = weights[0] if len(weights) == 1 else torch.cat(weights)
-    linear = linear_of(weight)
+    linear = linear_of(weight, _merged_bias(matrices))
     if not keep:
-        for layer in layers:
-            assert isinstance(layer, nn.Linear)
+        for layer in matrices:
             layer.weight.data = weight.new_empty(0)
     return linear
 
 
-def linear_of(weight: Tensor) -> Linear:
+def _merged_bias(layers: Sequence[nn.Linear]) -> Tensor | None:
+    biases = [layer.bias.detach() for layer in layers if "bias" in layer.state_dict()]
+    if not biases:
+        return None
+    assert len(biases) == len(layers), "layers over the same rows have all a bias, or none"
+    return torch.cat(biases)
+
+
+def linear_of(weight: Tensor, bias: Tensor | None = None) -> Linear:
     """The fastest way to multiply by this matrix that is right on this machine."""
     is_packed = weight.device.type == "cpu" and weight.dtype == torch.float32 and packing_pays()
-    return PackedLinear(weight) if is_packed else PlainLinear(weight)
+    return (PackedLinear if is_packed else PlainLinear)(weight, bias)
 
 
 @cache

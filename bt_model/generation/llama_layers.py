@@ -36,10 +36,11 @@ class RotaryAttention(nn.Module):
     def __init__(self, cfg: LlamaConfig) -> None:
         super().__init__()
         self.head_dim = cfg.head_dim
-        self.q_proj = nn.Linear(cfg.width, cfg.num_heads * self.head_dim, bias=False)
-        self.k_proj = nn.Linear(cfg.width, cfg.num_kv_heads * self.head_dim, bias=False)
-        self.v_proj = nn.Linear(cfg.width, cfg.num_kv_heads * self.head_dim, bias=False)
-        self.o_proj = nn.Linear(cfg.num_heads * self.head_dim, cfg.width, bias=False)
+        query, shared = (heads * cfg.head_dim for heads in (cfg.num_heads, cfg.num_kv_heads))
+        self.q_proj = nn.Linear(cfg.width, query, bias=cfg.has_qkv_bias)
+        self.k_proj = nn.Linear(cfg.width, shared, bias=cfg.has_qkv_bias)
+        self.v_proj = nn.Linear(cfg.width, shared, bias=cfg.has_qkv_bias)
+        self.o_proj = nn.Linear(query, cfg.width, bias=cfg.has_out_bias)
 
     def forward(self, x: Tensor, pattern: CausalPattern) -> Tensor:
         rotate, mask = pattern.rope.rotate, pattern.mask
@@ -59,9 +60,9 @@ class MLP(nn.Module):
 
     def __init__(self, cfg: LlamaConfig) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(cfg.width, cfg.mlp_width, bias=False)
-        self.up_proj = nn.Linear(cfg.width, cfg.mlp_width, bias=False)
-        self.down_proj = nn.Linear(cfg.mlp_width, cfg.width, bias=False)
+        self.gate_proj = nn.Linear(cfg.width, cfg.mlp_width, bias=cfg.has_mlp_bias)
+        self.up_proj = nn.Linear(cfg.width, cfg.mlp_width, bias=cfg.has_mlp_bias)
+        self.down_proj = nn.Linear(cfg.mlp_width, cfg.width, bias=cfg.has_mlp_bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
@@ -94,7 +95,7 @@ class LlamaDecoder(nn.Module):
 
     def rope(self, length: int) -> Rope:
         """The rotary table of positions 0..length - 1."""
-        return Rope.table(length, self.cfg.head_dim, self.cfg.rope_theta, like=self.norm.weight)
+        return Rope.table(length, self.cfg, like=self.norm.weight)
 
     def forward(self, x: Tensor, pattern: CausalPattern) -> Tensor:
         for layer in self.layers:

@@ -53,17 +53,18 @@ def _library(kind: str) -> Any:
 
 
 def _quantised(library: Any, linear: nn.Linear, kind: str, device: torch.device) -> nn.Module:
-    size = (linear.in_features, linear.out_features)
+    size, has_bias = (linear.in_features, linear.out_features), "bias" in linear.state_dict()
     weight = linear.weight.detach()
     if kind == "int8":
-        layer = library.nn.Linear8bitLt(*size, bias=False, has_fp16_weights=False, threshold=OUTLIER)
+        layer = library.nn.Linear8bitLt(*size, bias=has_bias, has_fp16_weights=False, threshold=OUTLIER)
         layer.weight = library.nn.Int8Params(weight, requires_grad=False, has_fp16_weights=False)
     else:
-        layer = library.nn.Linear4bit(*size, bias=False, compute_dtype=weight.dtype, quant_type="nf4")
+        layer = library.nn.Linear4bit(*size, bias=has_bias, compute_dtype=weight.dtype, quant_type="nf4")
         # the packed CPU kernel needs rows % 32 == 0 and columns % 64 == 0
         is_even = linear.out_features % CPU_ROWS == 0 and linear.in_features % NF4_BLOCK == 0
         layer.support_avx512bf16_for_cpu &= is_even
         layer.weight = library.nn.Params4bit(
             weight, requires_grad=False, quant_type="nf4", blocksize=NF4_BLOCK, compress_statistics=False
         )
+    layer.bias = linear.bias
     return layer.to(device).eval()

@@ -1,9 +1,12 @@
 """Rotary positions of a decoder."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from bt_model.config import LinearRope, Llama3Rope, LlamaConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,13 +17,26 @@ class Rope:
     sin: Tensor
 
     @classmethod
-    def table(cls, length: int, head_dim: int, theta: float, like: Tensor) -> "Rope":
+    def table(cls, length: int, cfg: LlamaConfig, like: Tensor) -> "Rope":
         """Positions 0..length-1, (length, D), computed in float32, with the dtype and device of `like`."""
-        exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device=like.device) / head_dim
-        angles = torch.outer(torch.arange(length, dtype=torch.float32, device=like.device), theta**-exponents)
+        exponents = torch.arange(0, cfg.head_dim, 2, dtype=torch.float32, device=like.device) / cfg.head_dim
+        frequencies = _scaled(cfg.rope_theta**-exponents, cfg.rope)
+        angles = torch.outer(torch.arange(length, dtype=torch.float32, device=like.device), frequencies)
         sin = angles.sin()
         return cls(angles.cos().repeat(1, 2).to(like.dtype), torch.cat((-sin, sin), dim=1).to(like.dtype))
 
     def rotate(self, x: Tensor) -> Tensor:
-        """(B, heads, n, D) -> same; position p's pair (i, i + D/2) is turned by p * theta^(-2i/D)."""
+        """(B, heads, n, D) -> same; position p's pair (i, i + D/2) is turned by p * its frequency."""
         return torch.addcmul(x * self.cos, x.roll(x.shape[-1] // 2, dims=-1), self.sin)
+
+
+def _scaled(frequencies: Tensor, scaling: LinearRope | Llama3Rope | None) -> Tensor:
+    """Radians a position, (D/2,)."""
+    if scaling is None:
+        return frequencies
+    slow = frequencies / scaling.factor
+    if isinstance(scaling, LinearRope):
+        return slow
+    turns = frequencies * scaling.context / (2 * math.pi)
+    share = ((turns - scaling.low) / (scaling.high - scaling.low)).clamp(0, 1)  # of the frequency itself
+    return torch.lerp(slow, frequencies, share)

@@ -2,18 +2,15 @@
 
 import math
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from bt_model.config import (
     CLIP_L14,
     EVA_G14,
-    VICUNA_7B,
     BTAdapterConfig,
     ClipTextConfig,
     ClipVisionConfig,
-    LlamaConfig,
     TemporalConfig,
 )
 from bt_model.errors import InvalidValueError
@@ -25,10 +22,6 @@ CLIP = {
 EVA = {
     "model_type": "instructblip_vision_model", "hidden_size": 1408, "image_size": 224, "patch_size": 14,
     "num_hidden_layers": 40, "num_attention_heads": 16, "intermediate_size": 6144,
-}  # fmt: skip
-VICUNA = {
-    "vocab_size": 32003, "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32,
-    "intermediate_size": 11008, "max_position_embeddings": 2048,
 }  # fmt: skip
 
 
@@ -115,54 +108,6 @@ def test_a_text_tower_is_read_with_its_defaults_and_an_activation_is_checked() -
         ClipTextConfig.from_hf(text | {"num_attention_heads": 7})
     with pytest.raises(InvalidValueError, match="layer_norm_eps is 0; allowed: a number above 0"):
         ClipTextConfig.from_hf(text | {"layer_norm_eps": 0})
-
-
-def test_a_vicuna_is_read_with_the_librarys_defaults() -> None:
-    assert LlamaConfig.from_hf(VICUNA) == VICUNA_7B
-    assert (VICUNA_7B.num_kv_heads, VICUNA_7B.rope_theta, VICUNA_7B.eps) == (32, 10000.0, 1e-6)
-    assert not VICUNA_7B.tie_embeddings
-
-
-@pytest.mark.parametrize(
-    ("given", "field", "expected"),
-    [
-        ({"num_key_value_heads": 8}, "num_kv_heads", 8),
-        ({"rope_theta": 5e5}, "rope_theta", 5e5),
-        ({"rope_parameters": {"rope_theta": 3e5}}, "rope_theta", 3e5),
-        ({"rope_theta": 5e5, "rope_scaling": {"rope_theta": 3e5, "type": "default"}}, "rope_theta", 5e5),
-        ({"rms_norm_eps": 1e-5}, "eps", 1e-5),
-        ({"tie_word_embeddings": True}, "tie_embeddings", True),
-        ({"head_dim": 128}, "width", 4096),
-    ],
-)
-def test_what_a_llama_says_is_read(given: dict[str, Any], field: str, expected: object) -> None:
-    assert getattr(LlamaConfig.from_hf(VICUNA | given), field) == expected
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"hidden_act": "gelu"}, "hidden_act is 'gelu'; allowed: 'silu'"),
-        ({"attention_bias": True}, "attention_bias is True; allowed: False"),
-        ({"mlp_bias": True}, "mlp_bias is True; allowed: False"),
-        ({"head_dim": 64}, "head_dim is 64; allowed: 128"),
-        ({"rope_scaling": {"type": "linear"}}, "rope_type is 'linear'; allowed: 'default'"),
-        ({"rope_parameters": {"rope_type": "yarn"}}, "rope_type is 'yarn'; allowed: 'default'"),
-        ({"rope_parameters": "yarn"}, "rope_parameters is 'yarn'; allowed: an object"),
-        (
-            {"num_key_value_heads": 5},
-            "num_key_value_heads is 5; allowed: what divides num_attention_heads",
-        ),
-        ({"num_key_value_heads": -8}, "num_key_value_heads is -8; allowed: what divides"),
-        ({"num_key_value_heads": 8.0}, "num_key_value_heads is 8.0; allowed: what divides"),
-        ({"rope_theta": 0}, "rope_theta is 0; allowed: a number above 0"),
-        ({"rms_norm_eps": -1e-6}, "rms_norm_eps is -1e-06; allowed: a number above 0"),
-    ],
-)
-def test_a_llama_that_is_not_computed_is_refused(given: dict[str, Any], message: str) -> None:
-    with pytest.raises(InvalidValueError) as caught:
-        LlamaConfig.from_hf(VICUNA | given)
-    assert caught.value.message.startswith(message)
 
 
 def test_gates_exist_where_gates_combine() -> None:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from bt_model.backends.parts.decoder_config import read_decoder_config
 from bt_model.checkpoints.load import load_part
 from bt_model.checkpoints.weights import open_checkpoint
-from bt_model.config import ClipTextConfig, LlamaConfig
+from bt_model.config import ClipTextConfig
 from bt_model.generation.llama import Llama
 from bt_model.text.clip_text import ClipTextTower
 from bt_model.text.clip_tokenizer import ClipTokenizer
@@ -67,7 +68,7 @@ def tokenizer(path: Path) -> list[Check]:
 
 
 def llm_splice(case: Case) -> list[Check]:
-    config = LlamaConfig.from_hf(case.config["llm"])
+    config = read_decoder_config(case.config["llm"])
     lm = Llama(config)
     projector = nn.Linear(case.config["mm_hidden_size"], config.width)
     load_part(lm, open_checkpoint(case.state), "lm")

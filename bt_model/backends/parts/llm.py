@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from bt_model.backends.parts.decoder_config import read_decoder_config
 from bt_model.backends.parts.lora import merge_lora, read_lora
 from bt_model.checkpoints.json_files import read_config, section
 from bt_model.checkpoints.load import load_part, refuse_more_layers
@@ -18,16 +19,6 @@ from bt_model.generation.llama import Llama
 if TYPE_CHECKING:
     from bt_model.backends.base import BackendFiles
 
-# A nested text_config leaves out what equals the library's defaults.
-_DEFAULTS = {
-    "hidden_size": 4096,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "intermediate_size": 11008,
-    "vocab_size": 32000,
-    "max_position_embeddings": 2048,
-    "rms_norm_eps": 1e-6,
-}
 _EMBEDDING = "model.embed_tokens.weight"
 
 
@@ -48,10 +39,11 @@ def llama_config(folder: Path, config: Mapping[str, Any]) -> LlamaConfig:
     Raises:
         CheckpointError: a field is missing, or names a variant that this decoder does not implement.
     """
-    if "text_config" in config:
-        config = {**_DEFAULTS, **section(folder, config, "text_config")}
+    is_nested = "text_config" in config
+    if is_nested:
+        config = section(folder, config, "text_config")
     try:
-        return LlamaConfig.from_hf(config)
+        return read_decoder_config(config, is_nested=is_nested)
     except KeyError as error:
         raise CheckpointError(f"{folder}/config.json: lacks the field {error}") from error
     except InvalidValueError as error:

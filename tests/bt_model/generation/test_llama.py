@@ -7,7 +7,7 @@ import torch
 from transformers import LlamaConfig as HfLlamaConfig
 from transformers import LlamaForCausalLM
 
-from bt_model.config import LlamaConfig
+from bt_model.backends.parts.decoder_config import read_decoder_config
 from bt_model.generation.language_model import LanguageModel
 from bt_model.generation.llama import Llama
 from tests.bt_model.generation.models import CONFIG, VOCAB, WIDTH, tiny, wake
@@ -39,7 +39,7 @@ def hf_pair(*, kv_heads: int, tied: bool) -> tuple[Llama, LlamaForCausalLM]:
         rope_parameters={"rope_type": "default", "rope_theta": 5000.0},
         tie_word_embeddings=tied,
     )
-    ours = wake(Llama(LlamaConfig.from_hf(hf_config.to_dict())))
+    ours = wake(Llama(read_decoder_config(hf_config.to_dict())))
     theirs = LlamaForCausalLM(hf_config).eval()
     result = theirs.load_state_dict(ours.state_dict(), strict=False)
     assert not result.unexpected_keys

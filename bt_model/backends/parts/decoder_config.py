@@ -66,7 +66,8 @@ _READ = frozenset({
 # Names, training, and how answers are drawn: nothing that a decoder computes with.
 _HARMLESS = frozenset({
     "_attn_implementation", "_attn_implementation_autoset", "_attn_implementation_internal", "_commit_hash",
-    "_flash_attn_2_enabled", "_name_or_path", "architectures", "attention_dropout", "bos_token_id", "dtype",
+    "_flash_attn_2_enabled", "_model_name_or_path", "_name_or_path", "architectures", "attention_dropout",
+    "bos_token_id", "dtype",
     "eos_token_id", "finetuning_task", "id2label", "initializer_range", "is_llama_config", "label2id",
     "max_sequence_length", "num_labels", "output_attentions", "output_hidden_states", "pad_token",
     "pad_token_id", "prefix", "pretraining_tp", "problem_type", "return_dict", "sep_image_conv_front",

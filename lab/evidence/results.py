@@ -35,7 +35,7 @@ class Result:
         part = path.with_name(f".{path.name}.part")
         cost = np.frombuffer(json.dumps(asdict(self.cost)).encode(), np.uint8)
         with part.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **{_COST: cost}, **self.answers)
+            np.savez_compressed(file, **{_COST: cost}, **self.answers)
         part.replace(path)
 
     @classmethod

@@ -76,7 +76,7 @@ def _filename(segment: MultipartSegment) -> str:
 
 def _extended_name(segment: MultipartSegment) -> str:
     """A name in the notation that other headers have for what is not ASCII."""
-    found = _EXTENDED_NAME.search(segment.header("Content-Disposition", ""))
+    found = _EXTENDED_NAME.search(str(segment.header("Content-Disposition")))
     return unquote(found[1]) if found else ""
 
 

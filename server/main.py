@@ -4,13 +4,15 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import socket
 import sqlite3
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from importlib.metadata import version
+from types import FrameType
 
 import uvicorn
 import uvloop
@@ -195,10 +197,10 @@ async def _serve_until_stopped(settings: Settings, command: Command) -> int:
     """Serve until a signal comes; returns 1 if the engine has died too often."""
     started: asyncio.Future[Services] = asyncio.get_running_loop().create_future()
     app = create_app(settings, lambda: _awaiting(started))  # keys are read before a model is loaded
-    with _listening(settings) as sock:
+    server = uvicorn.Server(uvicorn_config(app, settings))
+    with _ended_by_signals(server), _listening(settings) as sock:
         async with start_services(settings, command) as services:
             started.set_result(services)
-            server = uvicorn.Server(uvicorn_config(app, settings))
             log.info("btchat %s; models: %s", version("btchat"), ", ".join(settings.model))
             watcher = asyncio.create_task(_end_with_engine(server, services.engine, sock))
             try:
@@ -209,6 +211,25 @@ async def _serve_until_stopped(settings: Settings, command: Command) -> int:
             if not watcher.cancelled() and (error := watcher.exception()) is not None:
                 raise error
             return 1 if services.engine.has_given_up else 0
+
+
+@contextmanager
+def _ended_by_signals(server: uvicorn.Server) -> Generator[None]:
+    """Signals end the server, also before and after it serves, so that everything else is stopped in turn.
+
+    uvicorn raises a signal again once it has ended because of it; the default action would end this process.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        server.should_exit = True
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 async def _end_with_engine(server: uvicorn.Server, engine: EngineClient, sock: socket.socket) -> None:

@@ -35,7 +35,8 @@ class Result:
         part = path.with_name(f".{path.name}.part")
         cost = np.frombuffer(json.dumps(asdict(self.cost)).encode(), np.uint8)
         with part.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **{_COST: cost}, **self.answers)
+            # numpy 2.1 would store allow_pickle as one of the arrays
+            np.savez_compressed(file, **{_COST: cost}, **self.answers)  # pyright: ignore[reportArgumentType] - every name is an array's
         part.replace(path)
 
     @classmethod

@@ -36,11 +36,15 @@ async def upload(
     """Store a video. It is probed before the response; the same bytes are stored once."""
     form = FormVideo.announced(request.headers.get("content-type", ""))
     body = form.content(request.stream()) if form else request.stream()
-    await services.store.check_room(int(request.headers.get("content-length", 0)))
-    async with receiving(body, services.store.incoming) as received:
-        probed = await finished(services.decoder.probe(received.path))
-        name = filename or (form.filename if form else "")
-        video = await services.store.add(received, tenant, name, probed.facts)
+    declared = 0 if form else int(request.headers.get("content-length", 0))  # a form's is not its file's
+    with services.admission.enter(tenant):
+        async with (
+            services.store.receiving(declared) as room,
+            receiving(body, services.store.incoming, room.add) as received,
+        ):
+            probed = await finished(services.decoder.probe(received.path))
+            name = filename or (form.filename if form else "")
+            video = await services.store.add(received, tenant, name, probed.facts)
     services.metrics.uploaded(video.num_bytes)
     return VideoObject.of(video)
 

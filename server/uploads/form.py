@@ -1,7 +1,9 @@
 """A video in a multipart form, as browsers and `curl -F file=@clip.mp4` send it."""
 
+import re
 from collections.abc import AsyncGenerator, AsyncIterable
 from typing import Self
+from urllib.parse import unquote
 
 from multipart import (
     MultipartError,
@@ -16,6 +18,7 @@ from bt_model.errors import InvalidValueError
 FORM = "multipart/form-data"
 FIELD = "file"
 _ALLOWED = f"one field, {FIELD!r}, with the video (curl -F {FIELD}=@clip.mp4)"
+_EXTENDED_NAME = re.compile(r"filename\*=utf-8'[^']*'([^;\s]+)", re.IGNORECASE)
 _MAX_NAME_CHARACTERS = 255
 
 
@@ -53,7 +56,8 @@ class FormVideo:
                         elif event:
                             yield bytes(event)
         except ParserLimitReached as error:
-            raise _refused("the form has a second field, or a part with long headers") from error
+            reason = "the form has a second field" if is_found else "the form's headers are too long"
+            raise _refused(reason) from error
         except MultipartError as error:
             raise _bad_form(error) from error
         if not is_found:
@@ -63,15 +67,21 @@ class FormVideo:
 def _filename(segment: MultipartSegment) -> str:
     if (field := str(segment.name)) != FIELD:
         raise _refused(f"the form has the field {field[:80]!r}")
-    name = segment.filename or ""
+    name = segment.filename or _extended_name(segment)
     if len(name) > _MAX_NAME_CHARACTERS or not name.isprintable():
         allowed = f"at most {_MAX_NAME_CHARACTERS} printable characters"
         raise InvalidValueError(f"the file's name is {name[:40]!r}; allowed: {allowed}", param=FIELD)
     return name
 
 
+def _extended_name(segment: MultipartSegment) -> str:
+    """A name in the notation that other headers have for what is not ASCII."""
+    found = _EXTENDED_NAME.search(str(segment.header("Content-Disposition")))
+    return unquote(found[1]) if found else ""
+
+
 def _bad_form(error: MultipartError) -> InvalidValueError:
-    return _refused(f"the body is announced as {FORM} and cannot be read as such: {error}")
+    return _refused(f"the body is announced as {FORM} and cannot be read as such: {error.args[0]}")
 
 
 def _refused(reason: str) -> InvalidValueError:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import secrets
 import sqlite3
-from collections.abc import AsyncGenerator, AsyncIterable, Generator
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,9 +29,16 @@ class Received:
     num_bytes: int
 
 
+def _count_nothing(_num_bytes: int) -> None: ...
+
+
 @asynccontextmanager
-async def receiving(chunks: AsyncIterable[bytes], folder: Path) -> AsyncGenerator[Received]:
+async def receiving(
+    chunks: AsyncIterable[bytes], folder: Path, count: Callable[[int], None] = _count_nothing
+) -> AsyncGenerator[Received]:
     """Write all chunks to a synced file in `folder`, which is deleted afterwards unless it was renamed.
+
+    `count` is told the bytes of each chunk before they are written, and may raise.
 
     Raises:
         VideoError: an empty body, or the first bytes are not those of a video container.
@@ -40,7 +47,7 @@ async def receiving(chunks: AsyncIterable[bytes], folder: Path) -> AsyncGenerato
     path = folder / secrets.token_hex(16)
     try:
         with storage_problems():
-            received = await _write(_video_bytes(chunks), path)
+            received = await _write(_video_bytes(chunks), path, count)
         yield received
     finally:
         await asyncio.shield(asyncio.to_thread(path.unlink, missing_ok=True))
@@ -82,7 +89,7 @@ def _is_video(head: bytes) -> bool:
     return True
 
 
-async def _write(chunks: AsyncIterable[bytes], path: Path) -> Received:
+async def _write(chunks: AsyncIterable[bytes], path: Path, count: Callable[[int], None]) -> Received:
     digest = hashlib.sha256()
     num_bytes = 0
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, _PRIVATE_FILE)
@@ -96,6 +103,7 @@ async def _write(chunks: AsyncIterable[bytes], path: Path) -> Received:
 
         block = bytearray()
         async for chunk in chunks:
+            count(len(chunk))
             block += chunk
             num_bytes += len(chunk)
             if len(block) >= _BLOCK_BYTES:

@@ -19,7 +19,7 @@ from server.uploads.store import VideoStore
 
 _DATA = "data:"
 _UPLOAD = "vid_"
-_DATA_URL = re.compile(r"data:(?P<type>[^;,]*)(?:;.{0,256}?)?;base64,", re.IGNORECASE | re.DOTALL)
+_DATA_URL = re.compile(r"data:(?P<type>[^;,]*)(?:;.{0,256}?)?;\s*base64,", re.IGNORECASE | re.DOTALL)
 # how recorders and file pickers label a video, if at all; what it is its first bytes tell
 _VIDEO_TYPE = r"video/.*|application/(mp4|x-matroska|octet-stream)|"
 _BASE64_GROUP = 4

@@ -27,6 +27,29 @@ _ID_BYTES = 16
 _PRIVATE_FOLDER = 0o700
 
 
+class Room:
+    """What one body takes while it is received, of the bytes that stored files left when it began."""
+
+    def __init__(self, store: "VideoStore", free_bytes: int) -> None:
+        self._store = store
+        self._free_bytes = free_bytes
+        self._received = 0
+        self.num_bytes = 0
+
+    def reserve(self, num_bytes: int) -> None:
+        """Raises Problem: what is stored and being received would be more than it may be."""
+        more = max(num_bytes - self.num_bytes, 0)
+        if self._store.incoming_bytes + more > self._free_bytes:
+            raise self._store.no_room()
+        self.num_bytes += more
+        self._store.incoming_bytes += more
+
+    def add(self, num_bytes: int) -> None:
+        """So many more bytes have come. Raises as `reserve`."""
+        self._received += num_bytes
+        self.reserve(self._received)
+
+
 class VideoStore:
     """All uploads of all tenants; no tenant can see another's."""
 
@@ -34,6 +57,8 @@ class VideoStore:
         """Raises OSError or sqlite3.Error if the folder cannot be used."""
         self._ttl_seconds = ttl_seconds
         self._max_bytes = max_bytes
+        self.incoming_bytes = 0  # of bodies that are being received
+        self._deleted: list[StoredVideo] = []  # to make room, since `delete_expired` was last called
         self._blobs = folder / "videos"
         self.incoming = folder / "incoming"
         for path in (folder, self._blobs, self.incoming):
@@ -59,14 +84,19 @@ class VideoStore:
         await self._run(self._catalog.close)
         self._disk.shutdown()
 
-    async def check_room(self, num_bytes: int) -> None:
-        """Refuse a body of this length before it is read, if it cannot be kept.
+    @asynccontextmanager
+    async def receiving(self, declared_bytes: int = 0) -> AsyncGenerator[Room]:
+        """Room for a body that is being received, of which this many bytes are announced.
 
         Raises:
             Problem: the files would take more than they may.
         """
-        with storage_problems():
-            await self._run(self._check_room, num_bytes)
+        room = Room(self, await self._run(self._make_room))
+        try:
+            room.reserve(declared_bytes)
+            yield room
+        finally:
+            self.incoming_bytes -= room.num_bytes
 
     async def add(self, received: Received, tenant: str, filename: str, facts: VideoFacts) -> StoredVideo:
         """Move a received file into the store and insert its row."""
@@ -104,7 +134,9 @@ class VideoStore:
 
     async def delete_expired(self) -> list[StoredVideo]:
         """Delete expired uploads; returns those that were their tenant's last with their bytes."""
-        return await self._run(self._delete_expired)
+        expired = await self._run(self._delete_expired)
+        early, self._deleted = self._deleted, []
+        return [*early, *expired]
 
     @asynccontextmanager
     async def reading(self, video: StoredVideo) -> AsyncGenerator[Path]:
@@ -135,7 +167,8 @@ class VideoStore:
         if blob.exists():
             source.unlink()
         else:
-            self._check_room(video.num_bytes)
+            if self._catalog.num_bytes() + video.num_bytes > self._max_bytes:
+                raise self.no_room()
             source.rename(blob)
             _sync_folder(self._blobs)
         try:
@@ -144,14 +177,17 @@ class VideoStore:
             self._free(video.sha256)
             raise
 
-    def _check_room(self, num_bytes: int) -> None:
-        taken = self._catalog.num_bytes()
-        if taken + num_bytes > self._max_bytes:
-            text = (
-                f"the upload has {num_bytes} bytes, and uploads take {taken} of at most {self._max_bytes} "
-                "(BTCHAT_MAX_STORED_BYTES); DELETE /v1/video/uploads/{id} makes room"
-            )
-            raise Problem(507, text, code="storage_full")
+    def no_room(self) -> Problem:
+        text = (
+            f"all uploads together may take {self._max_bytes} bytes (BTCHAT_MAX_STORED_BYTES), and this one "
+            "is too much; DELETE /v1/video/uploads/{id} makes room"
+        )
+        return Problem(507, text, code="storage_full")
+
+    def _make_room(self) -> int:
+        """Bytes that the stored files leave, without those that have expired."""
+        self._deleted += self._delete_expired()
+        return self._max_bytes - self._catalog.num_bytes()
 
     def _find(self, tenant: str, video_id: str) -> StoredVideo | None:
         return self._catalog.find(tenant, video_id, int(time.time()))

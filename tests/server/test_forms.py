@@ -44,6 +44,14 @@ async def test_a_form_may_come_in_chunks_of_any_size(size: int) -> None:
     assert form.filename == "a.mp4"
 
 
+async def test_a_name_in_the_extended_notation_is_read() -> None:
+    form = FormVideo.announced("multipart/form-data; boundary=edge")
+    assert form is not None
+    whole = WHOLE.replace(b'filename="a.mp4"', b"filename*=UTF-8''%e2%82%ac%20clip.mp4")
+    _ = [chunk async for chunk in form.content(chunks_of(whole, 50))]
+    assert form.filename == "€ clip.mp4"
+
+
 BROKEN = {
     "cut off": WHOLE[:-9],
     "empty": b"--edge--\r\n",
@@ -53,6 +61,7 @@ BROKEN = {
     "two fields": PART + VIDEO + b"\r\n" + WHOLE,
     "a long name": WHOLE.replace(b"a.mp4", b"a" * 256),
     "a name with control characters": WHOLE.replace(b"a.mp4", b"a\x07.mp4"),
+    "a name that is not UTF-8": WHOLE.replace(b"a.mp4", b"\xe9.mp4"),
     "long headers": WHOLE.replace(b"form-data", b"form-data; x=" + b"x" * 9000),
 }
 
@@ -64,6 +73,7 @@ async def test_what_is_no_form_with_one_file_is_refused(name: str) -> None:
     with pytest.raises(InvalidValueError, match="allowed: ") as caught:
         _ = [chunk async for chunk in form.content(chunks_of(BROKEN[name], 40))]
     assert caught.value.param == "file"
+    assert "Error" not in caught.value.message
 
 
 def test_a_form_without_a_boundary_is_refused() -> None:

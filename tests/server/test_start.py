@@ -54,8 +54,11 @@ def test_a_signal_ends_a_program_that_still_loads(tmp_path: Path) -> None:
     with logged(fake_program(tmp_path, f"{fakes.SLOW}30")) as process:
         assert process.stderr is not None
         assert next(line for line in process.stderr if "startup complete" in line)
+        assert until(lambda: len(children_of(process.pid)) > 1, 20)  # a decode child and the engine
+        children = children_of(process.pid)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) in {0, -signal.SIGTERM}
+        assert process.wait(10) == 0
+    assert not [child for child in children if Path(f"/proc/{child}").exists()]
 
 
 def test_a_keys_file_is_checked_before_a_model_is_loaded(tmp_path: Path) -> None:
@@ -78,6 +81,12 @@ def test_the_server_runs_on_uvloop(tmp_path: Path) -> None:
         assert until(lambda: succeeds(client, f"http://127.0.0.1:{port}/health/ready"), 20)
         maps = Path(f"/proc/{process.pid}/maps").read_text(encoding="utf-8")
     assert "uvloop/loop" in maps
+
+
+def children_of(pid: int) -> list[int]:
+    """Those of all its threads."""
+    files = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for file in files for child in file.read_text(encoding="ascii").split()]
 
 
 def at(port: int) -> dict[str, str]:

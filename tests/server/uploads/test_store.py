@@ -125,14 +125,38 @@ async def test_files_take_no_more_than_they_may(tmp_path: Path) -> None:
     store = await VideoStore.open(tmp_path, 0, 10)
     first = await added(store, content=b"123456")
     await added(store, tenant="other", content=b"123456")  # the same file
-    await store.check_room(4)
-    with pytest.raises(Problem, match=r"11 bytes, .* 6 of at most 10 .*MAX_STORED_BYTES") as caught:
-        await store.check_room(11)
-    assert (caught.value.status_code, caught.value.code) == (507, "storage_full")
-    with pytest.raises(Problem):
+    with pytest.raises(Problem, match=r"may take 10 bytes .*MAX_STORED_BYTES") as caught:
         await added(store, content=b"12345")
+    assert (caught.value.status_code, caught.value.code) == (507, "storage_full")
     assert len(await store.page("public", None, 10, "asc")) == 1
     for video in (first, *await store.page("other", None, 1, "asc")):
         await store.delete(video)
     await added(store, content=b"12345")
+    await store.close()
+
+
+async def test_what_is_being_received_takes_room_as_it_comes(tmp_path: Path) -> None:
+    store = await VideoStore.open(tmp_path, 0, 10)
+    await added(store, content=b"123")
+    async with store.receiving() as first, store.receiving(4) as second:
+        second.add(4)
+        first.add(3)
+        with pytest.raises(Problem):
+            first.add(1)
+    assert store.incoming_bytes == 0
+    with pytest.raises(Problem):
+        async with store.receiving(8):
+            pass
+    assert store.incoming_bytes == 0
+    await store.close()
+
+
+async def test_what_has_expired_takes_no_room(tmp_path: Path) -> None:
+    store = await VideoStore.open(tmp_path, 1.0, 10)
+    old = await added(store, content=b"1234567")
+    await asyncio.sleep(2.1)
+    async with store.receiving(5) as room:
+        room.add(5)
+    assert await store.delete_expired() == [old]  # what was computed of it is still to be forgotten
+    assert await store.delete_expired() == []
     await store.close()

@@ -30,6 +30,7 @@ _STAT_NAMES: Mapping[str, str] = {  # the engine's names to those of other infer
     "preemptions": "num_preemptions_total",
     "prefix_bytes": "prefix_cache_bytes",
     "tokens_total": "engine_tokens_total",
+    "busy_seconds": "engine_step_running_seconds",
     "alive": "engine_alive",
 }
 

@@ -10,7 +10,7 @@ import pytest
 
 from server.main import engine_command
 from server.settings import Settings
-from server.worker.loader import DiskLoader
+from server.worker.loader import CacheSettings, DiskLoader
 from tests.server.conftest import QUICK, RunningServer, count, error_of, question, running
 from tests.server.worker.processes import write_models
 
@@ -108,7 +108,8 @@ def test_under_a_limit_models_come_and_go(weights: Path, tmp_path: Path, clip: b
 
 def test_a_model_larger_than_the_limit_is_refused_with_the_figures(weights: Path, tmp_path: Path) -> None:
     small, large = OTHER_TOWER, FIRST  # without and with a branch
-    limit = DiskLoader([small], weights, device="cpu").estimate(small).total
+    need = DiskLoader([small], weights, device="cpu", cache=CacheSettings(max_batch=1)).estimate(small)
+    limit = need.total  # with room for one answer, which is the least
     chosen = settings(tmp_path, weights, model=[small, large], model_memory_bytes=limit)
     with running(chosen, engine_command(chosen)) as server, server.client() as client:
         hello = {"model": large, "messages": [{"role": "user", "content": "hello"}]}

@@ -1,0 +1,1 @@
+"""Our generation engine beside others, in one run."""

@@ -173,7 +173,7 @@ def test_fifty_decodes_leave_no_file_and_no_process_behind(clip: Path) -> None:
         until_ready(pool)
         assert len(pool.pids) == 2
         known |= set(pool.pids)
-    assert len(known) == 4
+    assert len(known) in {3, 4}  # one child may have had its 20 files while the other has had 19
     assert (pool.pids, open_files()) == ([], before)
     assert not any(map(is_there, known))
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -12,6 +13,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from importlib.metadata import version
+from importlib.util import find_spec
 from types import FrameType
 
 import uvicorn
@@ -23,7 +25,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from bt_model.decoding.pool import DecodePool
-from bt_model.errors import BtchatError, InvalidValueError, explain
+from bt_model.errors import BtchatError, InvalidValueError, explain, require
 from server.admission import Admission
 from server.answers.flow import ChatFlow
 from server.decoding.futures import running
@@ -157,12 +159,18 @@ async def _open_store(settings: Settings) -> VideoStore:
         return await VideoStore.open(
             settings.data_dir, settings.upload_ttl_seconds, settings.max_stored_bytes
         )
+    except FileExistsError as error:
+        text = f"data_dir is {settings.data_dir}, which is a file; allowed: a folder"
+        raise InvalidValueError(text, param="data_dir") from error
     except (OSError, sqlite3.Error) as error:
-        text = f"cannot use data folder {settings.data_dir}: {explain(error)}"
+        text = f"cannot use the data folder {settings.data_dir}: {explain(error)}"
         raise InvalidValueError(text, param="data_dir") from error
 
 
 def _decode_pool(settings: Settings) -> DecodePool:
+    if settings.decoder == "decord" and find_spec("decord") is None:
+        text = "decoder is 'decord', which is not installed: pip install 'btchat[decord]'; or use pyav"
+        raise InvalidValueError(text, param="decoder")
     size = settings.decode_workers or os.cpu_count() or 1
     return DecodePool(size, reader=settings.decoder, seconds=settings.decode_seconds)
 
@@ -190,6 +198,8 @@ def serve(settings: Settings) -> int:
     Raises:
         BtchatError: why this server cannot start.
     """
+    weights = settings.weights_dir
+    require(weights.is_dir() or not weights.exists(), "weights_dir", str(weights), "a folder")
     return uvloop.run(_serve_until_stopped(settings, engine_command(settings)))
 
 
@@ -274,6 +284,11 @@ def _listening(settings: Settings) -> socket.socket:
     """A bound socket, so that a port in use is reported before a model is loaded."""
     try:
         family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
+    except socket.gaierror as error:
+        allowed = "127.0.0.1, 0.0.0.0 or another address of this machine"
+        text = f"host is {settings.host!r}, which names no address; allowed: {allowed}"
+        raise InvalidValueError(text, param="host") from error
+    try:
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -284,6 +299,7 @@ def _listening(settings: Settings) -> socket.socket:
             sock.close()
             raise
     except OSError as error:
-        text = f"cannot listen on {settings.host}:{settings.port}: {explain(error)}; choose another port"
-        raise InvalidValueError(text, param="port") from error
+        wrong = "host" if error.errno == errno.EADDRNOTAVAIL else "port"
+        text = f"cannot listen on {settings.host}:{settings.port}: {explain(error)}; choose another {wrong}"
+        raise InvalidValueError(text, param=wrong) from error
     return sock

@@ -152,7 +152,7 @@ class Settings(Times, Limits, Videos, Models, Network):
 class _Named(Settings, BaseSettings):
     """The settings as variables and secrets are called; only their sources look at this class."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, enable_decoding=False)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, enable_decoding=False, env_ignore_empty=True)
 
 
 def load_settings(flags: Iterable[Group] = (), config: Path | None = None) -> Settings:

@@ -1,5 +1,6 @@
 """A model's device and the number formats of its parts."""
 
+import re
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +37,8 @@ def pick_device(name: str) -> torch.device:
     Raises:
         BtchatError: a device that this machine does not have.
     """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise BtchatError(f"device is {name!r}; allowed: auto, cpu, cuda, cuda:0, cuda:1 …", param="device")
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
     try:
         device = torch.device(chosen)

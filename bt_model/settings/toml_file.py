@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from bt_model.errors import InvalidValueError
+from bt_model.errors import InvalidValueError, explain
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -16,6 +16,6 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InvalidValueError(f"cannot read {path}: {error.strerror}", param="config") from error
+        raise InvalidValueError(f"cannot read settings: {explain(error)}", param="config") from error
     except (ValueError, RecursionError) as error:
         raise InvalidValueError(f"{path}: not TOML ({error})", param="config") from error

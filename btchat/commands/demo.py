@@ -3,18 +3,22 @@
 import json
 import tempfile
 from pathlib import Path
+from typing import Annotated
 
 import httpx
+from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from bt_model.assembly.catalog import BUILT_IN
 from bt_model.errors import BtchatError
 from btchat.commands.invocation import invocation, shown_path
 from btchat.commands.running_server import running_server
 
+Port = Annotated[int, Parameter(validator=Number(gte=0, lte=65535))]
 QUESTION = "does the circle appear or disappear?"
 
 
-def demo(*, port: int = 8000, once: bool = False) -> int:
+def demo(*, port: Port = 8000, once: bool = False) -> int:
     """Start a server, ask it about a sample clip, keep serving.
 
     Args:

@@ -25,10 +25,11 @@ def a_file(_kind: object, path: Path) -> None:
     """What an option for a file to write takes.
 
     Raises:
-        ValueError: a folder.
+        ValueError: a folder, or a device or pipe, which a rename would replace by a file.
     """
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; allowed: a file")
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "a device or pipe"
+        raise ValueError(f"{path} is {kind}; allowed: a file")
 
 
 WeightsDir = Annotated[

@@ -27,9 +27,7 @@ def load_keys(path: Path) -> tuple[bytes, ...]:
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as error:
-        raise InvalidValueError(
-            f"cannot read keys file {path}: {explain(error)}", param="api_keys_file"
-        ) from error
+        raise InvalidValueError(f"cannot read API keys: {explain(error)}", param="api_keys_file") from error
     keys = [line for line in lines if line and not line.startswith("#")]
     if not keys or min(map(len, keys)) < _MIN_KEY_CHARACTERS:
         message = f"{path} needs keys of {_MIN_KEY_CHARACTERS} characters or more, one a line"

@@ -1,6 +1,7 @@
 """The commands that need no server, over tiny models and real videos."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +88,8 @@ def test_a_model_that_cannot_fit_is_refused_with_the_figures(
 ) -> None:
     monkeypatch.setattr("server.worker.loader.free_bytes", lambda device: 2**10)
     assert main(["ask", str(video), "what happens?", *options]) == 1
-    assert "embedded needs 1.3 MiB; 0.0 MiB are free on this device" in capsys.readouterr().err
+    refusal = r"embedded needs \d\.\d MiB; 0\.0 MiB are free on this device"
+    assert re.search(refusal, capsys.readouterr().err)
 
 
 def test_the_answer_depends_on_the_frames(

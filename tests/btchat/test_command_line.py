@@ -12,6 +12,7 @@ from typing import Literal, get_args, get_origin
 
 import pytest
 
+from bt_model.assembly.catalog import BUILT_IN
 from btchat.cli import command_line, main
 from lab.shapes.events import KINDS
 from server.settings import Settings
@@ -221,3 +222,17 @@ def test_help_loads_nothing_heavy() -> None:
     heavy = {"torch", "transformers", "fastapi", "numpy", "av", "pydantic", "httpx"}
     code = f"import sys, btchat.cli as c; c.main(['--help']); sys.exit(bool({heavy} & {{*sys.modules}}))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+def test_what_a_rename_would_destroy_is_no_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert main(["tokens", str(BUILT_IN / "embedded" / "sample.mp4"), "-o", str(pipe)]) == 2
+    assert "a device or pipe; allowed: a file" in capsys.readouterr().err
+    assert pipe.is_fifo()
+
+
+@pytest.mark.parametrize("port", ["70000", "-5"])
+def test_a_port_out_of_range_is_refused(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "--once", "--port", port]) == 2
+    assert "port" in capsys.readouterr().err

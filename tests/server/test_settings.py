@@ -10,7 +10,7 @@ from cyclopts import App
 import server
 from bt_model.errors import InvalidValueError
 from server.command.serve import serve
-from server.settings import Group, Settings, load_settings
+from server.settings import PREFIX, Group, Settings, load_settings
 from tests.server.settings_page import ENVIRONMENT, PAGE, environment, page
 
 
@@ -150,3 +150,12 @@ def test_every_setting_has_a_description_and_a_flag() -> None:
 def test_the_page_of_settings_and_the_example_of_an_environment_are_up_to_date() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(), "make fmt writes it anew"
     assert ENVIRONMENT.read_text(encoding="utf-8") == environment(), "make fmt writes it anew"
+
+
+def test_every_line_of_the_example_may_be_used_as_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    for line in ENVIRONMENT.read_text(encoding="utf-8").splitlines():
+        if line.startswith(f"#{PREFIX}"):
+            name, _, value = line.removeprefix("#").partition("=")
+            monkeypatch.setenv(name, value)
+    loaded, default = load_settings(), Settings()
+    assert loaded.model_copy(update={"weights_dir": default.weights_dir}) == default

@@ -12,7 +12,11 @@ import time
 from pathlib import Path
 
 import httpx
+import pytest
 
+from bt_model.errors import InvalidValueError
+from server.main import _decode_pool  # pyright: ignore[reportPrivateUsage] - a start takes long
+from server.settings import Settings
 from tests import fakes
 from tests.server.conftest import error_of
 from tests.server.test_main import fake_program, free_port, logged, started, succeeds
@@ -66,6 +70,33 @@ def test_a_keys_file_is_checked_before_a_model_is_loaded(tmp_path: Path) -> None
     assert result.returncode == 1
     (line,) = result.stderr.splitlines()
     assert str(tmp_path / "keys") in line
+
+
+REFUSED = {
+    "host that is no name": (["--host", "no.such.host.invalid"], "host is 'no.such.host.invalid'"),
+    "host of another machine": (["--host", "192.0.2.1"], "choose another host"),
+    "device of no kind": (["--device", "gpu"], "allowed: auto, cpu, cuda"),
+    "folder of weights that is a file": (["--weights-dir", __file__], "allowed: a folder"),
+    "folder of data that is a file": (["--data-dir", __file__], "which is a file; allowed: a folder"),
+    "settings that are not there": (["--config", "/nowhere/a.toml"], "/nowhere/a.toml: "),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_wrong_setting_is_named_with_what_is_allowed(tmp_path: Path, name: str) -> None:
+    flags, words = REFUSED[name]
+    where = [] if "--data-dir" in flags else ["--data-dir", str(tmp_path)]
+    result = started("--port", "0", *where, *flags)
+    assert result.returncode == 1
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("btchat: ")
+    assert words in last
+
+
+def test_a_decoder_that_is_not_installed_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.main.find_spec", lambda name: None)
+    with pytest.raises(InvalidValueError, match=r"pip install 'btchat\[decord\]'"):
+        _decode_pool(Settings(decoder="decord"))
 
 
 def test_a_device_that_is_not_there_is_one_line_and_a_code(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Assembly of the web process; importing this does nothing."""
 
 import asyncio
-import contextlib
 import errno
 import logging
 import os
@@ -41,13 +40,13 @@ from server.middleware.log import logging_config
 from server.problems import show_problem
 from server.routes import chat, frames, health, models, uploads
 from server.settings import Settings
+from server.uploads.expiry import expiring
 from server.uploads.store import VideoStore
 
 log = logging.getLogger(__name__)
 
 Start = Callable[[], AbstractAsyncContextManager[Services]]
 
-_SWEEP_SECONDS = 60.0
 _HEADER_BYTES = 16 * 1024
 _KEEP_ALIVE_SECONDS = 10
 
@@ -105,7 +104,7 @@ async def start_services(settings: Settings, command: Command) -> AsyncGenerator
             in_flight=lambda: admission.num_running,
         )
         flow = ChatFlow(engine, features, admission, metrics, settings.request_seconds)
-        await stack.enter_async_context(_sweeping(store, features))
+        await stack.enter_async_context(expiring(store, features.forget))
         yield Services(
             settings=settings,
             metrics=metrics,
@@ -173,23 +172,6 @@ def _decode_pool(settings: Settings) -> DecodePool:
         raise InvalidValueError(text, param="decoder")
     size = settings.decode_workers or os.cpu_count() or 1
     return DecodePool(size, reader=settings.decoder, seconds=settings.decode_seconds)
-
-
-@asynccontextmanager
-async def _sweeping(store: VideoStore, features: VideoFeatures) -> AsyncGenerator[None]:
-    async def sweep() -> None:
-        while True:
-            for video in await store.delete_expired():
-                features.forget(video.tenant, video.sha256)
-            await asyncio.sleep(_SWEEP_SECONDS)
-
-    task = asyncio.create_task(sweep())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
 
 
 def serve(settings: Settings) -> int:

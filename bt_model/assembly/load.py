@@ -22,6 +22,7 @@ from bt_model.checkpoints.load import AdapterWeights, load_adapter, read_adapter
 from bt_model.checkpoints.temporal import load_temporal
 from bt_model.checkpoints.weights import Checkpoint, Weights, open_checkpoint
 from bt_model.errors import CheckpointError, InvalidValueError
+from bt_model.generation.language_model import LanguageModel
 from bt_model.prompt.templates import template
 from bt_model.types import MAX_FRAMES, FrameSize, ModelCard, Quantise
 from bt_model.vision.bt_adapter import BTAdapter
@@ -67,7 +68,7 @@ def load(
     encoder.eval()
     files = _backend_files(path.parent, model, parts, place, accepted)
     backend = create(files)
-    card = _card(model, encoder, files, _digest(model, encoder, cache), backend.lm.max_context)
+    card = _card(model, encoder, files, _digest(model, encoder, cache), backend.lm)
     drawn = dict.fromkeys(f"{UNTRAINED[check]} is untrained" for check in accepted if check in UNTRAINED)
     return VideoChat(encoder, backend, replace(card, accepted=accepted, notes=(*notes, *drawn)))
 
@@ -197,7 +198,7 @@ def _backend_files(
 
 
 def _card(
-    model: ModelFile, encoder: TemporalEncoder, files: BackendFiles, digest: str, max_context: int
+    model: ModelFile, encoder: TemporalEncoder, files: BackendFiles, digest: str, lm: LanguageModel
 ) -> ModelCard:
     return ModelCard(
         id=model.id,
@@ -205,7 +206,7 @@ def _card(
         frame_size=FrameSize(encoder.tower.config.image_size, model.fit),
         default_frames=model.default_frames,
         max_frames=min(MAX_FRAMES, encoder.max_frames or MAX_FRAMES),
-        max_context=max_context,
+        max_context=lm.max_context,
         num_video_tokens=files.num_video_tokens,
         video_dim=files.video_dim,
         fingerprint=digest,
@@ -216,6 +217,7 @@ def _card(
             "device": str(files.device),
             "dtype": str(files.dtype),
             "quantise": files.quantise,
+            "decoder": lm.decoder,
             "temporal": encoder.config.name,
         },
     )

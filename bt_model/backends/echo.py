@@ -26,6 +26,8 @@ class EchoLM:
     vocab_size = VOCAB
     hidden_size = VOCAB
     max_context = MAX_CONTEXT
+    decoder = "own"
+    shares_prefixes = True
 
     def embed(self, ids: "Tensor") -> "Tensor":
         """(n,) -> (n, VOCAB)."""

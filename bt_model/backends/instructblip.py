@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from bt_model.backends.parts.bridge import Bridge, load_bridge, qformer_config
-from bt_model.backends.parts.llm import load_llama
+from bt_model.backends.parts.llm import load_lm
 from bt_model.errors import CheckpointError, require
 from bt_model.generation.request import Segment, Soft, Tokens
 from bt_model.prompt.tokenizer import Tokenizer, open_tokenizer
@@ -88,7 +88,7 @@ def create(files: "BackendFiles") -> InstructBlipBackend:
         raise CheckpointError(
             f"{qformer.path}: a Q-Former without text; InstructBLIP's reads the instruction"
         )
-    lm = load_llama(files)
+    lm = load_lm(files)
     bridge = load_bridge(files, lm.hidden_size)
     return InstructBlipBackend(lm, bridge, tokenizer, instruction, files.defaults.or_else(DEFAULTS))
 

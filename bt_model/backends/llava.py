@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bt_model.backends.parts.bridge import Bridge
-from bt_model.backends.parts.llm import load_llama, trained_rows
+from bt_model.backends.parts.llm import load_lm, trained_rows
 from bt_model.backends.parts.projector import load_projector
 from bt_model.backends.parts.template_backend import TemplateBackend
 from bt_model.prompt.segments import SpecialIds
@@ -36,7 +36,7 @@ def create(files: "BackendFiles") -> TemplateBackend:
     """
     style = template(files.template)
     tokenizer = open_tokenizer(files.needed("llm").path)
-    lm = load_llama(files)
+    lm = load_lm(files)
     return TemplateBackend(
         lm=lm,
         bridge=Bridge(load_projector(files, files.video_dim, lm.hidden_size)),

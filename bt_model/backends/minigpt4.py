@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from bt_model.backends.parts.bridge import load_bridge
-from bt_model.backends.parts.llm import load_llama
+from bt_model.backends.parts.llm import load_lm
 from bt_model.backends.parts.template_backend import TemplateBackend
 from bt_model.prompt.segments import SpecialIds
 from bt_model.prompt.templates import template
@@ -24,7 +24,7 @@ def create(files: "BackendFiles") -> TemplateBackend:
     """
     style = template(files.template)
     tokenizer = open_tokenizer(files.needed("llm").path)
-    lm = load_llama(files)
+    lm = load_lm(files)
     bridge = load_bridge(files, lm.hidden_size)
     ids = SpecialIds.of(style, tokenizer)
     return TemplateBackend(lm, bridge, tokenizer, style, ids, files.defaults.or_else(DEFAULTS))

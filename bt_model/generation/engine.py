@@ -224,8 +224,9 @@ class BatchEngine:
             return
         if job.prefilled is None:
             job.prefilled = time.monotonic()
-            with self._changed:
-                self._scheduler.remember(job)
+            if self._lm.shares_prefixes:
+                with self._changed:
+                    self._scheduler.remember(job)
         if token in job.request.stop_token_ids:
             self._finish(job, "stop")
             return

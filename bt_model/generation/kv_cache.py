@@ -34,7 +34,17 @@ class Heads:
         return self.query // self.shared
 
 
-def page_bytes(config: LlamaConfig, itemsize: int) -> int:
+@dataclass(frozen=True, slots=True)
+class CacheSizes:
+    """What the memory of any decoder's keys and values follows from."""
+
+    max_context: int
+    num_layers: int
+    num_kv_heads: int
+    head_dim: int
+
+
+def page_bytes(config: LlamaConfig | CacheSizes, itemsize: int) -> int:
     """Memory of one page of keys and values, in every layer."""
     return 2 * config.num_layers * config.num_kv_heads * config.head_dim * PAGE * itemsize
 

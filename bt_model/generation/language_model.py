@@ -26,6 +26,16 @@ class LanguageModel(Protocol):
         """Memory of one page of the cache."""
         ...
 
+    @property
+    def decoder(self) -> str:
+        """Whose code computes it."""
+        ...
+
+    @property
+    def shares_prefixes(self) -> bool:
+        """Whether a page may belong to several sequences."""
+        ...
+
     def embed(self, ids: "Tensor") -> "Tensor":
         """(n,) int64 -> (n, W)."""
         ...

@@ -22,6 +22,9 @@ class Llama(nn.Module):
     Tied embeddings have no `lm_head.weight` of their own, as in their checkpoints.
     """
 
+    decoder = "own"
+    shares_prefixes = True
+
     def __init__(self, cfg: LlamaConfig) -> None:
         super().__init__()
         self.cfg = cfg

@@ -13,7 +13,7 @@ from bt_model.assembly.memory import MemoryEstimate, encode_bytes, memory_estima
 from bt_model.assembly.model_file import read_model_file
 from bt_model.assembly.placement import Placement
 from bt_model.assembly.towers import TowerCache
-from bt_model.backends.parts.llm import read_llama_config
+from bt_model.backends.parts.llm import read_cache_sizes
 from bt_model.chat import VideoChat
 from bt_model.errors import CheckpointError, require
 from bt_model.generation.chunk import PAGE
@@ -123,7 +123,7 @@ class DiskLoader:
         encode, batch = encode_bytes(path, place.dtype), self._cache.max_batch
         if not model.llm:
             return Need(weights, encode, 0, 0, batch, self._cache.max_context or 0)
-        config = read_llama_config(path.parent / model.llm)
+        config = read_cache_sizes(path.parent / model.llm)
         context = min(config.max_context, self._cache.max_context or config.max_context)
         per_page, least = page_bytes(config, place.dtype.itemsize), -(-context // PAGE)
         if self._cache.num_bytes is None:

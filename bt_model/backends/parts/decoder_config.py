@@ -17,6 +17,7 @@ from bt_model.config import (
     read_positive,
 )
 from bt_model.errors import InvalidValueError, require
+from bt_model.generation.kv_cache import CacheSizes
 
 
 class OtherDecoderError(InvalidValueError):
@@ -135,6 +136,24 @@ def read_decoder_config(config: Mapping[str, Any], *, is_nested: bool = False) -
         has_qkv_bias=has_bias or kind.has_qkv_bias,
         has_out_bias=has_bias,
         has_mlp_bias=kind is _LLAMA and _switch(config, "mlp_bias"),
+    )
+
+
+def read_other_sizes(config: Mapping[str, Any]) -> CacheSizes:
+    """The same fields of a decoder that we do not compute.
+
+    Raises:
+        InvalidValueError: an invalid size.
+        KeyError: a field that is missing.
+    """
+    heads = read_count(config, "num_attention_heads")
+    given = {name: value for name, value in config.items() if value is not None}
+    derived = {"num_key_value_heads": heads, "head_dim": read_count(config, "hidden_size") // heads}
+    return CacheSizes(
+        read_count(config, "max_position_embeddings"),
+        read_count(config, "num_hidden_layers"),
+        read_count(derived | given, "num_key_value_heads"),
+        read_count(derived | given, "head_dim"),
     )
 
 

@@ -1,19 +1,26 @@
 """The LLM of a chat model: its configuration, from any published form of config.json, and its weights."""
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from bt_model.backends.parts.decoder_config import read_decoder_config
+from bt_model.backends.parts.decoder_config import (
+    OtherDecoderError,
+    read_decoder_config,
+    read_other_sizes,
+)
 from bt_model.backends.parts.lora import merge_lora, read_lora
 from bt_model.checkpoints.json_files import read_config, section
 from bt_model.checkpoints.load import load_part, refuse_more_layers
 from bt_model.checkpoints.weights import Checkpoint
 from bt_model.config import LlamaConfig
 from bt_model.errors import CheckpointError, InvalidValueError
+from bt_model.generation.kv_cache import CacheSizes
+from bt_model.generation.language_model import LanguageModel
 from bt_model.generation.llama import Llama
 
 if TYPE_CHECKING:
@@ -39,15 +46,61 @@ def llama_config(folder: Path, config: Mapping[str, Any]) -> LlamaConfig:
     Raises:
         CheckpointError: a field is missing, or names a variant that this decoder does not implement.
     """
-    is_nested = "text_config" in config
-    if is_nested:
-        config = section(folder, config, "text_config")
+    with _named(folder):
+        return _decoder_config(folder, config)
+
+
+def read_cache_sizes(folder: Path) -> CacheSizes:
+    """From a folder's config.json, whoever computes the decoder.
+
+    Raises:
+        CheckpointError: it is missing, or lacks a field.
+    """
+    config = read_config(folder)
+    with _named(folder):
+        try:
+            ours = _decoder_config(folder, config)
+        except OtherDecoderError:
+            return read_other_sizes(config)
+        return CacheSizes(ours.max_context, ours.num_layers, ours.num_kv_heads, ours.head_dim)
+
+
+def _decoder_config(folder: Path, config: Mapping[str, Any]) -> LlamaConfig:
+    if "text_config" in config:
+        return read_decoder_config(section(folder, config, "text_config"), is_nested=True)
+    return read_decoder_config(config)
+
+
+@contextmanager
+def _named(folder: Path) -> Generator[None]:
+    """Errors name the file."""
     try:
-        return read_decoder_config(config, is_nested=is_nested)
+        yield
     except KeyError as error:
         raise CheckpointError(f"{folder}/config.json: lacks the field {error}") from error
     except InvalidValueError as error:
         raise CheckpointError(f"{folder}/config.json: {error.message}") from error
+
+
+def load_lm(files: "BackendFiles") -> LanguageModel:
+    """The decoder for answers: ours where we compute its model type, or else transformers'.
+
+    Raises:
+        CheckpointError: neither computes it; tensors that are missing, unexpected or wrongly shaped.
+    """
+    checkpoint = files.needed("llm")
+    try:
+        _decoder_config(checkpoint.path, checkpoint.required_config())
+    except OtherDecoderError as error:
+        if trained_rows(files)[1] or "text_config" in checkpoint.required_config():
+            way_out = "transformers computes others, but only in a folder of their own with its token table"
+            raise CheckpointError(f"{checkpoint.path}/config.json: {error.message}; {way_out}") from error
+        from bt_model.backends.parts.transformers_llm import load_transformers  # noqa: PLC0415 - slow to import
+
+        return load_transformers(files, error.message)
+    except (KeyError, InvalidValueError):  # load_llama says it
+        pass
+    return load_llama(files)
 
 
 def load_llama(files: "BackendFiles") -> Llama:

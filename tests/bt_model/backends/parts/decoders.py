@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     LlamaConfig,
     MistralConfig,
@@ -35,6 +36,14 @@ OURS: dict[str, Callable[[], PreTrainedConfig]] = {
     "biases": lambda: LlamaConfig(**SIZES, attention_bias=True, mlp_bias=True),
     "mistral": lambda: MistralConfig(**SIZES, sliding_window=48, head_dim=12),
     "qwen2": lambda: Qwen2Config(**SIZES, tie_word_embeddings=True),
+}
+
+# Only transformers computes norms of queries and keys, windows in some layers, multipliers, experts.
+THEIRS: dict[str, Callable[[], PreTrainedConfig]] = {
+    "qwen3": lambda: AutoConfig.for_model("qwen3", **SIZES, head_dim=8),
+    "gemma2": lambda: AutoConfig.for_model("gemma2", **SIZES, head_dim=8, sliding_window=24),
+    "granite": lambda: AutoConfig.for_model("granite", **SIZES, logits_scaling=3.0, residual_multiplier=0.4),
+    "mixtral": lambda: AutoConfig.for_model("mixtral", **SIZES, num_local_experts=4),
 }
 
 

@@ -7,14 +7,14 @@ from typing import Annotated
 
 import httpx
 from cyclopts import Parameter
-from cyclopts.validators import Number
 
 from bt_model.assembly.catalog import BUILT_IN
 from bt_model.errors import BtchatError
 from btchat.commands.invocation import invocation, shown_path
+from btchat.commands.options import a_port
 from btchat.commands.running_server import running_server
 
-Port = Annotated[int, Parameter(validator=Number(gte=0, lte=65535))]
+Port = Annotated[int, Parameter(validator=a_port)]
 QUESTION = "does the circle appear or disappear?"
 
 

@@ -8,7 +8,10 @@ from typing import Annotated
 from cyclopts import Group, Parameter
 
 from bt_model.assembly.catalog import WEIGHTS_DIR
+from bt_model.errors import require
 from bt_model.types import Dtype, Quantise, Sampling, Strategy
+
+MAX_PORT = 65535
 
 
 def a_folder(_kind: object, path: Path | None) -> None:
@@ -22,14 +25,20 @@ def a_folder(_kind: object, path: Path | None) -> None:
 
 
 def a_file(_kind: object, path: Path) -> None:
-    """What an option for a file to write takes.
+    """What an option for a file to write takes: a new one, or a regular one, as it is replaced by renaming.
 
     Raises:
-        ValueError: a folder, or a device or pipe, which a rename would replace by a file.
+        ValueError: a folder, or what renaming would take away: a device, pipe, socket or link.
     """
-    if path.exists() and not path.is_file():
-        kind = "a folder" if path.is_dir() else "a device or pipe"
-        raise ValueError(f"{path} is {kind}; allowed: a file")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; allowed: a file")
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise ValueError(f"{path} is a device, pipe, socket or link; allowed: a file")
+
+
+def a_port(_kind: object, port: int) -> None:
+    """Raises InvalidValueError: no number of a port; 0 is a free one."""
+    require(0 <= port <= MAX_PORT, "port", port, f"a whole number, 0 to {MAX_PORT}")
 
 
 WeightsDir = Annotated[
@@ -37,6 +46,7 @@ WeightsDir = Annotated[
     Parameter(help="folder that names are looked up in", env_var="BTCHAT_WEIGHTS_DIR", validator=a_folder),
 ]
 Work = Annotated[Path, Parameter(validator=a_folder)]
+OutputFile = Annotated[Path, Parameter(validator=a_file)]
 
 
 @Parameter(name="*", group=Group.create_ordered("Model"))

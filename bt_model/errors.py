@@ -131,7 +131,7 @@ _SENTENCES = {
     errno.ENOENT: "there is no such file or folder; check the path (the current folder is {here})",
     errno.EISDIR: "is a folder; give a file",
     errno.ENOTDIR: "a part of this path is a file, not a folder; check the path",
-    errno.EEXIST: f"exists already; {_OTHER}, or remove it",
+    errno.EEXIST: f"exists already; {_OTHER}",
     errno.ENOTEMPTY: f"is a folder that is not empty; empty it, or {_OTHER}",
     errno.EACCES: f"this user may not read or write it; change its permissions, or {_OTHER}",
     errno.EPERM: f"this user may not read or write it; change its permissions, or {_OTHER}",

@@ -23,8 +23,9 @@ from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
+from bt_model.assembly.catalog import find, require_weights_dir
 from bt_model.decoding.pool import DecodePool
-from bt_model.errors import BtchatError, InvalidValueError, explain, require
+from bt_model.errors import BtchatError, InvalidValueError, explain
 from server.admission import Admission
 from server.answers.flow import ChatFlow
 from server.decoding.futures import running
@@ -180,8 +181,9 @@ def serve(settings: Settings) -> int:
     Raises:
         BtchatError: why this server cannot start.
     """
-    weights = settings.weights_dir
-    require(weights.is_dir() or not weights.exists(), "weights_dir", str(weights), "a folder")
+    require_weights_dir(settings.weights_dir)
+    for name in settings.model:
+        find(name, settings.weights_dir)
     return uvloop.run(_serve_until_stopped(settings, engine_command(settings)))
 
 

@@ -194,8 +194,10 @@ def _file(config: Path | None) -> dict[str, Any]:
 
 
 def _secrets() -> dict[str, Any]:
-    folder = Path(os.environ.get(SECRETS_VARIABLE, SECRETS_DIR))
+    given = os.environ.get(SECRETS_VARIABLE)
+    folder = Path(given or SECRETS_DIR)
     if not folder.is_dir():
-        require(SECRETS_VARIABLE not in os.environ, SECRETS_VARIABLE, str(folder), "a folder")
+        require(not given, SECRETS_VARIABLE, str(folder), "a folder")
         return {}
-    return SecretsSettingsSource(_Named, folder)()
+    # what an empty file means is what an empty variable means, but its source does not know so
+    return {name: value for name, value in SecretsSettingsSource(_Named, folder)().items() if value != ""}

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bt_model.errors import UnknownNameError
+from bt_model.errors import UnknownNameError, require
 from bt_model.settings.toml_file import read_toml
 
 _CHECKOUT = Path(__file__).parents[2] / "weights"
@@ -36,6 +36,16 @@ def find(name: str, weights_dir: Path) -> Path:
             param="model",
         )
     return files[name]
+
+
+def require_weights_dir(path: Path) -> None:
+    """Only the default one need not be there: an installation may do with what is built in.
+
+    Raises:
+        InvalidValueError: no folder.
+    """
+    is_left_out = path == WEIGHTS_DIR and not path.exists()
+    require(path.is_dir() or is_left_out, "weights_dir", str(path), "a folder that exists")
 
 
 def way_to_fetch(missing: str) -> str:

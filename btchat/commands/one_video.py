@@ -14,7 +14,7 @@ from btchat.commands.options import (
     FrameOptions,
     ModelOptions,
     a_file,
-    a_folder,
+    a_folder_to_write,
 )
 
 
@@ -42,7 +42,7 @@ def ask(
 
     options = GenerateOptions(max_tokens=max_tokens, temperature=temperature)
     sampling = frames.sampling
-    video.open("rb").close()  # a wrong path is reported before gigabytes are loaded
+    _require_video(video)
     chat = LocalChat(model, formats)
     if chat.notice:
         sys.stderr.write(f"{chat.notice}\n")
@@ -55,7 +55,7 @@ def frames(
     video: Path,
     /,
     *,
-    output: Annotated[Path | None, Parameter(alias="-o", validator=a_folder)] = None,
+    output: Annotated[Path | None, Parameter(alias="-o", validator=a_folder_to_write)] = None,
     model: ModelOptions = MODEL_OPTIONS,
     frames: FrameOptions = FRAME_OPTIONS,
 ) -> None:
@@ -89,6 +89,14 @@ def tokens(
     from btchat.commands.local_chat import LocalChat
 
     sampling = frames.sampling
-    video.open("rb").close()
+    _require_video(video)
     output.parent.stat()
     print(LocalChat(model, formats).write_tokens(video, sampling, output))
+
+
+def _require_video(path: Path) -> None:
+    """A wrong path, or a file that is no video, is told before gigabytes are loaded."""
+    from bt_model.video.sniff import sniff
+
+    with path.open("rb") as file:
+        sniff(file)

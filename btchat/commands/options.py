@@ -1,13 +1,14 @@
 """Options that several commands have."""
 
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Group, Parameter
 
-from bt_model.assembly.catalog import WEIGHTS_DIR
+from bt_model.assembly.catalog import WEIGHTS_DIR, require_weights_dir
 from bt_model.errors import require
 from bt_model.types import Dtype, Quantise, Sampling, Strategy
 
@@ -24,16 +25,44 @@ def a_folder(_kind: object, path: Path | None) -> None:
         raise ValueError(f"{path} is a file; allowed: a folder")
 
 
+def a_folder_to_write(kind: object, path: Path | None) -> None:
+    """Raises ValueError: a file, or a place that takes no new folder."""
+    a_folder(kind, path)
+    if path is not None:
+        _require_place(path)
+
+
+def a_weights_dir(kind: object, path: Path) -> None:
+    """Raises ValueError: a file, or a folder that does not exist, unless it is the default."""
+    a_folder(kind, path)
+    require_weights_dir(path)
+
+
 def a_file(_kind: object, path: Path) -> None:
     """What an option for a file to write takes: a new one, or a regular one, as it is replaced by renaming.
 
     Raises:
-        ValueError: a folder, or what renaming would take away: a device, pipe, socket or link.
+        ValueError: a folder, what renaming would take away (a device, pipe, socket or link), or a place that
+            takes no new file.
     """
     if path.is_dir():
         raise ValueError(f"{path} is a folder; allowed: a file")
     if path.is_symlink() or (path.exists() and not path.is_file()):
         raise ValueError(f"{path} is a device, pipe, socket or link; allowed: a file")
+    _require_place(path)
+
+
+def _require_place(path: Path) -> None:
+    """What is not there can be made; only trying tells so, as permissions do not bind every user."""
+    if path.exists():
+        return
+    above = next(each for each in path.absolute().parents if each.is_dir())
+    try:
+        tempfile.TemporaryFile(dir=above).close()
+    except OSError as error:
+        raise ValueError(
+            f"{path} cannot be made, as {above} takes no new files; choose another place"
+        ) from error
 
 
 def a_port(_kind: object, port: int) -> None:
@@ -41,11 +70,10 @@ def a_port(_kind: object, port: int) -> None:
     require(0 <= port <= MAX_PORT, "port", port, f"a whole number, 0 to {MAX_PORT}")
 
 
-WeightsDir = Annotated[
-    Path,
-    Parameter(help="folder that names are looked up in", env_var="BTCHAT_WEIGHTS_DIR", validator=a_folder),
-]
-Work = Annotated[Path, Parameter(validator=a_folder)]
+_LOOKED_UP = Parameter(help="folder that names are looked up in", env_var="BTCHAT_WEIGHTS_DIR")
+WeightsDir = Annotated[Path, _LOOKED_UP, Parameter(validator=a_weights_dir)]
+NewWeightsDir = Annotated[Path, _LOOKED_UP, Parameter(validator=a_folder_to_write)]
+Work = Annotated[Path, Parameter(validator=a_folder_to_write)]
 OutputFile = Annotated[Path, Parameter(validator=a_file)]
 
 

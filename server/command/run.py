@@ -13,6 +13,7 @@ FAILURE, USAGE, INTERRUPTED = 1, 2, 130
 
 def run(app: App, arguments: Sequence[str] | None) -> int:
     """Run a command; its exit code: 2 where the command line is wrong, 1 where it fails."""
+    _unset_empty_variables()
     tokens = sys.argv[1:] if arguments is None else list(arguments)
     try:
         return _run(app, tokens)
@@ -34,6 +35,12 @@ def _run(app: App, tokens: list[str]) -> int:
         app.help_print(tokens, console=app.error_console)
         return USAGE
     return app(tokens, exit_on_error=False, print_error=False, result_action="return_value") or 0
+
+
+def _unset_empty_variables() -> None:
+    """`BTCHAT_MODEL=` means that there is none, as in `.env.example`, also to commands without settings."""
+    for name in [name for name, value in os.environ.items() if name.startswith("BTCHAT_") and not value]:
+        del os.environ[name]
 
 
 def version() -> str:

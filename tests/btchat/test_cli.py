@@ -206,12 +206,14 @@ def test_a_folder_in_the_place_of_a_video_is_told(
     assert line == f"btchat: {tmp_path}: is a folder; give a file\n"
 
 
-def test_a_file_that_is_no_video_is_one_line(
-    tmp_path: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("command", [["ask", "q"], ["tokens", "-o", "a.safetensors"], ["frames"]])
+def test_a_file_that_is_no_video_is_one_line_before_a_model_is_loaded(
+    command: list[str], tmp_path: Path, options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "a.mp4"
     path.write_text("hello")
-    complaint(["frames", str(path), *options], capsys)
+    line = complaint([command[0], str(path), *command[1:], *options], capsys)
+    assert "not a video container" in line
 
 
 def test_an_unknown_model_is_one_line(

@@ -99,11 +99,41 @@ def test_a_path_of_the_wrong_kind_is_told_before_any_work(
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [
+        ["corpus", "make", "--out", "/proc/new"],
+        ["tokens", "a.mp4", "-o", "/proc/new"],
+        ["weights", "fetch", "bt-adapter", "--weights-dir", "/proc/new/weights"],
+    ],
+)
+def test_a_place_that_takes_nothing_new_is_told_before_any_work(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert "cannot be made, as /proc takes no new files; choose another place" in capsys.readouterr().err
+
+
+def test_a_folder_of_weights_that_is_not_there_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone"
+    assert main(["models", "--weights-dir", str(gone)]) == 2
+    assert f"weights_dir is '{gone}'; allowed: a folder that exists" in capsys.readouterr().err
+    assert main(["weights", "list", "--weights-dir", str(gone)]) == 0  # fetch makes it
+
+
+def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BTCHAT_MODEL", "")
+    assert main(["frames", str(BUILT_IN / "embedded" / "sample.mp4")]) == 0
+
+
+@pytest.mark.parametrize(
     ("code", "sentence"),
     [
         (errno.EACCES, "a.mp4: this user may not read or write it; change its permissions"),
         (errno.EROFS, "a.mp4: lies on a read-only file system; choose another place"),
         (errno.ENOSPC, "a.mp4: the disk is full; free some space"),
+        (errno.EEXIST, "a.mp4: exists already; choose another place\n"),
         (errno.EIO, "Input/output error"),
     ],
 )

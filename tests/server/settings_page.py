@@ -31,6 +31,7 @@ places; the first of these that has it counts:
 4. the file `btchat_some_name` in `{SECRETS_DIR}`, or in the folder that `{SECRETS_VARIABLE}` names;
 5. its default.
 
+An empty variable or file of a secret sets nothing.
 A name that is not known, as a variable or a key, and a value that is not allowed end the start with one line.
 Sizes are bytes, times seconds, as the names say. "-" is no value at all.
 """

@@ -87,12 +87,29 @@ def test_a_data_folder_that_is_a_file_is_one_line_and_a_code(tmp_path: Path) -> 
     assert str(file) in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--model", "embedded,gone"], "model is 'gone'; built in and under "),
+        (["--weights-dir", "/nowhere"], "weights_dir is '/nowhere'; allowed: a folder that exists"),
+    ],
+)
+def test_models_that_are_not_there_are_told_before_anything_starts(
+    flags: list[str], message: str, tmp_path: Path
+) -> None:
+    result = started("--port", "0", "--data-dir", str(tmp_path / "data"), *flags)
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"btchat: {message}")
+    assert not (tmp_path / "data").exists()
+
+
 FAKE_SERVER = """
 import sys
 from pathlib import Path
 from server import __main__, main
 from tests import fakes
 main.engine_command = lambda settings: fakes.command(*settings.model)
+main.find = lambda name, weights_dir: None  # the fake engine's models have no files
 sys.exit(__main__.main())
 """
 

@@ -62,6 +62,22 @@ def test_several_models_may_be_named_in_two_ways(
     assert loaded(*flags).model == ("a", "b/c")
 
 
+@pytest.mark.parametrize("content", ["", "\n"])
+def test_an_empty_secret_is_none(tmp_path: Path, content: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("port", "dtype", "api_keys_file"):
+        (tmp_path / f"btchat_{name}").write_text(content)
+    monkeypatch.setenv("BTCHAT_SECRETS_DIR", str(tmp_path))
+    assert load_settings() == Settings()
+
+
+def test_an_empty_name_of_the_folder_of_secrets_is_not_the_current_folder(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Path("btchat_port").write_text("99")
+    monkeypatch.setenv("BTCHAT_SECRETS_DIR", "")
+    assert load_settings().port == Settings().port
+
+
 def test_several_models_may_be_named_in_the_file(tmp_path: Path) -> None:
     file = tmp_path / "settings.toml"
     file.write_text('model = ["a", "b"]\n')

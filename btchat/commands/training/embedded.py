@@ -5,14 +5,14 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from btchat.commands.options import Work, a_folder, default_weights_dir
+from btchat.commands.options import Work, a_folder_to_write, default_weights_dir
 
 CpuPrecision = Literal["float32", "bfloat16"]
 
 
 def embedded(
     *,
-    out: Annotated[Path | None, Parameter(validator=a_folder)] = None,
+    out: Annotated[Path | None, Parameter(validator=a_folder_to_write)] = None,
     work: Work = Path(".work/embedded"),
     seed: int = 0,
     threads: int = 1,

@@ -9,14 +9,14 @@ from cyclopts import Parameter
 
 from bt_model.assembly.catalog import BUILT_IN, WEIGHTS_DIR
 from bt_model.types import Dtype
-from btchat.commands.options import WeightsDir
+from btchat.commands.options import NewWeightsDir, WeightsDir
 
 _LINE_SECONDS = 30.0
 
 Manifest = Annotated[Path | None, Parameter(help="list of sets (default: that of this version)")]
 
 
-def list_sets(*, weights_dir: WeightsDir = WEIGHTS_DIR, manifest: Manifest = None) -> None:
+def list_sets(*, weights_dir: NewWeightsDir = WEIGHTS_DIR, manifest: Manifest = None) -> None:
     """Show the sets that can be fetched, and what of them is here."""
     from btchat.commands.weights.manifest import read_manifest
 
@@ -31,7 +31,12 @@ def list_sets(*, weights_dir: WeightsDir = WEIGHTS_DIR, manifest: Manifest = Non
 
 
 def fetch(
-    name: str, /, *, dry_run: bool = False, weights_dir: WeightsDir = WEIGHTS_DIR, manifest: Manifest = None
+    name: str,
+    /,
+    *,
+    dry_run: bool = False,
+    weights_dir: NewWeightsDir = WEIGHTS_DIR,
+    manifest: Manifest = None,
 ) -> None:
     """Download a set (HF_ENDPOINT names a mirror), convert, write its model.
 

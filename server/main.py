@@ -284,6 +284,7 @@ def _listening(settings: Settings) -> socket.socket:
             raise
     except OSError as error:
         wrong = "host" if error.errno == errno.EADDRNOTAVAIL else "port"
-        text = f"cannot listen on {settings.host}:{settings.port}: {explain(error)}; choose another {wrong}"
+        why = "this port needs privileges" if error.errno == errno.EACCES else explain(error)
+        text = f"cannot listen on {settings.host}:{settings.port}: {why}; choose another {wrong}"
         raise InvalidValueError(text, param=wrong) from error
     return sock

@@ -1,5 +1,6 @@
 """The whole program: settings, start and its refusals, routes, health, and the engine's death over HTTP."""
 
+import errno
 import os
 import signal
 import socket
@@ -14,7 +15,7 @@ import httpx
 import pytest
 
 from bt_model.errors import InvalidValueError
-from server.main import create_app, engine_command
+from server.main import _listening, create_app, engine_command  # pyright: ignore[reportPrivateUsage]
 from server.settings import Settings
 from tests import fakes
 from tests.server.conftest import QUICK, RunningServer, count, error_of, question, running
@@ -101,6 +102,25 @@ def test_models_that_are_not_there_are_told_before_anything_starts(
     assert result.returncode == 1
     assert result.stderr.startswith(f"btchat: {message}")
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (errno.EACCES, "this port needs privileges; choose another port"),
+        (errno.EADDRINUSE, "Address already in use; choose another port"),
+        (errno.EADDRNOTAVAIL, "Cannot assign requested address; choose another host"),
+    ],
+)
+def test_what_is_wrong_with_an_address_is_its_host_or_its_port(
+    code: int, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_sock: socket.socket, _address: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("server.main.socket.socket.bind", refuse)
+    with pytest.raises(InvalidValueError, match=f"^cannot listen on 127.0.0.1:80: {message}$"):
+        _listening(Settings(port=80))
 
 
 FAKE_SERVER = """

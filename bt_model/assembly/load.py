@@ -23,7 +23,7 @@ from bt_model.checkpoints.temporal import load_temporal
 from bt_model.checkpoints.weights import Checkpoint, Weights, open_checkpoint
 from bt_model.errors import CheckpointError, InvalidValueError
 from bt_model.generation.language_model import LanguageModel
-from bt_model.prompt.templates import template
+from bt_model.prompt.templates import check_template
 from bt_model.types import MAX_FRAMES, FrameSize, ModelCard, Quantise
 from bt_model.vision.bt_adapter import BTAdapter
 from bt_model.vision.clip import ClipVisionTower
@@ -56,7 +56,7 @@ def load(
     path = find(name, weights_dir)
     model = read_model_file(path, weights_dir)
     check_pooling(path, model)
-    template(model.template)
+    check_template(model.template)
     create = factory(model.backend)
     parts = open_parts(path.parent, model)
     if report is not None:

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 from bt_model.backends.parts.bridge import Bridge
 from bt_model.backends.parts.llm import load_lm, trained_rows
 from bt_model.backends.parts.projector import load_projector
-from bt_model.backends.parts.template_backend import TemplateBackend
+from bt_model.backends.parts.template_backend import TemplateBackend, open_style
+from bt_model.prompt.jinja_template import JinjaTemplate
+from bt_model.prompt.own_tokens import OwnTokens
 from bt_model.prompt.segments import SpecialIds
-from bt_model.prompt.templates import Template, template
+from bt_model.prompt.templates import Template
 from bt_model.prompt.tokenizer import Tokenizer, open_tokenizer
 from bt_model.types import GenerateOptions
 
@@ -34,33 +36,37 @@ def create(files: "BackendFiles") -> TemplateBackend:
     Raises:
         CheckpointError: a file or tensor that is missing, unexpected or of the wrong shape.
     """
-    style = template(files.template)
     tokenizer = open_tokenizer(files.needed("llm").path)
+    own = OwnTokens.of(files.needed("llm").path)
+    style = open_style(files.template, own, tokenizer)
     lm = load_lm(files)
     return TemplateBackend(
         lm=lm,
         bridge=Bridge(load_projector(files, files.video_dim, lm.hidden_size)),
         tokenizer=tokenizer,
         template=style,
-        ids=special_ids(
-            tokenizer, style, marked=not style.is_video_first, trained=_trained_markers(files, tokenizer)
-        ),
+        ids=special_ids(tokenizer, style, own, trained=_trained_markers(files, tokenizer)),
         defaults=files.defaults.or_else(DEFAULTS),
     )
 
 
 def special_ids(
-    tokenizer: Tokenizer, style: Template, *, marked: bool = True, trained: tuple[int, int] | None = None
+    tokenizer: Tokenizer,
+    style: Template | JinjaTemplate,
+    own: OwnTokens | None = None,
+    *,
+    trained: tuple[int, int] | None = None,
 ) -> SpecialIds:
     """The special ids of the prompt, looked up by name in the tokenizer.
 
-    `trained` are the ids of markers that came with the projector and that the tokenizer does not list.
+    A video that comes before the text has no markers. `trained` are the ids of markers that came with the
+    projector and that the tokenizer does not list.
 
     Raises:
         CheckpointError: the tokenizer lacks a token of the template, or has no pair of markers and needs one.
     """
-    ids = SpecialIds.of(style, tokenizer)
-    if not marked:
+    ids = SpecialIds.of(style, tokenizer, own)
+    if isinstance(style, JinjaTemplate) or style.is_video_first:
         return ids
     if trained is not None and _MARKERS[0][0] not in tokenizer:
         return replace(ids, video_start=trained[0], video_end=trained[1])

@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING
 
 from bt_model.backends.parts.bridge import load_bridge
 from bt_model.backends.parts.llm import load_lm
-from bt_model.backends.parts.template_backend import TemplateBackend
+from bt_model.backends.parts.template_backend import TemplateBackend, open_style
+from bt_model.prompt.own_tokens import OwnTokens
 from bt_model.prompt.segments import SpecialIds
-from bt_model.prompt.templates import template
 from bt_model.prompt.tokenizer import open_tokenizer
 from bt_model.types import GenerateOptions
 
@@ -22,9 +22,10 @@ def create(files: "BackendFiles") -> TemplateBackend:
     Raises:
         CheckpointError: a file or tensor that is missing, unexpected or of the wrong shape.
     """
-    style = template(files.template)
     tokenizer = open_tokenizer(files.needed("llm").path)
+    own = OwnTokens.of(files.needed("llm").path)
+    style = open_style(files.template, own, tokenizer)
     lm = load_lm(files)
     bridge = load_bridge(files, lm.hidden_size)
-    ids = SpecialIds.of(style, tokenizer)
+    ids = SpecialIds.of(style, tokenizer, own)
     return TemplateBackend(lm, bridge, tokenizer, style, ids, files.defaults.or_else(DEFAULTS))

@@ -8,7 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
+from bt_model.errors import CheckpointError
 from bt_model.generation.request import Segment, Soft, Tokens
+from bt_model.prompt.jinja_template import JinjaTemplate
+from bt_model.prompt.own_tokens import OwnTokens
 from bt_model.prompt.templates import Parts, Slot, Special, Template
 from bt_model.prompt.tokenizer import Encoding, Tokenizer
 from bt_model.types import Turn, check_turns
@@ -18,7 +21,8 @@ from bt_model.types import Turn, check_turns
 class SpecialIds:
     """Token ids that only the server inserts; models without markers around a video have none.
 
-    `bos` is None where a prompt begins without one; `named` are those of the template's special tokens.
+    `bos` is None where a prompt begins without one; `named` are those of the template's special tokens, and
+    `stops` those that the checkpoint ends answers with.
     """
 
     bos: int | None
@@ -26,6 +30,7 @@ class SpecialIds:
     video_start: int | None = None
     video_end: int | None = None
     named: Mapping[str, int] = field(default_factory=dict[str, int])
+    stops: frozenset[int] = frozenset()
 
     @property
     def filler(self) -> int:
@@ -33,15 +38,31 @@ class SpecialIds:
         return self.eos if self.bos is None else self.bos
 
     @classmethod
-    def of(cls, style: Template, tokenizer: Tokenizer) -> Self:
+    def of(cls, style: Template | JinjaTemplate, tokenizer: Tokenizer, own: OwnTokens | None = None) -> Self:
         """The ids of a template's tokens, without markers around a video.
+
+        Where the tokenizer lacks a template's first or last token, the checkpoint's own take their place.
 
         Raises:
             CheckpointError: the tokenizer lacks one of them.
         """
-        bos = None if style.bos is None else tokenizer.special(style.bos)
+        own = own or OwnTokens()
+        stops = own.stop_ids & set(tokenizer.specials.values())
+        if isinstance(style, JinjaTemplate):
+            eos = tokenizer.special(own.eos) if own.eos is not None else min(stops, default=None)
+            if eos is None:
+                raise CheckpointError("the checkpoint names no token that ends an answer: eos_token")
+            return cls(None, eos, stops=stops)
         names = {name: tokenizer.special(name) for name in style.specials()}
-        return cls(bos, tokenizer.special(style.eos), named=names)
+        bos = None if style.bos is None else _known(tokenizer, style.bos, own.bos)
+        return cls(bos, _known(tokenizer, style.eos, own.eos), named=names, stops=stops)
+
+
+def _known(tokenizer: Tokenizer, name: str, other: str | None) -> int:
+    """The id of that token, or of the other where only that is there."""
+    if name not in tokenizer and other is not None and other in tokenizer:
+        return tokenizer.special(other)
+    return tokenizer.special(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +79,7 @@ class Dialogue:
 
 def stop_ids(style: Template, ids: SpecialIds) -> frozenset[int]:
     """Ids that end an answer: the end of the sequence, and what ends the template's answers."""
-    return frozenset({ids.eos, *(ids.named[name] for name in style.stop_tokens)})
+    return frozenset({ids.eos, *ids.stops, *(ids.named[name] for name in style.stop_tokens)})
 
 
 def segments(

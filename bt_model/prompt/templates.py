@@ -113,6 +113,8 @@ _HASHED = Template(  # turns end with ###, and so do answers
     answer=(" ", _ANSWER, "###"),
 )
 _START, _END = Special("<|im_start|>"), Special("<|im_end|>")
+_HEAD, _BODY, _TURN = Special("<|start_header_id|>"), Special("<|end_header_id|>"), Special("<|eot_id|>")
+OWN = "checkpoint"  # the template that stands beside the LLM's tokenizer
 
 
 def _minigpt4(kind: str, tag: str, name: str) -> Template:
@@ -152,8 +154,25 @@ TEMPLATES = {
         bos=None,
         eos="<|im_end|>",
     ),
+    "llama_3": Template(
+        "",
+        opening=(_HEAD, "system", _BODY, "\n\n", _SYSTEM, _TURN),
+        user=(_HEAD, "user", _BODY, "\n\n", _USER, _TURN),
+        video=(_VIDEO, "\n", _USER),
+        lead=(_HEAD, "assistant", _BODY, "\n\n"),
+        past_lead=(_HEAD, "assistant", _BODY, "\n\n"),
+        answer=(_ANSWER, _TURN),
+        bos="<|begin_of_text|>",
+        eos="<|eot_id|>",
+    ),
     "plain": Template(""),
 }
+
+
+def check_template(name: str) -> None:
+    """Raises UnknownNameError: no such template, and not the checkpoint's own."""
+    if name != OWN:
+        template(name)
 
 
 def template(name: str) -> Template:
@@ -163,5 +182,8 @@ def template(name: str) -> Template:
         UnknownNameError: no such template.
     """
     if name not in TEMPLATES:
-        raise UnknownNameError(f"template is {name!r}; allowed: {', '.join(TEMPLATES)}", param="template")
+        raise UnknownNameError(
+            f"template is {name!r}; allowed: {', '.join(TEMPLATES)}, or {OWN} where only answers are given",
+            param="template",
+        )
     return TEMPLATES[name]

@@ -37,6 +37,11 @@ class Tokenizer(Protocol):
         """Whether there is a special token of that name."""
         ...
 
+    @property
+    def specials(self) -> Mapping[str, int]:
+        """Every special token's id, by name."""
+        ...
+
     def special(self, name: str) -> int:
         """The id of a special token.
 
@@ -101,6 +106,10 @@ class _Specials:
 
     def __contains__(self, name: str) -> bool:
         return name in self._special
+
+    @property
+    def specials(self) -> Mapping[str, int]:
+        return self._special
 
     def special(self, name: str) -> int:
         if name not in self._special:

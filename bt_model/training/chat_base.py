@@ -15,6 +15,7 @@ from bt_model.backends.parts.llm import load_llama
 from bt_model.backends.parts.projector import load_projector
 from bt_model.checkpoints.weights import open_checkpoint
 from bt_model.errors import InvalidValueError, UnknownNameError
+from bt_model.prompt.own_tokens import OwnTokens
 from bt_model.prompt.templates import template
 from bt_model.prompt.tokenizer import open_tokenizer
 from bt_model.training.data.spelling import Speller
@@ -105,5 +106,6 @@ def speller_of(base: ChatModelFile) -> Speller:
         CheckpointError: no tokenizer there, or one without the markers that the template needs.
     """
     style = template(base.file.template)
-    tokenizer = open_tokenizer(base.at(base.file.llm))
-    return Speller(style, special_ids(tokenizer, style, marked=not style.is_video_first), tokenizer.encode)
+    folder = base.at(base.file.llm)
+    tokenizer = open_tokenizer(folder)
+    return Speller(style, special_ids(tokenizer, style, OwnTokens.of(folder)), tokenizer.encode)

@@ -7,14 +7,35 @@ from typing import TYPE_CHECKING
 import torch
 
 from bt_model.backends.parts.bridge import Bridge
+from bt_model.errors import CheckpointError
 from bt_model.generation.request import Segment, Soft
+from bt_model.prompt.jinja_template import JinjaTemplate
+from bt_model.prompt.own_tokens import OwnTokens
 from bt_model.prompt.segments import SpecialIds, segments, stop_ids
-from bt_model.prompt.templates import Template
+from bt_model.prompt.templates import OWN, TEMPLATES, Template, template
 from bt_model.prompt.tokenizer import Tokenizer
 from bt_model.types import GenerateOptions, Turn, VideoTokens
 
 if TYPE_CHECKING:
     from bt_model.generation.language_model import LanguageModel
+
+
+def open_style(name: str, own: OwnTokens, tokenizer: Tokenizer) -> Template | JinjaTemplate:
+    """The template of that name, or the checkpoint's own.
+
+    Raises:
+        CheckpointError: the checkpoint has none, or one that cannot be used.
+        UnknownNameError: no such template.
+    """
+    if name != OWN:
+        return template(name)
+    if own.chat_template is None:
+        raise CheckpointError(
+            f"template is {OWN!r}, but the LLM's folder has none; allowed: {', '.join(TEMPLATES)}"
+        )
+    names = {"bos_token": own.bos, "eos_token": own.eos}
+    known = {name: token for name, token in names.items() if token is not None}
+    return JinjaTemplate(own.chat_template, known, tokenizer.specials)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +45,14 @@ class TemplateBackend:
     lm: "LanguageModel"
     bridge: Bridge
     tokenizer: Tokenizer
-    template: Template
+    template: Template | JinjaTemplate
     ids: SpecialIds
     defaults: GenerateOptions
 
     @property
     def stop_token_ids(self) -> frozenset[int]:
+        if isinstance(self.template, JinjaTemplate):
+            return frozenset({self.ids.eos, *self.ids.stops})
         return stop_ids(self.template, self.ids)
 
     @property
@@ -39,6 +62,8 @@ class TemplateBackend:
     @torch.inference_mode()
     def segments(self, turns: Sequence[Turn], video: VideoTokens | None) -> tuple[Segment, ...]:
         soft = None if video is None else Soft(video.key, self.bridge.soft(video.tokens))
+        if isinstance(self.template, JinjaTemplate):
+            return self.template.segments(turns, self.tokenizer.encode, soft)
         return segments(turns, self.template, self.ids, self.tokenizer.encode, soft)
 
     def decode(self, ids: Sequence[int]) -> str:

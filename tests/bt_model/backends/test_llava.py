@@ -1,6 +1,7 @@
 """The LLaVA backend over a real tokenizer file: what text can and cannot do."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -147,3 +148,20 @@ def test_a_projector_that_does_not_fit_is_refused_by_file_and_tensor(
 
 def test_the_template_is_the_files(tiny_weights: Path) -> None:
     assert create(files(tiny_weights / "tiny", style="llava_v1")).template == template("llava_v1")
+
+
+def test_a_checkpoints_own_template_lays_out_the_prompt(tiny_weights: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_weights / "tiny" / "llava_video", tmp_path / "llava_video"))
+    with pytest.raises(CheckpointError, match=r"template is 'checkpoint', but the LLM's folder has none"):
+        create(files(tmp_path, style="checkpoint"))
+    source = "{{ bos_token }}{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}"
+    said = {"chat_template": source, "bos_token": "<s>", "eos_token": "</s>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(said))
+    backend = create(files(tmp_path, style="checkpoint"))
+    known = backend.tokenizer
+    video = VideoTokens(b"key", torch.randn(5, tiny.D))
+    before, _, behind = backend.segments([Turn("user", "what </s> is it?")], video)
+    assert before == Tokens((known.special("<s>"),))
+    assert behind == Tokens((*known.encode("\nwhat </s> is it?").ids, known.special("</s>")))
+    assert backend.stop_token_ids == {known.special("</s>")}
+    assert backend.stop_strings == ()

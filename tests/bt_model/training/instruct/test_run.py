@@ -15,6 +15,7 @@ from bt_model.backends.parts.template_backend import TemplateBackend
 from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.errors import BtchatError, InvalidValueError
 from bt_model.generation.llama import Llama
+from bt_model.prompt.templates import Template
 from bt_model.training.chat_base import load_language
 from bt_model.training.export import PROJECTOR
 from bt_model.training.instruct.base import load_temporal_model, read_base
@@ -166,6 +167,7 @@ def test_templates_for_training_and_for_serving_may_differ_and_lost_dialogues_ar
     instruct(videos.settings({"model": model, "data": data, "run": {"steps": 1}}), tmp_path, ALONE)
     backend = load(str(tmp_path / "model"), Path(), device="cpu").backend
     assert isinstance(backend, TemplateBackend)
+    assert isinstance(backend.template, Template)
     assert backend.template.system.startswith("You are Video-ChatGPT")
     told = json.loads((tmp_path / "dialogues.json").read_text())
     assert told == {"read": len(read) + 2, "empty": 1, "too long": 1, "cut": 0, "used": len(read)}

@@ -22,8 +22,9 @@ def create(files: "BackendFiles") -> TemplateBackend:
     Raises:
         CheckpointError: a file or tensor that is missing, unexpected or of the wrong shape.
     """
-    tokenizer = open_tokenizer(files.needed("llm").path)
-    own = OwnTokens.of(files.needed("llm").path)
+    llm = files.needed("llm")
+    tokenizer = open_tokenizer(llm.path)
+    own = OwnTokens.of(llm.path, llm.config)
     style = open_style(files.template, own, tokenizer)
     lm = load_lm(files)
     bridge = load_bridge(files, lm.hidden_size)

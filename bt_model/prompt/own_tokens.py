@@ -26,18 +26,21 @@ class OwnTokens:
     chat_template: str | None = None
 
     @classmethod
-    def of(cls, folder: Path) -> Self:
-        """From a checkpoint's folder.
+    def of(cls, folder: Path, config: Mapping[str, Any] | None = None) -> Self:
+        """From a checkpoint's folder; `config` is its config.json, where that has been read.
 
         Raises:
             CheckpointError: a file that cannot be read.
         """
         said: dict[str, Any] = {}
         for name in _MAPS:
-            if (folder / name).is_file():
-                said |= read_json(folder / name)
+            said |= _read(folder / name)
         bos, eos = (_name(said.get(field)) for field in ("bos_token", "eos_token"))
-        return cls(bos, eos, _stop_ids(folder), _template(folder, said))
+        return cls(bos, eos, _stop_ids(folder, config), _template(folder, said))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.is_file() else {}
 
 
 def _name(token: object) -> str | None:
@@ -47,9 +50,10 @@ def _name(token: object) -> str | None:
     return token if isinstance(token, str) and token else None
 
 
-def _stop_ids(folder: Path) -> frozenset[int]:
-    for name in ("generation_config.json", "config.json"):
-        said = read_json(folder / name) if (folder / name).is_file() else {}
+def _stop_ids(folder: Path, config: Mapping[str, Any] | None) -> frozenset[int]:
+    """Those of the first file that names any."""
+    generation = _read(folder / "generation_config.json")
+    for said in (generation, _read(folder / "config.json") if config is None else config):
         ids = said.get("eos_token_id")
         ids = ids if isinstance(ids, list) else [ids]
         if found := frozenset(number for number in cast(list[object], ids) if type(number) is int):

@@ -57,14 +57,14 @@ def test_loading_a_model_opens_each_of_its_files_once() -> None:
     assert counts == {
         "files": 3,
         "names": num_tensors,
-        "configs": 4,
-    }  # the model file, those of two folders, and the LLM's once more for its stop ids
+        "configs": 3,
+    }  # the model file, and those of two folders
 
 
 def test_a_folder_that_is_three_parts_of_a_model_is_opened_once(tmp_path: Path) -> None:
     published.write_all(tmp_path)
     counts = watched(lambda: load("llava-hf", tmp_path, device="cpu"))
-    assert (counts["files"], counts["configs"]) == (1, 3)  # config.json once more for the LLM's stop ids
+    assert (counts["files"], counts["configs"]) == (1, 3)  # model file, config.json, generation_config.json
 
 
 def test_a_file_that_is_listed_is_opened_without_torch() -> None:

@@ -45,7 +45,7 @@ class BagCache:
         self._num_single = len(single)
         if not single:
             return
-        pages = tuple(chunk.pages[: -(-chunk.end // PAGE)] for chunk in single)
+        pages = tuple(chunk.used_pages for chunk in single)
         longest = max(map(len, pages))
         if pages != self._pages or self._bags is None:
             self._pages, self._bags = pages, self._bags_of(pages, longest)
@@ -101,7 +101,7 @@ class BagCache:
     def _attend_blocks(self, layer: int, chunk: Chunk, q: Tensor) -> Tensor:
         """(n, H, D) queries of a prompt's chunk, in whole blocks."""
         heads = self._heads
-        pages = torch.tensor(chunk.pages[: -(-chunk.end // PAGE)])
+        pages = torch.tensor(chunk.used_pages)
         keys = self._keys[layer][pages].permute(1, 2, 0, 3).flatten(2)  # (G, D, M * PAGE)
         values = self._values[layer][pages].transpose(0, 1).flatten(1, 2)  # (G, M * PAGE, D)
         first, before = chunk.start // BLOCK, chunk.start % BLOCK

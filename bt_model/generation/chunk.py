@@ -5,6 +5,11 @@ from dataclasses import dataclass
 PAGE = 128  # positions of a page of the KV cache
 
 
+def pages_of(positions: int) -> int:
+    """Pages that so many positions take."""
+    return -(-positions // PAGE)
+
+
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """Positions start..start + count of a sequence whose keys and values lie in `pages`.
@@ -22,3 +27,8 @@ class Chunk:
     @property
     def end(self) -> int:
         return self.start + self.count
+
+    @property
+    def used_pages(self) -> tuple[int, ...]:
+        """Those in which something stands after this chunk."""
+        return self.pages[: pages_of(self.end)]

@@ -11,7 +11,7 @@ import torch
 
 from bt_model.errors import EngineDeadError
 from bt_model.generation.budget import StepBudget
-from bt_model.generation.chunk import PAGE
+from bt_model.generation.chunk import PAGE, pages_of
 from bt_model.generation.faults import breaks_device
 from bt_model.generation.handle import QueuedHandle
 from bt_model.generation.request import (
@@ -62,7 +62,7 @@ class BatchEngine:
         keep_weights: bool = True,
     ) -> None:
         context = min(lm.max_context, max_context or lm.max_context)
-        pages = num_pages or max_batch * -(-context // PAGE)
+        pages = num_pages or max_batch * pages_of(context)
         self._caps = EngineCaps(min(context, pages * PAGE), max_batch, max_queue)
         self._lm = lm
         self._keep_weights = keep_weights

@@ -26,7 +26,7 @@ class GatheredCache:
     def begin(self, chunks: Sequence[Chunk]) -> None:
         device = self._tables.device
         self._chunks = chunks
-        self._pages = [torch.tensor(c.pages[: -(-c.end // PAGE)], device=device) for c in chunks]
+        self._pages = [torch.tensor(c.used_pages, device=device) for c in chunks]
         self._masks = [
             torch.ones(c.count, c.end, dtype=torch.bool, device=device).tril(c.start) if c.count > 1 else None
             for c in chunks

@@ -85,7 +85,7 @@ class PrefixStore:
 
     def find(self, owner: bytes, keys: Sequence[Key]) -> Prefix:
         """The longest known beginning of a prompt; the asker is one more user of all its pages."""
-        node, pages = self._roots.get(owner), list[int]()
+        node = self._roots.get(owner)
         if node is None:
             return Prefix()
         keys = tuple(keys)
@@ -95,7 +95,6 @@ class PrefixStore:
                 break
             node = child
             path.append(node)
-            pages.append(node.page)
             self._pool.share(node.page)
         rest = keys[len(path) * PAGE :]
         best, common = None, 0
@@ -108,7 +107,7 @@ class PrefixStore:
         for used in (best, *reversed(path)):  # parents are more recent than children, which go first
             if used is not None:
                 self._by_use.move_to_end(used)
-        return Prefix(tuple(pages), None if best is None else best.page, common)
+        return Prefix(tuple(node.page for node in path), None if best is None else best.page, common)
 
     def add(self, owner: bytes, keys: Sequence[Key], pages: Sequence[int]) -> None:
         """Remember a prompt that is computed, and whose pages these are."""

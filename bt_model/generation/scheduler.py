@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from bt_model.errors import InvalidValueError, QueueFullError
-from bt_model.generation.chunk import PAGE, Chunk
+from bt_model.generation.chunk import PAGE, Chunk, pages_of
 from bt_model.generation.pages import Key, PagePool, Prefix, PrefixStore
 from bt_model.generation.request import GenRequest, Sink, Tokens
 
@@ -64,6 +64,11 @@ class Job:
     def num_missing(self) -> int:
         """Positions to compute before the next token can be chosen."""
         return self.length - self.num_computed
+
+    @property
+    def is_row(self) -> bool:
+        """Its next step is one token of its own, not a part of a prompt or of what was preempted."""
+        return bool(self.new_ids) and self.num_missing == 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +140,7 @@ class Scheduler:
         left = prompt_tokens(len(rows))
         prompts: list[Work] = []
         copies: list[tuple[int, int]] = []
-        for job in [job for job in self._admitted if job.num_missing > 1 or not job.new_ids]:
+        for job in [job for job in self._admitted if not job.is_row]:
             if left > 0:
                 prompts.append(Work(job, self._part(job, left)))
                 left -= prompts[-1].chunk.count
@@ -150,13 +155,13 @@ class Scheduler:
 
     def _rows_with_room(self) -> list[Job]:
         """Jobs that go on by one token, each with a page for it."""
-        for job in [job for job in self._admitted if job.new_ids and job.num_missing == 1]:
+        for job in [job for job in self._admitted if job.is_row]:
             while job.state is JobState.ADMITTED and len(job.pages) * PAGE < job.length:
                 if self.store.give_up(1):
                     job.pages.append(self.pool.take())
                 else:
                     self._preempt(self._admitted[-1])
-        return [job for job in self._admitted if job.new_ids and job.num_missing == 1]
+        return [job for job in self._admitted if job.is_row]
 
     @staticmethod
     def _row(job: Job) -> Chunk:
@@ -173,7 +178,7 @@ class Scheduler:
         """Let the next waiting job in, with all pages that it has to fill; False if there are too few."""
         job = self._waiting[0]
         known = self.store.find(job.request.owner, job.keys[:-1])  # the last position makes the logits
-        count = -(-job.length // PAGE) - len(known.pages)
+        count = pages_of(job.length) - len(known.pages)
         if not self.store.give_up(count) and known.copied is not None:
             self.pool.release(known.copied)  # it may be the one page that is lacking
             known = Prefix(known.pages)

@@ -16,7 +16,7 @@ from bt_model.assembly.towers import TowerCache
 from bt_model.backends.parts.llm import read_cache_sizes
 from bt_model.chat import VideoChat
 from bt_model.errors import CheckpointError, require
-from bt_model.generation.chunk import PAGE
+from bt_model.generation.chunk import PAGE, pages_of
 from bt_model.generation.kv_cache import page_bytes
 from bt_model.types import Quantise
 from server.worker.memory import free_bytes
@@ -125,7 +125,7 @@ class DiskLoader:
             return Need(weights, encode, 0, 0, batch, self._cache.max_context or 0)
         config = read_cache_sizes(path.parent / model.llm)
         context = min(config.max_context, self._cache.max_context or config.max_context)
-        per_page, least = page_bytes(config, place.dtype.itemsize), -(-context // PAGE)
+        per_page, least = page_bytes(config, place.dtype.itemsize), pages_of(context)
         if self._cache.num_bytes is None:
             room = self._room(weights.total + encode) // per_page
             return Need(weights, encode, per_page, min(max(room, least), batch * least), batch, context)

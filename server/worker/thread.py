@@ -39,23 +39,20 @@ class WorkThread:
 
     def _run(self) -> None:
         while True:
-            call = self._calls.get()
-            self._since = time.monotonic()
-            _call(*call)
-            self._since = None
-            del call  # between calls nothing is held here
+            self._call(*self._calls.get())  # between calls nothing is held here
 
-
-def _call(function: Callable[[], Any], future: asyncio.Future[Any]) -> None:
-    if future.cancelled():
-        return
-    try:
-        report = partial(_resolve, future, function())
-    except BaseException as error:  # noqa: BLE001 - it is the caller's, who waits in another thread
-        report = partial(_fail, future, error)
-    loop = future.get_loop()
-    if not loop.is_closed():  # else the process is about to end
-        loop.call_soon_threadsafe(report)
+    def _call(self, function: Callable[[], Any], future: asyncio.Future[Any]) -> None:
+        if future.cancelled():
+            return
+        self._since = time.monotonic()
+        try:
+            report = partial(_resolve, future, function())
+        except BaseException as error:  # noqa: BLE001 - it is the caller's, who waits in another thread
+            report = partial(_fail, future, error)
+        self._since = None  # before anybody hears of the end
+        loop = future.get_loop()
+        if not loop.is_closed():  # else the process is about to end
+            loop.call_soon_threadsafe(report)
 
 
 def _resolve(future: asyncio.Future[Any], result: object) -> None:

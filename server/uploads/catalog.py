@@ -27,6 +27,7 @@ CREATE TABLE IF NOT EXISTS videos (
 );
 CREATE INDEX IF NOT EXISTS videos_by_tenant ON videos (tenant, seq);
 CREATE INDEX IF NOT EXISTS videos_by_sha256 ON videos (sha256);
+CREATE INDEX IF NOT EXISTS videos_by_expiry ON videos (expires_at);
 """
 _COLUMNS = "id, tenant, sha256, num_bytes, filename, created_at, expires_at, facts"
 

@@ -134,9 +134,7 @@ class VideoStore:
 
     async def delete_expired(self) -> list[StoredVideo]:
         """Delete expired uploads; returns those that were their tenant's last with their bytes."""
-        expired = await self._run(self._delete_expired)
-        early, self._deleted = self._deleted, []
-        return [*early, *expired]
+        return await self._run(self._take_deleted)
 
     @asynccontextmanager
     async def reading(self, video: StoredVideo) -> AsyncGenerator[Path]:
@@ -188,6 +186,10 @@ class VideoStore:
         """Bytes that the stored files leave, without those that have expired."""
         self._deleted += self._delete_expired()
         return self._max_bytes - self._catalog.num_bytes()
+
+    def _take_deleted(self) -> list[StoredVideo]:
+        deleted, self._deleted = [*self._deleted, *self._delete_expired()], []
+        return deleted
 
     def _find(self, tenant: str, video_id: str) -> StoredVideo | None:
         return self._catalog.find(tenant, video_id, int(time.time()))

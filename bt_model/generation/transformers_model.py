@@ -101,7 +101,7 @@ class TransformersRunner:
         return sum(tensor.nbytes for tensor in held)
 
     def copy(self, source: int, target: int) -> None:
-        raise NotImplementedError("no prefix is shared, so that no page is copied")
+        raise RuntimeError(f"page {source} cannot become page {target}: no prefix is shared here")
 
     def clear(self, page: int) -> None:
         self._sequences.pop(self._owners.pop(page, 0), None)

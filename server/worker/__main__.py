@@ -16,7 +16,7 @@ from bt_model.assembly.placement import DTYPES
 from bt_model.errors import BtchatError
 from bt_model.types import Quantise
 from server.engine import wire
-from server.worker.loader import CacheSettings, DiskLoader
+from server.worker.loader import DEFAULT_CACHE, CacheSettings, DiskLoader
 from server.worker.requests import Worker
 
 
@@ -37,7 +37,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of torch; 0 leaves its default")
     parser.add_argument("--feature-cache-bytes", type=int, default=1 << 30)
     parser.add_argument("--watchdog-seconds", type=float, default=math.inf)
-    parser.add_argument("--max-batch", type=int, default=64)
+    parser.add_argument("--max-batch", type=int, default=DEFAULT_CACHE.max_batch)
     parser.add_argument("--max-context", type=int, help="default: the model's own")
     parser.add_argument("--kv-bytes", type=int, help="of each model; default: what is free")
     return parser.parse_args(argv)

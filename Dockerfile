@@ -5,9 +5,10 @@
 ARG BASE=python:3.12-slim-bookworm@sha256:54c85f3c47607a77f32adec749d3c81d1348bf25833671f512b26a9b6d778cb3
 
 FROM ${BASE} AS tools
+ENV PIP_CACHE_DIR=/var/cache/pip
 WORKDIR /src
 COPY constraints/image.txt ./
-RUN --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=cache,target=/var/cache/pip \
     python -m venv /opt/tools && /opt/tools/bin/pip install -r image.txt && python -m venv --without-pip /opt/btchat
 
 FROM tools AS requirements
@@ -43,7 +44,7 @@ FROM tools AS dependencies-cpu
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 COPY constraints/cpu.txt ./
 COPY --from=requirements /opt/cpu.txt requirements.txt
-RUN --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=cache,target=/var/cache/pip \
     /opt/tools/bin/pip --python /opt/btchat/bin/python install -c cpu.txt --extra-index-url "$TORCH_INDEX" -r requirements.txt
 FROM dependencies-cpu AS parts-cpu
 COPY pyproject.toml ./
@@ -61,7 +62,7 @@ ENV BTCHAT_DEVICE=cpu
 FROM tools AS dependencies-cuda
 COPY constraints/cuda.txt ./
 COPY --from=requirements /opt/cuda.txt requirements.txt
-RUN --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=cache,target=/var/cache/pip \
     /opt/tools/bin/pip --python /opt/btchat/bin/python install -c cuda.txt -r requirements.txt
 FROM dependencies-cuda AS parts-cuda
 COPY pyproject.toml ./

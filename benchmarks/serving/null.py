@@ -1,7 +1,7 @@
 """What the engine itself costs: scheduler, sampler and events around a model that computes nothing."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,8 +32,8 @@ class NullModel:
     def start(self, num_pages: int, *, keep_weights: bool = True) -> "NullModel":  # noqa: ARG002
         return self
 
-    def step(self, embeds: Tensor, chunks: Sequence[Chunk]) -> Tensor:  # noqa: ARG002
-        return self._logits[: sum(chunk.is_last for chunk in chunks)]
+    def forward(self, embeds: Tensor, chunks: Sequence[Chunk]) -> Iterator[Tensor]:  # noqa: ARG002
+        yield self._logits[: sum(chunk.is_last for chunk in chunks)]
 
     def copy(self, source: int, target: int) -> None:
         pass

@@ -1,6 +1,6 @@
 """A chat model without weights: it repeats the question. For tests and for client development."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -48,7 +48,7 @@ class EchoRunner:
     def __init__(self, num_pages: int) -> None:
         self._pages = torch.zeros(num_pages + 1, PAGE, dtype=torch.int64)
 
-    def step(self, embeds: "Tensor", chunks: Sequence[Chunk]) -> "Tensor":
+    def forward(self, embeds: "Tensor", chunks: Sequence[Chunk]) -> "Iterator[Tensor]":
         """(N, VOCAB) -> logits (R, VOCAB)."""
         logits: list[Tensor] = []
         for chunk, new in zip(chunks, embeds.split([chunk.count for chunk in chunks]), strict=True):
@@ -57,7 +57,7 @@ class EchoRunner:
             self._pages[list(chunk.pages)] = ids.view(-1, PAGE)
             if chunk.is_last:
                 logits.append(_next(ids[: chunk.end].tolist()))
-        return torch.stack(logits) if logits else torch.empty(0, VOCAB)
+        yield torch.stack(logits) if logits else torch.empty(0, VOCAB)
 
     def copy(self, source: int, target: int) -> None:
         self._pages[target] = self._pages[source]

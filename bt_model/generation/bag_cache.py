@@ -7,22 +7,33 @@ the result. Both read through indices, so that pages may lie anywhere.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from bt_model.generation.chunk import PAGE, Chunk
-from bt_model.generation.kv_cache import BLOCK, Heads
+from bt_model.generation.kv_cache import BLOCK, Attention, Heads
 
 
 @dataclass(frozen=True, slots=True)
 class _Bags:
-    """Where the generated tokens of a step find what they need: M pages a row, as many as the longest has."""
+    """Where generated tokens find what they need: M pages a row, as many as the longest has."""
 
     score_rows: Tensor  # (B * H * M * D,) rows of the key table
     score_bags: Tensor  # (B * H * M,)
     value_rows: Tensor  # (B * H * M * PAGE,) rows of the value table
     value_bags: Tensor  # (B * H,)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Generated tokens of a step: their bags, what of these they do not see, and where they are written."""
+
+    bags: _Bags
+    bias: Tensor  # (B, 1, M * PAGE), 0 or -inf
+    new_keys: Tensor  # (B * G * D,) elements of the key table
+    new_values: Tensor  # (B * G,) rows of the value table
 
 
 class BagCache:
@@ -35,32 +46,30 @@ class BagCache:
         self._values = [like.new_zeros(*shape, PAGE, heads.dim) for _ in range(heads.layers)]
         self._scale = heads.dim**-0.5
         self._triangle = torch.ones(BLOCK, BLOCK, dtype=torch.bool).triu(1)
-        self._prompts: list[Chunk] = []
         self._pages: tuple[tuple[int, ...], ...] = ()  # of the generated tokens' sequences
         self._bags: _Bags | None = None
 
-    def begin(self, chunks: Sequence[Chunk]) -> None:
-        self._prompts = [chunk for chunk in chunks if chunk.is_prompt]
-        single = [chunk for chunk in chunks if not chunk.is_prompt]
-        self._num_single = len(single)
-        if not single:
-            return
-        pages = tuple(chunk.used_pages for chunk in single)
-        longest = max(map(len, pages))
+    def begin(self, chunks: Sequence[Chunk]) -> Attention:
+        if chunks[0].is_prompt:
+            return partial(self._attend_prompts, chunks)
+        return partial(self._attend_rows, self._rows_of(chunks))
+
+    def _rows_of(self, chunks: Sequence[Chunk]) -> _Rows:
+        heads = self._heads
+        pages = tuple(chunk.used_pages for chunk in chunks)
         if pages != self._pages or self._bags is None:
-            self._pages, self._bags = pages, self._bags_of(pages, longest)
-        ends = torch.tensor([chunk.end for chunk in single])
-        hidden = torch.arange(longest * PAGE) >= ends[:, None]
-        self._bias = torch.zeros(hidden.shape).masked_fill_(hidden, float("-inf"))[:, None]
-        heads, at = self._heads, ends - 1
+            self._pages, self._bags = pages, self._bags_of(pages)
+        ends = torch.tensor([chunk.end for chunk in chunks])
+        hidden = torch.arange(max(map(len, pages)) * PAGE) >= ends[:, None]
+        bias = torch.zeros(hidden.shape).masked_fill_(hidden, float("-inf"))[:, None]
+        offset = (ends - 1) % PAGE
         page = torch.tensor([p[-1] for p in pages])
         group = (page[:, None] * heads.shared + torch.arange(heads.shared)) * PAGE  # (B, G)
-        self._new_values = (group + (at % PAGE)[:, None]).flatten()
-        elements = group[..., None] * heads.dim + torch.arange(heads.dim) * PAGE + (at % PAGE)[:, None, None]
-        self._new_keys = elements.flatten()
+        new_keys = group[..., None] * heads.dim + torch.arange(heads.dim) * PAGE + offset[:, None, None]
+        return _Rows(self._bags, bias, new_keys.flatten(), (group + offset[:, None]).flatten())
 
-    def _bags_of(self, pages: Sequence[Sequence[int]], longest: int) -> _Bags:
-        heads = self._heads
+    def _bags_of(self, pages: Sequence[Sequence[int]]) -> _Bags:
+        heads, longest = self._heads, max(map(len, pages))
         table = torch.tensor([[*row, *[0] * (longest - len(row))] for row in pages], dtype=torch.int32)
         group = torch.arange(heads.query, dtype=torch.int32) // heads.per_shared
         where = table[:, None] * heads.shared + group[:, None]  # (B, H, M)
@@ -73,17 +82,25 @@ class BagCache:
             torch.arange(0, value_rows.numel(), longest * PAGE, dtype=torch.int32),
         )
 
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def _attend_rows(self, rows: _Rows, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        heads, bags = self._heads, rows.bags
+        keys, values = self._keys[layer], self._values[layer]
+        keys.view(-1).index_copy_(0, rows.new_keys, k.reshape(-1))
+        values.view(-1, heads.dim).index_copy_(0, rows.new_values, v.reshape(-1, heads.dim))
+        longest = rows.bias.shape[-1] // PAGE
+        weights = (q * self._scale)[:, :, None].expand(-1, -1, longest, -1).reshape(-1)
+        scores = _bag(keys.view(-1, PAGE), bags.score_rows, bags.score_bags, weights)
+        weights = (scores.view(len(q), heads.query, -1) + rows.bias).softmax(-1).view(-1)
+        return _bag(values.view(-1, heads.dim), bags.value_rows, bags.value_bags, weights).view(q.shape)
+
+    def _attend_prompts(self, chunks: Sequence[Chunk], layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q = q * self._scale
+        counts = [chunk.count for chunk in chunks]
+        each = zip(chunks, q.split(counts), k.split(counts), v.split(counts), strict=True)
         seen: list[Tensor] = []
-        row = 0
-        for chunk in self._prompts:
-            rows = slice(row, row + chunk.count)
-            self._write(layer, chunk, k[rows], v[rows])
-            seen.append(self._attend_blocks(layer, chunk, q[rows]))
-            row += chunk.count
-        if self._num_single:
-            seen.append(self._attend_bags(layer, q[row:], k[row:], v[row:]))
+        for chunk, queries, new_keys, new_values in each:
+            self._write(layer, chunk, new_keys, new_values)
+            seen.append(self._attend_blocks(layer, chunk, queries))
         return seen[0] if len(seen) == 1 else torch.cat(seen)
 
     def _write(self, layer: int, chunk: Chunk, k: Tensor, v: Tensor) -> None:
@@ -121,19 +138,6 @@ class BagCache:
             torch.bmm(scores.softmax(-1), values[:, :end], out=seen[number])
         seen = seen.view(num_blocks, heads.shared, heads.per_shared, BLOCK, heads.dim)
         return seen.permute(0, 3, 1, 2, 4).reshape(-1, heads.query, heads.dim)[before : before + chunk.count]
-
-    def _attend_bags(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """(B, H, D) queries of generated tokens."""
-        heads, bags = self._heads, self._bags
-        assert bags is not None
-        keys, values = self._keys[layer], self._values[layer]
-        keys.view(-1).index_copy_(0, self._new_keys, k.reshape(-1))
-        values.view(-1, heads.dim).index_copy_(0, self._new_values, v.reshape(-1, heads.dim))
-        longest = len(bags.score_bags) // (len(q) * heads.query)
-        weights = q[:, :, None].expand(-1, -1, longest, -1).reshape(-1)
-        scores = _bag(keys.view(-1, PAGE), bags.score_rows, bags.score_bags, weights)
-        weights = (scores.view(len(q), heads.query, -1) + self._bias).softmax(-1).view(-1)
-        return _bag(values.view(-1, heads.dim), bags.value_rows, bags.value_bags, weights).view(q.shape)
 
     def copy(self, source: int, target: int) -> None:
         for table in (*self._keys, *self._values):

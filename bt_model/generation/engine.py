@@ -1,6 +1,7 @@
-"""Continuous batching in one thread: a step computes all running rows, and parts of prompts beside them."""
+"""Continuous batching in one thread: a step computes all running rows, and a part of the prompts beside."""
 
 import logging
+import math
 import secrets
 import threading
 import time
@@ -10,26 +11,30 @@ from typing import TYPE_CHECKING
 import torch
 
 from bt_model.errors import EngineDeadError
-from bt_model.generation.budget import StepBudget
+from bt_model.generation.budget import PassBudget
 from bt_model.generation.chunk import PAGE, pages_of
 from bt_model.generation.faults import breaks_device
 from bt_model.generation.handle import QueuedHandle
+from bt_model.generation.job import Job, JobState, Work
+from bt_model.generation.language_model import compute
+from bt_model.generation.prompt_pass import PromptPass
 from bt_model.generation.request import (
     Delta,
     EngineCaps,
     EngineStats,
     Event,
-    Finish,
     FinishReason,
     GenRequest,
-    GenTiming,
     Sink,
     check,
 )
-from bt_model.generation.scheduler import Job, Scheduler, Work
+from bt_model.generation.sampler import Choice
+from bt_model.generation.scheduler import Scheduler
 from bt_model.generation.step import StepTensors
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from bt_model.generation.language_model import LanguageModel, Runner
 
 MODEL_FAILED = "the model failed on this request; the server's log has the cause"
@@ -71,7 +76,8 @@ class BatchEngine:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._is_stopping = False
-        self._budget = StepBudget()
+        self._pass: PromptPass | None = None
+        self._budget = PassBudget()
         self._tokens_total = 0
         self._step_seconds = 0.0
         self._step_began: float | None = None
@@ -98,7 +104,7 @@ class BatchEngine:
                 job.cancel_message = job.cancel_message or "the engine was stopped"
         if self._thread is not None:
             self._thread.join()
-            self._thread = None
+            self._thread = self._pass = None
             self._scheduler.store.forget(b"")  # the next cache is empty
 
     def submit(self, request: GenRequest, sink: Sink | None = None) -> QueuedHandle:
@@ -174,29 +180,35 @@ class BatchEngine:
             overdue = self._scheduler.overdue(now)
             for job in overdue:
                 self._scheduler.release(job)
-            step = self._scheduler.plan(now, self._budget.prompt_tokens)
+            step = self._scheduler.plan(now, self._budget.tokens)
             self._changed.notify_all()
         for job in overdue:
-            self._emit_finish(job, "cancelled", job.cancel_message or "")
+            self._emit(job, job.finish("cancelled", job.cancel_message or ""))
         for source, target in step.copies:
             runner.copy(source, target)
-        if step.work:
-            self._step_began = started = time.monotonic()
-            self._compute(runner, tensors, step.work)
-            self._step_seconds, self._step_began = time.monotonic() - started, None
-            num_prompt = sum(work.chunk.count for work in step.work if work.chunk.is_prompt)
-            num_rows = sum(not work.chunk.is_prompt for work in step.work)
-            self._budget.measured(self._step_seconds, num_prompt, num_rows)
+        self._step_began = started = time.monotonic()
+        if step.rows:
+            self._compute(runner, tensors, step.rows)
+            self._budget.rows_took(time.monotonic() - started)
+        if step.prompts:
+            self._compute(runner, tensors, step.prompts, self._budget.seconds if step.rows else math.inf)
+        self._step_seconds, self._step_began = time.monotonic() - started, None
         return True
 
-    def _compute(self, runner: "Runner", tensors: StepTensors, work: Sequence[Work]) -> None:
+    def _compute(
+        self, runner: "Runner", tensors: StepTensors, work: Sequence[Work], seconds: float = math.inf
+    ) -> None:
         """Give each row its next token. What fails is computed again in halves, until one alone fails.
+
+        A pass of prompts may need several steps, of so many seconds each.
 
         Raises:
             RuntimeError: an error of the accelerator, after which none of its work can be trusted.
         """
         try:
-            logits = runner.step(tensors.embed(work), [each.chunk for each in work])
+            logits = self._logits(runner, tensors, work, seconds)
+            if logits is None:
+                return
             choice = tensors.choose(logits, work)
         except Exception as error:
             if breaks_device(error):
@@ -207,15 +219,41 @@ class BatchEngine:
                 self._compute(runner, tensors, work[middle:])
                 return
             _logger.exception("generation failed for %s", work[0].job.request.id)
+            self._end_pass()
             self._end(runner, work[0].job, MODEL_FAILED)
             return
+        self._accept_all(runner, work, choice)
+
+    def _logits(
+        self, runner: "Runner", tensors: StepTensors, work: Sequence[Work], seconds: float
+    ) -> "Tensor | None":
+        """(R, V), or None if a pass of prompts has not come to its end."""
+        if not work[0].chunk.is_prompt:
+            return compute(runner, tensors.embed(work), [each.chunk for each in work])
+        if self._pass is None or self._pass.work is not work:
+            self._pass = PromptPass(work, runner, tensors)
+        self._pass.go_on()
+        logits = next(self._pass.parts)
+        while self._pass.has_time(seconds) and logits is None:
+            logits = next(self._pass.parts)
+        if logits is not None:
+            self._budget.part_took(self._pass.longest, self._pass.num_tokens)
+            self._end_pass()
+        return logits
+
+    def _end_pass(self) -> None:
+        self._pass = None
+        with self._changed:
+            self._scheduler.end_pass()
+
+    def _accept_all(self, runner: "Runner", work: Sequence[Work], choice: Choice) -> None:
         row = 0
         for each in work:
             each.job.num_computed = each.chunk.end
-            if each.chunk.is_last:
+            if each.chunk.is_last and each.job.state is JobState.ADMITTED:
                 logprobs = choice.logprobs[row : row + 1] if each.job.request.logprobs else ()
                 self._accept(runner, each, choice.ids[row], logprobs)
-                row += 1
+            row += each.chunk.is_last
 
     def _accept(self, runner: "Runner", work: Work, token: int | None, logprobs: tuple[float, ...]) -> None:
         job = work.job
@@ -246,15 +284,8 @@ class BatchEngine:
         with self._changed:
             freed = self._scheduler.release(job)
             self._changed.notify_all()
-        self._emit_finish(job, reason, message)
+        self._emit(job, job.finish(reason, message))
         return freed
-
-    def _emit_finish(self, job: Job, reason: FinishReason, message: str) -> None:
-        now = time.monotonic()
-        admitted = now if job.admitted is None else job.admitted
-        prefilled = now if job.prefilled is None else job.prefilled
-        timing = GenTiming(admitted - job.submitted, prefilled - admitted, now - prefilled)
-        self._emit(job, Finish(reason, job.num_prompt, len(job.new_ids), job.num_cached, timing, message))
 
     def _emit(self, job: Job, event: Event) -> None:
         try:

@@ -4,13 +4,37 @@ It is plain rather than fast, and the measure of what is.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from bt_model.generation.chunk import PAGE, Chunk
-from bt_model.generation.kv_cache import Heads
+from bt_model.generation.kv_cache import Attention, Heads
+
+
+@dataclass(frozen=True, slots=True)
+class _Gathering:
+    """Where the keys and values of a step's chunks lie, and where new ones go."""
+
+    chunks: Sequence[Chunk]
+    pages: list[Tensor]
+    masks: list[Tensor | None]
+    new_pages: Tensor
+    new_offsets: Tensor
+
+    @classmethod
+    def of(cls, chunks: Sequence[Chunk], device: torch.device) -> "_Gathering":
+        masks = [
+            torch.ones(c.count, c.end, dtype=torch.bool, device=device).tril(c.start) if c.count > 1 else None
+            for c in chunks
+        ]
+        new = [(c.pages[at // PAGE], at % PAGE) for c in chunks for at in range(c.start, c.end)]
+        new_pages, new_offsets = torch.tensor(new, device=device).T
+        pages = [torch.tensor(c.used_pages, device=device) for c in chunks]
+        return cls(chunks, pages, masks, new_pages, new_offsets)
 
 
 class GatheredCache:
@@ -19,27 +43,16 @@ class GatheredCache:
     def __init__(self, heads: Heads, num_pages: int, like: Tensor) -> None:
         shape = (heads.layers, 2, num_pages + 1, heads.shared, PAGE, heads.dim)
         self._tables = like.new_zeros(shape)
-        self._chunks: Sequence[Chunk] = ()
-        self._pages: list[Tensor] = []
-        self._masks: list[Tensor | None] = []
 
-    def begin(self, chunks: Sequence[Chunk]) -> None:
-        device = self._tables.device
-        self._chunks = chunks
-        self._pages = [torch.tensor(c.used_pages, device=device) for c in chunks]
-        self._masks = [
-            torch.ones(c.count, c.end, dtype=torch.bool, device=device).tril(c.start) if c.count > 1 else None
-            for c in chunks
-        ]
-        new = [(c.pages[at // PAGE], at % PAGE) for c in chunks for at in range(c.start, c.end)]
-        self._new_pages, self._new_offsets = torch.tensor(new, device=device).T
+    def begin(self, chunks: Sequence[Chunk]) -> Attention:
+        return partial(self._attend_all, _Gathering.of(chunks, self._tables.device))
 
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def _attend_all(self, step: "_Gathering", layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         tables = self._tables[layer]
-        tables[0][self._new_pages, :, self._new_offsets] = k
-        tables[1][self._new_pages, :, self._new_offsets] = v
-        queries = q.split([chunk.count for chunk in self._chunks])
-        each = zip(self._chunks, self._pages, self._masks, queries, strict=True)
+        tables[0][step.new_pages, :, step.new_offsets] = k
+        tables[1][step.new_pages, :, step.new_offsets] = v
+        queries = q.split([chunk.count for chunk in step.chunks])
+        each = zip(step.chunks, step.pages, step.masks, queries, strict=True)
         return torch.cat([self._attend(tables[:, pages], c.end, q, mask) for c, pages, mask, q in each])
 
     def _attend(self, pages: Tensor, length: int, q: Tensor, mask: Tensor | None) -> Tensor:

@@ -7,7 +7,7 @@ A row's result depends neither on other rows nor on how its prompt was cut: quer
 multiples of BLOCK, whole ones, over keys up to the block's end, and what is not there is masked.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,6 +17,12 @@ from bt_model.config import LlamaConfig
 from bt_model.generation.chunk import PAGE, Chunk
 
 BLOCK = 64  # queries of a prompt that are computed at once
+
+Attention = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+"""Of a step, in the layer of a number: (N, H, D) queries, (N, G, D) keys and values -> (N, H, D).
+
+Keys and values are written, then each query sees its past.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +58,11 @@ def page_bytes(config: LlamaConfig | CacheSizes, itemsize: int) -> int:
 class KVCache(Protocol):
     """Keys and values of all layers in pages."""
 
-    def begin(self, chunks: Sequence[Chunk]) -> None:
-        """Prepare a step; what it needs to know of its chunks is made once for all layers."""
-        ...
+    def begin(self, chunks: Sequence[Chunk]) -> Attention:
+        """The attention of a step; what it needs to know of its chunks is made once for all layers.
 
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Write (N, G, D) keys and values, and let (N, H, D) queries see their past -> (N, H, D)."""
+        Steps may overlap as long as no page belongs to two of them, or both only read it.
+        """
         ...
 
     def copy(self, source: int, target: int) -> None:

@@ -1,6 +1,6 @@
 """The contract of a decoder, as the generation engine and its reference use it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from bt_model.generation.chunk import Chunk
@@ -46,10 +46,16 @@ class LanguageModel(Protocol):
 
 
 class Runner(Protocol):
-    """Computes steps over a paged cache, whose pages are numbered from 1."""
+    """Computes steps over a paged cache, whose pages are numbered from 1.
 
-    def step(self, embeds: "Tensor", chunks: Sequence[Chunk]) -> "Tensor":
-        """Rows of all chunks (N, W), those of prompts first -> logits (R, V) of the chunks that are last."""
+    The chunks of a step are parts of prompts, or one generated token each.
+    """
+
+    def forward(self, embeds: "Tensor", chunks: Sequence[Chunk]) -> Iterator["Tensor | None"]:
+        """Rows of all chunks (N, W) -> logits (R, V) of the chunks that are last.
+
+        A step may come in parts, between which others may be computed: None after each, at last the logits.
+        """
         ...
 
     def copy(self, source: int, target: int) -> None:
@@ -59,3 +65,10 @@ class Runner(Protocol):
     def clear(self, page: int) -> None:
         """Forget what a page holds, which may not be finite."""
         ...
+
+
+def compute(runner: Runner, embeds: "Tensor", chunks: Sequence[Chunk]) -> "Tensor":
+    """A whole step; see `Runner.forward`."""
+    *_, logits = runner.forward(embeds, chunks)
+    assert logits is not None, "a step ends with its logits"
+    return logits

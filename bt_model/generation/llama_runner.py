@@ -4,7 +4,7 @@ N rows, R rows whose logits are wanted, W width, V vocabulary.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -75,9 +75,9 @@ class LlamaRunner:
         self._cache.clear(page)
 
     @torch.inference_mode()
-    def step(self, embeds: Tensor, chunks: Sequence[Chunk]) -> Tensor:
-        """The chunks' rows (N, W), prompts first -> logits (R, V) of those that are last."""
-        self._cache.begin(chunks)
+    def forward(self, embeds: Tensor, chunks: Sequence[Chunk]) -> Iterator[Tensor | None]:
+        """The chunks' rows (N, W) -> logits (R, V) of those that are last; a layer is a part of the step."""
+        attention = self._cache.begin(chunks)
         positions = torch.tensor([at for chunk in chunks for at in range(chunk.start, chunk.end)])
         positions = positions.to(embeds.device)
         cos, sin = self._rope.cos[positions, None], self._rope.sin[positions, None]
@@ -86,21 +86,22 @@ class LlamaRunner:
         x = embeds
         for number, layer in enumerate(self._layers):
             is_end = number == len(self._layers) - 1
-            seen = self._attend(number, layer, x, cos, sin)
+            q, k, v = self._heads_of(layer, x, cos, sin)
+            seen = attention(number, q, k, v).flatten(1)
             if is_end:  # nothing else is read of the other rows
                 x, seen = x[wanted], seen[wanted]
             x = x + _apply(layer.out, seen)
             x = x + _apply(layer.down, self._gated(layer, x))
-        return self._logits(x)
+            yield self._logits(x) if is_end else None
 
-    def _attend(self, number: int, layer: _Layer, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """(N, W) -> (N, H * D)."""
+    def _heads_of(self, layer: _Layer, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(N, W) -> queries (N, H, D), keys and values (N, G, D)."""
         heads = self._heads
         qkv = _apply(layer.qkv, self._normed(x, layer.attention_norm)).unflatten(1, (-1, heads.dim))
         turned = qkv[:, : heads.query + heads.shared]
         turned = torch.addcmul(turned * cos, turned.roll(heads.dim // 2, dims=-1), sin)
         q, k = turned.split([heads.query, heads.shared], dim=1)
-        return self._cache.attend(number, q, k, qkv[:, heads.query + heads.shared :]).flatten(1)
+        return q, k, qkv[:, heads.query + heads.shared :]
 
     def _gated(self, layer: _Layer, x: Tensor) -> Tensor:
         gate, up = _apply(layer.gate_up, self._normed(x, layer.mlp_norm)).chunk(2, dim=1)

@@ -10,6 +10,7 @@ import torch
 
 from bt_model.generation.chunk import Chunk, pages_of
 from bt_model.generation.draw import uniform
+from bt_model.generation.language_model import compute
 from bt_model.generation.request import GenRequest, Tokens
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def continuation(lm: "LanguageModel", request: GenRequest) -> tuple[int, ...]:
         new = lm.embed(torch.tensor(ids, dtype=torch.int64))
         sequence = torch.cat((embeds, new))
         pages = tuple(range(1, 1 + pages_of(len(sequence))))
-        logits = lm.start(len(pages)).step(sequence, [Chunk(pages, 0, len(sequence), is_prompt=True)])[0]
+        logits = compute(lm.start(len(pages)), sequence, [Chunk(pages, 0, len(sequence), is_prompt=True)])[0]
         chosen = _choose(logits.tolist(), request, ids, uniform(seed, len(ids)))
         if chosen in request.stop_token_ids:
             break

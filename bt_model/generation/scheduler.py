@@ -1,90 +1,33 @@
 """Which request computes what in the next step. Without tensors or threads.
 
-Every running row gets its next token; what is left of a step's budget goes to prompts, first come, first
-served. A request holds the pages of its prompt from its admission, and gets others as it grows; when none are
-free, the one that was admitted last gives back its own and is computed again later.
+Every running row gets its next token. Prompts, first come, first served, are computed in passes of some
+hundred tokens, of which each step may do a part. A request holds the pages of its prompt from its admission,
+and gets others as it grows; when none are free, the one that was admitted last gives back its own and is
+computed again later. A pass holds its pages to its end, whatever becomes of their requests.
 """
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from enum import Enum, auto
+from dataclasses import dataclass
 
 from bt_model.errors import InvalidValueError, QueueFullError
 from bt_model.generation.chunk import PAGE, Chunk, pages_of
-from bt_model.generation.pages import Key, PagePool, Prefix, PrefixStore
-from bt_model.generation.request import GenRequest, Sink, Tokens
+from bt_model.generation.job import Job, JobState, Work
+from bt_model.generation.pages import PagePool, Prefix, PrefixStore
 
-
-class JobState(Enum):
-    """A job's state; preemption alone leads back."""
-
-    WAITING = auto()
-    ADMITTED = auto()
-    FINISHED = auto()
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """A request with its state. Times are time.monotonic() seconds; `cancel_message` says why it must end."""
-
-    request: GenRequest
-    sink: Sink
-    submitted: float
-    seed: int
-    state: JobState = JobState.WAITING
-    pages: list[int] = field(default_factory=list[int])
-    num_computed: int = 0  # positions whose keys and values are in the pages
-    num_cached: int = 0  # of the prompt, found in the prefix store
-    new_ids: list[int] = field(default_factory=list[int])
-    admitted: float | None = None
-    prefilled: float | None = None
-    cancel_message: str | None = None
-    keys: tuple[Key, ...] = field(init=False)  # what stands at each position of the prompt
-
-    def __post_init__(self) -> None:
-        keys: list[Key] = []
-        for segment in self.request.segments:
-            if isinstance(segment, Tokens):
-                keys += segment.ids
-            else:
-                keys += [(segment.key, number) for number in range(len(segment.embeds))]
-        self.keys = tuple(keys)
-
-    @property
-    def num_prompt(self) -> int:
-        return len(self.keys)
-
-    @property
-    def length(self) -> int:
-        """Positions of prompt and new tokens."""
-        return self.num_prompt + len(self.new_ids)
-
-    @property
-    def num_missing(self) -> int:
-        """Positions to compute before the next token can be chosen."""
-        return self.length - self.num_computed
-
-    @property
-    def is_row(self) -> bool:
-        """Its next step is one token of its own, not a part of a prompt or of what was preempted."""
-        return bool(self.new_ids) and self.num_missing == 1
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What one job adds in a step."""
-
-    job: Job
-    chunk: Chunk
+_START_SECONDS = 3.0  # at most, in which answers that have just begun wait for others that came with them
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Work in the order of its rows, prompts first, and pages to copy before: (source, target)."""
+    """Rows that get a token, the pass of prompts that is to be gone on with, and pages to copy before.
 
-    work: tuple[Work, ...]
-    copies: tuple[tuple[int, int], ...]
+    A pass that has begun is the same tuple in each step. A copy is (source, target).
+    """
+
+    rows: tuple[Work, ...]
+    prompts: tuple[Work, ...]
+    copies: tuple[tuple[int, int], ...] = ()
 
 
 class Scheduler:
@@ -97,6 +40,7 @@ class Scheduler:
         self._jobs: dict[str, Job] = {}
         self._waiting: deque[Job] = deque()
         self._admitted: list[Job] = []  # in the order of their admission
+        self._pass: tuple[Work, ...] = ()  # of prompts, begun and not ended
         self._max_batch = max_batch
         self.num_preemptions = 0
         self.num_asked = 0  # prompt tokens that were looked for in the store
@@ -134,10 +78,24 @@ class Scheduler:
         """The unfinished job of this id."""
         return self._jobs.get(request_id)
 
-    def plan(self, now: float, prompt_tokens: Callable[[int], int]) -> Step:
-        """The next step; `prompt_tokens` is its budget for prompts beside so many rows."""
-        rows = [Work(job, self._row(job)) for job in self._rows_with_room()]
-        left = prompt_tokens(len(rows))
+    def plan(self, now: float, pass_tokens: Callable[[int], int]) -> Step:
+        """The next step; `pass_tokens` of a pass that begins beside so many rows."""
+        rows = self._rows_with_room()
+        beside = () if self._has_company(rows, now) else tuple(Work(job, self._row(job)) for job in rows)
+        copies = () if self._pass else self._begin_pass(now, pass_tokens(len(beside)))
+        if not self._pass:  # the next one finds no room
+            beside = tuple(Work(job, self._row(job)) for job in rows)
+        return Step(beside, self._pass, copies)
+
+    def end_pass(self) -> None:
+        """The pass is computed, or given up: its pages are in use by their requests alone."""
+        for work in self._pass:
+            for page in work.chunk.used_pages:
+                self.pool.release(page)
+        self._pass = ()
+
+    def _begin_pass(self, now: float, left: int) -> tuple[tuple[int, int], ...]:
+        """What is admitted and not computed, then what waits; the copies to make before."""
         prompts: list[Work] = []
         copies: list[tuple[int, int]] = []
         for job in [job for job in self._admitted if not job.is_row]:
@@ -151,7 +109,26 @@ class Scheduler:
             left -= prompts[-1].chunk.count
         for source, _ in copies:  # copied before anything is written, so that nobody can have got them yet
             self.pool.release(source)
-        return Step((*prompts, *rows), tuple(copies))
+        for work in prompts:
+            for page in work.chunk.used_pages:
+                self.pool.share(page)
+        self._pass = tuple(prompts)
+        return tuple(copies)
+
+    def _has_company(self, rows: list[Job], now: float) -> bool:
+        """Whether these have just begun, and the next prompt had come before they did.
+
+        All of them end earlier if such prompts are computed first, beside nothing.
+        """
+        others = (job for job in (*self._admitted, *self._waiting) if not job.is_row)
+        first = self._pass[0].job if self._pass else next(others, None)
+        begun = min((job.prefilled for job in rows if job.prefilled is not None), default=now)
+        return (
+            first is not None
+            and all(len(job.new_ids) == 1 for job in rows)
+            and first.submitted < begun
+            and now - begun < _START_SECONDS
+        )
 
     def _rows_with_room(self) -> list[Job]:
         """Jobs that go on by one token, each with a page for it."""
@@ -161,6 +138,7 @@ class Scheduler:
                     job.pages.append(self.pool.take())
                 else:
                     self._preempt(self._admitted[-1])
+                    self.end_pass()
         return [job for job in self._admitted if job.is_row]
 
     @staticmethod
@@ -218,6 +196,8 @@ class Scheduler:
             self._waiting.remove(job)
         job.state = JobState.FINISHED
         del self._jobs[job.request.id]
+        if all(work.job.state is JobState.FINISHED for work in self._pass):
+            self.end_pass()
         return freed
 
     def _preempt(self, job: Job) -> None:

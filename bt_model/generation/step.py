@@ -13,8 +13,8 @@ from bt_model.generation.sampler import Choice, RowOptions
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from bt_model.generation.job import Job, Work
     from bt_model.generation.language_model import LanguageModel
-    from bt_model.generation.scheduler import Job, Work
 
 
 class StepTensors:
@@ -29,8 +29,10 @@ class StepTensors:
         self._options = self._options_of(())
 
     def embed(self, work: "Sequence[Work]") -> "Tensor":
-        """The rows of all chunks (N, W)."""
-        return torch.cat([*self._prompt_rows(work), *self._new_rows(work)])
+        """The rows of all chunks (N, W), which are parts of prompts or one new token each."""
+        if work[0].chunk.is_prompt:
+            return torch.cat(self._prompt_rows(work))
+        return self._lm.embed(torch.tensor([each.job.new_ids[-1] for each in work]))
 
     def choose(self, logits: "Tensor", work: "Sequence[Work]") -> Choice:
         """From logits (R, V) one id for each chunk that is its job's last."""
@@ -41,16 +43,12 @@ class StepTensors:
         return self._options.choose(logits, self._histories(rows), numbers)
 
     def _prompt_rows(self, work: "Sequence[Work]") -> "list[Tensor]":
-        prompts = [each for each in work if each.chunk.is_prompt]
         begun = self._prompts
-        self._prompts = {
-            each.job: begun[each.job] if each.job in begun else self._embedded(each.job) for each in prompts
+        whole = {
+            each.job: begun[each.job] if each.job in begun else self._embedded(each.job) for each in work
         }
-        return [self._prompts[each.job][each.chunk.start : each.chunk.end] for each in prompts]
-
-    def _new_rows(self, work: "Sequence[Work]") -> "list[Tensor]":
-        ids = [each.job.new_ids[-1] for each in work if not each.chunk.is_prompt]
-        return [self._lm.embed(torch.tensor(ids))] if ids else []
+        self._prompts = {each.job: whole[each.job] for each in work if not each.chunk.is_last}
+        return [whole[each.job][each.chunk.start : each.chunk.end] for each in work]
 
     def _embedded(self, job: "Job") -> "Tensor":
         """Prompt and new tokens (n, W)."""

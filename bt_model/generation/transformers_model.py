@@ -5,7 +5,7 @@ and are not batched.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bt_model.errors import CheckpointError
 from bt_model.generation.chunk import PAGE, Chunk
+from bt_model.generation.language_model import compute
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -60,11 +61,11 @@ class TransformersModel:
         """Bytes of a cached position; some tokens in two steps must give what they give in one."""
         embeds = self.embed(torch.arange(1, 1 + _PROBED))
         runner = self.start(1)
-        whole = runner.step(embeds, [Chunk((1,), 0, _PROBED, is_prompt=True)])[0]
+        whole = compute(runner, embeds, [Chunk((1,), 0, _PROBED, is_prompt=True)])[0]
         num_bytes = runner.num_bytes // _PROBED
-        runner.step(embeds[:2], [Chunk((1,), 0, 2, is_prompt=True)])
-        runner.step(embeds[2:4], [Chunk((1,), 2, 2, is_prompt=True)])
-        last = runner.step(embeds[4:], [Chunk((1,), 4, _PROBED - 4, is_prompt=False)])[0]
+        compute(runner, embeds[:2], [Chunk((1,), 0, 2, is_prompt=True)])
+        compute(runner, embeds[2:4], [Chunk((1,), 2, 2, is_prompt=True)])
+        last = compute(runner, embeds[4:], [Chunk((1,), 4, _PROBED - 4, is_prompt=False)])[0]
         is_spoken = whole.isfinite()
         error = (last - whole)[is_spoken].abs().max() / whole[is_spoken].abs().max()
         if not error < _TOLERANCE.get(whole.dtype, 0.2):
@@ -107,12 +108,12 @@ class TransformersRunner:
         self._sequences.pop(self._owners.pop(page, 0), None)
 
     @torch.inference_mode()
-    def step(self, embeds: Tensor, chunks: Sequence[Chunk]) -> Tensor:
-        """The chunks' rows (N, W) -> logits (R, V) of those that are last."""
+    def forward(self, embeds: Tensor, chunks: Sequence[Chunk]) -> Iterator[Tensor]:
+        """The chunks' rows (N, W) -> logits (R, V) of those that are last, in one part."""
         each = zip(chunks, embeds.split([chunk.count for chunk in chunks]), strict=True)
         logits = [self._computed(chunk, rows) for chunk, rows in each]
         wanted = [row for chunk, row in zip(chunks, logits, strict=True) if chunk.is_last]
-        return torch.stack(wanted) if wanted else embeds.new_empty(0, self._vocab)
+        yield torch.stack(wanted) if wanted else embeds.new_empty(0, self._vocab)
 
     def _computed(self, chunk: Chunk, rows: Tensor) -> Tensor:
         known = self._taken_over(chunk)

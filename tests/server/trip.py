@@ -15,7 +15,7 @@ ENGINE: dict[str, Condition] = {
     "Worker._begin": lambda arguments: arguments["work"].__qualname__ == "Worker._answer",
     "TemplateBackend.segments": lambda _: True,
     "BatchEngine.submit": lambda _: True,
-    "LlamaRunner.step": lambda _: True,
+    "LlamaRunner.forward": lambda _: True,
 }
 
 

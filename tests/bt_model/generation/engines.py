@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 
 from torch import Tensor
@@ -60,9 +60,9 @@ class WatchedRunner(LlamaRunner):
         super().__init__(lm.model, lm.head_weight, num_pages)
         self._before = before
 
-    def step(self, embeds: Tensor, chunks: Sequence[Chunk]) -> Tensor:
+    def forward(self, embeds: Tensor, chunks: Sequence[Chunk]) -> Iterator[Tensor | None]:
         self._before(chunks)
-        return super().step(embeds, chunks)
+        yield from super().forward(embeds, chunks)
 
 
 @contextmanager

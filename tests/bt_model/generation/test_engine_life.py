@@ -3,7 +3,7 @@
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -14,8 +14,9 @@ from bt_model.errors import (
     BtchatError,
     EngineDeadError,
 )
+from bt_model.generation.budget import PassBudget
 from bt_model.generation.chunk import Chunk
-from bt_model.generation.engine import MODEL_FAILED
+from bt_model.generation.engine import MODEL_FAILED, BatchEngine
 from bt_model.generation.llama import Llama
 from bt_model.generation.llama_runner import LlamaRunner
 from bt_model.generation.reference import continuation
@@ -61,12 +62,13 @@ def test_a_poisoned_request_ends_alone(engine: Engine, lm: Llama, poison: Soft) 
 class PoisonedRunner(LlamaRunner):
     """Gives NaN in the row of the second sequence from its third token on."""
 
-    def step(self, embeds: Tensor, chunks: Sequence[Chunk]) -> Tensor:
-        logits = super().step(embeds, chunks)
+    def forward(self, embeds: Tensor, chunks: Sequence[Chunk]) -> Iterator[Tensor]:
+        *_, logits = super().forward(embeds, chunks)
+        assert logits is not None
         for row, chunk in enumerate(chunks):
             if chunk.pages[0] == 2 and chunk.start > 7:
                 logits[row] = torch.nan
-        return logits
+        yield logits
 
 
 class PoisonedLlama(Llama):
@@ -83,6 +85,24 @@ def test_a_row_that_turns_nan_ends_alone(make: Make, lm: Llama) -> None:
     assert [finish_of(e).reason for e in events] == ["length", "error", "length"]
     expected = [continuation(lm, r) for r in requests]
     assert [tokens_of(events[0]), tokens_of(events[2])] == [expected[0], expected[2]]
+
+
+def test_a_stream_goes_on_between_the_layers_of_anothers_prompt(
+    lm: Llama, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PassBudget, "seconds", 0.0)  # for one part beside each token
+    told: list[str] = []
+    running_one, newcomer = request(max_new_tokens=40), request(prompt(3), 2)
+    engine = BatchEngine(lm, max_batch=2)
+    with running(engine):
+        first = engine.submit(running_one, lambda event: told.append("first"))
+        wait_until(lambda: len(told) > 1)
+        with engine._changed:  # pyright: ignore[reportPrivateUsage] - so that no step begins in between
+            before = len(told)
+            second = engine.submit(newcomer, lambda event: told.append("second"))
+        wait_until(lambda: told.count("second") == 3 and told.count("first") == 41)
+    assert (first.id, second.id) == (running_one.id, newcomer.id)
+    assert told.index("second") - before in (CONFIG.num_layers, CONFIG.num_layers + 1)
 
 
 class FailingLlama(Llama):

@@ -10,6 +10,7 @@ from torch import Tensor
 from bt_model.generation import linear, llama_runner
 from bt_model.generation.chunk import PAGE, Chunk
 from bt_model.generation.gathered_cache import GatheredCache
+from bt_model.generation.language_model import compute
 from bt_model.generation.llama import Llama
 from bt_model.generation.llama_runner import LlamaRunner
 from tests.bt_model.generation.models import CONFIG, WIDTH, tiny
@@ -42,7 +43,7 @@ def prefill(runner: LlamaRunner, embeds: Tensor, cuts: Sequence[int], pages: tup
     at, logits = 0, torch.empty(0)
     for count in cuts:
         chunk = Chunk(pages, at, count, is_prompt=True, is_last=at + count == len(embeds))
-        logits = runner.step(embeds[at : at + count], [chunk])
+        logits = compute(runner, embeds[at : at + count], [chunk])
         assert len(logits) == chunk.is_last
         at += count
     return logits[0]
@@ -65,16 +66,33 @@ def test_on_a_cpu_pieces_are_equal_to_the_bit(lm: Llama, embeds: Tensor, cuts: S
     assert torch.equal(prefill(runner, embeds, cuts, (4, 5, 6)), whole)
 
 
+def test_other_steps_between_the_parts_of_one_change_nothing(
+    lm: Llama, runner: LlamaRunner, embeds: Tensor
+) -> None:
+    whole = prefill(runner, embeds, (LENGTH,), (1, 2, 3))
+    prefill(runner, embeds[:150], (150,), (4, 5))
+    prompt = Chunk((6, 7, 8), 0, LENGTH, is_prompt=True)
+    tokens, parts = list[Tensor](), list[Tensor | None]()
+    for part in runner.forward(embeds, [prompt]):
+        parts.append(part)
+        tokens.append(compute(runner, embeds[150:151], [Chunk((4, 5), 150, 1, is_prompt=False)])[0])
+    assert len(parts) == CONFIG.num_layers
+    assert parts[:-1] == [None] * (CONFIG.num_layers - 1)
+    assert parts[-1] is not None
+    assert torch.equal(parts[-1][0], whole)
+    assert all(torch.equal(token, tokens[0]) for token in tokens)
+
+
 @pytest.mark.parametrize("lengths", [(5, 130, 200), (70, 70, 70), (127, 128, 129)], ids=str)
 def test_new_tokens_of_several_sequences_give_the_decoders_own_logits(
     lm: Llama, runner: LlamaRunner, embeds: Tensor, lengths: Sequence[int]
 ) -> None:
     pages = [(3, 11), (5, 1), (8, 12)]
     starts = [Chunk(p, 0, n, is_prompt=True) for p, n in zip(pages, lengths, strict=True)]
-    runner.step(torch.cat([embeds[:n] for n in lengths]), starts)
+    compute(runner, torch.cat([embeds[:n] for n in lengths]), starts)
     for step in range(3):
         rows = [Chunk(p, n + step, 1, is_prompt=False) for p, n in zip(pages, lengths, strict=True)]
-        logits = runner.step(torch.stack([embeds[n + step] for n in lengths]), rows)
+        logits = compute(runner, torch.stack([embeds[n + step] for n in lengths]), rows)
         for row, length in enumerate(lengths):
             expected = lm(embeds[None, : length + step + 1])[0, -1]
             torch.testing.assert_close(logits[row], expected, atol=TOLERANCE, rtol=0)
@@ -87,10 +105,9 @@ def test_a_new_token_does_not_depend_on_what_is_beside_it(lm: Llama, embeds: Ten
     prefill(runner, embeds[:150], (150,), (1, 2))
     prefill(runner, embeds[:20], (20,), (3,))
     token = Chunk((1, 2), 150, 1, is_prompt=False)
-    alone = runner.step(embeds[150:151], [token])[0]
-    others = [Chunk((4, 5, 6), 0, 200, is_prompt=True), Chunk((3,), 20, 1, is_prompt=False)]
-    together = runner.step(torch.cat((embeds[:200], embeds[20:21], embeds[150:151])), [*others, token])
-    assert torch.equal(together[2], alone)
+    alone = compute(runner, embeds[150:151], [token])[0]
+    together = compute(runner, embeds[[20, 150]], [Chunk((3,), 20, 1, is_prompt=False), token])
+    assert torch.equal(together[1], alone)
 
 
 def test_a_page_that_is_shared_or_copied_serves_another_sequence(
@@ -102,7 +119,7 @@ def test_a_page_that_is_shared_or_copied_serves_another_sequence(
     other = torch.cat((embeds[:known], embeds[:60]))
     chunk = Chunk((1, 5, 6), known, 60, is_prompt=True)
     torch.testing.assert_close(
-        runner.step(other[known:], [chunk])[0], lm(other[None])[0, -1], atol=TOLERANCE, rtol=0
+        compute(runner, other[known:], [chunk])[0], lm(other[None])[0, -1], atol=TOLERANCE, rtol=0
     )
 
 

@@ -1,14 +1,20 @@
 """Which request computes what in a step, without any model."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Unpack
 
 import pytest
 
 from bt_model.errors import InvalidValueError, QueueFullError
 from bt_model.generation.chunk import PAGE
+from bt_model.generation.job import Job, JobState, Work
 from bt_model.generation.request import Event, Tokens
-from bt_model.generation.scheduler import Job, JobState, Scheduler, Step
+from bt_model.generation.scheduler import Scheduler, Step
 from tests.bt_model.generation.models import Options, request
+
+NOW = 100.0
+Parts = list[tuple[Job, int, int, bool]]
 
 
 def ignore(event: Event) -> None:
@@ -17,7 +23,7 @@ def ignore(event: Event) -> None:
 
 def job(length: int = 10, first: int = 0, **options: Unpack[Options]) -> Job:
     segments = (Tokens(tuple(range(first, first + length))),)
-    return Job(request(segments, **options), ignore, submitted=0.0, seed=0)
+    return Job(request(segments, **options), ignore, submitted=NOW, seed=0)
 
 
 def filled(jobs: list[Job], *, rows: int = 4, pages: int = 20, queue: int = 9) -> Scheduler:
@@ -27,18 +33,25 @@ def filled(jobs: list[Job], *, rows: int = 4, pages: int = 20, queue: int = 9) -
     return scheduler
 
 
-def run(scheduler: Scheduler, budget: int = 512) -> list[tuple[Job, int, int, bool]]:
+def run(scheduler: Scheduler, budget: int = 512, now: float = NOW) -> Parts:
     """One step as if it had been computed: job, start, count and whether it is a part of a prompt."""
-    step = scheduler.plan(0.0, lambda num_rows: budget)
-    compute(step)
-    return [(w.job, w.chunk.start, w.chunk.count, w.chunk.is_prompt) for w in step.work]
+    step = scheduler.plan(now, lambda num_rows: budget)
+    scheduler.end_pass()
+    compute((*step.prompts, *step.rows), now)
+    return parts_of(step)
 
 
-def compute(step: Step) -> None:
-    for work in step.work:
+def parts_of(step: Step) -> Parts:
+    work = (*step.prompts, *step.rows)
+    return [(w.job, w.chunk.start, w.chunk.count, w.chunk.is_prompt) for w in work]
+
+
+def compute(works: Sequence[Work], now: float = NOW) -> None:
+    for work in works:
         work.job.num_computed = work.chunk.end
         if work.chunk.is_last:
             work.job.new_ids.append(1)
+            work.job.prefilled = work.job.prefilled or now
 
 
 def test_first_come_is_first_served_within_a_step() -> None:
@@ -76,8 +89,8 @@ def test_a_prompt_that_is_known_is_computed_from_where_it_differs() -> None:
     run(scheduler)
     scheduler.remember(first)
     scheduler.add(second)
-    step = scheduler.plan(0.0, lambda num_rows: 512)
-    work = step.work[0]
+    step = scheduler.plan(NOW, lambda num_rows: 512)
+    work = step.prompts[0]
     assert (work.chunk.start, work.chunk.count) == (200, 10)
     assert work.chunk.pages[0] == first.pages[0]
     assert step.copies == ((first.pages[1], work.chunk.pages[1]),)
@@ -129,6 +142,79 @@ def test_all_pages_come_back() -> None:
     assert scheduler.pool.num_free == scheduler.pool.count - scheduler.store.num_pages
     scheduler.store.forget(b"")
     assert scheduler.pool.num_free == scheduler.pool.count
+
+
+def test_a_pass_goes_on_beside_the_rows_until_it_is_ended() -> None:
+    short, long = job(), job(100, first=50)
+    scheduler = filled([short])
+    run(scheduler)
+    scheduler.add(long)
+    first = scheduler.plan(NOW, lambda num_rows: 60)
+    compute(first.rows)
+    second = scheduler.plan(NOW, lambda num_rows: 60)
+    assert second.prompts is first.prompts
+    assert [work.chunk.start for work in second.rows] == [11]
+
+
+def test_answers_that_have_just_begun_wait_for_prompts_that_came_with_them() -> None:
+    jobs = [job(100), job(100, first=200), job(100, first=400)]
+    scheduler = filled(jobs)
+    assert run(scheduler, 150, NOW + 1) == [(jobs[0], 0, 100, True), (jobs[1], 0, 50, True)]
+    assert run(scheduler, 150, NOW + 2) == [(jobs[1], 50, 50, True), (jobs[2], 0, 100, True)]
+    assert run(scheduler) == [(each, 100, 1, False) for each in jobs]
+
+
+@pytest.mark.parametrize(
+    ("arrived", "now"), [(NOW + 1.5, NOW + 2), (NOW, NOW + 5)], ids=["later", "too long"]
+)
+def test_answers_wait_neither_for_those_that_come_later_nor_for_ever(arrived: float, now: float) -> None:
+    first, other = job(100), replace(job(100, first=200), submitted=arrived)
+    scheduler = filled([first])
+    run(scheduler, now=NOW + 1)
+    scheduler.add(other)
+    assert run(scheduler, now=now) == [(other, 0, 100, True), (first, 100, 1, False)]
+
+
+def test_answers_do_not_wait_for_a_prompt_that_finds_no_room() -> None:
+    jobs = [job(), job(first=50)]
+    scheduler = filled(jobs, rows=1)
+    run(scheduler, now=NOW + 1)
+    assert run(scheduler, now=NOW + 1) == [(jobs[0], 10, 1, False)]
+
+
+def test_a_pass_holds_its_pages_when_one_of_its_jobs_ends() -> None:
+    jobs = [job(100), job(100, first=200)]
+    scheduler = filled(jobs)
+    scheduler.plan(NOW, lambda num_rows: 512)
+    assert scheduler.release(jobs[0]) == ()
+    assert scheduler.pool.num_free == 18
+    scheduler.end_pass()
+    assert scheduler.pool.num_free == 19
+    scheduler.release(jobs[1])
+    assert scheduler.pool.num_free == 20
+
+
+def test_a_pass_of_which_no_job_is_left_is_given_up() -> None:
+    jobs = [job(100), job(100, first=200)]
+    scheduler = filled(jobs)
+    scheduler.plan(NOW, lambda num_rows: 512)
+    for each in jobs:
+        scheduler.release(each)
+    assert scheduler.pool.num_free == 20
+    assert scheduler.plan(NOW, lambda num_rows: 512) == Step((), ())
+
+
+def test_a_pass_is_given_up_when_rows_need_its_pages() -> None:
+    row, newcomer = job(PAGE - 1), job(PAGE, first=200)
+    scheduler = filled([row], pages=2)
+    run(scheduler)
+    scheduler.add(newcomer)
+    begun = scheduler.plan(NOW, lambda num_rows: 64)
+    assert [work.job for work in begun.prompts] == [newcomer]
+    compute(begun.rows)
+    after = scheduler.plan(NOW, lambda num_rows: 64)
+    assert ([work.job for work in after.rows], after.prompts) == ([row], ())
+    assert (newcomer.state, newcomer.num_computed) == (JobState.WAITING, 0)
 
 
 def test_a_full_queue_refuses() -> None:

@@ -5,7 +5,7 @@ import contextlib
 import math
 import socket
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -31,7 +31,7 @@ from tests.server.worker.test_models import Size
 class FailingRunner(EchoRunner):
     """Breaks at the first step."""
 
-    def step(self, embeds: torch.Tensor, chunks: Sequence[Chunk]) -> torch.Tensor:
+    def forward(self, embeds: torch.Tensor, chunks: Sequence[Chunk]) -> Iterator[torch.Tensor]:
         raise RuntimeError("no luck")
 
 

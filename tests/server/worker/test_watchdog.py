@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any, cast
@@ -29,9 +29,9 @@ class BrokenRunner(EchoRunner):
         super().__init__(num_pages)
         self._instead = instead
 
-    def step(self, embeds: torch.Tensor, chunks: Sequence[Chunk]) -> torch.Tensor:
+    def forward(self, embeds: torch.Tensor, chunks: Sequence[Chunk]) -> Iterator[torch.Tensor]:
         self._instead(chunks)
-        return super().step(embeds, chunks)
+        yield from super().forward(embeds, chunks)
 
 
 class BrokenLM(EchoLM):

@@ -24,6 +24,7 @@ from transformers.utils import logging as transformers_logging
 from bt_model.backends.parts.llm import load_lm
 from bt_model.errors import BtchatError
 from bt_model.generation.chunk import Chunk
+from bt_model.generation.language_model import compute
 from bt_model.generation.llama import Llama
 from tests.bt_model.backends.parts import decoders
 
@@ -125,7 +126,7 @@ def _difference(config: dict[str, Any], folder: Path) -> Any:
     length = min(LENGTH, ours.max_context)
     embeds = ours.embed(_ids(length))
     with torch.inference_mode():
-        step = ours.start(1).step(embeds[0], [Chunk((1,), 0, length, is_prompt=True)])[0]
+        step = compute(ours.start(1), embeds[0], [Chunk((1,), 0, length, is_prompt=True)])[0]
         expected = theirs(input_ids=_ids(length)).logits
         difference = (step - expected[0, -1]).abs().max()
         if isinstance(ours, Llama):

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from bt_model.backends.parts.llm import load_llama
 from bt_model.generation.chunk import Chunk
 from bt_model.generation.engine import BatchEngine
+from bt_model.generation.language_model import compute
 from bt_model.generation.llama import Llama
 from bt_model.generation.quantised import quantise
 from tests.bt_model.backends.parts import decoders
@@ -35,7 +36,7 @@ def test_logits_equal_those_of_transformers(pair: tuple[Llama, PreTrainedModel])
         expected = theirs(inputs_embeds=embeds[None]).logits[0]
         torch.testing.assert_close(ours(embeds[None])[0], expected, atol=TOLERANCE, rtol=0)
     prompt = Chunk((1,), 0, LENGTH, is_prompt=True)
-    step = ours.start(2).step(embeds, [prompt])[0]
+    step = compute(ours.start(2), embeds, [prompt])[0]
     torch.testing.assert_close(step, expected[-1], atol=TOLERANCE, rtol=0)
 
 
@@ -56,5 +57,5 @@ def test_a_bias_survives_quantisation(tmp_path: Path) -> None:
     embeds = soft(LENGTH, 1).embeds
     expected = exact(embeds[None])[0, -1]
     quantise(near, "int8", torch.device("cpu"))
-    step = near.start(2).step(embeds, [Chunk((1,), 0, LENGTH, is_prompt=True)])[0]
+    step = compute(near.start(2), embeds, [Chunk((1,), 0, LENGTH, is_prompt=True)])[0]
     assert (step - expected).abs().max() < 0.1 * expected.abs().max()

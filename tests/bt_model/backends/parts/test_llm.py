@@ -16,6 +16,7 @@ from bt_model.checkpoints.weights import open_checkpoint
 from bt_model.errors import CheckpointError
 from bt_model.generation.chunk import Chunk
 from bt_model.generation.engine import BatchEngine
+from bt_model.generation.language_model import compute
 from bt_model.generation.request import Delta, GenRequest, Tokens
 from bt_model.types import Turn, VideoTokens
 from tests import tiny
@@ -179,7 +180,7 @@ def test_rows_that_only_a_prompt_has_are_never_spoken(
     backend = factory("video-chatgpt")(with_image_markers(given, tmp_path))
     assert backend.lm.vocab_size == len(grown)
     embeds = backend.lm.embed(torch.tensor([len(grown) - 1, 5]))
-    logits = backend.lm.start(1).step(embeds, [Chunk((1,), 0, 2, is_prompt=True)])[0]
+    logits = compute(backend.lm.start(1), embeds, [Chunk((1,), 0, 2, is_prompt=True)])[0]
     assert logits.shape == (len(grown),)
     assert logits[:-3].isfinite().all()
     assert (logits[-3:] == -torch.inf).all()

@@ -14,7 +14,7 @@ from bt_model.errors import BtchatError, CheckpointError
 from bt_model.generation.chunk import PAGE, Chunk
 from bt_model.generation.engine import BatchEngine
 from bt_model.generation.kv_cache import page_bytes
-from bt_model.generation.language_model import LanguageModel
+from bt_model.generation.language_model import LanguageModel, compute
 from bt_model.generation.transformers_model import TransformersModel
 from tests.bt_model.backends.parts import decoders
 from tests.bt_model.generation.engines import run_all
@@ -65,22 +65,22 @@ def test_it_says_who_computes_it_and_what_a_page_takes(qwen3: Path) -> None:
 def test_a_sequence_that_lost_its_cache_is_an_error_and_a_repeated_step_is_not(qwen3: Path) -> None:
     runner = load_lm(decoders.files(qwen3)).start(4)
     embeds = soft(20, 1).embeds
-    runner.step(embeds[:10], [Chunk((1,), 0, 10, is_prompt=True, is_last=False)])
+    compute(runner, embeds[:10], [Chunk((1,), 0, 10, is_prompt=True, is_last=False)])
     second = Chunk((1,), 10, 10, is_prompt=True)
-    logits = runner.step(embeds[10:], [second])
-    assert torch.equal(runner.step(embeds[10:], [second]), logits)
+    logits = compute(runner, embeds[10:], [second])
+    assert torch.equal(compute(runner, embeds[10:], [second]), logits)
     runner.clear(1)
     with pytest.raises(RuntimeError, match="goes on at 10, but what was before is gone"):
-        runner.step(embeds[10:], [second])
+        compute(runner, embeds[10:], [second])
 
 
 def test_a_page_in_new_hands_ends_the_sequence_before(qwen3: Path) -> None:
     runner = load_lm(decoders.files(qwen3)).start(4)
     embeds = soft(20, 1).embeds
-    runner.step(embeds, [Chunk((1, 2), 0, 20, is_prompt=True)])
-    runner.step(embeds, [Chunk((3, 2), 0, 20, is_prompt=True)])
+    compute(runner, embeds, [Chunk((1, 2), 0, 20, is_prompt=True)])
+    compute(runner, embeds, [Chunk((3, 2), 0, 20, is_prompt=True)])
     with pytest.raises(RuntimeError, match="goes on at 20"):
-        runner.step(embeds[:1], [Chunk((1, 4), 20, 1, is_prompt=False)])
+        compute(runner, embeds[:1], [Chunk((1, 4), 20, 1, is_prompt=False)])
 
 
 def changed(folder: Path, target: Path, **values: object) -> Path:

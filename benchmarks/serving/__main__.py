@@ -5,6 +5,7 @@ python -m benchmarks.serving [LOAD ...]
 standard  16 prompts of 300 tokens (256 of a video) and 64 new ones; random Llama of 8 layers x 512, float32;
           cold, and warm: another question about the same videos
 real      a real small LLM (benchmarks.smollm), 16 questions, 1, 4 and 16 at a time
+stalls    how long a stream of the real LLM stands still while others' prompts come, wall milliseconds
 null      scheduler and sampler around a model that computes nothing, CPU milliseconds a step
 
 Engines take turns, batch by batch, each in its own process. vLLM needs an environment of its own:
@@ -22,7 +23,7 @@ from typing import Any
 import torch
 
 from benchmarks.record import record
-from benchmarks.serving import loads, null, runs
+from benchmarks.serving import loads, null, runs, stalls
 from benchmarks.serving.peers import ENGINES
 from benchmarks.serving.prompts import write_load
 from benchmarks.smollm import smollm_folder
@@ -98,6 +99,14 @@ def _run(args: argparse.Namespace, folder: Path, rows: int, engines: Sequence[st
     return {engine: asdict(f) for engine, f in figures.items()}
 
 
+def _stalls(args: argparse.Namespace) -> Any:
+    figures = stalls.gaps_ms(smollm_folder(args.model))
+    alone = next(iter(figures.values()))
+    for name, ms in figures.items():
+        print(f"{name:15}{ms:8.1f} ms{ms / alone:8.2f} x", flush=True)
+    return figures
+
+
 def _null(_: argparse.Namespace) -> Any:
     rows_of: dict[str, dict[str, float]] = {}
     print("CPU ms a step, rows   " + "".join(f"{rows:8}" for rows in NULL_ROWS))
@@ -111,6 +120,7 @@ def _null(_: argparse.Namespace) -> Any:
 LOADS: dict[str, Callable[[argparse.Namespace], Any]] = {
     "standard": _standard,
     "real": _real,
+    "stalls": _stalls,
     "null": _null,
 }
 

@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from benchmarks.serving.prompts import Prompt, token_table
 from bt_model.generation.request import Tokens
+
+if TYPE_CHECKING:
+    from bt_model.generation.engine import BatchEngine
 
 Answers = list[list[int]]
 ENGINES = ("own", "sequential", "static", "transformers-cb", "vllm")
@@ -25,13 +28,7 @@ class Own:
     """Our engine; each token is an event, as in the server."""
 
     def __init__(self, model: Path, rows: int, new_tokens: int) -> None:
-        from bt_model.backends.parts.llm import read_llama_config  # noqa: PLC0415
-        from bt_model.generation.engine import BatchEngine  # noqa: PLC0415
-        from bt_model.generation.llama import Llama  # noqa: PLC0415
-
-        lm = Llama(read_llama_config(model)).eval()
-        lm.load_state_dict(_weights(model))
-        self._engine = BatchEngine(lm, max_batch=rows, max_context=_CONTEXT, keep_weights=False)
+        self._engine = own_engine(model, rows, _CONTEXT)
         self._engine.start()
         self._new_tokens = new_tokens
         self._number = 0
@@ -170,6 +167,17 @@ def start(engine: str, model: Path, rows: int, new_tokens: int) -> Peer:
     """One of ENGINES."""
     kind = (Own, Sequential, Static, ContinuousBatching, VLLM)[ENGINES.index(engine)]
     return kind(model, rows, new_tokens)
+
+
+def own_engine(model: Path, rows: int, context: int) -> "BatchEngine":
+    """Our engine over a folder in the format of transformers, not started."""
+    from bt_model.backends.parts.llm import read_llama_config  # noqa: PLC0415
+    from bt_model.generation.engine import BatchEngine  # noqa: PLC0415
+    from bt_model.generation.llama import Llama  # noqa: PLC0415
+
+    lm = Llama(read_llama_config(model)).eval()
+    lm.load_state_dict(_weights(model))
+    return BatchEngine(lm, max_batch=rows, max_context=context, keep_weights=False)
 
 
 def _weights(model: Path) -> Any:

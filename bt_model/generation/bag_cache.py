@@ -94,7 +94,6 @@ class BagCache:
         return _bag(values.view(-1, heads.dim), bags.value_rows, bags.value_bags, weights).view(q.shape)
 
     def _attend_prompts(self, chunks: Sequence[Chunk], layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        q = q * self._scale
         counts = [chunk.count for chunk in chunks]
         each = zip(chunks, q.split(counts), k.split(counts), v.split(counts), strict=True)
         seen: list[Tensor] = []
@@ -117,27 +116,24 @@ class BagCache:
 
     def _attend_blocks(self, layer: int, chunk: Chunk, q: Tensor) -> Tensor:
         """(n, H, D) queries of a prompt's chunk, in whole blocks."""
-        heads = self._heads
-        pages = torch.tensor(chunk.used_pages)
-        keys = self._keys[layer][pages].permute(1, 2, 0, 3).flatten(2)  # (G, D, M * PAGE)
-        values = self._values[layer][pages].transpose(0, 1).flatten(1, 2)  # (G, M * PAGE, D)
-        first, before = chunk.start // BLOCK, chunk.start % BLOCK
+        heads, pages = self._heads, chunk.used_pages
+        keys = torch.cat([self._keys[layer][page] for page in pages], dim=2)  # (G, D, M * PAGE)
+        values = torch.cat([self._values[layer][page] for page in pages], dim=1)  # (G, M * PAGE, D)
+        first, before = divmod(chunk.start, BLOCK)
         num_blocks = -(-chunk.end // BLOCK) - first
-        blocks = q.new_zeros(num_blocks * BLOCK, heads.query, heads.dim)
-        blocks[before : before + chunk.count] = q
-        # (blocks, G, query heads of a group x BLOCK, D)
-        blocks = blocks.view(num_blocks, BLOCK, heads.shared, heads.per_shared, heads.dim)
-        blocks = blocks.permute(0, 2, 3, 1, 4).flatten(2, 3)
+        blocks = q.new_zeros(num_blocks, BLOCK, heads.query, heads.dim)
+        own = slice(before, before + chunk.count)
+        torch.mul(q, self._scale, out=blocks.flatten(0, 1)[own])
         seen = torch.empty_like(blocks)
+        shape = (BLOCK, heads.shared, heads.per_shared, heads.dim)
         for number, block in enumerate(blocks):
             end = (first + number + 1) * BLOCK
-            scores = torch.bmm(block, keys[:, :, :end])
-            scores.view(heads.shared, heads.per_shared, BLOCK, end)[..., -BLOCK:].masked_fill_(
-                self._triangle, float("-inf")
-            )
-            torch.bmm(scores.softmax(-1), values[:, :end], out=seen[number])
-        seen = seen.view(num_blocks, heads.shared, heads.per_shared, BLOCK, heads.dim)
-        return seen.permute(0, 3, 1, 2, 4).reshape(-1, heads.query, heads.dim)[before : before + chunk.count]
+            rows = block.view(shape).permute(1, 2, 0, 3).reshape(heads.shared, -1, heads.dim)
+            scores = torch.bmm(rows, keys[:, :, :end])  # (G, query heads of a group x BLOCK, end)
+            scores.unflatten(1, (-1, BLOCK))[..., -BLOCK:].masked_fill_(self._triangle, float("-inf"))
+            result = torch.bmm(scores.softmax(-1), values[:, :end])
+            seen[number].view(shape).copy_(result.unflatten(1, (-1, BLOCK)).permute(2, 0, 1, 3))
+        return seen.flatten(0, 1)[own]
 
     def copy(self, source: int, target: int) -> None:
         for table in (*self._keys, *self._values):

@@ -8,6 +8,11 @@ def uniform(seed: int, position: int) -> float:
     return (_mix(_mix(seed) ^ position) >> 11) / 2.0**53
 
 
+def mixed(number: float) -> float:
+    """Another such number, which follows from one."""
+    return (_mix(int(number * 2.0**53)) >> 11) / 2.0**53
+
+
 def _mix(x: int) -> int:
     """SplitMix64's output function (Steele, Lea and Flood, 2014)."""
     x = (x + 0x9E3779B97F4A7C15) & _MASK

@@ -1,6 +1,9 @@
 """Drawing an id from a row's shares, of all ids or of those that top-k, top-p and min-p leave.
 
-What they leave is what has a least share; ids tied with it are kept too.
+What they leave is what has a least share; ids tied with it are kept too. Top-p and min-p need no sort: an id
+is drawn from all, and kept if the greater ones have less than top-p together; one that is not kept says that
+all smaller ones are not either, and the next is drawn from the greater ones. What comes out has the
+distribution of a draw from what is kept.
 
 S rows, V vocabulary in blocks of BLOCK ids, the last one filled up with shares of 0.
 """
@@ -13,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bt_model.generation.draw import mixed
 from bt_model.generation.request import GenRequest
 
 BLOCK = 32
@@ -52,25 +56,25 @@ class Bounds:
         return Bounds(*columns, self.vocab_size, self.are_any)
 
 
-def draw(shares: Tensor, bounds: Bounds, uniform: Tensor) -> Tensor:
+def draw(shares: Tensor, bounds: Bounds, uniform: Tensor, scratch: Tensor) -> Tensor:
     """Ids (S,) at which the shares (S, blocks x BLOCK) that are kept pass `uniform` (S, 1) of their sum.
 
-    Where the cut lies among a row's best ids only these are sorted, else the whole row.
+    A short row, or any but on a CPU, is sorted whole. `scratch` is memory of the shares' shape.
     """
     if not bounds.are_any:
         return drawn(shares, uniform)
     if shares.device.type != "cpu" or shares.shape[1] <= 2 * _CANDIDATES * BLOCK:
         return _draw_whole(shares, bounds, uniform)
-    values, ids = _best(shares)
-    least = _cut(values, bounds)
-    has_top_k = bounds.top_k < bounds.vocab_size
-    is_known = ~has_top_k | (bounds.top_k <= _CANDIDATES)
-    is_settled = (is_known & (values[:, -1:] < least) & ~bounds.is_free)[:, 0]
-    chosen = _draw_among(values * (values >= least), ids, uniform)
-    rows = (~is_settled).nonzero()[:, 0]
-    if len(rows):
-        rest = shares if len(rows) == len(shares) else shares[rows]
-        chosen[rows] = _draw_whole(rest, bounds.rows(rows), uniform[rows])
+    has_top_k = (bounds.top_k < bounds.vocab_size)[:, 0]
+    if not has_top_k.any():
+        return _draw_kept(shares, bounds, uniform, scratch)
+    if has_top_k.all():
+        return _draw_best(shares, bounds, uniform)
+    chosen = torch.empty(len(shares), dtype=torch.int64)
+    rows = has_top_k.nonzero()[:, 0]
+    chosen[rows] = _draw_best(shares[rows], bounds.rows(rows), uniform[rows])
+    rows = (~has_top_k).nonzero()[:, 0]
+    chosen[rows] = _draw_kept(shares[rows], bounds.rows(rows), uniform[rows], scratch)
     return chosen
 
 
@@ -86,6 +90,36 @@ def drawn(shares: Tensor, uniform: Tensor) -> Tensor:
     # a block's two sums may differ in their last digits, and what is left must lie within the second
     part = ((target - before) / (inside - before)).clamp(0, 1 - 1e-15)
     return (number * BLOCK + _first_above(upto, part * upto[:, -1:]))[:, 0]
+
+
+def _draw_kept(shares: Tensor, bounds: Bounds, uniform: Tensor, scratch: Tensor) -> Tensor:
+    """By top-p and min-p."""
+    chosen = drawn(shares, uniform)
+    own = shares.gather(1, chosen[:, None])
+    greater = torch.gt(shares, own, out=scratch[: len(shares)]).mul_(shares)
+    mass = greater.sum(-1, keepdim=True)
+    # of a row that is not finite every id is kept, and of any row the best
+    is_kept = ~(mass >= bounds.top_p) | (mass == 0)
+    if bounds.min_p.any():
+        is_kept &= ~(own < bounds.min_p * shares.amax(-1, keepdim=True))
+    rows = (~is_kept).nonzero()[:, 0]
+    if len(rows):
+        again = [mixed(number) for number in uniform[rows, 0].tolist()]
+        numbers = torch.tensor(again, dtype=torch.float64)[:, None]
+        chosen[rows] = _draw_kept(greater[rows], bounds.rows(rows), numbers, scratch)
+    return chosen
+
+
+def _draw_best(shares: Tensor, bounds: Bounds, uniform: Tensor) -> Tensor:
+    """By top-k, and others with it: where the cut lies among the best ids only these are sorted."""
+    values, ids = _best(shares)
+    least = _cut(values, bounds)
+    is_settled = ((bounds.top_k <= _CANDIDATES) & (values[:, -1:] < least))[:, 0]
+    chosen = _draw_among(values * (values >= least), ids, uniform)
+    rows = (~is_settled).nonzero()[:, 0]
+    if len(rows):
+        chosen[rows] = _draw_whole(shares[rows], bounds.rows(rows), uniform[rows])
+    return chosen
 
 
 def _draw_whole(shares: Tensor, bounds: Bounds, uniform: Tensor) -> Tensor:

@@ -18,6 +18,9 @@ from bt_model.generation.history import History, Said
 from bt_model.generation.nucleus import BLOCK, Bounds, draw
 from bt_model.generation.request import GenRequest
 
+_LEAST_SCORE = (
+    -60.0
+)  # below the best one's; shares beyond would be denormal numbers, which cost ten times as much
 _MIN_TEMPERATURE = 1e-5  # below it float32 scores would overflow, and the draw is the maximum anyway
 
 
@@ -61,7 +64,8 @@ class RowOptions:
         self._by_temperature = column([1 / max(r.temperature, _MIN_TEMPERATURE) for r in sampled])
         self._bounds = Bounds.of(sampled, vocab_size, device)
         width = -(-vocab_size // BLOCK) * BLOCK
-        self._scores = torch.full((len(sampled), width), -math.inf, device=device)  # used again and again
+        self._scores = torch.empty(len(sampled), width, device=device)  # used again and again
+        self._shares = torch.empty_like(self._scores)
 
     def choose(self, logits: Tensor, said: Sequence[History], uniforms: Sequence[float]) -> Choice:
         """(B, V) logits, which may be changed; the ids of each row so far; one uniform number a row."""
@@ -70,21 +74,26 @@ class RowOptions:
         if self.has_history:
             given = logits.clone() if self.has_logprobs else logits
             Said.of(said, self._requests).penalise(given)
-        values, ids = best(given)
-        if any(self._is_sampled):
+        if uniforms and all(self._is_sampled):
+            values = given.amax(-1)
+            ids = self._draw(given, values, uniforms)
+        else:
+            values, ids = best(given)
             own = [u for u, is_sampled in zip(uniforms, self._is_sampled, strict=True) if is_sampled]
-            ids = ids.index_copy(0, self._sampled, self._draw(given, values, own))
+            if own:
+                rows = self._sampled
+                ids = ids.index_copy(0, rows, self._draw(given[rows], values[rows], own))
         logprobs = tuple(logprobs_of(logits, ids).tolist()) if self.has_logprobs else ()
         # the maximum is not finite if any logit is NaN or +inf; -1 marks such rows: one device-to-host copy
         marked = torch.where(values.isfinite(), ids, -1).tolist()
         return Choice(tuple(None if i < 0 else i for i in marked), logprobs)
 
     def _draw(self, logits: Tensor, values: Tensor, uniforms: Sequence[float]) -> Tensor:
-        is_all = len(self._sampled) == len(logits)
-        rows, most = (logits, values) if is_all else (logits[self._sampled], values[self._sampled])
-        scores = self._scores[:, : rows.shape[1]]
-        torch.sub(rows, most[:, None], out=scores)
-        scores.mul_(self._by_temperature)
-        shares = self._scores.softmax(-1)
-        numbers = torch.tensor(uniforms, dtype=torch.float64, device=shares.device)[:, None]
-        return draw(shares, self._bounds, numbers)
+        """Of rows (S, V) that are sampled, and their maxima (S,)."""
+        scores = self._scores[:, : logits.shape[1]]
+        self._scores[:, logits.shape[1] :] = -math.inf
+        torch.sub(logits, values[:, None], out=scores)
+        scores.mul_(self._by_temperature).clamp_min_(_LEAST_SCORE)
+        torch.softmax(self._scores, -1, out=self._shares)
+        numbers = torch.tensor(uniforms, dtype=torch.float64, device=self._shares.device)[:, None]
+        return draw(self._shares, self._bounds, numbers, self._scores)

@@ -31,11 +31,11 @@ def choose(
 
 def kept(scores: torch.Tensor, top_k: int, top_p: float, min_p: float = 0.0) -> list[int]:
     """Ids (V,) that may be drawn: those that some of many numbers draw."""
-    shares = F.pad(scores.softmax(-1), (0, -len(scores) % nucleus.BLOCK))[None]
+    shares = F.pad(scores.softmax(-1), (0, -len(scores) % nucleus.BLOCK)).repeat(4000, 1)
     row = request(temperature=1.0, top_k=top_k, top_p=min(top_p, 1.0), min_p=min_p)
     numbers = torch.linspace(0, 1 - 1e-12, 4000, dtype=torch.float64)[:, None]
     bounds = nucleus.Bounds.of([row] * len(numbers), len(scores), CPU)
-    return nucleus.draw(shares.repeat(len(numbers), 1), bounds, numbers).unique().tolist()
+    return nucleus.draw(shares, bounds, numbers, torch.empty_like(shares)).unique().tolist()
 
 
 def test_penalties_lower_what_was_said_of_both_signs() -> None:
@@ -72,7 +72,7 @@ def test_min_p_keeps_what_has_a_part_of_the_best_ones_share() -> None:
 @pytest.mark.parametrize(
     ("top_k", "top_p", "min_p"), [(0, 0.9, 0), (50, 1, 0), (500, 0.8, 0), (0, 1, 0.05), (0, 0.999, 0)]
 )
-def test_a_large_vocabulary_is_drawn_from_as_if_all_of_it_were_sorted(
+def test_a_large_vocabulary_is_drawn_from_by_the_shares_of_what_is_kept(
     spread: float, top_k: int, top_p: float, min_p: float
 ) -> None:
     scores = torch.randn(20_000, generator=torch.Generator().manual_seed(3)) * spread
@@ -83,14 +83,38 @@ def test_a_large_vocabulary_is_drawn_from_as_if_all_of_it_were_sorted(
         ordered[top_k:] = 0
     is_kept = (ordered.cumsum(0) - ordered < top_p * ordered.sum()) & (ordered >= min_p * ordered[0])
     allowed = torch.zeros(20_000, dtype=torch.float64).index_copy(0, ids, ordered * is_kept)
-    numbers = torch.rand(200, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    numbers = torch.rand(500, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
     row = request(temperature=1.0, top_k=top_k, top_p=top_p, min_p=min_p)
-    drawn = nucleus.draw(shares.repeat(200, 1), nucleus.Bounds.of([row] * 200, 20_000, CPU), numbers)
-    upto = allowed.cumsum(0) / allowed.sum()
-    expected = torch.searchsorted(upto, numbers[:, 0], right=True)
-    # sums of float32 round: a number near the border between two ids may fall to either
-    assert ((upto[drawn] - upto[expected]).abs() < 1e-4).all()
+    bounds, rows = nucleus.Bounds.of([row] * 500, 20_000, CPU), shares.repeat(500, 1)
+    drawn = nucleus.draw(rows, bounds, numbers, torch.empty_like(rows))
+    # sums of float32 round: an id at the border may be kept or not
     assert (allowed[drawn] > 0).float().mean() > 0.99
+    upto = allowed.cumsum(0) / allowed.sum()
+    if top_k:  # then it is the id whose share holds the number
+        expected = torch.searchsorted(upto, numbers[:, 0], right=True)
+        assert ((upto[drawn] - upto[expected]).abs() < 1e-4).all()
+    # each draw, put anywhere into its share, is uniform: Kolmogorov and Smirnov's distance, exceeded by 0.1 %
+    places = (
+        (upto[drawn] - allowed[drawn] / allowed.sum() * torch.rand(500, dtype=torch.float64)).sort().values
+    )
+    distance = (places - torch.arange(1, 501) / 500).abs().max()
+    assert distance < 1.95 / 500**0.5
+
+
+def test_a_draw_from_a_large_vocabulary_is_the_same_alone_and_beside_any_others() -> None:
+    generator = torch.Generator().manual_seed(8)
+    shares = torch.randn(40, 20_000, generator=generator).softmax(-1)
+    numbers = torch.rand(40, 1, dtype=torch.float64, generator=generator)
+    kinds = [(0, 0.3, 0.0), (0, 0.9, 0.0), (0, 1.0, 0.2), (40, 0.9, 0.0), (300, 1.0, 0.0), (0, 1.0, 0.0)]
+    rows = [
+        request(temperature=1.0, top_k=top_k, top_p=top_p, min_p=min_p)
+        for top_k, top_p, min_p in (kinds[i % len(kinds)] for i in range(40))
+    ]
+    together = nucleus.draw(shares, nucleus.Bounds.of(rows, 20_000, CPU), numbers, torch.empty_like(shares))
+    for i in range(40):
+        own = slice(i, i + 1)
+        bounds = nucleus.Bounds.of(rows[own], 20_000, CPU)
+        assert nucleus.draw(shares[own], bounds, numbers[own], torch.empty(1, 20_000)) == together[i]
 
 
 @pytest.mark.parametrize("vocab", [61, 128, 32_000])

@@ -43,6 +43,7 @@ from server.routes import chat, frames, health, models, uploads
 from server.settings import Settings
 from server.uploads.expiry import expiring
 from server.uploads.store import VideoStore
+from server.uploads.token_folders import TOKENS
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +75,8 @@ def engine_command(settings: Settings) -> Command:
             *("--max-batch", str(settings.max_batch)),
             *("--watchdog-seconds", str(settings.watchdog_seconds)),
             *("--feature-cache-bytes", str(settings.feature_cache_bytes)),
+            *("--token-dir", str(settings.data_dir / TOKENS)),
+            *("--token-store-bytes", str(settings.token_store_bytes)),
             *given,
         ]
 

@@ -103,10 +103,15 @@ class Videos(Group):
     """Uploads and their decoding."""
 
     data_dir: Path = Field(
-        default=Path("btchat-data"), description="folder of the uploads and their catalogue"
+        default=Path("btchat-data"), description="folder of the uploads, their catalogue and their tokens"
     )
     upload_ttl_seconds: Pause = Field(
         default=7 * 86_400.0, description="age at which an upload is deleted; 0 keeps it"
+    )
+    token_store_bytes: int = Field(
+        default=4096 * _MIB,
+        ge=0,
+        description="most space of the uploads' tokens, which spare an encode after a restart; 0 keeps none",
     )
     require_video: bool = Field(default=False, description="refuse a question without a video")
     decoder: ReaderName = Field(default="pyav", description="library that decodes")

@@ -66,6 +66,7 @@ class DecodePool:
         limits: DecodeLimits | None = None,
         child_limits: ChildLimits | None = None,
     ) -> None:
+        self.reader: ReaderName = reader
         self._seconds = seconds
         self._child_limits = child_limits or ChildLimits()
         self._setup = wire.Setup(os.getpid(), reader, limits or DecodeLimits(), self._child_limits)

@@ -11,10 +11,11 @@ from bt_model.errors import BtchatError, FeaturesMissingError, InvalidValueError
 from bt_model.types import ModelCard, Sampling
 from server.decoding.futures import finished
 from server.engine.client import EngineClient
-from server.features.keys import check_frames, count_name, feature_key, source_key, with_default_count
+from server.features.keys import check_frames, count_name, feature_key, with_default_count
 from server.features.receipt import EncodedVideo, frame_facts
 from server.metrics import Metrics
 from server.uploads.sources import VideoSource
+from server.uploads.token_folders import source_key
 
 Stage = Literal["load", "lookup", "decode", "encode", "answer"]
 Report = Callable[[Stage], None]
@@ -88,7 +89,7 @@ class VideoFeatures:
         for card in cards:
             try:
                 check_frames(sampling.num_frames or 0, sampling, card)
-                keys[card.id] = feature_key(source, sampling, card)
+                keys[card.id] = feature_key(source, sampling, card, self._decoder.reader)
             except InvalidValueError as error:
                 outcomes[card.id] = error
         report("lookup")

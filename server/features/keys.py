@@ -3,12 +3,13 @@
 import hashlib
 import json
 from dataclasses import astuple, replace
-from typing import Any
+from importlib.metadata import version
 
 from bt_model.errors import InvalidValueError
-from bt_model.types import ModelCard, Sampling
+from bt_model.types import ModelCard, ReaderName, Sampling
 from bt_model.video.sample import SAMPLERS
 from server.uploads.sources import VideoSource
+from server.uploads.token_folders import source_key
 
 
 def check_frames(num_frames: int, sampling: Sampling, card: ModelCard) -> None:
@@ -41,25 +42,18 @@ def canonical(sampling: Sampling) -> Sampling:
     )
 
 
-def source_key(tenant: str, sha256: str) -> bytes:
-    """A digest of a video's content and of who owns it, with which all keys of its tokens begin."""
-    return _digest([tenant, sha256])
-
-
-def feature_key(source: VideoSource, sampling: Sampling, card: ModelCard) -> bytes:
+def feature_key(source: VideoSource, sampling: Sampling, card: ModelCard, reader: ReaderName) -> bytes:
     """The source's key and a digest of everything that is done to it; of a sampling with a count or a rate.
 
-    Models with identical encoders share a key.
+    Models with identical encoders share a key. Tokens outlive a server on disk: what another one may do in
+    another way, its decoder and its version, is part of the key.
     """
-    size = card.frame_size
-    done = [*astuple(canonical(sampling)), card.fingerprint, card.pooling, size.side, size.fit]
-    return source_key(source.tenant, source.sha256) + _digest(done)
+    size, made_by = card.frame_size, (reader, version("btchat"))
+    done = [*astuple(canonical(sampling)), card.fingerprint, card.pooling, size.side, size.fit, *made_by]
+    digest = hashlib.sha256(json.dumps(done).encode()).digest()
+    return source_key(source.tenant, source.sha256) + digest
 
 
 def _number(value: float | None) -> float | None:
     """An integer is written in other characters than the same float."""
     return None if value is None else float(value)
-
-
-def _digest(parts: list[Any]) -> bytes:
-    return hashlib.sha256(json.dumps(parts).encode()).digest()

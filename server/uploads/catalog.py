@@ -100,6 +100,10 @@ class Catalog:
         """All uploads that share these bytes."""
         return self._select("sha256 = ?", sha256)
 
+    def sources(self) -> set[tuple[str, str]]:
+        """Owners and contents of all uploads."""
+        return {(row[0], row[1]) for row in self._db.execute("SELECT DISTINCT tenant, sha256 FROM videos")}
+
     def digests(self) -> set[str]:
         return {row[0] for row in self._db.execute("SELECT DISTINCT sha256 FROM videos")}
 

@@ -20,6 +20,7 @@ from bt_model.types import VideoFacts
 from server.problems import Problem
 from server.uploads.catalog import Catalog, Order, StoredVideo
 from server.uploads.receive import Received, storage_problems
+from server.uploads.token_folders import TOKENS, TokenFolders
 
 _T = TypeVar("_T")
 
@@ -63,6 +64,7 @@ class VideoStore:
         self.incoming = folder / "incoming"
         for path in (folder, self._blobs, self.incoming):
             path.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
+        self._tokens = TokenFolders(folder / TOKENS)
         self._catalog = Catalog(folder / "btchat.sqlite3")
         self._readers: Counter[str] = Counter()
         self._disk = ThreadPoolExecutor(1, "disk")  # rows, files and readers agree: one thread has them all
@@ -129,7 +131,7 @@ class VideoStore:
         return await self._run(self._page, tenant, after, limit, order)
 
     async def delete(self, video: StoredVideo) -> bool:
-        """Delete an upload. True if it was the tenant's last one with these bytes."""
+        """Delete an upload. True if it was the tenant's last with these bytes; then its tokens go, too."""
         return await self._run(self._delete, video)
 
     async def delete_expired(self) -> list[StoredVideo]:
@@ -174,6 +176,7 @@ class VideoStore:
         except sqlite3.Error:
             self._free(video.sha256)
             raise
+        self._tokens.add(video.tenant, video.sha256)
 
     def no_room(self) -> Problem:
         text = (
@@ -200,7 +203,10 @@ class VideoStore:
     def _delete(self, video: StoredVideo) -> bool:
         self._catalog.delete(video.id)
         self._free(video.sha256)
-        return all(other.tenant != video.tenant for other in self._catalog.with_bytes(video.sha256))
+        is_last = all(other.tenant != video.tenant for other in self._catalog.with_bytes(video.sha256))
+        if is_last:
+            self._tokens.remove(video.tenant, video.sha256)
+        return is_last
 
     def _delete_expired(self) -> list[StoredVideo]:
         expired = self._catalog.expired(int(time.time()))
@@ -226,6 +232,7 @@ class VideoStore:
         for sha256 in known - present:
             for video in self._catalog.with_bytes(sha256):
                 self._catalog.delete(video.id)
+        self._tokens.sweep(self._catalog.sources())
 
 
 def _sync_folder(path: Path) -> None:

@@ -18,6 +18,8 @@ from bt_model.types import Quantise
 from server.engine import wire
 from server.worker.loader import DEFAULT_CACHE, CacheSettings, DiskLoader
 from server.worker.requests import Worker
+from server.worker.token_cache import TokenCache
+from server.worker.token_store import TokenStore
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -36,6 +38,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model-memory-bytes", type=int, help="all loaded models together")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of torch; 0 leaves its default")
     parser.add_argument("--feature-cache-bytes", type=int, default=1 << 30)
+    parser.add_argument(
+        "--token-dir", type=Path, required=True, help="where tokens are kept for the next start"
+    )
+    parser.add_argument("--token-store-bytes", type=int, default=0, help="of all of them; 0 keeps none")
     parser.add_argument("--watchdog-seconds", type=float, default=math.inf)
     parser.add_argument("--max-batch", type=int, default=DEFAULT_CACHE.max_batch)
     parser.add_argument("--max-context", type=int, help="default: the model's own")
@@ -64,7 +70,7 @@ async def _serve(arguments: argparse.Namespace) -> int:
         worker = Worker(
             loader,
             sock,
-            cache_bytes=features,
+            tokens=TokenCache(features, TokenStore(arguments.token_dir, arguments.token_store_bytes)),
             max_model_bytes=limit,
             watchdog_seconds=arguments.watchdog_seconds,
         )

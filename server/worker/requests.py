@@ -12,14 +12,13 @@ import socket
 import sys
 import time
 from collections.abc import Coroutine, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import save
 
-from bt_model.errors import EngineError, FeaturesMissingError
+from bt_model.errors import EngineError
 from bt_model.generation.faults import breaks_device
 from bt_model.generation.request import Delta, Event, GenRequest
 from bt_model.types import GenerateOptions, Turn, Usage, VideoTokens
@@ -27,26 +26,19 @@ from server.engine import wire
 from server.engine.channel import Channel
 from server.engine.errors import failed, fields_of
 from server.engine.wire import Message
-from server.worker.feature_cache import FeatureCache
 from server.worker.messages import cancelled, read_frames, stats_of
 from server.worker.models import LoadedModel, Loader, ModelPool
 from server.worker.thread import WorkThread
+from server.worker.token_cache import TokenCache
+from server.worker.token_file import PooledTokens
 from server.worker.vision import VisionBatcher
 from server.worker.watchdog import find_fault
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 _WATCH_SECONDS = 0.25
 _LAST_SECONDS = 1.0  # for answers that were cut off to say so
-
-
-@dataclass(frozen=True, slots=True)
-class PooledTokens:
-    """Pooled tokens (K, D) and the fingerprint of the model that computed them."""
-
-    tokens: "Tensor"
-    fingerprint: str
 
 
 class Worker:
@@ -57,12 +49,12 @@ class Worker:
         loader: Loader,
         sock: socket.socket,
         *,
-        cache_bytes: int,
+        tokens: TokenCache,
         max_model_bytes: int | None = None,
         watchdog_seconds: float = math.inf,
     ) -> None:
         self._watchdog_seconds = watchdog_seconds
-        self._cache: FeatureCache[PooledTokens] = FeatureCache(cache_bytes)
+        self._tokens = tokens
         self._models = ModelPool(loader, self._report, self._tell_loading, max_bytes=max_model_bytes)
         self._vision = VisionBatcher()
         self._prompts = WorkThread("prompts")  # a long dialogue must not keep the others waiting
@@ -84,6 +76,7 @@ class Worker:
         Raises:
             BtchatError: the first model cannot be loaded; nothing was sent.
         """
+        await self._tokens.store.open()
         card = await self._models.start()
         self._is_ready = True
         self._send(wire.Ready(asdict(card), list(self._models.names)))
@@ -96,6 +89,7 @@ class Worker:
         await self._requests_ended(self._drain_seconds)
         await self._models.stop()
         await self._requests_ended(_LAST_SECONDS)
+        await self._tokens.store.close(_LAST_SECONDS)
         await self._channel.flush()
         self._channel.close()
         return True
@@ -135,7 +129,7 @@ class Worker:
             case wire.Cancel(id=id):
                 self._cancel(id)
             case wire.Forget(prefix=prefix):
-                self._cache.forget(prefix)
+                self._tokens.forget(prefix)
                 for model in self._models.loaded():
                     model.engine.forget(prefix)
             case wire.Shutdown(drain=seconds):
@@ -190,7 +184,7 @@ class Worker:
         options, deadline = _options_of(ask), time.monotonic() + ask.timeout
         async with self._models.borrowed([ask.model]) as lease:
             model = lease.model(ask.model)
-            video = VideoTokens(ask.key, self._cached(ask.key).tokens) if ask.key else None
+            video = VideoTokens(ask.key, (await self._tokens.tokens(ask.key)).tokens) if ask.key else None
             request = await self._prompts.run(_request_of, ask, options, model, video, deadline)
             self._generating[ask.id] = model
             try:
@@ -226,7 +220,7 @@ class Worker:
             return wire.Opened(message.id, asdict(lease.model(message.model).chat.card))
 
     async def _lookup(self, message: wire.Lookup) -> wire.Features:
-        entry = self._cache.get(message.key)
+        entry = await self._tokens.get(message.key)
         return wire.Features(message.id, entry is not None, {} if entry is None else entry.receipt)
 
     async def _encode(self, message: wire.Encode, fd: int) -> wire.Encoded:
@@ -243,30 +237,22 @@ class Worker:
                     failures[name] = fields_of(tokens)
                 else:
                     value = PooledTokens(tokens, chats[name].card.fingerprint)
-                    self._cache.put(key, value, tokens.nbytes, message.receipt)
+                    self._tokens.put(key, value, message.receipt)
         return wire.Encoded(message.id, failures, made.seconds)
 
-    def _cached(self, key: bytes) -> PooledTokens:
-        entry = self._cache.get(key)
-        if entry is None:
-            raise FeaturesMissingError("the video's tokens are no longer cached; they must be encoded again")
-        return entry.value
-
     async def _fetch(self, message: wire.Fetch) -> None:
-        found = self._cached(message.key)
-        tokens = found.tokens.cpu().contiguous()
-        data = save({"tokens": tokens}, metadata={"fingerprint": found.fingerprint})
+        found = await self._tokens.tokens(message.key)
+        data = found.safetensors()
         fd = os.memfd_create("tokens", os.MFD_CLOEXEC)
         with os.fdopen(fd, "wb", closefd=False) as file:
             file.write(data)
-        dtype = str(tokens.dtype).removeprefix("torch.")
-        self._send(wire.TokenData(message.id, len(data), list(tokens.shape), dtype), [fd])
+        dtype = str(found.tokens.dtype).removeprefix("torch.")
+        self._send(wire.TokenData(message.id, len(data), list(found.tokens.shape), dtype), [fd])
 
     async def _stats(self, message: wire.AskStats) -> wire.Stats:
         loaded = self._models.loaded()
         values = {
-            "feature_cache_bytes": float(self._cache.num_bytes),
-            "feature_cache_entries": float(len(self._cache)),
+            **self._tokens.stats(),
             "engine_encode_seconds_total": self._encode_seconds,
             "tower_encodes_total": float(self._vision.passes.total),
             "models_loaded": float(len(loaded)),

@@ -8,8 +8,9 @@ import pytest
 
 from bt_model.errors import InvalidValueError
 from bt_model.types import FrameSize, Sampling
-from server.features.keys import canonical, check_frames, feature_key, source_key, with_default_count
+from server.features.keys import canonical, check_frames, feature_key, with_default_count
 from server.uploads.sources import InlineVideo
+from server.uploads.token_folders import source_key
 from tests.fakes import CARD, TWIN
 
 FOUR = Sampling(num_frames=4)
@@ -39,32 +40,33 @@ DIFFERENT = (
 def test_samplings_of_the_same_frames_share_a_key_and_are_shown_alike(name: str) -> None:
     first, second = SAME[name]
     assert repr(canonical(first)) == repr(canonical(second))  # 1 and 1.0 are equal, but look different
-    assert feature_key(VIDEO, first, CARD) == feature_key(VIDEO, second, CARD)
+    assert feature_key(VIDEO, first, CARD, "pyav") == feature_key(VIDEO, second, CARD, "pyav")
 
 
 def test_samplings_of_other_frames_have_other_keys() -> None:
-    keys = [feature_key(VIDEO, sampling, CARD) for sampling in DIFFERENT]
+    keys = [feature_key(VIDEO, sampling, CARD, "pyav") for sampling in DIFFERENT]
     assert all(a != b for a, b in combinations(keys, 2))
     assert [canonical(sampling) for sampling in DIFFERENT] == list(DIFFERENT)
 
 
 def test_whatever_changes_the_tokens_changes_the_key_and_nothing_else_does() -> None:
-    key = feature_key(VIDEO, FOUR, CARD)
+    key = feature_key(VIDEO, FOUR, CARD, "pyav")
     for card in (
         replace(CARD, fingerprint="0" * 16),
         replace(CARD, pooling="frames"),
         replace(CARD, frame_size=FrameSize(64, "crop")),
         replace(CARD, frame_size=FrameSize(32, "pad")),
     ):
-        assert feature_key(VIDEO, FOUR, card) != key
-    assert feature_key(VIDEO, FOUR, replace(CARD, id=TWIN, notice="another name")) == key
+        assert feature_key(VIDEO, FOUR, card, "pyav") != key
+    assert feature_key(VIDEO, FOUR, CARD, "decord") != key
+    assert feature_key(VIDEO, FOUR, replace(CARD, id=TWIN, notice="another name"), "pyav") == key
 
 
 def test_keys_of_a_video_begin_with_its_own_and_with_no_others() -> None:
     own = source_key(VIDEO.tenant, VIDEO.sha256)
-    assert all(feature_key(VIDEO, sampling, CARD).startswith(own) for sampling in DIFFERENT)
+    assert all(feature_key(VIDEO, sampling, CARD, "pyav").startswith(own) for sampling in DIFFERENT)
     for other in (replace(VIDEO, tenant="you"), replace(VIDEO, sha256="cd" * 32)):
-        assert not feature_key(other, FOUR, CARD).startswith(own)
+        assert not feature_key(other, FOUR, CARD, "pyav").startswith(own)
 
 
 def test_the_models_default_is_taken_where_nothing_is_said() -> None:

@@ -133,7 +133,8 @@ def started(weights: Path, model: str, *arguments: str) -> Generator[EngineProce
     ours.settimeout(SECONDS)
     command: Sequence[str] = [
         sys.executable, "-m", "server.worker.__main__", "--socket-fd", str(theirs.fileno()), "--threads", "1",
-        "--max-batch", "2", "--device", "cpu", "--weights-dir", str(weights), "--model", model, *arguments,
+        "--max-batch", "2", "--device", "cpu", "--weights-dir", str(weights), "--model", model,
+        "--token-dir", str(weights / "none"), *arguments,
     ]  # fmt: skip
     with theirs:
         process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE, text=True)

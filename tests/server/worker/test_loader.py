@@ -19,6 +19,8 @@ from bt_model.generation.chunk import PAGE
 from server.engine import wire
 from server.worker.loader import CacheSettings, DiskLoader
 from server.worker.requests import Worker
+from server.worker.token_cache import TokenCache
+from server.worker.token_store import TokenStore
 from tests import tiny
 from tests.server.worker.processes import Peer, write_models
 
@@ -54,7 +56,8 @@ def serving(loader: DiskLoader, limit: int) -> Generator[Peer]:
     ours.settimeout(20)
 
     async def run() -> None:
-        await Worker(loader, theirs, cache_bytes=1 << 20, max_model_bytes=limit).run()
+        tokens = TokenCache(1 << 20, TokenStore(Path("none"), 0))
+        await Worker(loader, theirs, tokens=tokens, max_model_bytes=limit).run()
 
     thread = Thread(target=lambda: asyncio.run(run()))
     thread.start()

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -23,6 +24,8 @@ from server.engine import wire
 from server.engine.channel import Channel
 from server.engine.wire import Ask, Message
 from server.worker.requests import Worker
+from server.worker.token_cache import TokenCache
+from server.worker.token_store import TokenStore
 from tests import fakes
 from tests.leaks import no_leaks
 from tests.server.worker.test_models import Size
@@ -90,7 +93,11 @@ class Site:
         self.received: asyncio.Queue[Message] = asyncio.Queue()
         self.channel = Channel(ours, lambda message, _: self.received.put_nowait(message), lambda: None)
         self.worker = Worker(
-            loader, theirs, cache_bytes=1000, max_model_bytes=150, watchdog_seconds=watchdog_seconds
+            loader,
+            theirs,
+            tokens=TokenCache(1000, TokenStore(Path("none"), 0)),
+            max_model_bytes=150,
+            watchdog_seconds=watchdog_seconds,
         )
         self.work = asyncio.create_task(self.worker.run())
 

@@ -11,6 +11,7 @@ from bt_model.decoding.pool import DecodePool
 from server.admission import Admission
 from server.answers.flow import ChatFlow
 from server.engine.client import EngineClient
+from server.features.ahead import EncodeAhead
 from server.features.flights import VideoFeatures
 from server.metrics import Metrics
 from server.settings import Settings
@@ -27,6 +28,7 @@ class Services:
     decoder: DecodePool
     engine: EngineClient
     features: VideoFeatures
+    ahead: EncodeAhead
     admission: Admission
     flow: ChatFlow
     started_at: int

@@ -32,6 +32,7 @@ from server.decoding.futures import running
 from server.deps import LifespanState, Services
 from server.engine.client import EngineClient
 from server.engine.supervisor import Command, RestartRule
+from server.features.ahead import EncodeAhead
 from server.features.flights import VideoFeatures
 from server.metrics import Metrics
 from server.middleware.bounds import BodyBounds
@@ -108,7 +109,9 @@ async def start_services(settings: Settings, command: Command) -> AsyncGenerator
             in_flight=lambda: admission.num_running,
         )
         flow = ChatFlow(engine, features, admission, metrics, settings.request_seconds)
-        await stack.enter_async_context(expiring(store, features.forget))
+        ahead = EncodeAhead(engine, features, metrics, is_on=settings.encode_at_upload)
+        await stack.enter_async_context(ahead.running())
+        await stack.enter_async_context(expiring(store, ahead.forget))
         yield Services(
             settings=settings,
             metrics=metrics,
@@ -116,6 +119,7 @@ async def start_services(settings: Settings, command: Command) -> AsyncGenerator
             decoder=decoder,
             engine=engine,
             features=features,
+            ahead=ahead,
             admission=admission,
             flow=flow,
             started_at=int(time.time()),

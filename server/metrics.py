@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -12,6 +13,9 @@ from bt_model.types import Usage
 PREFIX = "btchat"
 MODEL = "model_name"
 """The label that says which model a figure is about."""
+
+AheadOutcome = Literal["encoded", "known", "dropped", "cancelled", "failed"]
+"""`known`: somebody had asked; `dropped`: too many waited, or the model was unloaded."""
 
 # seconds; the buckets that other inference servers' dashboards use
 _SHORT = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80)
@@ -54,6 +58,9 @@ class Metrics:
         self._encode_seconds = self._histogram("video_encode_seconds", "Encoding one video", _SHORT)
         self._hits = self._counter("feature_cache_hits", "Questions whose video was encoded before", MODEL)
         self._misses = self._counter("feature_cache_misses", "Questions whose video had to be encoded", MODEL)
+        self._ahead = self._counter(
+            "uploads_encoded_ahead", "Uploads by what became of encoding them ahead", "outcome"
+        )
         self._engine_ready = self._gauge("engine_ready", "1 while the engine answers")
         self._restarts = self._gauge("engine_restarts", "Times the engine process was started again")
         self._in_flight = self._gauge("num_requests_in_flight", "Requests that have been let in")
@@ -116,6 +123,10 @@ class Metrics:
         self._encode_seconds.observe(seconds)
         for model in models:
             self._encoded.labels(model).inc()
+
+    def encoded_ahead(self, outcome: AheadOutcome) -> None:
+        """An upload was encoded before anybody asked, or was not."""
+        self._ahead.labels(outcome).inc()
 
     def looked_up(self, model: str, *, is_hit: bool) -> None:
         """Whether a question's video had been encoded before."""

@@ -113,6 +113,9 @@ class Videos(Group):
         ge=0,
         description="most space of the uploads' tokens, which spare an encode after a restart; 0 keeps none",
     )
+    encode_at_upload: bool = Field(
+        default=False, description="encode uploads before anybody asks, whenever no question waits"
+    )
     require_video: bool = Field(default=False, description="refuse a question without a video")
     decoder: ReaderName = Field(default="pyav", description="library that decodes")
     decode_workers: Count | None = Field(

@@ -1,6 +1,7 @@
 """From a video and a sampling to tokens in the engine's cache: found there, or decoded and encoded once."""
 
 import asyncio
+from asyncio import FIRST_COMPLETED
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
@@ -20,6 +21,7 @@ from server.uploads.token_folders import source_key
 Stage = Literal["load", "lookup", "decode", "encode", "answer"]
 Report = Callable[[Stage], None]
 _T = TypeVar("_T")
+_LOOK_SECONDS = 0.1  # how often it is looked whether a decode child is free
 
 
 def _ignored(_stage: Stage) -> None:
@@ -32,10 +34,22 @@ Outcome = EncodedVideo | BtchatError
 
 @dataclass(slots=True)
 class _Flight:
-    """One decode and encode that several requests wait for; cancelled when all of them have left."""
+    """One decode and encode that several requests wait for; cancelled when all of them have left.
 
-    task: asyncio.Task[dict[bytes, Outcome]]
+    `asked` is done once a question waits for it, and not only one who encodes ahead.
+    """
+
+    task: asyncio.Task[dict[bytes, Outcome]] = field(init=False)
+    asked: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     reports: list[Report] = field(default_factory=list[Report])
+
+    def ask(self) -> None:
+        if not self.asked.done():
+            self.asked.set_result(None)
+
+    def report(self, stage: Stage) -> None:
+        for each in self.reports:
+            each(stage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +103,7 @@ class VideoFeatures:
         for card in cards:
             try:
                 check_frames(sampling.num_frames or 0, sampling, card)
-                keys[card.id] = feature_key(source, sampling, card, self._decoder.reader)
+                keys[card.id] = self._key(source, sampling, card)
             except InvalidValueError as error:
                 outcomes[card.id] = error
         report("lookup")
@@ -105,6 +119,8 @@ class VideoFeatures:
                 self._metrics.looked_up(model, is_hit=key in found)
         if begun:
             flights |= dict.fromkeys(begun, self._begin(begun, source, sampling))
+        for flight in flights.values():
+            flight.ask()
         found |= await self._land(list({id(flight): flight for flight in flights.values()}.values()), report)
         for model, key in keys.items():
             outcome = found[key]
@@ -113,9 +129,29 @@ class VideoFeatures:
             outcomes[model] = outcome
         return PreparedVideo(self, source, sampling, outcomes)
 
+    async def encode_ahead(self, source: VideoSource, card: ModelCard) -> bool:
+        """Make the tokens of a model's default sampling before anybody asks; questions go first, or join.
+
+        Returns:
+            False where there was nothing to do.
+
+        Raises:
+            BtchatError: why there are no tokens.
+        """
+        sampling = with_default_count(Sampling(), card)
+        key = self._key(source, sampling, card)
+        if await self._engine.lookup(key) is not None or key in self._flights:
+            return False
+        landed = await self._land([self._begin({key: card}, source, sampling)], _ignored)
+        _tokens(landed[key])
+        return True
+
     def forget(self, tenant: str, sha256: str) -> None:
         """Drop everything computed from a deleted video."""
         self._engine.forget(source_key(tenant, sha256))
+
+    def _key(self, source: VideoSource, sampling: Sampling, card: ModelCard) -> bytes:
+        return feature_key(source, sampling, card, self._decoder.reader)
 
     async def _find(self, keys: Sequence[bytes]) -> dict[bytes, Outcome]:
         """The tokens that are cached already."""
@@ -124,11 +160,10 @@ class VideoFeatures:
         return {key: EncodedVideo(key, each, "hit") for key, each in pairs if each is not None}
 
     def _begin(self, targets: Mapping[bytes, ModelCard], source: VideoSource, sampling: Sampling) -> _Flight:
-        reports: list[Report] = []
-        task = asyncio.create_task(self._make(targets, source, sampling, reports))
-        flight = _Flight(task, reports)
+        flight = _Flight()
+        flight.task = asyncio.create_task(self._make(targets, source, sampling, flight))
+        flight.task.add_done_callback(lambda _task: self._drop(flight))
         self._flights |= dict.fromkeys(targets, flight)
-        task.add_done_callback(lambda _task: self._drop(flight))
         return flight
 
     def _drop(self, flight: _Flight) -> None:
@@ -150,18 +185,19 @@ class VideoFeatures:
                     flight.task.cancel()
         return landed
 
-    async def _make(
-        self,
-        targets: Mapping[bytes, ModelCard],
-        source: VideoSource,
-        sampling: Sampling,
-        reports: Sequence[Report],
-    ) -> dict[bytes, Outcome]:
-        def report(stage: Stage) -> None:
-            for each in reports:
-                each(stage)
+    async def _let_questions_first(self, flight: _Flight) -> None:
+        """A flight that nobody asked for keeps no question waiting, here or in the queue of the decoder."""
+        while not flight.asked.done():
+            others = [other.task for other in self._flights.values() if other.asked.done()]
+            if not others and self._decoder.num_idle:
+                return
+            await asyncio.wait({flight.asked, *others}, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED)
 
-        report("decode")
+    async def _make(
+        self, targets: Mapping[bytes, ModelCard], source: VideoSource, sampling: Sampling, flight: _Flight
+    ) -> dict[bytes, Outcome]:
+        await self._let_questions_first(flight)
+        flight.report("decode")
         sizes = [card.frame_size for card in targets.values()]
         default = next(iter(targets.values())).default_frames
         async with source.reading() as path:
@@ -169,7 +205,8 @@ class VideoFeatures:
         outcomes: dict[bytes, Outcome] = {}
         with frames:
             self._metrics.decoded(frames)
-            report("encode")
+            await self._let_questions_first(flight)
+            flight.report("encode")
             for size in frames.memories:
                 group = {key: card for key, card in targets.items() if card.frame_size == size}
                 outcomes |= await self._encode(group, frames, sampling)

@@ -10,6 +10,7 @@ from server.deps import ServicesDep, Tenant
 from server.uploads.catalog import Order
 from server.uploads.form import FIELD, FORM, FormVideo
 from server.uploads.receive import receiving
+from server.uploads.sources import UploadedVideo
 
 router = APIRouter(prefix="/v1/video/uploads", tags=["videos"])
 
@@ -46,6 +47,7 @@ async def upload(
             name = filename or (form.filename if form else "")
             video = await services.store.add(received, tenant, name, probed.facts)
     services.metrics.uploaded(video.num_bytes)
+    services.ahead.submit(UploadedVideo(video, services.store))
     return VideoObject.of(video)
 
 
@@ -79,5 +81,5 @@ async def delete_upload(video_id: str, services: ServicesDep, tenant: Tenant) ->
     """Delete an upload and what was computed from it; answers in progress may finish."""
     video = await services.store.get(tenant, video_id, param="video_id")
     if await services.store.delete(video):
-        services.features.forget(tenant, video.sha256)
+        services.ahead.forget(tenant, video.sha256)
     return Deleted(id=video.id)

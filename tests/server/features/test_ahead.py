@@ -1,0 +1,262 @@
+"""Uploads that are encoded ahead: every question goes first, or joins."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from bt_model.decoding.decoded import Decoded, FrameMemories
+from bt_model.errors import BtchatError, VideoError
+from bt_model.types import ModelCard, Sampling, VideoFacts
+from server.engine.replies import ClipEncoding
+from server.features.ahead import MAX_WAITING, EncodeAhead
+from server.features.flights import VideoFeatures
+from server.features.receipt import EncodedVideo
+from server.metrics import Metrics
+from tests.fakes import CARD
+
+FACTS = VideoFacts(96, 64, 30, 25.0, 1.2, 0, "h264", "mp4", has_audio=False)
+OTHER_SAMPLING = Sampling(num_frames=2)
+
+
+class HeldDecoder:
+    """Decodes when it is told to."""
+
+    reader = "pyav"
+
+    def __init__(self) -> None:
+        self.num_idle = 1
+        self.asked: dict[str, Future[Decoded]] = {}  # by name of the file
+
+    def decode(self, path: Path, *_: object) -> Future[Decoded]:
+        return self.asked.setdefault(path.name, Future())
+
+    def finish(self, name: str) -> None:
+        memories = FrameMemories({CARD.frame_size: -1})
+        memories.close = memories.clear  # no descriptor
+        self.asked[name].set_result(Decoded(FACTS, (0, 1), (0.0, 0.1), (), memories, 0.1))
+
+
+class HeldEngine:
+    """Remembers what it encoded, in order."""
+
+    def __init__(self) -> None:
+        self.card: ModelCard | BtchatError = CARD
+        self.loaded: tuple[str, ...] = (CARD.id,)
+        self.encoded: list[bytes] = []
+        self.forgotten: list[bytes] = []
+
+    async def lookup(self, key: bytes) -> dict[str, Any] | None:
+        return {} if key in self.encoded else None
+
+    async def encode(self, targets: dict[str, bytes], *_: object) -> ClipEncoding:
+        self.encoded += targets.values()
+        return ClipEncoding(0.1, {})
+
+    def forget(self, prefix: bytes) -> None:
+        self.forgotten.append(prefix)
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A source whose file need not be there."""
+
+    name: str
+    tenant: str = "me"
+
+    @property
+    def sha256(self) -> str:
+        return self.name
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncGenerator[Path]:
+        yield Path(self.name)
+
+
+class Site:
+    """All that takes part; uploads have one letter."""
+
+    def __init__(self) -> None:
+        self.decoder, self.engine, self.metrics = HeldDecoder(), HeldEngine(), Metrics()
+        self.features = VideoFeatures(cast(Any, self.engine), cast(Any, self.decoder), self.metrics)
+        self.ahead = EncodeAhead(cast(Any, self.engine), self.features, self.metrics, is_on=True)
+
+    def upload(self, name: str) -> None:
+        self.ahead.submit(Upload(name))
+
+    def ask(self, name: str, sampling: Sampling | None = None) -> "asyncio.Task[EncodedVideo]":
+        async def prepare() -> EncodedVideo:
+            prepared = await self.features.prepare(Upload(name), sampling or Sampling(), [CARD])
+            outcome = prepared.outcomes[CARD.id]
+            assert isinstance(outcome, EncodedVideo)
+            return outcome
+
+        return asyncio.create_task(prepare())
+
+    async def decoding(self, *names: str) -> bool:
+        """Whether, after all that can be done, exactly these were ever decoded."""
+        await until(lambda: self.decoder.asked.keys() >= set(names))
+        await settled()
+        return list(self.decoder.asked) == list(names)
+
+    def outcomes(self) -> dict[str, float]:
+        (family,) = [each for each in self.metrics.registry.collect() if "ahead" in each.name]
+        return {s.labels["outcome"]: s.value for s in family.samples if s.name.endswith("_total")}
+
+
+async def settled() -> None:
+    await asyncio.sleep(0.05)  # longer than a hand-over, shorter than the look for a free child
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[Site]:
+    site = Site()
+    async with site.ahead.running():
+        yield site
+    assert not site.ahead._tasks  # pyright: ignore[reportPrivateUsage] - nothing waits for ever
+
+
+async def test_the_first_question_finds_the_tokens(site: Site) -> None:
+    site.upload("a")
+    assert await site.decoding("a")
+    site.decoder.finish("a")
+    await until(lambda: site.outcomes() == {"encoded": 1})
+    assert (await site.ask("a")).cache == "hit"
+    site.upload("a")  # again
+    await until(lambda: site.outcomes() == {"encoded": 1, "known": 1})
+    assert len(site.engine.encoded) == 1
+
+
+async def test_a_question_that_comes_meanwhile_joins(site: Site) -> None:
+    site.upload("a")
+    assert await site.decoding("a")
+    asked = site.ask("a")
+    await settled()
+    site.decoder.finish("a")
+    assert (await asked).cache == "joined"
+    assert len(site.engine.encoded) == 1
+
+
+async def test_what_a_question_has_begun_is_not_begun_again(site: Site) -> None:
+    asked = site.ask("a")
+    assert await site.decoding("a")
+    site.upload("a")
+    await until(lambda: site.outcomes() == {"known": 1})
+    site.decoder.finish("a")
+    assert (await asked).cache == "miss"
+
+
+async def test_nothing_is_decoded_while_a_question_waits(site: Site) -> None:
+    asked = site.ask("q", OTHER_SAMPLING)
+    assert await site.decoding("q")
+    site.upload("a")
+    assert await site.decoding("q")
+    site.decoder.finish("q")
+    await asked
+    assert await site.decoding("q", "a")
+
+
+async def test_nothing_is_decoded_while_no_child_is_free(site: Site) -> None:
+    site.decoder.num_idle = 0
+    site.upload("a")
+    assert await site.decoding()
+    site.decoder.num_idle = 1
+    assert await site.decoding("a")
+
+
+async def test_nothing_is_encoded_while_a_question_waits(site: Site) -> None:
+    site.upload("a")
+    assert await site.decoding("a")
+    asked = site.ask("q", OTHER_SAMPLING)
+    assert await site.decoding("a", "q")
+    site.decoder.finish("a")
+    await settled()
+    assert site.engine.encoded == []
+    site.decoder.finish("q")
+    key = (await asked).key
+    await until(lambda: len(site.engine.encoded) == 2)
+    assert site.engine.encoded[0] == key
+
+
+async def test_one_that_is_asked_for_while_it_waits_is_decoded_at_once(site: Site) -> None:
+    first = site.ask("q", OTHER_SAMPLING)
+    assert await site.decoding("q")
+    site.upload("a")
+    assert await site.decoding("q")
+    second = site.ask("a")
+    assert await site.decoding("q", "a")
+    for name, asked in (("a", second), ("q", first)):
+        site.decoder.finish(name)
+        await asked
+
+
+async def test_deleting_an_upload_ends_its_decode(site: Site) -> None:
+    site.upload("a")
+    site.upload("b")
+    assert await site.decoding("a")
+    for name in "ab":
+        site.ahead.forget("me", name)
+    await until(lambda: site.outcomes() == {"cancelled": 2})
+    assert site.decoder.asked["a"].cancelled()
+    assert await site.decoding("a")
+    assert len(site.engine.forgotten) == 2
+
+
+async def test_deleting_an_upload_spares_the_question_that_has_joined(site: Site) -> None:
+    site.upload("a")
+    assert await site.decoding("a")
+    asked = site.ask("a")
+    await settled()
+    site.ahead.forget("me", "a")
+    await settled()
+    site.decoder.finish("a")
+    assert (await asked).cache == "joined"
+
+
+async def test_only_a_few_wait_and_one_at_a_time_is_decoded(site: Site) -> None:
+    for number in range(MAX_WAITING + 2):
+        site.upload(str(number))
+        site.upload(str(number))  # the same bytes wait once
+    assert await site.decoding("0")
+    assert site.outcomes() == {"dropped": 4}
+
+
+@pytest.mark.parametrize(
+    ("error", "line"), [(VideoError("bad"), ""), (RuntimeError("odd"), "an upload was not encoded ahead")]
+)
+async def test_a_failure_is_counted_and_the_next_goes_on(
+    site: Site, error: Exception, line: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.upload("a")
+    site.upload("b")
+    assert await site.decoding("a")
+    site.decoder.asked["a"].set_exception(error)
+    assert await site.decoding("a", "b")
+    assert site.outcomes() == {"failed": 1}
+    assert line in caplog.text
+    assert bool(caplog.records) == bool(line)
+
+
+async def test_a_model_that_was_unloaded_for_others_is_not_loaded_again(site: Site) -> None:
+    site.engine.loaded = ("other",)
+    site.upload("a")
+    await until(lambda: site.outcomes() == {"dropped": 1})
+    assert await site.decoding()
+
+
+async def test_a_server_that_does_not_encode_ahead_does_nothing(site: Site) -> None:
+    ahead = EncodeAhead(cast(Any, site.engine), site.features, site.metrics, is_on=False)
+    ahead.submit(Upload("a"))
+    assert await site.decoding()
+    assert site.outcomes() == {}

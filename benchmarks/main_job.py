@@ -18,6 +18,7 @@ import torch
 
 from benchmarks.process_tree import cpu_seconds, peak_bytes
 from benchmarks.record import record
+from benchmarks.streamed_answer import StreamedAnswer, ask, user
 from bt_model.assembly.load import load
 from bt_model.generation.engine import BatchEngine
 from bt_model.generation.request import Finish, GenRequest
@@ -56,15 +57,15 @@ async def _through_http(server: RunningServer, folder: Path) -> dict[str, Any]:
     async with httpx.AsyncClient(base_url=server.url, timeout=120, trust_env=False) as client:
         uploads = [await client.post("/v1/video/uploads", content=path.read_bytes()) for path in paths]
         videos = [str(upload.json()["id"]) for upload in uploads]
-        cold = [await _ask(client, video, QUESTIONS[0]) for video in videos]
-        warm = [await _ask(client, video, QUESTIONS[1]) for video in videos]
+        cold = [await ask(client, video, [user(QUESTIONS[0])]) for video in videos]
+        warm = [await ask(client, video, [user(QUESTIONS[1])]) for video in videos]
         one = await _throughput(client, server, videos, 1)
         many = await _throughput(client, server, videos, CONCURRENT)
-    first = median(answer["ttft"] for answer in cold)
-    second = median(answer["ttft"] for answer in warm)
+    first = median(answer.first_seconds for answer in cold)
+    second = median(answer.first_seconds for answer in warm)
     return {
         "time_to_first_token_ms": {
-            "very_first": 1e3 * cold[0]["ttft"],
+            "very_first": 1e3 * cold[0].first_seconds,
             "first_question": 1e3 * first,
             "second_question": 1e3 * second,
             "ratio_second_to_first": second / first,
@@ -75,35 +76,12 @@ async def _through_http(server: RunningServer, folder: Path) -> dict[str, Any]:
     }
 
 
-def _steps(answers: list[dict[str, Any]]) -> dict[str, float]:
+def _steps(answers: list[StreamedAnswer]) -> dict[str, float]:
     """Medians of the seconds that the receipts tell, in milliseconds."""
-    timings = [answer["receipt"]["seconds"] for answer in answers]
+    timings = [answer.receipt["seconds"] for answer in answers]
     return {
         name: 1e3 * median(t[name] for t in timings) for name in timings[0] if timings[0][name] is not None
     }
-
-
-async def _ask(client: httpx.AsyncClient, video: str, question: str) -> dict[str, Any]:
-    """One streamed question: seconds to the first text, tokens, and the receipt."""
-    body = {
-        "video": video,
-        "messages": [{"role": "user", "content": question}],
-        "stream": True,
-        "temperature": 0,
-    }
-    begin = time.monotonic()
-    first, tokens, receipt = 0.0, 0, None
-    async with client.stream("POST", "/v1/video/chat", json=body) as answer:
-        answer.raise_for_status()
-        async for line in answer.aiter_lines():
-            if not line.startswith("data: {"):
-                continue
-            chunk = json.loads(line.removeprefix("data: "))
-            if not first and any(choice["delta"].get("content") for choice in chunk["choices"]):
-                first = time.monotonic() - begin
-            receipt = chunk.get("receipt") or receipt
-            tokens = (chunk.get("usage") or {}).get("completion_tokens", tokens)
-    return {"ttft": first, "tokens": tokens, "receipt": receipt}
 
 
 async def _throughput(
@@ -116,7 +94,7 @@ async def _throughput(
 
     async def one(video: str, question: str) -> int:
         async with places:
-            return int((await _ask(client, video, question))["tokens"])
+            return (await ask(client, video, [user(question)])).num_tokens
 
     cpu, begin = cpu_seconds(server.process.pid), time.monotonic()
     tokens = sum(await asyncio.gather(*(one(video, question) for video, question in asked)))

@@ -14,7 +14,7 @@ import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -33,9 +33,6 @@ from server.worker.token_cache import TokenCache
 from server.worker.token_file import PooledTokens
 from server.worker.vision import VisionBatcher
 from server.worker.watchdog import find_fault
-
-if TYPE_CHECKING:
-    pass
 
 _WATCH_SECONDS = 0.25
 _LAST_SECONDS = 1.0  # for answers that were cut off to say so

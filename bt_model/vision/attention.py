@@ -11,6 +11,8 @@ from einops import rearrange
 from torch import nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
+from bt_model.vision.linear import Linear
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -41,10 +43,10 @@ class MultiHeadAttention(nn.Module):
     def __init__(self, dim: int, num_heads: int, source_dim: int | None = None) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.q_proj = nn.Linear(dim, dim)
-        self.k_proj = nn.Linear(source_dim or dim, dim)
-        self.v_proj = nn.Linear(source_dim or dim, dim)
-        self.out_proj = nn.Linear(dim, dim)
+        self.q_proj = Linear(dim, dim)
+        self.k_proj = Linear(source_dim or dim, dim)
+        self.v_proj = Linear(source_dim or dim, dim)
+        self.out_proj = Linear(dim, dim)
 
     def forward(self, x: "Tensor", source: "Tensor | None" = None, *, is_causal: bool = False) -> "Tensor":
         def heads(y: "Tensor") -> "Tensor":
@@ -71,8 +73,8 @@ class Mlp(nn.Module):
     def __init__(self, dim: int, hidden: int, act: "Activation" = "quick_gelu") -> None:
         super().__init__()
         self.act = ACTIVATIONS[act]
-        self.fc1 = nn.Linear(dim, hidden)
-        self.fc2 = nn.Linear(hidden, dim)
+        self.fc1 = Linear(dim, hidden)
+        self.fc2 = Linear(hidden, dim)
 
     def forward(self, x: "Tensor") -> "Tensor":
         return self.fc2(self.act(self.fc1(x)))

@@ -113,6 +113,7 @@ demo-check: $(STAMP)  ## make demo and make setup in a fresh clone: minutes, byt
 bench: $(STAMP)  ## the figures of docs/performance.md
 	$(BIN)/python -m benchmarks.main_job
 	$(BIN)/python -m benchmarks.second_question
+	$(BIN)/python -m benchmarks.vision
 	$(BIN)/python -m benchmarks.embedded
 
 train: $(STAMP)  ## the embedded model from nothing, resumable

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from bt_model.errors import InvalidValueError, require
+from bt_model.errors import ContextLengthError, InvalidValueError, require
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +32,7 @@ MAX_FRAMES = 128
 MAX_FPS = 240
 MAX_STOPS = 4
 MAX_STOP_LENGTH = 256
+SPACE_MARK = "\N{LOWER ONE EIGHTH BLOCK}"  # what sentencepiece writes for a space
 
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # lone surrogates: legal in JSON escapes, not in UTF-8
 
@@ -214,6 +215,27 @@ class Usage:
         return self.prompt + self.completion
 
 
+def extent(text: str) -> tuple[int, int]:
+    """Characters, and words between spaces."""
+    return len(text), len(text.replace(SPACE_MARK, " ").split())
+
+
+@dataclass(frozen=True, slots=True)
+class TokenBound:
+    """What one token stands for at most: characters, and words or parts of them."""
+
+    characters: int
+    words: int
+
+    def least(self, texts: Sequence[str]) -> int:
+        """No prompt that holds these texts whole has fewer tokens, whatever else is in it."""
+        extents = [extent(text) for text in texts]
+        num_characters = sum(characters for characters, _ in extents)
+        # each text may begin in the middle of its neighbour's last word
+        num_words = sum(words - 1 for _, words in extents)
+        return max(math.ceil(num_characters / self.characters), math.ceil(num_words / self.words))
+
+
 @dataclass(frozen=True, slots=True)
 class ModelCard:
     """Facts about a loaded model that the web process needs."""
@@ -232,3 +254,20 @@ class ModelCard:
     versions: dict[str, str] = field(default_factory=dict[str, str])
     accepted: tuple[str, ...] = ()  # fit checks that failed and were overridden
     notes: tuple[str, ...] = ()  # what was adapted to make the parts fit
+    text_bound: TokenBound | None = None  # of a dialogue's texts; None: not known
+
+    def check_length(self, turns: Sequence[Turn]) -> None:
+        """Refuse a dialogue that is too long however it is tokenised, which would take long to find out.
+
+        Raises:
+            ContextLengthError: the context has no room for it and an answer.
+        """
+        least = 0 if self.text_bound is None else self.text_bound.least([turn.text for turn in turns])
+        if least >= self.max_context:
+            raise too_long(least, self.max_context)
+
+
+def too_long(least: int, max_context: int) -> ContextLengthError:
+    """The refusal of texts that were not tokenised."""
+    text = f"the messages have {least} tokens or more; the context holds {max_context}"
+    return ContextLengthError(text, param="messages")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from bt_model.types import FrameSize, ModelCard
+from bt_model.types import FrameSize, ModelCard, TokenBound
 from server.engine import wire
 from server.engine.channel import Channel
 from server.engine.supervisor import Command
@@ -36,10 +36,10 @@ CARD = ModelCard(
     notice="a fake",
 )
 OTHER = "fake/other"  # looks at frames of another size, answers in capitals
-TWIN = "fake/twin"  # sees exactly what the first sees
+TWIN = "fake/twin"  # sees exactly what the first sees, and knows a long text by its length
 BAD = "fake/bad"  # cannot be loaded
 OTHER_CARD = replace(CARD, id=OTHER, frame_size=FrameSize(16, "pad"), default_frames=2, fingerprint="e" * 16)
-CARDS = {MODEL: CARD, OTHER: OTHER_CARD, TWIN: replace(CARD, id=TWIN)}
+CARDS = {MODEL: CARD, OTHER: OTHER_CARD, TWIN: replace(CARD, id=TWIN, text_bound=TokenBound(16, 1))}
 SLOW = "slow-"  # and the seconds that it takes to load
 BAD_LINE = "weights/bad.safetensors: tensor proj.bias is missing"
 START_LINE = "weights/fake.safetensors: tensor proj.weight is missing"

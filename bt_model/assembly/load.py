@@ -13,7 +13,7 @@ from bt_model.assembly.catalog import find
 from bt_model.assembly.model_file import ALL_FRAMES, LAST_LAYER, POOLED_WITH_CLS, ModelFile, read_model_file
 from bt_model.assembly.placement import Placement
 from bt_model.assembly.towers import TowerCache, vision_config
-from bt_model.backends.base import BackendFiles
+from bt_model.backends.base import Backend, BackendFiles
 from bt_model.backends.registry import factory
 from bt_model.chat import VideoChat
 from bt_model.checkpoints.compatibility import UNTRAINED, ModelParts, check_model, trained_depth
@@ -22,7 +22,6 @@ from bt_model.checkpoints.load import AdapterWeights, load_adapter, read_adapter
 from bt_model.checkpoints.temporal import load_temporal
 from bt_model.checkpoints.weights import Checkpoint, Weights, open_checkpoint
 from bt_model.errors import CheckpointError, InvalidValueError
-from bt_model.generation.language_model import LanguageModel
 from bt_model.prompt.templates import check_template
 from bt_model.types import MAX_FRAMES, FrameSize, ModelCard, Quantise
 from bt_model.vision.bt_adapter import BTAdapter
@@ -68,7 +67,7 @@ def load(
     encoder.eval()
     files = _backend_files(path.parent, model, parts, place, accepted)
     backend = create(files)
-    card = _card(model, encoder, files, _digest(model, encoder, cache), backend.lm)
+    card = _card(model, encoder, files, _digest(model, encoder, cache), backend)
     drawn = dict.fromkeys(f"{UNTRAINED[check]} is untrained" for check in accepted if check in UNTRAINED)
     return VideoChat(encoder, backend, replace(card, accepted=accepted, notes=(*notes, *drawn)))
 
@@ -198,7 +197,7 @@ def _backend_files(
 
 
 def _card(
-    model: ModelFile, encoder: TemporalEncoder, files: BackendFiles, digest: str, lm: LanguageModel
+    model: ModelFile, encoder: TemporalEncoder, files: BackendFiles, digest: str, backend: Backend
 ) -> ModelCard:
     return ModelCard(
         id=model.id,
@@ -206,7 +205,7 @@ def _card(
         frame_size=FrameSize(encoder.tower.config.image_size, model.fit),
         default_frames=model.default_frames,
         max_frames=min(MAX_FRAMES, encoder.max_frames or MAX_FRAMES),
-        max_context=lm.max_context,
+        max_context=backend.lm.max_context,
         num_video_tokens=files.num_video_tokens,
         video_dim=files.video_dim,
         fingerprint=digest,
@@ -217,9 +216,10 @@ def _card(
             "device": str(files.device),
             "dtype": str(files.dtype),
             "quantise": files.quantise,
-            "decoder": lm.decoder,
+            "decoder": backend.lm.decoder,
             "temporal": encoder.config.name,
         },
+        text_bound=backend.text_bound,
     )
 
 

@@ -9,7 +9,7 @@ from bt_model.checkpoints.weights import Checkpoint
 from bt_model.errors import CheckpointError
 from bt_model.generation.language_model import LanguageModel
 from bt_model.generation.request import Segment
-from bt_model.types import GenerateOptions, Quantise, Turn, VideoTokens
+from bt_model.types import GenerateOptions, Quantise, TokenBound, Turn, VideoTokens
 
 if TYPE_CHECKING:
     import torch
@@ -58,11 +58,17 @@ class Backend(Protocol):
     @property
     def defaults(self) -> GenerateOptions: ...
 
+    @property
+    def text_bound(self) -> TokenBound | None:
+        """The tokenizer's, if every turn's text is in the prompt, and whole; None if that is not known."""
+        ...
+
     def segments(self, turns: Sequence[Turn], video: VideoTokens | None) -> tuple[Segment, ...]:
         """The prompt of a dialogue; the video belongs to the first user turn.
 
         Raises:
             InvalidValueError: turns that are empty, out of order or do not end with the user.
+            ContextLengthError: more text than the decoder can hold.
         """
         ...
 

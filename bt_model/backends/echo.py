@@ -82,6 +82,7 @@ class EchoBackend:
     stop_token_ids = frozenset({EOS})
     stop_strings = ()
     defaults = GenerateOptions(temperature=0.0, max_tokens=256)
+    text_bound = None  # it reads the last turn alone
 
     def segments(self, turns: Sequence[Turn], video: VideoTokens | None) -> tuple[Segment, ...]:
         check_turns(turns)

@@ -15,9 +15,9 @@ from bt_model.backends.parts.bridge import Bridge, load_bridge, qformer_config
 from bt_model.backends.parts.llm import load_lm
 from bt_model.errors import CheckpointError, require
 from bt_model.generation.request import Segment, Soft, Tokens
-from bt_model.prompt.tokenizer import Tokenizer, open_tokenizer
+from bt_model.prompt.tokenizer import Tokenizer, encoder_within, open_tokenizer
 from bt_model.prompt.wordpiece import open_wordpiece
-from bt_model.types import GenerateOptions, Turn, VideoTokens, check_turns
+from bt_model.types import GenerateOptions, TokenBound, Turn, VideoTokens, check_turns
 
 if TYPE_CHECKING:
     from bt_model.backends.base import BackendFiles
@@ -44,11 +44,16 @@ class InstructBlipBackend:
     def stop_token_ids(self) -> frozenset[int]:
         return frozenset({self.tokenizer.special(_EOS)})
 
+    @property
+    def text_bound(self) -> TokenBound | None:
+        return self.tokenizer.bound
+
     @torch.inference_mode()
     def segments(self, turns: Sequence[Turn], video: VideoTokens | None) -> tuple[Segment, ...]:
         check_turns(turns)
         text = prompt_text(turns)
-        asked = Tokens((self.tokenizer.special(_EOS), *self.tokenizer.encode(text).ids))
+        encode = encoder_within(self.tokenizer, self.lm.max_context)
+        asked = Tokens((self.tokenizer.special(_EOS), *encode(text).ids))
         if video is None:
             return (asked,)
         key = video.key + hashlib.sha256(text.encode()).digest()

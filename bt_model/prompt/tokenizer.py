@@ -5,7 +5,7 @@ tokenizer versions disagree about blanks around special tokens.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +15,8 @@ from tokenizers import Tokenizer as Pipeline
 
 from bt_model.checkpoints.json_files import read_json
 from bt_model.errors import CheckpointError
+from bt_model.prompt.token_bound import bound_of_pipeline, bound_of_sentencepiece
+from bt_model.types import TokenBound, too_long
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,9 @@ class Encoding:
 
 class Tokenizer(Protocol):
     """What a backend needs of a tokenizer."""
+
+    bound: TokenBound | None
+    """Of the tokens of a text; None where it has none."""
 
     @property
     def vocab_size(self) -> int:
@@ -57,6 +62,26 @@ class Tokenizer(Protocol):
     def decode(self, ids: Sequence[int]) -> str:
         """Ids to text; ends in U+FFFD where a character is not complete yet."""
         ...
+
+
+def encoder_within(tokenizer: Tokenizer, max_context: int) -> Callable[[str], Encoding]:
+    """Encodes the texts of one prompt, and refuses one that cannot fit before it is tokenised.
+
+    Raises:
+        ContextLengthError: the texts so far and the next have more tokens than the context.
+    """
+    num_tokens = 0
+
+    def encode(text: str) -> Encoding:
+        nonlocal num_tokens
+        least = num_tokens if tokenizer.bound is None else num_tokens + tokenizer.bound.least([text])
+        if least > max_context:
+            raise too_long(least, max_context)
+        encoding = tokenizer.encode(text)
+        num_tokens += len(encoding.ids)
+        return encoding
+
+    return encode
 
 
 def open_tokenizer(folder: Path) -> Tokenizer:
@@ -128,6 +153,7 @@ class TextTokenizer(_Specials):
             spec["post_processor"] = None  # would add BOS and EOS by itself
             spec["truncation"] = spec["padding"] = None
             self._pipeline = Pipeline.from_str(json.dumps(spec))
+            self.bound = bound_of_pipeline(spec)
         except Exception as error:  # the tokenizers library raises nothing narrower
             why = type(error).__name__
             raise CheckpointError(f"{path}: not a readable tokenizer.json ({why})") from error
@@ -152,13 +178,15 @@ class SentencePieceTokenizer(_Specials):
     def __init__(self, path: Path, added: Mapping[str, int]) -> None:
         self._pieces = SentencePieceProcessor()
         try:
-            self._pieces.LoadFromSerializedProto(path.read_bytes())
+            serialized = path.read_bytes()
+            self._pieces.LoadFromSerializedProto(serialized)
         except (OSError, RuntimeError) as error:
             why = type(error).__name__
             raise CheckpointError(f"{path}: not a readable tokenizer.model ({why})") from error
         size = self._pieces.GetPieceSize()
         control = {self._pieces.IdToPiece(i): i for i in range(size) if self._pieces.IsControl(i)}
         super().__init__(path, {**control, **added})
+        self.bound = bound_of_sentencepiece(self._pieces, serialized)
 
     @property
     def vocab_size(self) -> int:

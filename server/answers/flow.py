@@ -9,8 +9,9 @@ from time import monotonic
 from starlette.exceptions import HTTPException
 
 from bt_model.errors import BtchatError
-from bt_model.types import ModelCard, Usage
+from bt_model.types import ModelCard, Turn, Usage
 from server.admission import Admission
+from server.answers.missing_video import warnings_without_video
 from server.answers.question import Answer, AnswerEvent, Broken, Finished, Progress, Question, Text
 from server.engine.client import EngineClient
 from server.engine.wire import Done, Piece
@@ -79,17 +80,19 @@ class ChatFlow:
             for each in progress:
                 each.stage = stage
 
-        await asyncio.gather(*(self._open(each) for each in progress))
+        await asyncio.gather(*(self._open(each, question.turns) for each in progress))
         cards = [each.card for each in progress if each.card is not None]
         if question.video is None or not cards:
             return None
         return await self._features.prepare(question.video, question.sampling, cards, report)
 
-    async def _open(self, progress: Progress) -> None:
+    async def _open(self, progress: Progress, turns: Sequence[Turn]) -> None:
         if self._engine.known_card(progress.model) is None:
             progress.stage = "load"
         try:
-            progress.card = await self._engine.open(progress.model)
+            card = await self._engine.open(progress.model)
+            card.check_length(turns)  # before a video is decoded, or the engine hears of it
+            progress.card = card
         except BtchatError as error:
             progress.error = error
 
@@ -159,4 +162,5 @@ class ChatFlow:
         video = answer.question.video
         cache = {"prompt_tokens": usage.cached}
         receipt = receipt_of(video.name if video else None, encoded, card, seconds=seconds, cache=cache)
-        return Finished(answer.index, done.reason, usage, receipt, answer.question.warnings)
+        warnings = () if video else warnings_without_video(answer.question.turns)
+        return Finished(answer.index, done.reason, usage, receipt, warnings)

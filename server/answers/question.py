@@ -30,7 +30,6 @@ class Question:
     options: GenerateOptions
     video: VideoSource | None = None
     sampling: Sampling = DEFAULT_SAMPLING
-    warnings: tuple[AnswerWarning, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

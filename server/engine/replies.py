@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bt_model.errors import BtchatError
-from bt_model.types import FrameSize, ModelCard
+from bt_model.types import FrameSize, ModelCard, TokenBound
 from server.engine.errors import exception_of
 from server.engine.wire import Done, Encoded, Failed, Features, Opened, Piece, Ready, Stats, TokenData
 
@@ -82,4 +82,11 @@ def card_of(fields: Mapping[str, Any]) -> ModelCard:
     given = dict(fields)
     size = FrameSize(**given.pop("frame_size"))
     accepted, notes = given.pop("accepted", ()), given.pop("notes", ())
-    return ModelCard(**given, frame_size=size, accepted=tuple(accepted), notes=tuple(notes))
+    bound = given.pop("text_bound", None)
+    return ModelCard(
+        **given,
+        frame_size=size,
+        accepted=tuple(accepted),
+        notes=tuple(notes),
+        text_bound=None if bound is None else TokenBound(**bound),
+    )

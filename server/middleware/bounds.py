@@ -9,9 +9,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.problems import Problem
 
+_LARGE_BYTES = 64 * 1024  # a body that takes milliseconds to parse, for which the event loop stands still
+
 
 class BodyBounds:
-    """Refuses bodies longer than their route allows, declared or not, and bodies that stall."""
+    """Refuses bodies longer than their route allows, declared or not, and bodies that stall.
+
+    Large ones go on to their routes one in each round of the event loop, however many arrive at once.
+    """
 
     def __init__(
         self, app: ASGIApp, default_bytes: int, bytes_by_path: Mapping[str, int], idle_seconds: float
@@ -20,6 +25,7 @@ class BodyBounds:
         self._default_bytes = default_bytes
         self._bytes_by_path = bytes_by_path
         self._idle_seconds = idle_seconds
+        self._turn = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -30,17 +36,18 @@ class BodyBounds:
         if not declared.isdecimal() or int(declared) > max_bytes:
             await _too_large(declared, max_bytes).response()(scope, receive, send)
             return
-        body = _BoundedBody(receive, max_bytes, self._idle_seconds)
+        body = _BoundedBody(receive, max_bytes, self._idle_seconds, self._turn)
         await self._app(scope, body.receive, send)
 
 
 class _BoundedBody:
     """Counts a body as it is read."""
 
-    def __init__(self, receive: Receive, max_bytes: int, idle_seconds: float) -> None:
+    def __init__(self, receive: Receive, max_bytes: int, idle_seconds: float, turn: asyncio.Lock) -> None:
         self._receive = receive
         self._max_bytes = max_bytes
         self._idle_seconds = idle_seconds
+        self._turn = turn
         self._num_bytes = 0
         self._is_complete = False
 
@@ -55,6 +62,9 @@ class _BoundedBody:
         self._num_bytes += len(message.get("body", b""))
         if self._num_bytes > self._max_bytes:
             raise _too_large("streamed", self._max_bytes)
+        if self._is_complete and self._num_bytes > _LARGE_BYTES:
+            async with self._turn:
+                await asyncio.sleep(0)  # what else is ready goes first
         return message
 
 

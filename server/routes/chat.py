@@ -10,7 +10,7 @@ from uuid import uuid4
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from server.answers.missing_video import video_required, warnings_without_video
+from server.answers.missing_video import video_required
 from server.answers.question import DEFAULT_SAMPLING, Progress, Question
 from server.bodies.openai import CompletionBody
 from server.bodies.openai_dialogue import bounded_turns, turns_of, video_of
@@ -56,8 +56,7 @@ async def complete(
     video = await find_source(services.store, tenant, part.url, part.param) if part else None
     if video is None and services.settings.require_video:
         raise video_required()
-    warnings = () if video else warnings_without_video(turns)
-    question = Question(tenant, (model,), turns, options, video, sampling, warnings)
+    question = Question(tenant, (model,), turns, options, video, sampling)
     shape = partial(CompletionShape, include_usage=body.include_usage)
     return await _respond(question, shape, request, services, lifetime, is_stream=bool(body.stream))
 

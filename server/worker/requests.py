@@ -182,7 +182,9 @@ class Worker:
         async with self._models.borrowed([ask.model]) as lease:
             model = lease.model(ask.model)
             video = VideoTokens(ask.key, (await self._tokens.tokens(ask.key)).tokens) if ask.key else None
-            request = await self._prompts.run(_request_of, ask, options, model, video, deadline)
+            length = sum(len(text) for _, text in ask.turns)  # a small question waits for one large at most
+            prompt = self._prompts.run(_request_of, ask, options, model, video, deadline, weight=length)
+            request = await prompt
             self._generating[ask.id] = model
             try:
                 return await self._generate(request, options, model)

@@ -4,7 +4,8 @@ import asyncio
 import time
 from collections.abc import Callable
 from functools import partial
-from queue import SimpleQueue
+from itertools import count
+from queue import PriorityQueue
 from threading import Thread
 from typing import Any, TypeVar
 
@@ -12,11 +13,15 @@ _T = TypeVar("_T")
 
 
 class WorkThread:
-    """Runs functions for the event loop, one after the other, on a thread that ends with the process."""
+    """Runs functions for the event loop, one after the other, on a thread that ends with the process.
+
+    Of those that wait, the lightest is next.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._calls: SimpleQueue[tuple[Callable[[], Any], asyncio.Future[Any]]] = SimpleQueue()
+        self._calls: PriorityQueue[tuple[int, int, Callable[[], Any], asyncio.Future[Any]]] = PriorityQueue()
+        self._numbers = count()  # of calls: those of one weight keep their order
         self._since: float | None = None
         self._thread = Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -31,15 +36,15 @@ class WorkThread:
         since = self._since
         return 0.0 if since is None else time.monotonic() - since
 
-    async def run(self, function: Callable[..., _T], *arguments: Any) -> _T:
+    async def run(self, function: Callable[..., _T], *arguments: Any, weight: int = 0) -> _T:
         """The function's result, or what it raises; one that nobody waits for any more is not begun."""
         future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
-        self._calls.put((partial(function, *arguments), future))
+        self._calls.put((weight, next(self._numbers), partial(function, *arguments), future))
         return await future
 
     def _run(self) -> None:
         while True:
-            self._call(*self._calls.get())  # between calls nothing is held here
+            self._call(*self._calls.get()[2:])  # between calls nothing is held here
 
     def _call(self, function: Callable[[], Any], future: asyncio.Future[Any]) -> None:
         if future.cancelled():

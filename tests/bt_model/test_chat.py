@@ -16,6 +16,7 @@ from bt_model.chat import VideoChat
 from bt_model.errors import ContextLengthError, EngineError, InvalidValueError
 from bt_model.generation.engine import BatchEngine
 from bt_model.generation.request import Engine, Tokens
+from bt_model.prompt.tokenizer import TextTokenizer
 from bt_model.types import GenerateOptions, Turn, VideoTokens
 from bt_model.vision.pool import patches_cls
 from tests import tiny
@@ -190,8 +191,20 @@ def test_a_prompt_that_fills_the_context_is_refused(chat: VideoChat, video: Vide
     with pytest.raises(
         ContextLengthError, match=rf"\({P + 1} for the video\).*the context holds {CONTEXT}"
     ) as caught:
-        chat.request([Turn("user", "many words " * CONTEXT)], video, GenerateOptions(), request_id="a")
+        chat.request([Turn("user", "q" * (CONTEXT - P))], video, GenerateOptions(), request_id="a")
     assert caught.value.param == "messages"
+
+
+def test_a_dialogue_that_no_context_holds_is_refused_before_it_is_tokenised(
+    chat: VideoChat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TextTokenizer, "encode", None)
+    turns = [Turn("user", "many words " * CONTEXT)]
+    with pytest.raises(ContextLengthError, match="tokens or more") as caught:
+        chat.request(turns, None, GenerateOptions(), request_id="a")
+    assert caught.value.param == "messages"
+    with pytest.raises(ContextLengthError, match="tokens or more"):
+        chat.card.check_length(turns)
 
 
 def test_more_new_tokens_than_there_is_room_for_are_refused(chat: VideoChat, video: VideoTokens) -> None:

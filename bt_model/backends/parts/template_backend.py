@@ -13,8 +13,8 @@ from bt_model.prompt.jinja_template import JinjaTemplate
 from bt_model.prompt.own_tokens import OwnTokens
 from bt_model.prompt.segments import SpecialIds, segments, stop_ids
 from bt_model.prompt.templates import OWN, TEMPLATES, Template, template
-from bt_model.prompt.tokenizer import Tokenizer
-from bt_model.types import GenerateOptions, Turn, VideoTokens
+from bt_model.prompt.tokenizer import Tokenizer, encoder_within
+from bt_model.types import GenerateOptions, TokenBound, Turn, VideoTokens
 
 if TYPE_CHECKING:
     from bt_model.generation.language_model import LanguageModel
@@ -59,12 +59,18 @@ class TemplateBackend:
     def stop_strings(self) -> tuple[str, ...]:
         return self.template.stop_strings
 
+    @property
+    def text_bound(self) -> TokenBound | None:
+        """A checkpoint's own template may leave out what it wants to."""
+        return None if isinstance(self.template, JinjaTemplate) else self.tokenizer.bound
+
     @torch.inference_mode()
     def segments(self, turns: Sequence[Turn], video: VideoTokens | None) -> tuple[Segment, ...]:
         soft = None if video is None else Soft(video.key, self.bridge.soft(video.tokens))
+        encode = encoder_within(self.tokenizer, self.lm.max_context)
         if isinstance(self.template, JinjaTemplate):
-            return self.template.segments(turns, self.tokenizer.encode, soft)
-        return segments(turns, self.template, self.ids, self.tokenizer.encode, soft)
+            return self.template.segments(turns, encode, soft)
+        return segments(turns, self.template, self.ids, encode, soft)
 
     def decode(self, ids: Sequence[int]) -> str:
         return self.tokenizer.decode(ids)

@@ -243,6 +243,18 @@ def test_where_no_model_answers_the_request_fails(client: httpx.Client, video: s
     assert client.post("/v1/video/chat", json=body).status_code == 400
 
 
+def test_what_no_context_can_hold_is_refused_before_a_video_is_decoded_or_the_engine_asked(
+    server: RunningServer, client: httpx.Client, video: str
+) -> None:
+    assert asked(client, video, "word " * 128, model=TWIN).status_code == 200
+    decoded, before = count(client, "btchat_videos_decoded_total"), server.stats()["fake_asked_total"]
+    answer = asked(client, video, "word " * 129, model=TWIN, sampling={"num_frames": 2})
+    assert (answer.status_code, error_of(answer)["code"]) == (400, "context_length_exceeded")
+    assert error_of(answer)["message"] == "the messages have 128 tokens or more; the context holds 128"
+    assert count(client, "btchat_videos_decoded_total") == decoded
+    assert server.stats()["fake_asked_total"] == before
+
+
 def test_a_failed_model_alone_is_an_error_of_the_server(client: httpx.Client, video: str) -> None:
     answer = asked(client, video, model=BAD)
     assert (answer.status_code, error_of(answer)["message"]) == (500, fakes.BAD_LINE)

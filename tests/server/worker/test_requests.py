@@ -156,6 +156,18 @@ async def test_while_a_long_prompt_is_built_other_requests_are_answered(site: Si
     assert isinstance(await site.next(), wire.Stats)
 
 
+async def test_a_small_question_waits_for_no_long_ones_but_the_one_in_work(site: Site) -> None:
+    for number, text in enumerate(("a" * 90, "b" * 80, "c" * 70, "small")):
+        site.channel.send(Ask(f"{number}", "a", "public", b"", [["user", text]], {"max_tokens": 1}, 10.0))
+        await asyncio.to_thread(site.backend.begun.wait, 10)  # the first is in work before the others come
+    site.channel.send(wire.AskStats("s"))
+    assert isinstance(await site.next(), wire.Stats)  # so all have come
+    site.backend.gate.set()
+    replies = [await site.next() for _ in range(8)]
+    ends = [reply.id for reply in replies if isinstance(reply, wire.Done)]
+    assert ends == ["0", "3", "2", "1"]
+
+
 async def test_a_model_in_use_is_not_free(site: Site) -> None:
     site.ask()
     await asyncio.to_thread(site.backend.begun.wait, 10)

@@ -23,6 +23,18 @@ async def test_results_and_errors_come_back_in_turn() -> None:
     assert found[0] == found[2] != threading.get_ident()
 
 
+async def test_the_lightest_is_next_and_equals_keep_their_order() -> None:
+    thread, gate, order = WorkThread("t"), threading.Event(), list[str]()
+    first = asyncio.create_task(thread.run(gate.wait, 10, weight=9))
+    names = {"large": 3, "small": 1, "small too": 1, "larger": 4}
+    calls = [thread.run(order.append, name, weight=weight) for name, weight in names.items()]
+    waiting = [asyncio.create_task(call) for call in calls]
+    await asyncio.sleep(0)  # all have queued
+    gate.set()
+    await asyncio.gather(first, *waiting)
+    assert order == ["small", "small too", "large", "larger"]
+
+
 async def test_what_nobody_waits_for_any_more_is_not_begun_and_what_has_begun_is_let_end(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from bt_model.backends.base import BackendFiles
 from bt_model.backends.echo import EchoBackend
 from bt_model.generation.request import Segment
-from bt_model.types import GenerateOptions, Turn, VideoTokens, check_turns
+from bt_model.types import GenerateOptions, TokenBound, Turn, VideoTokens, check_turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +15,7 @@ class MirrorBackend:
 
     echo: EchoBackend
     stop_strings: tuple[str, ...] = ()
+    text_bound: TokenBound | None = None
 
     @property
     def lm(self):

@@ -70,6 +70,8 @@ class VideoChat:
             frequency_penalty=chosen.frequency_penalty or 0.0,
             repetition_penalty=1.0 if chosen.repetition_penalty is None else chosen.repetition_penalty,
             seed=chosen.seed,
+            logprobs=chosen.logprobs is not None,
+            top_logprobs=chosen.logprobs or 0,
             deadline=deadline,
         )
         num_prompt, num_video = request.num_prompt_tokens, request.num_video_tokens

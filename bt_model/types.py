@@ -32,6 +32,7 @@ MAX_FRAMES = 128
 MAX_FPS = 240
 MAX_STOPS = 4
 MAX_STOP_LENGTH = 256
+MAX_TOP_LOGPROBS = 20
 SPACE_MARK = "\N{LOWER ONE EIGHTH BLOCK}"  # what sentencepiece writes for a space
 
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # lone surrogates: legal in JSON escapes, not in UTF-8
@@ -119,6 +120,22 @@ class VideoTokens:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenText:
+    """A token by itself: its text, and the bytes that it adds to a text; None for one that adds none."""
+
+    text: str
+    data: bytes | None
+
+    @classmethod
+    def of(cls, data: bytes) -> "TokenText":
+        """Bytes that are no text are spelled as OpenAI does."""
+        try:
+            return cls(data.decode(), data)
+        except UnicodeDecodeError:
+            return cls("bytes:" + "".join(f"\\x{byte:02x}" for byte in data), data)
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """One message of a dialogue."""
 
@@ -167,6 +184,7 @@ class GenerateOptions:
     frequency_penalty: float | None = None
     ignore_eos: bool | None = None
     seed: int | None = None
+    logprobs: int | None = None  # 0: of the tokens alone; n: and of the n likeliest at each place
     stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -184,6 +202,7 @@ class GenerateOptions:
         check("frequency_penalty", -2.0, 2.0)
         check("repetition_penalty", 0.01, 10.0)  # logits divided by much less are no longer finite
         check("seed", -(2**63), 2**63 - 1)
+        check("logprobs", 0, MAX_TOP_LOGPROBS)
         ok = len(self.stop) <= MAX_STOPS and all(
             0 < len(s) <= MAX_STOP_LENGTH and not _HALF_CHARACTER.search(s) for s in self.stop
         )

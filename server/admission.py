@@ -27,23 +27,23 @@ class Admission:
         return self._running.total()
 
     @contextmanager
-    def enter(self, tenant: str) -> Generator[None]:
-        """Count one request as in flight for the length of the `with`.
+    def enter(self, tenant: str, count: int = 1) -> Generator[None]:
+        """Count one request, or what counts as so many, as in flight for the length of the `with`.
 
         Raises:
             BusyError: the server is full.
             RateLimitError: this key is at its own cap.
         """
-        if self.num_running >= self._max_requests:
+        if self.num_running + count > self._max_requests:
             raise BusyError(f"{self._max_requests} requests are in flight, no more fit", self._seconds)
-        if tenant != PUBLIC and self._running[tenant] >= self._max_per_key:
+        if tenant != PUBLIC and self._running[tenant] + count > self._max_per_key:
             raise RateLimitError(f"this key may have {self._max_per_key} requests running", self._seconds)
-        self._running[tenant] += 1
+        self._running[tenant] += count
         since = monotonic()
         try:
             yield
         finally:
             self._seconds += _SMOOTHING * (monotonic() - since - self._seconds)
-            self._running[tenant] -= 1
+            self._running[tenant] -= count
             if not self._running[tenant]:
                 del self._running[tenant]

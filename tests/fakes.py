@@ -179,7 +179,13 @@ class FakeEngine:
 
     async def _say(self, ask: wire.Ask, words: list[str], text: str) -> None:
         for number, word in enumerate(words):
-            self.send(wire.Piece(ask.id, word, 1))
+            entry = [
+                word,
+                word.encode(),
+                -0.5,
+                [[word, word.encode(), -0.5]] * ask.options.get("logprobs", 0),
+            ]
+            self.send(wire.Piece(ask.id, word, [entry] if "logprobs" in ask.options else []))
             await asyncio.sleep(_PIECE_SECONDS)
             if number == 2 and text == "!die later":
                 os._exit(9)

@@ -9,7 +9,7 @@ from bt_model.checkpoints.weights import Checkpoint
 from bt_model.errors import CheckpointError
 from bt_model.generation.language_model import LanguageModel
 from bt_model.generation.request import Segment
-from bt_model.types import GenerateOptions, Quantise, TokenBound, Turn, VideoTokens
+from bt_model.types import GenerateOptions, Quantise, TokenBound, TokenText, Turn, VideoTokens
 
 if TYPE_CHECKING:
     import torch
@@ -74,4 +74,8 @@ class Backend(Protocol):
 
     def decode(self, ids: Sequence[int]) -> str:
         """Ids to text; may end in U+FFFD where a character is not complete yet."""
+        ...
+
+    def token(self, number: int) -> TokenText:
+        """One token by itself, for those who ask for log probabilities."""
         ...

@@ -8,7 +8,7 @@ from torch.nn.functional import one_hot
 
 from bt_model.generation.chunk import PAGE, Chunk
 from bt_model.generation.request import Segment, Soft, Tokens
-from bt_model.types import GenerateOptions, Turn, VideoTokens, check_turns
+from bt_model.types import GenerateOptions, TokenText, Turn, VideoTokens, check_turns
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,6 +94,10 @@ class EchoBackend:
 
     def decode(self, ids: Sequence[int]) -> str:
         return bytes(ids).decode(errors="replace")
+
+    def token(self, number: int) -> TokenText:
+        named = {EOS: "</s>", BEGIN: "<s>"}
+        return TokenText(named[number], None) if number in named else TokenText.of(bytes([number]))
 
 
 def create(files: "BackendFiles") -> EchoBackend:

@@ -17,7 +17,7 @@ from bt_model.errors import CheckpointError, require
 from bt_model.generation.request import Segment, Soft, Tokens
 from bt_model.prompt.tokenizer import Tokenizer, encoder_within, open_tokenizer
 from bt_model.prompt.wordpiece import open_wordpiece
-from bt_model.types import GenerateOptions, TokenBound, Turn, VideoTokens, check_turns
+from bt_model.types import GenerateOptions, TokenBound, TokenText, Turn, VideoTokens, check_turns
 
 if TYPE_CHECKING:
     from bt_model.backends.base import BackendFiles
@@ -66,6 +66,9 @@ class InstructBlipBackend:
 
     def decode(self, ids: Sequence[int]) -> str:
         return self.tokenizer.decode([number for number in ids if number != _UNKNOWN])
+
+    def token(self, number: int) -> TokenText:
+        return self.tokenizer.token(number)
 
 
 def prompt_text(turns: Sequence[Turn]) -> str:

@@ -26,6 +26,7 @@ from bt_model.generation.request import (
     FinishReason,
     GenRequest,
     Sink,
+    TokenLogprobs,
     check,
 )
 from bt_model.generation.sampler import Choice
@@ -255,7 +256,9 @@ class BatchEngine:
                 self._accept(runner, each, choice.ids[row], logprobs)
             row += each.chunk.is_last
 
-    def _accept(self, runner: "Runner", work: Work, token: int | None, logprobs: tuple[float, ...]) -> None:
+    def _accept(
+        self, runner: "Runner", work: Work, token: int | None, logprobs: tuple[TokenLogprobs, ...]
+    ) -> None:
         job = work.job
         if token is None:
             self._end(runner, job, "the model's logits are not finite")

@@ -51,6 +51,7 @@ class GenRequest:
     frequency_penalty: float = 0.0
     seed: int | None = None
     logprobs: bool = False
+    top_logprobs: int = 0  # the likeliest ids beside each chosen one, where `logprobs`
     deadline: float | None = None
     owner: bytes = b""  # only requests of one owner share what is computed of their prompts
 
@@ -69,11 +70,19 @@ class GenRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """A token's log probability, and the likeliest ids with theirs, the greatest first."""
+
+    chosen: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Delta:
-    """New tokens of one request; never holds a stop token."""
+    """New tokens of one request; never holds a stop token. Those who asked get log probabilities of each."""
 
     token_ids: tuple[int, ...]
-    logprobs: tuple[float, ...] = ()
+    logprobs: tuple[TokenLogprobs, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +150,7 @@ def check(request: GenRequest, caps: EngineCaps, vocab_size: int) -> None:
     require(0 < r.top_p <= 1, "top_p", r.top_p, "above 0, up to 1")
     require(r.top_k >= 0, "top_k", r.top_k, "0 (off) or more")
     require(0 <= r.min_p <= 1, "min_p", r.min_p, "0 to 1")
+    require(r.top_logprobs >= 0, "top_logprobs", r.top_logprobs, "0 or more")
     for name in ("presence_penalty", "frequency_penalty"):
         require(math.isfinite(getattr(r, name)), name, getattr(r, name), "a number")
     penalty = r.repetition_penalty

@@ -15,12 +15,11 @@ import torch
 from torch import Tensor
 
 from bt_model.generation.history import History, Said
+from bt_model.generation.logprobs import LogprobRows
 from bt_model.generation.nucleus import BLOCK, Bounds, draw
-from bt_model.generation.request import GenRequest
+from bt_model.generation.request import GenRequest, TokenLogprobs
 
-_LEAST_SCORE = (
-    -60.0
-)  # below the best one's; shares beyond would be denormal numbers, which cost ten times as much
+_LEAST_SCORE = -60.0  # below the best; shares beyond would be denormal numbers, which take ten times as long
 _MIN_TEMPERATURE = 1e-5  # below it float32 scores would overflow, and the draw is the maximum anyway
 
 
@@ -29,7 +28,7 @@ class Choice:
     """Chosen ids (None where a row's logits are not finite); log probabilities if any row wants them."""
 
     ids: tuple[int | None, ...]
-    logprobs: tuple[float, ...]
+    logprobs: tuple[TokenLogprobs, ...]
 
 
 def best(logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -43,11 +42,6 @@ def best(logits: Tensor) -> tuple[Tensor, Tensor]:
     return values, number * BLOCK + within
 
 
-def logprobs_of(logits: Tensor, ids: Tensor) -> Tensor:
-    """Log probabilities (B,) of ids (B,) under the model itself: no penalty, temperature or truncation."""
-    return logits.gather(1, ids[:, None])[:, 0] - logits.logsumexp(-1)
-
-
 class RowOptions:
     """The options of a batch of rows as tensors, built once for as long as the batch stays the same."""
 
@@ -56,7 +50,7 @@ class RowOptions:
             return torch.tensor(values, dtype=dtype, device=device)[:, None]
 
         sampled = [r for r in requests if r.temperature > 0]
-        self.has_logprobs = any(r.logprobs for r in requests)
+        self._logprobs = LogprobRows(requests, device)
         self.has_history = any(r.has_penalty for r in requests)
         self._requests = requests
         self._is_sampled = [r.temperature > 0 for r in requests]
@@ -69,10 +63,9 @@ class RowOptions:
 
     def choose(self, logits: Tensor, said: Sequence[History], uniforms: Sequence[float]) -> Choice:
         """(B, V) logits, which may be changed; the ids of each row so far; one uniform number a row."""
-        logits = logits.float()
-        given = logits
+        given = logits.float()
+        asked = self._logprobs.of(given)
         if self.has_history:
-            given = logits.clone() if self.has_logprobs else logits
             Said.of(said, self._requests).penalise(given)
         if uniforms and all(self._is_sampled):
             values = given.amax(-1)
@@ -83,7 +76,7 @@ class RowOptions:
             if own:
                 rows = self._sampled
                 ids = ids.index_copy(0, rows, self._draw(given[rows], values[rows], own))
-        logprobs = tuple(logprobs_of(logits, ids).tolist()) if self.has_logprobs else ()
+        logprobs = () if asked is None else self._logprobs.read(asked, ids)
         # the maximum is not finite if any logit is NaN or +inf; -1 marks such rows: one device-to-host copy
         marked = torch.where(values.isfinite(), ids, -1).tolist()
         return Choice(tuple(None if i < 0 else i for i in marked), logprobs)

@@ -16,7 +16,8 @@ from tokenizers import Tokenizer as Pipeline
 from bt_model.checkpoints.json_files import read_json
 from bt_model.errors import CheckpointError
 from bt_model.prompt.token_bound import bound_of_pipeline, bound_of_sentencepiece
-from bt_model.types import TokenBound, too_long
+from bt_model.prompt.token_text import bytes_of_piece
+from bt_model.types import TokenBound, TokenText, too_long
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,10 @@ class Tokenizer(Protocol):
 
     def decode(self, ids: Sequence[int]) -> str:
         """Ids to text; ends in U+FFFD where a character is not complete yet."""
+        ...
+
+    def token(self, number: int) -> TokenText:
+        """One token by itself; a special one adds nothing to a text."""
         ...
 
 
@@ -128,6 +133,7 @@ class _Specials:
     def __init__(self, where: Path, ids: Mapping[str, int]) -> None:
         self._where = where
         self._special = dict(ids)
+        self._names = {number: name for name, number in ids.items()}
 
     def __contains__(self, name: str) -> bool:
         return name in self._special
@@ -140,6 +146,15 @@ class _Specials:
         if name not in self._special:
             raise CheckpointError(f"{self._where}: no token {name!r}; there are {', '.join(self._special)}")
         return self._special[name]
+
+    def token(self, number: int) -> TokenText:
+        if number in self._names:
+            return TokenText(self._names[number], None)
+        return TokenText.of(self._bytes(number))
+
+    def _bytes(self, number: int) -> bytes:
+        """Of a token that is not special."""
+        raise NotImplementedError
 
 
 class TextTokenizer(_Specials):
@@ -154,6 +169,7 @@ class TextTokenizer(_Specials):
             spec["truncation"] = spec["padding"] = None
             self._pipeline = Pipeline.from_str(json.dumps(spec))
             self.bound = bound_of_pipeline(spec)
+            self._is_byte_level = "ByteLevel" in json.dumps(spec.get("decoder"))
         except Exception as error:  # the tokenizers library raises nothing narrower
             why = type(error).__name__
             raise CheckpointError(f"{path}: not a readable tokenizer.json ({why})") from error
@@ -170,6 +186,10 @@ class TextTokenizer(_Specials):
 
     def decode(self, ids: Sequence[int]) -> str:
         return self._pipeline.decode(list(ids), skip_special_tokens=False)
+
+    def _bytes(self, number: int) -> bytes:
+        piece = self._pipeline.id_to_token(number)
+        return b"" if piece is None else bytes_of_piece(piece, is_byte_level=self._is_byte_level)
 
 
 class SentencePieceTokenizer(_Specials):
@@ -201,3 +221,7 @@ class SentencePieceTokenizer(_Specials):
     def decode(self, ids: Sequence[int]) -> str:
         size = self._pieces.GetPieceSize()
         return str(self._pieces.DecodeIds([number for number in ids if number < size]))
+
+    def _bytes(self, number: int) -> bytes:
+        is_known = number < self._pieces.GetPieceSize()
+        return bytes_of_piece(self._pieces.IdToPiece(number), is_byte_level=False) if is_known else b""

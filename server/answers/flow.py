@@ -52,15 +52,16 @@ class ChatFlow:
         """Let every model answer, all at once. `put` gets Text* and one Finished or Broken of each of them.
 
         However many models are asked, it is one request that is let in, one decode of the video, and one pass
-        through each frozen tower. Leaving ends the work, wherever it is.
+        through each frozen tower; choices count one by one. Leaving ends the work, wherever it is.
 
         Raises:
             BusyError: the server is full.
         """
         deadline = asyncio.get_running_loop().time() + self._request_seconds
-        answers = [Answer(question, index, monotonic(), deadline) for index in range(len(question.models))]
+        numbers, said = range(len(question.models)), asyncio.Event()
+        answers = [Answer(question, number, monotonic(), deadline, said) for number in numbers]
         progress = [Progress(model) for model in question.models]
-        with self._admission.enter(question.tenant):
+        with self._admission.enter(question.tenant, question.num_choices):
             inputs = asyncio.create_task(self._inputs(question, progress))
             tasks = [
                 asyncio.create_task(self._run(answer, of_answer, inputs, put))
@@ -101,7 +102,10 @@ class ChatFlow:
         end: Finished | None = None
         try:
             async with asyncio.timeout_at(answer.deadline):
-                end = await self._answer(answer, progress, await asyncio.shield(inputs), put)
+                video = await asyncio.shield(inputs)
+                if answer.choice:  # their prompt is then computed once, for the first
+                    await answer.said.wait()
+                end = await self._answer(answer, progress, video, put)
             await put(end)
         except asyncio.CancelledError:
             if end is None:
@@ -113,6 +117,8 @@ class ChatFlow:
             problem = problem_of(error)
             self._metrics.failed(answer.model, problem.code)
             await put(Broken(answer.index, problem))
+        finally:
+            answer.said.set()
 
     async def _answer(
         self, answer: Answer, progress: Progress, video: PreparedVideo | None, put: Put
@@ -137,13 +143,14 @@ class ChatFlow:
         seconds = answer.deadline - asyncio.get_running_loop().time()
         first: float | None = None
         last = answer.begin
-        call = self._engine.ask(answer.model, asked.tenant, encoded.key, asked.turns, asked.options, seconds)
+        call = self._engine.ask(answer.model, asked.tenant, encoded.key, asked.turns, answer.options, seconds)
         with call as inbox:
             while isinstance(reply := await inbox.get(), Piece):
                 now = monotonic()
                 self._metrics.wrote(answer.model, now - last, is_first=first is None)
                 first, last = first or now, now
-                await put(Text(answer.index, reply.text))
+                answer.said.set()
+                await put(Text(answer.index, reply.text, reply.logprobs))
         assert isinstance(reply, Done)
         return self._finish(answer, card, encoded, reply, (first or answer.begin) - answer.begin)
 

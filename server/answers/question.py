@@ -1,6 +1,8 @@
 """Questions, and what their answers say: the values between a route and the engine."""
 
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bt_model.errors import BtchatError
@@ -10,6 +12,7 @@ from server.problems import Problem
 from server.uploads.sources import VideoSource
 
 DEFAULT_SAMPLING = Sampling()
+_HALF = 2**63  # seeds are 64 bits with a sign
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,10 @@ class AnswerWarning:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A dialogue, perhaps about a video, the options of the answer, and the models to ask."""
+    """A dialogue, perhaps about a video, the options of the answer, and the models to ask.
+
+    A model that is named several times gives as many answers, choices of the same prompt.
+    """
 
     tenant: str
     models: tuple[str, ...]
@@ -31,19 +37,41 @@ class Question:
     video: VideoSource | None = None
     sampling: Sampling = DEFAULT_SAMPLING
 
+    @property
+    def num_choices(self) -> int:
+        """Of each model."""
+        return self.models.count(self.models[0])
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer of one of a question's models; `begin` is monotonic, `deadline` the event loop's."""
+    """The answer of one of a question's models; `begin` is monotonic, `deadline` the event loop's.
+
+    `said` is set once an answer to this question has said something: then its prompt is stored.
+    """
 
     question: Question
     index: int
     begin: float
     deadline: float
+    said: asyncio.Event
 
     @property
     def model(self) -> str:
         return self.question.models[self.index]
+
+    @property
+    def choice(self) -> int:
+        """Its number among the answers of its model."""
+        return self.question.models[: self.index].count(self.model)
+
+    @property
+    def options(self) -> GenerateOptions:
+        """Choice number n has the seed that is n above the question's, if that has one."""
+        options = self.question.options
+        if options.seed is None or not self.choice:
+            return options
+        return replace(options, seed=(options.seed + self.choice + _HALF) % (2 * _HALF) - _HALF)
 
 
 @dataclass(slots=True)
@@ -66,6 +94,7 @@ class Text:
 
     index: int
     text: str
+    logprobs: Sequence[Sequence[Any]] = ()  # as in `wire.Piece`
 
 
 @dataclass(frozen=True, slots=True)

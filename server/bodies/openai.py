@@ -12,6 +12,7 @@ from bt_model.types import GenerateOptions, Role, Sampling, Strategy
 from server.bodies.own import MAX_MESSAGES, Body, OptionsBody, SamplingBody, SamplingSeed, Text
 
 MAX_PARTS = 64
+MAX_CHOICES = 8
 
 Ignored = object
 Empty = Annotated[list[object] | dict[str, object], Field(max_length=0)]
@@ -115,13 +116,11 @@ class CompletionBody(OptionsBody):
     sampling: SamplingBody | None = None
     media_io_kwargs: MediaKwargs | None = None
 
-    n: Annotated[int, Field(ge=1, le=1)] | None = None
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     tools: Empty | None = None
     functions: Empty | None = None
     tool_choice: Literal["none", "auto"] | None = None
     function_call: Literal["none", "auto"] | None = None
-    logprobs: Literal[False] | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=0)] | None = None
     logit_bias: Empty | None = None
     response_format: TextFormat | None = None
     modalities: list[Literal["text"]] | None = None

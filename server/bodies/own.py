@@ -4,8 +4,17 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from bt_model.errors import InvalidValueError
-from bt_model.types import GenerateOptions, ModelCard, Role, Sampling, Strategy, Turn, VideoFacts
+from bt_model.errors import InvalidValueError, require
+from bt_model.types import (
+    MAX_TOP_LOGPROBS,
+    GenerateOptions,
+    ModelCard,
+    Role,
+    Sampling,
+    Strategy,
+    Turn,
+    VideoFacts,
+)
 from server.uploads.catalog import StoredVideo
 
 MAX_MESSAGES = 512
@@ -77,10 +86,14 @@ class OptionsBody(Body):
     ignore_eos: bool | None = None
     max_tokens: int | None = None
     seed: int | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
     stop: str | list[str] | None = None
 
     def options(self) -> GenerateOptions:
-        """Raises InvalidValueError for a value out of range."""
+        """Raises InvalidValueError for a value out of range, or `top_logprobs` without `logprobs`."""
+        alone = self.top_logprobs and not self.logprobs
+        require(not alone, "top_logprobs", self.top_logprobs, "0 where logprobs is not true")
         stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
         return GenerateOptions(
             max_tokens=self.max_tokens,
@@ -93,6 +106,7 @@ class OptionsBody(Body):
             frequency_penalty=self.frequency_penalty,
             ignore_eos=self.ignore_eos,
             seed=self.seed,
+            logprobs=(self.top_logprobs or 0) if self.logprobs else None,
             stop=tuple(stop),
         )
 

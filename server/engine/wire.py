@@ -191,11 +191,15 @@ class TokenData(Message):
 
 @dataclass(frozen=True, slots=True)
 class Piece(Message):
-    """New text of one answer; whole code points only."""
+    """New text of one answer; whole code points only.
+
+    `logprobs`, if they were asked for: [text, bytes or None, log probability, likeliest] of each token since
+    the last piece; the likeliest tokens at its place are [text, bytes or None, log probability].
+    """
 
     id: str
     text: str
-    num_tokens: int
+    logprobs: list[list[Any]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ async def complete(
     video = await find_source(services.store, tenant, part.url, part.param) if part else None
     if video is None and services.settings.require_video:
         raise video_required()
-    question = Question(tenant, (model,), turns, options, video, sampling)
+    question = Question(tenant, (model,) * (body.n or 1), turns, options, video, sampling)
     shape = partial(CompletionShape, include_usage=body.include_usage)
     return await _respond(question, shape, request, services, lifetime, is_stream=bool(body.stream))
 

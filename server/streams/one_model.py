@@ -1,11 +1,12 @@
 """OpenAI's chat completion objects, whole and in chunks; our receipt and warnings are additional keys."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from bt_model.types import Usage
 from server.answers.question import AnswerEvent, Broken, Finished, Progress, Text
+from server.streams.token_logprobs import logprobs_body
 
 WHOLE, CHUNK = "chat.completion", "chat.completion.chunk"
 REASONS = {"stop": "stop", "length": "length"}  # OpenAI has no others; deadline and cancel become "length"
@@ -13,7 +14,7 @@ REASONS = {"stop": "stop", "length": "length"}  # OpenAI has no others; deadline
 
 @dataclass(frozen=True, slots=True)
 class CompletionShape:
-    """One model's answer."""
+    """One model's answer, or several choices of it."""
 
     id: str
     created: int
@@ -21,47 +22,52 @@ class CompletionShape:
     include_usage: bool = True
 
     def opening(self) -> list[dict[str, Any]]:
-        return [self._chunk({"role": "assistant", "content": ""}, None)]
+        delta = {"role": "assistant", "content": ""}
+        return [self._chunk(index, delta, None) for index in range(len(self.answers))]
 
     def chunks(self, event: AnswerEvent) -> list[dict[str, Any]]:
-        """The chunk that finishes carries the receipt; it is the last one that has a choice.
+        """The chunk that finishes a choice carries its receipt; no other of that choice comes after it.
 
         Raises:
             Problem: the answer broke.
         """
         match event:
             case Text():
-                return [self._chunk({"content": event.text}, None)]
+                more = {"logprobs": logprobs_body([event])}
+                return [self._chunk(event.index, {"content": event.text}, None, **more)]
             case Finished():
-                return [self._chunk({}, REASONS.get(event.reason, "length")) | _additions(event)]
+                reason = REASONS.get(event.reason, "length")
+                return [self._chunk(event.index, {}, reason) | _additions(event)]
             case Broken():
                 raise event.problem
 
-    def closing(self, usage: Usage) -> list[dict[str, Any]]:
-        chunk = self._head(CHUNK) | {"choices": [], "usage": usage_body(usage)}
+    def closing(self, ends: Sequence[Finished]) -> list[dict[str, Any]]:
+        chunk = self._head(CHUNK) | {"choices": [], "usage": usage_body(_usage_of_choices(ends))}
         return [chunk] if self.include_usage else []
 
     def whole(self, events: Sequence[AnswerEvent]) -> dict[str, Any]:
-        """Raises as `chunks`."""
-        *texts, end = events
-        if isinstance(end, Broken):
-            raise end.problem
-        assert isinstance(end, Finished)
-        text = "".join(event.text for event in texts if isinstance(event, Text))
-        choice = {
-            "index": 0,
-            "message": {"role": "assistant", "content": text, "refusal": None},
-            "logprobs": None,
-            "finish_reason": REASONS.get(end.reason, "length"),
-        }
+        """Raises as `chunks`; the receipt is the first choice's."""
+        for event in events:
+            if isinstance(event, Broken):
+                raise event.problem
+        ends = sorted((event for event in events if isinstance(event, Finished)), key=lambda end: end.index)
+        texts = [event for event in events if isinstance(event, Text)]
+        choices = [
+            {
+                "index": end.index,
+                **answer_body([text for text in texts if text.index == end.index]),
+                "finish_reason": REASONS.get(end.reason, "length"),
+            }
+            for end in ends
+        ]
         return self._head(WHOLE) | {
-            "choices": [choice],
-            "usage": usage_body(end.usage),
-            **_additions(end),
+            "choices": choices,
+            "usage": usage_body(_usage_of_choices(ends)),
+            **_additions(ends[0]),
         }
 
-    def _chunk(self, delta: dict[str, str], reason: str | None) -> dict[str, Any]:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+    def _chunk(self, index: int, delta: dict[str, str], reason: str | None, **more: Any) -> dict[str, Any]:
+        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason, **more}
         return self._head(CHUNK) | {"choices": [choice]}
 
     def _head(self, kind: str) -> dict[str, Any]:
@@ -72,6 +78,13 @@ class CompletionShape:
             "model": self.answers[0].model,
             "system_fingerprint": self.answers[0].fingerprint,
         }
+
+
+def answer_body(texts: Sequence[Text]) -> dict[str, Any]:
+    """Message and log probabilities of a whole answer."""
+    text = "".join(event.text for event in texts)
+    message = {"role": "assistant", "content": text, "refusal": None}
+    return {"message": message, "logprobs": logprobs_body(texts)}
 
 
 def _additions(end: Finished) -> dict[str, Any]:
@@ -88,6 +101,12 @@ def usage_body(usage: Usage) -> dict[str, Any]:
         "total_tokens": usage.total,
         "prompt_tokens_details": {"cached_tokens": usage.cached, "video_tokens": usage.video},
     }
+
+
+def _usage_of_choices(ends: Sequence[Finished]) -> Usage:
+    """The prompt counts once, as it is for the first, and the tokens of all choices."""
+    first = min(ends, key=lambda end: end.index).usage
+    return replace(first, completion=sum(end.usage.completion for end in ends))
 
 
 def usage_of(events: Sequence[AnswerEvent]) -> Usage:

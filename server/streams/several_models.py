@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bt_model.types import Usage
 from server.answers.question import AnswerEvent, Broken, Finished, Progress, Text
-from server.streams.one_model import CHUNK, REASONS, WHOLE, usage_body, usage_of
+from server.streams.one_model import CHUNK, REASONS, WHOLE, answer_body, usage_body, usage_of
+from server.streams.token_logprobs import logprobs_body
 
 _FAILED = "error"
 
@@ -26,17 +26,18 @@ class ChoicesShape:
     def chunks(self, event: AnswerEvent) -> list[dict[str, Any]]:
         match event:
             case Text():
-                return [self._chunk(event.index, {"content": event.text}, None)]
+                more = {"logprobs": logprobs_body([event])}
+                return [self._chunk(event.index, {"content": event.text}, None, **more)]
             case Finished():
                 end = {"usage": usage_body(event.usage), "receipt": event.receipt}
                 return [self._chunk(event.index, {}, REASONS.get(event.reason, "length"), **end)]
             case Broken():
                 return [self._chunk(event.index, {}, _FAILED, **event.problem.body())]
 
-    def closing(self, usage: Usage) -> list[dict[str, Any]]:
+    def closing(self, ends: Sequence[Finished]) -> list[dict[str, Any]]:
         """The usage of all answers together."""
         head = self._head(CHUNK) | {"model": self._models, "system_fingerprint": None}
-        return [head | {"choices": [], "usage": usage_body(usage)}]
+        return [head | {"choices": [], "usage": usage_body(usage_of(ends))}]
 
     def whole(self, events: Sequence[AnswerEvent]) -> dict[str, Any]:
         choices = [
@@ -55,13 +56,12 @@ class ChoicesShape:
         return [answer.model for answer in self.answers]
 
     def _choice(self, index: int, events: Sequence[AnswerEvent]) -> dict[str, Any]:
-        text = "".join(event.text for event in events if isinstance(event, Text))
+        texts = [event for event in events if isinstance(event, Text)]
         choice = {
             "index": index,
             "model": self.answers[index].model,
             "system_fingerprint": self.answers[index].fingerprint,
-            "message": {"role": "assistant", "content": text, "refusal": None},
-            "logprobs": None,
+            **answer_body(texts),
         }
         end = events[-1]
         if isinstance(end, Finished):

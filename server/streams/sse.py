@@ -8,11 +8,9 @@ from typing import Any, Protocol
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from bt_model.types import Usage
 from server.answers.question import AnswerEvent, Finished, Progress
 from server.problems import Problem, problem_of
 from server.settings import Settings
-from server.streams.one_model import usage_of
 from server.streams.reader import EventReader
 
 log = logging.getLogger(__name__)
@@ -31,7 +29,7 @@ class Shape(Protocol):
 
     def chunks(self, event: AnswerEvent) -> list[dict[str, Any]]: ...
 
-    def closing(self, usage: Usage) -> list[dict[str, Any]]: ...
+    def closing(self, ends: Sequence[Finished]) -> list[dict[str, Any]]: ...
 
     def whole(self, events: Sequence[AnswerEvent]) -> dict[str, Any]: ...
 
@@ -59,7 +57,7 @@ class AnswerStream:
         return ServerSentEvent(comment=self.shape.answers[0].stage, sep=_SEPARATOR)
 
     async def _events(self) -> AsyncGenerator[ServerSentEvent]:
-        ends: list[AnswerEvent] = []
+        ends: list[Finished] = []
         try:
             for body in self.shape.opening():
                 yield _event(body)
@@ -69,7 +67,7 @@ class AnswerStream:
                     ends.append(event)
                 for body in self.shape.chunks(event):
                     yield _event(body)
-            for body in self.shape.closing(usage_of(ends)):
+            for body in self.shape.closing(ends):
                 yield _event(body)
         except Problem as problem:
             yield _event(problem.body())

@@ -28,6 +28,7 @@ from server.engine.errors import failed, fields_of
 from server.engine.wire import Message
 from server.worker.messages import cancelled, read_frames, stats_of
 from server.worker.models import LoadedModel, Loader, ModelPool
+from server.worker.pieces import AnswerPieces
 from server.worker.thread import WorkThread
 from server.worker.token_cache import TokenCache
 from server.worker.token_file import PooledTokens
@@ -192,7 +193,7 @@ class Worker:
                 del self._generating[ask.id]
 
     async def _generate(self, request: GenRequest, options: GenerateOptions, model: LoadedModel) -> wire.Done:
-        text = model.chat.text_stream(options)
+        pieces = AnswerPieces(request.id, model.chat, options)
         events: asyncio.Queue[Event] = asyncio.Queue()
         loop = asyncio.get_running_loop()
 
@@ -202,16 +203,16 @@ class Worker:
 
         model.engine.submit(request, put)
         while isinstance(event := await events.get(), Delta):
-            if piece := text.push(event.token_ids):
-                self._send(wire.Piece(request.id, piece, len(event.token_ids)))
-            if text.stopped:
+            if piece := pieces.push(event):
+                self._send(piece)
+            if pieces.stopped:
                 model.engine.cancel(request.id)
         if event.reason == "error":
             raise EngineError(event.message)
-        if rest := text.finish():
-            self._send(wire.Piece(request.id, rest, 0))
+        if rest := pieces.finish():
+            self._send(rest)
         usage = Usage(event.num_prompt, event.num_new, request.num_video_tokens, event.num_cached)
-        reason = "stop" if text.stopped else event.reason
+        reason = "stop" if pieces.stopped else event.reason
         return wire.Done(request.id, reason, asdict(usage), asdict(event.timing))
 
     async def _open(self, message: wire.Open) -> wire.Opened:

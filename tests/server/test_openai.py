@@ -137,9 +137,9 @@ def test_fields_that_change_nothing_are_ignored(api: openai.OpenAI, video: str) 
 
 
 UNSUPPORTED: dict[str, object] = {
-    "n": 2,
+    "n": 9,
+    "top_logprobs": 21,
     "tools": [{"type": "function", "function": {"name": "f"}}],
-    "logprobs": True,
     "logit_bias": {"1": 2},
     "best_of": 3,
     "chat_template": "{{ x }}",
@@ -154,6 +154,47 @@ def test_a_field_that_would_change_the_answer_is_refused(api: openai.OpenAI, vid
         )
     assert str(caught.value.param).split("[")[0] == param
     assert caught.value.request_id
+
+
+def test_alternatives_without_log_probabilities_are_refused(api: openai.OpenAI, video: str) -> None:
+    with pytest.raises(openai.BadRequestError, match="top_logprobs is 2; allowed: 0 where") as caught:
+        api.chat.completions.create(model=fakes.MODEL, messages=about(video), top_logprobs=2)
+    assert caught.value.param == "top_logprobs"
+
+
+def test_log_probabilities_are_read_whole_and_streamed(api: openai.OpenAI, video: str) -> None:
+    options: Any = {"model": fakes.MODEL, "messages": about(video), "logprobs": True, "top_logprobs": 2}
+    whole = api.chat.completions.create(**options).choices[0].logprobs
+    assert whole is not None
+    assert whole.content is not None
+    assert [token.token for token in whole.content] == ["what ", "is ", "it "]
+    assert all(bytes(token.bytes or ()) == token.token.encode() for token in whole.content)
+    assert [len(token.top_logprobs) for token in whole.content] == [2, 2, 2]
+    chunks = list(api.chat.completions.create(**options, stream=True))
+    streamed = [c.choices[0].logprobs for c in chunks if c.choices[0].logprobs is not None]
+    assert [token for each in streamed for token in each.content or ()] == whole.content
+
+
+def test_choices_are_told_apart_whole_and_streamed(api: openai.OpenAI, video: str) -> None:
+    options: Any = {"model": fakes.MODEL, "messages": about(video), "n": 3}
+    answer = api.chat.completions.create(**options)
+    assert [(c.index, c.message.content) for c in answer.choices] == [(i, "what is it ") for i in range(3)]
+    assert answer.usage is not None
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (7, 9)
+    chunks = list(api.chat.completions.create(**options, stream=True))
+    texts, ends = ["", "", ""], list[int]()
+    for choice in (choice for chunk in chunks for choice in chunk.choices):
+        texts[choice.index] += choice.delta.content or ""
+        ends += [choice.index] if choice.finish_reason else []
+    assert texts == ["what is it "] * 3
+    assert sorted(ends) == [0, 1, 2]
+
+
+def test_each_choice_counts_as_a_request(server: RunningServer, video: str) -> None:
+    with server.client() as client, server.services.admission.enter("public", 250):
+        body = {"model": fakes.MODEL, "messages": about(video)}
+        assert client.post("/v1/chat/completions", json=body | {"n": 6}).status_code == 200
+        assert client.post("/v1/chat/completions", json=body | {"n": 7}).status_code == 503
 
 
 def test_a_json_answer_format_is_refused(api: openai.OpenAI, video: str) -> None:

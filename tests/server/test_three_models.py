@@ -38,6 +38,14 @@ def server(weights: Path, tmp_path: Path) -> Iterator[RunningServer]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def shared(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """For tests that count nothing that others change."""
+    chosen = settings(tmp_path_factory.mktemp("shared"), weights)
+    with running(chosen, engine_command(chosen)) as server:
+        yield server
+
+
 def test_three_answers_from_one_decode_and_one_pass_through_each_tower(
     server: RunningServer, clip: bytes
 ) -> None:
@@ -75,8 +83,8 @@ def test_first_uses_at_once_load_once(server: RunningServer) -> None:
         assert count(client, "btchat_model_loads_total") == 2
 
 
-def test_the_official_client_streams_a_model_that_is_not_loaded_yet(server: RunningServer) -> None:
-    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as api:
+def test_the_official_client_streams_a_model_that_is_not_loaded_yet(shared: RunningServer) -> None:
+    with openai.OpenAI(base_url=f"{shared.url}/v1", api_key="none", max_retries=0) as api:
         chunks = list(
             api.chat.completions.create(
                 model=OTHER_TOWER, messages=[{"role": "user", "content": "hello"}], max_tokens=8, stream=True
@@ -85,6 +93,31 @@ def test_the_official_client_streams_a_model_that_is_not_loaded_yet(server: Runn
         assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
         assert {chunk.model for chunk in chunks} == {OTHER_TOWER}
         assert [model.id for model in api.models.list()] == ALL
+
+
+def test_choices_share_their_prompt_and_answer_as_they_would_alone(
+    shared: RunningServer, clip: bytes
+) -> None:
+    with shared.client() as client, openai.OpenAI(base_url=f"{shared.url}/v1", api_key="none") as api:
+        video = client.post("/v1/video/uploads", content=clip).json()["id"]
+        parts = [{"type": "video_url", "video_url": video}, {"type": "text", "text": "what moves"}]
+        options: Any = {
+            "messages": [{"role": "user", "content": parts}], "model": FIRST, "temperature": 1.5,
+            "max_tokens": 12, "logprobs": True, "top_logprobs": 3, "extra_body": {"ignore_eos": True},
+        }  # fmt: skip
+        together = api.chat.completions.create(**options, n=4, seed=7).choices
+        cached = count(client, "btchat_prefix_cache_hits_total")
+        assert cached > 3 * 10  # the video's tokens alone are ten
+        alone = [api.chat.completions.create(**options, seed=7 + number).choices[0] for number in range(4)]
+        assert [c.message.content for c in together] == [c.message.content for c in alone]
+        assert len({c.message.content for c in together}) == 4
+        assert [c.logprobs for c in together] == [c.logprobs for c in alone]  # to the bit
+        for choice in together:
+            tokens = (choice.logprobs and choice.logprobs.content) or []
+            data = b"".join(bytes(token.bytes or ()) for token in tokens)
+            assert data.decode(errors="replace").lstrip() == choice.message.content
+            assert len(tokens) == 12
+            assert all(token.top_logprobs[0].logprob >= token.logprob for token in tokens)
 
 
 def test_under_a_limit_models_come_and_go(weights: Path, tmp_path: Path, clip: bytes) -> None:

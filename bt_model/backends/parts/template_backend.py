@@ -14,7 +14,7 @@ from bt_model.prompt.own_tokens import OwnTokens
 from bt_model.prompt.segments import SpecialIds, segments, stop_ids
 from bt_model.prompt.templates import OWN, TEMPLATES, Template, template
 from bt_model.prompt.tokenizer import Tokenizer, encoder_within
-from bt_model.types import GenerateOptions, TokenBound, Turn, VideoTokens
+from bt_model.types import GenerateOptions, TokenBound, TokenText, Turn, VideoTokens
 
 if TYPE_CHECKING:
     from bt_model.generation.language_model import LanguageModel
@@ -74,3 +74,6 @@ class TemplateBackend:
 
     def decode(self, ids: Sequence[int]) -> str:
         return self.tokenizer.decode(ids)
+
+    def token(self, number: int) -> TokenText:
+        return self.tokenizer.token(number)

@@ -1,6 +1,7 @@
 """Choosing the next id: each step against its plain definition."""
 
 import math
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -61,7 +62,7 @@ def test_a_penalty_changes_the_choice_and_not_the_log_probability() -> None:
     logits = torch.tensor([[3.0, 2.9, 0.0, 0.0]])
     choice = choose([request(repetition_penalty=2.0, logprobs=True)], logits, [0.0], said=(0,))
     assert choice.ids == (1,)
-    assert choice.logprobs[0] == pytest.approx(logits.log_softmax(-1)[0, 1].item())
+    assert choice.logprobs[0].chosen == pytest.approx(logits.log_softmax(-1)[0, 1].item())
 
 
 def test_min_p_keeps_what_has_a_part_of_the_best_ones_share() -> None:
@@ -215,10 +216,30 @@ def test_a_truncated_neighbour_does_not_cut_a_rows_tail() -> None:
 
 def test_logprobs_are_those_of_the_model_itself() -> None:
     logits = logits_of(2)
-    choice = choose([request(logprobs=True), request(temperature=0.5, top_k=2)], logits, [0.0, 0.5])
+    rows = [request(logprobs=True), request(temperature=0.5, top_k=2, logprobs=True)]
+    choice = choose(rows, logits, [0.0, 0.5])
     ids = torch.tensor([i for i in choice.ids if i is not None])
     expected = logits.log_softmax(-1).gather(1, ids[:, None])[:, 0]
-    torch.testing.assert_close(torch.tensor(choice.logprobs), expected)
+    torch.testing.assert_close(torch.tensor([each.chosen for each in choice.logprobs]), expected)
+
+
+def test_the_likeliest_ids_come_in_order_and_of_equals_the_least_first() -> None:
+    logits = torch.tensor([[1.0, 3.0, 2.0, 3.0, 2.0, 2.0]])
+    rows = [replace(request(logprobs=True), top_logprobs=count) for count in (0, 3, 20)]
+    read = choose(rows, logits.expand(3, -1), [0.0] * 3).logprobs
+    assert [[number for number, _ in each.top] for each in read] == [[], [1, 3, 2], [1, 3, 2, 4, 5, 0]]
+    expected = logits.log_softmax(-1)[0, [1, 3, 2, 4, 5, 0]]
+    assert [logprob for _, logprob in read[2].top] == expected.tolist()
+
+
+def test_log_probabilities_are_the_same_to_the_bit_beside_any_rows() -> None:
+    logits = torch.randn(9, 50_000, generator=torch.Generator().manual_seed(5)) * 4
+    asked = replace(request(logprobs=True), top_logprobs=5)
+    rows = [asked, request(temperature=1.0), replace(asked, top_logprobs=20), request(repetition_penalty=1.5)]
+    rows = [*rows, *rows, asked]
+    together = choose(rows, logits, [0.5] * 9, said=(3, 4)).logprobs
+    assert together[0] == choose([asked], logits[:1], [0.5]).logprobs[0]
+    assert together[2].top[:5] == choose([asked], logits[2:3], [0.5]).logprobs[0].top
 
 
 def test_only_rows_that_are_not_finite_have_no_id() -> None:

@@ -31,7 +31,7 @@ SAMPLES: tuple[Message, ...] = (
     wire.Features("a", True, {}),
     wire.Encoded("a", {"m": ["EngineError", "why", "engine_error", None]}, 0.25),
     wire.TokenData("a", 2**40, [257, 1024], "bfloat16"),
-    wire.Piece("a", "\n é", 3),
+    wire.Piece("a", "\n é", [["é", b"\xc3\xa9", -0.25, [["</s>", None, -3.5]]]]),
     wire.Done("a", "stop", {"prompt": 2**31}, {"queue": 0.0}),
     wire.Failed("a", "EngineError", "why", "engine_error", None),
     wire.Stats("a", {"entries": 1.0}, {"m": {"running": 1.0}}),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from bt_model.backends.base import BackendFiles
 from bt_model.backends.echo import EchoBackend
 from bt_model.generation.request import Segment
-from bt_model.types import GenerateOptions, TokenBound, Turn, VideoTokens, check_turns
+from bt_model.types import GenerateOptions, TokenBound, TokenText, Turn, VideoTokens, check_turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,9 @@ class MirrorBackend:
 
     def decode(self, ids: Sequence[int]) -> str:
         return self.echo.decode(ids)
+
+    def token(self, number: int) -> TokenText:
+        return self.echo.token(number)
 
 
 def create(files: BackendFiles) -> MirrorBackend:

@@ -8,7 +8,7 @@ RUNTIME := $(VENV)/.runtime
 UV := .work/uv/bin/uv
 CLIP_VOCABULARY := clip-anytorch==2.6.0
 
-.PHONY: help setup lock demo test test-python test-random check fmt fmt-check lint types imports parity mutate wheel-check demo-check image-check bench train docker clean
+.PHONY: help setup lock demo test test-python test-random check fmt fmt-check lint types imports parity mutate soak wheel-check demo-check image-check bench train docker clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -103,6 +103,10 @@ parity: $(STAMP)  ## every golden case: make parity GOLDEN=dir
 mutate: $(STAMP)  ## faults that no test notices: make mutate COUNT=200 SEED=7 LOCKS=1 RESUME=1 PATHS="server/engine bt_model"
 	$(BIN)/python -m tests.mutation --count $(or $(COUNT),200) --seed $(or $(SEED),0) \
 	    $(if $(LOCKS),--locks) $(if $(RESUME),--resume) $(if $(PATHS),--paths $(PATHS))
+
+soak: $(STAMP)  ## minutes of cancels, evictions, restarts, injected faults and floods: make soak PARTS="cancels faults"
+	$(BIN)/python -m tests.soak $(PARTS)
+	$(if $(PARTS),,$(BIN)/python -m benchmarks.long_dialogues)
 
 wheel-check: $(STAMP)  ## wheel and sdist, installed into an empty environment and tried there
 	$(BIN)/python -m tests.distribution

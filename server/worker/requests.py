@@ -83,6 +83,7 @@ class Worker:
         watching.cancel()
         if self._fault is not None:  # a thread that hangs would be waited for in vain
             sys.stderr.write(f"engine: {self._fault}; this process ends\n")
+            self._channel.close()  # what its end cuts off must not look like answers that were cancelled
             return False
         await self._requests_ended(self._drain_seconds)
         await self._models.stop()

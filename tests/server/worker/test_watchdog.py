@@ -1,6 +1,7 @@
 """A process that can no longer answer ends by itself, soon, and says why."""
 
 import asyncio
+import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
@@ -94,6 +95,42 @@ async def test_a_step_that_hangs_ends_the_process_after_its_time(capsys: pytest.
         assert 0.5 < time.monotonic() - begin < 1.5
         gate.set()
     assert "one step of a has taken" in capsys.readouterr().err
+
+
+async def test_what_a_fault_cuts_off_does_not_look_like_a_cancelled_answer() -> None:
+    gate = threading.Event()
+
+    def hang(chunks: Sequence[Chunk]) -> None:
+        gate.wait(20)
+
+    async with site_with(hang, seconds=0.2) as site:
+        site.ask()
+        assert not await asyncio.wait_for(site.work, 10)
+        gate.set()
+        cut_off = list(site.worker._requests.values())  # pyright: ignore[reportPrivateUsage] - as the loop's end does
+        for task in cut_off:
+            task.cancel()
+        await asyncio.wait(cut_off)
+        await asyncio.sleep(0.05)
+        assert cut_off
+        assert site.received.empty()
+        assert site.channel.is_closed
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_a_vision_thread_that_dies_ends_the_process_within_a_second(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with site_with(lambda chunks: None) as site:
+        thread = site.worker._vision.thread  # pyright: ignore[reportPrivateUsage] - no message of ours can end it
+        monkeypatch.setattr(thread, "_call", lambda *_work: sys.exit())
+        await thread.run(len, "")  # which it waited for with the call that it had
+        begin = time.monotonic()
+        clip = asyncio.create_task(thread.run(len, ""))
+        assert not await asyncio.wait_for(site.work, 5)
+        assert time.monotonic() - begin < 1
+        clip.cancel()
+    assert "the vision thread is gone; this process ends" in capsys.readouterr().err
 
 
 async def test_a_lack_of_memory_is_tried_again_in_halves_and_all_are_answered() -> None:

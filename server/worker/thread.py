@@ -1,12 +1,14 @@
 """Heavy work beside the event loop."""
 
 import asyncio
+import os
+import sys
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
 from itertools import count
 from queue import PriorityQueue
-from threading import Thread
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
@@ -15,15 +17,17 @@ _T = TypeVar("_T")
 class WorkThread:
     """Runs functions for the event loop, one after the other, on a thread that ends with the process.
 
-    Of those that wait, the lightest is next.
+    Of those that wait, the lightest is next. `niceness` is the system's: beside others that compute, five has
+    a third of their share.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, niceness: int = 0) -> None:
         self.name = name
         self._calls: PriorityQueue[tuple[int, int, Callable[[], Any], asyncio.Future[Any]]] = PriorityQueue()
         self._numbers = count()  # of calls: those of one weight keep their order
         self._since: float | None = None
-        self._thread = Thread(target=self._run, name=name, daemon=True)
+        self._niceness = niceness
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     @property
@@ -43,6 +47,8 @@ class WorkThread:
         return await future
 
     def _run(self) -> None:
+        if self._niceness and sys.platform == "linux":  # elsewhere it would be the whole process's
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._niceness)
         while True:
             self._call(*self._calls.get()[2:])  # between calls nothing is held here
 

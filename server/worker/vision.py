@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bt_model.vision.clip import ClipVisionTower
 
 MAX_CLIPS_PER_BATCH = 8
+NICENESS = 5  # on a CPU, so that streams flow while a clip is encoded, and the clip still is
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class VisionBatcher:
 
     def __init__(self) -> None:
         self.passes = TowerPasses()
-        self.thread = WorkThread("vision")
+        self.thread = WorkThread("vision", NICENESS)
         self._waiting: deque[_WaitingClip] = deque()
         self._work: asyncio.Task[None] | None = None
 

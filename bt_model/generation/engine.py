@@ -160,8 +160,8 @@ class BatchEngine:
         )
 
     def _run(self, runner: "Runner") -> None:
-        tensors = StepTensors(self._lm)
         try:
+            tensors = StepTensors(self._lm)
             with torch.inference_mode():
                 while self._step(runner, tensors):
                     pass

@@ -129,6 +129,20 @@ def test_a_failed_step_ends_its_rows_and_the_engine_goes_on(make: Make, lm: Llam
         assert tokens_of(run_all(engine, [asked])[0]) == continuation(lm, asked)
 
 
+def test_what_was_taken_by_an_engine_that_fails_at_its_start_is_finished(make: Make) -> None:
+    let_go = threading.Event()
+
+    class Late(Llama):
+        def embed(self, ids: Tensor) -> Tensor:
+            let_go.wait(10)
+            raise RuntimeError("no memory left")
+
+    with running(make(Late(CONFIG))) as engine:
+        handle = engine.submit(request())
+        let_go.set()
+        assert finish_of(list(handle.stream())).message == "the engine failed"
+
+
 def test_a_failing_receiver_ends_its_own_request_only(engine: Engine, lm: Llama) -> None:
     def broken(event: Event) -> None:
         raise OSError("pipe closed")

@@ -9,6 +9,7 @@ UV := .work/uv/bin/uv
 CLIP_VOCABULARY := clip-anytorch==2.6.0
 
 .PHONY: help setup lock demo test test-python test-random check fmt fmt-check lint types imports parity mutate soak wheel-check demo-check image-check bench train docker clean
+.PHONY: help setup lock demo test test-python test-random test-gpu test-triton check fmt fmt-check lint types imports parity mutate wheel-check demo-check image-check bench train docker clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +78,14 @@ test-python: $(UV)  ## the suite on another Python: make test-python PYTHON=pyth
 	$(UV) pip install --quiet --python $(OTHER) -e '.[dev]' $(if $(LOWEST),--resolution lowest-direct,-c constraints/dev.txt)
 	$(UV) pip install --quiet --python $(OTHER) --no-deps $(CLIP_VOCABULARY)
 	$(OTHER)/bin/python -m pytest -p no:cacheprovider
+
+test-gpu: $(STAMP)  ## what needs a CUDA device
+	$(BIN)/pytest -m gpu
+
+# the package comes with torch for CUDA alone
+test-triton: $(STAMP)  ## Triton's kernels in its interpreter, on a CPU: a minute
+	$(BIN)/python -c 'import triton' 2>/dev/null || $(BIN)/pip install --quiet --disable-pip-version-check triton
+	TRITON_INTERPRET=1 $(BIN)/pytest tests/bt_model/generation/test_triton_kernels.py
 
 check: fmt-check lint types imports test  ## what must be green before a commit
 

@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.nn.attention.bias import CausalBias
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 
 CUDA = torch.device("cuda:0")
@@ -76,6 +77,8 @@ class DeviceTensor(Tensor):
     def __torch_function__(
         cls, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
+        if any(not issubclass(cls, other) for other in types):
+            return NotImplemented  # a class with ways of its own
         own = _METHODS.get(func, func)
         with torch._C.DisableTorchFunctionSubclass():
             return own(*args, **(kwargs or {}))
@@ -172,6 +175,7 @@ def pretended_cuda() -> Generator[PretendedCuda]:
             run(self)
 
     threading.Thread.run = run_with_device
+    CausalBias.__new__ = _made_outside
     torch.__future__.set_overwrite_module_params_on_conversion(True)  # parameters change their class
     try:
         with _on_this_thread(device):
@@ -179,6 +183,7 @@ def pretended_cuda() -> Generator[PretendedCuda]:
     finally:
         torch.__future__.set_overwrite_module_params_on_conversion(overwrites)
         threading.Thread.run = run
+        del CausalBias.__new__
 
 
 @contextmanager
@@ -242,6 +247,12 @@ _METHODS: dict[Any, Callable[..., Any]] = {
     Tensor.new_tensor: lambda x, data: torch.tensor(data, dtype=x.dtype, device=x.device),
     Tensor.nonzero: torch.ops.aten.nonzero,
 }
+
+
+def _made_outside(cls: type[Tensor], *_: object) -> Tensor:
+    """A class of torch's cannot take what a mode has made for its own."""
+    with _disable_current_modes():
+        return Tensor.__new__(cls)
 
 
 def _name(func: Any) -> str:

@@ -4,14 +4,20 @@ B rows, n positions, W width, V vocabulary.
 """
 
 import math
+from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bt_model.config import LlamaConfig
+from bt_model.generation.kernel_choice import triton_kernels
 from bt_model.generation.kv_cache import page_bytes
 from bt_model.generation.llama_layers import CausalPattern, LlamaDecoder
 from bt_model.generation.llama_runner import LlamaRunner
+from bt_model.generation.paged_runner import PagedRunner
+
+if TYPE_CHECKING:
+    from bt_model.generation.language_model import Runner
 
 _INIT_STD = 0.02
 
@@ -57,15 +63,19 @@ class Llama(nn.Module):
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token ids, any shape (...) int64 -> (..., W)."""
-        return self.model.embed_tokens(ids.to(self.model.embed_tokens.weight.device))
+        return self.model.embed_tokens(ids.to(self.model.embed_tokens.weight.device, non_blocking=True))
 
-    def start(self, num_pages: int, *, keep_weights: bool = True) -> LlamaRunner:
-        """A runner of steps with a cache of so many pages.
+    def start(self, num_pages: int, *, keep_weights: bool = True) -> "Runner":
+        """A runner of steps with a cache of so many pages, the fastest that this device allows.
 
         Without `keep_weights` the decoder's matrices move into the runner, and only that and `embed` can be
         used from then on.
         """
-        return LlamaRunner(self.model, self.head_weight, num_pages, keep_weights=keep_weights)
+        like = self.model.norm.weight
+        kernels = triton_kernels(self.cfg, like.device, like.dtype) if like.device.type == "cuda" else None
+        if kernels is None:
+            return LlamaRunner(self.model, self.head_weight, num_pages, keep_weights=keep_weights)
+        return PagedRunner(self.model, self.head_weight, num_pages, kernels, keep_weights=keep_weights)
 
     @property
     def page_bytes(self) -> int:

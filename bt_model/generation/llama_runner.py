@@ -5,7 +5,6 @@ N rows, R rows whose logits are wanted, W width, V vocabulary.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -15,32 +14,9 @@ from bt_model.generation.bag_cache import BagCache
 from bt_model.generation.chunk import Chunk
 from bt_model.generation.gathered_cache import GatheredCache
 from bt_model.generation.kv_cache import Heads, KVCache
-from bt_model.generation.linear import MIN_ROWS, Linear, linear_of, merge
-from bt_model.generation.llama_layers import DecoderLayer, LlamaDecoder
-
-
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    """One layer's matrices as a step needs them; `qkv` and `gate_up` are merged over their outputs."""
-
-    attention_norm: Tensor
-    qkv: Linear
-    out: Linear
-    mlp_norm: Tensor
-    gate_up: Linear
-    down: Linear
-
-    @classmethod
-    def of(cls, layer: DecoderLayer, *, keep: bool) -> "_Layer":
-        attention, mlp = layer.self_attn, layer.mlp
-        return cls(
-            layer.input_layernorm.weight,
-            merge([attention.q_proj, attention.k_proj, attention.v_proj], keep=keep),
-            merge([attention.o_proj], keep=keep),
-            layer.post_attention_layernorm.weight,
-            merge([mlp.gate_proj, mlp.up_proj], keep=keep),
-            merge([mlp.down_proj], keep=keep),
-        )
+from bt_model.generation.linear import MIN_ROWS, Linear, linear_of
+from bt_model.generation.llama_layers import LlamaDecoder
+from bt_model.generation.merged_layer import MergedLayer, merged_layers
 
 
 class LlamaRunner:
@@ -59,9 +35,7 @@ class LlamaRunner:
         cfg, like = decoder.cfg, decoder.norm.weight.detach()
         self._heads = Heads(cfg.num_layers, cfg.num_heads, cfg.num_kv_heads, cfg.head_dim)
         self._eps, self._width, self._vocab = cfg.eps, cfg.width, decoder.embed_tokens.num_embeddings
-        self._layers = [
-            _Layer.of(layer, keep=keep_weights) for layer in decoder.layers if isinstance(layer, DecoderLayer)
-        ]
+        self._layers = merged_layers(decoder, keep=keep_weights)
         self._norm = like
         self._head = linear_of(head.detach())
         self._rope = decoder.rope(cfg.max_context)
@@ -94,7 +68,9 @@ class LlamaRunner:
             x = x + _apply(layer.down, self._gated(layer, x))
             yield self._logits(x) if is_end else None
 
-    def _heads_of(self, layer: _Layer, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _heads_of(
+        self, layer: MergedLayer, x: Tensor, cos: Tensor, sin: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """(N, W) -> queries (N, H, D), keys and values (N, G, D)."""
         heads = self._heads
         qkv = _apply(layer.qkv, self._normed(x, layer.attention_norm)).unflatten(1, (-1, heads.dim))
@@ -103,7 +79,7 @@ class LlamaRunner:
         q, k = turned.split([heads.query, heads.shared], dim=1)
         return q, k, qkv[:, heads.query + heads.shared :]
 
-    def _gated(self, layer: _Layer, x: Tensor) -> Tensor:
+    def _gated(self, layer: MergedLayer, x: Tensor) -> Tensor:
         gate, up = _apply(layer.gate_up, self._normed(x, layer.mlp_norm)).chunk(2, dim=1)
         return F.silu(gate) * up
 

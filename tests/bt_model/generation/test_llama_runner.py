@@ -10,9 +10,8 @@ from torch import Tensor
 from bt_model.generation import linear, llama_runner
 from bt_model.generation.chunk import PAGE, Chunk
 from bt_model.generation.gathered_cache import GatheredCache
-from bt_model.generation.language_model import compute
+from bt_model.generation.language_model import Runner, compute
 from bt_model.generation.llama import Llama
-from bt_model.generation.llama_runner import LlamaRunner
 from tests.bt_model.generation.models import CONFIG, WIDTH, tiny
 
 LONG = replace(CONFIG, max_context=4 * PAGE)
@@ -32,13 +31,13 @@ def embeds() -> Tensor:
 
 
 @pytest.fixture(params=["bags", "gathered"])
-def runner(request: pytest.FixtureRequest, lm: Llama, monkeypatch: pytest.MonkeyPatch) -> LlamaRunner:
+def runner(request: pytest.FixtureRequest, lm: Llama, monkeypatch: pytest.MonkeyPatch) -> Runner:
     if request.param == "gathered":
         monkeypatch.setattr(llama_runner, "BagCache", GatheredCache)
     return lm.start(20)
 
 
-def prefill(runner: LlamaRunner, embeds: Tensor, cuts: Sequence[int], pages: tuple[int, ...]) -> Tensor:
+def prefill(runner: Runner, embeds: Tensor, cuts: Sequence[int], pages: tuple[int, ...]) -> Tensor:
     """Logits (V,) of the last position."""
     at, logits = 0, torch.empty(0)
     for count in cuts:
@@ -51,7 +50,7 @@ def prefill(runner: LlamaRunner, embeds: Tensor, cuts: Sequence[int], pages: tup
 
 @pytest.mark.parametrize("cuts", CUTS, ids=str)
 def test_a_prompt_in_any_pieces_gives_the_decoders_own_logits(
-    lm: Llama, runner: LlamaRunner, embeds: Tensor, cuts: Sequence[int]
+    lm: Llama, runner: Runner, embeds: Tensor, cuts: Sequence[int]
 ) -> None:
     logits = prefill(runner, embeds, cuts, (7, 2, 9))
     torch.testing.assert_close(logits, lm(embeds[None])[0, -1], atol=TOLERANCE, rtol=0)
@@ -67,7 +66,7 @@ def test_on_a_cpu_pieces_are_equal_to_the_bit(lm: Llama, embeds: Tensor, cuts: S
 
 
 def test_other_steps_between_the_parts_of_one_change_nothing(
-    lm: Llama, runner: LlamaRunner, embeds: Tensor
+    lm: Llama, runner: Runner, embeds: Tensor
 ) -> None:
     whole = prefill(runner, embeds, (LENGTH,), (1, 2, 3))
     prefill(runner, embeds[:150], (150,), (4, 5))
@@ -85,7 +84,7 @@ def test_other_steps_between_the_parts_of_one_change_nothing(
 
 @pytest.mark.parametrize("lengths", [(5, 130, 200), (70, 70, 70), (127, 128, 129)], ids=str)
 def test_new_tokens_of_several_sequences_give_the_decoders_own_logits(
-    lm: Llama, runner: LlamaRunner, embeds: Tensor, lengths: Sequence[int]
+    lm: Llama, runner: Runner, embeds: Tensor, lengths: Sequence[int]
 ) -> None:
     pages = [(3, 11), (5, 1), (8, 12)]
     starts = [Chunk(p, 0, n, is_prompt=True) for p, n in zip(pages, lengths, strict=True)]
@@ -111,7 +110,7 @@ def test_a_new_token_does_not_depend_on_what_is_beside_it(lm: Llama, embeds: Ten
 
 
 def test_a_page_that_is_shared_or_copied_serves_another_sequence(
-    lm: Llama, runner: LlamaRunner, embeds: Tensor
+    lm: Llama, runner: Runner, embeds: Tensor
 ) -> None:
     prefill(runner, embeds, (LENGTH,), (1, 2, 3))
     runner.copy(2, 5)
@@ -123,7 +122,7 @@ def test_a_page_that_is_shared_or_copied_serves_another_sequence(
     )
 
 
-def test_a_cleared_page_forgets_what_is_not_finite(lm: Llama, runner: LlamaRunner, embeds: Tensor) -> None:
+def test_a_cleared_page_forgets_what_is_not_finite(lm: Llama, runner: Runner, embeds: Tensor) -> None:
     prefill(runner, torch.full((PAGE, WIDTH), torch.nan), (PAGE,), (1,))
     runner.clear(1)
     logits = prefill(runner, embeds[:70], (70,), (1,))

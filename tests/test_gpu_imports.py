@@ -17,7 +17,7 @@ import {module}
 """
 
 
-@pytest.mark.parametrize("module", ["benchmarks.training"])
+@pytest.mark.parametrize("module", ["benchmarks.training", "benchmarks.gpu"])
 def test_it_is_imported_without_the_rest(module: str) -> None:
     code = BLOCKED.format(missing=MISSING, module=module)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

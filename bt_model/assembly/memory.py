@@ -64,7 +64,9 @@ def memory_estimate(
     vision = shapes("adapter", adapter) + shapes("vision", parts.tower, adapter if has_own_tower else None)
     bridge = shapes("projector", parts.projector) + shapes("qformer", parts.qformer)
     decoder = {} if parts.llm is None else parts.llm.shapes("lm")
-    return MemoryEstimate(_plain(vision, dtype), _decoder(decoder, dtype, quantise), _plain(bridge, dtype))
+    return MemoryEstimate(
+        _plain(vision, dtype), decoder_bytes(decoder, dtype, quantise), _plain(bridge, dtype)
+    )
 
 
 def encode_bytes(path: Path, dtype: "torch.dtype") -> int:
@@ -90,7 +92,8 @@ def _plain(shapes: Iterable[Shape], dtype: "torch.dtype") -> int:
     return sum(math.prod(shape) for shape in shapes) * dtype.itemsize
 
 
-def _decoder(shapes: Mapping[str, Shape], dtype: "torch.dtype", quantise: "Quantise") -> int:
+def decoder_bytes(shapes: Mapping[str, Shape], dtype: "torch.dtype", quantise: "Quantise") -> int:
+    """Of a decoder's tensors by their names."""
     matrices = [s for name, s in shapes.items() if _BLOCKS in name and len(s) == 2]  # noqa: PLR2004 - rows, columns
     if quantise == "none":
         return _plain(shapes.values(), dtype)

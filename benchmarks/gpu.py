@@ -26,7 +26,8 @@ from bt_model.errors import BtchatError
 from bt_model.generation.chunk import Chunk, pages_of
 from bt_model.generation.decode_kernels import DecodeKernels, TorchKernels
 from bt_model.generation.engine import BatchEngine
-from bt_model.generation.kernel_choice import largest_error, triton_kernels
+from bt_model.generation.kernel_choice import TOLERANCES, largest_error, triton_kernels
+from bt_model.generation.language_model import compute
 from bt_model.generation.llama import Llama
 from bt_model.generation.llama_runner import LlamaRunner
 from bt_model.generation.paged_runner import PagedRunner
@@ -121,12 +122,12 @@ def check(sizes: Sizes, place: Place, kernels: DecodeKernels) -> dict[str, Any]:
     )
     x, pages, logits = place.random(150, sizes.llama.width), (3, 5), list[Tensor]()
     for runner in runners:
-        runner.step(x[:130], [Chunk(pages, 0, 130, is_prompt=True)])
+        compute(runner, x[:130], [Chunk(pages, 0, 130, is_prompt=True)])
         for at in (130, 131, 132):  # recorded, then replayed
-            last = runner.step(x[at : at + 1], [Chunk(pages, at, 1, is_prompt=False)])
+            last = compute(runner, x[at : at + 1], [Chunk(pages, at, 1, is_prompt=False)])
         logits.append(last[0].float())
     apart = ((logits[0] - logits[1]).abs().max() / logits[1].abs().max()).item()
-    most = 0.1 if place.dtype == torch.bfloat16 else 1e-3
+    most = TOLERANCES[place.dtype]
     return {"error": error, "logits_apart": apart, "are_right": error < most and apart < most}
 
 
@@ -144,7 +145,7 @@ def runner_figures(sizes: Sizes, place: Place, lm: Llama, kernels: DecodeKernels
     figures[-1][1].update(held)
     x = place.random(sizes.prompt, sizes.llama.width)
     chunk = Chunk(tuple(range(1, 1 + prompt_pages)), 0, sizes.prompt, is_prompt=True)
-    seconds = seconds_of(lambda: runner.step(x, [chunk]), place.device)
+    seconds = seconds_of(lambda: compute(runner, x, [chunk]), place.device)
     floor = 2 * num_weights(lm) * sizes.prompt / place.flops_per_second
     figures.append(("prefill", against(sizes.prompt / floor, sizes.prompt / seconds, "tokens_per_second")))
     return figures
@@ -160,7 +161,7 @@ def decoding(sizes: Sizes, place: Place, lm: Llama, runner: PagedRunner, rows: i
         if step == WARM_UP:
             begin = time.perf_counter()
         chunks = [Chunk(each, sizes.context + step, 1, is_prompt=False) for each in own]
-        ids = runner.step(lm.embed(ids), chunks).argmax(-1).cpu()
+        ids = compute(runner, lm.embed(ids), chunks).argmax(-1).cpu()
     rate = rows * sizes.steps / (time.perf_counter() - begin)
     per_position = lm.page_bytes // 128
     context = sizes.context + WARM_UP + sizes.steps // 2

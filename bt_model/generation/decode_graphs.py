@@ -27,7 +27,7 @@ class DecodeGraphs:
         forward: (B, W) and (B, 1 + M) int32, as of `DecodeKernels.attend` -> logits (B, V).
         like: (W,), of the embeddings' device and number format.
         width: 1 + M.
-        record: makes one launch of a computation's kernels.
+        record: makes one launch of a computation's kernels; without it as `recorder` does.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class DecodeGraphs:
         width: int,
         record: Record | None = None,
     ) -> None:
-        self._forward, self._record = forward, record or recorded
+        self._forward, self._record = forward, record or recorder()
         self._embeds = like.new_zeros(BUCKETS[-1], len(like))
         self._rows = torch.zeros(BUCKETS[-1], width, dtype=torch.int32, device=like.device)
         self._steps: dict[int, Compute] = {}
@@ -68,22 +68,27 @@ class DecodeGraphs:
             return compute
 
 
-def recorded(compute: Compute) -> Compute:
-    """The computation as a CUDA graph; as it is where there is no GPU."""
+def recorder() -> Record:
+    """Makes CUDA graphs, which share their memory; where there is no GPU computations stay as they are."""
     if not torch.cuda.is_available():
-        return compute
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        compute()  # compiles, and reserves what libraries need
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    # other threads, such as that of the vision tower, may go on meanwhile
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        result = compute()
+        return lambda compute: compute
+    pool = torch.cuda.graph_pool_handle()
 
-    def replay() -> Tensor:
-        graph.replay()
-        return result
+    def record(compute: Compute) -> Compute:
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            compute()  # compiles, and reserves what libraries need
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        # other threads, such as that of the vision tower, may go on meanwhile
+        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+            result = compute()
 
-    return replay
+        def replay() -> Tensor:
+            graph.replay()
+            return result
+
+        return replay
+
+    return record

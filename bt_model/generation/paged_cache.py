@@ -22,28 +22,31 @@ class Prompts:
     """The chunks of prompts in a step, with what they need on the device."""
 
     chunks: tuple[Chunk, ...]
-    positions: Tensor  # (N,)
+    rope: Rope  # of the new positions, (N, D)
     new_pages: Tensor  # (N,)
+    new_offsets: Tensor  # (N,)
     tables: tuple[Tensor, ...]  # all pages up to its end, of each chunk
 
     @classmethod
-    def of(cls, chunks: Sequence[Chunk], device: torch.device) -> "Prompts":
+    def of(cls, chunks: Sequence[Chunk], rope: Rope) -> "Prompts":
+        """`rope` holds the tables of all positions."""
         positions = [at for chunk in chunks for at in range(chunk.start, chunk.end)]
         pages = [chunk.pages[at // PAGE] for chunk in chunks for at in range(chunk.start, chunk.end)]
         used = [page for chunk in chunks for page in chunk.used_pages]
         sizes = [len(positions), len(pages), *(len(chunk.used_pages) for chunk in chunks)]
-        sent = torch.tensor([*positions, *pages, *used]).to(device, non_blocking=True)  # one upload
-        first, second, *tables = sent.split(sizes)
-        return cls(tuple(chunks), first, second, tuple(tables))
+        sent = torch.tensor([*positions, *pages, *used]).to(rope.cos.device, non_blocking=True)  # one upload
+        new, new_pages, *tables = sent.split(sizes)
+        own = Rope(rope.cos[new], rope.sin[new])
+        return cls(tuple(chunks), own, new_pages, new % PAGE, tuple(tables))
 
 
 class PagedCache:
     """Keys and values (P, G, PAGE, D) of every layer. Page 0 is where rows that pad a step write."""
 
-    def __init__(self, heads: Heads, num_pages: int, rope: Rope) -> None:
-        self._heads, self._rope = heads, rope
+    def __init__(self, heads: Heads, num_pages: int, like: Tensor) -> None:
+        self._heads = heads
         shape = (heads.layers, 2, num_pages + 1, heads.shared, PAGE, heads.dim)
-        self._tables = rope.cos.new_zeros(shape)
+        self._tables = like.new_zeros(shape)
 
     def layer(self, number: int) -> LayerPages:
         """One layer's pages."""
@@ -52,10 +55,10 @@ class PagedCache:
 
     def attend(self, number: int, qkv: Tensor, prompts: Prompts) -> Tensor:
         """Write prompts' keys and values and let them see their past: (N, (H + 2 G) D) -> (N, H D)."""
-        at, pages = prompts.positions, self.layer(number)
-        q, k, v = turned(qkv, self._rope.cos[at], self._rope.sin[at], self._heads)
-        pages.keys[prompts.new_pages, :, at % PAGE] = k
-        pages.values[prompts.new_pages, :, at % PAGE] = v
+        pages = self.layer(number)
+        q, k, v = turned(qkv, prompts.rope, self._heads)
+        pages.keys[prompts.new_pages, :, prompts.new_offsets] = k
+        pages.values[prompts.new_pages, :, prompts.new_offsets] = v
         queries = q.split([chunk.count for chunk in prompts.chunks])
         each = zip(prompts.chunks, prompts.tables, queries, strict=True)
         return torch.cat([self._seen(pages, chunk, table, q) for chunk, table, q in each])

@@ -49,7 +49,7 @@ class PagedRunner:
         self._head = linear_of(head.detach())
         self._kernels = kernels
         self._rope = decoder.rope(cfg.max_context)
-        self._cache = PagedCache(self._heads, num_pages, self._rope)
+        self._cache = PagedCache(self._heads, num_pages, self._norm)
         self._most_pages = pages_of(cfg.max_context)
         self._graphs = DecodeGraphs(self._decode, self._norm, 1 + self._most_pages)
 
@@ -76,7 +76,7 @@ class PagedRunner:
         return torch.tensor(numbers, dtype=torch.int32)
 
     def _prompts(self, x: Tensor, chunks: Sequence[Chunk]) -> Iterator[Tensor | None]:
-        prompts = Prompts.of(chunks, x.device)
+        prompts = Prompts.of(chunks, self._rope)
         ends = torch.tensor([chunk.count for chunk in chunks]).cumsum(0) - 1
         wanted = ends[torch.tensor([chunk.is_last for chunk in chunks])].to(x.device, non_blocking=True)
         delta: Tensor | None = None

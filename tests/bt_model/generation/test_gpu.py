@@ -8,7 +8,7 @@ import torch
 
 from bt_model.generation.chunk import PAGE, Chunk
 from bt_model.generation.engine import BatchEngine
-from bt_model.generation.kernel_choice import largest_error, triton_kernels
+from bt_model.generation.kernel_choice import TOLERANCES, largest_error, triton_kernels
 from bt_model.generation.language_model import compute
 from bt_model.generation.llama_runner import LlamaRunner
 from bt_model.generation.paged_runner import PagedRunner
@@ -30,7 +30,7 @@ def test_triton_kernels_are_right(dtype: torch.dtype, query: int, shared: int, d
     cfg = replace(CONFIG, width=query * dim, num_heads=query, num_kv_heads=shared, mlp_width=1100)
     kernels = triton_kernels(cfg, GPU, dtype)
     assert kernels is not None
-    assert largest_error(kernels, cfg, GPU, dtype) < {torch.float32: 1e-4}.get(dtype, 0.1)
+    assert largest_error(kernels, cfg, GPU, dtype) < TOLERANCES[dtype]
 
 
 @pytest.mark.parametrize("lengths", [(5,), (5, 130, 200)], ids=str)

@@ -140,6 +140,9 @@ def test_a_page_that_is_copied_or_cleared_serves_another_sequence(
     other = torch.cat((embeds[:known], embeds[:60]))
     logits = compute(runner, other[known:], [Chunk((1, 5, 6), known, 60, is_prompt=True)])
     torch.testing.assert_close(logits[0], lm(other[None])[0, -1], atol=TOLERANCE, rtol=0)
+    logits = compute(runner, embeds[:1], [Chunk((1, 5, 6), len(other), 1, is_prompt=False)])
+    expected = lm(torch.cat((other, embeds[:1]))[None])[0, -1]
+    torch.testing.assert_close(logits[0], expected, atol=TOLERANCE, rtol=0)
 
 
 def test_given_embeddings_are_not_changed(runner: PagedRunner, embeds: Tensor) -> None:

@@ -35,6 +35,7 @@ def triton_kernels(cfg: LlamaConfig, device: torch.device, dtype: torch.dtype) -
         reason = f"{type(failure).__name__}: {failure}".splitlines()[0]
     else:
         if error < TOLERANCES[dtype]:
+            _logger.info("decoding with Triton kernels")
             return kernels
         reason = f"they differ by {error:.2g}"
     _logger.warning("decoding without Triton kernels, several times as slow: %s", reason)

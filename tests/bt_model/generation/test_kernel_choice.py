@@ -46,8 +46,10 @@ def chosen(
     return triton_kernels.__wrapped__(CONFIG, CPU, torch.float32)
 
 
-def test_right_ones_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_right_ones_are_taken(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     assert isinstance(chosen(monkeypatch, TorchKernels), TorchKernels)
+    assert caplog.messages == ["decoding with Triton kernels"]
 
 
 @pytest.mark.parametrize("made", [LateKernels, WrongKernels, NanKernels])

@@ -8,8 +8,7 @@ RUNTIME := $(VENV)/.runtime
 UV := .work/uv/bin/uv
 CLIP_VOCABULARY := clip-anytorch==2.6.0
 
-.PHONY: help setup lock demo test test-python test-random check fmt fmt-check lint types imports parity mutate soak wheel-check demo-check image-check bench train docker clean
-.PHONY: help setup lock demo test test-python test-random test-gpu test-triton check fmt fmt-check lint types imports parity mutate wheel-check demo-check image-check bench train docker clean
+.PHONY: help setup lock demo test test-python test-random test-gpu test-triton check fmt fmt-check lint types imports parity mutate soak wheel-check demo-check image-check bench train docker clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

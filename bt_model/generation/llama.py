@@ -17,6 +17,7 @@ from bt_model.generation.llama_runner import LlamaRunner
 from bt_model.generation.paged_runner import PagedRunner
 
 if TYPE_CHECKING:
+    from bt_model.generation.decode_kernels import DecodeKernels
     from bt_model.generation.language_model import Runner
 
 _INIT_STD = 0.02
@@ -28,7 +29,6 @@ class Llama(nn.Module):
     Tied embeddings have no `lm_head.weight` of their own, as in their checkpoints.
     """
 
-    decoder = "own"
     shares_prefixes = True
 
     def __init__(self, cfg: LlamaConfig) -> None:
@@ -39,6 +39,16 @@ class Llama(nn.Module):
         for weight in self.parameters():
             if weight.dim() > 1:  # norms keep their ones
                 nn.init.normal_(weight, std=_INIT_STD)
+
+    @property
+    def decoder(self) -> str:
+        return "own" if self._kernels is None else "own, Triton kernels"
+
+    @property
+    def _kernels(self) -> "DecodeKernels | None":
+        """What a GPU computes steps with, if it can."""
+        like = self.model.norm.weight
+        return triton_kernels(self.cfg, like.device, like.dtype) if like.device.type == "cuda" else None
 
     @property
     def vocab_size(self) -> int:
@@ -71,8 +81,7 @@ class Llama(nn.Module):
         Without `keep_weights` the decoder's matrices move into the runner, and only that and `embed` can be
         used from then on.
         """
-        like = self.model.norm.weight
-        kernels = triton_kernels(self.cfg, like.device, like.dtype) if like.device.type == "cuda" else None
+        kernels = self._kernels
         if kernels is None:
             return LlamaRunner(self.model, self.head_weight, num_pages, keep_weights=keep_weights)
         return PagedRunner(self.model, self.head_weight, num_pages, kernels, keep_weights=keep_weights)

@@ -33,7 +33,7 @@ class Choice:
 
 def best(logits: Tensor) -> tuple[Tensor, Tensor]:
     """The greatest of each row (B, V), and the first id that has it; both (B,)."""
-    if logits.shape[1] % BLOCK:
+    if logits.device.type != "cpu" or logits.shape[1] % BLOCK:
         values, ids = logits.max(-1)
         return values, ids
     blocks = logits.unflatten(1, (-1, BLOCK))
@@ -78,7 +78,7 @@ class RowOptions:
                 ids = ids.index_copy(0, rows, self._draw(given[rows], values[rows], own))
         logprobs = () if asked is None else self._logprobs.read(asked, ids)
         # the maximum is not finite if any logit is NaN or +inf; -1 marks such rows: one device-to-host copy
-        marked = torch.where(values.isfinite(), ids, -1).tolist()
+        marked = torch.where(values.abs() < math.inf, ids, -1).tolist()
         return Choice(tuple(None if i < 0 else i for i in marked), logprobs)
 
     def _draw(self, logits: Tensor, values: Tensor, uniforms: Sequence[float]) -> Tensor:

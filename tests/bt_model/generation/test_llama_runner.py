@@ -9,9 +9,11 @@ from torch import Tensor
 
 from bt_model.generation import linear, llama_runner
 from bt_model.generation.chunk import PAGE, Chunk
+from bt_model.generation.decode_kernels import TorchKernels
 from bt_model.generation.gathered_cache import GatheredCache
 from bt_model.generation.language_model import Runner, compute
 from bt_model.generation.llama import Llama
+from bt_model.generation.paged_runner import PagedRunner
 from tests.bt_model.generation.models import CONFIG, WIDTH, tiny
 
 LONG = replace(CONFIG, max_context=4 * PAGE)
@@ -30,10 +32,12 @@ def embeds() -> Tensor:
     return torch.randn(LENGTH, WIDTH, generator=torch.Generator().manual_seed(3))
 
 
-@pytest.fixture(params=["bags", "gathered"])
+@pytest.fixture(params=["bags", "gathered", "paged"])
 def runner(request: pytest.FixtureRequest, lm: Llama, monkeypatch: pytest.MonkeyPatch) -> Runner:
     if request.param == "gathered":
         monkeypatch.setattr(llama_runner, "BagCache", GatheredCache)
+    if request.param == "paged":
+        return PagedRunner(lm.model, lm.head_weight, 20, TorchKernels())
     return lm.start(20)
 
 
@@ -75,18 +79,18 @@ def test_other_steps_between_the_parts_of_one_change_nothing(
     for part in runner.forward(embeds, [prompt]):
         parts.append(part)
         tokens.append(compute(runner, embeds[150:151], [Chunk((4, 5), 150, 1, is_prompt=False)])[0])
-    assert len(parts) == CONFIG.num_layers
-    assert parts[:-1] == [None] * (CONFIG.num_layers - 1)
+    assert len(parts) == (1 if isinstance(runner, PagedRunner) else CONFIG.num_layers)
+    assert not any(part is not None for part in parts[:-1])
     assert parts[-1] is not None
     assert torch.equal(parts[-1][0], whole)
     assert all(torch.equal(token, tokens[0]) for token in tokens)
 
 
-@pytest.mark.parametrize("lengths", [(5, 130, 200), (70, 70, 70), (127, 128, 129)], ids=str)
+@pytest.mark.parametrize("lengths", [(5, 130, 200), (70, 70, 70), (127, 128, 129), (5,)], ids=str)
 def test_new_tokens_of_several_sequences_give_the_decoders_own_logits(
     lm: Llama, runner: Runner, embeds: Tensor, lengths: Sequence[int]
 ) -> None:
-    pages = [(3, 11), (5, 1), (8, 12)]
+    pages = [(3, 11), (5, 1), (8, 12)][: len(lengths)]
     starts = [Chunk(p, 0, n, is_prompt=True) for p, n in zip(pages, lengths, strict=True)]
     compute(runner, torch.cat([embeds[:n] for n in lengths]), starts)
     for step in range(3):

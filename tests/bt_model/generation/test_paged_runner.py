@@ -1,6 +1,6 @@
 """Steps as on a GPU, with torch's kernels: on a CPU against the decoder itself, and on a pretended device."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -20,6 +20,7 @@ from bt_model.generation.request import GenRequest, Tokens
 from bt_model.generation.rope import Rope
 from tests.bt_model.generation.engines import run_all, running
 from tests.bt_model.generation.models import CONFIG, VOCAB, WIDTH, prompt, request, tiny, tokens_of, wake
+from tests.bt_model.generation.test_llama_runner import prefill
 from tests.pretended_cuda import CUDA, PretendedCuda, Traffic, pretended_cuda
 
 LONG = replace(CONFIG, max_context=4 * PAGE)
@@ -72,40 +73,6 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[PretendedCuda]:
         yield device
 
 
-def prefill(runner: PagedRunner, embeds: Tensor, cuts: Sequence[int], pages: tuple[int, ...]) -> Tensor:
-    """Logits (V,) of the last position."""
-    at, logits = 0, torch.empty(0)
-    for count in cuts:
-        chunk = Chunk(pages, at, count, is_prompt=True, is_last=at + count == len(embeds))
-        logits = compute(runner, embeds[at : at + count], [chunk])
-        assert len(logits) == chunk.is_last
-        at += count
-    return logits[0]
-
-
-@pytest.mark.parametrize("cuts", CUTS, ids=str)
-def test_a_prompt_in_any_pieces_gives_the_decoders_own_logits(
-    lm: Llama, runner: PagedRunner, embeds: Tensor, cuts: Sequence[int]
-) -> None:
-    logits = prefill(runner, embeds, cuts, (7, 2, 9))
-    torch.testing.assert_close(logits, lm(embeds[None])[0, -1], atol=TOLERANCE, rtol=0)
-
-
-@pytest.mark.parametrize("lengths", [(5,), (127, 128), (5, 130, 200)], ids=str)
-def test_rows_give_the_decoders_own_logits(
-    lm: Llama, runner: PagedRunner, embeds: Tensor, lengths: Sequence[int]
-) -> None:
-    pages = [(3, 11), (5, 1), (8, 12)][: len(lengths)]
-    starts = [Chunk(p, 0, n, is_prompt=True) for p, n in zip(pages, lengths, strict=True)]
-    compute(runner, torch.cat([embeds[:n] for n in lengths]), starts)
-    for step in range(3):
-        rows = [Chunk(p, n + step, 1, is_prompt=False) for p, n in zip(pages, lengths, strict=True)]
-        logits = compute(runner, torch.stack([embeds[n + step] for n in lengths]), rows)
-        for row, length in enumerate(lengths):
-            expected = lm(embeds[None, : length + step + 1])[0, -1]
-            torch.testing.assert_close(logits[row], expected, atol=TOLERANCE, rtol=0)
-
-
 def test_more_rows_than_any_bucket_are_computed_at_once(lm: Llama, embeds: Tensor) -> None:
     count = BUCKETS[-1] + 1
     runner = PagedRunner(lm.model, lm.head_weight, count, TorchKernels())
@@ -127,22 +94,6 @@ def test_rows_between_the_parts_of_a_pass_change_nothing(embeds: Tensor) -> None
     assert last is not None
     torch.testing.assert_close(last[0], lm(embeds[None])[0, -1], atol=TOLERANCE, rtol=0)
     assert all(torch.equal(token, tokens[0]) for token in tokens)
-
-
-def test_a_page_that_is_copied_or_cleared_serves_another_sequence(
-    lm: Llama, runner: PagedRunner, embeds: Tensor
-) -> None:
-    prefill(runner, torch.full((PAGE, WIDTH), torch.nan), (PAGE,), (6,))
-    runner.clear(6)
-    prefill(runner, embeds, (LENGTH,), (1, 2, 3))
-    runner.copy(2, 5)
-    known = PAGE + 100
-    other = torch.cat((embeds[:known], embeds[:60]))
-    logits = compute(runner, other[known:], [Chunk((1, 5, 6), known, 60, is_prompt=True)])
-    torch.testing.assert_close(logits[0], lm(other[None])[0, -1], atol=TOLERANCE, rtol=0)
-    logits = compute(runner, embeds[:1], [Chunk((1, 5, 6), len(other), 1, is_prompt=False)])
-    expected = lm(torch.cat((other, embeds[:1]))[None])[0, -1]
-    torch.testing.assert_close(logits[0], expected, atol=TOLERANCE, rtol=0)
 
 
 def test_given_embeddings_are_not_changed(runner: PagedRunner, embeds: Tensor) -> None:

@@ -1,9 +1,13 @@
 """LLMs of other model types than ours, loaded by transformers out of their own folder."""
 
+import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
+from transformers.utils.import_utils import is_flash_attn_2_available
 
 from bt_model.backends.parts.lora import merge_lora, read_lora
 from bt_model.checkpoints.load import refuse_more_layers
@@ -17,6 +21,8 @@ if TYPE_CHECKING:
 
 _LAYERS = "model.layers."
 _SHOWN = 300  # characters of the library's errors
+
+_logger = logging.getLogger(__name__)
 
 
 def load_transformers(files: "BackendFiles", reason: str) -> TransformersModel:
@@ -60,14 +66,31 @@ def _read(checkpoint: Checkpoint, files: "BackendFiles") -> tuple[Any, dict[str,
     here: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
     try:
         config = AutoConfig.from_pretrained(checkpoint.path, **here)
-        load: Any = AutoModelForCausalLM.from_pretrained
-        return load(
-            checkpoint.path, config=config, dtype=files.dtype, use_safetensors=True,
-            output_loading_info=True, ignore_mismatched_sizes=True, **here,  # told, and refused below
-        )  # fmt: skip
+        load: Any = partial(
+            AutoModelForCausalLM.from_pretrained,
+            checkpoint.path,
+            config=config,
+            dtype=files.dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **here,
+        )  # fmt: skip - tensors that do not fit are told, and refused below
+        if has_flash_attention(files.device, files.dtype):
+            try:
+                return load(attn_implementation="flash_attention_2")
+            except (ImportError, ValueError) as error:
+                _logger.warning("%s: without FlashAttention: %s", checkpoint.path.name, error)
+        return load()
     finally:
         if bars:
             transformers_logging.enable_progress_bar()
+
+
+def has_flash_attention(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether the package flash-attn is here, and computes this number format on this device."""
+    is_half = dtype in (torch.float16, torch.bfloat16)
+    return device.type == "cuda" and is_half and is_flash_attn_2_available()
 
 
 def _refuse_gaps(checkpoint: Checkpoint, info: dict[str, Any]) -> None:

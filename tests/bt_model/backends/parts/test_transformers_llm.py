@@ -3,12 +3,14 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from bt_model.backends.parts import transformers_llm
 from bt_model.backends.parts.llm import load_lm, read_cache_sizes
 from bt_model.errors import BtchatError, CheckpointError
 from bt_model.generation.chunk import PAGE, Chunk
@@ -117,6 +119,41 @@ def test_a_missing_tensor_is_not_drawn_at_random(qwen3: Path, tmp_path: Path) ->
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(CheckpointError, match=r"missing model\.layers\.1\.self_attn\.q_norm\.weight for"):
         load_lm(decoders.files(folder))
+
+
+def test_flash_attention_is_asked_for_where_it_is_and_done_without_where_it_does_not_fit(
+    qwen3: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = list[str | None]()
+    original = AutoModelForCausalLM.from_pretrained
+
+    def load(*arguments: Any, attn_implementation: str | None = None, **options: Any) -> Any:
+        asked.append(attn_implementation)
+        if attn_implementation:
+            raise ValueError("this model does not know it")
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", load)
+    monkeypatch.setattr(transformers_llm, "has_flash_attention", lambda *_: True)
+    assert load_lm(decoders.files(qwen3)).decoder == "transformers"
+    assert asked == ["flash_attention_2", None]
+    assert "without FlashAttention" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "is_here", "expected"),
+    [
+        ("cuda", torch.bfloat16, True, True),
+        ("cuda", torch.float32, True, False),
+        ("cpu", torch.bfloat16, True, False),
+        ("cuda", torch.float16, False, False),
+    ],
+)
+def test_flash_attention_computes_half_precision_on_a_gpu(
+    device: str, dtype: torch.dtype, is_here: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transformers_llm, "is_flash_attn_2_available", lambda: is_here)
+    assert transformers_llm.has_flash_attention(torch.device(device), dtype) is expected
 
 
 def test_it_is_not_quantised(qwen3: Path) -> None:

@@ -12,8 +12,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from bt_model.generation.chunk import PAGE, Chunk
-from bt_model.generation.kv_cache import BLOCK, Attention, Heads
+from bt_model.generation.chunk import BLOCK, PAGE, Chunk
+from bt_model.generation.kv_cache import Attention, Heads
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class BagCache:
         self._keys = [like.new_zeros(*shape, heads.dim, PAGE) for _ in range(heads.layers)]
         self._values = [like.new_zeros(*shape, PAGE, heads.dim) for _ in range(heads.layers)]
         self._scale = heads.dim**-0.5
-        self._triangle = torch.ones(BLOCK, BLOCK, dtype=torch.bool).triu(1)
+        self._future = torch.full((BLOCK, BLOCK), float("-inf")).triu(1)
         self._pages: tuple[tuple[int, ...], ...] = ()  # of the generated tokens' sequences
         self._bags: _Bags | None = None
 
@@ -130,7 +130,7 @@ class BagCache:
             end = (first + number + 1) * BLOCK
             rows = block.view(shape).permute(1, 2, 0, 3).reshape(heads.shared, -1, heads.dim)
             scores = torch.bmm(rows, keys[:, :, :end])  # (G, query heads of a group x BLOCK, end)
-            scores.unflatten(1, (-1, BLOCK))[..., -BLOCK:].masked_fill_(self._triangle, float("-inf"))
+            scores.unflatten(1, (-1, BLOCK))[..., -BLOCK:] += self._future
             result = torch.bmm(scores.softmax(-1), values[:, :end])
             seen[number].view(shape).copy_(result.unflatten(1, (-1, BLOCK)).permute(2, 0, 1, 3))
         return seen.flatten(0, 1)[own]

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 
 PAGE = 128  # positions of a page of the KV cache
+BLOCK = (
+    64  # of a prompt, whose queries are computed at once; an end in the middle of one costs a whole one more
+)
 
 
 def pages_of(positions: int) -> int:

@@ -16,8 +16,6 @@ from torch import Tensor
 from bt_model.config import LlamaConfig
 from bt_model.generation.chunk import PAGE, Chunk
 
-BLOCK = 64  # queries of a prompt that are computed at once
-
 Attention = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """Of a step, in the layer of a number: (N, H, D) queries, (N, G, D) keys and values -> (N, H, D).
 

@@ -81,7 +81,7 @@ class LlamaRunner:
 
     def _gated(self, layer: MergedLayer, x: Tensor) -> Tensor:
         gate, up = _apply(layer.gate_up, self._normed(x, layer.mlp_norm)).chunk(2, dim=1)
-        return F.silu(gate) * up
+        return F.silu(gate).mul_(up)
 
     def _normed(self, x: Tensor, weight: Tensor) -> Tensor:
         return F.rms_norm(x, (self._width,), weight, self._eps)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bt_model.errors import InvalidValueError, QueueFullError
-from bt_model.generation.chunk import PAGE, Chunk, pages_of
+from bt_model.generation.chunk import BLOCK, PAGE, Chunk, pages_of
 from bt_model.generation.job import Job, JobState, Work
 from bt_model.generation.pages import PagePool, Prefix, PrefixStore
 
@@ -100,13 +100,11 @@ class Scheduler:
         copies: list[tuple[int, int]] = []
         for job in [job for job in self._admitted if not job.is_row]:
             if left > 0:
-                prompts.append(Work(job, self._part(job, left)))
-                left -= prompts[-1].chunk.count
+                left -= self._add_part(prompts, job, left)
         while left > 0 and self._waiting and len(self._admitted) < self._max_batch:
             if not self._admit(now, copies):
                 break
-            prompts.append(Work(self._admitted[-1], self._part(self._admitted[-1], left)))
-            left -= prompts[-1].chunk.count
+            left -= self._add_part(prompts, self._admitted[-1], left)
         for source, _ in copies:  # copied before anything is written, so that nobody can have got them yet
             self.pool.release(source)
         for work in prompts:
@@ -146,11 +144,16 @@ class Scheduler:
         return Chunk(tuple(job.pages), job.num_computed, 1, is_prompt=False)
 
     @staticmethod
-    def _part(job: Job, left: int) -> Chunk:
-        count = min(left, job.num_missing)
-        return Chunk(
-            tuple(job.pages), job.num_computed, count, is_prompt=True, is_last=count == job.num_missing
-        )
+    def _add_part(prompts: list[Work], job: Job, left: int) -> int:
+        """The tokens that a prompt takes of those left. Its part ends between blocks, or the prompt does."""
+        start, count = job.num_computed, min(left, job.num_missing)
+        is_last = count == job.num_missing
+        if not is_last:
+            if prompts and count < BLOCK:
+                return left
+            count = max((start + count) // BLOCK * BLOCK - start, 0) or count
+        prompts.append(Work(job, Chunk(tuple(job.pages), start, count, is_prompt=True, is_last=is_last)))
+        return count if is_last else left
 
     def _admit(self, now: float, copies: list[tuple[int, int]]) -> bool:
         """Let the next waiting job in, with all pages that it has to fill; False if there are too few."""

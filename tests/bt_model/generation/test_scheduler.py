@@ -79,8 +79,22 @@ def test_a_long_prompt_comes_in_parts_beside_the_rows() -> None:
 
 
 def test_what_a_prompt_leaves_of_the_budget_is_the_next_ones() -> None:
-    jobs = [job(30), job(30, first=50), job(30, first=100)]
-    assert [count for _, _, count, _ in run(filled(jobs), 70)] == [30, 30, 10]
+    jobs = [job(30), job(30, first=50), job(300, first=100)]
+    assert [count for _, _, count, _ in run(filled(jobs), 200)] == [30, 30, 128]
+
+
+def test_a_part_ends_between_blocks_and_no_short_one_is_begun_beside_others() -> None:
+    long, other = job(300), job(100, first=400)
+    scheduler = filled([long, other])
+    assert run(scheduler, 200) == [(long, 0, 192, True)]
+    assert run(scheduler, 150) == [(long, 192, 108, True)]
+    assert run(scheduler, 150, NOW + 9) == [(other, 0, 100, True), (long, 300, 1, False)]
+
+
+def test_a_budget_below_a_block_still_leads_on() -> None:
+    long = job(100)
+    scheduler = filled([long])
+    assert [run(scheduler, 30)[0][1:3] for _ in range(4)] == [(0, 30), (30, 30), (60, 4), (64, 30)]
 
 
 def test_a_prompt_that_is_known_is_computed_from_where_it_differs() -> None:
@@ -159,8 +173,8 @@ def test_a_pass_goes_on_beside_the_rows_until_it_is_ended() -> None:
 def test_answers_that_have_just_begun_wait_for_prompts_that_came_with_them() -> None:
     jobs = [job(100), job(100, first=200), job(100, first=400)]
     scheduler = filled(jobs)
-    assert run(scheduler, 150, NOW + 1) == [(jobs[0], 0, 100, True), (jobs[1], 0, 50, True)]
-    assert run(scheduler, 150, NOW + 2) == [(jobs[1], 50, 50, True), (jobs[2], 0, 100, True)]
+    assert run(scheduler, 170, NOW + 1) == [(jobs[0], 0, 100, True), (jobs[1], 0, 64, True)]
+    assert run(scheduler, 170, NOW + 2) == [(jobs[1], 64, 36, True), (jobs[2], 0, 100, True)]
     assert run(scheduler) == [(each, 100, 1, False) for each in jobs]
 
 

@@ -75,10 +75,11 @@ COPY --from=dependencies-cuda /opt/btchat /opt/btchat
 COPY --from=code /opt/btchat/lib /opt/btchat/lib
 COPY --from=code /opt/btchat/bin/btchat /opt/btchat/bin/btchat
 COPY --from=parts-cuda /opt/sbom.cdx.json /opt/btchat/sbom.cdx.json
-# Triton compiles the decoder's kernels at the start: with a C compiler, into a folder from which code may be loaded
+# Triton compiles the decoder's kernels at the start: with a C compiler, into a folder from which code may be loaded.
+# Its mode is open, as old runc gives it to the tmpfs that compose mounts there, and root for an owner.
 USER root
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/* \
- && install -d -o btchat -g btchat -m 0700 /var/cache/triton
+ && install -d -m 1777 /var/cache/triton
 USER 10001
 ENV TRITON_CACHE_DIR=/var/cache/triton
 # a toolkit that does not work is an error here, never a server that answers at a CPU's pace

@@ -48,7 +48,7 @@ class WorkThread:
 
     def _run(self) -> None:
         if self._niceness and sys.platform == "linux":  # elsewhere it would be the whole process's
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._niceness)
+            os.nice(self._niceness)  # this thread's; more of it than before needs no privilege
         while True:
             self._call(*self._calls.get()[2:])  # between calls nothing is held here
 

@@ -1,6 +1,8 @@
 """Functions on a thread of their own, awaited on the event loop."""
 
 import asyncio
+import os
+import sys
 import threading
 
 import pytest
@@ -33,6 +35,14 @@ async def test_the_lightest_is_next_and_equals_keep_their_order() -> None:
     gate.set()
     await asyncio.gather(first, *waiting)
     assert order == ["small", "small too", "large", "larger"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="niceness of a thread is Linux's")
+async def test_a_thread_is_nicer_than_the_process_whatever_its_own_niceness() -> None:
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    there = await WorkThread("t", 3).run(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+    assert there == min(own + 3, 19)
+    assert os.getpriority(os.PRIO_PROCESS, 0) == own
 
 
 async def test_what_nobody_waits_for_any_more_is_not_begun_and_what_has_begun_is_let_end(

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from bt_model.config import ClipVisionConfig
 
 
+_PIECE = 32  # images on a GPU
+_CACHED_BYTES = 16 * 2**20  # of a CPU's cache, for the widest states between layers
+
+
 class ClipVisionTower(nn.Module):
     """The frozen trunk. Parameter names are those of the published Hugging Face CLIP tower."""
 
@@ -54,9 +58,21 @@ class ClipVisionTower(nn.Module):
     def forward(self, pixels: "Tensor", numbers: Collection[int]) -> "list[Tensor]":
         """The hidden states of these numbers, ascending; layers after the last are not run.
 
-        (N, 3, H, W) -> len(numbers) tensors (N, 1 + P, D).
+        (N, 3, H, W) -> len(numbers) tensors (N, 1 + P, D). Where the tower serves, images come in pieces: what
+        is between the layers stays in a CPU's cache, and others get their turn on a GPU.
         """
-        return self.advance(self.embed(pixels), 0, numbers)
+        size = self._piece(pixels) if torch.is_inference_mode_enabled() else len(pixels)
+        if size >= len(pixels):
+            return self.advance(self.embed(pixels), 0, numbers)
+        pieces = [self.advance(self.embed(piece), 0, numbers) for piece in pixels.split(size)]
+        return [torch.cat(states) for states in zip(*pieces, strict=True)]
+
+    def _piece(self, pixels: "Tensor") -> int:
+        """Images to compute at once."""
+        if pixels.device.type != "cpu":
+            return _PIECE
+        image_bytes = len(self.position) * self.config.mlp_width * pixels.itemsize
+        return max(_CACHED_BYTES // image_bytes, 1)
 
     def advance(self, x: "Tensor", start: int, numbers: Collection[int]) -> "list[Tensor]":
         """From hidden state `start` (..., 1 + P, D) to those of these numbers, ascending."""

@@ -58,7 +58,7 @@ class ClipVisionTower(nn.Module):
     def forward(self, pixels: "Tensor", numbers: Collection[int]) -> "list[Tensor]":
         """The hidden states of these numbers, ascending; layers after the last are not run.
 
-        (N, 3, H, W) -> len(numbers) tensors (N, 1 + P, D). Where the tower serves, images come in pieces: what
+        (N, 3, H, W) -> len(numbers) tensors (N, 1 + P, D). A tower that serves takes images in pieces: what
         is between the layers stays in a CPU's cache, and others get their turn on a GPU.
         """
         size = self._piece(pixels) if torch.is_inference_mode_enabled() else len(pixels)

@@ -55,6 +55,7 @@ class RowOptions:
         self._requests = requests
         self._is_sampled = [r.temperature > 0 for r in requests]
         self._sampled = torch.tensor([i for i, on in enumerate(self._is_sampled) if on], device=device)
+        self._has_temperature = any(r.temperature != 1 for r in sampled)
         self._by_temperature = column([1 / max(r.temperature, _MIN_TEMPERATURE) for r in sampled])
         self._bounds = Bounds.of(sampled, vocab_size, device)
         width = -(-vocab_size // BLOCK) * BLOCK
@@ -85,8 +86,10 @@ class RowOptions:
         """Of rows (S, V) that are sampled, and their maxima (S,)."""
         scores = self._scores[:, : logits.shape[1]]
         self._scores[:, logits.shape[1] :] = -math.inf
-        torch.sub(logits, values[:, None], out=scores)
-        scores.mul_(self._by_temperature).clamp_min_(_LEAST_SCORE)
+        least = values[:, None] * self._by_temperature + _LEAST_SCORE
+        if self._has_temperature:
+            logits = torch.mul(logits, self._by_temperature, out=scores)
+        torch.maximum(logits, least, out=scores)
         torch.softmax(self._scores, -1, out=self._shares)
         numbers = torch.tensor(uniforms, dtype=torch.float64, device=self._shares.device)[:, None]
         return draw(self._shares, self._bounds, numbers, self._scores)

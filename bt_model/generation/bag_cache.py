@@ -34,6 +34,7 @@ class _Rows:
     bias: Tensor  # (B, 1, M * PAGE), 0 or -inf
     new_keys: Tensor  # (B * G * D,) elements of the key table
     new_values: Tensor  # (B * G,) rows of the value table
+    fresh: tuple[int, ...]  # pages of which the first position is written
 
 
 class BagCache:
@@ -66,7 +67,8 @@ class BagCache:
         page = torch.tensor([p[-1] for p in pages])
         group = (page[:, None] * heads.shared + torch.arange(heads.shared)) * PAGE  # (B, G)
         new_keys = group[..., None] * heads.dim + torch.arange(heads.dim) * PAGE + offset[:, None, None]
-        return _Rows(self._bags, bias, new_keys.flatten(), (group + offset[:, None]).flatten())
+        fresh = tuple(chunk.used_pages[-1] for chunk in chunks if chunk.start % PAGE == 0)
+        return _Rows(self._bags, bias, new_keys.flatten(), (group + offset[:, None]).flatten(), fresh)
 
     def _bags_of(self, pages: Sequence[Sequence[int]]) -> _Bags:
         heads, longest = self._heads, max(map(len, pages))
@@ -85,6 +87,8 @@ class BagCache:
     def _attend_rows(self, rows: _Rows, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         heads, bags = self._heads, rows.bags
         keys, values = self._keys[layer], self._values[layer]
+        for page in rows.fresh:
+            keys[page], values[page] = 0, 0
         keys.view(-1).index_copy_(0, rows.new_keys, k.reshape(-1))
         values.view(-1, heads.dim).index_copy_(0, rows.new_values, v.reshape(-1, heads.dim))
         longest = rows.bias.shape[-1] // PAGE
@@ -103,13 +107,15 @@ class BagCache:
         return seen[0] if len(seen) == 1 else torch.cat(seen)
 
     def _write(self, layer: int, chunk: Chunk, k: Tensor, v: Tensor) -> None:
-        """Page by page."""
+        """Page by page. What was left in the rest of one may not be finite, and would survive a mask."""
         keys, values = self._keys[layer], self._values[layer]
         position = chunk.start
         while position < chunk.end:
             page, begin = chunk.pages[position // PAGE], position % PAGE
             end = min(PAGE, begin + chunk.end - position)
             rows = slice(position - chunk.start, position - chunk.start + end - begin)
+            if not begin:
+                keys[page, :, :, end:], values[page, :, end:] = 0, 0
             keys[page, :, :, begin:end] = k[rows].permute(1, 2, 0)
             values[page, :, begin:end] = v[rows].transpose(0, 1)
             position += end - begin

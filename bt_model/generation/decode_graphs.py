@@ -61,6 +61,8 @@ class DecodeGraphs:
         compute = partial(self._forward, self._embeds[:bucket], self._rows[:bucket])
         try:
             return self._record(compute)
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:  # such as layers of bitsandbytes that read values on the host
             if breaks_device(error) and "captur" not in str(error):
                 raise
@@ -75,15 +77,18 @@ def recorder() -> Record:
     pool = torch.cuda.graph_pool_handle()
 
     def record(compute: Compute) -> Compute:
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
+        own, side = torch.cuda.current_stream(), torch.cuda.Stream()
+        side.wait_stream(own)
         with torch.cuda.stream(side):
             compute()  # compiles, and reserves what libraries need
-        torch.cuda.current_stream().wait_stream(side)
+        own.wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        # other threads, such as that of the vision tower, may go on meanwhile
-        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-            result = compute()
+        try:
+            # other threads, such as that of the vision tower, may go on meanwhile
+            with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+                result = compute()
+        finally:
+            torch.cuda.set_stream(own)  # a capture that fails leaves its own in place
 
         def replay() -> Tensor:
             graph.replay()

@@ -70,6 +70,8 @@ class TorchKernels:
         table = rows[:, 1:].long()
         keys, values = (x[table].transpose(1, 2).flatten(2, 3) for x in (pages.keys, pages.values))
         is_past = torch.arange(keys.shape[2], device=rows.device) <= position[:, None]
+        # what others left behind a row's end may not be finite, and would survive a mask of scores
+        keys, values = (torch.where(is_past[:, None, :, None], x, 0) for x in (keys, values))
         seen = F.scaled_dot_product_attention(
             q[:, :, None], keys, values, is_past[:, None, None], enable_gqa=heads.query != heads.shared
         )

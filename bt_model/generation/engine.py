@@ -22,7 +22,6 @@ from bt_model.generation.request import (
     Delta,
     EngineCaps,
     EngineStats,
-    Event,
     FinishReason,
     GenRequest,
     Sink,
@@ -168,6 +167,8 @@ class BatchEngine:
         except Exception:
             _logger.exception("the engine failed")
         finally:  # on any error, so that every request gets its Finish
+            with self._changed:
+                self._is_stopping = True
             for job in self._scheduler.jobs:
                 self._finish(job, "error", "the engine failed")
 
@@ -184,7 +185,7 @@ class BatchEngine:
             step = self._scheduler.plan(now, self._budget.tokens)
             self._changed.notify_all()
         for job in overdue:
-            self._emit(job, job.finish("cancelled", job.cancel_message or ""))
+            job.emit(job.finish("cancelled", job.cancel_message or ""))
         for source, target in step.copies:
             runner.copy(source, target)
         self._step_began = started = time.monotonic()
@@ -192,19 +193,20 @@ class BatchEngine:
             self._compute(runner, tensors, step.rows)
             self._budget.rows_took(time.monotonic() - started)
         if step.prompts:
-            self._compute(runner, tensors, step.prompts, self._budget.seconds if step.rows else math.inf)
+            seconds = self._budget.seconds if step.rows else step.patience
+            self._compute(runner, tensors, step.prompts, seconds)
+        else:
+            self._pass = None  # one that was given up
         self._step_seconds, self._step_began = time.monotonic() - started, None
         return True
 
     def _compute(
         self, runner: "Runner", tensors: StepTensors, work: Sequence[Work], seconds: float = math.inf
     ) -> None:
-        """Give each row its next token. What fails is computed again in halves, until one alone fails.
+        """Give each row its next token; a pass of prompts may need several steps, of so many seconds each.
 
-        A pass of prompts may need several steps, of so many seconds each.
-
-        Raises:
-            RuntimeError: an error of the accelerator, after which none of its work can be trusted.
+        What fails is computed again in halves, until one alone fails. An error of the accelerator is raised:
+        none of its work can be trusted any more.
         """
         try:
             logits = self._logits(runner, tensors, work, seconds)
@@ -214,14 +216,16 @@ class BatchEngine:
         except Exception as error:
             if breaks_device(error):
                 raise
-            if len(work) > 1:
-                middle = len(work) // 2
-                self._compute(runner, tensors, work[:middle])
-                self._compute(runner, tensors, work[middle:])
-                return
-            _logger.exception("generation failed for %s", work[0].job.request.id)
             self._end_pass()
-            self._end(runner, work[0].job, MODEL_FAILED)
+            left = [each for each in work if each.job.state is JobState.ADMITTED]  # not cancelled meanwhile
+            if left and len(work) == 1:
+                _logger.exception("generation failed for %s", left[0].job.request.id)
+                self._end(runner, left[0].job, MODEL_FAILED)
+                return
+            middle = len(left) // 2
+            for half in (left[:middle], left[middle:]):
+                if half:
+                    self._compute(runner, tensors, half)
             return
         self._accept_all(runner, work, choice)
 
@@ -273,7 +277,7 @@ class BatchEngine:
             return
         job.new_ids.append(token)
         self._tokens_total += 1
-        self._emit(job, Delta((token,), logprobs))
+        job.emit(Delta((token,), logprobs))
         if len(job.new_ids) == job.request.max_new_tokens:
             self._finish(job, "length")
 
@@ -287,12 +291,5 @@ class BatchEngine:
         with self._changed:
             freed = self._scheduler.release(job)
             self._changed.notify_all()
-        self._emit(job, job.finish(reason, message))
+        job.emit(job.finish(reason, message))
         return freed
-
-    def _emit(self, job: Job, event: Event) -> None:
-        try:
-            job.sink(event)
-        except Exception:
-            _logger.exception("the receiver of request %s failed", job.request.id)
-            job.cancel_message = "the receiver failed"

@@ -1,12 +1,15 @@
 """A request on its way through the engine. Without tensors or threads."""
 
+import logging
 import time
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from bt_model.generation.chunk import Chunk
 from bt_model.generation.pages import Key
-from bt_model.generation.request import Finish, FinishReason, GenRequest, GenTiming, Sink, Tokens
+from bt_model.generation.request import Event, Finish, FinishReason, GenRequest, GenTiming, Sink, Tokens
+
+_logger = logging.getLogger(__name__)
 
 
 class JobState(Enum):
@@ -62,6 +65,14 @@ class Job:
     def is_row(self) -> bool:
         """Its next step is one token of its own, not a part of a prompt or of what was preempted."""
         return bool(self.new_ids) and self.num_missing == 1
+
+    def emit(self, event: Event) -> None:
+        """Tell the receiver; one that fails ends the job, and hurts nobody else."""
+        try:
+            self.sink(event)
+        except Exception:
+            _logger.exception("the receiver of request %s failed", self.request.id)
+            self.cancel_message = "the receiver failed"
 
     def finish(self, reason: FinishReason, message: str) -> Finish:
         """The terminal event, if the job ends now."""

@@ -9,6 +9,7 @@ from torch import Tensor
 from bt_model.config import LlamaConfig
 from bt_model.generation.chunk import PAGE
 from bt_model.generation.decode_kernels import PROGRAMS, DecodeKernels, LayerPages, TorchKernels
+from bt_model.generation.faults import breaks_device
 from bt_model.generation.kv_cache import Heads
 from bt_model.generation.rope import Rope
 
@@ -31,7 +32,9 @@ def triton_kernels(cfg: LlamaConfig, device: torch.device, dtype: torch.dtype) -
 
         kernels = TritonKernels()
         error = largest_error(kernels, cfg, device, dtype)
-    except Exception as failure:  # noqa: BLE001 - compilers fail in many ways, and there is another way
+    except Exception as failure:  # compilers fail in many ways, and there is another way
+        if breaks_device(failure):
+            raise
         reason = f"{type(failure).__name__}: {failure}".splitlines()[0]
     else:
         if error < TOLERANCES[dtype]:

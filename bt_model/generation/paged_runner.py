@@ -87,7 +87,6 @@ class PagedRunner:
                 x, seen = x[wanted], seen[wanted]
             x, delta = self._fed_forward(layer, x, seen)
             if (number + 1) % _LAYERS == 0 and number + 1 < len(self._layers):
-                _wait()
                 yield None
         yield self._logits(x, delta)
 
@@ -115,9 +114,3 @@ class PagedRunner:
         logits = self._head(normed)
         unspoken = self._vocab - logits.shape[1]
         return F.pad(logits, (0, unspoken), value=-math.inf) if unspoken else logits
-
-
-def _wait() -> None:
-    """For the device, so that a part's time is its own."""
-    if torch.cuda.is_available():
-        torch.cuda.current_stream().synchronize()

@@ -4,6 +4,8 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import torch
+
 if TYPE_CHECKING:
     from bt_model.generation.job import Work
     from bt_model.generation.language_model import Runner
@@ -26,6 +28,8 @@ class PromptPass:
 
     def has_time(self, seconds: float) -> bool:
         """A part has ended; whether the step that may take so long has time for another."""
+        if torch.cuda.is_available():  # its time is that of the device, not of launches
+            torch.cuda.current_stream().synchronize()
         now = time.monotonic()
         self.longest = max(self.longest, now - self._last)
         self._last = now

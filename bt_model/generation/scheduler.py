@@ -6,6 +6,7 @@ and gets others as it grows; when none are free, the one that was admitted last 
 computed again later. A pass holds its pages to its end, whatever becomes of their requests.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ class Step:
     rows: tuple[Work, ...]
     prompts: tuple[Work, ...]
     copies: tuple[tuple[int, int], ...] = ()
+    patience: float = math.inf  # seconds that the pass may take, where rows wait for it
 
 
 class Scheduler:
@@ -81,11 +83,11 @@ class Scheduler:
     def plan(self, now: float, pass_tokens: Callable[[int], int]) -> Step:
         """The next step; `pass_tokens` of a pass that begins beside so many rows."""
         rows = self._rows_with_room()
-        beside = () if self._has_company(rows, now) else tuple(Work(job, self._row(job)) for job in rows)
-        copies = () if self._pass else self._begin_pass(now, pass_tokens(len(beside)))
-        if not self._pass:  # the next one finds no room
-            beside = tuple(Work(job, self._row(job)) for job in rows)
-        return Step(beside, self._pass, copies)
+        patience = self._patience(rows, now)
+        copies = () if self._pass else self._begin_pass(now, pass_tokens(0 if patience else len(rows)))
+        if rows and self._pass and patience:
+            return Step((), self._pass, copies, patience)
+        return Step(tuple(Work(job, self._row(job)) for job in rows), self._pass, copies)
 
     def end_pass(self) -> None:
         """The pass is computed, or given up: its pages are in use by their requests alone."""
@@ -113,20 +115,17 @@ class Scheduler:
         self._pass = tuple(prompts)
         return tuple(copies)
 
-    def _has_company(self, rows: list[Job], now: float) -> bool:
-        """Whether these have just begun, and the next prompt had come before they did.
+    def _patience(self, rows: list[Job], now: float) -> float:
+        """Seconds that these wait still, if all have just begun and the next prompt had come before they did.
 
         All of them end earlier if such prompts are computed first, beside nothing.
         """
         others = (job for job in (*self._admitted, *self._waiting) if not job.is_row)
         first = self._pass[0].job if self._pass else next(others, None)
         begun = min((job.prefilled for job in rows if job.prefilled is not None), default=now)
-        return (
-            first is not None
-            and all(len(job.new_ids) == 1 for job in rows)
-            and first.submitted < begun
-            and now - begun < _START_SECONDS
-        )
+        are_new = all(len(job.new_ids) == 1 for job in rows)
+        have_company = first is not None and first.submitted < begun
+        return max(begun + _START_SECONDS - now, 0.0) if are_new and have_company else 0.0
 
     def _rows_with_room(self) -> list[Job]:
         """Jobs that go on by one token, each with a page for it."""
@@ -134,6 +133,8 @@ class Scheduler:
             while job.state is JobState.ADMITTED and len(job.pages) * PAGE < job.length:
                 if self.store.give_up(1):
                     job.pages.append(self.pool.take())
+                elif any(work.job.state is JobState.FINISHED for work in self._pass):
+                    self.end_pass()  # which holds pages of those that were cancelled
                 else:
                     self._preempt(self._admitted[-1])
                     self.end_pass()

@@ -8,6 +8,7 @@ inside requests leave nothing on disk.
 import contextlib
 import hashlib
 import json
+import secrets
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -53,7 +54,7 @@ class TokenFolders:
 
 
 def _remove(folder: Path) -> None:
-    doomed = folder.with_name(f"{folder.name}.deleted")
+    doomed = folder.with_name(f"{folder.name}.{secrets.token_hex(4)}.deleted")
     try:
         folder.rename(doomed)  # first, so that nobody can write into it while it is emptied
     except OSError:  # there is none, or its name cannot be changed

@@ -12,19 +12,22 @@ from queue import PriorityQueue
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
+_WEIGHT_A_SECOND = 1e6  # so that a heavy call is not overtaken for ever
 
 
 class WorkThread:
     """Runs functions for the event loop, one after the other, on a thread that ends with the process.
 
-    Of those that wait, the lightest is next. `niceness` is the system's: beside others that compute, five has
-    a third of their share.
+    Of those that wait, the lightest is next; a second of waiting makes up for a weight of a million. The
+    `niceness` is the system's: beside others that compute, five has a third of their share.
     """
 
     def __init__(self, name: str, niceness: int = 0) -> None:
         self.name = name
-        self._calls: PriorityQueue[tuple[int, int, Callable[[], Any], asyncio.Future[Any]]] = PriorityQueue()
-        self._numbers = count()  # of calls: those of one weight keep their order
+        self._calls: PriorityQueue[tuple[float, int, Callable[[], Any], asyncio.Future[Any]]] = (
+            PriorityQueue()
+        )
+        self._numbers = count()  # of calls: equals keep their order
         self._since: float | None = None
         self._niceness = niceness
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -43,7 +46,14 @@ class WorkThread:
     async def run(self, function: Callable[..., _T], *arguments: Any, weight: int = 0) -> _T:
         """The function's result, or what it raises; one that nobody waits for any more is not begun."""
         future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
-        self._calls.put((weight, next(self._numbers), partial(function, *arguments), future))
+        self._calls.put(
+            (
+                time.monotonic() * _WEIGHT_A_SECOND + weight,
+                next(self._numbers),
+                partial(function, *arguments),
+                future,
+            )
+        )
         return await future
 
     def _run(self) -> None:

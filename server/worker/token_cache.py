@@ -18,6 +18,8 @@ class TokenCache:
     async def get(self, key: bytes) -> CacheEntry[PooledTokens] | None:
         """Tokens and receipt, from wherever they are."""
         entry = self._memory.get(key)
+        if entry is not None:
+            self.store.touch(key)
         if entry is None and (entry := await self.store.get(key)) is not None:
             self._memory.put(key, entry.value, entry.num_bytes, entry.receipt)
         return entry

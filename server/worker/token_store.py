@@ -64,6 +64,11 @@ class TokenStore:
         self.num_hits += 1
         return entry
 
+    def touch(self, key: bytes) -> None:
+        """They were used without being read: others are given up before."""
+        if key in self._files:
+            self._files.move_to_end(key)
+
     def put(self, key: bytes, entry: CacheEntry[PooledTokens]) -> None:
         """Begin to write; a disk that is full or too slow costs nobody an answer."""
         if entry.num_bytes <= self._max_bytes and len(self._waiting) < _MAX_WAITING:
@@ -92,7 +97,7 @@ class TokenStore:
                 await self._writes.run(write_bytes, path, data)
             except FileNotFoundError:  # no upload's, or of one that was deleted
                 return
-            except OSError as error:
+            except Exception as error:  # noqa: BLE001 - of the disk, or of what makes the bytes
                 sys.stderr.write(f"engine: tokens are not kept on disk: {explain(error)}\n")
                 return
             self._add(key, len(data))

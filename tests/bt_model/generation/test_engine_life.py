@@ -105,6 +105,47 @@ def test_a_stream_goes_on_between_the_layers_of_anothers_prompt(
     assert told.index("second") - before in (CONFIG.num_layers, CONFIG.num_layers + 1)
 
 
+def begun_pass(engine: BatchEngine, count: int) -> bool:
+    """Whether a pass of so many prompts is under way."""
+    return len(engine._scheduler._pass) == count  # pyright: ignore[reportPrivateUsage] - nothing else tells
+
+
+class BreakingRunner(LlamaRunner):
+    """A pass of two prompts waits for the test after its first layer, and breaks."""
+
+    gate = threading.Event()
+
+    def forward(self, embeds: Tensor, chunks: Sequence[Chunk]) -> Iterator[Tensor | None]:
+        for part in super().forward(embeds, chunks):
+            if len(chunks) > 1 and chunks[0].is_prompt:
+                assert self.gate.wait(10)
+                raise RuntimeError("no luck")
+            yield part
+
+
+class BreakingLlama(Llama):
+    def start(self, num_pages: int, *, keep_weights: bool = True) -> LlamaRunner:
+        return BreakingRunner(self.model, self.head_weight, num_pages)
+
+
+def test_a_pass_that_breaks_after_one_of_it_was_cancelled_ends_nobody_else(lm: Llama) -> None:
+    breaking, BreakingRunner.gate = BreakingLlama(CONFIG), threading.Event()
+    breaking.load_state_dict(lm.state_dict())
+    engine, kept, left = BatchEngine(breaking, max_batch=3), request(prompt(1)), request(prompt(2))
+    with running(engine):
+        with engine._changed:  # pyright: ignore[reportPrivateUsage] - so that both are in one pass
+            handles = [engine.submit(each) for each in (kept, left)]
+        wait_until(lambda: begun_pass(engine, 2))
+        job = engine._scheduler.find(left.id)  # pyright: ignore[reportPrivateUsage] - as between two of its parts
+        assert job is not None
+        with engine._changed:  # pyright: ignore[reportPrivateUsage]
+            engine._scheduler.release(job)  # pyright: ignore[reportPrivateUsage]
+        BreakingRunner.gate.set()
+        assert tokens_of(list(handles[0].stream())) == continuation(lm, kept)
+        assert tokens_of(run_all(engine, [request(prompt(3))])[0])
+        assert engine.stats().alive
+
+
 class FailingLlama(Llama):
     """The first step of a new token raises."""
 

@@ -133,6 +133,18 @@ def test_a_cleared_page_forgets_what_is_not_finite(lm: Llama, runner: Runner, em
     torch.testing.assert_close(logits, lm(embeds[None, :70])[0, -1], atol=TOLERANCE, rtol=0)
 
 
+def test_what_is_not_finite_in_a_page_hurts_nobody_who_gets_it_uncleared(
+    lm: Llama, runner: Runner, embeds: Tensor
+) -> None:
+    prefill(runner, torch.full((2 * PAGE, WIDTH), torch.nan), (2 * PAGE,), (1, 2))
+    logits = prefill(runner, embeds[:70], (70,), (1,))
+    torch.testing.assert_close(logits, lm(embeds[None, :70])[0, -1], atol=TOLERANCE, rtol=0)
+    prefill(runner, embeds[:PAGE], (PAGE,), (1,))
+    row = Chunk((1, 2), PAGE, 1, is_prompt=False)  # begins the other page
+    logits = compute(runner, embeds[PAGE : PAGE + 1], [row])[0]
+    torch.testing.assert_close(logits, lm(embeds[None, : PAGE + 1])[0, -1], atol=TOLERANCE, rtol=0)
+
+
 def test_weights_that_are_not_kept_are_released(embeds: Tensor) -> None:
     lm = tiny(LONG)
     expected = lm(embeds[None])[0, -1].detach()

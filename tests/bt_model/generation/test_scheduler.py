@@ -189,6 +189,14 @@ def test_answers_wait_neither_for_those_that_come_later_nor_for_ever(arrived: fl
     assert run(scheduler, now=now) == [(other, 0, 100, True), (first, 100, 1, False)]
 
 
+def test_they_wait_three_seconds_at_most_in_all() -> None:
+    first, other = job(100), job(100, first=200)
+    scheduler = filled([first, other])
+    run(scheduler, 100, NOW + 1)
+    step = scheduler.plan(NOW + 3, lambda num_rows: 64)
+    assert (step.rows, step.patience) == ((), 1.0)
+
+
 def test_answers_do_not_wait_for_a_prompt_that_finds_no_room() -> None:
     jobs = [job(), job(first=50)]
     scheduler = filled(jobs, rows=1)

@@ -23,6 +23,7 @@ from bt_model.types import Turn, VideoTokens
 from server.engine import wire
 from server.engine.channel import Channel
 from server.engine.wire import Ask, Message
+from server.worker import thread
 from server.worker.requests import Worker
 from server.worker.token_cache import TokenCache
 from server.worker.token_store import TokenStore
@@ -156,7 +157,10 @@ async def test_while_a_long_prompt_is_built_other_requests_are_answered(site: Si
     assert isinstance(await site.next(), wire.Stats)
 
 
-async def test_a_small_question_waits_for_no_long_ones_but_the_one_in_work(site: Site) -> None:
+async def test_a_small_question_waits_for_no_long_ones_but_the_one_in_work(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(thread, "_WEIGHT_A_SECOND", 1.0)
     for number, text in enumerate(("a" * 90, "b" * 80, "c" * 70, "small")):
         site.channel.send(Ask(f"{number}", "a", "public", b"", [["user", text]], {"max_tokens": 1}, 10.0))
         await asyncio.to_thread(site.backend.begun.wait, 10)  # the first is in work before the others come

@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 import threading
+import time
 
 import pytest
 
@@ -28,13 +29,22 @@ async def test_results_and_errors_come_back_in_turn() -> None:
 async def test_the_lightest_is_next_and_equals_keep_their_order() -> None:
     thread, gate, order = WorkThread("t"), threading.Event(), list[str]()
     first = asyncio.create_task(thread.run(gate.wait, 10, weight=9))
-    names = {"large": 3, "small": 1, "small too": 1, "larger": 4}
+    names = {"large": 3 << 40, "small": 1 << 40, "small too": 1 << 40, "larger": 4 << 40}
     calls = [thread.run(order.append, name, weight=weight) for name, weight in names.items()]
     waiting = [asyncio.create_task(call) for call in calls]
     await asyncio.sleep(0)  # all have queued
     gate.set()
     await asyncio.gather(first, *waiting)
     assert order == ["small", "small too", "large", "larger"]
+
+
+async def test_a_heavy_call_is_not_overtaken_for_ever() -> None:
+    thread, order = WorkThread("t"), list[str]()
+    heavy = asyncio.create_task(thread.run(order.append, "heavy", weight=300_000))
+    end = asyncio.get_running_loop().time() + 5
+    while not heavy.done() and asyncio.get_running_loop().time() < end:
+        await asyncio.gather(*(thread.run(time.sleep, 0.01, weight=1) for _ in range(2)))
+    assert heavy.done()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="niceness of a thread is Linux's")

@@ -14,6 +14,7 @@ from server.features.keys import feature_key
 from server.uploads.sources import InlineVideo
 from server.uploads.token_folders import TokenFolders
 from server.worker.feature_cache import CacheEntry
+from server.worker.token_cache import TokenCache
 from server.worker.token_file import PooledTokens, to_bytes
 from server.worker.token_store import TokenStore
 from tests.fakes import CARD
@@ -199,3 +200,14 @@ async def test_a_disk_that_hangs_keeps_nobody_waiting(folder: Path) -> None:
     with reading:
         assert len(await asyncio.to_thread(reading.read)) == SIZE
     await store.close(10)
+
+
+async def test_what_is_used_in_memory_is_not_given_up_first_on_disk(folder: Path) -> None:
+    cache = TokenCache(ROOM, await opened(folder, 3 * SIZE))
+    for number in (0, 1, 2, None, 3):
+        if number is None:
+            assert await cache.get(key_of(0)) is not None
+        else:
+            cache.put(key_of(number), entry_of(number).value, RECEIPT)
+            await cache.store.close(10)
+    assert await known(cache.store, 0, 1, 2, 3) == [True, False, True, True]

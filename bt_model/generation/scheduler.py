@@ -133,11 +133,10 @@ class Scheduler:
             while job.state is JobState.ADMITTED and len(job.pages) * PAGE < job.length:
                 if self.store.give_up(1):
                     job.pages.append(self.pool.take())
-                elif any(work.job.state is JobState.FINISHED for work in self._pass):
-                    self.end_pass()  # which holds pages of those that were cancelled
-                else:
+                    continue
+                if all(work.job.state is JobState.ADMITTED for work in self._pass):
                     self._preempt(self._admitted[-1])
-                    self.end_pass()
+                self.end_pass()  # it may hold pages of those that were cancelled
         return [job for job in self._admitted if job.is_row]
 
     @staticmethod

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bt_model.generation.chunk import PAGE
 from bt_model.generation.kv_cache import Heads
-from bt_model.generation.rope import Rope
+from bt_model.generation.rope import Rope, turned
 
 MAX_SPLITS = 16
 PROGRAMS = 512  # keep a large GPU busy
@@ -63,7 +63,7 @@ class TorchKernels:
 
     def attend(self, qkv: Tensor, rope: Rope, rows: Tensor, pages: LayerPages, heads: Heads) -> Tensor:
         position = rows[:, 0].long()
-        q, k, v = turned(qkv, Rope(rope.cos[position], rope.sin[position]), heads)
+        q, k, v = turned(qkv, rope.at(position), heads)
         newest = rows[:, 1:].gather(1, (position // PAGE)[:, None])[:, 0].long()
         pages.keys[newest, :, position % PAGE] = k
         pages.values[newest, :, position % PAGE] = v
@@ -80,15 +80,6 @@ class TorchKernels:
     def gate(self, gate_up: Tensor) -> Tensor:
         gate, up = gate_up.chunk(2, dim=1)
         return F.silu(gate) * up
-
-
-def turned(qkv: Tensor, rope: Rope, heads: Heads) -> tuple[Tensor, Tensor, Tensor]:
-    """Merged projections (N, (H + 2 G) D), tables (N, D) of positions -> q (N, H, D), k and v (N, G, D)."""
-    each = qkv.unflatten(1, (-1, heads.dim))
-    both, v = each.split([heads.query + heads.shared, heads.shared], dim=1)
-    both = torch.addcmul(both * rope.cos[:, None], both.roll(heads.dim // 2, dims=-1), rope.sin[:, None])
-    q, k = both.split([heads.query, heads.shared], dim=1)
-    return q, k, v
 
 
 def num_splits(num_programs: int) -> int:

@@ -1,7 +1,10 @@
 """The contract of a decoder, as the generation engine and its reference use it."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
+
+import torch.nn.functional as F
 
 from bt_model.generation.chunk import Chunk
 
@@ -65,6 +68,12 @@ class Runner(Protocol):
     def clear(self, page: int) -> None:
         """Forget what a page holds, which may not be finite."""
         ...
+
+
+def widened(logits: "Tensor", vocab_size: int) -> "Tensor":
+    """(..., rows of the head) -> (..., V): what a token table has been grown by is never said."""
+    unspoken = vocab_size - logits.shape[-1]
+    return F.pad(logits, (0, unspoken), value=-math.inf) if unspoken else logits
 
 
 def compute(runner: Runner, embeds: "Tensor", chunks: Sequence[Chunk]) -> "Tensor":

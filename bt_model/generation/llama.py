@@ -3,7 +3,6 @@
 B rows, n positions, W width, V vocabulary.
 """
 
-import math
 from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from bt_model.config import LlamaConfig
 from bt_model.generation.kernel_choice import triton_kernels
 from bt_model.generation.kv_cache import page_bytes
+from bt_model.generation.language_model import widened
 from bt_model.generation.llama_layers import CausalPattern, LlamaDecoder
 from bt_model.generation.llama_runner import LlamaRunner
 from bt_model.generation.paged_runner import PagedRunner
@@ -93,9 +93,7 @@ class Llama(nn.Module):
 
     def logits(self, x: Tensor) -> Tensor:
         """States of any positions (..., W) -> (..., V)."""
-        logits = F.linear(self.model.norm(x), self.head_weight)
-        unspoken = self.vocab_size - logits.shape[-1]
-        return F.pad(logits, (0, unspoken), value=-math.inf) if unspoken else logits
+        return widened(F.linear(self.model.norm(x), self.head_weight), self.vocab_size)
 
     @property
     def head_weight(self) -> Tensor:

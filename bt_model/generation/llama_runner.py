@@ -3,7 +3,6 @@
 N rows, R rows whose logits are wanted, W width, V vocabulary.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -14,9 +13,12 @@ from bt_model.generation.bag_cache import BagCache
 from bt_model.generation.chunk import Chunk
 from bt_model.generation.gathered_cache import GatheredCache
 from bt_model.generation.kv_cache import Heads, KVCache
+from bt_model.generation.language_model import widened
 from bt_model.generation.linear import MIN_ROWS, Linear, linear_of
 from bt_model.generation.llama_layers import LlamaDecoder
 from bt_model.generation.merged_layer import MergedLayer, merged_layers
+from bt_model.generation.rope import turned
+from bt_model.generation.step_rows import StepRows
 
 
 class LlamaRunner:
@@ -52,32 +54,17 @@ class LlamaRunner:
     def forward(self, embeds: Tensor, chunks: Sequence[Chunk]) -> Iterator[Tensor | None]:
         """The chunks' rows (N, W) -> logits (R, V) of those that are last; a layer is a part of the step."""
         attention = self._cache.begin(chunks)
-        positions = torch.tensor([at for chunk in chunks for at in range(chunk.start, chunk.end)])
-        positions = positions.to(embeds.device)
-        cos, sin = self._rope.cos[positions, None], self._rope.sin[positions, None]
-        ends = torch.tensor([chunk.count for chunk in chunks]).cumsum(0) - 1
-        wanted = ends[torch.tensor([chunk.is_last for chunk in chunks])].to(embeds.device)
+        rows = StepRows.of(chunks, self._rope)
         x = embeds
         for number, layer in enumerate(self._layers):
             is_end = number == len(self._layers) - 1
-            q, k, v = self._heads_of(layer, x, cos, sin)
-            seen = attention(number, q, k, v).flatten(1)
+            qkv = _apply(layer.qkv, self._normed(x, layer.attention_norm))
+            seen = attention(number, *turned(qkv, rows.rope, self._heads)).flatten(1)
             if is_end:  # nothing else is read of the other rows
-                x, seen = x[wanted], seen[wanted]
+                x, seen = x[rows.wanted], seen[rows.wanted]
             x = x + _apply(layer.out, seen)
             x = x + _apply(layer.down, self._gated(layer, x))
             yield self._logits(x) if is_end else None
-
-    def _heads_of(
-        self, layer: MergedLayer, x: Tensor, cos: Tensor, sin: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """(N, W) -> queries (N, H, D), keys and values (N, G, D)."""
-        heads = self._heads
-        qkv = _apply(layer.qkv, self._normed(x, layer.attention_norm)).unflatten(1, (-1, heads.dim))
-        turned = qkv[:, : heads.query + heads.shared]
-        turned = torch.addcmul(turned * cos, turned.roll(heads.dim // 2, dims=-1), sin)
-        q, k = turned.split([heads.query, heads.shared], dim=1)
-        return q, k, qkv[:, heads.query + heads.shared :]
 
     def _gated(self, layer: MergedLayer, x: Tensor) -> Tensor:
         gate, up = _apply(layer.gate_up, self._normed(x, layer.mlp_norm)).chunk(2, dim=1)
@@ -87,9 +74,7 @@ class LlamaRunner:
         return F.rms_norm(x, (self._width,), weight, self._eps)
 
     def _logits(self, x: Tensor) -> Tensor:
-        logits = _apply(self._head, self._normed(x, self._norm))
-        unspoken = self._vocab - logits.shape[1]
-        return F.pad(logits, (0, unspoken), value=-math.inf) if unspoken else logits
+        return widened(_apply(self._head, self._normed(x, self._norm)), self._vocab)
 
 
 def _apply(linear: Linear, rows: Tensor) -> Tensor:

@@ -3,21 +3,22 @@
 N rows, R rows whose logits are wanted, W width, V vocabulary.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from bt_model.generation.chunk import Chunk, pages_of
 from bt_model.generation.decode_graphs import BUCKETS, DecodeGraphs
 from bt_model.generation.decode_kernels import DecodeKernels
+from bt_model.generation.gathered_cache import GatheredCache
 from bt_model.generation.kv_cache import Heads
+from bt_model.generation.language_model import widened
 from bt_model.generation.linear import linear_of
 from bt_model.generation.llama_layers import LlamaDecoder
 from bt_model.generation.merged_layer import MergedLayer, merged_layers
-from bt_model.generation.paged_cache import PagedCache, Prompts
+from bt_model.generation.rope import turned
+from bt_model.generation.step_rows import StepRows
 
 _LAYERS = 4  # of a part of a pass
 
@@ -49,7 +50,7 @@ class PagedRunner:
         self._head = linear_of(head.detach())
         self._kernels = kernels
         self._rope = decoder.rope(cfg.max_context)
-        self._cache = PagedCache(self._heads, num_pages, self._norm)
+        self._cache = GatheredCache(self._heads, num_pages, self._norm)
         self._most_pages = pages_of(cfg.max_context)
         self._graphs = DecodeGraphs(self._decode, self._norm, 1 + self._most_pages)
 
@@ -76,15 +77,13 @@ class PagedRunner:
         return torch.tensor(numbers, dtype=torch.int32)
 
     def _prompts(self, x: Tensor, chunks: Sequence[Chunk]) -> Iterator[Tensor | None]:
-        prompts = Prompts.of(chunks, self._rope)
-        ends = torch.tensor([chunk.count for chunk in chunks]).cumsum(0) - 1
-        wanted = ends[torch.tensor([chunk.is_last for chunk in chunks])].to(x.device, non_blocking=True)
+        attention, rows = self._cache.begin(chunks), StepRows.of(chunks, self._rope)
         delta: Tensor | None = None
         for number, layer in enumerate(self._layers):
             x, qkv = self._projected(layer, x, delta)
-            seen = self._cache.attend(number, qkv, prompts)
+            seen = attention(number, *turned(qkv, rows.rope, self._heads)).flatten(1)
             if number == len(self._layers) - 1:  # nothing else is read of the other rows
-                x, seen = x[wanted], seen[wanted]
+                x, seen = x[rows.wanted], seen[rows.wanted]
             x, delta = self._fed_forward(layer, x, seen)
             if (number + 1) % _LAYERS == 0 and number + 1 < len(self._layers):
                 yield None
@@ -111,6 +110,4 @@ class PagedRunner:
 
     def _logits(self, x: Tensor, delta: Tensor | None) -> Tensor:
         _, normed = self._kernels.add_norm(x, delta, self._norm, self._eps)
-        logits = self._head(normed)
-        unspoken = self._vocab - logits.shape[1]
-        return F.pad(logits, (0, unspoken), value=-math.inf) if unspoken else logits
+        return widened(self._head(normed), self._vocab)

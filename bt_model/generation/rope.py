@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from bt_model.config import LinearRope, Llama3Rope, LlamaConfig
+from bt_model.generation.kv_cache import Heads
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +26,22 @@ class Rope:
         sin = angles.sin()
         return cls(angles.cos().repeat(1, 2).to(like.dtype), torch.cat((-sin, sin), dim=1).to(like.dtype))
 
+    def at(self, positions: Tensor) -> "Rope":
+        """The tables (N, D) of positions (N,)."""
+        return Rope(self.cos[positions], self.sin[positions])
+
     def rotate(self, x: Tensor) -> Tensor:
         """(B, heads, n, D) -> same; position p's pair (i, i + D/2) is turned by p * its frequency."""
         return torch.addcmul(x * self.cos, x.roll(x.shape[-1] // 2, dims=-1), self.sin)
+
+
+def turned(qkv: Tensor, rope: Rope, heads: Heads) -> tuple[Tensor, Tensor, Tensor]:
+    """Merged projections (N, (H + 2 G) D), tables (N, D) of positions -> q (N, H, D), k and v (N, G, D)."""
+    each = qkv.unflatten(1, (-1, heads.dim))
+    both, v = each.split([heads.query + heads.shared, heads.shared], dim=1)
+    both = torch.addcmul(both * rope.cos[:, None], both.roll(heads.dim // 2, dims=-1), rope.sin[:, None])
+    q, k = both.split([heads.query, heads.shared], dim=1)
+    return q, k, v
 
 
 def _scaled(frequencies: Tensor, scaling: LinearRope | Llama3Rope | None) -> Tensor:

@@ -4,18 +4,16 @@ N rows, R rows whose logits are wanted, W width, V vocabulary. Right rather than
 and are not batched.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from bt_model.errors import CheckpointError
 from bt_model.generation.chunk import PAGE, Chunk
-from bt_model.generation.language_model import compute
+from bt_model.generation.language_model import compute, widened
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -130,8 +128,7 @@ class TransformersRunner:
             use_cache=True,
             logits_to_keep=1,
         )
-        row = result.logits[0, -1]
-        logits = F.pad(row, (0, self._vocab - len(row)), value=-math.inf)
+        logits = widened(result.logits[0, -1], self._vocab)
         self._sequences[chunk.pages[0]] = _Sequence(chunk, result.past_key_values, logits)
         return logits
 

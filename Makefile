@@ -8,7 +8,7 @@ RUNTIME := $(VENV)/.runtime
 UV := .work/uv/bin/uv
 CLIP_VOCABULARY := clip-anytorch==2.6.0
 
-.PHONY: help setup lock demo test test-python test-random test-gpu test-triton check fmt fmt-check lint types imports parity mutate soak wheel-check demo-check image-check bench train docker clean
+.PHONY: help setup lock demo test test-python test-random test-gpu test-triton check fmt fmt-check lint types imports parity mutate soak reliability wheel-check demo-check image-check bench train docker clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -115,6 +115,9 @@ mutate: $(STAMP)  ## faults that no test notices: make mutate COUNT=200 SEED=7 L
 soak: $(STAMP)  ## minutes of cancels, evictions, restarts, injected faults and floods: make soak PARTS="cancels faults"
 	$(BIN)/python -m tests.soak $(PARTS)
 	$(if $(PARTS),,$(BIN)/python -m benchmarks.long_dialogues)
+
+reliability: $(STAMP)  ## every goal of docs/reliability.md in its full size, within an hour: make reliability GOALS="G7 G8"
+	$(BIN)/python -m tests.reliability $(GOALS)
 
 wheel-check: $(STAMP)  ## wheel and sdist, installed into an empty environment and tried there
 	$(BIN)/python -m tests.distribution

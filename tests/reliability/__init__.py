@@ -1,0 +1,1 @@
+"""What the running server promises, each promise as a goal that is measured: `make reliability`."""

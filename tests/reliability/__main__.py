@@ -1,0 +1,87 @@
+"""`make reliability`: every goal in its full size, as a table on the terminal and in docs/reliability.md."""
+
+import argparse
+import datetime
+import os
+import platform
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.reliability.goal import Figure, Goal, all_goals
+
+PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
+_MARK = "<!-- written by `make reliability` -->\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One goal, measured."""
+
+    goal: Goal
+    figure: Figure
+    seconds: float
+
+    @property
+    def is_good(self) -> bool:
+        return self.figure.is_met is not self.goal.is_control
+
+    @property
+    def verdict(self) -> str:
+        if self.goal.is_control:
+            return "caught" if self.is_good else "NOT CAUGHT"
+        return "met" if self.is_good else "NOT MET"
+
+    def row(self) -> str:
+        cells = (self.goal.name, self.goal.bar, self.figure.text, f"{self.seconds:.0f}", self.verdict)
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def main() -> int:
+    """Measure the goals that are named, or all, which also writes the page; 1 where one is not met."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="in the size of seconds")
+    parser.add_argument("names", nargs="*", help="G7 …; without any, all")
+    given = parser.parse_args()
+    goals = all_goals()
+    if unknown := set(given.names) - {goal.name for goal in goals}:
+        parser.error(
+            f"no goal {', '.join(sorted(unknown))}; there are {', '.join(goal.name for goal in goals)}"
+        )
+    lines: list[Line] = []
+    for goal in goals:
+        if not given.names or goal.name in given.names:
+            lines.append(_measured(goal, is_full=not given.quick))
+            sys.stdout.write(f"{lines[-1].row()}\n")
+            sys.stdout.flush()
+    if not given.names and not given.quick:
+        _write(lines)
+    bad = [line.goal.name for line in lines if not line.is_good]
+    sys.stdout.write(
+        f"{len(lines) - len(bad)} of {len(lines)} good{': not ' + ', '.join(bad) if bad else ''}\n"
+    )
+    return 1 if bad else 0
+
+
+def _measured(goal: Goal, *, is_full: bool) -> Line:
+    begin = time.monotonic()
+    try:
+        figure = goal.measure(is_full)
+    except Exception as error:  # noqa: BLE001 - a goal that breaks is one that is not met; the others are measured
+        figure = Figure(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", is_met=False)
+    return Line(goal, figure, time.monotonic() - begin)
+
+
+def _write(lines: list[Line]) -> None:
+    """The table below the page's own words."""
+    words = PAGE.read_text(encoding="utf-8").partition(_MARK)[0]
+    today = datetime.datetime.now(tz=datetime.UTC).date()
+    machine = f"{os.cpu_count()} CPUs, Linux {platform.release()}, Python {platform.python_version()}"
+    head = "| goal | bar | figure | seconds | verdict |\n|---|---|---|---|---|\n"
+    table = "".join(f"{line.row()}\n" for line in lines)
+    PAGE.write_text(f"{words}{_MARK}\n{today}, {machine}.\n\n{head}{table}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

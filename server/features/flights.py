@@ -3,6 +3,7 @@
 import asyncio
 from asyncio import FIRST_COMPLETED
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
@@ -200,10 +201,12 @@ class VideoFeatures:
         flight.report("decode")
         sizes = [card.frame_size for card in targets.values()]
         default = next(iter(targets.values())).default_frames
-        async with source.reading() as path:
-            frames = await finished(self._decoder.decode(path, sampling, sizes, default))
         outcomes: dict[bytes, Outcome] = {}
-        with frames:
+        with ExitStack() as held:  # also by one who leaves while the file is given back
+            async with source.reading() as path:
+                frames = held.enter_context(
+                    await finished(self._decoder.decode(path, sampling, sizes, default))
+                )
             self._metrics.decoded(frames)
             await self._let_questions_first(flight)
             flight.report("encode")

@@ -1,5 +1,6 @@
 """A server as people run it, in processes of its own, and what these hold."""
 
+import atexit
 import json
 import os
 import re
@@ -9,8 +10,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +109,24 @@ def served(
         finally:
             process.kill()
             process.wait()
+
+
+@contextmanager
+def one_of_its_own(is_full: bool, *flags: str) -> Generator[Program]:
+    """A server with these flags in the full size; else the one that all goals share, started once."""
+    if not is_full:
+        yield _shared()
+        return
+    with served(*flags) as program:
+        yield program
+
+
+@cache
+def _shared() -> Program:
+    """Ends with this process; its batch is so small that some have to wait."""
+    stack = ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(served("--max-batch", "8", "--max-requests-per-key", "1000"))
 
 
 def until(is_so: Any, seconds: float = 10.0) -> float:

@@ -171,7 +171,7 @@ class FakeEngine:
                 return
             case "!late":
                 await asyncio.sleep(_LATE_SECONDS)
-            case "!slow" | "!die later":
+            case _ if text in ("!slow", "!die later") or text.startswith("!fail after "):
                 words = [f"{number} " for number in range(_LONG)]
             case _:
                 pass
@@ -189,7 +189,7 @@ class FakeEngine:
             await asyncio.sleep(_PIECE_SECONDS)
             if number == 2 and text == "!die later":
                 os._exit(9)
-            if text == "!fail midway":
+            if text == f"!fail after {number + 1}":
                 self._fail(ask.id, "EngineError", "engine_error", None)
                 return
         usage = {"prompt": 7, "completion": len(words), "video": 3 if ask.key else 0, "cached": 2}

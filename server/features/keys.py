@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import astuple, replace
+from functools import cache
 from importlib.metadata import version
 
 from bt_model.errors import InvalidValueError
@@ -48,10 +49,16 @@ def feature_key(source: VideoSource, sampling: Sampling, card: ModelCard, reader
     Models with identical encoders share a key. Tokens outlive a server on disk: what another one may do in
     another way, its decoder and its version, is part of the key.
     """
-    size, made_by = card.frame_size, (reader, version("btchat"))
+    size, made_by = card.frame_size, (reader, _version())
     done = [*astuple(canonical(sampling)), card.fingerprint, card.pooling, size.side, size.fit, *made_by]
     digest = hashlib.sha256(json.dumps(done).encode()).digest()
     return source_key(source.tenant, source.sha256) + digest
+
+
+@cache
+def _version() -> str:
+    """Ours; it is read from a file."""
+    return version("btchat")
 
 
 def _number(value: float | None) -> float | None:

@@ -137,7 +137,7 @@ def _leave_among_survivors(program: Program, video: str, count: int) -> list[tup
 
     def leave(seed: int) -> None:
         draw = random.Random(seed)
-        _leave(
+        leave_a_stream(
             program,
             _body(video, seed % 9 + 10, stream=True, max_tokens=1500),
             draw.randrange(_MOST_TOKENS),
@@ -162,7 +162,7 @@ def _post(program: Program, path: str, body: bytes, length: int | None = None) -
     return connection
 
 
-def _leave(program: Program, body: dict[str, Any], num_lines: int, draw: random.Random) -> None:
+def leave_a_stream(program: Program, body: dict[str, Any], num_lines: int, draw: random.Random) -> None:
     """Read so many pieces of a stream, then hang up."""
     connection = _post(program, "/v1/video/chat", json.dumps(body).encode())
     with connection, connection.makefile("rb") as lines:
@@ -175,7 +175,7 @@ def _leave(program: Program, body: dict[str, Any], num_lines: int, draw: random.
 
 def _freed_after_leaving(program: Program, video: str) -> float:
     """Seconds from a client's leaving until its row of the batch and its pages are free."""
-    _leave(program, _body(video, 1, stream=True, max_tokens=1500), 5, random.Random(0))
+    leave_a_stream(program, _body(video, 1, stream=True, max_tokens=1500), 5, random.Random(0))
     return until(lambda: program.metric("btchat_num_requests_running") == 0)
 
 
@@ -204,7 +204,7 @@ def _leave_an_upload(program: Program, seed: int) -> None:
         time.sleep(0.02)
 
 
-def _inline(program: Program, name: str, seed: int) -> bytes:
+def inline_body(program: Program, name: str, seed: int) -> bytes:
     """A question about a video that no other one has."""
     content = (program.folder / name).read_bytes() + b"\0\0\0\x10free" + seed.to_bytes(8, "big")
     url = "data:video/mp4;base64," + base64.b64encode(content).decode()
@@ -214,12 +214,12 @@ def _inline(program: Program, name: str, seed: int) -> bytes:
 
 
 def _leave_a_decode(program: Program, seed: int) -> None:
-    with _post(program, "/v1/chat/completions", _inline(program, "long.mp4", seed)):
+    with _post(program, "/v1/chat/completions", inline_body(program, "long.mp4", seed)):
         time.sleep(random.Random(seed).uniform(0.02, 0.3))
 
 
 def _leave_an_encode(program: Program, seed: int) -> None:
-    with _post(program, "/v1/chat/completions", _inline(program, "clip.mp4", seed)):
+    with _post(program, "/v1/chat/completions", inline_body(program, "clip.mp4", seed)):
         time.sleep(random.Random(seed).uniform(0.02, 0.1))
 
 

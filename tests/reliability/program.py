@@ -19,9 +19,9 @@ from typing import Any
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests import leaks, tiny
+from tests import fakes, leaks, tiny
 from tests.clips import write_clip
-from tests.server.test_main import fake_program, free_port, succeeds
+from tests.server.test_main import free_port, succeeds
 
 _START_SECONDS = 60.0
 
@@ -37,6 +37,10 @@ class Program:
     @property
     def data(self) -> Path:
         return self.folder / "data"
+
+    @property
+    def clip(self) -> bytes:
+        return (self.folder / "clip.mp4").read_bytes()
 
     @property
     def log(self) -> str:
@@ -61,9 +65,8 @@ class Program:
 
     def upload(self, content: bytes | None = None) -> str:
         """The id of a video, by default the clip's."""
-        body = (self.folder / "clip.mp4").read_bytes() if content is None else content
         with self.client() as client:
-            answer = client.post("/v1/video/uploads", content=body)
+            answer = client.post("/v1/video/uploads", content=self.clip if content is None else content)
         assert answer.is_success, answer.text
         return answer.json()["id"]
 
@@ -85,7 +88,11 @@ class Program:
 
 @contextmanager
 def served(
-    *flags: str, folder: Path | None = None, fault: Path | None = None, is_fake: bool = False
+    *flags: str,
+    folder: Path | None = None,
+    fault: Path | None = None,
+    is_fake: bool = False,
+    planted: str = "",
 ) -> Generator[Program]:
     """A server that is ready, on a tiny random model or, quicker, on the engine that only echoes.
 
@@ -94,11 +101,12 @@ def served(
         folder: where it keeps what it has; without one, nowhere after it has ended.
         fault: a file that makes the engine misbehave once it is there (`tests/soak/faulty_engine.py`).
         is_fake: whether the engine echoes.
+        planted: code that runs in the web process before it serves: the fault of a control.
     """
     with tempfile.TemporaryDirectory(prefix="btchat-reliability-") as name:
         folder = folder or Path(name)
         port = free_port()
-        command = _command(folder, port, fault, is_fake=is_fake)
+        command = _command(folder, port, fault, planted, is_fake=is_fake)
         write_clip(folder / "clip.mp4")
         with (folder / "log").open("ab") as log:
             process = subprocess.Popen([*command, *flags], stderr=log)
@@ -163,20 +171,7 @@ def spoken(lines: Sequence[str]) -> str:
     return "".join(each["choices"][0]["delta"].get("content") or "" for each in chunks if each.get("choices"))
 
 
-def _command(folder: Path, port: int, fault: Path | None, *, is_fake: bool) -> list[str]:
-    if is_fake:
-        return fake_program(folder / "data", port=port)
-    if not (folder / "embedded.model.json").exists():
-        tiny.write_model_folder(folder)
-    places = ["--weights-dir", str(folder), "--data-dir", str(folder / "data"), "--port", str(port)]
-    small = ["--model", tiny.MODEL, "--device", "cpu", "--threads", "1", "--decode-workers", "1"]
-    program = ["-m", "server"] if fault is None else ["-c", _FAULTY, str(fault)]
-    return [sys.executable, *program, *places, *small]
-
-
 _FAULTY = """
-import sys
-from server import __main__, main
 fault, right = sys.argv.pop(1), main.engine_command
 def faulty(settings):
     def command(fd):
@@ -184,8 +179,27 @@ def faulty(settings):
         return [python, "-m", "tests.soak.faulty_engine", fault, *arguments]
     return command
 main.engine_command = faulty
-sys.exit(__main__.main())
 """
+_ECHO = """
+from tests import fakes
+main.engine_command = lambda settings: fakes.command(*settings.model)
+main.find = lambda name, weights_dir: None  # the fake engine's models have no files
+"""
+
+
+def _command(folder: Path, port: int, fault: Path | None, planted: str, *, is_fake: bool) -> list[str]:
+    code = [planted, _ECHO if is_fake else "", _FAULTY if fault else ""]
+    program = "\n".join(
+        ("import sys", "from server import __main__, main", *code, "sys.exit(__main__.main())")
+    )
+    flags = ["--data-dir", str(folder / "data"), "--port", str(port), "--decode-workers", "1"]
+    if is_fake:
+        flags += ["--model", fakes.MODEL]
+    else:
+        if not (folder / "tiny").exists():
+            tiny.write_model_folder(folder)
+        flags += ["--weights-dir", str(folder), "--model", tiny.MODEL, "--device", "cpu", "--threads", "1"]
+    return [sys.executable, "-c", program, *([str(fault)] if fault else []), *flags]
 
 
 def _await_ready(program: Program) -> None:

@@ -18,7 +18,7 @@ from tests.server.test_uploads import upload
 MANY = [MODEL, OTHER, TWIN]
 FAILING: dict[str, dict[str, object]] = {
     "too long": {"text": "!too long"},
-    "fails midway": {"text": "!fail midway"},
+    "fails midway": {"text": "!fail after 1"},
     "always evicted": {"text": "!always evicted"},
     "no such model": {"model": "none"},
     "a model that does not load": {"model": [MODEL, BAD]},

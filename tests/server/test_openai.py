@@ -292,7 +292,7 @@ def test_an_unknown_video_is_not_found(api: openai.OpenAI) -> None:
 
 def test_a_failure_midway_is_raised_by_the_client(api: openai.OpenAI, video: str) -> None:
     stream = api.chat.completions.create(
-        model=fakes.MODEL, messages=about(video, "!fail midway"), stream=True
+        model=fakes.MODEL, messages=about(video, "!fail after 1"), stream=True
     )
     with pytest.raises(openai.APIError, match="scripted") as caught:
         list(stream)

@@ -53,7 +53,7 @@ def test_a_stream_ends_with_done(client: httpx.Client, video: str) -> None:
 
 
 def test_a_failure_midway_is_one_error_and_done(client: httpx.Client, video: str) -> None:
-    lines = events(client, video, "!fail midway")
+    lines = events(client, video, "!fail after 1")
     assert lines[-1] == "data: [DONE]"
     bodies = chunks(lines)
     assert ["error" in body for body in bodies] == [False] * (len(bodies) - 1) + [True]

@@ -14,6 +14,7 @@ from server.worker import __main__ as worker
 from server.worker.thread import WorkThread
 from tests.soak.secrets import SECRET
 
+LONG = 512  # sequences longer than this never fit, once that was asked for
 MANY = 4  # more rows than this lack memory, once that was asked for
 
 
@@ -31,6 +32,8 @@ def inject(path: Path) -> None:
                 case "hang":
                     time.sleep(1000)
                 case "memory" if len(chunks) > MANY:
+                    raise torch.OutOfMemoryError(f"CUDA out of memory {SECRET}")
+                case "long" if any(chunk.end > LONG for chunk in chunks):
                     raise torch.OutOfMemoryError(f"CUDA out of memory {SECRET}")
                 case _:
                     pass

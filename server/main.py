@@ -43,7 +43,7 @@ from server.problems import show_problem
 from server.routes import chat, frames, health, models, uploads
 from server.settings import Settings
 from server.uploads.expiry import expiring
-from server.uploads.store import VideoStore
+from server.uploads.store import StoreLimits, VideoStore
 from server.uploads.token_folders import TOKENS
 
 log = logging.getLogger(__name__)
@@ -163,9 +163,8 @@ def create_app(settings: Settings, start: Start) -> FastAPI:
 
 async def _open_store(settings: Settings) -> VideoStore:
     try:
-        return await VideoStore.open(
-            settings.data_dir, settings.upload_ttl_seconds, settings.max_stored_bytes
-        )
+        limits = StoreLimits(settings.upload_ttl_seconds, settings.max_stored_bytes)
+        return await VideoStore.open(settings.data_dir, limits)
     except FileExistsError as error:
         text = f"data_dir is {settings.data_dir}, which is a file; allowed: a folder"
         raise InvalidValueError(text, param="data_dir") from error

@@ -9,7 +9,6 @@ from server.decoding.futures import finished
 from server.deps import ServicesDep, Tenant
 from server.uploads.catalog import Order
 from server.uploads.form import FIELD, FORM, FormVideo
-from server.uploads.receive import receiving
 from server.uploads.sources import UploadedVideo
 
 router = APIRouter(prefix="/v1/video/uploads", tags=["videos"])
@@ -39,10 +38,7 @@ async def upload(
     body = form.content(request.stream()) if form else request.stream()
     declared = 0 if form else int(request.headers.get("content-length", 0))  # a form's is not its file's
     with services.admission.enter(tenant):
-        async with (
-            services.store.receiving(declared) as room,
-            receiving(body, services.store.incoming, room.add) as received,
-        ):
+        async with services.store.receiving(body, tenant, declared) as received:
             probed = await finished(services.decoder.probe(received.path))
             name = filename or (form.filename if form else "")
             video = await services.store.add(received, tenant, name, probed.facts)

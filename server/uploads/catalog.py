@@ -3,7 +3,6 @@
 import json
 import sqlite3
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Literal
 
 from bt_model.errors import InvalidValueError
@@ -49,8 +48,8 @@ class StoredVideo:
 class Catalog:
     """The table of uploads."""
 
-    def __init__(self, path: Path) -> None:
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
         self._db.executescript(_SCHEMA)
 
     def close(self) -> None:

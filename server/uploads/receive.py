@@ -1,23 +1,24 @@
-"""Writes a request's body to a private temporary file and hashes it; the middleware enforces size limits."""
+"""Writes a body to a private temporary file and hashes it; the middleware enforces size limits."""
 
 import asyncio
 import errno
 import hashlib
-import os
 import secrets
 import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 from bt_model.video.refusals import empty_file, unsupported_container
 from bt_model.video.sniff import HEAD_BYTES, container_of
 from server.problems import Problem
+from server.uploads.disk import Disk
 
 _BLOCK_BYTES = 1024 * 1024
-_PRIVATE_FILE = 0o600
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_DISK = Disk()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,10 @@ def _count_nothing(_num_bytes: int) -> None: ...
 
 @asynccontextmanager
 async def receiving(
-    chunks: AsyncIterable[bytes], folder: Path, count: Callable[[int], None] = _count_nothing
+    chunks: AsyncIterable[bytes],
+    folder: Path,
+    count: Callable[[int], None] = _count_nothing,
+    disk: Disk = _DISK,
 ) -> AsyncGenerator[Received]:
     """Write all chunks to a synced file in `folder`, which is deleted afterwards unless it was renamed.
 
@@ -47,10 +51,10 @@ async def receiving(
     path = folder / secrets.token_hex(16)
     try:
         with storage_problems():
-            received = await _write(_video_bytes(chunks), path, count)
+            received = await _write(_video_bytes(chunks), path, count, disk)
         yield received
     finally:
-        await asyncio.shield(asyncio.to_thread(path.unlink, missing_ok=True))
+        await asyncio.shield(asyncio.to_thread(disk.unlink, path))
 
 
 @contextmanager
@@ -89,26 +93,54 @@ def _is_video(head: bytes) -> bool:
     return True
 
 
-async def _write(chunks: AsyncIterable[bytes], path: Path, count: Callable[[int], None]) -> Received:
-    digest = hashlib.sha256()
-    num_bytes = 0
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, _PRIVATE_FILE)
-    with open(fd, "wb", buffering=0) as file:  # noqa: ASYNC230, PTH123 - a descriptor; blocks are written in threads
+class _OpenFile:
+    """A file written in threads. Whoever gives up on it closes it after the last write, not during it."""
 
-        def write(block: bytes) -> None:
-            digest.update(block)
+    def __init__(self, disk: Disk, fd: int) -> None:
+        self._disk = disk
+        self._fd = fd
+        self._turn = Lock()
+
+    def write(self, block: bytes) -> None:
+        with self._turn:
             view = memoryview(block)
             while view:
-                view = view[file.write(view) :]
+                view = view[self._disk.write(self._fd, view) :]
 
-        block = bytearray()
-        async for chunk in chunks:
-            count(len(chunk))
-            block += chunk
-            num_bytes += len(chunk)
-            if len(block) >= _BLOCK_BYTES:
-                await asyncio.to_thread(write, bytes(block))
-                block.clear()
-        await asyncio.to_thread(write, bytes(block))
-        await asyncio.to_thread(os.fsync, fd)
+    def sync(self) -> None:
+        with self._turn:
+            self._disk.sync(self._fd)
+
+    def close(self) -> None:
+        with self._turn:
+            self._disk.close(self._fd)
+
+
+async def _write(
+    chunks: AsyncIterable[bytes], path: Path, count: Callable[[int], None], disk: Disk
+) -> Received:
+    digest = hashlib.sha256()
+    num_bytes = 0
+    file = _OpenFile(disk, disk.create(path))
+    try:
+        async for block in _blocks(chunks, count):
+            num_bytes += len(block)
+            await asyncio.to_thread(digest.update, block)
+            await asyncio.to_thread(file.write, block)
+        await asyncio.to_thread(file.sync)
+    finally:
+        await asyncio.shield(asyncio.to_thread(file.close))
     return Received(path, digest.hexdigest(), num_bytes)
+
+
+async def _blocks(chunks: AsyncIterable[bytes], count: Callable[[int], None]) -> AsyncGenerator[bytes]:
+    """The same bytes in pieces worth a write."""
+    block = bytearray()
+    async for chunk in chunks:
+        count(len(chunk))
+        block += chunk
+        if len(block) >= _BLOCK_BYTES:
+            yield bytes(block)
+            block.clear()
+    if block:
+        yield bytes(block)

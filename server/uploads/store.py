@@ -4,14 +4,13 @@ Order of a commit: sync the file, rename it, sync the folder, insert the row; or
 """
 
 import asyncio
-import os
 import secrets
 import sqlite3
-import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -19,13 +18,24 @@ from bt_model.errors import UnknownNameError
 from bt_model.types import VideoFacts
 from server.problems import Problem
 from server.uploads.catalog import Catalog, Order, StoredVideo
-from server.uploads.receive import Received, storage_problems
+from server.uploads.disk import Clock, Disk
+from server.uploads.receive import Received, receiving, storage_problems
 from server.uploads.token_folders import TOKENS, TokenFolders
 
 _T = TypeVar("_T")
 
 _ID_BYTES = 16
-_PRIVATE_FOLDER = 0o700
+
+
+@dataclass(frozen=True, slots=True)
+class StoreLimits:
+    """What uploads may take, and for how long."""
+
+    ttl_seconds: float = 0.0
+    """Life of an upload; 0 is endless."""
+
+    max_bytes: int = 1 << 40
+    """Of all files together."""
 
 
 class Room:
@@ -54,56 +64,65 @@ class Room:
 class VideoStore:
     """All uploads of all tenants; no tenant can see another's."""
 
-    def __init__(self, folder: Path, ttl_seconds: float, max_bytes: int) -> None:
+    def __init__(self, folder: Path, limits: StoreLimits, disk: Disk, clock: Clock) -> None:
         """Raises OSError or sqlite3.Error if the folder cannot be used."""
-        self._ttl_seconds = ttl_seconds
-        self._max_bytes = max_bytes
+        self._limits = limits
+        self._disk = disk
+        self._clock = clock
         self.incoming_bytes = 0  # of bodies that are being received
         self._deleted: list[StoredVideo] = []  # to make room, since `delete_expired` was last called
         self._blobs = folder / "videos"
         self.incoming = folder / "incoming"
         for path in (folder, self._blobs, self.incoming):
-            path.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
+            disk.make_folder(path)
         self._tokens = TokenFolders(folder / TOKENS)
-        self._catalog = Catalog(folder / "btchat.sqlite3")
+        self._catalog = Catalog(disk.connect(folder / "btchat.sqlite3"))
         self._readers: Counter[str] = Counter()
-        self._disk = ThreadPoolExecutor(1, "disk")  # rows, files and readers agree: one thread has them all
+        self._thread = ThreadPoolExecutor(1, "disk")  # rows, files and readers agree: one thread has them all
 
     @classmethod
-    async def open(cls, folder: Path, ttl_seconds: float, max_bytes: int) -> Self:
+    async def open(
+        cls, folder: Path, limits: StoreLimits, disk: Disk | None = None, clock: Clock | None = None
+    ) -> Self:
         """Open or create the folder, and delete what an interrupted run left behind.
 
         Args:
             folder: files and catalogue.
-            ttl_seconds: life of an upload; 0 is endless.
-            max_bytes: of all files together; more are refused.
+            limits: what uploads may take.
+            disk: what files are changed with.
+            clock: what time it is.
         """
-        store = await asyncio.to_thread(cls, folder, ttl_seconds, max_bytes)
+        store = await asyncio.to_thread(cls, folder, limits, disk or Disk(), clock or Clock())
         await store._run(store._sweep_orphans)
         return store
 
     async def close(self) -> None:
         await self._run(self._catalog.close)
-        self._disk.shutdown()
+        self._thread.shutdown()
 
     @asynccontextmanager
-    async def receiving(self, declared_bytes: int = 0) -> AsyncGenerator[Room]:
-        """Room for a body that is being received, of which this many bytes are announced.
+    async def receiving(
+        self, chunks: AsyncIterable[bytes], tenant: str, declared_bytes: int = 0
+    ) -> AsyncGenerator[Received]:
+        """A tenant's body on disk, for `add`, of which so many bytes are announced; deleted if not added.
 
         Raises:
-            Problem: the files would take more than they may.
+            VideoError: an empty body, or the first bytes are not those of a video container.
+            Problem: the files would take more than they may, or the disk is full or failing.
         """
+        del tenant
         room = Room(self, await self._run(self._make_room))
         try:
             room.reserve(declared_bytes)
-            yield room
+            async with receiving(chunks, self.incoming, room.add, self._disk) as received:
+                yield received
         finally:
             self.incoming_bytes -= room.num_bytes
 
     async def add(self, received: Received, tenant: str, filename: str, facts: VideoFacts) -> StoredVideo:
         """Move a received file into the store and insert its row."""
-        now = int(time.time())
-        expires = now + max(int(self._ttl_seconds), 1) if self._ttl_seconds else None
+        now, ttl = int(self._clock.wall()), self._limits.ttl_seconds
+        expires = now + max(int(ttl), 1) if ttl else None
         video = StoredVideo(
             id=f"vid_{secrets.token_hex(_ID_BYTES)}",
             tenant=tenant,
@@ -155,22 +174,22 @@ class VideoStore:
 
     def _run(self, function: Callable[..., _T], *arguments: Any) -> asyncio.Future[_T]:
         """What a function does with the disk, in turn."""
-        return asyncio.get_running_loop().run_in_executor(self._disk, function, *arguments)
+        return asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 
     def _enter(self, sha256: str) -> bool:
         """One more reader of these bytes; whether they are there."""
         self._readers[sha256] += 1
-        return (self._blobs / sha256).exists()
+        return self._disk.exists(self._blobs / sha256)
 
     def _commit(self, source: Path, video: StoredVideo) -> None:
         blob = self._blobs / video.sha256
-        if blob.exists():
-            source.unlink()
+        if self._disk.exists(blob):
+            self._disk.unlink(source)
         else:
-            if self._catalog.num_bytes() + video.num_bytes > self._max_bytes:
+            if self._catalog.num_bytes() + video.num_bytes > self._limits.max_bytes:
                 raise self.no_room()
-            source.rename(blob)
-            _sync_folder(self._blobs)
+            self._disk.rename(source, blob)
+            self._disk.sync_folder(self._blobs)
         try:
             self._catalog.insert(video)
         except sqlite3.Error:
@@ -180,25 +199,25 @@ class VideoStore:
 
     def no_room(self) -> Problem:
         text = (
-            f"all uploads together may take {self._max_bytes} bytes (BTCHAT_MAX_STORED_BYTES), and this one "
-            "is too much; DELETE /v1/video/uploads/{id} makes room"
+            f"all uploads together may take {self._limits.max_bytes} bytes (BTCHAT_MAX_STORED_BYTES), and "
+            "this one is too much; DELETE /v1/video/uploads/{id} makes room"
         )
         return Problem(507, text, code="storage_full")
 
     def _make_room(self) -> int:
         """Bytes that the stored files leave, without those that have expired."""
         self._deleted += self._delete_expired()
-        return self._max_bytes - self._catalog.num_bytes()
+        return self._limits.max_bytes - self._catalog.num_bytes()
 
     def _take_deleted(self) -> list[StoredVideo]:
         deleted, self._deleted = [*self._deleted, *self._delete_expired()], []
         return deleted
 
     def _find(self, tenant: str, video_id: str) -> StoredVideo | None:
-        return self._catalog.find(tenant, video_id, int(time.time()))
+        return self._catalog.find(tenant, video_id, int(self._clock.wall()))
 
     def _page(self, tenant: str, after: str | None, limit: int, order: Order) -> list[StoredVideo]:
-        return self._catalog.page(tenant, after, limit, order, int(time.time()))
+        return self._catalog.page(tenant, after, limit, order, int(self._clock.wall()))
 
     def _delete(self, video: StoredVideo) -> bool:
         self._catalog.delete(video.id)
@@ -209,7 +228,7 @@ class VideoStore:
         return is_last
 
     def _delete_expired(self) -> list[StoredVideo]:
-        expired = self._catalog.expired(int(time.time()))
+        expired = self._catalog.expired(int(self._clock.wall()))
         return [video for video in expired if self._delete(video)]
 
     def _leave(self, sha256: str) -> None:
@@ -220,24 +239,16 @@ class VideoStore:
 
     def _free(self, sha256: str) -> None:
         if sha256 not in self._readers and not self._catalog.with_bytes(sha256):
-            (self._blobs / sha256).unlink(missing_ok=True)
+            self._disk.unlink(self._blobs / sha256)
 
     def _sweep_orphans(self) -> None:
-        for path in self.incoming.iterdir():
-            path.unlink()
+        for name in self._disk.names(self.incoming):
+            self._disk.unlink(self.incoming / name)
         known = self._catalog.digests()
-        present = {path.name for path in self._blobs.iterdir()}
+        present = set(self._disk.names(self._blobs))
         for name in present - known:
-            (self._blobs / name).unlink()
+            self._disk.unlink(self._blobs / name)
         for sha256 in known - present:
             for video in self._catalog.with_bytes(sha256):
                 self._catalog.delete(video.id)
         self._tokens.sweep(self._catalog.sources())
-
-
-def _sync_folder(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -205,7 +205,7 @@ def test_a_full_disk_is_507_and_nothing_stays(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     before = stored(settings)
-    monkeypatch.setattr("server.uploads.receive.os.fsync", full)
+    monkeypatch.setattr("server.uploads.disk.os.fsync", full)
     answer = client.post("/v1/video/uploads", content=unseen)
     assert (answer.status_code, error_of(answer)["code"]) == (507, "storage_full")
     assert stored(settings) == before

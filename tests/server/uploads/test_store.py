@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 import threading
+from collections.abc import AsyncGenerator
 from contextlib import closing
 from pathlib import Path
 
@@ -12,11 +13,12 @@ from bt_model.errors import UnknownNameError
 from bt_model.types import VideoFacts
 from server.problems import Problem
 from server.uploads.catalog import StoredVideo
+from server.uploads.disk import Clock
 from server.uploads.receive import Received
-from server.uploads.store import VideoStore
+from server.uploads.store import StoreLimits, VideoStore
 from tests.leaks import no_leaks
 
-ROOM = 1 << 30
+MP4 = b"\0\0\0\x10ftypisom"
 FACTS = VideoFacts(96, 64, 30, 25.0, 1.2, 0, "h264", "mp4", has_audio=False)
 
 
@@ -27,7 +29,7 @@ async def added(store: VideoStore, tenant: str = "public", content: bytes = b"by
 
 
 async def test_a_file_stays_while_it_is_read(tmp_path: Path) -> None:
-    store = await VideoStore.open(tmp_path, 0, ROOM)
+    store = await VideoStore.open(tmp_path, StoreLimits())
     video = await added(store)
     async with store.reading(video) as path:
         await store.delete(video)
@@ -37,7 +39,7 @@ async def test_a_file_stays_while_it_is_read(tmp_path: Path) -> None:
 
 
 async def test_readers_who_leave_at_any_moment_keep_no_file(tmp_path: Path) -> None:
-    store = await VideoStore.open(tmp_path, 0, ROOM)
+    store = await VideoStore.open(tmp_path, StoreLimits())
     video = await added(store)
 
     async def read() -> None:
@@ -57,7 +59,7 @@ async def test_readers_who_leave_at_any_moment_keep_no_file(tmp_path: Path) -> N
 async def test_closing_leaves_no_thread_and_no_descriptor(tmp_path: Path) -> None:
     before = disk_threads()
     with no_leaks():
-        store = await VideoStore.open(tmp_path, 0, ROOM)
+        store = await VideoStore.open(tmp_path, StoreLimits())
         await added(store)
         await store.close()
     assert disk_threads() == before  # of other stores in this process
@@ -68,7 +70,7 @@ def disk_threads() -> set[threading.Thread]:
 
 
 async def test_reading_a_video_that_was_just_deleted_says_so(tmp_path: Path) -> None:
-    store = await VideoStore.open(tmp_path, 0, ROOM)
+    store = await VideoStore.open(tmp_path, StoreLimits())
     video = await added(store)
     await store.delete(video)
     with pytest.raises(UnknownNameError, match="was deleted"):
@@ -78,7 +80,7 @@ async def test_reading_a_video_that_was_just_deleted_says_so(tmp_path: Path) -> 
 
 
 async def test_tenants_share_bytes_but_never_see_each_other(tmp_path: Path) -> None:
-    store = await VideoStore.open(tmp_path, 0, ROOM)
+    store = await VideoStore.open(tmp_path, StoreLimits())
     mine, theirs = await added(store, "me"), await added(store, "them")
     with pytest.raises(UnknownNameError):
         await store.get("me", theirs.id)
@@ -90,10 +92,12 @@ async def test_tenants_share_bytes_but_never_see_each_other(tmp_path: Path) -> N
 
 
 async def test_an_upload_expires(tmp_path: Path) -> None:
-    store = await VideoStore.open(tmp_path, 1.0, ROOM)
+    wall = [1e9]
+    store = await VideoStore.open(tmp_path, StoreLimits(60), clock=Clock(lambda: wall[0]))
     video = await added(store)
+    wall[0] += 59
     assert await store.get("public", video.id) == video
-    await asyncio.sleep(1.05)
+    wall[0] += 2
     with pytest.raises(UnknownNameError):
         await store.get("public", video.id)
     assert await store.delete_expired() == [video]
@@ -102,17 +106,17 @@ async def test_an_upload_expires(tmp_path: Path) -> None:
 
 
 async def test_a_row_without_its_file_is_dropped_at_start(tmp_path: Path) -> None:
-    store = await VideoStore.open(tmp_path, 0, ROOM)
+    store = await VideoStore.open(tmp_path, StoreLimits())
     video = await added(store)
     await store.close()
     (tmp_path / "videos" / video.sha256).unlink()
-    store = await VideoStore.open(tmp_path, 0, ROOM)
+    store = await VideoStore.open(tmp_path, StoreLimits())
     assert await store.page("public", None, 10, "asc") == []
     await store.close()
 
 
 async def test_an_upload_that_cannot_be_noted_leaves_no_bytes(tmp_path: Path) -> None:
-    store = await VideoStore.open(tmp_path, 0, ROOM)
+    store = await VideoStore.open(tmp_path, StoreLimits())
     with closing(sqlite3.connect(tmp_path / "btchat.sqlite3")) as other:
         other.execute("CREATE TRIGGER full BEFORE INSERT ON videos BEGIN SELECT RAISE(ABORT, 'no'); END")
     with pytest.raises(Problem, match="nothing was stored"):
@@ -122,7 +126,7 @@ async def test_an_upload_that_cannot_be_noted_leaves_no_bytes(tmp_path: Path) ->
 
 
 async def test_files_take_no_more_than_they_may(tmp_path: Path) -> None:
-    store = await VideoStore.open(tmp_path, 0, 10)
+    store = await VideoStore.open(tmp_path, StoreLimits(max_bytes=10))
     first = await added(store, content=b"123456")
     await added(store, tenant="other", content=b"123456")  # the same file
     with pytest.raises(Problem, match=r"may take 10 bytes .*MAX_STORED_BYTES") as caught:
@@ -136,27 +140,37 @@ async def test_files_take_no_more_than_they_may(tmp_path: Path) -> None:
 
 
 async def test_what_is_being_received_takes_room_as_it_comes(tmp_path: Path) -> None:
-    store = await VideoStore.open(tmp_path, 0, 10)
-    await added(store, content=b"123")
-    async with store.receiving() as first, store.receiving(4) as second:
-        second.add(4)
-        first.add(3)
+    store = await VideoStore.open(tmp_path, StoreLimits(max_bytes=100))
+    await added(store, content=bytes(30))
+
+    async def body(*sizes: int) -> AsyncGenerator[bytes]:
+        yield MP4
+        for size in sizes:
+            yield bytes(size)
+
+    async with store.receiving(body(0), "public", 40), store.receiving(body(14), "public"):
         with pytest.raises(Problem):
-            first.add(1)
+            async with store.receiving(body(1), "public"):
+                pass
     assert store.incoming_bytes == 0
     with pytest.raises(Problem):
-        async with store.receiving(8):
+        async with store.receiving(body(), "public", 71):
             pass
-    assert store.incoming_bytes == 0
+    assert (store.incoming_bytes, list(store.incoming.iterdir())) == (0, [])
     await store.close()
 
 
 async def test_what_has_expired_takes_no_room(tmp_path: Path) -> None:
-    store = await VideoStore.open(tmp_path, 1.0, 10)
+    wall = [1e9]
+    store = await VideoStore.open(tmp_path, StoreLimits(60, 10), clock=Clock(lambda: wall[0]))
     old = await added(store, content=b"1234567")
-    await asyncio.sleep(2.1)
-    async with store.receiving(5) as room:
-        room.add(5)
+    wall[0] += 61
+    async with store.receiving(one(MP4[:8]), "public") as received:
+        assert received.num_bytes == 8
     assert await store.delete_expired() == [old]  # what was computed of it is still to be forgotten
     assert await store.delete_expired() == []
     await store.close()
+
+
+async def one(chunk: bytes) -> AsyncGenerator[bytes]:
+    yield chunk

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from server.uploads.store import VideoStore
+from server.uploads.store import StoreLimits, VideoStore
 from server.uploads.token_folders import TokenFolders, source_key
-from tests.server.uploads.test_store import ROOM, added
+from tests.server.uploads.test_store import added
 
 
 def names(folder: Path) -> set[str]:
@@ -14,7 +14,7 @@ def names(folder: Path) -> set[str]:
 
 
 async def test_tokens_go_with_the_last_upload_of_their_owner(tmp_path: Path) -> None:
-    store = await VideoStore.open(tmp_path, 0, ROOM)
+    store = await VideoStore.open(tmp_path, StoreLimits())
     first, second, other = await added(store), await added(store), await added(store, "other")
     mine, others = (source_key(video.tenant, video.sha256).hex() for video in (first, other))
     for name in (mine, others):
@@ -27,7 +27,7 @@ async def test_tokens_go_with_the_last_upload_of_their_owner(tmp_path: Path) -> 
 
 
 async def test_a_start_deletes_tokens_without_an_upload_and_no_others(tmp_path: Path) -> None:
-    store = await VideoStore.open(tmp_path, 0, ROOM)
+    store = await VideoStore.open(tmp_path, StoreLimits())
     video = await added(store)
     await store.close()
     (name,) = names(tmp_path)
@@ -35,7 +35,7 @@ async def test_a_start_deletes_tokens_without_an_upload_and_no_others(tmp_path: 
     for left in ("ab" * 32, f"{name}.deleted"):
         (tmp_path / "tokens" / left).mkdir()
         (tmp_path / "tokens" / left / "tokens").write_bytes(b"left")
-    store = await VideoStore.open(tmp_path, 0, ROOM)
+    store = await VideoStore.open(tmp_path, StoreLimits())
     assert names(tmp_path) == {name}
     assert (tmp_path / "tokens" / name / "tokens").read_bytes() == b"kept"
     await store.delete(video)
@@ -44,11 +44,11 @@ async def test_a_start_deletes_tokens_without_an_upload_and_no_others(tmp_path: 
 
 
 async def test_a_start_makes_folders_for_uploads_that_have_none(tmp_path: Path) -> None:
-    store = await VideoStore.open(tmp_path, 0, ROOM)
+    store = await VideoStore.open(tmp_path, StoreLimits())
     video = await added(store)
     await store.close()
     TokenFolders(tmp_path / "tokens").remove(video.tenant, video.sha256)  # as in a folder of an older version
-    await (await VideoStore.open(tmp_path, 0, ROOM)).close()
+    await (await VideoStore.open(tmp_path, StoreLimits())).close()
     assert names(tmp_path) == {source_key(video.tenant, video.sha256).hex()}
 
 

@@ -1,49 +1,158 @@
-"""Admission control: caps requests in flight, in total and per API key."""
+"""Admission: what is in flight at once, requests and bytes of their bodies, shared by the keys."""
 
 from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
 from time import monotonic
+from typing import Self
 
+from bt_model.errors import InvalidValueError
 from server.problems import BusyError, RateLimitError
+from server.settings import Settings
 
 PUBLIC = "public"
-"""The tenant of a server without keys; it has no cap of its own."""
+"""The tenant of a server without keys: all its clients together."""
 
 _SMOOTHING = 0.2
+_MOST_GUARANTEED = 8  # requests of a key that find room however many others ask
+
+
+class Shares:
+    """An amount that keys share: a part of it is kept for each of them, the rest goes to who comes first."""
+
+    def __init__(self, total: int, num_keys: int, most_kept: int) -> None:
+        self.total = total
+        # with one key nothing is kept from it; with so many that half of all is used up, nothing is sure
+        self.kept = min(most_kept, total // (2 * num_keys)) if num_keys > 1 else 0
+        self._num_keys = num_keys
+        self._taken: Counter[str] = Counter()
+
+    @property
+    def taken(self) -> int:
+        return self._taken.total()
+
+    def taken_by(self, key: str) -> int:
+        return self._taken.get(key, 0)
+
+    @property
+    def most_of_one(self) -> int:
+        """The most that one key can take, while the others take no more than is kept for them."""
+        return self.total - self.kept * (self._num_keys - 1)
+
+    def fits(self, key: str, amount: int) -> bool:
+        """Whether a key may take so much more."""
+        if self.taken + amount > self.total:
+            return False
+        own = self.taken_by(key) + amount
+        used = sum(min(count, self.kept) for other, count in self._taken.items() if other != key)
+        return own <= self.kept or self.taken + amount + self.kept * (self._num_keys - 1) - used <= self.total
+
+    def take(self, key: str, amount: int) -> None:
+        self._taken[key] += amount
+
+    def give_back(self, key: str, amount: int) -> None:
+        self._taken[key] -= amount
+        if not self._taken[key]:
+            del self._taken[key]
+
+
+class HeldBytes:
+    """What one request's body takes of the memory for bodies, as long as the request is in flight."""
+
+    def __init__(self, shares: Shares, tenant: str) -> None:
+        self._shares = shares
+        self._tenant = tenant
+        self._num_bytes = 0
+
+    @property
+    def most(self) -> int:
+        """More than this is never held for one key."""
+        return self._shares.most_of_one
+
+    def add(self, num_bytes: int) -> None:
+        """Count bytes that are held from now on.
+
+        Raises:
+            BusyError: bodies in flight fill their memory.
+        """
+        if not self._shares.fits(self._tenant, num_bytes):
+            raise BusyError(f"bodies in flight fill the {self._shares.total} bytes that they may take", 1.0)
+        self._shares.take(self._tenant, num_bytes)
+        self._num_bytes += num_bytes
+
+    def release(self, num_bytes: int) -> None:
+        """Bytes that are held no longer, as where a file has them; at most those that were added."""
+        given = min(num_bytes, self._num_bytes)
+        self._num_bytes -= given
+        self._shares.give_back(self._tenant, given)
+
+    def release_all(self) -> None:
+        self.release(self._num_bytes)
 
 
 class Admission:
-    """Counts requests in flight. The retry time is a moving average of how long requests take."""
+    """Counts what is in flight. The retry time follows from how fast requests have ended of late."""
 
-    def __init__(self, max_requests: int, max_per_key: int) -> None:
-        self._max_requests = max_requests
-        self._max_per_key = max_per_key
-        self._running: Counter[str] = Counter()
+    def __init__(
+        self, max_requests: int, max_per_key: int | None = None, *, max_bytes: int, num_keys: int = 1
+    ) -> None:
+        self._requests = Shares(max_requests, num_keys, _MOST_GUARANTEED)
+        self._bytes = Shares(max_bytes, num_keys, max_bytes)
+        self._max_per_key = max_per_key or max_requests
         self._seconds = 1.0
+        self._num_refused = 0  # as if they waited: each that ends makes room for one
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """By a server's settings. Memory for bodies takes two of the largest, or one might never get in."""
+        largest = max(settings.max_json_bytes, settings.max_chat_bytes)
+        max_bytes = max(settings.max_body_bytes_in_flight, 2 * largest)
+        return cls(settings.max_requests, settings.max_requests_per_key, max_bytes=max_bytes)
 
     @property
     def num_running(self) -> int:
-        return self._running.total()
+        return self._requests.taken
+
+    @property
+    def num_bytes(self) -> int:
+        """Of bodies in flight."""
+        return self._bytes.taken
 
     @contextmanager
-    def enter(self, tenant: str, count: int = 1) -> Generator[None]:
+    def enter(self, tenant: str, count: int = 1) -> Generator[HeldBytes]:
         """Count one request, or what counts as so many, as in flight for the length of the `with`.
 
         Raises:
             BusyError: the server is full.
             RateLimitError: this key is at its own cap.
         """
-        if self.num_running + count > self._max_requests:
-            raise BusyError(f"{self._max_requests} requests are in flight, no more fit", self._seconds)
-        if tenant != PUBLIC and self._running[tenant] + count > self._max_per_key:
+        if not self._requests.fits(tenant, count):
+            raise self._full()
+        if self._requests.taken_by(tenant) + count > self._max_per_key:
             raise RateLimitError(f"this key may have {self._max_per_key} requests running", self._seconds)
-        self._running[tenant] += count
-        since = monotonic()
+        held, since = HeldBytes(self._bytes, tenant), monotonic()
+        self._requests.take(tenant, count)
         try:
-            yield
+            yield held
         finally:
+            held.release_all()
+            self._requests.give_back(tenant, count)
             self._seconds += _SMOOTHING * (monotonic() - since - self._seconds)
-            self._running[tenant] -= count
-            if not self._running[tenant]:
-                del self._running[tenant]
+            self._num_refused = max(self._num_refused - count, 0)
+
+    def require_room(self, count: int, param: str) -> None:
+        """Refuse what could never be let in.
+
+        Raises:
+            InvalidValueError: more at once than a key may have.
+        """
+        most = min(self._max_per_key, self._requests.most_of_one)
+        if count > most:
+            text = f"{param} is {count}; allowed: at most {most}, the requests that a key may have at once"
+            raise InvalidValueError(text, param=param)
+
+    def _full(self) -> BusyError:
+        """Those refused come back one after the other, as room is made, and not all at the same time."""
+        self._num_refused = min(self._num_refused + 1, self._requests.total)
+        seconds = self._seconds * self._num_refused / max(self.num_running, 1)
+        return BusyError(f"{self.num_running} requests are in flight, no more fit", seconds)

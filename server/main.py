@@ -36,6 +36,7 @@ from server.features.ahead import EncodeAhead
 from server.features.flights import VideoFeatures
 from server.metrics import Metrics
 from server.middleware.bounds import BodyBounds
+from server.middleware.door import Door
 from server.middleware.envelope import Envelope
 from server.middleware.keys import PAGE_FILES, KeyCheck, load_keys
 from server.middleware.log import logging_config
@@ -102,7 +103,7 @@ async def start_services(settings: Settings, command: Command) -> AsyncGenerator
         stack.push_async_callback(engine.stop)
         engine.begin()
         features = VideoFeatures(engine, decoder, metrics)
-        admission = Admission(settings.max_requests, settings.max_requests_per_key)
+        admission = Admission.of(settings)
         metrics.watch(
             is_ready=lambda: engine.is_ready,
             restarts=lambda: engine.num_restarts,
@@ -156,6 +157,7 @@ def create_app(settings: Settings, start: Start) -> FastAPI:
         bytes_by_path=bounds,
         idle_seconds=settings.body_idle_seconds,
     )
+    app.add_middleware(Door)
     app.add_middleware(KeyCheck, digests=digests)
     app.add_middleware(Envelope)
     return app

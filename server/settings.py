@@ -134,8 +134,14 @@ class Limits(Group):
     max_json_bytes: Count = Field(default=_MIB, description="largest JSON body")
     # a data URL may carry a whole clip
     max_chat_bytes: Count = Field(default=64 * _MIB, description="largest body of /v1/chat/completions")
+    max_body_bytes_in_flight: Count = Field(
+        default=256 * _MIB,
+        description="most memory of bodies in flight; never less than two of the largest JSON bodies take",
+    )
     max_requests: Count = Field(default=256, description="requests at once")
-    max_requests_per_key: Count = Field(default=8, description="requests at once of one API key")
+    max_requests_per_key: Count | None = Field(
+        default=None, description="requests at once of one API key; without it as many as of all"
+    )
 
 
 class Times(Group):

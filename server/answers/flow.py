@@ -51,8 +51,9 @@ class ChatFlow:
     async def answer(self, question: Question, put: Put) -> AsyncGenerator[Sequence[Progress]]:
         """Let every model answer, all at once. `put` gets Text* and one Finished or Broken of each of them.
 
-        However many models are asked, it is one request that is let in, one decode of the video, and one pass
-        through each frozen tower; choices count one by one. Leaving ends the work, wherever it is.
+        However many models are asked, it is one request, one decode of the video, and one pass through each
+        frozen tower; choices count one by one, and the door has let in one. Leaving ends the work, wherever
+        it is.
 
         Raises:
             BusyError: the server is full.
@@ -61,7 +62,7 @@ class ChatFlow:
         numbers, said = range(len(question.models)), asyncio.Event()
         answers = [Answer(question, number, monotonic(), deadline, said) for number in numbers]
         progress = [Progress(model) for model in question.models]
-        with self._admission.enter(question.tenant, question.num_choices):
+        with self._admission.enter(question.tenant, question.num_choices - 1):
             inputs = asyncio.create_task(self._inputs(question, progress))
             tasks = [
                 asyncio.create_task(self._run(answer, of_answer, inputs, put))

@@ -27,12 +27,11 @@ async def show_frames(
     """Thumbnails of exactly the model's input frames."""
     model, sampling = services.engine.resolve(body.model), body.sampling.value()
     video = await find_video(services.store, tenant, body.video)
-    with services.admission.enter(tenant):
-        card = await _opened(services, request, model)
-        check_frames(sampling.num_frames or 0, sampling, card)
-        async with video.reading() as path:
-            work = services.decoder.thumbnails(path, sampling, card.frame_size, card.default_frames)
-            shown = await while_connected(request, finished(work))
+    card = await _opened(services, request, model)
+    check_frames(sampling.num_frames or 0, sampling, card)
+    async with video.reading() as path:
+        work = services.decoder.thumbnails(path, sampling, card.frame_size, card.default_frames)
+        shown = await while_connected(request, finished(work))
     services.metrics.decoded(shown)
     check_frames(len(shown.indices), sampling, card)
     frames = zip(shown.indices, shown.timestamps, shown.jpegs, strict=True)
@@ -59,10 +58,9 @@ async def show_tokens(
     """Pooled tokens as a safetensors file, or as JSON if `format` or the Accept header asks for it."""
     model, sampling = services.engine.resolve(body.model), body.sampling.value()
     video = await find_video(services.store, tenant, body.video)
-    with services.admission.enter(tenant):
-        card = await _opened(services, request, model)
-        async with asyncio.timeout(services.settings.request_seconds):
-            encoded, file = await while_connected(request, _fetched(services, video, sampling, card))
+    card = await _opened(services, request, model)
+    async with asyncio.timeout(services.settings.request_seconds):
+        encoded, file = await while_connected(request, _fetched(services, video, sampling, card))
     wants_json = body.format == "json" or (body.format is None and "application/json" in accept)
     if wants_json:
         return _as_json(card, video.name, encoded, file)

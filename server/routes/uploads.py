@@ -37,11 +37,10 @@ async def upload(
     form = FormVideo.announced(request.headers.get("content-type", ""))
     body = form.content(request.stream()) if form else request.stream()
     declared = 0 if form else int(request.headers.get("content-length", 0))  # a form's is not its file's
-    with services.admission.enter(tenant):
-        async with services.store.receiving(body, tenant, declared) as received:
-            probed = await finished(services.decoder.probe(received.path))
-            name = filename or (form.filename if form else "")
-            video = await services.store.add(received, tenant, name, probed.facts)
+    async with services.store.receiving(body, tenant, declared) as received:
+        probed = await finished(services.decoder.probe(received.path))
+        name = filename or (form.filename if form else "")
+        video = await services.store.add(received, tenant, name, probed.facts)
     services.metrics.uploaded(video.num_bytes)
     services.ahead.submit(UploadedVideo(video, services.store))
     return VideoObject.of(video)

@@ -228,6 +228,12 @@ def test_a_key_with_all_its_requests_running_is_429(small: RunningServer, clip: 
     assert 1 <= int(answer.headers["retry-after"]) <= 60
 
 
+def test_more_choices_than_a_key_may_have_at_once_are_400_and_not_429_for_ever(small: RunningServer) -> None:
+    with keyed(small) as client:
+        answer = client.post("/v1/chat/completions", json={"model": fakes.MODEL, "messages": [USER], "n": 2})
+    assert (answer.status_code, error_of(answer)["param"]) == (400, "n")
+
+
 def test_a_full_server_is_503(small: RunningServer, clip: bytes) -> None:
     with keyed(small, THIRD) as client:
         video = client.post("/v1/video/uploads", content=clip).json()["id"]

@@ -1,0 +1,108 @@
+"""The door, alone: what it lets in or refuses before a body is read, and which bytes it counts."""
+
+from collections.abc import Iterable
+from types import SimpleNamespace
+
+import pytest
+from starlette.types import Message, Receive, Scope, Send
+
+from server.admission import PUBLIC, Admission, HeldBytes
+from server.middleware.door import HELD, HELD_BYTES, Door
+from server.problems import BusyError
+
+UPLOADS = "/v1/video/uploads"
+
+
+def scope_of(
+    admission: Admission, path: str = "/v1/video/chat", method: str = "POST", **headers: str
+) -> Scope:
+    lines = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    state = {"services": SimpleNamespace(admission=admission), "tenant": PUBLIC}
+    return {"type": "http", "method": method, "path": path, "headers": lines, "state": state}
+
+
+async def unread() -> Message:
+    raise AssertionError("the body was read")
+
+
+async def statuses(
+    scope: Scope, receive: Receive = unread, *, reads: int = 0
+) -> tuple[list[Message], list[int]]:
+    """What the door itself sends; the bytes held after each of so many reads of the route behind it."""
+    sent: list[Message] = []
+    held: list[int] = []
+
+    async def route(scope: Scope, receive: Receive, _send: Send) -> None:
+        of_request = scope["state"].get(HELD)
+        assert isinstance(of_request, HeldBytes) is (scope["method"] in {"POST", "PUT", "PATCH"})
+        admission = scope["state"]["services"].admission
+        held.append(admission.num_bytes)
+        for _ in range(reads):
+            await receive()
+            held.append(admission.num_bytes)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await Door(route)(scope, receive, send)
+    return sent, held
+
+
+def pieces(sizes: Iterable[int]) -> Receive:
+    left = iter(sizes)
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": bytes(next(left)), "more_body": True}
+
+    return receive
+
+
+@pytest.mark.parametrize("path", ["/v1/video/chat", "/v1/video/frames", UPLOADS, "/v1/what/comes/later"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
+async def test_a_full_server_refuses_before_the_body_is_read(path: str, method: str) -> None:
+    admission = Admission(1, max_bytes=10)
+    with admission.enter(PUBLIC):
+        sent, held = await statuses(scope_of(admission, path, method, content_length="5"))
+    assert (sent[0]["status"], held) == (503, [])
+    assert dict(sent[0]["headers"])[b"retry-after"] == b"1"
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE", "OPTIONS"])
+async def test_what_costs_nothing_goes_through_a_full_server(method: str) -> None:
+    admission = Admission(1, max_bytes=10)
+    with admission.enter(PUBLIC):
+        assert await statuses(scope_of(admission, method=method)) == ([], [0])
+
+
+async def test_a_declared_body_counts_from_the_start_and_until_the_end() -> None:
+    admission = Admission(5, max_bytes=10)
+    assert (await statuses(scope_of(admission, content_length="7")))[1] == [7]
+    assert admission.num_bytes == 0
+    with admission.enter(PUBLIC) as other:
+        other.add(4)
+        sent, held = await statuses(scope_of(admission, content_length="7"))
+    assert (sent[0]["status"], held, admission.num_running) == (503, [], 0)
+
+
+async def test_a_body_of_unknown_length_counts_as_it_comes() -> None:
+    admission = Admission(5, max_bytes=10)
+    scope = scope_of(admission, transfer_encoding="chunked")
+    assert (await statuses(scope, pieces([4, 6]), reads=2))[1] == [0, 4, 10]
+    with pytest.raises(BusyError, match="10 bytes"):
+        await statuses(scope, pieces([4, 7]), reads=2)
+    assert (admission.num_bytes, admission.num_running) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("headers", "count"), [({"transfer_encoding": "chunked"}, 2**21), ({"content_length": "9"}, 9)]
+)
+async def test_of_a_body_that_is_passed_on_little_is_held(headers: dict[str, str], count: int) -> None:
+    assert HELD_BYTES[UPLOADS] == 2**21
+    admission = Admission(5, max_bytes=2**22)
+    scope = scope_of(admission, UPLOADS, **headers)
+    assert (await statuses(scope, pieces([100]), reads=1))[1] == [count, count]
+
+
+async def test_a_body_that_could_never_be_held_is_left_to_the_bounds_on_bodies() -> None:
+    admission = Admission(5, max_bytes=10)
+    assert await statuses(scope_of(admission, content_length="11")) == ([], [0])

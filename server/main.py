@@ -1,19 +1,16 @@
 """Assembly of the web process; importing this does nothing."""
 
 import asyncio
-import errno
 import logging
 import os
-import signal
 import socket
 import sqlite3
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
-from types import FrameType
 
 import uvicorn
 import uvloop
@@ -28,6 +25,7 @@ from bt_model.decoding.pool import DecodePool
 from bt_model.errors import BtchatError, InvalidValueError, explain
 from server.admission import Admission
 from server.answers.flow import ChatFlow
+from server.connections.listener import ended_by_signals, listening, uvicorn_config
 from server.decoding.futures import running
 from server.deps import LifespanState, Services
 from server.engine.client import EngineClient
@@ -39,7 +37,6 @@ from server.middleware.bounds import BodyBounds
 from server.middleware.door import Door
 from server.middleware.envelope import Envelope
 from server.middleware.keys import PAGE_FILES, KeyCheck, load_keys
-from server.middleware.log import logging_config
 from server.problems import show_problem
 from server.routes import chat, frames, health, models, uploads
 from server.settings import Settings
@@ -50,9 +47,6 @@ from server.uploads.token_folders import TOKENS
 log = logging.getLogger(__name__)
 
 Start = Callable[[], AbstractAsyncContextManager[Services]]
-
-_HEADER_BYTES = 16 * 1024
-_KEEP_ALIVE_SECONDS = 10
 
 
 def engine_command(settings: Settings) -> Command:
@@ -200,7 +194,7 @@ async def _serve_until_stopped(settings: Settings, command: Command) -> int:
     started: asyncio.Future[Services] = asyncio.get_running_loop().create_future()
     app = create_app(settings, lambda: _awaiting(started))  # keys are read before a model is loaded
     server = uvicorn.Server(uvicorn_config(app, settings))
-    with _ended_by_signals(server), _listening(settings) as sock:
+    with ended_by_signals(server), listening(settings) as sock:
         async with start_services(settings, command) as services:
             started.set_result(services)
             log.info("btchat %s; models: %s", version("btchat"), ", ".join(settings.model))
@@ -213,25 +207,6 @@ async def _serve_until_stopped(settings: Settings, command: Command) -> int:
             if not watcher.cancelled() and (error := watcher.exception()) is not None:
                 raise error
             return 1 if services.engine.has_given_up else 0
-
-
-@contextmanager
-def _ended_by_signals(server: uvicorn.Server) -> Generator[None]:
-    """Signals end the server, also before and after it serves, so that everything else is stopped in turn.
-
-    uvicorn raises a signal again once it has ended because of it; the default action would end this process.
-    """
-
-    def end(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        server.should_exit = True
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 async def _end_with_engine(server: uvicorn.Server, engine: EngineClient, sock: socket.socket) -> None:
@@ -254,45 +229,3 @@ async def _end_with_engine(server: uvicorn.Server, engine: EngineClient, sock: s
 @asynccontextmanager
 async def _awaiting(started: asyncio.Future[Services]) -> AsyncGenerator[Services]:
     yield await started
-
-
-def uvicorn_config(app: object, settings: Settings) -> uvicorn.Config:
-    """The HTTP server's limits."""
-    return uvicorn.Config(
-        app,  # pyright: ignore[reportArgumentType] - uvicorn's own type for applications is private
-        lifespan="on",
-        log_config=logging_config(settings.log_level),
-        access_log=False,  # the log has a line of ours for every request, with its id
-        server_header=False,
-        proxy_headers=False,
-        http="h11",  # httptools does not limit headers
-        h11_max_incomplete_event_size=_HEADER_BYTES,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=settings.grace_seconds,
-    )
-
-
-def _listening(settings: Settings) -> socket.socket:
-    """A bound socket, so that a port in use is reported before a model is loaded."""
-    try:
-        family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
-    except socket.gaierror as error:
-        allowed = "127.0.0.1, 0.0.0.0 or another address of this machine"
-        text = f"host is {settings.host!r}, which names no address; allowed: {allowed}"
-        raise InvalidValueError(text, param="host") from error
-    try:
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            # asyncio does this only for sockets it made itself; without it small chunks wait 40 ms for an ACK
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.bind((settings.host, settings.port))
-        except OSError:
-            sock.close()
-            raise
-    except OSError as error:
-        wrong = "host" if error.errno == errno.EADDRNOTAVAIL else "port"
-        why = "this port needs privileges" if error.errno == errno.EACCES else explain(error)
-        text = f"cannot listen on {settings.host}:{settings.port}: {why}; choose another {wrong}"
-        raise InvalidValueError(text, param=wrong) from error
-    return sock

@@ -14,9 +14,10 @@ import pytest
 import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
 
+from server.connections.listener import uvicorn_config
 from server.deps import Services
 from server.engine.supervisor import Command
-from server.main import create_app, start_services, uvicorn_config
+from server.main import create_app, start_services
 from server.settings import Settings
 from tests import fakes
 from tests.clips import write_clip

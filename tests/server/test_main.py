@@ -15,7 +15,8 @@ import httpx
 import pytest
 
 from bt_model.errors import InvalidValueError
-from server.main import _listening, create_app, engine_command  # pyright: ignore[reportPrivateUsage]
+from server.connections.listener import listening
+from server.main import create_app, engine_command
 from server.settings import Settings
 from tests import fakes
 from tests.server.conftest import QUICK, RunningServer, count, error_of, question, running
@@ -118,9 +119,9 @@ def test_what_is_wrong_with_an_address_is_its_host_or_its_port(
     def refuse(_sock: socket.socket, _address: object) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr("server.main.socket.socket.bind", refuse)
+    monkeypatch.setattr("server.connections.listener.socket.socket.bind", refuse)
     with pytest.raises(InvalidValueError, match=f"^cannot listen on 127.0.0.1:80: {message}$"):
-        _listening(Settings(port=80))
+        listening(Settings(port=80))
 
 
 FAKE_SERVER = """

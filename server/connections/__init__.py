@@ -1,0 +1,1 @@
+"""How clients are connected: the address, the HTTP server and its limits."""

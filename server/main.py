@@ -26,6 +26,7 @@ from bt_model.errors import BtchatError, InvalidValueError, explain
 from server.admission import Admission
 from server.answers.flow import ChatFlow
 from server.connections.listener import ended_by_signals, listening, uvicorn_config
+from server.bodies.errors import document_errors
 from server.decoding.futures import running
 from server.deps import LifespanState, Services
 from server.engine.client import EngineClient
@@ -135,6 +136,7 @@ def create_app(settings: Settings, start: Start) -> FastAPI:
             yield {"services": services}
 
     app = FastAPIOffline(title="btchat", version=version("btchat"), lifespan=lifespan, static_url=PAGE_FILES)
+    document_errors(app)
     app.include_router(health.probes)
     asked = [Depends(HTTPBearer(auto_error=False))] if digests else []  # KeyCheck is what refuses
     for resource in (health, models, uploads, frames, chat):

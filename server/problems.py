@@ -8,7 +8,9 @@ from typing import Any, cast
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from bt_model.errors import (
     BtchatError,
@@ -29,16 +31,52 @@ STATUSES: Mapping[type[BtchatError], int] = {
     EngineError: 503,
     BtchatError: 500,
 }
-_CODES: Mapping[int, str] = {
-    400: "invalid_json",
-    401: "invalid_api_key",
-    404: "not_found",
-    405: "method_not_allowed",
-    429: "rate_limited",
-    503: "overloaded",
-    504: "timeout",
+CODES: Mapping[int, tuple[str, ...]] = {
+    400: (
+        "invalid_json",
+        "invalid_value",
+        "missing_required_parameter",
+        "unknown_parameter",
+        "context_length_exceeded",
+        "too_many_videos",
+        "video_required",
+        "url_fetching_disabled",
+    ),
+    401: ("invalid_api_key",),
+    404: ("not_found", "model_not_found", "video_not_found", "video_deleted"),
+    405: ("method_not_allowed",),
+    408: ("body_timeout",),
+    413: ("body_too_large", "video_too_large"),
+    415: ("unsupported_media",),
+    422: (
+        "undecodable_video",
+        "truncated_video",
+        "empty_file",
+        "no_video_stream",
+        "no_frames",
+        "video_too_small",
+        "decode_timeout",
+    ),
+    429: ("rate_limited",),
+    500: ("internal_error", "bad_checkpoint"),
+    503: (
+        "overloaded",
+        "not_ready",
+        "engine_restarted",
+        "engine_error",
+        "features_missing",
+        "model_memory",
+        "model_failed",
+        "stopping",
+        "storage_failed",
+    ),
+    504: ("timeout",),
+    507: ("storage_full",),
 }
+"""Every code that a client may get, by status; the first is that of an error which has none of its own."""
+
 _TYPES: Mapping[int, str] = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _SERVER_FAULT = 500
 _SHOWN_CHARACTERS = 80
 _MAX_RETRY_SECONDS = 60
@@ -97,7 +135,7 @@ def problem_of(error: Exception) -> Problem:
     if isinstance(error, Problem):
         return error
     if isinstance(error, HTTPException):
-        code = _CODES.get(error.status_code, "invalid_request")
+        code = CODES.get(error.status_code, ("invalid_request",))[0]
         return Problem(error.status_code, error.detail, code=code, headers=error.headers)
     if isinstance(error, TimeoutError):
         return Problem(504, str(error) or "the request took too long", code="timeout")
@@ -160,8 +198,19 @@ def _of_routing(request: Request, error: HTTPException) -> Problem:
     if error.status_code == HTTPStatus.NOT_FOUND:
         problem.detail = f"no route {where}"
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        problem.detail = f"no route {where}; allowed: {(error.headers or {}).get('Allow', '')}"
+        allowed = ", ".join(_methods(request))
+        problem.detail = f"no route {where}; allowed: {allowed}"
+        problem.headers = {"allow": allowed}
     return problem
+
+
+def _methods(request: Request) -> list[str]:
+    """Those of every route with this path; the error knows the methods of the first one."""
+    routes = cast(Starlette, request.app).routes
+    asked = ({**request.scope, "method": method} for method in METHODS)
+    return [
+        scope["method"] for scope in asked if any(route.matches(scope)[0] is Match.FULL for route in routes)
+    ]
 
 
 async def show_problem(request: Request, error: Exception) -> JSONResponse:

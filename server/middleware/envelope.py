@@ -15,13 +15,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from server.deps import LifespanState
 from server.middleware.keys import PAGES
 from server.middleware.log import log_request
-from server.problems import problem_of
+from server.problems import METHODS, problem_of
 
 REQUEST_ID = "x-request-id"
 
 log = logging.getLogger(__name__)
 
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # what a page loads comes from this server alone; both pages have scripts and styles in their HTML
 _PAGE_POLICY = "default-src 'self' 'unsafe-inline' data: blob:"
 _LINGER_SECONDS = 1.0
@@ -101,7 +100,7 @@ class _WatchedBody:
 def _count(scope: Scope, status: int, seconds: float) -> None:
     route = scope.get("route")
     handler = route.path if isinstance(route, APIRoute) else "unmatched"
-    method = scope["method"] if scope["method"] in _METHODS else "other"
+    method = scope["method"] if scope["method"] in METHODS else "other"
     shown = f"{status // 100}xx" if status else "none"
     metrics = cast(LifespanState, scope["state"])["services"].metrics
     metrics.requested(handler, method, shown, seconds)

@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse, Response
 
 from server.answers.missing_video import video_required
 from server.answers.question import DEFAULT_SAMPLING, Progress, Question
+from server.bodies.errors import errors
 from server.bodies.openai import CompletionBody
 from server.bodies.openai_dialogue import bounded_turns, turns_of, video_of
 from server.bodies.own import ChatBody
@@ -25,7 +26,10 @@ from server.uploads.sources import find_source, find_video
 router = APIRouter(prefix="/v1", tags=["chat"])
 
 _CONTENT: dict[str, Any] = {"application/json": {}, "text/event-stream": {}}
-_RESPONSES: dict[int | str, dict[str, Any]] = {200: {"description": "An answer", "content": _CONTENT}}
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "An answer", "content": _CONTENT},
+    **errors(400, 404, 408, 413, 415, 422, 429, 503, 504),
+}
 
 
 @router.post("/video/chat", response_class=Response, responses=_RESPONSES)
@@ -45,7 +49,7 @@ async def chat(
     return await _respond(question, shape, request, services, lifetime, is_stream=body.stream)
 
 
-@router.post("/chat/completions", response_class=Response, responses=_RESPONSES)
+@router.post("/chat/completions", response_class=Response, responses=_RESPONSES | errors(507))
 async def complete(
     body: CompletionBody, request: Request, services: ServicesDep, tenant: Tenant, lifetime: Lifetime
 ) -> Response:

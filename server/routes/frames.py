@@ -3,11 +3,12 @@
 import asyncio
 import base64
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request, Response
 
 from bt_model.types import ModelCard, Sampling
+from server.bodies.errors import errors
 from server.bodies.own import FrameObject, FramesObject, TokensBody, TokensObject, VideoBody
 from server.decoding.futures import finished
 from server.deps import Services, ServicesDep, Tenant
@@ -19,8 +20,14 @@ from server.uploads.sources import UploadedVideo, find_video
 
 router = APIRouter(prefix="/v1/video", tags=["videos"])
 
+_ERRORS = errors(400, 404, 408, 413, 415, 422, 429, 503, 504)
+_SAFETENSORS = "application/octet-stream"
+_FILE: dict[int | str, dict[str, Any]] = {
+    200: {"content": {_SAFETENSORS: {"schema": {"type": "string", "format": "binary"}}}}
+}
 
-@router.post("/frames")
+
+@router.post("/frames", responses=_ERRORS)
 async def show_frames(
     body: VideoBody, request: Request, services: ServicesDep, tenant: Tenant
 ) -> FramesObject:
@@ -47,7 +54,7 @@ async def show_frames(
     )
 
 
-@router.post("/tokens", response_model=TokensObject)
+@router.post("/tokens", response_model=TokensObject, responses=_FILE | _ERRORS)
 async def show_tokens(
     body: TokensBody,
     request: Request,
@@ -69,7 +76,7 @@ async def show_tokens(
         "x-btchat-dtype": file.dtype,
         "x-btchat-fingerprint": card.fingerprint,
     }
-    return Response(file.content, media_type="application/octet-stream", headers=headers)
+    return Response(file.content, media_type=_SAFETENSORS, headers=headers)
 
 
 async def _opened(services: Services, request: Request, model: str) -> ModelCard:

@@ -3,6 +3,7 @@
 import asyncio
 import platform
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import APIRouter, Response
 from fastapi.responses import RedirectResponse
@@ -10,6 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from bt_model.errors import EngineError
 from bt_model.types import ModelCard
+from server.bodies.errors import errors
 from server.deps import ServicesDep
 from server.engine.wire import Stats
 from server.problems import BusyError
@@ -17,6 +19,7 @@ from server.problems import BusyError
 probes = APIRouter(tags=["health"])  # these need no key
 router = APIRouter(tags=["health"])
 
+_TEXT: dict[int | str, dict[str, Any]] = {200: {"content": {CONTENT_TYPE_LATEST: {}}}}
 _STATS_SECONDS = 1.0
 _RETRY_SECONDS = 5.0
 
@@ -33,7 +36,7 @@ async def live() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@probes.get("/health/ready")
+@probes.get("/health/ready", responses=errors(503))
 async def ready(services: ServicesDep) -> dict[str, str]:
     """200 if the engine has loaded its model and takes questions, else 503 and what it is waited for."""
     if not services.engine.is_ready:
@@ -41,7 +44,7 @@ async def ready(services: ServicesDep) -> dict[str, str]:
     return {"status": "ok", "model": services.engine.card.id}
 
 
-@router.get("/version")
+@router.get("/version", responses=errors(503))
 async def show_version(services: ServicesDep) -> dict[str, object]:
     """Versions of everything that affects an answer; `models` are those that are loaded now."""
     engine = services.engine
@@ -62,7 +65,7 @@ async def show_version(services: ServicesDep) -> dict[str, object]:
     }
 
 
-@router.get("/metrics", response_class=Response)
+@router.get("/metrics", response_class=Response, responses=_TEXT)
 async def show_metrics(services: ServicesDep) -> Response:
     """Prometheus text, without the engine's metrics while it does not answer."""
     try:

@@ -2,19 +2,20 @@
 
 from fastapi import APIRouter
 
+from server.bodies.errors import errors
 from server.bodies.own import ModelObject, ModelPage
 from server.deps import Services, ServicesDep
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
 
-@router.get("")
+@router.get("", responses=errors(503))
 async def list_models(services: ServicesDep) -> ModelPage:
     """All models, the default first; does not load any."""
     return ModelPage(data=[_object(services, name) for name in services.engine.models])
 
 
-@router.get("/{model_id:path}")
+@router.get("/{model_id:path}", responses=errors(404, 503))
 async def show_model(model_id: str, services: ServicesDep) -> ModelObject:
     """One model; names may hold slashes."""
     return _object(services, services.engine.resolve(model_id))

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
+from server.bodies.errors import errors
 from server.bodies.own import Deleted, VideoObject, VideoPage
 from server.decoding.futures import finished
 from server.deps import ServicesDep, Tenant
@@ -29,7 +30,7 @@ Filename = Annotated[
 ]
 
 
-@router.post("", openapi_extra=_BODY)
+@router.post("", openapi_extra=_BODY, responses=errors(400, 408, 413, 415, 422, 429, 503, 507))
 async def upload(
     request: Request, services: ServicesDep, tenant: Tenant, filename: Filename = ""
 ) -> VideoObject:
@@ -46,7 +47,7 @@ async def upload(
     return VideoObject.of(video)
 
 
-@router.get("")
+@router.get("", responses=errors(400))
 async def list_uploads(
     services: ServicesDep,
     tenant: Tenant,
@@ -65,13 +66,13 @@ async def list_uploads(
     )
 
 
-@router.get("/{video_id}")
+@router.get("/{video_id}", responses=errors(404))
 async def show_upload(video_id: str, services: ServicesDep, tenant: Tenant) -> VideoObject:
     """One upload."""
     return VideoObject.of(await services.store.get(tenant, video_id, param="video_id"))
 
 
-@router.delete("/{video_id}")
+@router.delete("/{video_id}", responses=errors(404))
 async def delete_upload(video_id: str, services: ServicesDep, tenant: Tenant) -> Deleted:
     """Delete an upload and what was computed from it; answers in progress may finish."""
     video = await services.store.get(tenant, video_id, param="video_id")

@@ -124,6 +124,17 @@ def test_a_wrong_method_is_405_in_the_same_shape(client: httpx.Client) -> None:
     assert answer.headers["allow"] == "POST"
 
 
+def test_a_wrong_method_is_told_those_of_every_route_with_its_path(client: httpx.Client) -> None:
+    def allowed(path: str) -> str:
+        answer = client.patch(path)
+        assert answer.headers["allow"] in str(error_of(answer)["message"])
+        return answer.headers["allow"]
+
+    assert allowed("/v1/video/uploads") == "GET, POST"
+    assert allowed("/v1/video/uploads/x") == "GET, DELETE"
+    assert allowed("/openapi.json") == "GET, HEAD"
+
+
 def test_a_bad_query_is_400(client: httpx.Client) -> None:
     answer = client.get("/v1/video/uploads", params={"limit": 0})
     assert (answer.status_code, error_of(answer)["param"]) == (400, "limit")

@@ -17,7 +17,7 @@ from server.engine import wire
 from server.engine.channel import close_all
 from server.engine.errors import exception_of, failed
 from server.engine.replies import ClipEncoding, EngineInfo, Inbox, Reply, TokenFile, card_of
-from server.engine.supervisor import Command, RestartRule, Supervisor
+from server.engine.supervisor import Command, Launch, RestartRule, Supervisor, launch_process
 from server.engine.wire import Encoded, Features, Message, Opened, Stats, TokenData
 
 log = logging.getLogger(__name__)
@@ -28,10 +28,12 @@ _R = TypeVar("_R", Opened, Features, Encoded, TokenFile, Stats)
 class EngineClient:
     """Asks the engine process. Every call that waits may raise EngineDeadError."""
 
-    def __init__(self, command: Command, rule: RestartRule | None = None) -> None:
+    def __init__(
+        self, command: Command, rule: RestartRule | None = None, launch: Launch = launch_process
+    ) -> None:
         self._waiting: dict[str, Inbox] = {}
         self._rule = rule or RestartRule()
-        self._supervisor = Supervisor(command, self._receive, self._lose, self._rule)
+        self._supervisor = Supervisor(command, self._receive, self._lose, self._rule, launch)
         self._cards: dict[str, ModelCard] = {}  # of the current engine process
         self._loaded: tuple[str, ...] | None = None
         self._watchdog: asyncio.Task[None] | None = None

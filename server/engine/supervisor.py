@@ -6,8 +6,9 @@ import logging
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from bt_model.errors import CheckpointError
 from server.engine.channel import Channel, OnMessage
@@ -16,6 +17,24 @@ from server.engine.wire import Loading, Message, Ready, Shutdown, StartFailed
 
 Command = Callable[[int], Sequence[str]]
 """The engine's argument list, given the number of its inherited socket."""
+
+
+class Process(Protocol):
+    """A process that was started, as asyncio has it."""
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def returncode(self) -> int | None: ...
+
+    def kill(self) -> None: ...
+
+    async def wait(self) -> int: ...
+
+
+Launch = Callable[[Command], Awaitable[tuple[socket.socket, Process]]]
+"""Starts an engine: our end of its socket, and its process. May raise OSError."""
 
 _ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "THP_MEM_ALLOC_ENABLE": "1"}
 """Huge pages for weights and cache: a step reads all of the weights, and walks fewer tables for it."""
@@ -36,6 +55,24 @@ class RestartRule:
     stop_seconds: float = 5.0
 
 
+async def launch_process(command: Command) -> tuple[socket.socket, Process]:
+    """A process on this machine, which inherits its end of a socket. Raises OSError."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command(theirs.fileno()),
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                env=_ENVIRONMENT | os.environ,  # whoever has set them knows better
+                start_new_session=True,  # Ctrl-C must reach this process only, which finishes running answers
+            )
+        except BaseException:
+            ours.close()
+            raise
+    return ours, process
+
+
 class Supervisor:
     """The engine process, across restarts.
 
@@ -43,13 +80,19 @@ class Supervisor:
     """
 
     def __init__(
-        self, command: Command, on_message: OnMessage, on_death: Callable[[], None], rule: RestartRule
+        self,
+        command: Command,
+        on_message: OnMessage,
+        on_death: Callable[[], None],
+        rule: RestartRule,
+        launch: Launch,
     ) -> None:
         self._command = command
+        self._launch = launch
         self._on_message = on_message
         self._on_death = on_death
         self._rule = rule
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Process | None = None
         self._channel: Channel | None = None
         self._info: EngineInfo | None = None
         self._closed = asyncio.Event()
@@ -117,16 +160,8 @@ class Supervisor:
             if not started.done():
                 started.set_exception(CheckpointError("the engine process ended before it was ready"))
 
-        ours, theirs = socket.socketpair()
+        ours, self._process = await self._launch(self._command)
         self._channel = Channel(ours, receive, lose)
-        with theirs:
-            self._process = await asyncio.create_subprocess_exec(
-                *self._command(theirs.fileno()),
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                env=_ENVIRONMENT | os.environ,  # whoever has set them knows better
-                start_new_session=True,  # Ctrl-C must reach this process only, which finishes running answers
-            )
         try:
             self._info = await asyncio.wait_for(started, self._rule.start_seconds)
         except TimeoutError:

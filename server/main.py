@@ -25,8 +25,8 @@ from bt_model.decoding.pool import DecodePool
 from bt_model.errors import BtchatError, InvalidValueError, explain
 from server.admission import Admission
 from server.answers.flow import ChatFlow
-from server.connections.listener import ended_by_signals, listening, uvicorn_config
 from server.bodies.errors import document_errors
+from server.connections.listener import ended_by_signals, listening, uvicorn_config
 from server.decoding.futures import running
 from server.deps import LifespanState, Services
 from server.engine.client import EngineClient

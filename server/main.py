@@ -39,11 +39,12 @@ from server.middleware.door import Door
 from server.middleware.envelope import Envelope
 from server.middleware.keys import PAGE_FILES, KeyCheck, load_keys
 from server.problems import show_problem
-from server.routes import chat, frames, health, models, uploads
+from server.routes import chat, frames, health, models, resumable, uploads
 from server.settings import Settings
 from server.uploads.expiry import expiring
-from server.uploads.store import StoreLimits, VideoStore
+from server.uploads.store import VideoStore
 from server.uploads.token_folders import TOKENS
+from server.uploads.usage import StoreLimits
 
 log = logging.getLogger(__name__)
 
@@ -139,12 +140,13 @@ def create_app(settings: Settings, start: Start) -> FastAPI:
     document_errors(app)
     app.include_router(health.probes)
     asked = [Depends(HTTPBearer(auto_error=False))] if digests else []  # KeyCheck is what refuses
-    for resource in (health, models, uploads, frames, chat):
+    for resource in (health, models, resumable, uploads, frames, chat):
         app.include_router(resource.router, dependencies=asked)
     for kind in (BtchatError, HTTPException, RequestValidationError, TimeoutError):
         app.add_exception_handler(kind, show_problem)
     bounds = {
         "/v1/video/uploads": settings.max_upload_bytes,
+        f"{resumable.PATH}/": settings.max_upload_bytes,  # of each upload
         "/v1/chat/completions": settings.max_chat_bytes,
     }
     app.add_middleware(
@@ -161,8 +163,7 @@ def create_app(settings: Settings, start: Start) -> FastAPI:
 
 async def _open_store(settings: Settings) -> VideoStore:
     try:
-        limits = StoreLimits(settings.upload_ttl_seconds, settings.max_stored_bytes)
-        return await VideoStore.open(settings.data_dir, limits)
+        return await VideoStore.open(settings.data_dir, StoreLimits.of(settings))
     except FileExistsError as error:
         text = f"data_dir is {settings.data_dir}, which is a file; allowed: a folder"
         raise InvalidValueError(text, param="data_dir") from error

@@ -131,6 +131,10 @@ class Limits(Group):
     max_stored_bytes: Count = Field(
         default=64 * 1024 * _MIB, description="most space of all uploads together"
     )
+    max_stored_bytes_per_key: Count = Field(
+        default=32 * 1024 * _MIB, description="most space of the uploads of one API key"
+    )
+    max_videos_per_key: Count = Field(default=100_000, description="most uploads of one API key")
     max_json_bytes: Count = Field(default=_MIB, description="largest JSON body")
     # a data URL may carry a whole clip
     max_chat_bytes: Count = Field(default=64 * _MIB, description="largest body of /v1/chat/completions")
@@ -148,6 +152,9 @@ class Times(Group):
     """How long things may take."""
 
     body_idle_seconds: Seconds = Field(default=15.0, description="longest silence in a body that is received")
+    resumable_seconds: Seconds = Field(
+        default=86_400.0, description="longest pause of an upload in pieces, which is then deleted"
+    )
     request_seconds: Seconds = Field(default=600.0, description="longest request")
     engine_start_seconds: Seconds = Field(default=600.0, description="longest start of the engine process")
     watchdog_seconds: Seconds = Field(

@@ -15,6 +15,8 @@ _LARGE_BYTES = 64 * 1024  # a body that takes milliseconds to parse, for which t
 class BodyBounds:
     """Refuses bodies longer than their route allows, declared or not, and bodies that stall.
 
+    A path that ends in a slash stands for all that lie right below it.
+
     Large ones go on to their routes one in each round of the event loop, however many arrive at once.
     """
 
@@ -31,7 +33,10 @@ class BodyBounds:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        max_bytes = self._bytes_by_path.get(scope["path"], self._default_bytes)
+        path = scope["path"]
+        max_bytes = self._bytes_by_path.get(
+            path, self._bytes_by_path.get(path[: path.rfind("/") + 1], self._default_bytes)
+        )
         declared = Headers(scope=scope).get("content-length", "0")
         if not declared.isdecimal() or int(declared) > max_bytes:
             await _too_large(declared, max_bytes).response()(scope, receive, send)

@@ -38,10 +38,14 @@ async def live() -> dict[str, str]:
 
 @probes.get("/health/ready", responses=errors(503))
 async def ready(services: ServicesDep) -> dict[str, str]:
-    """200 if the engine has loaded its model and takes questions, else 503 and what it is waited for."""
+    """200 if the engine has loaded its model and takes questions, else 503 and what it is waited for.
+
+    `storage` is "degraded" while uploads are refused, since the disk is full or failed.
+    """
     if not services.engine.is_ready:
         raise BusyError(services.engine.not_ready().message, _RETRY_SECONDS, code="not_ready")
-    return {"status": "ok", "model": services.engine.card.id}
+    storage = "degraded" if services.store.is_degraded else "ok"
+    return {"status": "ok", "model": services.engine.card.id, "storage": storage}
 
 
 @router.get("/version", responses=errors(503))

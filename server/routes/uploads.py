@@ -1,5 +1,6 @@
 """Uploads: a video in, raw or as a form's file, an id out."""
 
+import re
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -7,9 +8,11 @@ from fastapi import APIRouter, Query, Request
 from server.bodies.errors import errors
 from server.bodies.own import Deleted, VideoObject, VideoPage
 from server.decoding.futures import finished
-from server.deps import ServicesDep, Tenant
-from server.uploads.catalog import Order
+from server.deps import Services, ServicesDep, Tenant
+from server.streams.reader import while_connected
+from server.uploads.catalog import Order, StoredVideo
 from server.uploads.form import FIELD, FORM, FormVideo
+from server.uploads.receive import Received
 from server.uploads.sources import UploadedVideo
 
 router = APIRouter(prefix="/v1/video/uploads", tags=["videos"])
@@ -25,8 +28,13 @@ _BODY = {
     }
 }
 
+MAX_NAME_CHARACTERS = 255
+FILENAME = re.compile(r"^[^\x00-\x1f\x7f]*$")
 Filename = Annotated[
-    str, Query(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$", description="shown, never used as a path")
+    str,
+    Query(
+        max_length=MAX_NAME_CHARACTERS, pattern=FILENAME.pattern, description="shown, never used as a path"
+    ),
 ]
 
 
@@ -39,12 +47,26 @@ async def upload(
     body = form.content(request.stream()) if form else request.stream()
     declared = 0 if form else int(request.headers.get("content-length", 0))  # a form's is not its file's
     async with services.store.receiving(body, tenant, declared) as received:
-        probed = await finished(services.decoder.probe(received.path))
         name = filename or (form.filename if form else "")
-        video = await services.store.add(received, tenant, name, probed.facts)
+        video = await keep(request, services, received, tenant, name)
+    return VideoObject.of(video)
+
+
+async def keep(
+    request: Request, services: Services, received: Received, tenant: str, name: str, video_id: str = ""
+) -> StoredVideo:
+    """Probe what was received and store it, unless its client leaves while it waits for a decoder.
+
+    Raises:
+        ClientDisconnect: the client left.
+        VideoError: it is no video that can be decoded.
+        Problem: it cannot be stored.
+    """
+    probed = await while_connected(request, finished(services.decoder.probe(received.path)))
+    video = await services.store.add(received, tenant, name, probed.facts, video_id)
     services.metrics.uploaded(video.num_bytes)
     services.ahead.submit(UploadedVideo(video, services.store))
-    return VideoObject.of(video)
+    return video
 
 
 @router.get("", responses=errors(400))

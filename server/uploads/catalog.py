@@ -1,12 +1,15 @@
-"""The table of uploaded videos, in SQLite. Synchronous; the store calls it from one thread at a time."""
+"""The tables of uploaded videos, in SQLite. Synchronous; the store calls it from one thread at a time."""
 
 import json
 import sqlite3
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Literal
 
 from bt_model.errors import InvalidValueError
 from bt_model.types import VideoFacts
+from server.uploads.usage import StorageUsage
 
 Order = Literal["asc", "desc"]
 
@@ -27,13 +30,27 @@ CREATE TABLE IF NOT EXISTS videos (
 CREATE INDEX IF NOT EXISTS videos_by_tenant ON videos (tenant, seq);
 CREATE INDEX IF NOT EXISTS videos_by_sha256 ON videos (sha256);
 CREATE INDEX IF NOT EXISTS videos_by_expiry ON videos (expires_at);
+CREATE TABLE IF NOT EXISTS pieces (
+    id TEXT NOT NULL PRIMARY KEY,
+    tenant TEXT NOT NULL,
+    num_bytes INTEGER NOT NULL,
+    filename TEXT NOT NULL,
+    received INTEGER NOT NULL,
+    expires_at REAL NOT NULL,
+    sha256 TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS clocks (age REAL NOT NULL, wall REAL NOT NULL);
 """
 _COLUMNS = "id, tenant, sha256, num_bytes, filename, created_at, expires_at, facts"
+_PIECES = "id, tenant, num_bytes, filename, received, expires_at, sha256"
 
 
 @dataclass(frozen=True, slots=True)
 class StoredVideo:
-    """One upload. Times are seconds since 1970; several uploads may share the bytes that `sha256` names."""
+    """One upload. Times are seconds since 1970; several uploads may share the bytes that `sha256` names.
+
+    In the catalogue `expires_at` is a time of the `AgeClock`.
+    """
 
     id: str
     tenant: str
@@ -45,31 +62,65 @@ class StoredVideo:
     facts: VideoFacts
 
 
-class Catalog:
-    """The table of uploads."""
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """An upload that comes in pieces; of `num_bytes` the first `received` are safe on disk.
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    Its id is the later video's. `sha256` is known once all is there.
+    """
+
+    id: str
+    tenant: str
+    num_bytes: int
+    filename: str
+    received: int
+    expires_at: float
+    sha256: str = ""
+
+    @property
+    def is_complete(self) -> bool:
+        return self.received == self.num_bytes
+
+
+class Catalog:
+    """Uploads, those that come in pieces, and what all of them take."""
+
+    def __init__(self, db: sqlite3.Connection, usage: StorageUsage) -> None:
         self._db = db
-        self._db.executescript(_SCHEMA)
+        self.usage = usage
+        db.executescript(_SCHEMA)
+        shared = "SELECT max(num_bytes) AS each FROM videos GROUP BY sha256"
+        usage.num_bytes = db.execute(f"SELECT coalesce(sum(each), 0) FROM ({shared})").fetchone()[0]
+        for table in ("videos", "pieces"):
+            rows = f"SELECT tenant, count(*), sum(num_bytes) FROM {table} GROUP BY tenant"
+            for tenant, num_videos, num_bytes in db.execute(rows):
+                usage.change(tenant, num_bytes, num_bytes if table == "pieces" else 0, num_videos)
 
     def close(self) -> None:
         self._db.close()
 
     def insert(self, video: StoredVideo) -> None:
+        """A video, in the place of the pieces that it came in, if it did."""
         values = (
             *(getattr(video, name) for name in _COLUMNS.split(", ")[:-1]),
             json.dumps(asdict(video.facts)),
         )
-        self._db.execute(f"INSERT INTO videos ({_COLUMNS}) VALUES ({', '.join('?' * len(values))})", values)
+        is_first, pieces = not self.has_bytes(video.sha256), self.find_pieces(video.id)
+        with self._transaction():
+            self._insert("videos", _COLUMNS, values)
+            self._db.execute("DELETE FROM pieces WHERE id = ?", (video.id,))
+        if pieces is not None:
+            self.usage.change(video.tenant, -pieces.num_bytes, -pieces.num_bytes, -1)
+        self.usage.change(video.tenant, video.num_bytes, video.num_bytes if is_first else 0, 1)
 
-    def find(self, tenant: str, video_id: str, now: int) -> StoredVideo | None:
+    def find(self, tenant: str, video_id: str, now: float) -> StoredVideo | None:
         """A video of this tenant that has not expired."""
         rows = self._select(
             "tenant = ? AND id = ? AND (expires_at IS NULL OR expires_at > ?)", tenant, video_id, now
         )
         return rows[0] if rows else None
 
-    def page(self, tenant: str, after: str | None, limit: int, order: Order, now: int) -> list[StoredVideo]:
+    def page(self, tenant: str, after: str | None, limit: int, order: Order, now: float) -> list[StoredVideo]:
         """Up to `limit` videos in order of upload, from the one after `after`.
 
         Raises:
@@ -89,15 +140,32 @@ class Catalog:
         where = f"tenant = ? AND seq {sign} ? AND {alive} ORDER BY seq {order} LIMIT ?"
         return self._select(where, tenant, start, now, limit)
 
-    def delete(self, video_id: str) -> None:
-        self._db.execute("DELETE FROM videos WHERE id = ?", (video_id,))
+    def delete(self, videos: Sequence[StoredVideo]) -> None:
+        """All of them or, where that fails, none; fine if they are not there."""
+        gone: list[StoredVideo] = []
+        with self._transaction():
+            for video in videos:
+                if self._db.execute("DELETE FROM videos WHERE id = ?", (video.id,)).rowcount:
+                    gone.append(video)
+        left = {video.sha256 for video in gone if self.has_bytes(video.sha256)}
+        for video in gone:
+            self.usage.change(video.tenant, -video.num_bytes, 0, -1)
+        for sha256, num_bytes in {video.sha256: video.num_bytes for video in gone}.items():
+            self.usage.num_bytes -= 0 if sha256 in left else num_bytes
 
-    def expired(self, now: int) -> list[StoredVideo]:
-        return self._select("expires_at <= ?", now)
+    def expired(self, now: float, limit: int) -> list[StoredVideo]:
+        return self._select("expires_at <= ? LIMIT ?", now, limit)
 
     def with_bytes(self, sha256: str) -> list[StoredVideo]:
         """All uploads that share these bytes."""
         return self._select("sha256 = ?", sha256)
+
+    def has_bytes(self, sha256: str, tenant: str | None = None) -> bool:
+        """Whether an upload, or one of this tenant, has these bytes."""
+        where, values = (
+            ("sha256 = ?", (sha256,)) if tenant is None else ("sha256 = ? AND tenant = ?", (sha256, tenant))
+        )
+        return self._db.execute(f"SELECT 1 FROM videos WHERE {where} LIMIT 1", values).fetchone() is not None
 
     def sources(self) -> set[tuple[str, str]]:
         """Owners and contents of all uploads."""
@@ -106,12 +174,56 @@ class Catalog:
     def digests(self) -> set[str]:
         return {row[0] for row in self._db.execute("SELECT DISTINCT sha256 FROM videos")}
 
-    def num_bytes(self) -> int:
-        """Of all files together; uploads with the same bytes share one."""
-        shared = "SELECT max(num_bytes) AS each FROM videos GROUP BY sha256"
-        return self._db.execute(f"SELECT coalesce(sum(each), 0) FROM ({shared})").fetchone()[0]
+    def begin_pieces(self, pieces: Pieces) -> None:
+        values = tuple(getattr(pieces, name) for name in _PIECES.split(", "))
+        self._insert("pieces", _PIECES, values)
+        self.usage.change(pieces.tenant, pieces.num_bytes, pieces.num_bytes, 1)
 
-    def _select(self, where: str, *values: str | int) -> list[StoredVideo]:
+    def update_pieces(self, pieces: Pieces) -> None:
+        """What was received by now, and the digest."""
+        values = (pieces.received, pieces.expires_at, pieces.sha256, pieces.id)
+        self._db.execute("UPDATE pieces SET received = ?, expires_at = ?, sha256 = ? WHERE id = ?", values)
+
+    def delete_pieces(self, pieces: Pieces) -> None:
+        if self._db.execute("DELETE FROM pieces WHERE id = ?", (pieces.id,)).rowcount:
+            self.usage.change(pieces.tenant, -pieces.num_bytes, -pieces.num_bytes, -1)
+
+    def find_pieces(self, video_id: str) -> Pieces | None:
+        row = self._db.execute(f"SELECT {_PIECES} FROM pieces WHERE id = ?", (video_id,)).fetchone()
+        return Pieces(*row) if row else None
+
+    def all_pieces(self) -> list[Pieces]:
+        return [Pieces(*row) for row in self._db.execute(f"SELECT {_PIECES} FROM pieces")]
+
+    def clocks(self) -> tuple[float, float] | None:
+        """What `note_clocks` was last given."""
+        return self._db.execute("SELECT age, wall FROM clocks").fetchone()
+
+    def note_clocks(self, clocks: tuple[float, float]) -> None:
+        with self._transaction():
+            self._db.execute("DELETE FROM clocks")
+            self._db.execute("INSERT INTO clocks VALUES (?, ?)", clocks)
+
+    def reuse_log(self) -> None:
+        """Move what the write-ahead log holds into the tables, so that it begins again and takes no space."""
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    @contextmanager
+    def _transaction(self) -> Generator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    def _insert(self, table: str, columns: str, values: tuple[object, ...]) -> None:
+        marks = ", ".join("?" * len(values))
+        self._db.execute(f"INSERT INTO {table} ({columns}) VALUES ({marks})", values)
+
+    def _select(self, where: str, *values: str | float) -> list[StoredVideo]:
         rows = self._db.execute(f"SELECT {_COLUMNS} FROM videos WHERE {where}", values).fetchall()
         return [
             StoredVideo(

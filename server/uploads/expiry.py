@@ -2,23 +2,33 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
+from server.problems import Problem
 from server.uploads.store import VideoStore
 
-_SWEEP_SECONDS = 60.0
+log = logging.getLogger(__name__)
+
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 
 
 @asynccontextmanager
 async def expiring(store: VideoStore, forget: Callable[[str, str], None]) -> AsyncGenerator[None]:
     """Delete what has expired, now and then; `forget` gets owner and digest of what nobody has any more."""
+    pause = min(max(store.limits.ttl_seconds / 10 or _LONGEST_PAUSE, _SHORTEST_PAUSE), _LONGEST_PAUSE)
 
     async def sweep() -> None:
         while True:
-            for video in await store.delete_expired():
-                forget(video.tenant, video.sha256)
-            await asyncio.sleep(_SWEEP_SECONDS)
+            try:
+                for video in await store.delete_expired():
+                    forget(video.tenant, video.sha256)
+            except Problem:  # the disk's, which the log has: the next time may go well
+                pass
+            except Exception:
+                log.exception("expired uploads were not deleted")
+            await asyncio.sleep(pause)
 
     task = asyncio.create_task(sweep())
     try:

@@ -1,8 +1,8 @@
 """Writes a body to a private temporary file and hashes it; the middleware enforces size limits."""
 
 import asyncio
-import errno
 import hashlib
+import logging
 import secrets
 import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator
@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
+from bt_model.errors import explain
 from bt_model.video.refusals import empty_file, unsupported_container
 from bt_model.video.sniff import HEAD_BYTES, container_of
 from server.problems import Problem
-from server.uploads.disk import Disk
+from server.uploads.disk import Disk, is_full
 
-_BLOCK_BYTES = 1024 * 1024
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+log = logging.getLogger(__name__)
+
+BLOCK_BYTES = 1024 * 1024
 _DISK = Disk()
 
 
@@ -35,12 +37,9 @@ def _count_nothing(_num_bytes: int) -> None: ...
 
 @asynccontextmanager
 async def receiving(
-    chunks: AsyncIterable[bytes],
-    folder: Path,
-    count: Callable[[int], None] = _count_nothing,
-    disk: Disk = _DISK,
+    chunks: AsyncIterable[bytes], folder: Path, count: Callable[[int], None] = _count_nothing
 ) -> AsyncGenerator[Received]:
-    """Write all chunks to a synced file in `folder`, which is deleted afterwards unless it was renamed.
+    """Write all chunks to a file in `folder` that is there for as long as the `async with`.
 
     `count` is told the bytes of each chunk before they are written, and may raise.
 
@@ -51,22 +50,50 @@ async def receiving(
     path = folder / secrets.token_hex(16)
     try:
         with storage_problems():
-            received = await _write(_video_bytes(chunks), path, count, disk)
+            received = await write_video(chunks, path, count, _DISK)
         yield received
     finally:
-        await asyncio.shield(asyncio.to_thread(disk.unlink, path))
+        await asyncio.shield(asyncio.to_thread(_DISK.unlink, path))
+
+
+async def write_video(
+    chunks: AsyncIterable[bytes],
+    path: Path,
+    count: Callable[[int], None],
+    disk: Disk,
+    sync: Callable[[int], None] = _count_nothing,
+) -> Received:
+    """A body as a new file, for which `sync` is called with its descriptor at the end.
+
+    Raises:
+        VideoError: an empty body, or the first bytes are not those of a video container.
+        OSError: the disk is full or failing.
+    """
+    digest = hashlib.sha256()
+    num_bytes = 0
+    file = OpenFile(disk, disk.create(path), sync)
+    try:
+        async for block in _blocks(_video_bytes(chunks), count):
+            num_bytes += len(block)
+            await asyncio.to_thread(digest.update, block)
+            await asyncio.to_thread(file.write, block)
+        await asyncio.to_thread(file.sync)
+    finally:
+        await asyncio.shield(asyncio.to_thread(file.close))
+    return Received(path, digest.hexdigest(), num_bytes)
 
 
 @contextmanager
 def storage_problems() -> Generator[None]:
-    """Turn a full or failing disk into the client's error: nothing was stored."""
+    """Turn a full or failing disk into the client's error: nothing was changed."""
     try:
         yield
     except (OSError, sqlite3.Error) as error:
-        is_full = getattr(error, "errno", None) in _FULL or "disk is full" in str(error)
-        if is_full:
+        log.warning("the uploads' disk: %s", explain(error))
+        if is_full(error):
             raise Problem(507, "the disk is full; nothing was stored", code="storage_full") from error
-        raise Problem(503, "the disk failed; nothing was stored", code="storage_failed") from error
+        text = "the disk failed; nothing was stored, and trying again may help"
+        raise Problem(503, text, code="storage_failed") from error
 
 
 async def _video_bytes(chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
@@ -93,12 +120,13 @@ def _is_video(head: bytes) -> bool:
     return True
 
 
-class _OpenFile:
+class OpenFile:
     """A file written in threads. Whoever gives up on it closes it after the last write, not during it."""
 
-    def __init__(self, disk: Disk, fd: int) -> None:
+    def __init__(self, disk: Disk, fd: int, sync: Callable[[int], None]) -> None:
         self._disk = disk
         self._fd = fd
+        self._sync = sync
         self._turn = Lock()
 
     def write(self, block: bytes) -> None:
@@ -109,28 +137,11 @@ class _OpenFile:
 
     def sync(self) -> None:
         with self._turn:
-            self._disk.sync(self._fd)
+            self._sync(self._fd)
 
     def close(self) -> None:
         with self._turn:
             self._disk.close(self._fd)
-
-
-async def _write(
-    chunks: AsyncIterable[bytes], path: Path, count: Callable[[int], None], disk: Disk
-) -> Received:
-    digest = hashlib.sha256()
-    num_bytes = 0
-    file = _OpenFile(disk, disk.create(path))
-    try:
-        async for block in _blocks(chunks, count):
-            num_bytes += len(block)
-            await asyncio.to_thread(digest.update, block)
-            await asyncio.to_thread(file.write, block)
-        await asyncio.to_thread(file.sync)
-    finally:
-        await asyncio.shield(asyncio.to_thread(file.close))
-    return Received(path, digest.hexdigest(), num_bytes)
 
 
 async def _blocks(chunks: AsyncIterable[bytes], count: Callable[[int], None]) -> AsyncGenerator[bytes]:
@@ -139,7 +150,7 @@ async def _blocks(chunks: AsyncIterable[bytes], count: Callable[[int], None]) ->
     async for chunk in chunks:
         count(len(chunk))
         block += chunk
-        if len(block) >= _BLOCK_BYTES:
+        if len(block) >= BLOCK_BYTES:
             yield bytes(block)
             block.clear()
     if block:

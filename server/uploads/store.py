@@ -1,84 +1,40 @@
-"""Uploaded videos on disk: files named by SHA-256, stored once, and deleted after the last reader.
-
-Order of a commit: sync the file, rename it, sync the folder, insert the row; orphans are deleted at start.
-"""
+"""Uploaded videos: what comes in, what is asked for, and what goes."""
 
 import asyncio
+import contextlib
 import secrets
-import sqlite3
-from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Self
 
 from bt_model.errors import UnknownNameError
 from bt_model.types import VideoFacts
 from server.problems import Problem
-from server.uploads.catalog import Catalog, Order, StoredVideo
+from server.uploads.blobs import Blobs
+from server.uploads.catalog import Order, StoredVideo
 from server.uploads.disk import Clock, Disk
-from server.uploads.receive import Received, receiving, storage_problems
-from server.uploads.token_folders import TOKENS, TokenFolders
+from server.uploads.receive import Received, storage_problems, write_video
+from server.uploads.resumable import ResumableUploads
+from server.uploads.storage import Storage
+from server.uploads.usage import Incoming, StoreLimits
 
-_T = TypeVar("_T")
-
-_ID_BYTES = 16
-
-
-@dataclass(frozen=True, slots=True)
-class StoreLimits:
-    """What uploads may take, and for how long."""
-
-    ttl_seconds: float = 0.0
-    """Life of an upload; 0 is endless."""
-
-    max_bytes: int = 1 << 40
-    """Of all files together."""
-
-
-class Room:
-    """What one body takes while it is received, of the bytes that stored files left when it began."""
-
-    def __init__(self, store: "VideoStore", free_bytes: int) -> None:
-        self._store = store
-        self._free_bytes = free_bytes
-        self._received = 0
-        self.num_bytes = 0
-
-    def reserve(self, num_bytes: int) -> None:
-        """Raises Problem: what is stored and being received would be more than it may be."""
-        more = max(num_bytes - self.num_bytes, 0)
-        if self._store.incoming_bytes + more > self._free_bytes:
-            raise self._store.no_room()
-        self.num_bytes += more
-        self._store.incoming_bytes += more
-
-    def add(self, num_bytes: int) -> None:
-        """So many more bytes have come. Raises as `reserve`."""
-        self._received += num_bytes
-        self.reserve(self._received)
+_BATCH = 64  # rows that are deleted before another has its turn
 
 
 class VideoStore:
     """All uploads of all tenants; no tenant can see another's."""
 
-    def __init__(self, folder: Path, limits: StoreLimits, disk: Disk, clock: Clock) -> None:
-        """Raises OSError or sqlite3.Error if the folder cannot be used."""
-        self._limits = limits
-        self._disk = disk
-        self._clock = clock
-        self.incoming_bytes = 0  # of bodies that are being received
-        self._deleted: list[StoredVideo] = []  # to make room, since `delete_expired` was last called
-        self._blobs = folder / "videos"
-        self.incoming = folder / "incoming"
-        for path in (folder, self._blobs, self.incoming):
-            disk.make_folder(path)
-        self._tokens = TokenFolders(folder / TOKENS)
-        self._catalog = Catalog(disk.connect(folder / "btchat.sqlite3"))
-        self._readers: Counter[str] = Counter()
-        self._thread = ThreadPoolExecutor(1, "disk")  # rows, files and readers agree: one thread has them all
+    def __init__(self, storage: Storage) -> None:
+        self.limits = storage.limits
+        self.incoming = storage.folder.incoming
+        self.resumable = ResumableUploads(storage)
+        self._storage = storage
+        self._run = storage.run
+        self._blobs = Blobs(storage)
+        self._incoming = Incoming(storage.usage)
+        self._deleted: list[StoredVideo] = []  # since `delete_expired` last returned
 
     @classmethod
     async def open(
@@ -91,14 +47,41 @@ class VideoStore:
             limits: what uploads may take.
             disk: what files are changed with.
             clock: what time it is.
+
+        Raises:
+            InvalidValueError: another server uses the folder.
+            OSError, sqlite3.Error: the folder cannot be used.
         """
-        store = await asyncio.to_thread(cls, folder, limits, disk or Disk(), clock or Clock())
-        await store._run(store._sweep_orphans)
+        storage = await asyncio.to_thread(Storage, folder, limits, disk or Disk(), clock or Clock())
+        try:
+            store = cls(storage)
+            await storage.run(store._blobs.sweep)
+            await storage.run(store._tidy)
+        except BaseException:
+            await storage.close()
+            raise
         return store
 
     async def close(self) -> None:
-        await self._run(self._catalog.close)
-        self._thread.shutdown()
+        """Let another server have the folder."""
+        with contextlib.suppress(Problem):  # a disk that fails keeps no server from ending
+            await self._run(self._tidy)
+        await self._storage.close()
+
+    @property
+    def is_degraded(self) -> bool:
+        """Whether uploads are refused, for want of space or since the disk failed."""
+        return self._storage.is_degraded
+
+    @property
+    def num_bytes(self) -> int:
+        """Of all files that are stored, and of uploads in pieces."""
+        return self._storage.usage.num_bytes
+
+    @property
+    def incoming_bytes(self) -> int:
+        """Of bodies that are being received."""
+        return self._incoming.num_bytes
 
     @asynccontextmanager
     async def receiving(
@@ -108,54 +91,68 @@ class VideoStore:
 
         Raises:
             VideoError: an empty body, or the first bytes are not those of a video container.
-            Problem: the files would take more than they may, or the disk is full or failing.
+            Problem: there would be more than there may be, or the disk is full or failing.
         """
-        del tenant
-        room = Room(self, await self._run(self._make_room))
-        try:
-            room.reserve(declared_bytes)
-            async with receiving(chunks, self.incoming, room.add, self._disk) as received:
+        self._storage.durability.check()
+        await self._delete_expired()
+        path = self.incoming / secrets.token_hex(16)
+        storage = self._storage
+        with self._incoming.room(tenant, declared_bytes) as room:
+            try:
+                with storage_problems():
+                    received = await write_video(
+                        chunks, path, room.add, storage.disk, storage.durability.sync
+                    )
                 yield received
-        finally:
-            self.incoming_bytes -= room.num_bytes
+            finally:  # in turn: one who leaves must not delete what is just being committed
+                await asyncio.shield(self._run(self._blobs.discard, path))
 
-    async def add(self, received: Received, tenant: str, filename: str, facts: VideoFacts) -> StoredVideo:
-        """Move a received file into the store and insert its row."""
-        now, ttl = int(self._clock.wall()), self._limits.ttl_seconds
-        expires = now + max(int(ttl), 1) if ttl else None
+    async def add(
+        self, received: Received, tenant: str, filename: str, facts: VideoFacts, video_id: str = ""
+    ) -> StoredVideo:
+        """Move a received file into the store and insert its row, under a new id if none was given before.
+
+        Raises:
+            Problem: there would be more than there may be, or the disk is full or failing.
+        """
+        age, ttl = self._storage.age, self.limits.ttl_seconds
+        now = int(self._storage.clock.wall())
         video = StoredVideo(
-            id=f"vid_{secrets.token_hex(_ID_BYTES)}",
+            id=video_id or new_id(),
             tenant=tenant,
             sha256=received.sha256,
             num_bytes=received.num_bytes,
             filename=filename,
             created_at=now,
-            expires_at=expires,
+            expires_at=age.of_wall(now + max(int(ttl), 1)) if ttl else None,
             facts=facts,
         )
-        with storage_problems():
-            await self._run(self._commit, received.path, video)
-        return video
+        await self._run(self._blobs.commit, received.path, video)
+        return self._shown(video)
 
     async def get(self, tenant: str, video_id: str, *, param: str = "video") -> StoredVideo:
-        """Raises UnknownNameError where this tenant has no such video."""
+        """Raises UnknownNameError where this tenant has no such video, Problem where the disk fails."""
         video = await self._run(self._find, tenant, video_id)
         if video is None:
             text = f"no video {video_id[:40]!r}; POST /v1/video/uploads makes one, GET lists them"
             raise UnknownNameError(text, code="video_not_found", param=param)
-        return video
+        return self._shown(video)
 
     async def page(self, tenant: str, after: str | None, limit: int, order: Order) -> list[StoredVideo]:
         """Up to `limit` videos after the one with id `after`; InvalidValueError if there is none."""
-        return await self._run(self._page, tenant, after, limit, order)
+        return [self._shown(video) for video in await self._run(self._page, tenant, after, limit, order)]
 
     async def delete(self, video: StoredVideo) -> bool:
         """Delete an upload. True if it was the tenant's last with these bytes; then its tokens go, too."""
-        return await self._run(self._delete, video)
+        return bool(await self._run(self._blobs.delete, [video]))
 
     async def delete_expired(self) -> list[StoredVideo]:
         """Delete expired uploads; returns those that were their tenant's last with their bytes."""
-        return await self._run(self._take_deleted)
+        await self._delete_expired()
+        await self.resumable.delete_expired()
+        await self._run(self._tidy)
+        deleted, self._deleted = self._deleted, []
+        return deleted
 
     @asynccontextmanager
     async def reading(self, video: StoredVideo) -> AsyncGenerator[Path]:
@@ -164,91 +161,45 @@ class VideoStore:
         Raises:
             UnknownNameError: it was deleted just before.
         """
-        entering = self._run(self._enter, video.sha256)
+        entering = self._run(self._blobs.enter, video.sha256)
         try:
             if not await asyncio.shield(entering):  # one who leaves now must have entered, to leave in turn
                 raise UnknownNameError(f"video {video.id} was deleted", code="video_deleted", param="video")
-            yield self._blobs / video.sha256
+            yield self._blobs.path(video.sha256)
         finally:
-            await asyncio.shield(self._run(self._leave, video.sha256))
+            await asyncio.shield(self._run(self._blobs.leave, video.sha256))
 
-    def _run(self, function: Callable[..., _T], *arguments: Any) -> asyncio.Future[_T]:
-        """What a function does with the disk, in turn."""
-        return asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+    async def _delete_expired(self) -> None:
+        num_expired = _BATCH
+        while num_expired == _BATCH:
+            num_expired, last = await self._run(self._delete_batch)
+            self._deleted += last
 
-    def _enter(self, sha256: str) -> bool:
-        """One more reader of these bytes; whether they are there."""
-        self._readers[sha256] += 1
-        return self._disk.exists(self._blobs / sha256)
+    def _delete_batch(self) -> tuple[int, list[StoredVideo]]:
+        """Delete some of what has expired; how many, and those that were their tenant's last."""
+        expired = self._storage.catalog.expired(self._storage.age.now(), _BATCH)
+        return len(expired), self._blobs.delete(expired) if expired else []
 
-    def _commit(self, source: Path, video: StoredVideo) -> None:
-        blob = self._blobs / video.sha256
-        if self._disk.exists(blob):
-            self._disk.unlink(source)
-        else:
-            if self._catalog.num_bytes() + video.num_bytes > self._limits.max_bytes:
-                raise self.no_room()
-            self._disk.rename(source, blob)
-            self._disk.sync_folder(self._blobs)
-        try:
-            self._catalog.insert(video)
-        except sqlite3.Error:
-            self._free(video.sha256)
-            raise
-        self._tokens.add(video.tenant, video.sha256)
-
-    def no_room(self) -> Problem:
-        text = (
-            f"all uploads together may take {self._limits.max_bytes} bytes (BTCHAT_MAX_STORED_BYTES), and "
-            "this one is too much; DELETE /v1/video/uploads/{id} makes room"
-        )
-        return Problem(507, text, code="storage_full")
-
-    def _make_room(self) -> int:
-        """Bytes that the stored files leave, without those that have expired."""
-        self._deleted += self._delete_expired()
-        return self._limits.max_bytes - self._catalog.num_bytes()
-
-    def _take_deleted(self) -> list[StoredVideo]:
-        deleted, self._deleted = [*self._deleted, *self._delete_expired()], []
-        return deleted
+    def _tidy(self) -> None:
+        """What the next run must know, what could not be done before, and space for the next deletion."""
+        self._blobs.retry()
+        self._storage.fill_reserve()
+        if not self._storage.folder.is_full:
+            self._storage.catalog.note_clocks(self._storage.age.note())
 
     def _find(self, tenant: str, video_id: str) -> StoredVideo | None:
-        return self._catalog.find(tenant, video_id, int(self._clock.wall()))
+        return self._storage.catalog.find(tenant, video_id, self._storage.age.now())
 
     def _page(self, tenant: str, after: str | None, limit: int, order: Order) -> list[StoredVideo]:
-        return self._catalog.page(tenant, after, limit, order, int(self._clock.wall()))
+        return self._storage.catalog.page(tenant, after, limit, order, self._storage.age.now())
 
-    def _delete(self, video: StoredVideo) -> bool:
-        self._catalog.delete(video.id)
-        self._free(video.sha256)
-        is_last = all(other.tenant != video.tenant for other in self._catalog.with_bytes(video.sha256))
-        if is_last:
-            self._tokens.remove(video.tenant, video.sha256)
-        return is_last
+    def _shown(self, video: StoredVideo) -> StoredVideo:
+        """With an end by the clock on the wall."""
+        if video.expires_at is None:
+            return video
+        return replace(video, expires_at=self._storage.age.to_wall(video.expires_at))
 
-    def _delete_expired(self) -> list[StoredVideo]:
-        expired = self._catalog.expired(int(self._clock.wall()))
-        return [video for video in expired if self._delete(video)]
 
-    def _leave(self, sha256: str) -> None:
-        self._readers[sha256] -= 1
-        if not self._readers[sha256]:
-            del self._readers[sha256]
-        self._free(sha256)
-
-    def _free(self, sha256: str) -> None:
-        if sha256 not in self._readers and not self._catalog.with_bytes(sha256):
-            self._disk.unlink(self._blobs / sha256)
-
-    def _sweep_orphans(self) -> None:
-        for name in self._disk.names(self.incoming):
-            self._disk.unlink(self.incoming / name)
-        known = self._catalog.digests()
-        present = set(self._disk.names(self._blobs))
-        for name in present - known:
-            self._disk.unlink(self._blobs / name)
-        for sha256 in known - present:
-            for video in self._catalog.with_bytes(sha256):
-                self._catalog.delete(video.id)
-        self._tokens.sweep(self._catalog.sources())
+def new_id() -> str:
+    """Of a video: 128 random bits."""
+    return f"vid_{secrets.token_hex(16)}"

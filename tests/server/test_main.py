@@ -27,6 +27,11 @@ ROUTES = {
     ("get", "/v1/video/uploads"),
     ("get", "/v1/video/uploads/{video_id}"),
     ("delete", "/v1/video/uploads/{video_id}"),
+    ("options", "/v1/video/uploads/resumable"),
+    ("post", "/v1/video/uploads/resumable"),
+    ("head", "/v1/video/uploads/resumable/{upload_id}"),
+    ("patch", "/v1/video/uploads/resumable/{upload_id}"),
+    ("delete", "/v1/video/uploads/resumable/{upload_id}"),
     ("post", "/v1/video/frames"),
     ("post", "/v1/video/tokens"),
     ("post", "/v1/video/chat"),
@@ -224,7 +229,7 @@ def test_the_routes_are_those_that_were_promised(client: httpx.Client) -> None:
 
 def test_health_and_version(client: httpx.Client) -> None:
     assert client.get("/health/live").json() == {"status": "ok"}
-    assert client.get("/health/ready").json() == {"status": "ok", "model": fakes.MODEL}
+    assert client.get("/health/ready").json() == {"status": "ok", "model": fakes.MODEL, "storage": "ok"}
     version = client.get("/version").json()
     assert (version["fingerprint"], version["decoder"]) == (fakes.CARD.fingerprint, "pyav")
 

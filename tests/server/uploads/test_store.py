@@ -15,7 +15,8 @@ from server.problems import Problem
 from server.uploads.catalog import StoredVideo
 from server.uploads.disk import Clock
 from server.uploads.receive import Received
-from server.uploads.store import StoreLimits, VideoStore
+from server.uploads.store import VideoStore
+from server.uploads.usage import StoreLimits
 from tests.leaks import no_leaks
 
 MP4 = b"\0\0\0\x10ftypisom"
@@ -92,12 +93,12 @@ async def test_tenants_share_bytes_but_never_see_each_other(tmp_path: Path) -> N
 
 
 async def test_an_upload_expires(tmp_path: Path) -> None:
-    wall = [1e9]
-    store = await VideoStore.open(tmp_path, StoreLimits(60), clock=Clock(lambda: wall[0]))
+    now = [1e9]
+    store = await VideoStore.open(tmp_path, StoreLimits(60), clock=clock_of(now))
     video = await added(store)
-    wall[0] += 59
+    now[0] += 59
     assert await store.get("public", video.id) == video
-    wall[0] += 2
+    now[0] += 2
     with pytest.raises(UnknownNameError):
         await store.get("public", video.id)
     assert await store.delete_expired() == [video]
@@ -161,15 +162,20 @@ async def test_what_is_being_received_takes_room_as_it_comes(tmp_path: Path) -> 
 
 
 async def test_what_has_expired_takes_no_room(tmp_path: Path) -> None:
-    wall = [1e9]
-    store = await VideoStore.open(tmp_path, StoreLimits(60, 10), clock=Clock(lambda: wall[0]))
+    now = [1e9]
+    store = await VideoStore.open(tmp_path, StoreLimits(60, 10), clock=clock_of(now))
     old = await added(store, content=b"1234567")
-    wall[0] += 61
+    now[0] += 61
     async with store.receiving(one(MP4[:8]), "public") as received:
         assert received.num_bytes == 8
     assert await store.delete_expired() == [old]  # what was computed of it is still to be forgotten
     assert await store.delete_expired() == []
     await store.close()
+
+
+def clock_of(now: list[float]) -> Clock:
+    """Time that passes when a test says so."""
+    return Clock(lambda: now[0], lambda: now[0])
 
 
 async def one(chunk: bytes) -> AsyncGenerator[bytes]:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from server.uploads.store import StoreLimits, VideoStore
+from server.uploads.store import VideoStore
 from server.uploads.token_folders import TokenFolders, source_key
+from server.uploads.usage import StoreLimits
 from tests.server.uploads.test_store import added
 
 

@@ -1,0 +1,175 @@
+"""Uploads in pieces: what has come stays when a connection breaks or the server is started again."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, Generator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from bt_model.errors import UnknownNameError, VideoError
+from server.problems import Problem
+from server.uploads.catalog import Pieces
+from server.uploads.receive import BLOCK_BYTES, OpenFile, Received, storage_problems
+from server.uploads.storage import Storage
+
+_SYNC_BYTES = 16 * BLOCK_BYTES  # of a long piece, how much of it an interrupted server may forget
+
+
+class ResumableUploads:
+    """Those that are not whole yet; each has room for all of it from the beginning."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._busy = set[str]()
+
+    async def begin(self, video_id: str, tenant: str, num_bytes: int, filename: str) -> Pieces:
+        """An upload of which nothing is there yet.
+
+        Raises:
+            Problem: there would be more than there may be, or the disk is full or failing.
+        """
+        self._storage.durability.check()
+        pieces = Pieces(video_id, tenant, num_bytes, filename, 0, self._end())
+        await self._storage.run(self._begin, pieces)
+        return pieces
+
+    def end_of(self, pieces: Pieces) -> int:
+        """When it is deleted unless somebody goes on with it, in seconds since 1970."""
+        return self._storage.age.to_wall(pieces.expires_at)
+
+    async def find(self, tenant: str, video_id: str) -> Pieces | None:
+        """An upload of this tenant that goes on."""
+        pieces = await self._storage.run(self._storage.catalog.find_pieces, video_id)
+        if pieces is None or pieces.tenant != tenant or pieces.expires_at <= self._storage.age.now():
+            return None
+        return pieces
+
+    async def get(self, tenant: str, video_id: str) -> Pieces:
+        """Raises UnknownNameError where this tenant has no such upload."""
+        if (pieces := await self.find(tenant, video_id)) is None:
+            text = f"no upload {video_id[:40]!r} that goes on; POST /v1/video/uploads/resumable begins one"
+            raise UnknownNameError(text, code="upload_not_found", param="upload_id")
+        return pieces
+
+    @contextmanager
+    def turn(self, video_id: str) -> Generator[None]:
+        """Raises Problem: another request is at this upload."""
+        if video_id in self._busy:
+            text = "another request writes this upload; try again when that has ended"
+            raise Problem(423, text, code="upload_busy", headers={"retry-after": "1"})
+        self._busy.add(video_id)
+        try:
+            yield
+        finally:
+            self._busy.discard(video_id)
+
+    async def append(self, pieces: Pieces, chunks: AsyncIterable[bytes]) -> Pieces:
+        """One more piece; what comes of it before it breaks off is kept, too.
+
+        Raises:
+            Problem: it is longer than what is missing, or the disk is full or failing.
+        """
+        storage = self._storage
+        storage.durability.check()
+        with storage_problems():
+            fd = storage.disk.reopen(self._path(pieces), pieces.received)
+            file = OpenFile(storage.disk, fd, storage.durability.sync)
+            piece = _Piece(storage, file, pieces)
+            try:
+                try:
+                    async for chunk in chunks:
+                        await piece.add(chunk)
+                except OSError:  # more would not help
+                    raise
+                except BaseException:
+                    await asyncio.shield(piece.keep(self._end()))
+                    raise
+                await piece.keep(self._end())
+            finally:
+                await asyncio.shield(asyncio.to_thread(file.close))
+        return piece.pieces
+
+    @asynccontextmanager
+    async def whole(self, pieces: Pieces) -> AsyncGenerator[Received]:
+        """The file, for `VideoStore.add`, of an upload that is complete; one that is no video is deleted."""
+        with storage_problems():
+            digest = await asyncio.to_thread(self._storage.disk.sha256, self._path(pieces))
+        # with it, a start finds the file again if a commit is interrupted
+        await self._storage.run(self._storage.catalog.update_pieces, replace(pieces, sha256=digest))
+        try:
+            yield Received(self._path(pieces), digest, pieces.num_bytes)
+        except VideoError:
+            await self.delete(pieces)
+            raise
+
+    async def delete(self, pieces: Pieces) -> None:
+        """Forget an upload and what has come of it."""
+        await self._storage.run(self._delete, [pieces])
+
+    async def delete_expired(self) -> None:
+        """Delete uploads that nobody goes on with."""
+        now = self._storage.age.now()
+        old = [
+            each
+            for each in await self._storage.run(self._storage.catalog.all_pieces)
+            if each.expires_at <= now
+        ]
+        await self._storage.run(self._delete, [each for each in old if each.id not in self._busy])
+
+    def _begin(self, pieces: Pieces) -> None:
+        self._storage.usage.check(pieces.tenant, pieces.num_bytes, pieces.num_bytes)
+        disk, path = self._storage.disk, self._path(pieces)
+        try:
+            disk.close(disk.create(path))
+            disk.sync_folder(path.parent)
+            self._storage.catalog.begin_pieces(pieces)
+        except BaseException:
+            disk.unlink(path)
+            raise
+
+    def _delete(self, each: list[Pieces]) -> None:
+        for pieces in each:
+            self._storage.folder.with_reserve(
+                lambda pieces=pieces: self._storage.catalog.delete_pieces(pieces)
+            )
+            self._storage.disk.unlink(self._path(pieces))
+
+    def _path(self, pieces: Pieces) -> Path:
+        return self._storage.folder.incoming / pieces.id
+
+    def _end(self) -> float:
+        return self._storage.age.now() + self._storage.limits.resumable_seconds
+
+
+class _Piece:
+    """One that is being received. Bytes count once they and their number are safe."""
+
+    def __init__(self, storage: Storage, file: OpenFile, pieces: Pieces) -> None:
+        self.pieces = pieces
+        self._storage = storage
+        self._file = file
+        self._block = bytearray()
+        self._written = pieces.received
+
+    async def add(self, chunk: bytes) -> None:
+        if self._written + len(self._block) + len(chunk) > self.pieces.num_bytes:
+            text = f"more than the {self.pieces.num_bytes} bytes of Upload-Length came"
+            raise Problem(413, text, code="body_too_large", param="body", headers={"connection": "close"})
+        self._block += chunk
+        if len(self._block) >= BLOCK_BYTES:
+            await self._flush()
+        if self._written - self.pieces.received >= _SYNC_BYTES:
+            await self.keep(self.pieces.expires_at)
+
+    async def keep(self, expires_at: float) -> None:
+        """What was added is there from now on, also after a power cut."""
+        await self._flush()
+        await asyncio.to_thread(self._file.sync)
+        self.pieces = replace(self.pieces, received=self._written, expires_at=expires_at)
+        await self._storage.run(self._storage.catalog.update_pieces, self.pieces)
+
+    async def _flush(self) -> None:
+        block = bytes(self._block)
+        await asyncio.to_thread(self._file.write, block)
+        self._written += len(block)
+        self._block.clear()

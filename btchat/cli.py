@@ -36,6 +36,9 @@ def command_line() -> App:
         group=group,
         help="Start a server, ask it about a sample clip, keep serving.",
     )
+    keys = App(name="key", help="Make API keys.", group=group)
+    keys.command("btchat.commands.key:new", name="new")
+    app.command(keys)
     group = Group.create_ordered("One video, without a server")
     for command in (one_video.ask, one_video.frames, one_video.tokens):
         app.command(command, group=group)

@@ -7,6 +7,8 @@ from time import monotonic
 from typing import Self
 
 from bt_model.errors import InvalidValueError
+from server.keys.file import ApiKeys
+from server.keys.rates import Rates
 from server.problems import BusyError, RateLimitError
 from server.settings import Settings
 
@@ -14,6 +16,7 @@ PUBLIC = "public"
 """The tenant of a server without keys: all its clients together."""
 
 _SMOOTHING = 0.2
+_MOST_SECONDS = 60.0  # that anybody is told to wait for room
 _MOST_GUARANTEED = 8  # requests of a key that find room however many others ask
 
 
@@ -93,21 +96,20 @@ class HeldBytes:
 class Admission:
     """Counts what is in flight. The retry time follows from how fast requests have ended of late."""
 
-    def __init__(
-        self, max_requests: int, max_per_key: int | None = None, *, max_bytes: int, num_keys: int = 1
-    ) -> None:
-        self._requests = Shares(max_requests, num_keys, _MOST_GUARANTEED)
-        self._bytes = Shares(max_bytes, num_keys, max_bytes)
-        self._max_per_key = max_per_key or max_requests
+    def __init__(self, max_requests: int, max_bytes: int, keys: ApiKeys) -> None:
+        self._requests = Shares(max_requests, keys.num_tenants, _MOST_GUARANTEED)
+        self._bytes = Shares(max_bytes, keys.num_tenants, max_bytes)
+        self._keys = keys
+        self.rates = Rates(keys)
         self._seconds = 1.0
         self._num_refused = 0  # as if they waited: each that ends makes room for one
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
+    def of(cls, settings: Settings, keys: ApiKeys) -> Self:
         """By a server's settings. Memory for bodies takes two of the largest, or one might never get in."""
         largest = max(settings.max_json_bytes, settings.max_chat_bytes)
         max_bytes = max(settings.max_body_bytes_in_flight, 2 * largest)
-        return cls(settings.max_requests, settings.max_requests_per_key, max_bytes=max_bytes)
+        return cls(settings.max_requests, max_bytes, keys)
 
     @property
     def num_running(self) -> int:
@@ -128,8 +130,9 @@ class Admission:
         """
         if not self._requests.fits(tenant, count):
             raise self._full()
-        if self._requests.taken_by(tenant) + count > self._max_per_key:
-            raise RateLimitError(f"this key may have {self._max_per_key} requests running", self._seconds)
+        most = self.most_at_once(tenant)
+        if self._requests.taken_by(tenant) + count > most:
+            raise RateLimitError(f"this key may have {most} requests at once", self._round_seconds)
         held, since = HeldBytes(self._bytes, tenant), monotonic()
         self._requests.take(tenant, count)
         try:
@@ -140,19 +143,34 @@ class Admission:
             self._seconds += _SMOOTHING * (monotonic() - since - self._seconds)
             self._num_refused = max(self._num_refused - count, 0)
 
-    def require_room(self, count: int, param: str) -> None:
+    def most_at_once(self, tenant: str) -> int:
+        """Requests that a key may have at once."""
+        own = self._keys.limits(tenant).max_requests_per_key
+        return min(own or self._requests.total, self._requests.most_of_one)
+
+    def require_room(self, tenant: str, count: int, param: str) -> None:
         """Refuse what could never be let in.
 
         Raises:
-            InvalidValueError: more at once than a key may have.
+            InvalidValueError: more at once than the key may have.
         """
-        most = min(self._max_per_key, self._requests.most_of_one)
-        if count > most:
-            text = f"{param} is {count}; allowed: at most {most}, the requests that a key may have at once"
+        if count > (most := self.most_at_once(tenant)):
+            text = f"{param} is {count}; allowed: at most {most}, the requests that this key may have at once"
             raise InvalidValueError(text, param=param)
+
+    def left(self, tenant: str) -> dict[str, tuple[int, int, float]]:
+        """What a key has left, as `Rates.left` says it; of requests at once where a minute has no limit."""
+        most, running = self.most_at_once(tenant), self._requests.taken_by(tenant)
+        at_once = (most, max(most - running, 0), self._round_seconds if running else 0.0)
+        return {"requests": at_once, **self.rates.left(tenant)}
+
+    @property
+    def _round_seconds(self) -> float:
+        """In which all that run now will have ended."""
+        return min(self._seconds, _MOST_SECONDS)
 
     def _full(self) -> BusyError:
         """Those refused come back one after the other, as room is made, and not all at the same time."""
         self._num_refused = min(self._num_refused + 1, self._requests.total)
-        seconds = self._seconds * self._num_refused / max(self.num_running, 1)
+        seconds = self._round_seconds * self._num_refused / self._requests.total
         return BusyError(f"{self.num_running} requests are in flight, no more fit", seconds)

@@ -33,11 +33,12 @@ from server.engine.client import EngineClient
 from server.engine.supervisor import Command, RestartRule
 from server.features.ahead import EncodeAhead
 from server.features.flights import VideoFeatures
+from server.keys.file import load_keys
 from server.metrics import Metrics
 from server.middleware.bounds import BodyBounds
 from server.middleware.door import Door
 from server.middleware.envelope import Envelope
-from server.middleware.keys import PAGE_FILES, KeyCheck, load_keys
+from server.middleware.keys import PAGE_FILES, KeyCheck
 from server.problems import show_problem
 from server.routes import chat, frames, health, models, resumable, uploads
 from server.settings import Settings
@@ -90,7 +91,7 @@ async def start_services(settings: Settings, command: Command) -> AsyncGenerator
     Raises:
         BtchatError: the one-line reason why this server cannot start.
     """
-    metrics = Metrics()
+    metrics, keys = Metrics(), load_keys(settings)
     async with AsyncExitStack() as stack:
         store = await _open_store(settings)
         stack.push_async_callback(store.close)
@@ -98,8 +99,8 @@ async def start_services(settings: Settings, command: Command) -> AsyncGenerator
         engine = EngineClient(command, RestartRule(start_seconds=settings.engine_start_seconds))
         stack.push_async_callback(engine.stop)
         engine.begin()
-        features = VideoFeatures(engine, decoder, metrics)
-        admission = Admission.of(settings)
+        admission = Admission.of(settings, keys)
+        features = VideoFeatures(engine, decoder, metrics, admission.rates)
         metrics.watch(
             is_ready=lambda: engine.is_ready,
             restarts=lambda: engine.num_restarts,
@@ -129,7 +130,7 @@ def create_app(settings: Settings, start: Start) -> FastAPI:
     Raises:
         InvalidValueError: a keys file that cannot be used.
     """
-    digests = load_keys(settings.api_keys_file) if settings.api_keys_file else ()
+    keys = load_keys(settings)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[LifespanState]:
@@ -139,7 +140,7 @@ def create_app(settings: Settings, start: Start) -> FastAPI:
     app = FastAPIOffline(title="btchat", version=version("btchat"), lifespan=lifespan, static_url=PAGE_FILES)
     document_errors(app)
     app.include_router(health.probes)
-    asked = [Depends(HTTPBearer(auto_error=False))] if digests else []  # KeyCheck is what refuses
+    asked = [Depends(HTTPBearer(auto_error=False))] if keys.all else []  # KeyCheck is what refuses
     for resource in (health, models, resumable, uploads, frames, chat):
         app.include_router(resource.router, dependencies=asked)
     for kind in (BtchatError, HTTPException, RequestValidationError, TimeoutError):
@@ -156,7 +157,7 @@ def create_app(settings: Settings, start: Start) -> FastAPI:
         idle_seconds=settings.body_idle_seconds,
     )
     app.add_middleware(Door)
-    app.add_middleware(KeyCheck, digests=digests)
+    app.add_middleware(KeyCheck, keys=keys.all, wrong_per_minute=settings.wrong_keys_per_minute)
     app.add_middleware(Envelope)
     return app
 

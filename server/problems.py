@@ -79,7 +79,6 @@ _TYPES: Mapping[int, str] = {401: "authentication_error", 403: "permission_error
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _SERVER_FAULT = 500
 _SHOWN_CHARACTERS = 80
-_MAX_RETRY_SECONDS = 60
 
 
 class BusyError(EngineError):
@@ -148,7 +147,7 @@ def _of_ours(error: BtchatError) -> Problem:
     headers: dict[str, str] = {}
     if isinstance(error, EngineError):
         seconds = error.retry_seconds if isinstance(error, BusyError) else 1.0
-        headers["retry-after"] = str(min(max(math.ceil(seconds), 1), _MAX_RETRY_SECONDS))
+        headers["retry-after"] = str(max(math.ceil(seconds), 1))
     if isinstance(error, RateLimitError):
         status = int(HTTPStatus.TOO_MANY_REQUESTS)
     else:

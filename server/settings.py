@@ -45,6 +45,7 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_split), Field(min_length=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Pause = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Amount = Annotated[int, Field(ge=0)]
 Level = Literal["debug", "info", "warning", "error"]
 
 
@@ -68,7 +69,10 @@ class Network(Group):
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     api_keys_file: Path | None = Field(
-        default=None, description="API keys, one a line; without it no key is asked"
+        default=None, description="API keys, one a line, as docs/api.md tells; without it no key is asked"
+    )
+    wrong_keys_per_minute: Count = Field(
+        default=60, description="wrong keys of one address in a minute that are told so; more are 429"
     )
     log_level: Level = Field(default="info", description="least level that is logged")
 
@@ -143,8 +147,20 @@ class Limits(Group):
         description="most memory of bodies in flight; never less than two of the largest JSON bodies take",
     )
     max_requests: Count = Field(default=256, description="requests at once")
+
+
+class KeyLimits(Group):
+    """What each API key may do; a line of the keys file may say otherwise (docs/api.md). 0 is no limit."""
+
     max_requests_per_key: Count | None = Field(
-        default=None, description="requests at once of one API key; without it as many as of all"
+        default=None, description="requests at once of one key; without it as many as of all"
+    )
+    requests_per_minute: Amount = Field(default=0, description="requests of one key in a minute")
+    tokens_per_minute: Amount = Field(
+        default=0, description="tokens of prompts and answers of one key in a minute"
+    )
+    video_seconds_per_day: Amount = Field(
+        default=0, description="seconds of video that are decoded for one key in a day"
     )
 
 
@@ -166,7 +182,7 @@ class Times(Group):
     grace_seconds: int = Field(default=30, ge=0, description="time for running requests after a signal")
 
 
-class Settings(Times, Limits, Videos, Models, Network):
+class Settings(Times, KeyLimits, Limits, Videos, Models, Network):
     """Every setting of the server, with its default. A rule between settings is a validator of this class."""
 
 

@@ -145,14 +145,21 @@ class ChatFlow:
         first: float | None = None
         last = answer.begin
         call = self._engine.ask(answer.model, asked.tenant, encoded.key, asked.turns, answer.options, seconds)
-        with call as inbox:
-            while isinstance(reply := await inbox.get(), Piece):
-                now = monotonic()
-                self._metrics.wrote(answer.model, now - last, is_first=first is None)
-                first, last = first or now, now
-                answer.said.set()
-                await put(Text(answer.index, reply.text, reply.logprobs))
-        assert isinstance(reply, Done)
+        spent = 0
+        try:
+            with call as inbox:
+                while isinstance(reply := await inbox.get(), Piece):
+                    now = monotonic()
+                    self._metrics.wrote(answer.model, now - last, is_first=first is None)
+                    first, last = first or now, now
+                    answer.said.set()
+                    spent += 1  # of an answer that is left, the engine does not say how many tokens it took
+                    await put(Text(answer.index, reply.text, reply.logprobs))
+            assert isinstance(reply, Done)
+            usage = Usage(**reply.usage)
+            spent = usage.completion if answer.choice else usage.total  # the prompt is computed once
+        finally:
+            self._admission.rates.spend_tokens(asked.tenant, spent)
         return self._finish(answer, card, encoded, reply, (first or answer.begin) - answer.begin)
 
     def _finish(

@@ -15,6 +15,7 @@ from server.decoding.futures import finished
 from server.engine.client import EngineClient
 from server.features.keys import check_frames, count_name, feature_key, with_default_count
 from server.features.receipt import EncodedVideo, frame_facts
+from server.keys.rates import Rates
 from server.metrics import Metrics
 from server.uploads.sources import VideoSource
 from server.uploads.token_folders import source_key
@@ -80,10 +81,11 @@ class PreparedVideo:
 class VideoFeatures:
     """Tokens of videos in the engine's cache."""
 
-    def __init__(self, engine: EngineClient, decoder: DecodePool, metrics: Metrics) -> None:
+    def __init__(self, engine: EngineClient, decoder: DecodePool, metrics: Metrics, rates: Rates) -> None:
         self._engine = engine
         self._decoder = decoder
         self._metrics = metrics
+        self._rates = rates
         self._flights: dict[bytes, _Flight] = {}
 
     async def prepare(
@@ -96,6 +98,7 @@ class VideoFeatures:
 
         Raises:
             VideoError: the video cannot be decoded.
+            RateLimitError: the key's seconds of video are spent.
             EngineError: the engine is not running.
         """
         sampling = with_default_count(sampling, cards[0])
@@ -202,11 +205,13 @@ class VideoFeatures:
         sizes = [card.frame_size for card in targets.values()]
         default = next(iter(targets.values())).default_frames
         outcomes: dict[bytes, Outcome] = {}
+        self._rates.require_video(source.tenant)
         with ExitStack() as held:  # also by one who leaves while the file is given back
             async with source.reading() as path:
                 frames = held.enter_context(
                     await finished(self._decoder.decode(path, sampling, sizes, default))
                 )
+            self._rates.spend_video(source.tenant, frames.facts.seconds)
             self._metrics.decoded(frames)
             await self._let_questions_first(flight)
             flight.report("encode")

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import cast
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.admission import HeldBytes
+from server.admission import Admission, HeldBytes
 from server.deps import LifespanState
 from server.problems import BusyError, problem_of
 
@@ -20,6 +20,7 @@ HELD = "held_bytes"
 HELD_BYTES: Mapping[str, int] = {"/v1/video/uploads": 2 * 1024 * 1024}
 """What routes that pass a body on hold of it at most."""
 
+_QUESTIONS = frozenset({"/v1/video/chat", "/v1/chat/completions"})  # what spends tokens
 _COSTLY = frozenset({"POST", "PUT", "PATCH"})  # the others look something up, or delete
 
 
@@ -38,15 +39,20 @@ class Door:
             await self._app(scope, receive, send)
             return
         admission = cast(LifespanState, scope["state"])["services"].admission
+        tenant: str = scope["state"]["tenant"]
         with ExitStack() as stack:
+            told = _telling(send, admission, tenant)
             try:
-                held = stack.enter_context(admission.enter(scope["state"]["tenant"]))
+                held = stack.enter_context(admission.enter(tenant))
                 body = self._hold(scope, receive, held)
+                if scope["path"] in _QUESTIONS:
+                    admission.rates.require_tokens(tenant)
+                admission.rates.count_request(tenant)
             except BusyError as error:
-                await problem_of(error).response()(scope, receive, send)
+                await problem_of(error).response()(scope, receive, told)
                 return
             scope["state"][HELD] = held
-            await self._app(scope, body, send)
+            await self._app(scope, body, told)
 
     @staticmethod
     def _hold(scope: Scope, receive: Receive, held: HeldBytes) -> Receive:
@@ -61,6 +67,21 @@ class Door:
         if num_bytes <= held.most:  # longer ones are beyond the bounds on bodies, which refuse them
             held.add(num_bytes)
         return receive
+
+
+def _telling(send: Send, admission: Admission, tenant: str) -> Send:
+    """A `send` that tells, in OpenAI's headers, what the key has left."""
+
+    async def told(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for what, (limit, remaining, seconds) in admission.left(tenant).items():
+                headers[f"x-ratelimit-limit-{what}"] = str(limit)
+                headers[f"x-ratelimit-remaining-{what}"] = str(remaining)
+                headers[f"x-ratelimit-reset-{what}"] = f"{seconds:.1f}s"
+        await send(message)
+
+    return told
 
 
 def _counted(receive: Receive, held: HeldBytes) -> Receive:

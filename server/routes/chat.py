@@ -54,7 +54,7 @@ async def complete(
     body: CompletionBody, request: Request, services: ServicesDep, tenant: Tenant, lifetime: Lifetime
 ) -> Response:
     """The same for OpenAI's clients; the video is a part of a user message."""
-    services.admission.require_room(body.n or 1, "n")
+    services.admission.require_room(tenant, body.n or 1, "n")
     model = services.engine.resolve(body.model)
     turns, options, part = turns_of(body), body.options(), video_of(body)
     sampling = body.sampling_for(part.sampling) if part else DEFAULT_SAMPLING

@@ -36,9 +36,11 @@ async def show_frames(
     video = await find_video(services.store, tenant, body.video)
     card = await _opened(services, request, model)
     check_frames(sampling.num_frames or 0, sampling, card)
+    services.admission.rates.require_video(tenant)
     async with video.reading() as path:
         work = services.decoder.thumbnails(path, sampling, card.frame_size, card.default_frames)
         shown = await while_connected(request, finished(work))
+    services.admission.rates.spend_video(tenant, shown.facts.seconds)
     services.metrics.decoded(shown)
     check_frames(len(shown.indices), sampling, card)
     frames = zip(shown.indices, shown.timestamps, shown.jpegs, strict=True)

@@ -107,7 +107,7 @@ async def append(
         text = f"Content-Type is {kind[:80]!r}; allowed: {_PIECE}"
         raise Problem(415, text, code="unsupported_media", param="Content-Type")
     resumable = services.store.resumable
-    with resumable.turn(upload_id), services.admission.enter(tenant):
+    with resumable.turn(upload_id):
         pieces = await resumable.get(tenant, upload_id)
         _check(pieces, upload_offset, int(request.headers.get("content-length", 0)))
         pieces = await resumable.append(pieces, request.stream())

@@ -7,9 +7,19 @@ import pytest
 
 from bt_model.errors import InvalidValueError
 from server.admission import PUBLIC, Admission, Shares
+from server.keys.file import ApiKey, ApiKeys
 from server.problems import BusyError, RateLimitError
+from server.settings import KeyLimits
 
 KEYS = ("a", "b", "c")
+
+
+def admission_of(
+    max_requests: int, max_per_key: int | None = None, *, max_bytes: int = 1, num_keys: int = 1
+) -> Admission:
+    limits = KeyLimits(max_requests_per_key=max_per_key)
+    keys = [ApiKey(bytes([number]), f"key {number}", limits) for number in range(num_keys)]
+    return Admission(max_requests, max_bytes, ApiKeys(keys, limits))
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -48,7 +58,7 @@ def entered(admission: Admission, stack: ExitStack, tenant: str) -> int:
 
 
 def test_a_key_with_a_thousand_requests_keeps_nobody_out() -> None:
-    admission = Admission(256, max_bytes=1, num_keys=3)
+    admission = admission_of(256, num_keys=3)
     with ExitStack() as stack:
         assert entered(admission, stack, "greedy") == 240
         assert entered(admission, stack, "as greedy") == 8
@@ -59,11 +69,11 @@ def test_a_key_with_a_thousand_requests_keeps_nobody_out() -> None:
 
 def test_forty_at_once_with_one_key_are_let_in_by_default() -> None:
     with ExitStack() as stack:
-        assert entered(Admission(256, max_bytes=1), stack, PUBLIC) == 256
+        assert entered(admission_of(256), stack, PUBLIC) == 256
 
 
 def test_a_keys_own_cap_is_another_refusal_than_a_full_server() -> None:
-    admission = Admission(4, 2, max_bytes=1)
+    admission = admission_of(4, 2)
     with admission.enter("a"), admission.enter("a"):
         with pytest.raises(RateLimitError), admission.enter("a"):
             pass
@@ -74,7 +84,7 @@ def test_a_keys_own_cap_is_another_refusal_than_a_full_server() -> None:
 
 
 def test_those_refused_are_told_to_come_one_after_the_other_and_none_later_than_a_whole_round() -> None:
-    admission = Admission(10, max_bytes=1)
+    admission = admission_of(10)
     with ExitStack() as stack:
         entered(admission, stack, PUBLIC)
         seconds: list[float] = []
@@ -87,7 +97,7 @@ def test_those_refused_are_told_to_come_one_after_the_other_and_none_later_than_
 
 
 def test_bytes_are_held_until_they_are_released_or_the_request_ends() -> None:
-    admission = Admission(10, max_bytes=100)
+    admission = admission_of(10, max_bytes=100)
     with admission.enter("a") as first, admission.enter("a") as second:
         first.add(70)
         with pytest.raises(BusyError, match="100 bytes"):
@@ -100,7 +110,7 @@ def test_bytes_are_held_until_they_are_released_or_the_request_ends() -> None:
 
 
 def test_of_bytes_half_are_kept_for_the_keys_too() -> None:
-    admission = Admission(10, max_bytes=100, num_keys=2)
+    admission = admission_of(10, max_bytes=100, num_keys=2)
     with admission.enter("greedy") as greedy, admission.enter("modest") as modest:
         assert greedy.most == 75
         greedy.add(75)
@@ -110,8 +120,8 @@ def test_of_bytes_half_are_kept_for_the_keys_too() -> None:
 
 
 def test_more_choices_than_a_key_may_ever_have_at_once_are_a_bad_value() -> None:
-    admission = Admission(8, 4, max_bytes=1)
-    admission.require_room(4, "n")
+    admission = admission_of(8, 4)
+    admission.require_room("a", 4, "n")
     with pytest.raises(InvalidValueError, match=r"^n is 5; allowed: at most 4") as caught:
-        admission.require_room(5, "n")
+        admission.require_room("a", 5, "n")
     assert caught.value.param == "n"

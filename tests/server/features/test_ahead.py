@@ -17,6 +17,8 @@ from server.engine.replies import ClipEncoding
 from server.features.ahead import MAX_WAITING, EncodeAhead
 from server.features.flights import VideoFeatures
 from server.features.receipt import EncodedVideo
+from server.keys.file import ApiKeys
+from server.keys.rates import Rates
 from server.metrics import Metrics
 from tests.fakes import CARD
 
@@ -83,7 +85,8 @@ class Site:
 
     def __init__(self) -> None:
         self.decoder, self.engine, self.metrics = HeldDecoder(), HeldEngine(), Metrics()
-        self.features = VideoFeatures(cast(Any, self.engine), cast(Any, self.decoder), self.metrics)
+        engine, decoder, rates = cast(Any, self.engine), cast(Any, self.decoder), Rates(ApiKeys())
+        self.features = VideoFeatures(engine, decoder, self.metrics, rates)
         self.ahead = EncodeAhead(cast(Any, self.engine), self.features, self.metrics, is_on=True)
 
     def upload(self, name: str) -> None:

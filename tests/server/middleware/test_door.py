@@ -7,6 +7,7 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from server.admission import PUBLIC, Admission, HeldBytes
+from server.keys.file import ApiKeys
 from server.middleware.door import HELD, HELD_BYTES, Door
 from server.problems import BusyError
 
@@ -60,7 +61,7 @@ def pieces(sizes: Iterable[int]) -> Receive:
 @pytest.mark.parametrize("path", ["/v1/video/chat", "/v1/video/frames", UPLOADS, "/v1/what/comes/later"])
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
 async def test_a_full_server_refuses_before_the_body_is_read(path: str, method: str) -> None:
-    admission = Admission(1, max_bytes=10)
+    admission = Admission(1, 10, ApiKeys())
     with admission.enter(PUBLIC):
         sent, held = await statuses(scope_of(admission, path, method, content_length="5"))
     assert (sent[0]["status"], held) == (503, [])
@@ -69,13 +70,13 @@ async def test_a_full_server_refuses_before_the_body_is_read(path: str, method: 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE", "OPTIONS"])
 async def test_what_costs_nothing_goes_through_a_full_server(method: str) -> None:
-    admission = Admission(1, max_bytes=10)
+    admission = Admission(1, 10, ApiKeys())
     with admission.enter(PUBLIC):
         assert await statuses(scope_of(admission, method=method)) == ([], [0])
 
 
 async def test_a_declared_body_counts_from_the_start_and_until_the_end() -> None:
-    admission = Admission(5, max_bytes=10)
+    admission = Admission(5, 10, ApiKeys())
     assert (await statuses(scope_of(admission, content_length="7")))[1] == [7]
     assert admission.num_bytes == 0
     with admission.enter(PUBLIC) as other:
@@ -85,7 +86,7 @@ async def test_a_declared_body_counts_from_the_start_and_until_the_end() -> None
 
 
 async def test_a_body_of_unknown_length_counts_as_it_comes() -> None:
-    admission = Admission(5, max_bytes=10)
+    admission = Admission(5, 10, ApiKeys())
     scope = scope_of(admission, transfer_encoding="chunked")
     assert (await statuses(scope, pieces([4, 6]), reads=2))[1] == [0, 4, 10]
     with pytest.raises(BusyError, match="10 bytes"):
@@ -98,11 +99,11 @@ async def test_a_body_of_unknown_length_counts_as_it_comes() -> None:
 )
 async def test_of_a_body_that_is_passed_on_little_is_held(headers: dict[str, str], count: int) -> None:
     assert HELD_BYTES[UPLOADS] == 2**21
-    admission = Admission(5, max_bytes=2**22)
+    admission = Admission(5, 2**22, ApiKeys())
     scope = scope_of(admission, UPLOADS, **headers)
     assert (await statuses(scope, pieces([100]), reads=1))[1] == [count, count]
 
 
 async def test_a_body_that_could_never_be_held_is_left_to_the_bounds_on_bodies() -> None:
-    admission = Admission(5, max_bytes=10)
+    admission = Admission(5, 10, ApiKeys())
     assert await statuses(scope_of(admission, content_length="11")) == ([], [0])

@@ -1,0 +1,1 @@
+"""API keys: who they stand for, and what each may do."""

@@ -4,6 +4,7 @@ FFmpeg's own detection would open playlists that name other files, so the demuxe
 """
 
 import os
+from functools import partial
 from typing import BinaryIO, Literal
 
 from bt_model.video import refusals
@@ -33,8 +34,12 @@ def container_of(head: bytes) -> Container | None:
     return None
 
 
-def sniff(file: BinaryIO) -> Container:
+def sniff(file: BinaryIO, max_boxes: int = _MAX_BOXES) -> Container:
     """The container of an open file; leaves the file at its start.
+
+    Args:
+        file: is read at its start and at the heads of its parts.
+        max_boxes: most parts of an MP4 that are looked at; what has more is taken for whole.
 
     Raises:
         VideoError: codes `empty_file`, `unsupported_media`, `truncated_video`.
@@ -47,17 +52,18 @@ def sniff(file: BinaryIO) -> Container:
     container = container_of(head)
     if container is None:
         raise refusals.unsupported_container()
-    whole = {"mp4": _mp4_is_whole, "avi": _avi_is_whole}.get(container, _matroska_is_whole)
+    mp4_is_whole = partial(_mp4_is_whole, max_boxes=max_boxes)
+    whole = {"mp4": mp4_is_whole, "avi": _avi_is_whole}.get(container, _matroska_is_whole)
     if not whole(file, num_bytes):
         raise refusals.cut_off()
     file.seek(0)
     return container
 
 
-def _mp4_is_whole(file: BinaryIO, num_bytes: int) -> bool:
+def _mp4_is_whole(file: BinaryIO, num_bytes: int, max_boxes: int) -> bool:
     """Whether there is an index and no relevant box extends beyond the end of the file."""
     position, has_index = 0, False
-    for _ in range(_MAX_BOXES):
+    for _ in range(max_boxes):
         file.seek(position)
         header = file.read(_BOX_HEADER)
         if len(header) < _BOX_HEADER:
@@ -74,6 +80,8 @@ def _mp4_is_whole(file: BinaryIO, num_bytes: int) -> bool:
             return False
         has_index |= kind == b"moov"
         position += size
+    else:
+        return True
     return has_index
 
 

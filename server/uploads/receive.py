@@ -12,8 +12,8 @@ from pathlib import Path
 from threading import Lock
 
 from bt_model.errors import explain
-from bt_model.video.refusals import empty_file, unsupported_container
-from bt_model.video.sniff import HEAD_BYTES, container_of
+from bt_model.video.refusals import unsupported_container
+from bt_model.video.sniff import HEAD_BYTES, container_of, sniff
 from server.problems import Problem
 from server.uploads.disk import Disk, is_full
 
@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 BLOCK_BYTES = 1024 * 1024
 _DISK = Disk()
+_MOST_BOXES = 1000  # looked at here; the rest is left to a decode child
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ async def receiving(
     `count` is told the bytes of each chunk before they are written, and may raise.
 
     Raises:
-        VideoError: an empty body, or the first bytes are not those of a video container.
+        VideoError: an empty body, one that is not a video container, or is cut off.
         Problem: the disk is full or failing.
     """
     path = folder / secrets.token_hex(16)
@@ -66,7 +67,7 @@ async def write_video(
     """A body as a new file, for which `sync` is called with its descriptor at the end.
 
     Raises:
-        VideoError: an empty body, or the first bytes are not those of a video container.
+        VideoError: an empty body, one that is not a video container, or is cut off.
         OSError: the disk is full or failing.
     """
     digest = hashlib.sha256()
@@ -77,6 +78,7 @@ async def write_video(
             num_bytes += len(block)
             await asyncio.to_thread(digest.update, block)
             await asyncio.to_thread(file.write, block)
+        await asyncio.to_thread(_check, path)
         await asyncio.to_thread(file.sync)
     finally:
         await asyncio.shield(asyncio.to_thread(file.close))
@@ -105,10 +107,6 @@ async def _video_bytes(chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
         if not is_known:
             head += chunk[:HEAD_BYTES]
             is_known = _is_video(head)
-    if not head:
-        raise empty_file()
-    if not is_known and container_of(head) is None:
-        raise unsupported_container()
 
 
 def _is_video(head: bytes) -> bool:
@@ -118,6 +116,12 @@ def _is_video(head: bytes) -> bool:
     if container_of(head) is None:
         raise unsupported_container()
     return True
+
+
+def _check(path: Path) -> None:
+    """What needs no decoder to be refused is refused before it costs one anything, or the disk a sync."""
+    with path.open("rb", buffering=0) as written:
+        sniff(written, _MOST_BOXES)
 
 
 class OpenFile:

@@ -12,6 +12,7 @@ BtchatError
 ├── TrainingError                         a run that cannot go on: diverged, or too many broken clips
 └── EngineError                           the engine cannot take or finish the work: 503
     ├── QueueFullError
+    │   └── DecodeQueueFullError          too many videos wait for a decode child
     ├── FeaturesMissingError              cached video tokens were evicted; encode again
     └── EngineDeadError
 """
@@ -99,6 +100,14 @@ class QueueFullError(EngineError):
     """No room in the waiting queue; try again later."""
 
     code = "overloaded"
+
+
+class DecodeQueueFullError(QueueFullError):
+    """Too many videos wait for a decode child, in all or of one owner; try again in `retry_seconds`."""
+
+    def __init__(self, message: str, retry_seconds: float) -> None:
+        super().__init__(message)
+        self.retry_seconds = retry_seconds
 
 
 class FeaturesMissingError(EngineError):

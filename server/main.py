@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import socket
 import sqlite3
 import sys
@@ -10,7 +9,6 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
-from importlib.util import find_spec
 
 import uvicorn
 import uvloop
@@ -21,13 +19,13 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from bt_model.assembly.catalog import find, require_weights_dir
-from bt_model.decoding.pool import DecodePool
 from bt_model.errors import BtchatError, InvalidValueError, explain
 from server.admission import Admission
 from server.answers.flow import ChatFlow
 from server.bodies.errors import document_errors
 from server.connections.listener import ended_by_signals, listening, uvicorn_config
 from server.decoding.futures import running
+from server.decoding.pool import decode_pool
 from server.deps import LifespanState, Services
 from server.engine.client import EngineClient
 from server.engine.supervisor import Command, RestartRule
@@ -95,7 +93,7 @@ async def start_services(settings: Settings, command: Command) -> AsyncGenerator
     async with AsyncExitStack() as stack:
         store = await _open_store(settings)
         stack.push_async_callback(store.close)
-        decoder = await stack.enter_async_context(running(_decode_pool(settings)))
+        decoder = await stack.enter_async_context(running(decode_pool(settings)))
         engine = EngineClient(command, RestartRule(start_seconds=settings.engine_start_seconds))
         stack.push_async_callback(engine.stop)
         engine.begin()
@@ -171,14 +169,6 @@ async def _open_store(settings: Settings) -> VideoStore:
     except (OSError, sqlite3.Error) as error:
         text = f"cannot use the data folder {settings.data_dir}: {explain(error)}"
         raise InvalidValueError(text, param="data_dir") from error
-
-
-def _decode_pool(settings: Settings) -> DecodePool:
-    if settings.decoder == "decord" and find_spec("decord") is None:
-        text = "decoder is 'decord', which is not installed: pip install 'btchat[decord]'; or use pyav"
-        raise InvalidValueError(text, param="decoder")
-    size = settings.decode_workers or os.cpu_count() or 1
-    return DecodePool(size, reader=settings.decoder, seconds=settings.decode_seconds)
 
 
 def serve(settings: Settings) -> int:

@@ -14,6 +14,7 @@ from starlette.routing import Match
 
 from bt_model.errors import (
     BtchatError,
+    DecodeQueueFullError,
     EngineError,
     InvalidValueError,
     UnknownNameError,
@@ -146,7 +147,7 @@ def problem_of(error: Exception) -> Problem:
 def _of_ours(error: BtchatError) -> Problem:
     headers: dict[str, str] = {}
     if isinstance(error, EngineError):
-        seconds = error.retry_seconds if isinstance(error, BusyError) else 1.0
+        seconds = error.retry_seconds if isinstance(error, BusyError | DecodeQueueFullError) else 1.0
         headers["retry-after"] = str(max(math.ceil(seconds), 1))
     if isinstance(error, RateLimitError):
         status = int(HTTPStatus.TOO_MANY_REQUESTS)

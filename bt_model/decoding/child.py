@@ -13,6 +13,7 @@ from dataclasses import replace
 from importlib import import_module
 from typing import BinaryIO
 
+import av
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -21,7 +22,7 @@ from bt_model.decoding import wire
 from bt_model.decoding.sandbox import allow_cpu, restrict
 from bt_model.errors import BtchatError, VideoLimitError
 from bt_model.types import Frames, ReaderName
-from bt_model.video import refusals
+from bt_model.video import decord_reader, refusals
 from bt_model.video.decode import DEFAULT_LIMITS, decode_sizes, probe
 from bt_model.video.refusals import DecodeLimits
 
@@ -33,17 +34,25 @@ def main() -> None:
     """Set up, then handle requests until the parent closes the socket."""
     with socket.socket(fileno=0) as connection:
         setup = wire.Setup.unpack(_receive(connection)[0])
-        Image.preinit()
-        if setup.reader == "decord":
-            import_module("decord")
-        restrict(setup.child_limits, setup.parent)
-        connection.sendall(wire.READY)
+        ready = _prepared(setup)
+        connection.sendall(ready.pack())
         while True:
             payload, fds = _receive(connection)
             if not payload:
                 return
             allow_cpu(setup.child_limits)
             connection.sendall(_answer(setup, wire.Request.unpack(payload), fds))
+
+
+def _prepared(setup: wire.Setup) -> wire.ChildReport:
+    """Import what is otherwise imported when it is needed, then give up everything else."""
+    Image.preinit()
+    import_module("av.subtitles.stream")
+    ffmpeg = {"pyav": str(av.ffmpeg_version_info)}
+    is_decord = setup.reader == "decord"
+    if is_decord:
+        ffmpeg["decord"] = decord_reader.ffmpeg_version()
+    return wire.ChildReport(restrict(setup.child_limits, setup.parent, has_threads=is_decord), ffmpeg)
 
 
 def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
@@ -60,25 +69,26 @@ def _answer(setup: wire.Setup, request: wire.Request, fds: Sequence[int]) -> byt
     try:
         return _work(setup, request, fds).pack()
     except BtchatError as error:
-        return wire.pack_error(error)
+        return wire.Refusal(error).pack()
     except MemoryError:
-        return wire.pack_error(VideoLimitError("the video needs more memory than a decoder may use"))
+        error = VideoLimitError("the video needs more memory than a decoder may use")
+        return wire.Refusal(error, is_clean=False).pack()
     except Exception:  # noqa: BLE001 - the process edge: any error of a hostile file means a bad video
-        return wire.pack_error(refusals.undecodable())
+        return wire.Refusal(refusals.undecodable(), is_clean=False).pack()
     finally:
         for fd in fds:
             os.close(fd)
 
 
 def _work(setup: wire.Setup, request: wire.Request, fds: Sequence[int]) -> wire.Reply:
-    with os.fdopen(os.dup(fds[0]), "rb", buffering=0) as file:
+    with open(fds[0], "rb", buffering=0, closefd=False) as file:
         if request.job == "probe":
             return wire.Reply(probe(file, setup.limits))
         by_size = read_frames(file, request, setup.reader, setup.limits)
     frames = by_size[0]
     if request.job == "frames":
-        for each, memory in zip(by_size, fds[1:], strict=True):
-            _hand_over(each.pixels, memory)
+        for each, size, memory in zip(by_size, request.sizes, fds[1:], strict=True):
+            _hand_over(each.pixels, memory, request.max_bytes(size))
         return wire.Reply(frames.facts, frames.indices, frames.timestamps)
     jpegs = _jpegs(frames, request.thumbnail_side)
     return wire.Reply(frames.facts, frames.indices, frames.timestamps, jpegs)
@@ -96,9 +106,9 @@ def read_frames(
     return [replace(frames, pixels=request.cutout(frames.pixels)) for frames in by_size]
 
 
-def _hand_over(pixels: NDArray[np.uint8], memory: int) -> None:
+def _hand_over(pixels: NDArray[np.uint8], memory: int, num_bytes: int) -> None:
     """Fill the parent's memory file, mapped because the file size limit of 0 forbids writes, and seal it."""
-    with mmap.mmap(memory, os.fstat(memory).st_size) as room:
+    with mmap.mmap(memory, num_bytes) as room:
         room[: pixels.nbytes] = pixels.tobytes()
     os.ftruncate(memory, pixels.nbytes)
     fcntl.fcntl(memory, fcntl.F_ADD_SEALS, _SEALS)

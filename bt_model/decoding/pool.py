@@ -5,45 +5,32 @@ asks gets a future; cancelling that kills the child at work on it. Nobody here l
 decoded frames: descriptors are passed on.
 """
 
+import math
 import os
-import signal
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, InvalidStateError
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from threading import Condition, Thread
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bt_model.decoding import wire
-from bt_model.decoding.decoded import Decoded, FrameMemories
-from bt_model.decoding.process import ChildProcess
+from bt_model.decoding.decoded import Decoded
+from bt_model.decoding.process import ChildProcess, KilledError
+from bt_model.decoding.queue import DecodeJob, JobQueue
 from bt_model.decoding.sandbox import ChildLimits
-from bt_model.errors import DecodeTimeoutError, EngineError
+from bt_model.errors import EngineError
 from bt_model.types import FrameSize, ReaderName, Sampling
-from bt_model.video import refusals
 from bt_model.video.refusals import DecodeLimits
 
 _START_SECONDS = 60.0
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
 _PATIENCE = 60.0  # seconds without any child until those who wait are told
-
-_T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Job:
-    path: Path
-    request: wire.Request
-    finish: Callable[[Decoded], Any]
-    begin: float = field(default_factory=time.monotonic)
-    future: Future[Any] = field(default_factory=Future[Any])
 
 
 class DecodePool:
@@ -54,7 +41,10 @@ class DecodePool:
         DecodeTimeoutError: the child took longer than `seconds`.
         InvalidValueError: the sampling does not fit the video.
         OSError: the file cannot be opened.
+        DecodeQueueFullError: too many wait, in all or of the same owner.
         EngineError: the pool is closed, or children cannot be started for a minute.
+
+    Owners take turns; each one's files are decoded in the order they came in.
     """
 
     def __init__(
@@ -65,16 +55,19 @@ class DecodePool:
         seconds: float = 30.0,
         limits: DecodeLimits | None = None,
         child_limits: ChildLimits | None = None,
+        most_waiting: float = math.inf,
+        most_waiting_per_owner: float = math.inf,
     ) -> None:
         self.reader: ReaderName = reader
         self._seconds = seconds
         self._child_limits = child_limits or ChildLimits()
         self._setup = wire.Setup(os.getpid(), reader, limits or DecodeLimits(), self._child_limits)
         self._changed = Condition()  # holds for everything below
-        self._jobs = deque[_Job]()
+        self._jobs = JobQueue(most_waiting, most_waiting_per_owner, size)
         self._children = set[ChildProcess]()
         self._num_idle = self._num_failed_starts = 0
         self._is_closed = False
+        self._report: wire.ChildReport | None = None
         self._threads = [Thread(target=self._serve, daemon=True, name="decode") for _ in range(size)]
 
     @property
@@ -91,6 +84,18 @@ class DecodePool:
         """Processes of the children as they are now, also of dead ones that nobody has waited for yet."""
         with self._changed:
             return [child.pid for child in self._children]
+
+    @property
+    def num_waiting(self) -> int:
+        """Files that wait for a child."""
+        with self._changed:
+            return len(self._jobs)
+
+    @property
+    def report(self) -> wire.ChildReport:
+        """What the child that started last says of its sandbox and of FFmpeg; the pool must have started."""
+        assert self._report is not None, "a child was ready before `start` returned"
+        return self._report
 
     def start(self) -> None:
         """Start every child and wait until all are ready.
@@ -123,43 +128,63 @@ class DecodePool:
             for child in self._children:
                 child.kill()
             self._changed.notify_all()
-        self._fail_waiting(_stopping())
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join()
+        self._fail_waiting(_stopping())  # also what a thread has put back
 
-    def probe(self, path: Path) -> Future[Decoded]:
+    def probe(self, path: Path, *, owner: str = "") -> Future[Decoded]:
         """Facts of a video; every packet counted, the first frame decoded."""
-        return self._submit(path, wire.Request("probe"), _as_it_is)
+        return self._submit(DecodeJob(path, wire.Request("probe"), _as_it_is, owner))
 
     def decode(
-        self, path: Path, sampling: Sampling, sizes: Sequence[FrameSize], default_frames: int
+        self,
+        path: Path,
+        sampling: Sampling,
+        sizes: Sequence[FrameSize],
+        default_frames: int,
+        *,
+        owner: str = "",
     ) -> Future[Decoded]:
         """The sampled frames in every size, decoded once, as sealed memory files."""
         request = wire.Request("frames", sampling, tuple(dict.fromkeys(sizes)), default_frames)
-        return self._submit(path, request, _as_it_is)
+        return self._submit(DecodeJob(path, request, _as_it_is, owner))
 
     def thumbnails(
-        self, path: Path, sampling: Sampling, size: FrameSize, default_frames: int, side: int = 0
+        self,
+        path: Path,
+        sampling: Sampling,
+        size: FrameSize,
+        default_frames: int,
+        side: int = 0,
+        *,
+        owner: str = "",
     ) -> Future[Decoded]:
         """Exactly a model's input frames, as JPEG; `side` scales them for display."""
         request = wire.Request("thumbnails", sampling, (size,), default_frames, side)
-        return self._submit(path, request, _as_it_is)
+        return self._submit(DecodeJob(path, request, _as_it_is, owner))
 
     def read(self, path: Path, request: wire.Request) -> Future[NDArray[np.uint8]]:
         """A request's frames in memory of this process, (num_frames, side, side, 3); for training."""
-        return self._submit(path, request, Decoded.take_pixels)
+        return self._submit(DecodeJob(path, request, Decoded.take_pixels, ""))
 
-    def _submit(self, path: Path, request: wire.Request, finish: Callable[[Decoded], _T]) -> Future[_T]:
+    def _submit(self, job: DecodeJob) -> Future[Any]:
         """Let the next free child answer a request about a file."""
-        job = _Job(path, request, finish)
-        with self._changed:
-            if not self._is_closed:
-                self._jobs.append(job)
+        try:
+            with self._changed:
+                if self._is_closed:
+                    raise _stopping()
+                self._jobs.add(job)
                 self._changed.notify_all()
-                return job.future
-        _fail(job, _stopping())
+        except EngineError as error:
+            _fail(job, error)
+        else:
+            job.future.add_done_callback(lambda future: self._leave(job) if future.cancelled() else None)
         return job.future
+
+    def _leave(self, job: DecodeJob) -> None:
+        with self._changed:
+            self._jobs.leave(job.owner, job.future)
 
     def _serve(self) -> None:
         """What each thread does: keep one child, until the pool is closed."""
@@ -195,7 +220,7 @@ class DecodePool:
             if self._is_closed:
                 child.kill()
         try:
-            child.wait_until_ready(_START_SECONDS)
+            self._report = child.wait_until_ready(_START_SECONDS)
         except (EOFError, OSError):
             self._end(child)
             return None
@@ -206,7 +231,7 @@ class DecodePool:
         with self._changed:
             self._children.discard(child)
 
-    def _taken(self, child: ChildProcess) -> _Job | None:
+    def _taken(self, child: ChildProcess) -> DecodeJob | None:
         """The next job for a child; None once the child is dead or the pool closed."""
         with self._changed:
             self._num_idle += 1
@@ -215,25 +240,33 @@ class DecodePool:
             self._num_idle -= 1
             # one that died before it saw a file is not the next file's fault
             is_usable = child.is_alive and not self._is_closed
-            return self._jobs.popleft() if is_usable else None
+            return self._jobs.take() if is_usable else None
 
     def _fail_waiting(self, error: EngineError) -> None:
         with self._changed:
-            waiting = [*self._jobs]
-            self._jobs.clear()
+            waiting = self._jobs.clear()
         for job in waiting:
             _fail(job, error)
 
-    def _answer(self, child: ChildProcess, job: _Job) -> bool:
+    def _answer(self, child: ChildProcess, job: DecodeJob) -> bool:
         """Let a child do a job; whether it may do another one, only after a clean answer."""
         if job.future.cancelled():
             return True
         job.future.add_done_callback(lambda future: child.kill() if future.cancelled() else None)
+        begin = time.monotonic()
         try:
-            decoded = self._decoded(child, job)
+            decoded = child.decode(job, self._seconds)
             result = job.finish(decoded)
+        except KilledError:
+            with self._changed:
+                self._jobs.put_back(replace(job, is_second_try=True))
+                self._changed.notify_all()
+            return False
         except Exception as error:  # noqa: BLE001 - whatever it is, the one who waits must hear of it
             return _fail(job, error) and self._is_good(child)
+        finally:
+            with self._changed:
+                self._jobs.learn(time.monotonic() - begin)
         try:
             job.future.set_result(result)
         except InvalidStateError:  # given up on meanwhile
@@ -244,36 +277,12 @@ class DecodePool:
     def _is_good(self, child: ChildProcess) -> bool:
         return child.is_clean and child.files < self._child_limits.files
 
-    def _decoded(self, child: ChildProcess, job: _Job) -> Decoded:
-        memories = FrameMemories()
-        try:
-            with _opened(job.path) as video:
-                memories.make(job.request)
-                reply = self._ask(child, job.request, [video, *memories.values()])
-            memories.check(job.request, len(reply.indices))
-        except BaseException:
-            memories.close()
-            raise
-        seconds = time.monotonic() - job.begin
-        return Decoded(reply.facts, reply.indices, reply.timestamps, reply.jpegs, memories, seconds)
-
-    def _ask(self, child: ChildProcess, request: wire.Request, fds: Sequence[int]) -> wire.Reply:
-        late = DecodeTimeoutError(f"the video was not decoded within {self._seconds:g} s")
-        try:
-            return child.ask(request, fds, self._seconds)
-        except TimeoutError:
-            raise late from None
-        except (EOFError, OSError, wire.WireError) as error:
-            if child.end() == -signal.SIGXCPU:
-                raise late from None
-            raise refusals.undecodable() from error
-
 
 def _as_it_is(decoded: Decoded) -> Decoded:
     return decoded
 
 
-def _fail(job: _Job, error: BaseException) -> bool:
+def _fail(job: DecodeJob, error: BaseException) -> bool:
     """Tell it; False where nobody waits any more."""
     try:
         job.future.set_exception(error)
@@ -288,13 +297,3 @@ def _stopping() -> EngineError:
 
 def _no_start() -> EngineError:
     return EngineError("the decode children do not start; `python -m bt_model.decoding.child` says why")
-
-
-@contextmanager
-def _opened(path: Path) -> Generator[int]:
-    """A read-only descriptor of the file; opening a pipe does not wait for a writer."""
-    video = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        yield video
-    finally:
-        os.close(video)

@@ -2,19 +2,28 @@
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from bt_model.decoding import wire
-from bt_model.errors import InvalidValueError
+from bt_model.decoding.decoded import Decoded, FrameMemories
+from bt_model.decoding.queue import DecodeJob
+from bt_model.errors import DecodeTimeoutError
+from bt_model.video import refusals
 
 _ROOT = Path(__file__).parents[2]  # where the package `bt_model` is
+_COMMAND = ("-P", "-m", "bt_model.decoding.child")  # -P: nothing is imported from the working directory
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH")
 _BLOCK = 1 << 20  # bytes
+
+
+class KilledError(Exception):
+    """Somebody else, or the kernel for want of memory, killed a child: hardly the fault of its file."""
 
 
 class ChildProcess:
@@ -36,6 +45,7 @@ class ChildProcess:
             ours.send(setup.pack())
         self._socket = ours
         self.files = 0
+        self.is_given_up = False  # nobody wants its reply any more
         self.is_clean = True  # what it did last ended well
 
     @property
@@ -46,38 +56,64 @@ class ChildProcess:
     def is_alive(self) -> bool:
         return self._process.poll() is None
 
-    def wait_until_ready(self, seconds: float) -> None:
-        """Wait until it has imported everything and set its own limits.
+    def wait_until_ready(self, seconds: float) -> wire.ChildReport:
+        """Wait until it has imported everything and restricted itself; what it says of that.
 
         Raises:
             EOFError, OSError: it died before, or takes longer.
         """
-        self._receive(len(wire.READY), time.monotonic() + seconds)
+        return wire.ChildReport.unpack(self._message(time.monotonic() + seconds))
 
-    def ask(self, request: wire.Request, fds: Sequence[int], seconds: float) -> wire.Reply:
-        """Hand over one file and wait for the reply; `is_clean` says whether it can be asked again.
+    def decode(self, job: DecodeJob, seconds: float) -> Decoded:
+        """What becomes of one file; `is_clean` says whether this child can have another one.
 
         Raises:
-            BtchatError: the child refuses the file.
-            TimeoutError: no reply within that time.
-            EOFError, OSError: it died.
-            wire.WireError: its reply is invalid.
+            BtchatError: the child refuses the file, died of it, or has no reply within that time.
+            KilledError: it was killed while it was at work, for the first time on this file.
+            OSError: the file cannot be opened.
         """
+        memories = FrameMemories()
+        try:
+            with _opened(job.path) as video:
+                memories.make(job.request)
+                reply = self.ask(job, [video, *memories.values()], seconds)
+            memories.check(job.request, len(reply.indices))
+        except BaseException:
+            memories.close()
+            raise
+        took = time.monotonic() - job.begin
+        return Decoded(reply.facts, reply.indices, reply.timestamps, reply.jpegs, memories, took)
+
+    def ask(self, job: DecodeJob, fds: Sequence[int], seconds: float) -> wire.Reply:
+        """Hand over one file, opened, and the memory files, and wait for the reply. Raises as `decode`."""
+        late = DecodeTimeoutError(f"the video was not decoded within {seconds:g} s")
+        try:
+            return self._reply(job.request, fds, time.monotonic() + seconds)
+        except TimeoutError:
+            raise late from None
+        except (EOFError, OSError, wire.WireError) as error:
+            status = self.end()
+            if status == -signal.SIGXCPU:
+                raise late from None
+            if status == -signal.SIGKILL and not (self.is_given_up or job.is_second_try):
+                raise KilledError from error
+            raise refusals.undecodable() from error
+
+    def _reply(self, request: wire.Request, fds: Sequence[int], deadline: float) -> wire.Reply:
         self.files += 1
         self.is_clean = False
-        deadline = time.monotonic() + seconds
         socket.send_fds(self._socket, [request.pack()], fds)
+        reply = wire.unpack_reply(self._message(deadline))
+        self.is_clean = isinstance(reply, wire.Reply) or reply.is_clean
+        if isinstance(reply, wire.Refusal):
+            raise reply.error
+        return reply
+
+    def _message(self, deadline: float) -> bytes:
         (num_bytes,) = wire.HEADER.unpack(self._receive(wire.HEADER.size, deadline))
         if num_bytes > wire.MAX_REPLY_BYTES:
             raise wire.WireError(f"a reply of {num_bytes} bytes; at most {wire.MAX_REPLY_BYTES} are allowed")
-        payload = self._receive(num_bytes, deadline)
-        try:
-            reply = wire.unpack_reply(payload)
-        except InvalidValueError:  # the request's fault, not the file's
-            self.is_clean = True
-            raise
-        self.is_clean = True
-        return reply
+        return self._receive(num_bytes, deadline)
 
     def _receive(self, num_bytes: int, deadline: float) -> bytes:
         data = bytearray()
@@ -97,19 +133,29 @@ class ChildProcess:
 
     def kill(self) -> None:
         """End it now; whoever waits for its reply is told by EOFError. Idempotent, from any thread."""
+        self.is_given_up = True
         self._process.kill()
 
     def end(self) -> int:
         """Kill it, close our end and wait until it is gone; its exit status, negative for a signal."""
-        self.kill()
+        self._process.kill()
         self._socket.close()
         return self._process.wait()
 
 
+@contextlib.contextmanager
+def _opened(path: Path) -> Generator[int]:
+    """A read-only descriptor of the file; opening a pipe does not wait for a writer."""
+    video = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        yield video
+    finally:
+        os.close(video)
+
+
 def _started(connection: socket.socket) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        # -P: nothing is imported from the working directory
-        [sys.executable, "-P", "-m", "bt_model.decoding.child"],
+        [sys.executable, *_COMMAND],
         stdin=connection.fileno(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

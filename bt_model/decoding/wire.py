@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar, cast
 
 import msgpack
 
-from bt_model.decoding.sandbox import ChildLimits
+from bt_model.decoding.sandbox import ChildLimits, Sandbox
 from bt_model.errors import BtchatError, InvalidValueError, UnsupportedMediaError, VideoError, VideoLimitError
 from bt_model.types import MAX_FRAMES, FrameSize, ReaderName, Sampling, VideoFacts
 from bt_model.video.crop import Crop, Cutout
@@ -21,7 +21,6 @@ HEADER = struct.Struct("<I")  # payload bytes
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 MAX_SIZES = 8
 MAX_FDS = 1 + MAX_SIZES
-READY = b"ready"
 
 _MAX_TEXT = 500
 _ERRORS: dict[str, type[BtchatError]] = {
@@ -38,7 +37,7 @@ class WireError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """Sent once to a new child, which answers READY."""
+    """Sent once to a new child, which answers that it is ready."""
 
     parent: int
     reader: ReaderName
@@ -52,6 +51,22 @@ class Setup:
     def unpack(cls, payload: bytes) -> "Setup":
         parent, reader, limits, child_limits = msgpack.unpackb(payload)
         return cls(parent, reader, DecodeLimits(*limits), ChildLimits(*child_limits))
+
+
+@dataclass(frozen=True, slots=True)
+class ChildReport:
+    """What a child says of itself before it gets a file: what holds it, and FFmpeg's version by library."""
+
+    sandbox: Sandbox
+    ffmpeg: dict[str, str]
+
+    def pack(self) -> bytes:
+        return _framed([*astuple(self.sandbox), self.ffmpeg])
+
+    @classmethod
+    def unpack(cls, payload: bytes) -> "ChildReport":
+        parts, missing, ffmpeg = msgpack.unpackb(payload)
+        return cls(Sandbox(tuple(parts), tuple(missing)), ffmpeg)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,16 +122,23 @@ class Reply:
         return _framed(["ok", astuple(self.facts), self.indices, self.timestamps, self.jpegs])
 
 
-def pack_error(error: BtchatError) -> bytes:
-    """An error, which `unpack_reply` raises on the other side."""
-    return _framed(["error", type(error).__name__, error.message, error.code, error.param])
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a child has no result; `is_clean` where its decoder did nothing that it should not do."""
+
+    error: BtchatError
+    is_clean: bool = True
+
+    def pack(self) -> bytes:
+        error = self.error
+        values = type(error).__name__, error.message, error.code, error.param, self.is_clean
+        return _framed(["error", *values])
 
 
-def unpack_reply(payload: bytes) -> Reply:
+def unpack_reply(payload: bytes) -> Reply | Refusal:
     """One reply of a child.
 
     Raises:
-        BtchatError: the error that the child sent.
         WireError: not a reply at all.
     """
     try:
@@ -124,13 +146,13 @@ def unpack_reply(payload: bytes) -> Reply:
         if kind == "ok":
             facts, indices, timestamps, jpegs = values
             return Reply(_facts(facts), _all(indices, int), _all(timestamps, float), _all(jpegs, bytes))
-        name, message, code, param = values
+        name, message, code, param, is_clean = values
         error = _ERRORS[name](
             str(message)[:_MAX_TEXT], code=str(code)[:_MAX_TEXT], param=param and str(param)
         )
+        return Refusal(error, is_clean is True)
     except (ValueError, TypeError, KeyError, msgpack.UnpackException) as broken:
         raise WireError(f"not a reply: {type(broken).__name__}") from None
-    raise error
 
 
 def _facts(values: list[Any]) -> VideoFacts:

@@ -4,6 +4,7 @@ H height, W width. decord's bundled FFmpeg is old and its worker threads abort o
 gets one thread and belongs in a disposable child process. It reads the file from memory and opens no path.
 """
 
+import ctypes
 from collections.abc import Sequence
 from importlib import import_module
 from os import SEEK_END
@@ -71,6 +72,18 @@ def recount(file: BinaryIO, clip: Clip, limits: DecodeLimits) -> Clip:
     if not 0 < total < len(clip.times):
         raise refusals.undecodable()
     return clip.recounted(clip.times[:total])
+
+
+def ffmpeg_version() -> str:
+    """Of the FFmpeg inside decord, which has no function for it; imports decord.
+
+    Raises:
+        InvalidValueError: decord is not installed.
+    """
+    _decord()
+    tell = import_module("decord._ffi.base")._LIB.av_version_info
+    tell.restype = ctypes.c_char_p
+    return tell().decode()
 
 
 def _decord() -> ModuleType:

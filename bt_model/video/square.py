@@ -30,8 +30,8 @@ class Squarer:
     def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
         """A stored frame -> (side, side, 3) as displayed; (H, W, 3) for size `whole`."""
         if self._size.fit == "pad":  # pad first, so that scaling blends the edges of the bars
-            colours = cast("NDArray[np.uint8]", frame.to_ndarray(format="rgb24"))
-            return self.pad(self._orientation.apply(colours))
+            coloured = VideoReformatter().reformat(frame, format="rgb24", threads=1)
+            return self.pad(self._orientation.apply(cast("NDArray[np.uint8]", coloured.to_ndarray())))
         shown = self._orientation.apply(self._scaled(frame, *self._stored))
         return shown if self._size.fit == "whole" else centre(shown, self._size.side)
 

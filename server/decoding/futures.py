@@ -1,6 +1,7 @@
 """The decode pool on the event loop: its futures awaited; a caller that leaves ends the child at work."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
@@ -8,12 +9,16 @@ from contextlib import asynccontextmanager
 from bt_model.decoding.decoded import Decoded
 from bt_model.decoding.pool import DecodePool
 
+log = logging.getLogger(__name__)
+
 
 @asynccontextmanager
 async def running(pool: DecodePool) -> AsyncGenerator[DecodePool]:
     """Start a pool without holding up the event loop, and close it at the end."""
     try:
         await asyncio.to_thread(pool.start)
+        if (reason := pool.report.sandbox.reason) is not None:
+            log.warning("decode children are in a reduced sandbox: %s", reason)
         yield pool
     finally:
         await asyncio.to_thread(pool.close)

@@ -208,9 +208,8 @@ class VideoFeatures:
         self._rates.require_video(source.tenant)
         with ExitStack() as held:  # also by one who leaves while the file is given back
             async with source.reading() as path:
-                frames = held.enter_context(
-                    await finished(self._decoder.decode(path, sampling, sizes, default))
-                )
+                work = self._decoder.decode(path, sampling, sizes, default, owner=source.tenant)
+                frames = held.enter_context(await finished(work))
             self._rates.spend_video(source.tenant, frames.facts.seconds)
             self._metrics.decoded(frames)
             await self._let_questions_first(flight)

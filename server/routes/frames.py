@@ -38,7 +38,8 @@ async def show_frames(
     check_frames(sampling.num_frames or 0, sampling, card)
     services.admission.rates.require_video(tenant)
     async with video.reading() as path:
-        work = services.decoder.thumbnails(path, sampling, card.frame_size, card.default_frames)
+        size, default = card.frame_size, card.default_frames
+        work = services.decoder.thumbnails(path, sampling, size, default, owner=tenant)
         shown = await while_connected(request, finished(work))
     services.admission.rates.spend_video(tenant, shown.facts.seconds)
     services.metrics.decoded(shown)

@@ -50,9 +50,12 @@ async def ready(services: ServicesDep) -> dict[str, str]:
 
 @router.get("/version", responses=errors(503))
 async def show_version(services: ServicesDep) -> dict[str, object]:
-    """Versions of everything that affects an answer; `models` are those that are loaded now."""
+    """Versions of everything that affects an answer; `models` are those that are loaded now.
+
+    `ffmpeg` has a version for each library that decodes; `sandbox` is what holds the processes that do.
+    """
     engine = services.engine
-    card = engine.card
+    card, report = engine.card, services.decoder.report
     loaded = [engine.known_card(name) for name in engine.loaded]
     return {
         "btchat": version("btchat"),
@@ -63,6 +66,10 @@ async def show_version(services: ServicesDep) -> dict[str, object]:
         "pooling": card.pooling,
         "temporal": card.versions.get("temporal"),
         "decoder": services.settings.decoder,
+        "ffmpeg": report.ffmpeg,
+        "sandbox": report.sandbox.level,
+        "sandbox_reason": report.sandbox.reason,
+        "sandbox_parts": report.sandbox.parts,
         "notice": card.notice,
         "versions": card.versions,
         "models": [_facts(each) for each in loaded if each is not None],

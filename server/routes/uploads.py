@@ -62,7 +62,7 @@ async def keep(
         VideoError: it is no video that can be decoded.
         Problem: it cannot be stored.
     """
-    probed = await while_connected(request, finished(services.decoder.probe(received.path)))
+    probed = await while_connected(request, finished(services.decoder.probe(received.path, owner=tenant)))
     video = await services.store.add(received, tenant, name, probed.facts, video_id)
     services.metrics.uploaded(video.num_bytes)
     services.ahead.submit(UploadedVideo(video, services.store))

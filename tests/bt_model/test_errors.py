@@ -18,6 +18,7 @@ CODES = {
     "TrainingError": "training_failed",
     "EngineError": "engine_error",
     "QueueFullError": "overloaded",
+    "DecodeQueueFullError": "overloaded",
     "FeaturesMissingError": "features_missing",
     "EngineDeadError": "engine_restarted",
 }

@@ -11,6 +11,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
+import av
 import httpx
 import pytest
 
@@ -232,6 +233,9 @@ def test_health_and_version(client: httpx.Client) -> None:
     assert client.get("/health/ready").json() == {"status": "ok", "model": fakes.MODEL, "storage": "ok"}
     version = client.get("/version").json()
     assert (version["fingerprint"], version["decoder"]) == (fakes.CARD.fingerprint, "pyav")
+    assert version["ffmpeg"] == {"pyav": av.ffmpeg_version_info}
+    assert version["sandbox"] == ("reduced" if version["sandbox_reason"] else "full")
+    assert {"limits", "no-new-privileges"} <= set(version["sandbox_parts"])
 
 
 def test_a_dead_engine_is_not_ready_and_what_ran_says_why(tmp_path: Path, clip: bytes) -> None:

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from bt_model.errors import InvalidValueError
-from server.main import _decode_pool  # pyright: ignore[reportPrivateUsage] - a start takes long
+from server.decoding.pool import decode_pool
 from server.settings import Settings
 from tests import fakes
 from tests.server.conftest import error_of
@@ -96,7 +96,7 @@ def test_a_wrong_setting_is_named_with_what_is_allowed(tmp_path: Path, name: str
 def test_a_decoder_that_is_not_installed_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("server.main.find_spec", lambda name: None)
     with pytest.raises(InvalidValueError, match=r"pip install 'btchat\[decord\]'"):
-        _decode_pool(Settings(decoder="decord"))
+        decode_pool(Settings(decoder="decord"))
 
 
 def test_a_device_that_is_not_there_is_one_line_and_a_code(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from bt_model.decoding import pool as pool_module
+from bt_model.decoding import process
 from bt_model.decoding.decoded import Decoded
 from bt_model.decoding.pool import DecodePool
 from bt_model.errors import DecodeTimeoutError, EngineError, VideoError
@@ -30,6 +31,7 @@ from tests.bt_model.decoding.pools import (
     until_ready,
 )
 from tests.clips import write_clip
+from tests.faulty_child import COMMAND, with_fault
 
 
 @pytest.fixture(scope="module")
@@ -58,13 +60,50 @@ def test_a_child_that_hangs_is_killed_in_time(clip: Path) -> None:
         until(lambda: not is_there(hanging))
 
 
-@pytest.mark.parametrize("death", [signal.SIGABRT, signal.SIGSEGV, signal.SIGKILL])
+@pytest.mark.parametrize("death", [signal.SIGABRT, signal.SIGSEGV])
 def test_a_child_that_dies_is_a_bad_video(pool: DecodePool, clip: Path, death: signal.Signals) -> None:
     end_soon(stop_child(pool), death)
     with pytest.raises(VideoError) as caught:
         pool.decode(clip, FOUR, [SIZE], 8).result()
     assert caught.value.code == "undecodable_video"
     assert str(caught.value.__cause__) == "the decoder died of it"
+
+
+def test_a_child_that_is_killed_at_work_is_not_its_file_s_fault(pool: DecodePool, clip: Path) -> None:
+    end_soon(killed := stop_child(pool), signal.SIGKILL)
+    with pool.decode(clip, FOUR, [SIZE], 8).result() as frames:
+        assert frames.num_frames == 4
+    assert pool.pids != [killed]
+
+
+def test_a_file_at_which_two_children_are_killed_is_a_bad_video(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "_COMMAND", COMMAND)
+    path = tmp_path / "a.mp4"
+    path.write_bytes(with_fault(clip.read_bytes(), "killed"))
+    with DecodePool(1) as pool:
+        known, bad, good = pool.pids, pool.probe(path), pool.probe(clip)
+        with pytest.raises(VideoError, match="cannot be decoded"):
+            bad.result()
+        assert good.result().facts.num_frames == 30
+        assert pool.pids[0] > known[0] + 1, "two others were started"
+
+
+@pytest.mark.parametrize("fault", ["bomb", "broken"])
+def test_a_decoder_that_misbehaved_gets_no_other_file(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    monkeypatch.setattr(process, "_COMMAND", COMMAND)
+    path = tmp_path / "a.mp4"
+    path.write_bytes(with_fault(clip.read_bytes(), fault))
+    with DecodePool(1) as pool:
+        used = pool.pids
+        with pytest.raises(VideoError) as caught:
+            pool.probe(path).result()
+        assert caught.value.code == {"bomb": "video_too_large", "broken": "undecodable_video"}[fault]
+        until_ready(pool)
+        assert pool.pids != used
 
 
 def test_a_child_that_uses_up_its_processor_time_is_too_slow(pool: DecodePool, clip: Path) -> None:
@@ -105,7 +144,7 @@ def test_frames_that_come_for_one_who_has_just_given_up_are_given_back(
         assert given_up.cancel()
         return Decoded(*values)
 
-    monkeypatch.setattr(pool_module, "Decoded", just_in_time)
+    monkeypatch.setattr(process, "Decoded", just_in_time)
     os.kill(child, signal.SIGCONT)
     until(lambda: not is_there(child))
     until_ready(pool)
@@ -173,9 +212,10 @@ def test_a_child_lives_under_its_limits(pool: DecodePool) -> None:
 def test_a_limit_that_is_lower_already_stays() -> None:
     script = (
         "import os, resource\n"
-        "from bt_model.decoding.sandbox import ChildLimits, restrict\n"
+        "from bt_model.decoding.sandbox import ChildLimits\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))\n"
-        "restrict(ChildLimits(open_files=64), os.getppid())\n"
+        "from bt_model.decoding import sandbox\n"
+        "sandbox._set_limits(ChildLimits(open_files=64), has_threads=False)\n"
         "print(*resource.getrlimit(resource.RLIMIT_NOFILE))\n"
     )
     out = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=True).stdout

@@ -140,15 +140,16 @@ def test_a_pipe_is_no_video_and_nobody_waits_for_its_writer(pool: DecodePool, tm
         pool.probe(tmp_path / "a.mp4").result(2)
 
 
-def test_a_child_that_refused_a_file_is_replaced(pool: DecodePool, tmp_path: Path) -> None:
-    (used,) = pool.pids
-    path = tmp_path / "a.mp4"
-    path.write_bytes(b"text" * 99)
-    with pytest.raises(VideoError):
-        pool.probe(path).result()
+def test_a_child_outlives_the_files_that_it_refuses(pool: DecodePool, clip: Path, tmp_path: Path) -> None:
+    used, path = pool.pids, tmp_path / "a.mp4"
+    damaged = bytearray(clip.read_bytes())
+    damaged[-400:] = bytes(400)  # in the index
+    for data in (b"text" * 99, b"\0\0\0\x10ftypisom\0\0\0\0\0\0\0\x08moov", damaged):
+        path.write_bytes(data)
+        with pytest.raises(VideoError):
+            pool.probe(path).result()
     until_ready(pool)
-    assert used not in pool.pids
-    assert not is_there(used)
+    assert pool.pids == used
 
 
 @pytest.mark.parametrize("sampling", [FOUR, Sampling(start=60)], ids=["good", "bad window"])

@@ -35,7 +35,7 @@ class HeldDecoder:
         self.num_idle = 1
         self.asked: dict[str, Future[Decoded]] = {}  # by name of the file
 
-    def decode(self, path: Path, *_: object) -> Future[Decoded]:
+    def decode(self, path: Path, *_: object, owner: str) -> Future[Decoded]:
         return self.asked.setdefault(path.name, Future())
 
     def finish(self, name: str) -> None:

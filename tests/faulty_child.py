@@ -1,0 +1,101 @@
+"""A decode child that does what its file says in place of decoding: `python -m tests.faulty_child [PART …]`.
+
+The parts of the sandbox that are named are missing, as on a kernel that does not have them.
+"""
+
+import ctypes
+import errno
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NoReturn
+
+import numpy as np
+
+from bt_model.decoding import child, sandbox, wire
+from bt_model.types import VideoFacts
+from tests.escapes import Target, successes
+
+_MARK = b"fault:"
+_MOST = 4096
+COMMAND = ("-P", "-m", "tests.faulty_child")
+_STEPS = {
+    "namespaces": "unshare",
+    "landlock": "deny_files",
+    "seccomp": "deny_calls",
+}
+
+
+def with_fault(video: bytes, name: str, words: bytes = b"") -> bytes:
+    """The same video with one more box, which makes such a child misbehave and others skip it."""
+    content = _MARK + name.encode() + b"\0" + words
+    return video + (8 + len(content)).to_bytes(4, "big") + b"free" + content
+
+
+def _hang() -> None:
+    time.sleep(3600)
+
+
+def _segfault() -> None:
+    ctypes.string_at(0)
+
+
+def _bomb() -> None:
+    kept = [np.zeros(1 << 28, np.uint8) for _ in range(1 << 10)]
+    raise AssertionError(f"{len(kept)} blocks fitted")
+
+
+def _be_killed() -> None:
+    signal.pthread_kill(threading.get_ident(), signal.SIGKILL)
+
+
+def _break() -> None:
+    raise IndexError("nothing that a decoder should raise")
+
+
+FAULTS: dict[str, Callable[[], None]] = {
+    "hang": _hang,
+    "abort": os.abort,
+    "segfault": _segfault,
+    "bomb": _bomb,
+    "killed": _be_killed,
+    "broken": _break,
+}
+
+
+def main(missing: Sequence[str]) -> None:
+    """Serve like the real one."""
+    for name in missing:
+        setattr(sandbox, _STEPS[name], _fail)
+    real = child._work  # pyright: ignore[reportPrivateUsage] - faults happen where decoding does
+
+    def work(setup: wire.Setup, request: wire.Request, fds: Sequence[int]) -> wire.Reply:
+        size = os.lseek(fds[0], 0, os.SEEK_END)
+        _, mark, fault = os.pread(fds[0], _MOST, max(0, size - _MOST)).rpartition(_MARK)
+        name, _, words = fault.partition(b"\0")
+        if mark and name == b"escape":
+            return _told(successes(Target.read(words)))
+        if mark:
+            FAULTS[name.decode()]()
+        return real(setup, request, fds)
+
+    child._work = work  # pyright: ignore[reportPrivateUsage] - as above
+    child.main()
+
+
+def _told(names: Sequence[str]) -> wire.Reply:
+    """Through the door that frames take."""
+    facts = VideoFacts(1, 1, 1, 1.0, 1.0, 0, "", "mp4", has_audio=False)
+    return replace(wire.Reply(facts), jpegs=tuple(name.encode() for name in names))
+
+
+def _fail(*_: object, **__: object) -> NoReturn:
+    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,6 +1,6 @@
 """Dependencies of the routes; whatever can fail with a status fails here, before an answer starts."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Annotated, Protocol, TypedDict, cast
@@ -15,6 +15,7 @@ from server.features.ahead import EncodeAhead
 from server.features.flights import VideoFeatures
 from server.metrics import Metrics
 from server.settings import Settings
+from server.uploads.sources import Inline
 from server.uploads.store import VideoStore
 
 
@@ -43,6 +44,7 @@ class LifespanState(TypedDict):
 class _RequestState(Protocol):
     services: Services
     tenant: str
+    inline: Mapping[str, Inline]
 
 
 def get_services(request: Request) -> Services:
@@ -54,6 +56,11 @@ def get_tenant(request: Request) -> str:
     return cast(_RequestState, request.state).tenant
 
 
+def get_inline(request: Request) -> Mapping[str, Inline]:
+    """The videos inside of the body, by the URLs that stand in their place."""
+    return cast(_RequestState, request.state).inline
+
+
 async def get_lifetime() -> AsyncGenerator[AsyncExitStack]:
     """A stack that is closed when the response is sent or the client has disconnected."""
     async with AsyncExitStack() as stack:
@@ -62,4 +69,5 @@ async def get_lifetime() -> AsyncGenerator[AsyncExitStack]:
 
 ServicesDep = Annotated[Services, Depends(get_services)]
 Tenant = Annotated[str, Depends(get_tenant)]
+InlineDep = Annotated[Mapping[str, Inline], Depends(get_inline)]
 Lifetime = Annotated[AsyncExitStack, Depends(get_lifetime)]

@@ -36,6 +36,7 @@ from server.metrics import Metrics
 from server.middleware.bounds import BodyBounds
 from server.middleware.door import Door
 from server.middleware.envelope import Envelope
+from server.middleware.inline import InlineVideos
 from server.middleware.keys import PAGE_FILES, KeyCheck
 from server.problems import show_problem
 from server.routes import chat, frames, health, models, resumable, uploads
@@ -148,6 +149,7 @@ def create_app(settings: Settings, start: Start) -> FastAPI:
         f"{resumable.PATH}/": settings.max_upload_bytes,  # of each upload
         "/v1/chat/completions": settings.max_chat_bytes,
     }
+    app.add_middleware(InlineVideos, path="/v1/chat/completions", max_bytes=settings.max_json_bytes)
     app.add_middleware(
         BodyBounds,
         default_bytes=settings.max_json_bytes,

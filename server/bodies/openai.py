@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from bt_model.types import GenerateOptions, Role, Sampling, Strategy
-from server.bodies.own import MAX_MESSAGES, Body, OptionsBody, SamplingBody, SamplingSeed, Text
+from server.bodies.own import MAX_MESSAGES, Body, FewErrors, OptionsBody, SamplingBody, SamplingSeed, Text
 
 MAX_PARTS = 64
 MAX_CHOICES = 8
@@ -73,7 +73,9 @@ class CompletionMessage(Body):
     """One message; fields that clients echo from an earlier answer are accepted if they are empty."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[list[PartBody], BeforeValidator(_as_parts), Field(min_length=1, max_length=MAX_PARTS)]
+    content: Annotated[
+        FewErrors[PartBody], Field(min_length=1, max_length=MAX_PARTS), BeforeValidator(_as_parts)
+    ]
     name: Ignored = None
     refusal: Ignored = None
     annotations: Ignored = None
@@ -109,7 +111,7 @@ class CompletionBody(OptionsBody):
     """A chat completion request."""
 
     model: str
-    messages: Annotated[list[CompletionMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
+    messages: Annotated[FewErrors[CompletionMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
     stream: bool | None = None  # pyright: ignore[reportIncompatibleVariableOverride] - null is allowed here
     stream_options: StreamOptions | None = None
     max_completion_tokens: int | None = None
@@ -123,7 +125,7 @@ class CompletionBody(OptionsBody):
     function_call: Literal["none", "auto"] | None = None
     logit_bias: Empty | None = None
     response_format: TextFormat | None = None
-    modalities: list[Literal["text"]] | None = None
+    modalities: FewErrors[Literal["text"]] | None = None
     mm_processor_kwargs: Empty | None = None
     audio: None = None
     web_search_options: None = None

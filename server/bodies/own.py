@@ -1,8 +1,9 @@
 """Request and response bodies of our own routes. Unknown fields, wrong types and NaN are refused."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from bt_model.errors import InvalidValueError, require
 from bt_model.types import (
@@ -20,7 +21,11 @@ from server.uploads.catalog import StoredVideo
 MAX_MESSAGES = 512
 MAX_MODELS = 8
 MAX_CHARACTERS = 262_144
+MAX_FIELDS = 100
 
+T = TypeVar("T")
+FewErrors = Annotated[list[T], Field(fail_fast=True)]
+"""A list whose errors end with the first; a million of them would take seconds."""
 Text = Annotated[str, Field(max_length=MAX_CHARACTERS)]
 SamplingSeed = Annotated[int, Field(ge=0, lt=2**63)]
 VideoId = Annotated[str, Field(max_length=64, description="id of an upload, vid_ and 32 hexadecimal digits")]
@@ -31,6 +36,14 @@ class Body(BaseModel):
     """A request body."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_floods(cls, value: object) -> object:
+        """One error, and not one for each of a hundred thousand unknown fields, which would take seconds."""
+        if isinstance(value, dict) and len(cast(dict[object, object], value)) > MAX_FIELDS:
+            raise PydanticCustomError("too_long", "at most {most} fields are allowed", {"most": MAX_FIELDS})
+        return value
 
 
 class SamplingBody(Body):
@@ -88,7 +101,7 @@ class OptionsBody(Body):
     seed: int | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
-    stop: str | list[str] | None = None
+    stop: str | FewErrors[str] | None = None
 
     def options(self) -> GenerateOptions:
         """Raises InvalidValueError for a value out of range, or `top_logprobs` without `logprobs`."""
@@ -116,8 +129,8 @@ class ChatBody(OptionsBody):
 
     video: VideoId
     sampling: SamplingBody = SamplingBody()
-    model: str | list[str] | None = None
-    messages: Annotated[list[MessageBody], Field(min_length=1, max_length=MAX_MESSAGES)]
+    model: str | FewErrors[str] | None = None
+    messages: Annotated[FewErrors[MessageBody], Field(min_length=1, max_length=MAX_MESSAGES)]
 
     def models(self) -> tuple[str | None, ...]:
         """The models named, None for the default one.

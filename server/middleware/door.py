@@ -17,7 +17,10 @@ from server.problems import BusyError, problem_of
 HELD = "held_bytes"
 """Where a request's `HeldBytes` stand in the state of its scope: who passes bytes on may release them."""
 
-HELD_BYTES: Mapping[str, int] = {"/v1/video/uploads": 2 * 1024 * 1024}
+HELD_BYTES: Mapping[str, int] = {
+    "/v1/video/uploads": 2 * 1024 * 1024,  # and of everything below it
+    "/v1/chat/completions": 4 * 1024 * 1024,  # without its videos, which go to disk as they come
+}
 """What routes that pass a body on hold of it at most."""
 
 _QUESTIONS = frozenset({"/v1/video/chat", "/v1/chat/completions"})  # what spends tokens
@@ -57,7 +60,7 @@ class Door:
     @staticmethod
     def _hold(scope: Scope, receive: Receive, held: HeldBytes) -> Receive:
         """Count a body: by what is declared, or through the `receive` that is returned. Raises BusyError."""
-        most, headers = HELD_BYTES.get(scope["path"]), Headers(scope=scope)
+        most, headers = _most_held(scope["path"]), Headers(scope=scope)
         if most is None and "transfer-encoding" in headers:
             return _counted(receive, held)
         declared = headers.get("content-length", "0")
@@ -82,6 +85,12 @@ def _telling(send: Send, admission: Admission, tenant: str) -> Send:
         await send(message)
 
     return told
+
+
+def _most_held(path: str) -> int | None:
+    """None where the whole body is held."""
+    found = [most for start, most in HELD_BYTES.items() if path == start or path.startswith(f"{start}/")]
+    return found[0] if found else None
 
 
 def _counted(receive: Receive, held: HeldBytes) -> Receive:

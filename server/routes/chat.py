@@ -16,14 +16,15 @@ from server.bodies.errors import errors
 from server.bodies.openai import CompletionBody
 from server.bodies.openai_dialogue import bounded_turns, turns_of, video_of
 from server.bodies.own import ChatBody
-from server.deps import Lifetime, Services, ServicesDep, Tenant
+from server.deps import InlineDep, Lifetime, Services, ServicesDep, Tenant
+from server.routes.json_body import JsonRoute
 from server.streams.one_model import CompletionShape
 from server.streams.reader import EventReader
 from server.streams.several_models import ChoicesShape
 from server.streams.sse import AnswerStream, Shape
 from server.uploads.sources import find_source, find_video
 
-router = APIRouter(prefix="/v1", tags=["chat"])
+router = APIRouter(prefix="/v1", tags=["chat"], route_class=JsonRoute)
 
 _CONTENT: dict[str, Any] = {"application/json": {}, "text/event-stream": {}}
 _RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -51,14 +52,19 @@ async def chat(
 
 @router.post("/chat/completions", response_class=Response, responses=_RESPONSES | errors(507))
 async def complete(
-    body: CompletionBody, request: Request, services: ServicesDep, tenant: Tenant, lifetime: Lifetime
+    body: CompletionBody,
+    inline: InlineDep,
+    request: Request,
+    services: ServicesDep,
+    tenant: Tenant,
+    lifetime: Lifetime,
 ) -> Response:
     """The same for OpenAI's clients; the video is a part of a user message."""
     services.admission.require_room(tenant, body.n or 1, "n")
     model = services.engine.resolve(body.model)
     turns, options, part = turns_of(body), body.options(), video_of(body)
     sampling = body.sampling_for(part.sampling) if part else DEFAULT_SAMPLING
-    video = await find_source(services.store, tenant, part.url, part.param) if part else None
+    video = await find_source(services.store, inline, tenant, part.url, part.param) if part else None
     if video is None and services.settings.require_video:
         raise video_required()
     question = Question(tenant, (model,) * (body.n or 1), turns, options, video, sampling)

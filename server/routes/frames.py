@@ -15,10 +15,11 @@ from server.deps import Services, ServicesDep, Tenant
 from server.engine.replies import TokenFile
 from server.features.keys import check_frames
 from server.features.receipt import EncodedVideo, receipt_of
+from server.routes.json_body import JsonRoute
 from server.streams.reader import while_connected
 from server.uploads.sources import UploadedVideo, find_video
 
-router = APIRouter(prefix="/v1/video", tags=["videos"])
+router = APIRouter(prefix="/v1/video", tags=["videos"], route_class=JsonRoute)
 
 _ERRORS = errors(400, 404, 408, 413, 415, 422, 429, 503, 504)
 _SAFETENSORS = "application/octet-stream"

@@ -3,10 +3,9 @@
 import asyncio
 import hashlib
 import logging
-import secrets
 import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -20,7 +19,6 @@ from server.uploads.disk import Disk, is_full
 log = logging.getLogger(__name__)
 
 BLOCK_BYTES = 1024 * 1024
-_DISK = Disk()
 _MOST_BOXES = 1000  # looked at here; the rest is left to a decode child
 
 
@@ -33,36 +31,12 @@ class Received:
     num_bytes: int
 
 
-def _count_nothing(_num_bytes: int) -> None: ...
-
-
-@asynccontextmanager
-async def receiving(
-    chunks: AsyncIterable[bytes], folder: Path, count: Callable[[int], None] = _count_nothing
-) -> AsyncGenerator[Received]:
-    """Write all chunks to a file in `folder` that is there for as long as the `async with`.
-
-    `count` is told the bytes of each chunk before they are written, and may raise.
-
-    Raises:
-        VideoError: an empty body, one that is not a video container, or is cut off.
-        Problem: the disk is full or failing.
-    """
-    path = folder / secrets.token_hex(16)
-    try:
-        with storage_problems():
-            received = await write_video(chunks, path, count, _DISK)
-        yield received
-    finally:
-        await asyncio.shield(asyncio.to_thread(_DISK.unlink, path))
-
-
 async def write_video(
     chunks: AsyncIterable[bytes],
     path: Path,
     count: Callable[[int], None],
     disk: Disk,
-    sync: Callable[[int], None] = _count_nothing,
+    sync: Callable[[int], None],
 ) -> Received:
     """A body as a new file, for which `sync` is called with its descriptor at the end.
 

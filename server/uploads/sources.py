@@ -1,28 +1,18 @@
 """Sources of videos: uploads, and data inside a request."""
 
-import asyncio
-import base64
-import binascii
-import hashlib
-import re
-from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import unquote
 
-from bt_model.errors import InvalidValueError
+from bt_model.errors import BtchatError, InvalidValueError, VideoError
 from server.uploads.catalog import StoredVideo
-from server.uploads.receive import receiving
+from server.uploads.data_url import DATA, begin_of_data
+from server.uploads.receive import Received
 from server.uploads.store import VideoStore
 
-_DATA = "data:"
 _UPLOAD = "vid_"
-_DATA_URL = re.compile(r"data:(?P<type>[^;,]*)(?:;.{0,256}?)?;\s*base64,", re.IGNORECASE | re.DOTALL)
-# how recorders and file pickers label a video, if at all; what it is its first bytes tell
-_VIDEO_TYPE = r"video/.*|application/(mp4|x-matroska|octet-stream)|"
-_BASE64_GROUP = 4
 ACCEPTED_URLS = "a data: URL of a video, or vid_ and 32 hexadecimal digits"
 
 
@@ -64,26 +54,37 @@ class UploadedVideo:
         return self.store.reading(self.video)
 
 
-@dataclass(frozen=True, slots=True)
 class InlineVideo:
-    """A video inside the request itself; on disk only while it is decoded."""
+    """A video inside the request itself; its file lives as long as the request, and as it is read."""
 
-    content: bytes
-    tenant: str
-    sha256: str
-    folder: Path
+    name = "inline"
 
-    @property
-    def name(self) -> str:
-        return "inline"
+    def __init__(self, received: Received, tenant: str, file: AsyncExitStack) -> None:
+        """`file` deletes it."""
+        self.tenant = tenant
+        self.sha256 = received.sha256
+        self._path = received.path
+        self._file = file
+        self._num_readers = 1  # the request
 
     @asynccontextmanager
     async def reading(self) -> AsyncGenerator[Path]:
-        async def whole() -> AsyncGenerator[bytes]:
-            yield self.content
+        """The file, also when the request ends: others may wait for the same tokens."""
+        self._num_readers += 1
+        try:
+            yield self._path
+        finally:
+            await self.leave()
 
-        async with receiving(whole(), self.folder) as received:
-            yield received.path
+    async def leave(self) -> None:
+        """One reader less."""
+        self._num_readers -= 1
+        if not self._num_readers:
+            await self._file.aclose()
+
+
+Inline = InlineVideo | ValueError | VideoError
+"""What became of a data URL: a video, or why it is none."""
 
 
 async def find_video(store: VideoStore, tenant: str, video_id: str, param: str = "video") -> UploadedVideo:
@@ -91,17 +92,22 @@ async def find_video(store: VideoStore, tenant: str, video_id: str, param: str =
     return UploadedVideo(await store.get(tenant, video_id, param=param), store)
 
 
-async def find_source(store: VideoStore, tenant: str, url: str, param: str) -> VideoSource:
-    """An upload, or the video inside the URL.
+async def find_source(
+    store: VideoStore, inline: Mapping[str, Inline], tenant: str, url: str, param: str
+) -> VideoSource:
+    """An upload, or the video that came inside the request in place of this URL.
 
     Raises:
         UnknownNameError: no such upload.
-        InvalidValueError: not a supported URL.
+        BtchatError: not a supported URL, or not a video.
     """
-    if url[: len(_DATA)].lower() == _DATA:
-        content = await asyncio.to_thread(_content, url, param)
-        digest = await asyncio.to_thread(hashlib.sha256, content)
-        return InlineVideo(content, tenant, digest.hexdigest(), store.incoming)
+    if url[: len(DATA)].lower() == DATA:
+        if (found := inline.get(url)) is None:
+            text = f"{param} is {url[:40]!r}; allowed: data:video/…;base64,…"
+            raise InvalidValueError(text, param=param)
+        if isinstance(found, Exception):
+            raise refusal(found, param)
+        return found
     if url.startswith(_UPLOAD):
         return await find_video(store, tenant, url, param)
     if url.startswith(("http://", "https://")):
@@ -110,26 +116,13 @@ async def find_source(store: VideoStore, tenant: str, url: str, param: str) -> V
     raise InvalidValueError(f"{param} is {url[:40]!r}; allowed: {ACCEPTED_URLS}", param=param)
 
 
+def refusal(reason: ValueError | VideoError, param: str) -> BtchatError:
+    """Why what stands in the field `param` is not used."""
+    if isinstance(reason, VideoError):
+        return reason
+    return InvalidValueError(f"{param} is not base64: {reason}", param=param)
+
+
 def is_video_url(url: str) -> bool:
     """Whether this is an address of ours, or data that may be a video by its own label."""
-    return url.startswith(_UPLOAD) or _begin_of_data(url) is not None
-
-
-def _begin_of_data(url: str) -> int | None:
-    """Where the data of a data URL begin; its type may have parameters with commas (`codecs=vp8,opus`)."""
-    label = _DATA_URL.match(url)
-    return label.end() if label and re.fullmatch(_VIDEO_TYPE, label["type"], re.IGNORECASE) else None
-
-
-def _content(url: str, param: str) -> bytes:
-    begin = _begin_of_data(url)
-    if begin is None:
-        text = f"{param} is {url[:40]!r}; allowed: data:video/…;base64,…"
-        raise InvalidValueError(text, param=param)
-    # some encoders break lines, escape or leave out the padding
-    data = "".join(unquote(url[begin:]).split())
-    data += "=" * (-len(data) % _BASE64_GROUP)
-    try:
-        return base64.b64decode(data, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise InvalidValueError(f"{param} is not base64: {error}", param=param) from error
+    return url.startswith(_UPLOAD) or begin_of_data(url) is not None

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +21,10 @@ from server.uploads.storage import Storage
 from server.uploads.usage import Incoming, StoreLimits
 
 _BATCH = 64  # rows that are deleted before another has its turn
+
+
+def _not_synced(_fd: int) -> None:
+    """What ends with its request need not outlive the machine."""
 
 
 class VideoStore:
@@ -95,14 +99,29 @@ class VideoStore:
         """
         self._storage.durability.check()
         await self._delete_expired()
-        path = self.incoming / secrets.token_hex(16)
-        storage = self._storage
+        sync = self._storage.durability.sync
+        async with self._written(chunks, tenant, declared_bytes, sync) as received:
+            yield received
+
+    @asynccontextmanager
+    async def lending(self, chunks: AsyncIterable[bytes], declared_bytes: int = 0) -> AsyncGenerator[Received]:
+        """A video on disk only during the `async with`. Raises as `receiving`, but for what a key may store."""
+        async with self._written(chunks, None, declared_bytes, _not_synced) as received:
+            yield received
+
+    @asynccontextmanager
+    async def _written(
+        self,
+        chunks: AsyncIterable[bytes],
+        tenant: str | None,
+        declared_bytes: int,
+        sync: Callable[[int], None],
+    ) -> AsyncGenerator[Received]:
+        path = self._storage.folder.incoming / secrets.token_hex(16)
         with self._incoming.room(tenant, declared_bytes) as room:
             try:
                 with storage_problems():
-                    received = await write_video(
-                        chunks, path, room.add, storage.disk, storage.durability.sync
-                    )
+                    received = await write_video(chunks, path, room.add, self._storage.disk, sync)
                 yield received
             finally:  # in turn: one who leaves must not delete what is just being committed
                 await asyncio.shield(self._run(self._blobs.discard, path))

@@ -72,20 +72,21 @@ class Incoming:
 
     def __init__(self, usage: StorageUsage) -> None:
         self._usage = usage
-        self._taken = Counter[str]()
+        self._taken = Counter[str | None]()
 
     @property
     def num_bytes(self) -> int:
         return self._taken.total()
 
     @contextmanager
-    def room(self, tenant: str, declared_bytes: int) -> Generator["Room"]:
-        """Room for one body, of what stored files leave when it begins.
+    def room(self, tenant: str | None, declared_bytes: int) -> Generator["Room"]:
+        """Room for one body, of what stored files leave when it begins; of no tenant if it is not to be stored.
 
         Raises:
             Problem: there is less than what is announced.
         """
-        self._usage.check(tenant, 0, 0)
+        if tenant is not None:
+            self._usage.check(tenant, 0, 0)
         room = Room(self._usage, self._taken, tenant)
         try:
             room.reserve(declared_bytes)
@@ -97,10 +98,11 @@ class Incoming:
 class Room:
     """What one body takes while it is received."""
 
-    def __init__(self, usage: StorageUsage, taken: Counter[str], tenant: str) -> None:
+    def __init__(self, usage: StorageUsage, taken: Counter[str | None], tenant: str | None) -> None:
         self._limits = usage.limits
-        self._free = usage.limits.max_bytes - usage.num_bytes
-        self._free_of_key = usage.limits.max_bytes_per_key - usage.bytes_of[tenant]
+        self._free = self._free_of_key = usage.limits.max_bytes - usage.num_bytes
+        if tenant is not None:
+            self._free_of_key = usage.limits.max_bytes_per_key - usage.bytes_of[tenant]
         self._taken = taken
         self._tenant = tenant
         self._received = 0

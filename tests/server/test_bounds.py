@@ -5,7 +5,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+from pydantic import ValidationError
 
+from bt_model.errors import ContextLengthError
+from bt_model.types import Turn
+from server.bodies.openai import CompletionBody
+from server.bodies.openai_dialogue import bounded_turns
 from server.settings import Settings
 from tests.fakes import MODEL
 from tests.server.conftest import QUICK, error_of, question, running
@@ -71,17 +76,29 @@ def test_a_message_has_up_to_64_parts(client: httpx.Client, count: int, status: 
     assert client.post("/v1/chat/completions", json=body).status_code == status
 
 
-@pytest.mark.parametrize(("excess", "code"), [(0, None), (1, "context_length_exceeded")])
-def test_all_messages_together_have_up_to_a_mebi_of_characters(
-    client: httpx.Client, excess: int, code: str | None
-) -> None:
-    contents = ["a" * 262_144] * 4
-    contents[0] = contents[0][1:]
-    messages = [*(dict(USER, content=text) for text in contents), dict(USER, content="a" * (1 + excess))]
-    for number in (1, 3):
-        messages[number] = dict(ANSWER, content=contents[number])
-    answer = client.post("/v1/chat/completions", json={"model": MODEL, "messages": messages})
-    assert (error_of(answer)["code"] if code else answer.status_code) == (code or 200)
+def test_all_messages_together_have_up_to_a_mebi_of_characters() -> None:
+    turns = [Turn("user", "a" * 1024 * 1024)]
+    assert bounded_turns(turns) == tuple(turns)
+    with pytest.raises(ContextLengthError):
+        bounded_turns([Turn("user", "a" * (1024 * 1024 + 1))])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"stop": [1] * 100_000},
+        {"messages": [1] * 100_000},
+        {"messages": [USER | {"content": [1] * 100_000}]},
+        {"messages": [USER | {"content": [1] * 64}] * 512},
+        {"modalities": [1] * 100_000},
+        {f"x{number}": 1 for number in range(100_000)},
+        {"sampling": {f"x{number}": 1 for number in range(100_000)}},
+    ],
+)
+def test_a_flood_of_wrong_values_is_a_few_errors(changes: dict[str, object]) -> None:
+    with pytest.raises(ValidationError) as caught:
+        CompletionBody.model_validate({"model": MODEL, "messages": [USER]} | changes)
+    assert caught.value.error_count() <= 2
 
 
 @pytest.mark.parametrize(("count", "status"), [(8, 404), (9, 400)])

@@ -156,13 +156,27 @@ def keyed(server: RunningServer, key: str = FIRST) -> httpx.Client:
     return server.client(headers={"authorization": f"Bearer {key}"})
 
 
-@pytest.mark.parametrize(("path", "limit"), [("/v1/video/chat", 2000), ("/v1/chat/completions", 4000)])
+@pytest.mark.parametrize("path", ["/v1/video/chat", "/v1/chat/completions"])
 @pytest.mark.parametrize("excess", [0, 1])
-def test_the_json_limit_is_exact(small: RunningServer, path: str, limit: int, excess: int) -> None:
-    body = json.dumps({"x": 1}).ljust(limit + excess).encode()
+def test_the_json_limit_is_exact(small: RunningServer, path: str, excess: int) -> None:
+    body = json.dumps({"x": 1}).ljust(2000 + excess).encode()
     with keyed(small) as client:
         answer = client.post(path, content=body, headers={"content-type": "application/json"})
     assert answer.status_code == (413 if excess else 400)
+    assert error_of(answer)["code"] == ("body_too_large" if excess else "missing_required_parameter")
+
+
+@pytest.mark.parametrize("excess", [0, 1])
+@pytest.mark.parametrize("is_declared", [True, False])
+def test_a_body_with_its_video_has_a_limit_of_its_own(
+    small: RunningServer, excess: int, is_declared: bool
+) -> None:
+    head, tail = b'{"x":{"url":"data:video/mp4;base64,', b'"}}'
+    body = head + b"A" * (4000 + excess - len(head + tail)) + tail
+    with keyed(small) as client:
+        headers = {"content-type": "application/json"}
+        content = body if is_declared else iter([body])
+        answer = client.post("/v1/chat/completions", content=content, headers=headers)
     assert error_of(answer)["code"] == ("body_too_large" if excess else "missing_required_parameter")
 
 

@@ -1,5 +1,6 @@
 """Keys of a video's tokens: equal exactly where the tokens are."""
 
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -9,12 +10,19 @@ import pytest
 from bt_model.errors import InvalidValueError
 from bt_model.types import FrameSize, Sampling
 from server.features.keys import canonical, check_frames, feature_key, with_default_count
+from server.uploads.receive import Received
 from server.uploads.sources import InlineVideo
 from server.uploads.token_folders import source_key
 from tests.fakes import CARD, TWIN
 
 FOUR = Sampling(num_frames=4)
-VIDEO = InlineVideo(b"", "me", "ab" * 32, Path())
+
+
+def inline(tenant: str = "me", sha256: str = "ab" * 32) -> InlineVideo:
+    return InlineVideo(Received(Path(), sha256, 0), tenant, AsyncExitStack())
+
+
+VIDEO = inline()
 
 SAME = {
     "a window from the very start": (replace(FOUR, start=0.0), FOUR),
@@ -65,7 +73,7 @@ def test_whatever_changes_the_tokens_changes_the_key_and_nothing_else_does() -> 
 def test_keys_of_a_video_begin_with_its_own_and_with_no_others() -> None:
     own = source_key(VIDEO.tenant, VIDEO.sha256)
     assert all(feature_key(VIDEO, sampling, CARD, "pyav").startswith(own) for sampling in DIFFERENT)
-    for other in (replace(VIDEO, tenant="you"), replace(VIDEO, sha256="cd" * 32)):
+    for other in (inline("you"), inline(sha256="cd" * 32)):
         assert not feature_key(other, FOUR, CARD, "pyav").startswith(own)
 
 

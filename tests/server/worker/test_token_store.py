@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 
 from bt_model.types import Sampling
 from server.features.keys import feature_key
+from server.uploads.receive import Received
 from server.uploads.sources import InlineVideo
 from server.uploads.token_folders import TokenFolders
 from server.worker.feature_cache import CacheEntry
@@ -25,7 +27,8 @@ RECEIPT = {"frames": {"indices": [0, 3], "timestamps": [0.0, 0.1]}, "audio_ignor
 
 def key_of(number: int = 0, *, tenant: str = "me", fingerprint: str = "f") -> bytes:
     """The key of this tenant's only video with a sampling of its own."""
-    video, card = InlineVideo(b"", tenant, "ab" * 32, Path()), replace(CARD, fingerprint=fingerprint)
+    video = InlineVideo(Received(Path(), "ab" * 32, 0), tenant, AsyncExitStack())
+    card = replace(CARD, fingerprint=fingerprint)
     return feature_key(video, Sampling(num_frames=number + 1), card, "pyav")
 
 

@@ -1,0 +1,91 @@
+"""Videos inside of a chat completion, on disk for as long as its request. Pure ASGI."""
+
+import json
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
+from typing import cast
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from bt_model.errors import BtchatError
+from server.bodies.inline import InlineJson
+from server.deps import LifespanState
+from server.problems import Problem, problem_of
+from server.uploads.sources import InlineVideo
+from server.uploads.store import VideoStore
+
+
+class InlineVideos:
+    """Hands a body on as one message, without its videos, which are in the request's state as `inline`."""
+
+    def __init__(self, app: ASGIApp, path: str, max_bytes: int) -> None:
+        """`max_bytes` is for what remains of the body."""
+        self._app = app
+        self._path = path
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] != self._path:
+            await self._app(scope, receive, send)
+            return
+        services = cast(LifespanState, scope["state"])["services"]
+        async with AsyncExitStack() as lifetime:
+            videos = _Videos(services.store, scope["state"]["tenant"], lifetime)
+            body = _Body(receive, videos, self._max_bytes)
+            scope["state"]["inline"] = body.json.videos
+            await self._app(scope, body.receive, send)
+
+
+class _Videos:
+    """Receives the videos of one request, as uploads are received."""
+
+    def __init__(self, store: VideoStore, tenant: str, lifetime: AsyncExitStack) -> None:
+        self._store = store
+        self._tenant = tenant
+        self._lifetime = lifetime
+
+    async def keep(self, content: AsyncGenerator[bytes]) -> InlineVideo:
+        file = AsyncExitStack()
+        received = await file.enter_async_context(self._store.lending(content))
+        video = InlineVideo(received, self._tenant, file)
+        self._lifetime.push_async_callback(video.leave)
+        return video
+
+
+class _Body:
+    """A body as the application receives it."""
+
+    def __init__(self, receive: Receive, videos: _Videos, max_bytes: int) -> None:
+        self._receive = receive
+        self._is_read = False
+        self.json = InlineJson(self._chunks(), videos.keep, max_bytes)
+
+    async def receive(self) -> Message:
+        if self._is_read:
+            return await self._receive()
+        self._is_read = True
+        try:
+            content = await self.json.read()
+        except json.JSONDecodeError as error:
+            raise _closing(Problem(400, f"the body is not JSON: {error.msg}", code="invalid_json")) from error
+        except (BtchatError, HTTPException) as error:
+            raise _closing(problem_of(error)) from error
+        return {"type": "http.request", "body": content, "more_body": False}
+
+    async def _chunks(self) -> AsyncGenerator[bytes]:
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            if message.get("body"):
+                yield message["body"]
+            if not message.get("more_body"):
+                return
+
+
+def _closing(problem: Problem) -> Problem:
+    """The same, after which the rest of the body is not read."""
+    problem.headers = {**(problem.headers or {}), "connection": "close"}
+    return problem

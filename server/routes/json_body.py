@@ -1,0 +1,35 @@
+"""How the routes read JSON."""
+
+import gc
+import json
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+
+
+class JsonRoute(APIRoute):
+    """A route whose body keeps the event loop no longer than it must.
+
+    It is parsed on the loop, as a thread would hold the interpreter's lock just as long; but a megabyte of
+    empty lists takes 20 ms, not 130, while nothing looks for garbage among them.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_json(request: Request) -> Response:
+            return await handle(_JsonRequest(request.scope, request.receive))
+
+        return handle_json
+
+
+class _JsonRequest(Request):
+    async def json(self) -> Any:
+        body = await self.body()
+        gc.disable()
+        try:
+            return json.loads(body)
+        finally:
+            gc.enable()

@@ -13,6 +13,7 @@ from server.answers.flow import ChatFlow
 from server.engine.client import EngineClient
 from server.features.ahead import EncodeAhead
 from server.features.flights import VideoFeatures
+from server.fetching.fetcher import Fetcher
 from server.metrics import Metrics
 from server.settings import Settings
 from server.uploads.sources import Inline
@@ -26,6 +27,7 @@ class Services:
     settings: Settings
     metrics: Metrics
     store: VideoStore
+    fetcher: Fetcher
     decoder: DecodePool
     engine: EngineClient
     features: VideoFeatures

@@ -31,6 +31,7 @@ from server.engine.client import EngineClient
 from server.engine.supervisor import Command, RestartRule
 from server.features.ahead import EncodeAhead
 from server.features.flights import VideoFeatures
+from server.fetching.fetcher import Fetcher
 from server.keys.file import load_keys
 from server.metrics import Metrics
 from server.middleware.bounds import BodyBounds
@@ -95,6 +96,7 @@ async def start_services(settings: Settings, command: Command) -> AsyncGenerator
         store = await _open_store(settings)
         stack.push_async_callback(store.close)
         decoder = await stack.enter_async_context(running(decode_pool(settings)))
+        fetcher = Fetcher(settings, is_isolated=lambda: decoder.report.sandbox.level == "full")
         engine = EngineClient(command, RestartRule(start_seconds=settings.engine_start_seconds))
         stack.push_async_callback(engine.stop)
         engine.begin()
@@ -113,6 +115,7 @@ async def start_services(settings: Settings, command: Command) -> AsyncGenerator
             settings=settings,
             metrics=metrics,
             store=store,
+            fetcher=fetcher,
             decoder=decoder,
             engine=engine,
             features=features,

@@ -120,6 +120,15 @@ class Videos(Group):
     encode_at_upload: bool = Field(
         default=False, description="encode uploads before anybody asks, whenever no question waits"
     )
+    fetch_urls: bool = Field(
+        default=False, description="fetch videos from public https addresses that clients send"
+    )
+    fetch_hosts: Names | None = Field(
+        default=None, description="hosts that are fetched from, also as *.example.com; without it all"
+    )
+    fetch_ca_file: Path | None = Field(
+        default=None, description="certificates that hosts may have beside those that the system trusts"
+    )
     require_video: bool = Field(default=False, description="refuse a question without a video")
     decoder: ReaderName = Field(default="pyav", description="library that decodes")
     decode_workers: Count | None = Field(
@@ -175,6 +184,7 @@ class Times(Group):
     resumable_seconds: Seconds = Field(
         default=86_400.0, description="longest pause of an upload in pieces, which is then deleted"
     )
+    fetch_seconds: Seconds = Field(default=120.0, description="longest fetch of a video from an address")
     request_seconds: Seconds = Field(default=600.0, description="longest request")
     engine_start_seconds: Seconds = Field(default=600.0, description="longest start of the engine process")
     watchdog_seconds: Seconds = Field(

@@ -91,6 +91,35 @@ def _dataclass_flags(node: ast.ClassDef) -> dict[str, bool] | None:
     return None
 
 
+CLIENTS = {
+    "aiohttp", "anyio", "ftplib", "http.client", "httpcore", "httpx", "huggingface_hub", "poplib", "requests",
+    "smtplib", "urllib.request", "urllib3", "websockets", "xmlrpc.client",
+}  # fmt: skip
+DIALS = {"connect", "connect_ex", "connect_tcp", "create_connection", "open_connection", "sendto"}
+
+
+def test_only_the_fetcher_of_a_server_calls_a_host() -> None:
+    callers = {
+        f"{name}: {ast.unparse(node)}"
+        for name, tree in TREES.items()
+        if name.startswith(("server.", "bt_model."))
+        for node in ast.walk(tree)
+        if _calls(node)
+    }
+    assert callers == {"server.fetching.fetcher: import httpcore"}
+
+
+def _calls(node: ast.AST) -> bool:
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        return node.func.attr in DIALS and ast.unparse(node.func.value) != "sqlite3"
+    names: list[str] = []
+    if isinstance(node, ast.Import):
+        names = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+        names = [f"{node.module}.{alias.name}" for alias in node.names]
+    return any(f"{name}.".startswith(f"{client}.") for name in names for client in CLIENTS)
+
+
 def test_no_file_imports_itself_through_others() -> None:
     """Also not late, within a function, nor for type checkers alone."""
     try:

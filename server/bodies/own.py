@@ -1,5 +1,6 @@
 """Request and response bodies of our own routes. Unknown fields, wrong types and NaN are refused."""
 
+import re
 from typing import Annotated, Any, Literal, Self, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -29,6 +30,14 @@ FewErrors = Annotated[list[T], Field(fail_fast=True)]
 Text = Annotated[str, Field(max_length=MAX_CHARACTERS)]
 SamplingSeed = Annotated[int, Field(ge=0, lt=2**63)]
 VideoId = Annotated[str, Field(max_length=64, description="id of an upload, vid_ and 32 hexadecimal digits")]
+MAX_NAME_CHARACTERS = 255
+FILENAME = re.compile(r"^[^\x00-\x1f\x7f]*$")
+Filename = Annotated[
+    str,
+    Field(
+        max_length=MAX_NAME_CHARACTERS, pattern=FILENAME.pattern, description="shown, never used as a path"
+    ),
+]
 ModelName = Annotated[str | None, Field(description="one of /v1/models; without it the first of them")]
 
 

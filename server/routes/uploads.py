@@ -1,12 +1,13 @@
-"""Uploads: a video in, raw or as a form's file, an id out."""
+"""Uploads: a video in, raw, as a form's file or by its address, an id out."""
 
-import re
+from contextlib import aclosing
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
 from server.bodies.errors import errors
-from server.bodies.own import Deleted, VideoObject, VideoPage
+from server.bodies.link import JSON, LinkBody, LinkedVideo
+from server.bodies.own import Deleted, Filename, VideoObject, VideoPage
 from server.decoding.futures import finished
 from server.deps import Services, ServicesDep, Tenant
 from server.streams.reader import while_connected
@@ -24,18 +25,10 @@ _BODY = {
         "content": {
             "video/*": {"schema": _BYTES},
             FORM: {"schema": {"type": "object", "properties": {FIELD: _BYTES}, "required": [FIELD]}},
+            JSON: {"schema": LinkBody.model_json_schema()},
         },
     }
 }
-
-MAX_NAME_CHARACTERS = 255
-FILENAME = re.compile(r"^[^\x00-\x1f\x7f]*$")
-Filename = Annotated[
-    str,
-    Query(
-        max_length=MAX_NAME_CHARACTERS, pattern=FILENAME.pattern, description="shown, never used as a path"
-    ),
-]
 
 
 @router.post("", openapi_extra=_BODY, responses=errors(400, 408, 413, 415, 422, 429, 503, 507))
@@ -43,10 +36,11 @@ async def upload(
     request: Request, services: ServicesDep, tenant: Tenant, filename: Filename = ""
 ) -> VideoObject:
     """Store a video. It is probed before the response; the same bytes are stored once."""
-    form = FormVideo.announced(request.headers.get("content-type", ""))
+    kind = request.headers.get("content-type", "")
+    form = FormVideo.announced(kind) or LinkedVideo.announced(kind, services.fetcher)
     body = form.content(request.stream()) if form else request.stream()
     declared = 0 if form else int(request.headers.get("content-length", 0))  # a form's is not its file's
-    async with services.store.receiving(body, tenant, declared) as received:
+    async with aclosing(body), services.store.receiving(body, tenant, declared) as received:
         name = filename or (form.filename if form else "")
         video = await keep(request, services, received, tenant, name)
     return VideoObject.of(video)

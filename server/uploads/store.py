@@ -104,7 +104,9 @@ class VideoStore:
             yield received
 
     @asynccontextmanager
-    async def lending(self, chunks: AsyncIterable[bytes], declared_bytes: int = 0) -> AsyncGenerator[Received]:
+    async def lending(
+        self, chunks: AsyncIterable[bytes], declared_bytes: int = 0
+    ) -> AsyncGenerator[Received]:
         """A video on disk only during the `async with`. Raises as `receiving`, but for what a key may store."""
         async with self._written(chunks, None, declared_bytes, _not_synced) as received:
             yield received

@@ -14,6 +14,10 @@ class Figure:
     is_met: bool
 
 
+class NotHereError(Exception):
+    """What this machine lacks to measure a goal."""
+
+
 Measure = Callable[[bool], Figure]
 """Measures a goal; given True in its full size, else in seconds. May raise AssertionError: not met."""
 

@@ -2,10 +2,13 @@
 
 import pytest
 
-from tests.reliability.goal import Goal, all_goals
+from tests.reliability.goal import Goal, NotHereError, all_goals
 
 
 @pytest.mark.parametrize("goal", all_goals(), ids=lambda goal: goal.name)
 def test_goal(goal: Goal) -> None:
-    figure = goal.measure(False)
+    try:
+        figure = goal.measure(False)
+    except NotHereError as error:
+        pytest.skip(str(error))
     assert figure.is_met is not goal.is_control, f"{goal.bar}: {figure.text}"

@@ -1,0 +1,27 @@
+"""Uploads by their address over HTTP: what is refused before a host is asked."""
+
+import httpx
+import pytest
+
+from tests.server.conftest import error_of
+
+REFUSED = {
+    "switched off": ('{"url": "https://films.example/clip.mp4"}', 400, "url_fetching_disabled", "url"),
+    "no address": ('{"filename": "a"}', 400, "missing_required_parameter", "url"),
+    "another type": ('{"url": ["https://films.example/"]}', 400, "invalid_value", "url"),
+    "another field": ('{"url": "https://films.example/", "a": 1}', 400, "unknown_parameter", "a"),
+    "no name": ('{"url": "https://films.example/", "filename": "\\n"}', 400, "invalid_value", "filename"),
+    "no JSON": ("url=https://films.example/", 400, "invalid_json", None),
+    "no object": ("[]", 400, "invalid_value", None),
+    "nothing": ("", 400, "invalid_json", None),
+    "too long": ('{"url": "' + "a" * 17_000, 413, "body_too_large", "body"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_body_that_names_no_video_is_refused(client: httpx.Client, name: str) -> None:
+    content, status, code, param = REFUSED[name]
+    headers = {"content-type": "Application/JSON; charset=utf-8"}
+    answer = client.post("/v1/video/uploads", content=content, headers=headers)
+    error = error_of(answer)
+    assert (answer.status_code, error["code"], error["param"]) == (status, code, param)

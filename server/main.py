@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
+import shutil
 import socket
 import sqlite3
-import sys
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -28,11 +28,13 @@ from server.decoding.futures import running
 from server.decoding.pool import decode_pool
 from server.deps import LifespanState, Services
 from server.engine.client import EngineClient
+from server.engine.command import engine_command
 from server.engine.supervisor import Command, RestartRule
 from server.features.ahead import EncodeAhead
 from server.features.flights import VideoFeatures
 from server.fetching.fetcher import Fetcher
 from server.keys.file import load_keys
+from server.log.lines import configure_log
 from server.metrics import Metrics
 from server.middleware.bounds import BodyBounds
 from server.middleware.door import Door
@@ -44,42 +46,11 @@ from server.routes import chat, frames, health, models, resumable, uploads
 from server.settings import Settings
 from server.uploads.expiry import expiring
 from server.uploads.store import VideoStore
-from server.uploads.token_folders import TOKENS
 from server.uploads.usage import StoreLimits
 
 log = logging.getLogger(__name__)
 
 Start = Callable[[], AbstractAsyncContextManager[Services]]
-
-
-def engine_command(settings: Settings) -> Command:
-    """The command line that starts the real engine."""
-    optional = {
-        "--threads": settings.threads,
-        "--dtype": settings.dtype,
-        "--model-memory-bytes": settings.model_memory_bytes,
-        "--max-context": settings.max_context,
-        "--kv-bytes": settings.kv_bytes,
-    }
-    given = [part for flag, value in optional.items() if value is not None for part in (flag, str(value))]
-
-    def command(socket_fd: int) -> list[str]:
-        return [
-            *(sys.executable, "-m", "server.worker.__main__"),
-            *("--socket-fd", str(socket_fd)),
-            *(part for name in settings.model for part in ("--model", name)),
-            *("--weights-dir", str(settings.weights_dir)),
-            *("--device", settings.device),
-            *("--quantise", settings.quantise),
-            *("--max-batch", str(settings.max_batch)),
-            *("--watchdog-seconds", str(settings.watchdog_seconds)),
-            *("--feature-cache-bytes", str(settings.feature_cache_bytes)),
-            *("--token-dir", str(settings.data_dir / TOKENS)),
-            *("--token-store-bytes", str(settings.token_store_bytes)),
-            *given,
-        ]
-
-    return command
 
 
 @asynccontextmanager
@@ -103,9 +74,13 @@ async def start_services(settings: Settings, command: Command) -> AsyncGenerator
         admission = Admission.of(settings, keys)
         features = VideoFeatures(engine, decoder, metrics, admission.rates)
         metrics.watch(
-            is_ready=lambda: engine.is_ready,
-            restarts=lambda: engine.num_restarts,
-            in_flight=lambda: admission.num_running,
+            engine_ready=lambda: engine.is_ready,
+            engine_restarts=lambda: engine.num_restarts,
+            num_requests_in_flight=lambda: admission.num_running,
+            incoming_bytes=lambda: store.incoming_bytes,
+            store_bytes=lambda: store.num_bytes,
+            store_videos=lambda: store.num_videos,
+            disk_free_bytes=lambda: shutil.disk_usage(settings.data_dir).free,
         )
         flow = ChatFlow(engine, features, admission, metrics, settings.request_seconds)
         ahead = EncodeAhead(engine, features, metrics, is_on=settings.encode_at_upload)
@@ -133,18 +108,19 @@ def create_app(settings: Settings, start: Start) -> FastAPI:
         InvalidValueError: a keys file that cannot be used.
     """
     keys = load_keys(settings)
+    routers = (health.probes, *(each.router for each in (health, models, resumable, uploads, frames, chat)))
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[LifespanState]:
         async with start() as services:
+            services.metrics.expect(route for router in routers for route in router.routes)
             yield {"services": services}
 
     app = FastAPIOffline(title="btchat", version=version("btchat"), lifespan=lifespan, static_url=PAGE_FILES)
     document_errors(app)
-    app.include_router(health.probes)
     asked = [Depends(HTTPBearer(auto_error=False))] if keys.all else []  # KeyCheck is what refuses
-    for resource in (health, models, resumable, uploads, frames, chat):
-        app.include_router(resource.router, dependencies=asked)
+    for router in routers:
+        app.include_router(router, dependencies=asked if router is not health.probes else [])
     for kind in (BtchatError, HTTPException, RequestValidationError, TimeoutError):
         app.add_exception_handler(kind, show_problem)
     bounds = {
@@ -182,6 +158,7 @@ def serve(settings: Settings) -> int:
     Raises:
         BtchatError: why this server cannot start.
     """
+    configure_log(settings.log_level, settings.log_format)
     require_weights_dir(settings.weights_dir)
     for name in settings.model:
         find(name, settings.weights_dir)

@@ -1,22 +1,40 @@
 """Prometheus metrics, in one registry per application. No ids, keys, paths or URLs in labels."""
 
+import platform
 import re
 from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import version
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from starlette.routing import BaseRoute, Route
 
 from bt_model.decoding.decoded import Decoded
 from bt_model.types import Usage
+from server.problems import CODES, METHODS
 
 PREFIX = "btchat"
 MODEL = "model_name"
 """The label that says which model a figure is about."""
 
+UNMATCHED = "unmatched"
+OTHER = "other"
+"""The values of labels for what a client may call as it likes: paths that are no route, methods, codes."""
+
 AheadOutcome = Literal["encoded", "known", "dropped", "cancelled", "failed"]
 """`known`: somebody had asked; `dropped`: too many waited, or the model was unloaded."""
 
+_GAUGES: Mapping[str, str] = {
+    "engine_ready": "1 while the engine answers",
+    "engine_restarts": "Times the engine process was started again",
+    "num_requests_in_flight": "Requests that have been let in",
+    "incoming_bytes": "Bytes of uploads that are being received",
+    "store_bytes": "Bytes of stored uploads",
+    "store_videos": "Uploads that are stored",
+    "disk_free_bytes": "Bytes that are free on the disk of the uploads",
+}
+_REASONS = frozenset(code for codes in CODES.values() for code in codes)
 # seconds; the buckets that other inference servers' dashboards use
 _SHORT = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80)
 _PAUSES = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80)
@@ -44,10 +62,12 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._handlers = frozenset[str]()
         self._requests = self._counter("http_requests", "Answers sent", "handler", "method", "status")
         self._request_seconds = self._histogram(
             "http_request_duration_seconds", "Time to the end of the answer", _SHORT, "handler"
         )
+        self._rejected = self._counter("requests_rejected", "Requests refused, by the error's code", "reason")
         self._upload_bytes = self._counter("upload_bytes", "Bytes of acknowledged uploads")
         self._uploads = self._counter("uploads", "Acknowledged uploads")
         self._decoded = self._counter("videos_decoded", "Videos whose frames were decoded")
@@ -61,10 +81,11 @@ class Metrics:
         self._ahead = self._counter(
             "uploads_encoded_ahead", "Uploads by what became of encoding them ahead", "outcome"
         )
-        self._engine_ready = self._gauge("engine_ready", "1 while the engine answers")
-        self._restarts = self._gauge("engine_restarts", "Times the engine process was started again")
-        self._in_flight = self._gauge("num_requests_in_flight", "Requests that have been let in")
+        self._gauges = {
+            name: Gauge(f"{PREFIX}_{name}", text, registry=self.registry) for name, text in _GAUGES.items()
+        }
         self._add_answers()
+        self._add_process()
 
     def _add_answers(self) -> None:
         self._aborted = self._counter("requests_aborted", "Answers whose reader left", MODEL)
@@ -93,18 +114,53 @@ class Metrics:
         self._prompt_sizes = self._histogram("request_prompt_tokens", "Prompt tokens", _TOKENS, MODEL)
         self._answer_sizes = self._histogram("request_generation_tokens", "Answer tokens", _TOKENS, MODEL)
 
-    def watch(
-        self, *, is_ready: Callable[[], bool], restarts: Callable[[], int], in_flight: Callable[[], int]
-    ) -> None:
-        """Where the gauges are read, whenever they are shown."""
-        self._engine_ready.set_function(is_ready)
-        self._restarts.set_function(restarts)
-        self._in_flight.set_function(in_flight)
+    def _add_process(self) -> None:
+        ProcessCollector(registry=self.registry)
+        facts = {name: version(name) for name in ("btchat", "torch", "av")} | {
+            "python": platform.python_version()
+        }
+        self._info = Gauge(f"{PREFIX}_build_info", "Versions", tuple(facts), registry=self.registry)
+        self._info.labels(**facts).set(1)
 
-    def requested(self, handler: str, method: str, status: str, seconds: float) -> None:
-        """A request was answered."""
+    def watch(self, **gauges: Callable[[], float]) -> None:
+        """Where gauges are read, whenever they are shown.
+
+        Raises:
+            KeyError: no such gauge.
+        """
+        for name, read in gauges.items():
+            self._gauges[name].set_function(read)
+
+    def expect(self, routes: Iterable[BaseRoute]) -> None:
+        """Show all that may be counted of these routes from the beginning.
+
+        A request then makes no series that was not there, whatever it asks for.
+        """
+        asked = [
+            (route.path, method)
+            for route in routes
+            if isinstance(route, Route) and route.include_in_schema
+            for method in route.methods or ()
+        ]
+        self._handlers = frozenset(handler for handler, _ in asked)
+        for handler, method in (*asked, *((UNMATCHED, method) for method in (*METHODS, OTHER))):
+            for status in ("2xx", "4xx", "5xx"):
+                self._requests.labels(handler, method, status)
+        for handler in (*self._handlers, UNMATCHED):
+            self._request_seconds.labels(handler)
+        for reason in (*_REASONS, OTHER):
+            self._rejected.labels(reason)
+
+    def requested(self, path: str, method: str, status: str, seconds: float) -> None:
+        """A request was answered; `path` is its route's template."""
+        handler = path if path in self._handlers else UNMATCHED
+        method = method if method in METHODS else OTHER
         self._requests.labels(handler, method, status).inc()
         self._request_seconds.labels(handler).observe(seconds)
+
+    def rejected(self, code: str) -> None:
+        """A request was refused with this code."""
+        self._rejected.labels(code if code in _REASONS else OTHER).inc()
 
     def uploaded(self, num_bytes: int) -> None:
         """An upload was acknowledged."""
@@ -160,9 +216,6 @@ class Metrics:
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"{PREFIX}_{name}", text, labels, registry=self.registry)
-
-    def _gauge(self, name: str, text: str) -> Gauge:
-        return Gauge(f"{PREFIX}_{name}", text, registry=self.registry)
 
     def _histogram(self, name: str, text: str, buckets: Iterable[float], *labels: str) -> Histogram:
         return Histogram(

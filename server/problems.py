@@ -22,6 +22,8 @@ from bt_model.errors import (
     VideoError,
     VideoLimitError,
 )
+from server.log.request import note
+from server.log.secrets import redacted
 
 STATUSES: Mapping[type[BtchatError], int] = {
     UnsupportedMediaError: 415,
@@ -119,7 +121,7 @@ class Problem(HTTPException):
         kind = "server_error" if self.status_code >= _SERVER_FAULT else "invalid_request_error"
         return {
             "error": {
-                "message": self.detail,
+                "message": redacted(self.detail),
                 "type": _TYPES.get(self.status_code, kind),
                 "param": self.param,
                 "code": self.code,
@@ -127,6 +129,8 @@ class Problem(HTTPException):
         }
 
     def response(self) -> JSONResponse:
+        """The response to the request that is answered now, whose line in the log names the code."""
+        note(code=self.code)
         return JSONResponse(self.body(), self.status_code, self.headers)
 
 

@@ -25,6 +25,7 @@ from bt_model.errors import InvalidValueError, require
 from bt_model.settings.refusal import invalid_value
 from bt_model.settings.toml_file import read_toml
 from bt_model.types import Dtype, Quantise, ReaderName
+from server.log.lines import LogFormat
 
 PREFIX = "BTCHAT_"
 CONFIG_NAME = "btchat.toml"
@@ -75,6 +76,12 @@ class Network(Group):
         default=60, description="wrong keys of one address in a minute that are told so; more are 429"
     )
     log_level: Level = Field(default="info", description="least level that is logged")
+    log_format: LogFormat = Field(
+        default="auto", description="form of the log's lines; auto is text on a terminal, else JSON"
+    )
+    log_details: bool = Field(
+        default=False, description="log queries, names of files and clients' programs as well"
+    )
 
 
 class Models(Group):

@@ -17,6 +17,7 @@ from server.engine.client import EngineClient
 from server.engine.wire import Done, Piece
 from server.features.flights import PreparedVideo, Stage, VideoFeatures
 from server.features.receipt import EncodedVideo, receipt_of
+from server.log.request import count, note
 from server.metrics import Metrics
 from server.problems import problem_of
 
@@ -62,6 +63,7 @@ class ChatFlow:
         numbers, said = range(len(question.models)), asyncio.Event()
         answers = [Answer(question, number, monotonic(), deadline, said) for number in numbers]
         progress = [Progress(model) for model in question.models]
+        note(model=",".join(dict.fromkeys(question.models)), video=question.video and question.video.name)
         with self._admission.enter(question.tenant, question.num_choices - 1):
             inputs = asyncio.create_task(self._inputs(question, progress))
             tasks = [
@@ -167,6 +169,8 @@ class ChatFlow:
     ) -> Finished:
         usage, total = Usage(**done.usage), monotonic() - answer.begin
         self._metrics.answered(answer.model, done.reason, usage, done.seconds, total)
+        count(answers=1, prompt_tokens=usage.prompt, completion_tokens=usage.completion)
+        note(first_token_seconds=first_seconds)
         seconds = {
             "queue": done.seconds["queue"],
             "prefill": done.seconds["prefill"],

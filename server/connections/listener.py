@@ -10,7 +10,6 @@ from types import FrameType
 import uvicorn
 
 from bt_model.errors import InvalidValueError, explain
-from server.middleware.log import logging_config
 from server.settings import Settings
 
 _HEADER_BYTES = 16 * 1024
@@ -22,7 +21,7 @@ def uvicorn_config(app: object, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # pyright: ignore[reportArgumentType] - uvicorn's own type for applications is private
         lifespan="on",
-        log_config=logging_config(settings.log_level),
+        log_config=None,  # its lines are of the same form as ours
         access_log=False,  # the log has a line of ours for every request, with its id
         server_header=False,
         proxy_headers=False,

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 import time
@@ -9,7 +10,6 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, TypeVar
-from uuid import uuid4
 
 from bt_model.errors import EngineDeadError, EngineError, UnknownNameError
 from bt_model.types import GenerateOptions, ModelCard, Turn
@@ -19,6 +19,7 @@ from server.engine.errors import exception_of, failed
 from server.engine.replies import ClipEncoding, EngineInfo, Inbox, Reply, TokenFile, card_of
 from server.engine.supervisor import Command, Launch, RestartRule, Supervisor, launch_process
 from server.engine.wire import Encoded, Features, Message, Opened, Stats, TokenData
+from server.log.request import current_id
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ class EngineClient:
         self, command: Command, rule: RestartRule | None = None, launch: Launch = launch_process
     ) -> None:
         self._waiting: dict[str, Inbox] = {}
+        self._numbers = itertools.count()
         self._rule = rule or RestartRule()
         self._supervisor = Supervisor(command, self._receive, self._lose, self._rule, launch)
         self._cards: dict[str, ModelCard] = {}  # of the current engine process
@@ -89,7 +91,7 @@ class EngineClient:
         """
         card = self.known_card(model)
         if card is None:
-            reply = await self._request(wire.Open(_new_id(), model), Opened)
+            reply = await self._request(wire.Open(self._new_id(), model), Opened)
             card = self._cards[model] = card_of(reply.card)
         return card
 
@@ -147,7 +149,7 @@ class EngineClient:
 
     async def lookup(self, key: bytes) -> dict[str, Any] | None:
         """The receipt stored with cached tokens, or None if they are not cached."""
-        features = await self._request(wire.Lookup(_new_id(), key), Features)
+        features = await self._request(wire.Lookup(self._new_id(), key), Features)
         return features.receipt if features.found else None
 
     async def encode(
@@ -158,7 +160,7 @@ class EngineClient:
         The descriptor, which the caller keeps, is a memory file of uint8 frames (T, H, W, 3).
         """
         pairs: list[list[Any]] = [[model, key] for model, key in targets.items()]
-        message = wire.Encode(_new_id(), pairs, *shape, receipt)
+        message = wire.Encode(self._new_id(), pairs, *shape, receipt)
         encoded = await self._request(message, Encoded, [os.dup(fd)])
         failures = {model: exception_of(*fields) for model, fields in encoded.failures.items()}
         return ClipEncoding(encoded.seconds, failures)
@@ -169,11 +171,11 @@ class EngineClient:
         Raises:
             FeaturesMissingError: they are no longer cached.
         """
-        return await self._request(wire.Fetch(_new_id(), key), TokenFile)
+        return await self._request(wire.Fetch(self._new_id(), key), TokenFile)
 
     async def stats(self) -> Stats:
         """Counters and gauges of the engine, and of each loaded model, by metric name."""
-        return await self._request(wire.AskStats(_new_id()), Stats)
+        return await self._request(wire.AskStats(self._new_id()), Stats)
 
     def forget(self, prefix: bytes) -> None:
         """Drop the cached tokens of all keys that begin so; an engine that is gone has none."""
@@ -193,7 +195,7 @@ class EngineClient:
         """Pieces, then one Done. Leaving early cancels; `key` is empty for text without a video."""
         given = {name: value for name, value in asdict(options).items() if value not in (None, ())}
         dialogue = [[turn.role, turn.text] for turn in turns]
-        message = wire.Ask(_new_id(), model, owner, key, dialogue, given, seconds)
+        message = wire.Ask(self._new_id(), model, owner, key, dialogue, given, seconds)
         with self._expect(message.id) as inbox:
             self._send(message)
             try:
@@ -202,6 +204,10 @@ class EngineClient:
                 if not inbox.is_finished:
                     with contextlib.suppress(EngineDeadError):
                         self._send(wire.Cancel(message.id))
+
+    def _new_id(self) -> str:
+        """Of one message; begins with the id of its request, which the engine's log then has."""
+        return f"{current_id() or 'server'}.{next(self._numbers)}"
 
     async def _watch(self) -> None:
         """Watchdog: kill an engine that does not answer; its callers would wait until their deadlines."""
@@ -284,7 +290,3 @@ class EngineClient:
         for request_id, inbox in self._waiting.items():
             error = EngineDeadError("the engine process ended while it worked on this request")
             inbox.put(failed(request_id, error))
-
-
-def _new_id() -> str:
-    return uuid4().hex

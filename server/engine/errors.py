@@ -1,18 +1,20 @@
 """Errors of the engine process on their way to the web process, both directions."""
 
-import sys
+import logging
 from typing import Any
 
 from bt_model import errors
 from bt_model.errors import BtchatError, EngineError
 from server.engine.wire import Failed
 
+log = logging.getLogger(__name__)
+
 
 def fields_of(error: BaseException) -> list[Any]:
-    """Class name, message, code and param; of one that we did not foresee only stderr is told more."""
+    """Class name, message, code and param; of one that we did not foresee only the log is told more."""
     if isinstance(error, BtchatError):
         return [type(error).__name__, error.message, error.code, error.param]
-    sys.stderr.write(f"engine: {type(error).__name__}: {error}\n")
+    log.error("a request failed", exc_info=error)
     return fields_of(EngineError("the engine failed on this request"))
 
 

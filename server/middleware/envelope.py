@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import logging
+from http import HTTPStatus
 from time import monotonic
 from typing import cast
-from uuid import uuid4
+from urllib.parse import quote
 
 from fastapi.routing import APIRoute
 from starlette.datastructures import Headers, MutableHeaders
@@ -13,16 +14,18 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.deps import LifespanState
+from server.log.request import REQUEST_ID, Facts, begin
+from server.log.secrets import redacted
 from server.middleware.keys import PAGES
-from server.middleware.log import log_request
-from server.problems import METHODS, problem_of
-
-REQUEST_ID = "x-request-id"
+from server.problems import problem_of
 
 log = logging.getLogger(__name__)
 
 # what a page loads comes from this server alone; both pages have scripts and styles in their HTML
 _PAGE_POLICY = "default-src 'self' 'unsafe-inline' data: blob:"
+_ID_HEADER = "x-request-id"
+_PROBES = frozenset({"/health/live", "/health/ready", "/metrics"})  # asked every few seconds
+_LONGEST_PATH = 200
 _LINGER_SECONDS = 1.0
 _LINGER_BYTES = 4 * 1024 * 1024
 
@@ -37,22 +40,22 @@ class Envelope:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = uuid4().hex
+        headers = Headers(scope=scope)
+        facts = begin(headers.get(_ID_HEADER, ""))
         # one resource, one spelling: what is looked up by the path (bounds, keys, routes) sees no last slash
         scope["path"] = scope["path"].rstrip("/") or "/"
-        scope.setdefault("state", {})["request_id"] = request_id
-        status = 0
-        since = monotonic()
-        body = _WatchedBody(receive, Headers(scope=scope))
+        status, since = 0, monotonic()
+        failure: Exception | None = None
+        body = _WatchedBody(receive, headers)
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers[REQUEST_ID] = request_id
+                sent = MutableHeaders(scope=message)
+                sent[_ID_HEADER] = str(facts[REQUEST_ID])
                 if scope["path"] in PAGES:
-                    headers["content-security-policy"] = _PAGE_POLICY
+                    sent["content-security-policy"] = _PAGE_POLICY
             elif not message.get("more_body") and not body.is_complete:
                 await send({**message, "more_body": True})
                 await body.drain()
@@ -62,15 +65,13 @@ class Envelope:
         try:
             await self._app(scope, body.receive, send_with_id)
         except ClientDisconnect:
-            log.info("the client of request %s left", request_id)
-        except Exception as error:  # the process edge: a failed request must not end others
-            log.exception("request %s failed", request_id)
+            pass  # status 0 says so
+        except Exception as error:  # noqa: BLE001 - the process edge: a failed request must not end others
+            failure = error
             if not status:
                 await problem_of(error).response()(scope, receive, send_with_id)
         finally:
-            seconds = monotonic() - since
-            _count(scope, status, seconds)
-            log_request(scope, request_id, status, seconds)
+            _record(scope, facts, status, monotonic() - since, failure)
 
 
 class _WatchedBody:
@@ -97,10 +98,36 @@ class _WatchedBody:
                     num_bytes += len((await self.receive()).get("body", b""))
 
 
-def _count(scope: Scope, status: int, seconds: float) -> None:
-    route = scope.get("route")
-    handler = route.path if isinstance(route, APIRoute) else "unmatched"
-    method = scope["method"] if scope["method"] in METHODS else "other"
-    shown = f"{status // 100}xx" if status else "none"
-    metrics = cast(LifespanState, scope["state"])["services"].metrics
-    metrics.requested(handler, method, shown, seconds)
+def _record(scope: Scope, facts: Facts, status: int, seconds: float, failure: Exception | None) -> None:
+    """Count a request, and write its line.
+
+    Headers, and what may hold secrets or names of people, are left out; but where asked, not the query.
+    """
+    services = cast(LifespanState, scope["state"])["services"]
+    route, method = scope.get("route"), scope["method"]
+    template = route.path if isinstance(route, APIRoute) and method in route.methods else None
+    services.metrics.requested(template or "", method, f"{status // 100}xx" if status else "none", seconds)
+    if status >= HTTPStatus.BAD_REQUEST:
+        services.metrics.rejected(str(facts.get("code")))
+    client = scope.get("client")
+    facts |= {
+        "method": method,
+        "path": quote(redacted(scope["path"]))[:_LONGEST_PATH],
+        "route": template,
+        "status": status,
+        "seconds": seconds,
+        "client": client[0] if client else None,
+        "key_name": scope["state"].get("key_name"),
+    }
+    if services.settings.log_details:
+        headers = Headers(scope=scope)
+        facts |= {"query": scope["query_string"].decode("latin-1"), "user_agent": headers.get("user-agent")}
+    log.log(_level(scope, status, failure), "request", extra={"facts": facts}, exc_info=failure)
+
+
+def _level(scope: Scope, status: int, failure: Exception | None) -> int:
+    if failure is not None:
+        return logging.ERROR
+    if scope["path"] in _PROBES and status == HTTPStatus.OK:
+        return logging.DEBUG
+    return logging.WARNING if status >= HTTPStatus.INTERNAL_SERVER_ERROR else logging.INFO

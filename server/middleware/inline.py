@@ -13,7 +13,7 @@ from bt_model.errors import BtchatError
 from server.bodies.inline import InlineJson
 from server.deps import LifespanState
 from server.problems import Problem, problem_of
-from server.uploads.sources import InlineVideo
+from server.uploads.sources import InlineVideo, lend
 from server.uploads.store import VideoStore
 
 
@@ -47,11 +47,7 @@ class _Videos:
         self._lifetime = lifetime
 
     async def keep(self, content: AsyncGenerator[bytes]) -> InlineVideo:
-        file = AsyncExitStack()
-        received = await file.enter_async_context(self._store.lending(content))
-        video = InlineVideo(received, self._tenant, file)
-        self._lifetime.push_async_callback(video.leave)
-        return video
+        return await lend(self._store, content, self._tenant, self._lifetime)
 
 
 class _Body:

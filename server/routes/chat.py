@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -14,15 +14,15 @@ from server.answers.missing_video import video_required
 from server.answers.question import DEFAULT_SAMPLING, Progress, Question
 from server.bodies.errors import errors
 from server.bodies.openai import CompletionBody
-from server.bodies.openai_dialogue import bounded_turns, turns_of, video_of
+from server.bodies.openai_dialogue import VideoPart, bounded_turns, turns_of, video_of
 from server.bodies.own import ChatBody
 from server.deps import InlineDep, Lifetime, Services, ServicesDep, Tenant
 from server.routes.json_body import JsonRoute
 from server.streams.one_model import CompletionShape
-from server.streams.reader import EventReader
+from server.streams.reader import EventReader, while_connected
 from server.streams.several_models import ChoicesShape
 from server.streams.sse import AnswerStream, Shape
-from server.uploads.sources import find_source, find_video
+from server.uploads.sources import VideoSource, find_source, find_video, is_remote, lend
 
 router = APIRouter(prefix="/v1", tags=["chat"], route_class=JsonRoute)
 
@@ -64,12 +64,22 @@ async def complete(
     model = services.engine.resolve(body.model)
     turns, options, part = turns_of(body), body.options(), video_of(body)
     sampling = body.sampling_for(part.sampling) if part else DEFAULT_SAMPLING
-    video = await find_source(services.store, inline, tenant, part.url, part.param) if part else None
+    video: VideoSource | None = None
+    if part and is_remote(part.url):
+        video = await while_connected(request, _fetched(part, services, tenant, lifetime))
+    elif part:
+        video = await find_source(services.store, inline, tenant, part.url, part.param)
     if video is None and services.settings.require_video:
         raise video_required()
     question = Question(tenant, (model,) * (body.n or 1), turns, options, video, sampling)
     shape = partial(CompletionShape, include_usage=body.include_usage)
     return await _respond(question, shape, request, services, lifetime, is_stream=bool(body.stream))
+
+
+async def _fetched(part: VideoPart, services: Services, tenant: str, lifetime: AsyncExitStack) -> VideoSource:
+    """A video from elsewhere, for the length of the request."""
+    async with aclosing(services.fetcher.content(part.url, part.param)) as content:
+        return await lend(services.store, content, tenant, lifetime)
 
 
 async def _respond(

@@ -15,6 +15,7 @@ from server.deps import Services, ServicesDep, Tenant
 from server.engine.replies import TokenFile
 from server.features.keys import check_frames
 from server.features.receipt import EncodedVideo, receipt_of
+from server.log.request import note
 from server.routes.json_body import JsonRoute
 from server.streams.reader import while_connected
 from server.uploads.sources import UploadedVideo, find_video
@@ -35,6 +36,7 @@ async def show_frames(
     """Thumbnails of exactly the model's input frames."""
     model, sampling = services.engine.resolve(body.model), body.sampling.value()
     video = await find_video(services.store, tenant, body.video)
+    note(model=model, video=video.name)
     card = await _opened(services, request, model)
     check_frames(sampling.num_frames or 0, sampling, card)
     services.admission.rates.require_video(tenant)
@@ -69,6 +71,7 @@ async def show_tokens(
     """Pooled tokens as a safetensors file, or as JSON if `format` or the Accept header asks for it."""
     model, sampling = services.engine.resolve(body.model), body.sampling.value()
     video = await find_video(services.store, tenant, body.video)
+    note(model=model, video=video.name)
     card = await _opened(services, request, model)
     async with asyncio.timeout(services.settings.request_seconds):
         encoded, file = await while_connected(request, _fetched(services, video, sampling, card))

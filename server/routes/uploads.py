@@ -10,6 +10,7 @@ from server.bodies.link import JSON, LinkBody, LinkedVideo
 from server.bodies.own import Deleted, Filename, VideoObject, VideoPage
 from server.decoding.futures import finished
 from server.deps import Services, ServicesDep, Tenant
+from server.log.request import note
 from server.streams.reader import while_connected
 from server.uploads.catalog import Order, StoredVideo
 from server.uploads.form import FIELD, FORM, FormVideo
@@ -59,6 +60,9 @@ async def keep(
     probed = await while_connected(request, finished(services.decoder.probe(received.path, owner=tenant)))
     video = await services.store.add(received, tenant, name, probed.facts, video_id)
     services.metrics.uploaded(video.num_bytes)
+    note(
+        video=video.id, video_bytes=video.num_bytes, file_name=name if services.settings.log_details else None
+    )
     services.ahead.submit(UploadedVideo(video, services.store))
     return video
 

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from server.answers.question import AnswerEvent, Finished, Progress
-from server.problems import Problem, problem_of
+from server.log.request import note
+from server.problems import problem_of
 from server.settings import Settings
 from server.streams.reader import EventReader
 
@@ -69,11 +70,12 @@ class AnswerStream:
                     yield _event(body)
             for body in self.shape.closing(ends):
                 yield _event(body)
-        except Problem as problem:
-            yield _event(problem.body())
         except Exception as error:  # the status has been sent: the error must be an event of the stream
-            log.exception("a stream failed")
-            yield _event(problem_of(error).body())
+            problem = problem_of(error)
+            if error is not problem:
+                log.exception("a stream failed")
+            note(code=problem.code)
+            yield _event(problem.body())
         yield _END
 
 

@@ -24,6 +24,7 @@ async def expiring(store: VideoStore, forget: Callable[[str, str], None]) -> Asy
             try:
                 for video in await store.delete_expired():
                     forget(video.tenant, video.sha256)
+                    log.info("an upload expired", extra={"facts": {"video": video.id}})
             except Problem:  # the disk's, which the log has: the next time may go well
                 pass
             except Exception:

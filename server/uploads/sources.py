@@ -1,6 +1,6 @@
 """Sources of videos: uploads, and data inside a request."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,9 @@ from server.uploads.receive import Received
 from server.uploads.store import VideoStore
 
 _UPLOAD = "vid_"
-ACCEPTED_URLS = "a data: URL of a video, or vid_ and 32 hexadecimal digits"
+ACCEPTED_URLS = (
+    "a data: URL of a video, vid_ and 32 hexadecimal digits, or https://… where fetching is enabled"
+)
 
 
 class VideoSource(Protocol):
@@ -87,6 +89,16 @@ Inline = InlineVideo | ValueError | VideoError
 """What became of a data URL: a video, or why it is none."""
 
 
+async def lend(
+    store: VideoStore, content: AsyncIterable[bytes], tenant: str, lifetime: AsyncExitStack
+) -> InlineVideo:
+    """A video that is on disk until `lifetime` ends. Raises as `VideoStore.lending`."""
+    file = AsyncExitStack()
+    video = InlineVideo(await file.enter_async_context(store.lending(content)), tenant, file)
+    lifetime.push_async_callback(video.leave)
+    return video
+
+
 async def find_video(store: VideoStore, tenant: str, video_id: str, param: str = "video") -> UploadedVideo:
     """Raises UnknownNameError where this tenant has no such video."""
     return UploadedVideo(await store.get(tenant, video_id, param=param), store)
@@ -110,9 +122,6 @@ async def find_source(
         return found
     if url.startswith(_UPLOAD):
         return await find_video(store, tenant, url, param)
-    if url.startswith(("http://", "https://")):
-        text = f"{param} is a remote URL, and URL fetching is not enabled here; allowed: {ACCEPTED_URLS}"
-        raise InvalidValueError(text, code="url_fetching_disabled", param=param)
     raise InvalidValueError(f"{param} is {url[:40]!r}; allowed: {ACCEPTED_URLS}", param=param)
 
 
@@ -121,6 +130,11 @@ def refusal(reason: ValueError | VideoError, param: str) -> BtchatError:
     if isinstance(reason, VideoError):
         return reason
     return InvalidValueError(f"{param} is not base64: {reason}", param=param)
+
+
+def is_remote(url: str) -> bool:
+    """Whether this is the address of a video somewhere else."""
+    return url.lower().startswith(("http://", "https://"))
 
 
 def is_video_url(url: str) -> bool:

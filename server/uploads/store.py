@@ -87,6 +87,11 @@ class VideoStore:
         """Of bodies that are being received."""
         return self._incoming.num_bytes
 
+    @property
+    def num_videos(self) -> int:
+        """Uploads that are stored; some may share a file."""
+        return self._storage.usage.videos_of.total()
+
     @asynccontextmanager
     async def receiving(
         self, chunks: AsyncIterable[bytes], tenant: str, declared_bytes: int = 0
@@ -107,7 +112,7 @@ class VideoStore:
     async def lending(
         self, chunks: AsyncIterable[bytes], declared_bytes: int = 0
     ) -> AsyncGenerator[Received]:
-        """A video on disk only during the `async with`. Raises as `receiving`, but for what a key may store."""
+        """A video on disk only during the `async with`; no quota concerns it. Raises as `receiving`."""
         async with self._written(chunks, None, declared_bytes, _not_synced) as received:
             yield received
 

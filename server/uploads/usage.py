@@ -80,7 +80,7 @@ class Incoming:
 
     @contextmanager
     def room(self, tenant: str | None, declared_bytes: int) -> Generator["Room"]:
-        """Room for one body, of what stored files leave when it begins; of no tenant if it is not to be stored.
+        """Room for one body, of what stored files leave when it begins; without a tenant if it is not stored.
 
         Raises:
             Problem: there is less than what is announced.

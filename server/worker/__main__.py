@@ -16,6 +16,7 @@ from bt_model.assembly.placement import DTYPES
 from bt_model.errors import BtchatError
 from bt_model.types import Quantise
 from server.engine import wire
+from server.log.lines import LogFormat, configure_log
 from server.worker.loader import DEFAULT_CACHE, CacheSettings, DiskLoader
 from server.worker.requests import Worker
 from server.worker.token_cache import TokenCache
@@ -46,6 +47,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--max-batch", type=int, default=DEFAULT_CACHE.max_batch)
     parser.add_argument("--max-context", type=int, help="default: the model's own")
     parser.add_argument("--kv-bytes", type=int, help="of each model; default: what is free")
+    parser.add_argument("--log-level", default="info")
+    parser.add_argument("--log-format", choices=get_args(LogFormat), default="auto")
     return parser.parse_args(argv)
 
 
@@ -84,6 +87,7 @@ async def _serve(arguments: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Load the first model, send `Ready`, serve."""
     arguments = _arguments(argv)
+    configure_log(arguments.log_level, arguments.log_format, "engine")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     return asyncio.run(_serve(arguments))

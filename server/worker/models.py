@@ -5,9 +5,8 @@ Requests borrow models; a borrowed one is never unloaded. All state belongs to t
 """
 
 import asyncio
-import sys
+import logging
 import time
-import traceback
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
@@ -22,6 +21,9 @@ from server.worker.thread import WorkThread
 if TYPE_CHECKING:
     from bt_model.chat import VideoChat
     from bt_model.types import ModelCard
+
+
+log = logging.getLogger(__name__)
 
 
 class Estimate(Protocol):
@@ -191,8 +193,8 @@ class ModelPool:
             model = await self._loaded_model(name)
         except BtchatError as error:
             failure = _without_trace(error)
-        except Exception as error:  # noqa: BLE001 - one model's failure must not stop the others
-            traceback.print_exc()
+        except Exception as error:
+            log.exception("a model cannot be loaded")
             text = " ".join(f"{name} cannot be loaded: {type(error).__name__}: {error}".split())
             failure = EngineError(text, code="model_failed")
         else:
@@ -206,7 +208,7 @@ class ModelPool:
 
     async def _loaded_model(self, name: str) -> LoadedModel:
         estimate = await self._thread.run(self._loader.estimate, name)
-        sys.stderr.write(f"engine: loading {name}: {estimate}\n")
+        log.info("loading %s: %s", name, estimate)
         await self._make_room(name, estimate.total)
         loop = asyncio.get_running_loop()
 
@@ -266,7 +268,7 @@ class ModelPool:
             return False
         await self._thread.run(self._loaded.pop(idle).engine.stop)
         self.num_unloads += 1
-        sys.stderr.write(f"engine: unloaded {idle}\n")
+        log.info("unloaded %s", idle)
         await self._thread.run(self._loader.collect)
         self._report()
         return True

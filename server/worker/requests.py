@@ -6,12 +6,13 @@ generate.
 
 import asyncio
 import contextlib
+import logging
 import math
 import os
 import socket
-import sys
 import time
 from collections.abc import Coroutine, Sequence
+from contextvars import copy_context
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
@@ -26,6 +27,8 @@ from server.engine import wire
 from server.engine.channel import Channel
 from server.engine.errors import failed, fields_of
 from server.engine.wire import Message
+from server.log.request import begin
+from server.worker.memory import memory_stats
 from server.worker.messages import cancelled, read_frames, stats_of
 from server.worker.models import LoadedModel, Loader, ModelPool
 from server.worker.pieces import AnswerPieces
@@ -34,6 +37,8 @@ from server.worker.token_cache import TokenCache
 from server.worker.token_file import PooledTokens
 from server.worker.vision import VisionBatcher
 from server.worker.watchdog import find_fault
+
+log = logging.getLogger(__name__)
 
 _WATCH_SECONDS = 0.25
 _LAST_SECONDS = 1.0  # for answers that were cut off to say so
@@ -82,7 +87,7 @@ class Worker:
         await self._ended.wait()
         watching.cancel()
         if self._fault is not None:  # a thread that hangs would be waited for in vain
-            sys.stderr.write(f"engine: {self._fault}; this process ends\n")
+            log.critical("%s; this process ends", self._fault)
             self._channel.close()  # what its end cuts off must not look like answers that were cancelled
             return False
         await self._requests_ended(self._drain_seconds)
@@ -135,7 +140,7 @@ class Worker:
                 self._drain_seconds = seconds
                 self._ended.set()
             case _:
-                sys.stderr.write(f"engine: ignored a {type(message).__name__} from the web process\n")
+                log.warning("ignored a %s from the web process", type(message).__name__)
 
     def _reply_to(self, message: wire.Request, fds: list[int]) -> Coroutine[Any, Any, Message | None]:
         match message:
@@ -154,8 +159,10 @@ class Worker:
 
     def _begin(self, request_id: str, work: Coroutine[Any, Any, Message | None]) -> None:
         """Work on a request beside the others; what it returns or raises is its one terminal message."""
-        task = self._requests[request_id] = asyncio.create_task(work)
-        task.add_done_callback(partial(self._end, request_id))
+        context = copy_context()
+        context.run(begin, request_id.rpartition(".")[0])  # its lines in this process's log
+        task = self._requests[request_id] = asyncio.create_task(work, context=context)
+        task.add_done_callback(partial(self._end, request_id), context=context)
 
     def _end(self, request_id: str, task: asyncio.Task[Message | None]) -> None:
         del self._requests[request_id]
@@ -254,6 +261,7 @@ class Worker:
         loaded = self._models.loaded()
         values = {
             **self._tokens.stats(),
+            **memory_stats(),
             "engine_encode_seconds_total": self._encode_seconds,
             "tower_encodes_total": float(self._vision.passes.total),
             "models_loaded": float(len(loaded)),

@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
+import logging
 import os
-import sys
 from collections import OrderedDict
 from pathlib import Path
 
@@ -12,6 +12,8 @@ from bt_model.errors import explain
 from server.worker.feature_cache import CacheEntry
 from server.worker.thread import WorkThread
 from server.worker.token_file import PooledTokens, from_bytes, to_bytes
+
+log = logging.getLogger(__name__)
 
 _SOURCE_BYTES = 32  # of a key: the digest of owner and content, by which its folder is called
 _MAX_WAITING = 64  # writes; on a disk that hangs, tokens would pile up in memory
@@ -54,7 +56,7 @@ class TokenStore:
             self._drop(key)
             return None
         except Exception as error:  # noqa: BLE001 - whatever is wrong with a file, the video can be encoded again
-            sys.stderr.write(f"engine: dropped the tokens {self._path(key).name}: {explain(error)}\n")
+            log.warning("dropped the tokens %s: %s", self._path(key).name, explain(error))
             self._drop(key)
             await self._writes.run(_delete, self._path(key))
             return None
@@ -98,7 +100,7 @@ class TokenStore:
             except FileNotFoundError:  # no upload's, or of one that was deleted
                 return
             except Exception as error:  # noqa: BLE001 - of the disk, or of what makes the bytes
-                sys.stderr.write(f"engine: tokens are not kept on disk: {explain(error)}\n")
+                log.warning("tokens are not kept on disk: %s", explain(error))
                 return
             self._add(key, len(data))
 

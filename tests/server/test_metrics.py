@@ -2,6 +2,7 @@
 
 import re
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import httpx
@@ -112,6 +113,37 @@ def test_gauges_are_read_when_they_are_shown(client: httpx.Client) -> None:
     assert count(client, "btchat_engine_ready") == 1
     assert count(client, "btchat_engine_restarts") == 0
     assert count(client, "btchat_num_requests_in_flight") == 0
+    assert count(client, "btchat_incoming_bytes") == 0
+    assert count(client, "btchat_store_bytes") >= count(client, "btchat_store_videos") > 0
+    assert count(client, "btchat_disk_free_bytes") > 0
+    assert count(client, "process_resident_memory_bytes") > 0
+    assert count(client, "btchat_build_info", btchat=version("btchat"), torch=version("torch")) == 1
+
+
+def test_a_refusal_is_counted_by_its_code_wherever_it_is_made(client: httpx.Client) -> None:
+    def refuse() -> None:
+        client.post("/v1/video/frames", content=b" " * (1024 * 1024 + 1))
+        client.post("/v1/video/frames", json={})
+        client.patch("/v1/video/frames")
+        client.get("/v1/models/x")
+
+    codes = ("body_too_large", "missing_required_parameter", "method_not_allowed", "model_not_found", "other")
+    before = [count(client, "btchat_requests_rejected_total", reason=code) for code in codes]
+    refuse()
+    after = [count(client, "btchat_requests_rejected_total", reason=code) for code in codes]
+    assert [b - a for a, b in zip(before, after, strict=True)] == [1, 1, 1, 1, 0]
+
+
+def test_whatever_is_asked_makes_no_series_that_was_not_there(client: httpx.Client) -> None:
+    def series() -> set[str]:
+        page = client.get("/metrics").text
+        return {line.rpartition(" ")[0] for line in page.splitlines()}
+
+    before = series()
+    for method in ("GET", "BREW", "OPTIONS", "DELETE"):
+        for path in ("/v1/models/x", "/v1/video/uploads/x", "/wp-admin.php", "/docs", "/", "/openapi.json"):
+            client.request(method, path)
+    assert series() == before
 
 
 def test_a_models_failures_have_their_code(client: httpx.Client, video: str) -> None:

@@ -146,9 +146,10 @@ async def test_another_is_loaded_when_it_is_first_used_and_stays(start: Start) -
     assert (site.models.num_loads, site.models.num_unloads) == (2, 0)
 
 
-async def test_the_estimate_is_told_before_loading(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
-    await (await start()).use("b")
-    assert "engine: loading b: 100 bytes in all\n" in capsys.readouterr().err
+async def test_the_estimate_is_told_before_loading(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        await (await start()).use("b")
+    assert "loading b: 100 bytes in all" in caplog.messages
 
 
 async def test_a_loaded_model_is_had_at_once_while_another_loads(start: Start) -> None:

@@ -117,7 +117,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("name", DAMAGES)
 async def test_a_damaged_file_is_dropped_with_one_line(
-    folder: Path, name: str, capsys: pytest.CaptureFixture[str]
+    folder: Path, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     await kept(folder, 0)
     (path,) = files(folder)
@@ -127,7 +127,7 @@ async def test_a_damaged_file_is_dropped_with_one_line(
     store = await opened(folder)
     assert await known(store, 0, 0) == [False, False]
     assert (files(folder), store.num_bytes, store.num_hits) == ([], 0, 0)
-    assert capsys.readouterr().err == f"engine: dropped the tokens {path.name}: the checksum is wrong\n"
+    assert caplog.messages == [f"dropped the tokens {path.name}: the checksum is wrong"]
 
 
 async def test_files_take_no_more_than_they_may_and_the_least_recently_used_goes(folder: Path) -> None:
@@ -162,14 +162,14 @@ async def test_forgotten_keys_are_no_longer_known(folder: Path) -> None:
 
 
 async def test_a_deleted_video_leaves_nothing_and_gets_nothing_any_more(
-    folder: Path, folders: TokenFolders, capsys: pytest.CaptureFixture[str]
+    folder: Path, folders: TokenFolders, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = await kept(folder, 0)
     folders.remove("me", "ab" * 32)
     assert await known(store, 0) == [False]
     store.put(key_of(1), entry_of(1))  # was being encoded
     await store.close(10)
-    assert (files(folder), store.num_bytes, capsys.readouterr().err) == ([], 0, "")
+    assert (files(folder), store.num_bytes, caplog.messages) == ([], 0, [])
 
 
 async def test_a_file_that_was_never_finished_is_deleted(folder: Path) -> None:
@@ -180,15 +180,14 @@ async def test_a_file_that_was_never_finished_is_deleted(folder: Path) -> None:
     assert files(folder) == []
 
 
-async def test_a_full_disk_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_full_disk_is_one_line(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     store = await opened(folder)
     unfinished(folder, 0).symlink_to("/dev/full")
     store.put(key_of(), entry_of())
     await store.close(10)
     assert (files(folder), len(store)) == ([], 0)
-    said = capsys.readouterr().err
-    assert said.startswith("engine: tokens are not kept on disk: ")
-    assert said.count("\n") == 1
+    (said,) = caplog.messages
+    assert said.startswith("tokens are not kept on disk: ")
     await kept(folder, 0)
     assert len(files(folder)) == 1  # as soon as there is room
 

@@ -69,7 +69,7 @@ def test_errors_that_break_a_device_are_told_from_others(error: Exception, is_fa
 
 
 async def test_an_accelerator_that_fails_ends_the_process_within_a_second(
-    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def fail(chunks: Sequence[Chunk]) -> None:
         raise ILLEGAL
@@ -79,10 +79,10 @@ async def test_an_accelerator_that_fails_ends_the_process_within_a_second(
         begin = time.monotonic()
         assert not await asyncio.wait_for(site.work, 5)
         assert time.monotonic() - begin < 1
-    assert "the generation thread of a is gone; this process ends" in capsys.readouterr().err
+    assert "the generation thread of a is gone; this process ends" in caplog.text
 
 
-async def test_a_step_that_hangs_ends_the_process_after_its_time(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_step_that_hangs_ends_the_process_after_its_time(caplog: pytest.LogCaptureFixture) -> None:
     gate = threading.Event()
 
     def hang(chunks: Sequence[Chunk]) -> None:
@@ -94,7 +94,7 @@ async def test_a_step_that_hangs_ends_the_process_after_its_time(capsys: pytest.
         assert not await asyncio.wait_for(site.work, 10)
         assert 0.5 < time.monotonic() - begin < 1.5
         gate.set()
-    assert "one step of a has taken" in capsys.readouterr().err
+    assert "one step of a has taken" in caplog.text
 
 
 async def test_what_a_fault_cuts_off_does_not_look_like_a_cancelled_answer() -> None:
@@ -119,7 +119,7 @@ async def test_what_a_fault_cuts_off_does_not_look_like_a_cancelled_answer() -> 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 async def test_a_vision_thread_that_dies_ends_the_process_within_a_second(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with site_with(lambda chunks: None) as site:
         thread = site.worker._vision.thread  # pyright: ignore[reportPrivateUsage] - no message of ours can end it
@@ -130,7 +130,7 @@ async def test_a_vision_thread_that_dies_ends_the_process_within_a_second(
         assert not await asyncio.wait_for(site.work, 5)
         assert time.monotonic() - begin < 1
         clip.cancel()
-    assert "the vision thread is gone; this process ends" in capsys.readouterr().err
+    assert "the vision thread is gone; this process ends" in caplog.text
 
 
 async def test_a_lack_of_memory_is_tried_again_in_halves_and_all_are_answered() -> None:

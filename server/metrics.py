@@ -146,6 +146,7 @@ class Metrics:
         for handler, method in (*asked, *((UNMATCHED, method) for method in (*METHODS, OTHER))):
             for status in ("2xx", "4xx", "5xx"):
                 self._requests.labels(handler, method, status)
+        self._requests.labels(UNMATCHED, "GET", "3xx")  # from the root to the documentation
         for handler in (*self._handlers, UNMATCHED):
             self._request_seconds.labels(handler)
         for reason in (*_REASONS, OTHER):

@@ -111,7 +111,7 @@ def test_only_the_fetcher_of_a_server_calls_a_host() -> None:
 
 def _calls(node: ast.AST) -> bool:
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-        return node.func.attr in DIALS and ast.unparse(node.func.value) != "sqlite3"
+        return node.func.attr in DIALS and ast.unparse(node.func.value) not in ("sqlite3", "self.disk")
     names: list[str] = []
     if isinstance(node, ast.Import):
         names = [alias.name for alias in node.names]

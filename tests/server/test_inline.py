@@ -10,8 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from server.uploads.receive import receiving
-from server.uploads.sources import InlineVideo
+from server.uploads.sources import lend
+from server.uploads.store import VideoStore
+from server.uploads.usage import StoreLimits
 from tests.fakes import MODEL
 from tests.server.conftest import RunningServer, error_of
 from tests.server.test_streams import until
@@ -47,7 +48,7 @@ def test_a_client_who_leaves_within_its_video_leaves_nothing(server: RunningServ
     url = LABEL + base64.b64encode(clip + bytes(3_000_000)).decode()
     with half_sent(server, url, 2_000_000):
         until(lambda: list(store.incoming.iterdir()) != [])
-        assert store.incoming_bytes >= 3_000_000 * 0.75
+        assert store.incoming_bytes > 0
     until(lambda: list(store.incoming.iterdir()) == [] and store.incoming_bytes == 0)
 
 
@@ -126,10 +127,12 @@ async def test_a_file_outlives_its_request_while_it_is_read(tmp_path: Path, clip
     async def content() -> AsyncGenerator[bytes]:
         yield clip
 
-    file = AsyncExitStack()
-    received = await file.enter_async_context(receiving(content(), tmp_path))
-    video = InlineVideo(received, "someone", file)
-    async with video.reading() as path:
-        await video.leave()
-        assert path.read_bytes() == clip
+    store = await VideoStore.open(tmp_path, StoreLimits())
+    async with AsyncExitStack() as lifetime:
+        video = await lend(store, content(), "someone", lifetime)
+        reading = video.reading()
+        path = await reading.__aenter__()
+    assert path.read_bytes() == clip
+    await reading.__aexit__(None, None, None)
     assert not path.exists()
+    await store.close()

@@ -19,7 +19,7 @@ from server.uploads.store import VideoStore
 from server.uploads.usage import StoreLimits
 from tests.leaks import no_leaks
 
-MP4 = b"\0\0\0\x10ftypisom"
+MP4 = b"\0\0\0\x10ftypisom\0\0\0\0\0\0\0\x08moov"
 FACTS = VideoFacts(96, 64, 30, 25.0, 1.2, 0, "h264", "mp4", has_audio=False)
 
 
@@ -149,7 +149,7 @@ async def test_what_is_being_received_takes_room_as_it_comes(tmp_path: Path) -> 
         for size in sizes:
             yield bytes(size)
 
-    async with store.receiving(body(0), "public", 40), store.receiving(body(14), "public"):
+    async with store.receiving(body(0), "public", 40), store.receiving(body(2), "public"):
         with pytest.raises(Problem):
             async with store.receiving(body(1), "public"):
                 pass
@@ -163,11 +163,11 @@ async def test_what_is_being_received_takes_room_as_it_comes(tmp_path: Path) -> 
 
 async def test_what_has_expired_takes_no_room(tmp_path: Path) -> None:
     now = [1e9]
-    store = await VideoStore.open(tmp_path, StoreLimits(60, 10), clock=clock_of(now))
-    old = await added(store, content=b"1234567")
+    store = await VideoStore.open(tmp_path, StoreLimits(60, 30), clock=clock_of(now))
+    old = await added(store, content=bytes(27))
     now[0] += 61
-    async with store.receiving(one(MP4[:8]), "public") as received:
-        assert received.num_bytes == 8
+    async with store.receiving(one(MP4), "public") as received:
+        assert received.num_bytes == len(MP4)
     assert await store.delete_expired() == [old]  # what was computed of it is still to be forgotten
     assert await store.delete_expired() == []
     await store.close()

@@ -3,6 +3,8 @@
 import base64
 import errno
 import hashlib
+import os
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +18,7 @@ from server.settings import Settings
 from tests import fakes
 from tests.clips import write_cut, write_sound
 from tests.server.conftest import QUICK, RunningServer, error_of, question, running
+from tests.server.test_main import until
 
 LIMIT = 20_000
 
@@ -195,6 +198,21 @@ def test_a_client_that_leaves_midway_leaves_nothing(
             if stored(settings) == before:
                 break
             client.get("/health/live")
+    assert stored(settings) == before
+
+
+def test_an_upload_whose_client_leaves_while_it_waits_for_a_decoder_is_not_stored(
+    server: RunningServer, settings: Settings, unseen: bytes
+) -> None:
+    before = stored(settings)
+    (child,) = server.services.decoder.pids
+    os.kill(child, signal.SIGSTOP)
+    head = f"POST /v1/video/uploads HTTP/1.1\r\nHost: x\r\nContent-Length: {len(unseen)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1])), timeout=10) as sock:
+        sock.sendall(head.encode() + unseen)
+        assert until(lambda: not server.services.decoder.num_idle, 5)
+    assert until(lambda: stored(settings) == before, 5)
+    assert until(lambda: server.services.decoder.num_idle == 1, 10)  # another child; none works on it
     assert stored(settings) == before
 
 

@@ -140,6 +140,35 @@ async def test_files_take_no_more_than_they_may(tmp_path: Path) -> None:
     await store.close()
 
 
+@pytest.mark.parametrize(
+    ("limits", "setting"),
+    [
+        (StoreLimits(max_bytes_per_key=20), "MAX_STORED_BYTES_PER_KEY"),
+        (StoreLimits(max_videos_per_key=2), "MAX_VIDEOS_PER_KEY"),
+    ],
+)
+async def test_a_key_has_its_own_limits_and_others_theirs(
+    tmp_path: Path, limits: StoreLimits, setting: str
+) -> None:
+    store = await VideoStore.open(tmp_path, limits)
+    first = await added(store, "me", b"12345678")
+    await added(store, "me", b"12345678")  # the same bytes count again
+    with pytest.raises(Problem, match=setting) as caught:
+        await added(store, "me", b"12345")
+    assert (caught.value.status_code, caught.value.code) == (413, "storage_quota")
+    with pytest.raises(Problem, match=setting):
+        async with store.receiving(one(MP4), "me", 12):
+            pass
+    await added(store, "other", b"12345")
+    await store.close()
+    store = await VideoStore.open(tmp_path, limits)  # a restart forgets nothing
+    with pytest.raises(Problem, match=setting):
+        await added(store, "me", b"12345")
+    await store.delete(first)
+    await added(store, "me", b"12345")
+    await store.close()
+
+
 async def test_what_is_being_received_takes_room_as_it_comes(tmp_path: Path) -> None:
     store = await VideoStore.open(tmp_path, StoreLimits(max_bytes=100))
     await added(store, content=bytes(30))

@@ -1,0 +1,101 @@
+"""The store on a disk that is full or fails."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from server.problems import Problem
+from server.uploads.expiry import expiring
+from server.uploads.store import VideoStore
+from server.uploads.usage import StoreLimits
+from tests.faulty_disk import FaultyDisk, sqlite_error
+from tests.server.uploads.test_age import Times
+from tests.server.uploads.test_store import FACTS, MP4, added, one
+
+EIO = OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+async def upload(store: VideoStore, content: bytes = MP4) -> str:
+    async with store.receiving(one(content), "public") as received:
+        return (await store.add(received, "public", "", FACTS)).id
+
+
+@pytest.mark.parametrize("call", ["sync", "rename videos", "sync_folder videos", "COMMIT"])
+async def test_after_a_failed_sync_nothing_is_stored_until_a_restart(tmp_path: Path, call: str) -> None:
+    disk = FaultyDisk()
+    store = await VideoStore.open(tmp_path, StoreLimits(), disk)
+    kept = await upload(store, MP4 + b"kept")
+    with disk.failing(-1, EIO):
+        await store.delete(await store.get("public", await upload(store)))
+        number = disk.calls.index(call)
+    error = sqlite_error("fsync") if call == "COMMIT" else EIO
+    with disk.failing(number, error), pytest.raises(Problem) as caught:
+        await upload(store)
+    assert (caught.value.status_code, caught.value.code, store.is_degraded) == (503, "storage_failed", True)
+    with pytest.raises(Problem, match="start the server again"):
+        await upload(store)
+    for folder, names in (("incoming", 0), ("videos", 1)):
+        assert len(list((tmp_path / folder).iterdir())) == names
+    async with store.reading(await store.get("public", kept)) as path:
+        assert path.read_bytes() == MP4 + b"kept"
+    await store.delete(await store.get("public", kept))
+    await store.close()
+    store = await VideoStore.open(tmp_path, StoreLimits())
+    await upload(store)
+    await store.close()
+
+
+async def test_a_row_is_deleted_with_the_reserve_where_the_disk_is_full(tmp_path: Path) -> None:
+    disk = FaultyDisk()
+    store = await VideoStore.open(tmp_path, StoreLimits(), disk)
+    video = await added(store)
+    assert (tmp_path / "reserve").stat().st_blocks * 512 >= 1024 * 1024
+    with disk.failing(0, sqlite_error("full")):
+        await store.delete(video)
+    assert disk.calls[:3] == ["DELETE", f"unlink {tmp_path.name}", "DELETE"]
+    assert [path.name for path in (tmp_path / "videos").iterdir()] == []
+    assert (tmp_path / "reserve").exists()  # again
+    await store.close()
+
+
+async def test_a_file_that_cannot_be_deleted_is_tried_again(tmp_path: Path) -> None:
+    disk = FaultyDisk()
+    store = await VideoStore.open(tmp_path, StoreLimits(), disk)
+    video = await added(store)
+    with disk.failing(2, EIO):  # DELETE, COMMIT, unlink
+        await store.delete(video)
+    assert len(list((tmp_path / "videos").iterdir())) == 1
+    await store.delete_expired()
+    assert list((tmp_path / "videos").iterdir()) == []
+    await store.close()
+
+
+async def test_reading_and_listing_tell_that_the_disk_failed(tmp_path: Path) -> None:
+    store = await VideoStore.open(tmp_path, StoreLimits())
+    await store._run(store._storage.catalog.close)  # pyright: ignore[reportPrivateUsage]
+    for asked in (store.get("public", "vid_1"), store.page("public", None, 1, "asc")):
+        with pytest.raises(Problem) as caught:
+            await asked
+        assert caught.value.code == "storage_failed"
+    await store.close()
+
+
+@pytest.mark.parametrize("error", [sqlite_error("write"), ZeroDivisionError()])
+async def test_what_deletes_expired_uploads_survives_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr("server.uploads.expiry._SHORTEST_PAUSE", 0.001)
+    monkeypatch.setattr("server.uploads.expiry._LONGEST_PAUSE", 0.001)
+    times, disk = Times(), FaultyDisk()
+    store = await VideoStore.open(tmp_path, StoreLimits(60), disk, times.clock)
+    video = await added(store)
+    forgotten: list[str] = []
+    times.passed(61)
+    with disk.failing(0, error):
+        async with expiring(store, lambda tenant, sha256: forgotten.append(sha256)):
+            while not forgotten:
+                await store.page("public", None, 1, "asc")
+    assert forgotten == [video.sha256]
+    await store.close()

@@ -1,13 +1,14 @@
 """Which request computes what in the next step. Without tensors or threads.
 
-Every running row gets its next token. Prompts, first come, first served, are computed in passes of some
-hundred tokens, of which each step may do a part. A request holds the pages of its prompt from its admission,
-and gets others as it grows; when none are free, the one that was admitted last gives back its own and is
-computed again later. A pass holds its pages to its end, whatever becomes of their requests.
+Every running row gets its next token. Prompts are computed in passes of some hundred tokens, of which each
+step may do a part. Next is whose owner has the fewest requests running; among equals, who came first. A
+request holds the pages of its prompt from its admission, and gets others as it grows; when none are free, the
+one that was admitted last gives back its own and is computed again later. A pass holds its pages to its end,
+whatever becomes of their requests.
 """
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -120,8 +121,8 @@ class Scheduler:
 
         All of them end earlier if such prompts are computed first, beside nothing.
         """
-        others = (job for job in (*self._admitted, *self._waiting) if not job.is_row)
-        first = self._pass[0].job if self._pass else next(others, None)
+        prompts = (job for job in self._admitted if not job.is_row)
+        first = self._pass[0].job if self._pass else next(prompts, None) or self._next()
         begun = min((job.prefilled for job in rows if job.prefilled is not None), default=now)
         are_new = all(len(job.new_ids) == 1 for job in rows)
         have_company = first is not None and first.submitted < begun
@@ -155,9 +156,15 @@ class Scheduler:
         prompts.append(Work(job, Chunk(tuple(job.pages), start, count, is_prompt=True, is_last=is_last)))
         return count if is_last else left
 
+    def _next(self) -> Job | None:
+        """Who is let in next: owners take turns, so that one who asks much keeps no other waiting."""
+        running = Counter(job.request.owner for job in self._admitted)
+        return min(self._waiting, key=lambda job: running[job.request.owner], default=None)
+
     def _admit(self, now: float, copies: list[tuple[int, int]]) -> bool:
         """Let the next waiting job in, with all pages that it has to fill; False if there are too few."""
-        job = self._waiting[0]
+        job = self._next()
+        assert job is not None
         known = self.store.find(job.request.owner, job.keys[:-1])  # the last position makes the logits
         count = pages_of(job.length) - len(known.pages)
         if not self.store.give_up(count) and known.copied is not None:
@@ -175,7 +182,7 @@ class Scheduler:
             job.admitted, job.num_cached = now, known.length
             self.num_asked += job.num_prompt
             self.num_cached += known.length
-        self._waiting.popleft()
+        self._waiting.remove(job)
         job.state = JobState.ADMITTED
         self._admitted.append(job)
         return True

@@ -59,6 +59,7 @@ class Options(TypedDict, total=False):
     """What else a request may say."""
 
     id: str
+    owner: bytes
     stop_token_ids: frozenset[int]
     temperature: float
     top_p: float

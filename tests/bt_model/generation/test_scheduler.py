@@ -59,6 +59,18 @@ def test_first_come_is_first_served_within_a_step() -> None:
     assert [each for each, *_ in run(filled(jobs))] == jobs
 
 
+def test_owners_take_turns_and_each_has_its_own_order() -> None:
+    many = [job(first=100 * i, owner=b"a") for i in range(6)]
+    few = [job(first=100 * i, owner=b"b") for i in range(7, 9)]
+    scheduler = filled([*many, *few], rows=2)
+    order = list[Job]()
+    while scheduler.jobs:
+        run(scheduler)
+        order += [each for each in scheduler.running if each not in order]
+        scheduler.release(scheduler.running[0])
+    assert order == [many[0], few[0], many[1], few[1], *many[2:]]
+
+
 def test_no_free_row_admits_nobody() -> None:
     jobs = [job(), job(first=50)]
     scheduler = filled(jobs, rows=1)

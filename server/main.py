@@ -19,11 +19,12 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from bt_model.assembly.catalog import find, require_weights_dir
-from bt_model.errors import BtchatError, InvalidValueError, explain
+from bt_model.errors import BtchatError, EngineError, InvalidValueError, explain
 from server.admission import Admission
 from server.answers.flow import ChatFlow
 from server.bodies.errors import document_errors
-from server.connections.listener import ended_by_signals, listening, uvicorn_config
+from server.connections.listener import ended_by_signals, listening
+from server.connections.server import HttpServer, raise_descriptor_limit
 from server.decoding.futures import running
 from server.decoding.pool import decode_pool
 from server.deps import LifespanState, Services
@@ -39,8 +40,10 @@ from server.metrics import Metrics
 from server.middleware.bounds import BodyBounds
 from server.middleware.door import Door
 from server.middleware.envelope import Envelope
+from server.middleware.gate import Gate, allowed_hosts
 from server.middleware.inline import InlineVideos
 from server.middleware.keys import PAGE_FILES, KeyCheck
+from server.middleware.pace import BodyPace
 from server.problems import show_problem
 from server.routes import chat, frames, health, models, resumable, uploads
 from server.settings import Settings
@@ -135,8 +138,10 @@ def create_app(settings: Settings, start: Start) -> FastAPI:
         bytes_by_path=bounds,
         idle_seconds=settings.body_idle_seconds,
     )
+    app.add_middleware(BodyPace, seconds=settings.body_idle_seconds, rate=settings.min_body_rate)
     app.add_middleware(Door)
     app.add_middleware(KeyCheck, keys=keys.all, wrong_per_minute=settings.wrong_keys_per_minute)
+    app.add_middleware(Gate, hosts=allowed_hosts(settings))
     app.add_middleware(Envelope)
     return app
 
@@ -162,6 +167,7 @@ def serve(settings: Settings) -> int:
     require_weights_dir(settings.weights_dir)
     for name in settings.model:
         find(name, settings.weights_dir)
+    raise_descriptor_limit()
     return uvloop.run(_serve_until_stopped(settings, engine_command(settings)))
 
 
@@ -169,7 +175,8 @@ async def _serve_until_stopped(settings: Settings, command: Command) -> int:
     """Serve until a signal comes; returns 1 if the engine has died too often."""
     started: asyncio.Future[Services] = asyncio.get_running_loop().create_future()
     app = create_app(settings, lambda: _awaiting(started))  # keys are read before a model is loaded
-    server = uvicorn.Server(uvicorn_config(app, settings))
+    stopped = EngineError("this server was stopped before the answer was complete", code="stopping")
+    server = HttpServer(app, settings, lambda: started.result().engine.fail_all(stopped))
     with ended_by_signals(server), listening(settings) as sock:
         async with start_services(settings, command) as services:
             started.set_result(services)

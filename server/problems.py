@@ -37,6 +37,7 @@ STATUSES: Mapping[type[BtchatError], int] = {
 CODES: Mapping[int, tuple[str, ...]] = {
     400: (
         "invalid_json",
+        "invalid_http",
         "invalid_value",
         "missing_required_parameter",
         "unknown_parameter",
@@ -48,9 +49,10 @@ CODES: Mapping[int, tuple[str, ...]] = {
     401: ("invalid_api_key",),
     404: ("not_found", "model_not_found", "video_not_found", "video_deleted"),
     405: ("method_not_allowed",),
-    408: ("body_timeout",),
+    408: ("body_timeout", "header_timeout"),
     413: ("body_too_large", "video_too_large"),
     415: ("unsupported_media",),
+    421: ("host_not_allowed",),
     422: (
         "undecodable_video",
         "truncated_video",

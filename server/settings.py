@@ -69,6 +69,14 @@ class Network(Group):
 
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    allowed_hosts: Names | None = Field(
+        default=None,
+        description="names that clients may call this server by, or *; without it any, but on a loopback "
+        "address without API keys only localhost and loopback addresses",
+    )
+    max_connections: Count = Field(
+        default=4096, description="connections at once; fewer where the process may have few descriptors"
+    )
     api_keys_file: Path | None = Field(
         default=None, description="API keys, one a line, as docs/api.md tells; without it no key is asked"
     )
@@ -187,18 +195,27 @@ class KeyLimits(Group):
 class Times(Group):
     """How long things may take."""
 
+    header_seconds: Seconds = Field(default=10.0, description="longest time for a request's headers to come")
     body_idle_seconds: Seconds = Field(default=15.0, description="longest silence in a body that is received")
     resumable_seconds: Seconds = Field(
         default=86_400.0, description="longest pause of an upload in pieces, which is then deleted"
     )
     fetch_seconds: Seconds = Field(default=120.0, description="longest fetch of a video from an address")
+    min_body_rate: Count = Field(
+        default=8192, description="bytes that earn a body another second, beyond the longest silence"
+    )
+    keep_alive_seconds: Seconds = Field(
+        default=10.0, description="how long a connection may wait for another request"
+    )
     request_seconds: Seconds = Field(default=600.0, description="longest request")
     engine_start_seconds: Seconds = Field(default=600.0, description="longest start of the engine process")
     watchdog_seconds: Seconds = Field(
         default=300.0, description="longest step or encode of the engine process, which is then started again"
     )
     stream_hold_seconds: Pause = Field(default=2.0, description="how long headers wait for the first words")
-    stream_stall_seconds: Seconds = Field(default=30.0, description="how long a reader may block its stream")
+    stream_stall_seconds: Seconds = Field(
+        default=30.0, description="how long a client may read nothing of its answer"
+    )
     ping_seconds: Seconds = Field(default=10.0, description="time between keep-alive comments in a stream")
     grace_seconds: int = Field(default=30, ge=0, description="time for running requests after a signal")
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
 
+from server.middleware.gate import ALWAYS_OPEN
 from server.problems import CODES
 
 Kind = Literal[
@@ -37,7 +38,7 @@ class ErrorObject(BaseModel):
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route beside its success. 500, and 401 where keys are asked for, need not be said.
+    """The `responses` of a route beside its success, but for those that every route has.
 
     Raises:
         KeyError: a status without codes in `server.problems.CODES`.
@@ -58,12 +59,15 @@ def document_errors(app: FastAPI) -> None:
 
 
 def _complete(document: dict[str, Any]) -> None:
-    for operation in (each for path in document["paths"].values() for each in path.values()):
+    for path, operation in (
+        (path, each) for path, item in document["paths"].items() for each in item.values()
+    ):
         responses: dict[str, Any] = operation["responses"]
         # FastAPI's own, for every route with a parameter: here such an error is 400, in our form
         if "HTTPValidationError" in str(responses.get("422")):
             del responses["422"]
-        for status in (401, 500) if "security" in operation else (500,):
+        every = {401: "security" in operation, 421: True, 500: True, 503: path not in ALWAYS_OPEN}
+        for status in (status for status, is_sent in every.items() if is_sent):
             responses[str(status)] = {"content": _CONTENT, **_facts(status)}
     for name in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(name, None)

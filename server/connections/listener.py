@@ -1,4 +1,4 @@
-"""The HTTP server: its address, its limits, and the signals that end it."""
+"""The address that the server listens on, and the signals that end it."""
 
 import errno
 import signal
@@ -11,25 +11,6 @@ import uvicorn
 
 from bt_model.errors import InvalidValueError, explain
 from server.settings import Settings
-
-_HEADER_BYTES = 16 * 1024
-_KEEP_ALIVE_SECONDS = 10
-
-
-def uvicorn_config(app: object, settings: Settings) -> uvicorn.Config:
-    """The HTTP server's limits."""
-    return uvicorn.Config(
-        app,  # pyright: ignore[reportArgumentType] - uvicorn's own type for applications is private
-        lifespan="on",
-        log_config=None,  # its lines are of the same form as ours
-        access_log=False,  # the log has a line of ours for every request, with its id
-        server_header=False,
-        proxy_headers=False,
-        http="h11",  # httptools does not limit headers
-        h11_max_incomplete_event_size=_HEADER_BYTES,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=settings.grace_seconds,
-    )
 
 
 def listening(settings: Settings) -> socket.socket:

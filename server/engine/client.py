@@ -136,7 +136,12 @@ class EngineClient:
             self._watchdog.cancel()
             await asyncio.wait({self._watchdog})
         await self._supervisor.stop(drain_seconds)
-        self._fail_all()
+        self.fail_all(EngineDeadError("the engine process was stopped"))
+
+    def fail_all(self, error: EngineError) -> None:
+        """End every request in this error."""
+        for request_id, inbox in self._waiting.items():
+            inbox.put(failed(request_id, error))
 
     @property
     def has_given_up(self) -> bool:
@@ -284,9 +289,4 @@ class EngineClient:
     def _lose(self) -> None:
         """The engine died: forget its loaded models, which the next process will not have."""
         self._cards, self._loaded = {}, None
-        self._fail_all()
-
-    def _fail_all(self) -> None:
-        for request_id, inbox in self._waiting.items():
-            error = EngineDeadError("the engine process ended while it worked on this request")
-            inbox.put(failed(request_id, error))
+        self.fail_all(EngineDeadError("the engine process ended while it worked on this request"))

@@ -56,7 +56,7 @@ class Envelope:
                 sent[_ID_HEADER] = str(facts[REQUEST_ID])
                 if scope["path"] in PAGES:
                     sent["content-security-policy"] = _PAGE_POLICY
-            elif not message.get("more_body") and not body.is_complete:
+            elif not (message.get("more_body") or body.is_complete or status == HTTPStatus.REQUEST_TIMEOUT):
                 await send({**message, "more_body": True})
                 await body.drain()
                 message = {"type": "http.response.body"}

@@ -43,14 +43,13 @@ class AnswerStream:
     shape: Shape
 
     def response(self, settings: Settings) -> EventSourceResponse:
-        """The response; comments name the stage, and a client that does not read is dropped."""
+        """The response; comments name the stage."""
         return EventSourceResponse(
             self._events(),
             sep=_SEPARATOR,
             ping=settings.ping_seconds,
             ping_message_factory=self._comment,
-            send_timeout=settings.stream_stall_seconds,
-            shutdown_grace_period=settings.grace_seconds,
+            shutdown_grace_period=settings.grace_seconds + 1,  # before that the server ends it, with an event
         )
 
     def _comment(self) -> ServerSentEvent:

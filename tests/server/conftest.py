@@ -13,12 +13,11 @@ from dataclasses import dataclass
 
 import httpx
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import Message, Receive, Scope, Send
 
-from server.connections.listener import uvicorn_config
+from server.connections.server import HttpServer
 from server.deps import Services
 from server.engine.supervisor import Command
 from server.main import create_app, start_services
@@ -59,7 +58,7 @@ def running(settings: Settings, command: Command | None = None) -> Generator[Run
     app = Documented(create_app(settings, start))
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn_config(app, settings))
+        server = HttpServer(app, settings)
         thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[sock])))
         thread.start()
         try:

@@ -109,7 +109,7 @@ def test_up_to_8_models_are_asked(client: httpx.Client, video: str, count: int, 
 
 def test_a_body_for_which_there_is_no_room_is_not_read(tmp_path: Path) -> None:
     settings = Settings.model_validate(QUICK | {"data_dir": tmp_path, "max_stored_bytes": 1000})
-    head = b"POST /v1/video/uploads HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\n\r\n"
+    head = b"POST /v1/video/uploads HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1001\r\n\r\n"
     with running(settings) as server:
         url = httpx.URL(server.url)
         with socket.create_connection((url.host, url.port or 0), timeout=10) as connection:

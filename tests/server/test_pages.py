@@ -60,7 +60,7 @@ def test_nothing_else_is_open(stranger: httpx.Client, path: str) -> None:
 def test_a_path_out_of_the_pages_files_leads_nowhere(stranger: httpx.Client, path: str) -> None:
     assert (Path(fastapi_offline.__file__).parent / "core.py").is_file()  # beside the folder that is served
     url = stranger.base_url
-    head = f"GET {PAGE_FILES}/{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    head = f"GET {PAGE_FILES}/{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     with socket.create_connection((url.host, url.port or 0), timeout=10) as connection:
         connection.sendall(head.encode())  # as it is: a client would resolve it
         answer = b"".join(iter(lambda: connection.recv(65536), b""))

@@ -173,7 +173,7 @@ def test_an_unusable_upload_is_refused_and_nothing_stays(
 
 def test_a_stalled_body_is_given_up(server: RunningServer, clip: bytes, settings: Settings) -> None:
     before = stored(settings)
-    head = f"POST /v1/video/uploads HTTP/1.1\r\nHost: x\r\nContent-Length: {len(clip)}\r\n\r\n"
+    head = f"POST /v1/video/uploads HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(clip)}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1])), timeout=10) as sock:
         sock.sendall(head.encode() + clip[:100])
         answer = b"".join(iter(lambda: sock.recv(65536), b""))  # until the server closes

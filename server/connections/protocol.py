@@ -1,0 +1,117 @@
+"""HTTP/1.1 on one connection, as uvicorn speaks it, with an end to every wait for the client."""
+
+import asyncio
+import socket
+import struct
+from time import monotonic
+from typing import cast
+
+import h11
+from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
+
+from server.connections.state import LOOK, Connections, refusal
+from server.problems import Problem
+
+_RESET = struct.pack("ii", 1, 0)
+
+
+class BoundedProtocol(H11Protocol):
+    """Headers come within their time, answers are read, and a connection too many gives way or is refused."""
+
+    @property
+    def _all(self) -> Connections:
+        return cast(Connections, self.server_state)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - as uvicorn's
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(high=0)  # paused then means: the client reads slower than we write
+        if not self._all.make_room():
+            busy = refusal("all connections of this server are at work", "overloaded")
+            self.app_state = {**self.app_state, "refusal": busy}
+        self._all.opening.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._leave()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self in self._all.idle:
+            self._all.idle.discard(self)
+            self._all.opening.add(self)
+        super().data_received(data)
+        if self._is_answering:
+            self._all.opening.discard(self)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._unset_keepalive_if_required()  # uvicorn's timer; here one look at the oldest serves all
+        self._await_request()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unsent, self._read_at = self.transport.get_write_buffer_size(), monotonic()
+        self._all.stalled.add(self)
+
+    def resume_writing(self) -> None:
+        self._all.stalled.discard(self)
+        super().resume_writing()
+        self._await_request()
+
+    def end_header(self) -> None:
+        """The headers did not come in time."""
+        if self.conn.our_state is h11.IDLE and self.conn.trailing_data[0]:
+            text = "the request's headers did not come in time"
+            self._refuse(Problem(408, text, code="header_timeout"))
+        self.transport.close()
+
+    def look_at_reader(self, stall_seconds: float) -> None:
+        """Wait on for a client that reads; end one that read nothing for so long, or will have by then."""
+        unsent = self.transport.get_write_buffer_size()
+        if unsent != self._unsent:
+            self._unsent, self._read_at = unsent, monotonic()
+        if monotonic() - self._read_at < stall_seconds * (1 - LOOK):
+            self._all.stalled.add(self)
+            return
+        # else the system would keep what it was given to send for minutes
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.abort()
+
+    def send_400_response(self, msg: str) -> None:
+        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            self._refuse(Problem(400, f"this is not HTTP/1.1: {msg}", code="invalid_http"))
+        self.transport.close()
+
+    def abort(self) -> None:
+        """Close at once; what was not sent is lost."""
+        self._leave()
+        self.connections.discard(self)
+        self.transport.abort()
+
+    @property
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete  # pyright: ignore[reportUnnecessaryComparison] - before the first request it is None
+
+    def _await_request(self) -> None:
+        """Wait for the next request once the client has all of the last answer, unless one was sent ahead."""
+        if not (self._is_answering or self.transport.is_closing() or self in self._all.stalled):
+            is_idle = self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]
+            (self._all.idle if is_idle else self._all.opening).add(self)
+
+    def _leave(self) -> None:
+        for waiting in (self._all.idle, self._all.opening, self._all.stalled):
+            waiting.discard(self)
+
+    def _refuse(self, problem: Problem) -> None:
+        """Answer in place of the application, which has not answered."""
+        if self._is_answering:
+            self.cycle.disconnected = True
+        answer = problem.response()
+        headers = [*answer.raw_headers, (b"connection", b"close")]
+        for event in (
+            h11.Response(
+                status_code=problem.status_code, reason=STATUS_PHRASES[problem.status_code], headers=headers
+            ),
+            h11.Data(data=bytes(answer.body)),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event) or b"")

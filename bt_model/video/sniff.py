@@ -64,6 +64,8 @@ def _mp4_is_whole(file: BinaryIO, num_bytes: int, max_boxes: int) -> bool:
     """Whether there is an index and no relevant box extends beyond the end of the file."""
     position, has_index = 0, False
     for _ in range(max_boxes):
+        if position > num_bytes:  # perhaps farther than a file can be
+            break
         file.seek(position)
         header = file.read(_BOX_HEADER)
         if len(header) < _BOX_HEADER:
@@ -91,6 +93,8 @@ def _matroska_is_whole(file: BinaryIO, num_bytes: int) -> bool:
     header_size = _read_size(file)
     if header_size is None:
         return True
+    if header_size > num_bytes:
+        return False
     file.seek(header_size, os.SEEK_CUR)
     if file.read(len(_SEGMENT)) != _SEGMENT:
         return file.tell() < num_bytes

@@ -55,6 +55,12 @@ BROKEN: dict[str, tuple[str, str, Callable[[Path], Path]]] = {
     "concat": ("a.mp4", "unsupported_media", written(b"ffconcat version 1.0\nfile b.mp4\n")),
     "session": ("a.mp4", "unsupported_media", written(b"v=0\no=- 0 0 IN IP4 127.0.0.1\n" * 4)),
     "header only": ("a.mp4", "truncated_video", written(struct.pack(">I4s4sI", 16, b"ftyp", b"isom", 0))),
+    "too far": ("a.mp4", "truncated_video", written(struct.pack(">I4sQ", 1, b"ftyp", 2**64 - 1))),
+    "a header too far": (
+        "a.mkv",
+        "truncated_video",
+        written(b"\x1a\x45\xdf\xa3\x01" + b"\xff" * 6 + b"\xfe"),
+    ),
     "cut, index lost": ("a.mp4", "truncated_video", lambda p: write_cut(p, 0.6)),
     "cut, index first": ("a.mp4", "truncated_video", lambda p: write_cut(p, 0.8, index_first=True)),
     "cut matroska": ("a.mkv", "truncated_video", lambda p: write_cut(p, 0.6)),

@@ -99,14 +99,29 @@ def read_model_file(path: Path, weights_dir: Path | None = None) -> ModelFile:
         model = validated(ModelFile, {**above, **values}, nothing="null")
     except InvalidValueError as error:
         raise CheckpointError(f"{path}: {error.message}") from error
-    if weights_dir is not None and _is_below(path, weights_dir):
+    if weights_dir is not None and _below(path, weights_dir) is not None:
         for name, part in model.parts.items():
-            if not _is_below(path.parent / part, weights_dir):
+            if not _stays(path.parent / part, weights_dir):
                 text = f"{name} is {part!r}; allowed: a path that stays in {weights_dir}"
-                raise CheckpointError(f"{path}: {text}")
+                raise CheckpointError(
+                    f"{path}: {text}, also where links lead: those in {weights_dir} itself may"
+                )
     return model
 
 
-def _is_below(path: Path, folder: Path) -> bool:
-    """By name: a link inside the folder may lead to another disk."""
-    return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))  # noqa: PTH100 - links stay
+def _below(path: Path, folder: Path) -> Path | None:
+    """A path from a folder, by name alone; None for one that is not below it."""
+    whole, above = (Path(os.path.abspath(each)) for each in (path, folder))  # noqa: PTH100 - links stay
+    return whole.relative_to(above) if whole.is_relative_to(above) else None
+
+
+def _stays(path: Path, folder: Path) -> bool:
+    """Whether a path is below a folder, by name and by where its links lead.
+
+    Links in the folder itself are its owner's, and may lead to another disk; those of a model may not leave.
+    """
+    inside = _below(path, folder)
+    if inside is None:
+        return False
+    own = (folder, folder / inside.parts[0]) if inside.parts else (folder,)
+    return any(path.resolve().is_relative_to(each.resolve()) for each in own)

@@ -99,6 +99,8 @@ def convert(
             done.num_bytes += cast.nbytes
             if progress is not None:
                 progress(name, cast.nbytes)
+        if not done.names:
+            raise CheckpointError(f"{source}: holds no tensor")
         writer.finish()
         _copy_beside(source, part)
         _describe_eva(source, part, writer.shapes, blocks)
@@ -212,10 +214,8 @@ class _ShardWriter:
         (self._folder / INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
 
     def _write(self) -> None:
-        if not self._open and self._shards:
-            return
         if not self._open:
-            raise CheckpointError("the source holds no tensor")
+            return
         path = self._folder / f"{len(self._shards)}.shard"
         try:
             save_file(self._open, path, metadata={"format": "pt"})

@@ -26,7 +26,7 @@ _STORAGES = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
-_MAX_STEPS = 4_000_000  # some seconds; the largest published pickle has a hundredth of it
+_MAX_STEPS = 500_000  # half a second; the largest published pickle has a twelfth of it
 _MAX_ARGUMENTS = 16  # also bounds tensor rank; a larger copy could be repeated to exhaust memory
 _MAX_NAME = 512
 _MAX_INT = 1 << 62  # an axis, a stride, an offset or a key

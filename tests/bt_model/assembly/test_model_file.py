@@ -187,10 +187,25 @@ def test_a_model_below_the_weights_names_nothing_outside_of_them(tmp_path: Path)
     assert read_model_file(elsewhere / "a.model.json", weights).tower == "../base/clip"
 
 
-def test_a_link_inside_the_weights_may_lead_to_another_disk(tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", ["../clip", "../clip/inner", "tower"])
+def test_a_link_of_the_weights_may_lead_to_another_disk(tmp_path: Path, part: str) -> None:
     weights, disk = tmp_path / "weights", tmp_path / "disk"
-    disk.mkdir()
-    (weights / "mine").mkdir(parents=True)
-    (weights / "mine" / "clip").symlink_to(disk)
-    said(weights / "mine", tower="clip")
-    assert read_model_file(weights / "mine" / "a.model.json", weights).tower == "clip"
+    for folder in (disk / "clip" / "inner", disk / "mine" / "tower", weights):
+        folder.mkdir(parents=True)
+    (weights / "clip").symlink_to(disk / "clip")
+    (weights / "mine").symlink_to(disk / "mine")
+    said(weights / "mine", tower=part)
+    assert read_model_file(weights / "mine" / "a.model.json", weights).tower == part
+
+
+@pytest.mark.parametrize("part", ["out", "out/passwd", "deep/../../secret", "inner/up"])
+def test_a_link_that_came_with_a_model_may_not_leave(tmp_path: Path, part: str) -> None:
+    weights, mine = tmp_path / "weights", tmp_path / "weights" / "mine"
+    (mine / "inner").mkdir(parents=True)
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (mine / "out").symlink_to("/etc")
+    (mine / "deep").symlink_to(tmp_path / "a" / "b")  # by name `deep/../..` is the weights; it is not
+    (mine / "inner" / "up").symlink_to("../../../secret")
+    said(mine, llm=part)
+    with pytest.raises(CheckpointError, match=rf"mine/a\.model\.json: llm is '{part}'; allowed: a path that"):
+        read_model_file(mine / "a.model.json", weights)

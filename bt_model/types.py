@@ -33,6 +33,18 @@ MAX_FPS = 240
 MAX_STOPS = 4
 MAX_STOP_LENGTH = 256
 MAX_TOP_LOGPROBS = 20
+OPTION_BOUNDS: dict[str, tuple[float, float]] = {  # of `GenerateOptions`; top_p is above its lower one
+    "max_tokens": (1, 4096),
+    "temperature": (0.0, 2.0),
+    "top_p": (0.0, 1.0),
+    "top_k": (0, 1_000_000),
+    "min_p": (0.0, 1.0),
+    "presence_penalty": (-2.0, 2.0),
+    "frequency_penalty": (-2.0, 2.0),
+    "repetition_penalty": (0.01, 10.0),  # logits divided by much less are no longer finite
+    "seed": (-(2**63), 2**63 - 1),
+    "logprobs": (0, MAX_TOP_LOGPROBS),
+}
 SPACE_MARK = "\N{LOWER ONE EIGHTH BLOCK}"  # what sentencepiece writes for a space
 
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # lone surrogates: legal in JSON escapes, not in UTF-8
@@ -193,16 +205,8 @@ class GenerateOptions:
             ok = value is None or ((low < value if above else low <= value) and value <= high)  # NaN is not
             require(ok, name, value, f"{'above ' if above else ''}{low} to {high}")
 
-        check("max_tokens", 1, 4096)
-        check("temperature", 0.0, 2.0)
-        check("top_p", 0.0, 1.0, above=True)
-        check("top_k", 0, 1_000_000)
-        check("min_p", 0.0, 1.0)
-        check("presence_penalty", -2.0, 2.0)
-        check("frequency_penalty", -2.0, 2.0)
-        check("repetition_penalty", 0.01, 10.0)  # logits divided by much less are no longer finite
-        check("seed", -(2**63), 2**63 - 1)
-        check("logprobs", 0, MAX_TOP_LOGPROBS)
+        for name, (low, high) in OPTION_BOUNDS.items():
+            check(name, low, high, above=name == "top_p")
         ok = len(self.stop) <= MAX_STOPS and all(
             0 < len(s) <= MAX_STOP_LENGTH and not _HALF_CHARACTER.search(s) for s in self.stop
         )

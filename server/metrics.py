@@ -34,6 +34,7 @@ _GAUGES: Mapping[str, str] = {
     "store_videos": "Uploads that are stored",
     "disk_free_bytes": "Bytes that are free on the disk of the uploads",
 }
+_STATUSES = ("2xx", "3xx", "4xx", "5xx", "none")  # none: the client left before there was one
 _REASONS = frozenset(code for codes in CODES.values() for code in codes)
 # seconds; the buckets that other inference servers' dashboards use
 _SHORT = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80)
@@ -144,7 +145,7 @@ class Metrics:
         ]
         self._handlers = frozenset(handler for handler, _ in asked)
         for handler, method in (*asked, *((UNMATCHED, method) for method in (*METHODS, OTHER))):
-            for status in ("2xx", "4xx", "5xx"):
+            for status in _STATUSES:
                 self._requests.labels(handler, method, status)
         self._requests.labels(UNMATCHED, "GET", "3xx")  # from the root to the documentation
         for handler in (*self._handlers, UNMATCHED):

@@ -84,6 +84,8 @@ _TYPES: Mapping[int, str] = {401: "authentication_error", 403: "permission_error
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _SERVER_FAULT = 500
 _SHOWN_CHARACTERS = 80
+_SPEAKS_FOR_ITSELF = ("missing", "extra_forbidden")  # the value of a field that is not known may be a secret
+_LONGEST_WORD = 40  # what is longer may be a prompt
 
 
 class BusyError(EngineError):
@@ -175,7 +177,7 @@ def of_validation(errors: Sequence[Mapping[str, Any]]) -> Problem:
         "extra_forbidden": "unknown_parameter",
     }.get(first["type"], "invalid_value")
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    shown = "" if first["type"] == "missing" else f" is {_shown(first.get('input'))}"
+    shown = "" if first["type"] in _SPEAKS_FOR_ITSELF else f" is {_shown(first.get('input'))}"
     return Problem(400, f"{param or 'body'}{shown}: {first['msg']}{more}", code=code, param=param or None)
 
 
@@ -193,7 +195,9 @@ def _shown(value: object) -> str:
         return f"a {'list' if isinstance(value, list) else 'object'} of {len(cast(list[object], value))}"
     if isinstance(value, bytes):
         return f"{len(value)} bytes that are not declared as application/json"
-    text = repr(value[:_SHOWN_CHARACTERS] if isinstance(value, str) else value)
+    if isinstance(value, str) and (len(value) > _LONGEST_WORD or " " in value.strip()):
+        return f"a text of {len(value)} characters"
+    text = repr(value)
     # a lone surrogate is a valid Python string but cannot be sent
     return text[:_SHOWN_CHARACTERS].encode("ascii", "backslashreplace").decode()
 

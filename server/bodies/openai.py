@@ -6,17 +6,31 @@ are accepted and ignored, each marked so.
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from bt_model.types import GenerateOptions, Role, Sampling, Strategy
-from server.bodies.own import MAX_MESSAGES, Body, FewErrors, OptionsBody, SamplingBody, SamplingSeed, Text
+from server.bodies.own import (
+    MAX_MESSAGES,
+    WHOLE,
+    Body,
+    FewErrors,
+    OptionsBody,
+    SamplingBody,
+    SamplingSeed,
+    Text,
+    Whole,
+)
+from server.bodies.rules import say_file, say_message, say_part, say_sampling
+from server.uploads.sources import VIDEO_URL
 
 MAX_PARTS = 64
 MAX_CHOICES = 8
 
 Ignored = object
-Empty = Annotated[list[object] | dict[str, object], Field(max_length=0)]
-Url = Annotated[str, Field(min_length=1)]  # a length bound also makes pydantic refuse lone surrogates
+Empty = Annotated[list[object], Field(max_length=0)] | Annotated[dict[str, object], Field(max_length=0)]
+Url = Annotated[
+    str, Field(min_length=1, json_schema_extra={"pattern": VIDEO_URL})
+]  # a length bound also makes pydantic refuse lone surrogates
 
 
 def _as_url(value: object) -> object:
@@ -30,7 +44,9 @@ def _as_parts(value: object) -> object:
 class PartSampling(Body):
     """Sampling inside a video part; fields that are not given keep the request's values."""
 
-    num_frames: int | None = None
+    model_config = ConfigDict(json_schema_extra=say_sampling)
+
+    num_frames: Whole | None = None
     fps: float | None = None
     start: float | None = None
     end: float | None = None
@@ -48,16 +64,20 @@ class MediaBody(PartSampling):
 class FileBody(Body):
     """A file part, the form that gateways pass on."""
 
+    model_config = ConfigDict(json_schema_extra=say_file)
+
     file_id: Url | None = None
     file_data: Url | None = None
     filename: Ignored = None
 
 
-Media = Annotated[MediaBody, BeforeValidator(_as_url)]
+Media = Annotated[MediaBody, BeforeValidator(_as_url, json_schema_input_type=Url | MediaBody)]
 
 
 class PartBody(Body):
     """One part of a message; the field that `type` names holds its value."""
+
+    model_config = ConfigDict(json_schema_extra=say_part)
 
     type: Literal["text", "video_url", "video", "input_video", "image_url", "file"]
     text: Text | None = None
@@ -69,13 +89,16 @@ class PartBody(Body):
     uuid: Ignored = None
 
 
+Parts = Annotated[FewErrors[PartBody], Field(min_length=1, max_length=MAX_PARTS)]
+
+
 class CompletionMessage(Body):
     """One message; fields that clients echo from an earlier answer are accepted if they are empty."""
 
+    model_config = ConfigDict(json_schema_extra=say_message)
+
     role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[
-        FewErrors[PartBody], Field(min_length=1, max_length=MAX_PARTS), BeforeValidator(_as_parts)
-    ]
+    content: Annotated[Parts, BeforeValidator(_as_parts, json_schema_input_type=Text | Parts)]
     name: Ignored = None
     refusal: Ignored = None
     annotations: Ignored = None
@@ -114,11 +137,11 @@ class CompletionBody(OptionsBody):
     messages: Annotated[FewErrors[CompletionMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
     stream: bool | None = None  # pyright: ignore[reportIncompatibleVariableOverride] - null is allowed here
     stream_options: StreamOptions | None = None
-    max_completion_tokens: int | None = None
+    max_completion_tokens: Whole | None = None
     sampling: SamplingBody | None = None
     media_io_kwargs: MediaKwargs | None = None
 
-    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES), WHOLE] | None = None
     tools: Empty | None = None
     functions: Empty | None = None
     tool_choice: Literal["none", "auto"] | None = None

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, Literal, Self, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from bt_model.errors import InvalidValueError, require
@@ -17,6 +17,7 @@ from bt_model.types import (
     Turn,
     VideoFacts,
 )
+from server.bodies.rules import VISIBLE, say_options, say_sampling
 from server.uploads.catalog import StoredVideo
 
 MAX_MESSAGES = 512
@@ -27,8 +28,17 @@ MAX_FIELDS = 100
 T = TypeVar("T")
 FewErrors = Annotated[list[T], Field(fail_fast=True)]
 """A list whose errors end with the first; a million of them would take seconds."""
+
+
+def _as_whole(value: object) -> object:
+    """JSON knows one kind of number: 3.0 is whole."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(_as_whole)  # the last of a type's annotations: in front of bounds it hides them
+Whole = Annotated[int, WHOLE]
+SamplingSeed = Annotated[int, Field(ge=0, le=2**63 - 1), WHOLE]
 Text = Annotated[str, Field(max_length=MAX_CHARACTERS)]
-SamplingSeed = Annotated[int, Field(ge=0, lt=2**63)]
 VideoId = Annotated[str, Field(max_length=64, description="id of an upload, vid_ and 32 hexadecimal digits")]
 MAX_NAME_CHARACTERS = 255
 FILENAME = re.compile(r"^[^\x00-\x1f\x7f]*$")
@@ -37,6 +47,9 @@ Filename = Annotated[
     Field(
         max_length=MAX_NAME_CHARACTERS, pattern=FILENAME.pattern, description="shown, never used as a path"
     ),
+]
+Models = Annotated[
+    FewErrors[str], Field(json_schema_extra={"minItems": 1, "maxItems": MAX_MODELS, "uniqueItems": True})
 ]
 ModelName = Annotated[str | None, Field(description="one of /v1/models; without it the first of them")]
 
@@ -58,7 +71,9 @@ class Body(BaseModel):
 class SamplingBody(Body):
     """Sampling of the model's input frames; bounds are checked by `bt_model.types.Sampling`."""
 
-    num_frames: int | None = None
+    model_config = ConfigDict(json_schema_extra=say_sampling)
+
+    num_frames: Whole | None = None
     fps: float | None = None
     start: float | None = None
     end: float | None = None
@@ -88,7 +103,7 @@ class MessageBody(Body):
     """One message of a dialogue."""
 
     role: Role
-    content: Text
+    content: Annotated[Text, Field(json_schema_extra={"pattern": VISIBLE})]
 
     def turn(self) -> Turn:
         return Turn(self.role, self.content)
@@ -97,19 +112,21 @@ class MessageBody(Body):
 class OptionsBody(Body):
     """How to sample the answer; bounds are checked by `bt_model.types.GenerateOptions`."""
 
+    model_config = ConfigDict(json_schema_extra=say_options)
+
     stream: bool = False
     temperature: float | None = None
     top_p: float | None = None
-    top_k: int | None = None
+    top_k: Whole | None = None
     min_p: float | None = None
     repetition_penalty: float | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     ignore_eos: bool | None = None
-    max_tokens: int | None = None
-    seed: int | None = None
+    max_tokens: Whole | None = None
+    seed: Whole | None = None
     logprobs: bool | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS), WHOLE] | None = None
     stop: str | FewErrors[str] | None = None
 
     def options(self) -> GenerateOptions:
@@ -138,7 +155,7 @@ class ChatBody(OptionsBody):
 
     video: VideoId
     sampling: SamplingBody = SamplingBody()
-    model: str | FewErrors[str] | None = None
+    model: str | Models | None = None
     messages: Annotated[FewErrors[MessageBody], Field(min_length=1, max_length=MAX_MESSAGES)]
 
     def models(self) -> tuple[str | None, ...]:

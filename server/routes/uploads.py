@@ -19,13 +19,19 @@ from server.uploads.sources import UploadedVideo
 
 router = APIRouter(prefix="/v1/video/uploads", tags=["videos"])
 
-_BYTES = {"type": "string", "format": "binary"}
+_BYTES = {"type": "string", "format": "binary", "minLength": 1}
+_FIELDS = {
+    "type": "object",
+    "properties": {FIELD: _BYTES},
+    "required": [FIELD],
+    "additionalProperties": False,
+}
 _BODY = {
     "requestBody": {
         "required": True,
         "content": {
-            "video/*": {"schema": _BYTES},
-            FORM: {"schema": {"type": "object", "properties": {FIELD: _BYTES}, "required": [FIELD]}},
+            "application/octet-stream": {"schema": _BYTES},  # any type does; this one, clients can send
+            FORM: {"schema": _FIELDS},
             JSON: {"schema": LinkBody.model_json_schema()},
         },
     }
@@ -67,7 +73,7 @@ async def keep(
     return video
 
 
-@router.get("", responses=errors(400))
+@router.get("", responses=errors(400, 404))
 async def list_uploads(
     services: ServicesDep,
     tenant: Tenant,

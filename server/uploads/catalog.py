@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from bt_model.errors import InvalidValueError
+from bt_model.errors import UnknownNameError
 from bt_model.types import VideoFacts
 from server.uploads.usage import StorageUsage
 
@@ -124,7 +124,7 @@ class Catalog:
         """Up to `limit` videos in order of upload, from the one after `after`.
 
         Raises:
-            InvalidValueError: `after` is not a video of this tenant.
+            UnknownNameError: `after` is not a video of this tenant.
         """
         sign, start = (">", 0) if order == "asc" else ("<", 2**62)
         if after is not None:
@@ -132,9 +132,8 @@ class Catalog:
                 "SELECT seq FROM videos WHERE tenant = ? AND id = ?", (tenant, after)
             ).fetchone()
             if row is None:
-                raise InvalidValueError(
-                    f"after is {after!r}; allowed: the id of a listed video", param="after"
-                )
+                text = f"after is {after!r}; allowed: the id of a listed video"
+                raise UnknownNameError(text, code="video_not_found", param="after")
             start = row[0]
         alive = "(expires_at IS NULL OR expires_at > ?)"
         where = f"tenant = ? AND seq {sign} ? AND {alive} ORDER BY seq {order} LIMIT ?"

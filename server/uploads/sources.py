@@ -16,6 +16,7 @@ _UPLOAD = "vid_"
 ACCEPTED_URLS = (
     "a data: URL of a video, vid_ and 32 hexadecimal digits, or https://… where fetching is enabled"
 )
+VIDEO_URL = r"^(vid_[0-9a-f]{32}$|[dD][aA][tT][aA]:|[hH][tT][tT][pP][sS]://)"  # as OpenAPI says it
 
 
 class VideoSource(Protocol):

@@ -165,7 +165,7 @@ class VideoStore:
         return self._shown(video)
 
     async def page(self, tenant: str, after: str | None, limit: int, order: Order) -> list[StoredVideo]:
-        """Up to `limit` videos after the one with id `after`; InvalidValueError if there is none."""
+        """Up to `limit` videos after the one with id `after`; UnknownNameError if there is none."""
         return [self._shown(video) for video in await self._run(self._page, tenant, after, limit, order)]
 
     async def delete(self, video: StoredVideo) -> bool:

@@ -1,0 +1,62 @@
+"""What the OpenAPI document says of bodies beside their types, of rules checked where values are used.
+
+Each function changes a schema in place. Not said, since JSON Schema cannot: that roles take turns, that a
+window ends after it starts, that a dialogue has one video, and what a video's bytes are.
+"""
+
+from typing import Any
+
+from bt_model.types import MAX_FPS, MAX_FRAMES, MAX_STOP_LENGTH, MAX_STOPS, OPTION_BOUNDS
+
+Schema = dict[str, Any]
+
+VISIBLE = r"\S"
+_NULL: Schema = {"type": "null"}
+_STOP: Schema = {"type": "string", "minLength": 1, "maxLength": MAX_STOP_LENGTH}
+
+
+def say_options(schema: Schema) -> None:
+    """Of how an answer is sampled."""
+    properties: Schema = schema["properties"]
+    bounds = {**OPTION_BOUNDS, "max_completion_tokens": OPTION_BOUNDS["max_tokens"]}
+    for name in (bounds.keys() & properties.keys()) - {"logprobs"}:
+        low, high = bounds[name]
+        properties[name] |= {"exclusiveMinimum" if name == "top_p" else "minimum": low, "maximum": high}
+    properties["stop"]["anyOf"] = [_STOP, {"type": "array", "items": _STOP, "maxItems": MAX_STOPS}, _NULL]
+    asked = {"properties": {"logprobs": {"const": True}}, "required": ["logprobs"]}
+    schema["anyOf"] = [asked, {"properties": {"top_logprobs": {"enum": [0, None]}}}]
+
+
+def say_sampling(schema: Schema) -> None:
+    """Of which frames a model sees: a number of them or a rate."""
+    properties: Schema = schema["properties"]
+    properties["num_frames"] |= {"minimum": 1, "maximum": MAX_FRAMES}
+    properties["fps"] |= {"exclusiveMinimum": 0, "maximum": MAX_FPS}
+    for name in ("start", "end"):
+        properties[name]["minimum"] = 0
+    schema["anyOf"] = [{"properties": {name: _NULL}} for name in ("num_frames", "fps")]
+
+
+def say_part(schema: Schema) -> None:
+    """Of a part of a message: the field that its type names is there."""
+    kinds: list[str] = schema["properties"]["type"]["enum"]
+    schema["anyOf"] = [
+        {"properties": {"type": {"const": kind}, kind: {"not": _NULL}}, "required": [kind]} for kind in kinds
+    ]
+
+
+def say_file(schema: Schema) -> None:
+    """Of a file: its id or its data."""
+    schema["anyOf"] = [
+        {"properties": {name: {"type": "string"}}, "required": [name]} for name in ("file_id", "file_data")
+    ]
+
+
+def say_message(schema: Schema) -> None:
+    """Of a message: it has text, and a video only if it is the user's."""
+    text = {"properties": {"type": {"const": "text"}, "text": {"type": "string", "pattern": VISIBLE}}}
+    string, parts = schema["properties"]["content"]["anyOf"]
+    string |= {"pattern": VISIBLE}
+    parts |= {"contains": {"type": "object", "required": ["text"], **text}}
+    only_text = {"items": {"type": "object", "properties": {"type": {"const": "text"}}}}
+    schema["anyOf"] = [{"properties": {"role": {"const": "user"}}}, {"properties": {"content": only_text}}]

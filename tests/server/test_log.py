@@ -181,6 +181,8 @@ def test_whatever_is_logged_is_one_object_on_one_line(name: str) -> None:
         ("is 'https://me:cut of", "is 'https://*** of"),
         ("http://127.0.0.1:8000/docs", "http://127.0.0.1:8000/docs"),
         ("//host/a@b", "//host/a@b"),
+        ("no route GET /v1/https:%5C%5Cme:pw@host", "no route GET /v1/***@host"),
+        ("write to me@host, 12:30", "write to me@host, 12:30"),
     ],
 )
 def test_names_and_passwords_in_urls_are_not_shown(text: str, shown: str) -> None:

@@ -246,7 +246,7 @@ def test_a_list_pages_in_both_orders(client: httpx.Client, clip: bytes) -> None:
 
 def test_an_unknown_cursor_is_refused(client: httpx.Client) -> None:
     answer = client.get("/v1/video/uploads", params={"after": "vid_unknown"})
-    assert (answer.status_code, error_of(answer)["param"]) == (400, "after")
+    assert (answer.status_code, error_of(answer)["param"]) == (404, "after")
 
 
 def test_a_deleted_upload_is_gone_for_all_routes(client: httpx.Client, unseen: bytes) -> None:

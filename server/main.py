@@ -22,7 +22,6 @@ from bt_model.assembly.catalog import find, require_weights_dir
 from bt_model.errors import BtchatError, EngineError, InvalidValueError, explain
 from server.admission import Admission
 from server.answers.flow import ChatFlow
-from server.bodies.errors import document_errors
 from server.connections.listener import ended_by_signals, listening
 from server.connections.server import HttpServer, raise_descriptor_limit
 from server.decoding.futures import running
@@ -46,6 +45,7 @@ from server.middleware.keys import PAGE_FILES, KeyCheck
 from server.middleware.pace import BodyPace
 from server.problems import show_problem
 from server.routes import chat, frames, health, models, resumable, uploads
+from server.routes.errors import document_errors
 from server.settings import Settings
 from server.uploads.expiry import expiring
 from server.uploads.store import VideoStore

@@ -12,11 +12,11 @@ from fastapi.responses import JSONResponse, Response
 
 from server.answers.missing_video import video_required
 from server.answers.question import DEFAULT_SAMPLING, Progress, Question
-from server.bodies.errors import errors
 from server.bodies.openai import CompletionBody
 from server.bodies.openai_dialogue import VideoPart, bounded_turns, turns_of, video_of
 from server.bodies.own import ChatBody
 from server.deps import InlineDep, Lifetime, Services, ServicesDep, Tenant
+from server.routes.errors import errors
 from server.routes.json_body import JsonRoute
 from server.streams.one_model import CompletionShape
 from server.streams.reader import EventReader, while_connected

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Request, Response
 
 from bt_model.types import ModelCard, Sampling
-from server.bodies.errors import errors
 from server.bodies.own import FrameObject, FramesObject, TokensBody, TokensObject, VideoBody
 from server.decoding.futures import finished
 from server.deps import Services, ServicesDep, Tenant
@@ -16,6 +15,7 @@ from server.engine.replies import TokenFile
 from server.features.keys import check_frames
 from server.features.receipt import EncodedVideo, receipt_of
 from server.log.request import note
+from server.routes.errors import errors
 from server.routes.json_body import JsonRoute
 from server.streams.reader import while_connected
 from server.uploads.sources import UploadedVideo, find_video

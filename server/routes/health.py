@@ -11,10 +11,10 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from bt_model.errors import EngineError
 from bt_model.types import ModelCard
-from server.bodies.errors import errors
 from server.deps import ServicesDep
 from server.engine.wire import Stats
 from server.problems import BusyError
+from server.routes.errors import errors
 
 probes = APIRouter(tags=["health"])  # these need no key
 router = APIRouter(tags=["health"])

@@ -2,9 +2,9 @@
 
 from fastapi import APIRouter
 
-from server.bodies.errors import errors
 from server.bodies.own import ModelObject, ModelPage
 from server.deps import Services, ServicesDep
+from server.routes.errors import errors
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 

@@ -5,12 +5,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
-from server.bodies.errors import errors
 from server.bodies.link import JSON, LinkBody, LinkedVideo
 from server.bodies.own import Deleted, Filename, VideoObject, VideoPage
 from server.decoding.futures import finished
 from server.deps import Services, ServicesDep, Tenant
 from server.log.request import note
+from server.routes.errors import errors
 from server.streams.reader import while_connected
 from server.uploads.catalog import Order, StoredVideo
 from server.uploads.form import FIELD, FORM, FormVideo

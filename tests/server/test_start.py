@@ -94,7 +94,7 @@ def test_a_wrong_setting_is_named_with_what_is_allowed(tmp_path: Path, name: str
 
 
 def test_a_decoder_that_is_not_installed_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.main.find_spec", lambda name: None)
+    monkeypatch.setattr("server.decoding.pool.find_spec", lambda name: None)
     with pytest.raises(InvalidValueError, match=r"pip install 'btchat\[decord\]'"):
         decode_pool(Settings(decoder="decord"))
 

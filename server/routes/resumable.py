@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from starlette.exceptions import HTTPException
 
 from bt_model.errors import BtchatError, InvalidValueError
+from server.bodies.errors import errors
 from server.bodies.own import FILENAME, MAX_NAME_CHARACTERS
 from server.deps import Services, ServicesDep, Tenant
 from server.problems import Problem, problem_of
@@ -53,7 +54,13 @@ async def describe(services: ServicesDep) -> Response:
     return Response(None, 204, {**_TUS, **offered, **most})
 
 
-@router.post("", status_code=201, response_class=Response, dependencies=_tus)
+@router.post(
+    "",
+    status_code=201,
+    response_class=Response,
+    dependencies=_tus,
+    responses=errors(400, 412, 413, 429, 503, 507),
+)
 async def begin(
     services: ServicesDep,
     tenant: Tenant,
@@ -69,7 +76,12 @@ async def begin(
     return Response(None, 201, {**_headers(services, pieces), "location": f"{PATH}/{pieces.id}"})
 
 
-@router.head("/{upload_id}", response_class=Response, dependencies=_tus)
+@router.head(
+    "/{upload_id}",
+    response_class=Response,
+    dependencies=_tus,
+    responses=errors(404, 412, 413, 415, 422, 423, 429, 503, 507),
+)
 async def show_offset(upload_id: str, request: Request, services: ServicesDep, tenant: Tenant) -> Response:
     """How much has come. An upload that is complete and could not be stored before is stored now."""
     resumable = services.store.resumable
@@ -89,6 +101,7 @@ async def show_offset(upload_id: str, request: Request, services: ServicesDep, t
     status_code=204,
     response_class=Response,
     dependencies=_tus,
+    responses=errors(400, 404, 408, 409, 412, 413, 415, 422, 423, 429, 503, 507),
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -117,7 +130,13 @@ async def append(
     return Response(None, 204, _headers(services, pieces))
 
 
-@router.delete("/{upload_id}", status_code=204, response_class=Response, dependencies=_tus)
+@router.delete(
+    "/{upload_id}",
+    status_code=204,
+    response_class=Response,
+    dependencies=_tus,
+    responses=errors(404, 412, 423, 503, 507),
+)
 async def give_up(upload_id: str, services: ServicesDep, tenant: Tenant) -> Response:
     """Delete what has come of an upload that is not whole yet."""
     resumable = services.store.resumable

@@ -73,7 +73,7 @@ async def keep(
     return video
 
 
-@router.get("", responses=errors(400, 404))
+@router.get("", responses=errors(400, 404, 503))
 async def list_uploads(
     services: ServicesDep,
     tenant: Tenant,
@@ -92,13 +92,13 @@ async def list_uploads(
     )
 
 
-@router.get("/{video_id}", responses=errors(404))
+@router.get("/{video_id}", responses=errors(404, 503))
 async def show_upload(video_id: str, services: ServicesDep, tenant: Tenant) -> VideoObject:
     """One upload."""
     return VideoObject.of(await services.store.get(tenant, video_id, param="video_id"))
 
 
-@router.delete("/{video_id}", responses=errors(404))
+@router.delete("/{video_id}", responses=errors(404, 503, 507))
 async def delete_upload(video_id: str, services: ServicesDep, tenant: Tenant) -> Deleted:
     """Delete an upload and what was computed from it; answers in progress may finish."""
     video = await services.store.get(tenant, video_id, param="video_id")

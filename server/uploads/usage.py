@@ -80,7 +80,7 @@ class Incoming:
 
     @contextmanager
     def room(self, tenant: str | None, declared_bytes: int) -> Generator["Room"]:
-        """Room for one body, of what stored files leave when it begins; without a tenant if it is not stored.
+        """Room for one body, of what stored files leave when it begins; all of it for one that is not stored.
 
         Raises:
             Problem: there is less than what is announced.
@@ -100,8 +100,9 @@ class Room:
 
     def __init__(self, usage: StorageUsage, taken: Counter[str | None], tenant: str | None) -> None:
         self._limits = usage.limits
-        self._free = self._free_of_key = usage.limits.max_bytes - usage.num_bytes
+        self._free = self._free_of_key = usage.limits.max_bytes
         if tenant is not None:
+            self._free -= usage.num_bytes
             self._free_of_key = usage.limits.max_bytes_per_key - usage.bytes_of[tenant]
         self._taken = taken
         self._tenant = tenant

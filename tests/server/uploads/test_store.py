@@ -190,6 +190,17 @@ async def test_what_is_being_received_takes_room_as_it_comes(tmp_path: Path) -> 
     await store.close()
 
 
+async def test_what_is_stored_keeps_no_question_from_its_video(tmp_path: Path) -> None:
+    store = await VideoStore.open(tmp_path, StoreLimits(max_bytes=40))
+    await added(store, content=bytes(40))
+    async with store.lending(one(MP4)) as received:
+        assert received.num_bytes == len(MP4)
+    with pytest.raises(Problem):
+        async with store.lending(one(MP4 + bytes(30))):
+            pass
+    await store.close()
+
+
 async def test_what_has_expired_takes_no_room(tmp_path: Path) -> None:
     now = [1e9]
     store = await VideoStore.open(tmp_path, StoreLimits(60, 30), clock=clock_of(now))

@@ -34,7 +34,7 @@ def half_sent(server: RunningServer, url: str, num_bytes: int) -> Generator[sock
     """A request whose body is announced as twice as long as its first `num_bytes`, which are sent."""
     body = json.dumps(body_of(video_part(url))).encode()[:num_bytes]
     head = (
-        "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         f"Content-Length: {2 * num_bytes}\r\n\r\n"
     )
     address = httpx.URL(server.url)

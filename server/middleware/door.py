@@ -3,7 +3,8 @@
 Stands inside the check of keys, which says whose request it is, and outside everything that reads a body.
 """
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import cast
 
@@ -36,6 +37,7 @@ class Door:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        self._turn = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] not in _COSTLY:
@@ -44,7 +46,7 @@ class Door:
         admission = cast(LifespanState, scope["state"])["services"].admission
         tenant: str = scope["state"]["tenant"]
         with ExitStack() as stack:
-            told = _telling(send, admission, tenant)
+            told = _telling(send, admission, tenant, stack.close)
             try:
                 held = stack.enter_context(admission.enter(tenant))
                 body = self._hold(scope, receive, held)
@@ -55,6 +57,8 @@ class Door:
                 await problem_of(error).response()(scope, receive, told)
                 return
             scope["state"][HELD] = held
+            async with self._turn:
+                await asyncio.sleep(0)  # one in each round of the event loop: refusals wait for no crowd
             await self._app(scope, body, told)
 
     @staticmethod
@@ -72,8 +76,8 @@ class Door:
         return receive
 
 
-def _telling(send: Send, admission: Admission, tenant: str) -> Send:
-    """A `send` that tells, in OpenAI's headers, what the key has left."""
+def _telling(send: Send, admission: Admission, tenant: str, leave: Callable[[], None]) -> Send:
+    """A `send` that tells, in OpenAI's headers, what the key has left; with the last message, it leaves."""
 
     async def told(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -82,6 +86,8 @@ def _telling(send: Send, admission: Admission, tenant: str) -> Send:
                 headers[f"x-ratelimit-limit-{what}"] = str(limit)
                 headers[f"x-ratelimit-remaining-{what}"] = str(remaining)
                 headers[f"x-ratelimit-reset-{what}"] = f"{seconds:.1f}s"
+        elif not message.get("more_body"):
+            leave()  # whoever has the answer may ask again; what is left of a body may still be read
         await send(message)
 
     return told

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 from http import HTTPStatus
 from time import monotonic
 from typing import cast
@@ -27,7 +28,9 @@ _ID_HEADER = "x-request-id"
 _PROBES = frozenset({"/health/live", "/health/ready", "/metrics"})  # asked every few seconds
 _LONGEST_PATH = 200
 _LINGER_SECONDS = 1.0
+_PAUSE_SECONDS = 0.25  # for a client that is sending to find its answer
 _LINGER_BYTES = 4 * 1024 * 1024
+_STRANGERS_BYTES = 64 * 1024  # of a longer body from who has no key nothing is read but what came by itself
 
 
 class Envelope:
@@ -53,12 +56,14 @@ class Envelope:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 sent = MutableHeaders(scope=message)
+                if body.num_left > _LINGER_BYTES:  # nobody is to send what nobody reads
+                    sent["connection"] = "close"
                 sent[_ID_HEADER] = str(facts[REQUEST_ID])
                 if scope["path"] in PAGES:
                     sent["content-security-policy"] = _PAGE_POLICY
             elif not (message.get("more_body") or body.is_complete or status == HTTPStatus.REQUEST_TIMEOUT):
                 await send({**message, "more_body": True})
-                await body.drain()
+                await body.drain(is_stranger="tenant" not in scope["state"])
                 message = {"type": "http.response.body"}
             await send(message)
 
@@ -78,24 +83,34 @@ class _WatchedBody:
     """Tracks whether a body was read to its end.
 
     Closing a connection with unread bytes resets it, and the client may lose the error response; so a part of
-    an unread body is read and dropped after the response.
+    an unread body is read and dropped after the response. curl, requests and httpx, which OpenAI's client is
+    made of, find the response whatever the rest of the body; a bare http.client does not.
     """
 
     def __init__(self, receive: Receive, headers: Headers) -> None:
         self._receive = receive
-        self.is_complete = "transfer-encoding" not in headers and headers.get("content-length", "0") == "0"
+        is_chunked = "transfer-encoding" in headers
+        self.num_left = math.inf if is_chunked else int(headers.get("content-length", "0"))
+
+    @property
+    def is_complete(self) -> bool:
+        return not self.num_left
 
     async def receive(self) -> Message:
         message = await self._receive()
-        self.is_complete = self.is_complete or not message.get("more_body", False)
+        self.num_left -= min(len(message.get("body", b"")), self.num_left)
+        if not message.get("more_body", False):
+            self.num_left = 0
         return message
 
-    async def drain(self) -> None:
-        num_bytes = 0
+    async def drain(self, *, is_stranger: bool) -> None:
+        num_bytes, most = 0, 0 if is_stranger and self.num_left > _STRANGERS_BYTES else _LINGER_BYTES
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LINGER_SECONDS):
-                while not self.is_complete and num_bytes < _LINGER_BYTES:
+                while not self.is_complete and num_bytes < most:
                     num_bytes += len((await self.receive()).get("body", b""))
+        if not self.is_complete:
+            await asyncio.sleep(_PAUSE_SECONDS)
 
 
 def _record(scope: Scope, facts: Facts, status: int, seconds: float, failure: Exception | None) -> None:

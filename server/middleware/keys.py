@@ -52,7 +52,9 @@ class KeyCheck:
 
     def _refusal(self, scope: Scope, header: str) -> Problem:
         if header and (seconds := self._wrong.count((scope.get("client") or ("unknown",))[0])):
-            return problem_of(RateLimitError("too many wrong API keys came from this address", seconds))
+            refused = problem_of(RateLimitError("too many wrong API keys came from this address", seconds))
+            refused.headers = {**(refused.headers or {}), "connection": "close"}
+            return refused
         headers = {"www-authenticate": "Bearer", "connection": "close"}
         text = "this server needs an API key: Authorization: Bearer KEY"
         return Problem(401, text, code="invalid_api_key", headers=headers)

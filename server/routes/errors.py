@@ -66,7 +66,8 @@ def _complete(document: dict[str, Any]) -> None:
         # FastAPI's own, for every route with a parameter: here such an error is 400, in our form
         if "HTTPValidationError" in str(responses.get("422")):
             del responses["422"]
-        every = {401: "security" in operation, 421: True, 500: True, 503: path not in ALWAYS_OPEN}
+        has_key = "security" in operation
+        every = {401: has_key, 421: True, 429: has_key, 500: True, 503: path not in ALWAYS_OPEN}
         for status in (status for status, is_sent in every.items() if is_sent):
             responses[str(status)] = {"content": _CONTENT, **_facts(status)}
     for name in ("HTTPValidationError", "ValidationError"):

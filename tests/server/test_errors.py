@@ -215,6 +215,19 @@ def test_an_unknown_caller_is_refused_before_its_body_is_read(small: RunningServ
     assert len(sent) < 500  # what the socket buffers took
 
 
+@pytest.mark.parametrize(("key", "is_closed"), [(None, True), (FIRST, False)])
+def test_a_connection_is_closed_on_who_sends_what_nobody_reads(
+    small: RunningServer, key: str | None, is_closed: bool
+) -> None:
+    """A short body is read and dropped, where a right key came with it."""
+    with small.client(headers={"authorization": f"Bearer {key}"} if key else {}) as client:
+        short = client.post("/v1/video/uploads", content=b"no video")
+        long = client.post("/v1/video/uploads", content=bytes(5_000_000))
+    assert [answer.status_code for answer in (short, long)] == ([401, 401] if key is None else [415, 415])
+    assert ("close" in short.headers.get("connection", "")) is is_closed
+    assert "close" in long.headers.get("connection", "")
+
+
 def test_a_key_never_sees_the_videos_of_another(small: RunningServer, clip: bytes) -> None:
     with keyed(small) as mine, keyed(small, SECOND) as theirs:
         video = mine.post("/v1/video/uploads", content=clip).json()["id"]

@@ -1,5 +1,6 @@
 """The door, alone: what it lets in or refuses before a body is read, and which bytes it counts."""
 
+import asyncio
 from collections.abc import Iterable
 from types import SimpleNamespace
 
@@ -107,3 +108,43 @@ async def test_of_a_body_that_is_passed_on_little_is_held(headers: dict[str, str
 async def test_a_body_that_could_never_be_held_is_left_to_the_bounds_on_bodies() -> None:
     admission = Admission(5, 10, ApiKeys())
     assert await statuses(scope_of(admission, content_length="11")) == ([], [0])
+
+
+async def test_refusals_wait_for_no_crowd_of_those_let_in() -> None:
+    """Of those let in one begins in each round of the event loop; the refusals are told in the first."""
+    admission = Admission(8, 100, ApiKeys())
+    rounds = [[0, 0]]
+
+    async def route(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        rounds[-1][0] += 1
+
+    async def send(message: Message) -> None:
+        rounds[-1][1] += message["type"] == "http.response.start"
+
+    async def tick() -> None:
+        while True:
+            rounds.append([0, 0])
+            await asyncio.sleep(0)
+
+    door = Door(route)
+    ticking = asyncio.create_task(tick())
+    await asyncio.gather(*(door(scope_of(admission), unread, send) for _ in range(20)))
+    ticking.cancel()
+    assert [refused for _, refused in rounds if refused] == [12]
+    assert [begun for begun, _ in rounds if begun] == [1] * 8
+
+
+async def test_who_has_the_whole_answer_is_in_flight_no_more() -> None:
+    admission = Admission(1, 10, ApiKeys())
+    running: list[int] = []
+
+    async def route(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"a", "more_body": True})
+        await send({"type": "http.response.body", "body": b"b"})
+
+    async def send(_message: Message) -> None:
+        running.append(admission.num_running)
+
+    await Door(route)(scope_of(admission), unread, send)
+    assert running == [1, 1, 0]

@@ -205,6 +205,7 @@ async def _dropped(message: Message) -> None:
 
 
 GOALS = (
+    Goal("G15", "<= 64 KiB of a body without a right key are read beyond the first read", bodies),
     Goal("G21", "every path and method 401 with any wrong key; no trick let in; Welch's |t| < 4.5", routes),
     Goal("G21, early exit", "is caught: a comparison that ends early", early_exit, is_control=True),
 )

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.problems import Problem
 
-_LARGE_BYTES = 64 * 1024  # a body that takes milliseconds to parse, for which the event loop stands still
+_LARGE_BYTES = 64 * 1024  # what takes milliseconds to parse, for which the event loop stands still
 
 
 class BodyBounds:
@@ -17,7 +17,7 @@ class BodyBounds:
 
     A path that ends in a slash stands for all that lie right below it.
 
-    Large ones go on to their routes one in each round of the event loop, however many arrive at once.
+    Of large ones one piece goes on in each round of the event loop, however many arrive at once.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class _BoundedBody:
         self._num_bytes += len(message.get("body", b""))
         if self._num_bytes > self._max_bytes:
             raise _too_large("streamed", self._max_bytes)
-        if self._is_complete and self._num_bytes > _LARGE_BYTES:
+        if self._num_bytes > _LARGE_BYTES:
             async with self._turn:
                 await asyncio.sleep(0)  # what else is ready goes first
         return message

@@ -167,7 +167,7 @@ class Limits(Group):
         default=32 * 1024 * _MIB, description="most space of the uploads of one API key"
     )
     max_videos_per_key: Count = Field(default=100_000, description="most uploads of one API key")
-    max_json_bytes: Count = Field(default=_MIB, description="largest JSON body")
+    max_json_bytes: Count = Field(default=_MIB, description="largest JSON body, without videos in it")
     # a data URL may carry a whole clip
     max_chat_bytes: Count = Field(default=64 * _MIB, description="largest body of /v1/chat/completions")
     max_body_bytes_in_flight: Count = Field(

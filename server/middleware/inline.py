@@ -3,8 +3,9 @@
 import asyncio
 import ctypes
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import cast
 
 from starlette.exceptions import HTTPException
@@ -12,8 +13,10 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bt_model.errors import BtchatError
+from server.admission import HeldBytes
 from server.bodies.inline import InlineJson
 from server.deps import LifespanState
+from server.middleware.door import HELD, HELD_BYTES
 from server.problems import Problem, problem_of
 from server.uploads.sources import InlineVideo, lend
 from server.uploads.store import VideoStore
@@ -30,17 +33,21 @@ class InlineVideos:
         self._num_running = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] != self._path:
+        if scope["type"] != "http" or (scope["method"], scope["path"]) != ("POST", self._path):
             await self._app(scope, receive, send)
             return
         services = cast(LifespanState, scope["state"])["services"]
         self._num_running += 1
         async with AsyncExitStack() as lifetime:
             videos = _Videos(services.store, scope["state"]["tenant"], lifetime)
-            body = _Body(receive, videos, self._max_bytes)
+            body = _Body(receive, videos, self._max_bytes, partial(self._release, scope["state"][HELD]))
             lifetime.callback(self._end, body.json.videos)
             scope["state"]["inline"] = body.json.videos
             await self._app(scope, body.receive, send)
+
+    def _release(self, held: HeldBytes, remaining_bytes: int) -> None:
+        """Of a body that was read only its JSON is held."""
+        held.release(HELD_BYTES[self._path] - remaining_bytes)
 
     def _end(self, videos: Mapping[str, object]) -> None:
         """The last of several gives the memory that their pieces took back to the system."""
@@ -71,8 +78,11 @@ class _Videos:
 class _Body:
     """A body as the application receives it."""
 
-    def __init__(self, receive: Receive, videos: _Videos, max_bytes: int) -> None:
+    def __init__(
+        self, receive: Receive, videos: _Videos, max_bytes: int, release: Callable[[int], None]
+    ) -> None:
         self._receive = receive
+        self._release = release
         self._is_read = False
         self.json = InlineJson(self._chunks(), videos.keep, max_bytes)
 
@@ -86,6 +96,8 @@ class _Body:
             raise _closing(Problem(400, f"the body is not JSON: {error.msg}", code="invalid_json")) from error
         except (BtchatError, HTTPException) as error:
             raise _closing(problem_of(error)) from error
+        if self.json.videos:
+            self._release(len(content))
         return {"type": "http.request", "body": content, "more_body": False}
 
     async def _chunks(self) -> AsyncGenerator[bytes]:

@@ -1,11 +1,11 @@
 """Uploads: a video in, raw, as a form's file or by its address, an id out."""
 
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
-from server.bodies.link import JSON, LinkBody, LinkedVideo
+from server.bodies.link import JSON, LinkBody, sent_link
 from server.bodies.own import Deleted, Filename, VideoObject, VideoPage
 from server.decoding.futures import finished
 from server.deps import Services, ServicesDep, Tenant
@@ -43,14 +43,22 @@ async def upload(
     request: Request, services: ServicesDep, tenant: Tenant, filename: Filename = ""
 ) -> VideoObject:
     """Store a video. It is probed before the response; the same bytes are stored once."""
-    kind = request.headers.get("content-type", "")
-    form = FormVideo.announced(kind) or LinkedVideo.announced(kind, services.fetcher)
+    if (link := await sent_link(request)) is not None:
+        return VideoObject.of(await _fetched(request, services, tenant, link.url, filename or link.filename))
+    form = FormVideo.announced(request.headers.get("content-type", ""))
     body = form.content(request.stream()) if form else request.stream()
     declared = 0 if form else int(request.headers.get("content-length", 0))  # a form's is not its file's
-    async with aclosing(body), services.store.receiving(body, tenant, declared) as received:
+    async with services.store.receiving(body, tenant, declared) as received:
         name = filename or (form.filename if form else "")
         video = await keep(request, services, received, tenant, name)
     return VideoObject.of(video)
+
+
+async def _fetched(request: Request, services: Services, tenant: str, url: str, name: str) -> StoredVideo:
+    """Fetch a video and store it, unless its client leaves. Raises as `Fetcher.content` and `keep`."""
+    async with aclosing(services.fetcher.content(url, "url")) as body, AsyncExitStack() as stack:
+        entering = stack.enter_async_context(services.store.receiving(body, tenant))
+        return await keep(request, services, await while_connected(request, entering), tenant, name)
 
 
 async def keep(

@@ -15,9 +15,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from http import HTTPStatus
+from itertools import cycle
 from pathlib import Path
 from shutil import which
 
@@ -26,6 +27,7 @@ import trustme
 import uvloop
 
 from server.settings import Settings
+from tests import fakes
 from tests.clips import write_clip
 from tests.reliability.goal import Figure, Goal, NotHereError
 from tests.server.conftest import QUICK, RunningServer, running
@@ -43,7 +45,7 @@ _REFUSED = [address for kind in REFUSED.values() for address in kind.split() if 
 _INNER = ("10.0.0.1", 443)
 _SECRET = "hush-5e1f"
 _CAP, _SLACK, _PIECE = 256 * 1024, 64 * 1024, 8 * 1024
-_IDLE_SECONDS = 10
+_IDLE_SECONDS, _KEPT_SECONDS = 10, 2
 _DNS = 53
 _FAMILIES = {1: socket.AF_INET, 28: socket.AF_INET6}  # of the questions A and AAAA
 _FOUND, _UNKNOWN = 0x8180, 0x8183
@@ -193,6 +195,15 @@ class Wire:
                 self.dialled.add((to, port))
 
 
+def _upload(url: str) -> tuple[str, object]:
+    return "/v1/video/uploads", {"url": url}
+
+
+def _question(url: str) -> tuple[str, object]:
+    parts = [{"type": "video_url", "video_url": {"url": url}}, {"type": "text", "text": "what happens"}]
+    return "/v1/chat/completions", {"model": fakes.MODEL, "messages": [{"role": "user", "content": parts}]}
+
+
 class World:
     """The network, and a server in it."""
 
@@ -200,18 +211,30 @@ class World:
         self.server, self.host = server, host
         self._names, self._clip = names, response(clip)
         self._client = server.client()
+        self._ways = cycle((_upload, _question))
 
-    def status(self, case: Case, *answers: Callable[[], Answer]) -> int:
-        """What becomes of a URL; without answers, its redirects lead to the clip."""
+    def status(self, case: Case, *answers: Callable[[], Answer], timeout: float = 20) -> int:
+        """What becomes of a URL, in an upload or a question, by turns; its redirects lead to the clip."""
         self._names.answers[case.host] = case.addresses
         hops = [lambda where=where: redirect(where) for where in case.redirects]
         self.host.will_send(*(answers or [*hops, lambda: self._clip]))
-        return self._client.post("/v1/video/uploads", json={"url": case.url}).status_code
+        route, body = next(self._ways)(case.url)
+        return self._client.post(route, json=body, timeout=timeout).status_code
+
+    def seconds_kept_after_leaving(self, case: Case) -> float:
+        """How long half a file stays once its client has left."""
+        incoming = self.server.services.settings.data_dir / "incoming"
+        with suppress(httpx.ReadTimeout):
+            self.status(case, _stalling, timeout=0.5)
+        begin = time.monotonic()
+        while any(incoming.iterdir()):
+            time.sleep(0.01)
+        return time.monotonic() - begin
 
     def seconds_of_silence(self, case: Case) -> float:
         """How long a host may say nothing."""
         begin = time.monotonic()
-        self.status(case, lambda: (time.sleep(60) or b"" for _ in range(1)))
+        self.status(case, _stalling)
         return time.monotonic() - begin
 
 
@@ -238,11 +261,16 @@ def _world(folder: Path, hosts: Iterable[str]) -> Generator[World]:
             yield World(server, host, names, write_clip(folder / "clip.mp4").read_bytes())
 
 
+def _stalling() -> Iterator[bytes]:
+    yield next(_paced())
+    time.sleep(60)
+
+
 def _paced() -> Iterator[bytes]:
-    """Far more than the cap, so slowly that nothing waits between the two sides."""
+    """Far more than the cap; what is beyond it so slowly that nothing waits between the two sides."""
     yield b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + b"\0\0\0\x14ftypisom\0\0\2\0isom"
-    for _ in range(4 * _CAP // _PIECE):
-        time.sleep(0.002)
+    for number in range(4 * _CAP // _PIECE):
+        time.sleep(0.05 if number > _CAP // _PIECE else 0)
         yield bytes(_PIECE)
 
 
@@ -261,6 +289,7 @@ def _measured(is_full: bool) -> Figure:
             world.status(case)
         is_cut = world.status(good[0], _paced) == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
         beyond = world.host.num_sent - _CAP
+        kept = max(world.seconds_kept_after_leaving(good[0]) for _ in range(2))
         idle = world.seconds_of_silence(good[0]) if is_full else 0.0
         known = {("127.0.0.1", httpx.URL(world.server.url).port), *((each, 443) for each in PUBLIC.split())}
         strangers = wire.dialled - known
@@ -268,11 +297,13 @@ def _measured(is_full: bool) -> Figure:
             time.sleep(0.1)
     text = (
         f"{refused} of {len(bad)} bad, {len(rebound)} rebound: connections to {len(strangers)} others; "
-        f"{works} of {len(good)} good work; cut {beyond / 1024:.0f} KiB after the cap"
+        f"{works} of {len(good)} good work; cut {beyond / 1024:.0f} KiB after the cap; "
+        f"half a file gone {kept:.2f} s after its client"
         f"{f'; silence ended after {idle:.1f} s' if is_full else ''}"
     )
     is_met = (works, refused, strangers) == (len(good), len(bad), set())
     is_met = is_met and is_cut and beyond <= _SLACK and _INNER in wire.dialled and not wire.num_missed()
+    is_met = is_met and kept <= _KEPT_SECONDS
     return Figure(text, is_met=is_met and idle <= _IDLE_SECONDS + 1)
 
 

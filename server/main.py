@@ -80,6 +80,8 @@ async def start_services(settings: Settings, command: Command) -> AsyncGenerator
             engine_ready=lambda: engine.is_ready,
             engine_restarts=lambda: engine.num_restarts,
             num_requests_in_flight=lambda: admission.num_running,
+            decode_queue=lambda: decoder.num_waiting,
+            body_bytes_in_flight=lambda: admission.num_bytes,
             incoming_bytes=lambda: store.incoming_bytes,
             store_bytes=lambda: store.num_bytes,
             store_videos=lambda: store.num_videos,

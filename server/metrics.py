@@ -29,6 +29,8 @@ _GAUGES: Mapping[str, str] = {
     "engine_ready": "1 while the engine answers",
     "engine_restarts": "Times the engine process was started again",
     "num_requests_in_flight": "Requests that have been let in",
+    "decode_queue": "Videos that wait for a decode child",
+    "body_bytes_in_flight": "Bytes of bodies that are held in memory",
     "incoming_bytes": "Bytes of uploads that are being received",
     "store_bytes": "Bytes of stored uploads",
     "store_videos": "Uploads that are stored",

@@ -151,8 +151,12 @@ class VideoFeatures:
         return True
 
     def forget(self, tenant: str, sha256: str) -> None:
-        """Drop everything computed from a deleted video."""
-        self._engine.forget(source_key(tenant, sha256))
+        """Drop everything that was computed from a deleted video, or is being computed."""
+        prefix = source_key(tenant, sha256)
+        self._engine.forget(prefix)
+        for key, flight in self._flights.items():
+            if key.startswith(prefix):
+                flight.task.add_done_callback(lambda _task: self._engine.forget(prefix))
 
     def _key(self, source: VideoSource, sampling: Sampling, card: ModelCard) -> bytes:
         return feature_key(source, sampling, card, self._decoder.reader)

@@ -33,10 +33,10 @@ class Blobs:
     def path(self, sha256: str) -> Path:
         return self._storage.folder.videos / sha256
 
-    def enter(self, sha256: str) -> bool:
-        """One more reader of these bytes; whether they are there."""
-        self._readers[sha256] += 1
-        return self._disk.exists(self.path(sha256))
+    def enter(self, video: StoredVideo) -> bool:
+        """One more reader of these bytes; whether their owner, and not only who reads them, has them."""
+        self._readers[video.sha256] += 1
+        return self._catalog.has_bytes(video.sha256, video.tenant)
 
     def leave(self, sha256: str) -> None:
         self._readers[sha256] -= 1

@@ -187,7 +187,7 @@ class VideoStore:
         Raises:
             UnknownNameError: it was deleted just before.
         """
-        entering = self._run(self._blobs.enter, video.sha256)
+        entering = self._run(self._blobs.enter, video)
         try:
             if not await asyncio.shield(entering):  # one who leaves now must have entered, to leave in turn
                 raise UnknownNameError(f"video {video.id} was deleted", code="video_deleted", param="video")

@@ -62,6 +62,7 @@ class Worker:
         self._vision = VisionBatcher()
         self._prompts = WorkThread("prompts")  # a long dialogue must not keep the others waiting
         self._requests: dict[str, asyncio.Task[Message | None]] = {}
+        self._encoding: dict[str, set[bytes]] = {}  # the keys that a request is to fill, if not forgotten
         self._generating: dict[str, LoadedModel] = {}  # by the requests that a generation thread knows
         self._is_ready = False
         self._encode_seconds = 0.0
@@ -133,6 +134,8 @@ class Worker:
             case wire.Cancel(id=id):
                 self._cancel(id)
             case wire.Forget(prefix=prefix):
+                for keys in self._encoding.values():  # what is deleted while it is made is not kept
+                    keys -= {key for key in keys if key.startswith(prefix)}
                 self._tokens.forget(prefix)
                 for model in self._models.loaded():
                     model.engine.forget(prefix)
@@ -147,6 +150,7 @@ class Worker:
             case wire.Ask():
                 return self._answer(message)
             case wire.Encode():
+                self._encoding[message.id] = {key for _, key in message.targets}
                 return self._encode(message, fds[0])
             case wire.Open():
                 return self._open(message)
@@ -166,6 +170,7 @@ class Worker:
 
     def _end(self, request_id: str, task: asyncio.Task[Message | None]) -> None:
         del self._requests[request_id]
+        self._encoding.pop(request_id, None)
         if task.cancelled():
             self._send(cancelled(request_id))
         elif (error := task.exception()) is not None:
@@ -243,7 +248,7 @@ class Worker:
                 if isinstance(tokens, Exception):
                     self._check_device(tokens)
                     failures[name] = fields_of(tokens)
-                else:
+                elif key in self._encoding[message.id]:
                     value = PooledTokens(tokens, chats[name].card.fingerprint)
                     self._tokens.put(key, value, message.receipt)
         return wire.Encoded(message.id, failures, made.seconds)

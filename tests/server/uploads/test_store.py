@@ -73,10 +73,11 @@ def disk_threads() -> set[threading.Thread]:
 async def test_reading_a_video_that_was_just_deleted_says_so(tmp_path: Path) -> None:
     store = await VideoStore.open(tmp_path, StoreLimits())
     video = await added(store)
-    await store.delete(video)
-    with pytest.raises(UnknownNameError, match="was deleted"):
-        async with store.reading(video):
-            pass
+    async with store.reading(video):  # its file stays for this reader alone
+        await store.delete(video)
+        with pytest.raises(UnknownNameError, match="was deleted"):
+            async with store.reading(video):
+                pass
     await store.close()
 
 

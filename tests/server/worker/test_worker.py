@@ -89,6 +89,14 @@ def test_a_forgotten_key_is_not_found(engine: EngineProcess, key: bytes) -> None
     assert not engine.expect(wire.Features).found
 
 
+def test_a_key_that_is_forgotten_while_it_is_encoded_is_not_found(engine: EngineProcess) -> None:
+    engine.encode("a", b"deleted meanwhile", frames(), RECEIPT)
+    engine.connection.send(wire.Forget(b"deleted"))
+    assert not engine.expect(wire.Encoded).failures
+    engine.connection.send(wire.Lookup("b", b"deleted meanwhile"))
+    assert not engine.expect(wire.Features).found
+
+
 def fetched(engine: EngineProcess, key: bytes) -> tuple[wire.TokenData, torch.Tensor]:
     engine.connection.send(wire.Fetch("f", key))
     message, (fd,) = engine.receive()

@@ -8,7 +8,7 @@ RUNTIME := $(VENV)/.runtime
 UV := .work/uv/bin/uv
 CLIP_VOCABULARY := clip-anytorch==2.6.0
 
-.PHONY: help setup lock demo test test-python test-random test-gpu test-triton check fmt fmt-check lint types imports parity mutate soak reliability wheel-check demo-check image-check bench train docker clean
+.PHONY: help setup lock demo test test-python test-random test-gpu test-triton check fmt fmt-check lint types imports parity mutate soak reliability simulate simulate-faults wheel-check demo-check image-check bench train docker clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -118,6 +118,12 @@ soak: $(STAMP)  ## minutes of cancels, evictions, restarts, injected faults and 
 
 reliability: $(STAMP)  ## every goal of docs/reliability.md in its full size, within an hour: make reliability GOALS="G7 G8"
 	$(BIN)/python -m tests.reliability $(GOALS)
+
+simulate: $(STAMP)  ## the web process between simulated edges, replayed by seed: make simulate SEEDS=500, 100-900 or =7
+	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),100)
+
+simulate-faults: $(STAMP)  ## mistakes planted into the product one by one, each of which a simulation must find
+	$(BIN)/python -m tests.simulation --faults
 
 wheel-check: $(STAMP)  ## wheel and sdist, installed into an empty environment and tried there
 	$(BIN)/python -m tests.distribution

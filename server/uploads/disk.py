@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 _PRIVATE_FOLDER = 0o700
 _PRIVATE_FILE = 0o600
@@ -75,6 +76,9 @@ class Disk:
 
     def free_bytes(self, folder: Path) -> int:
         return shutil.disk_usage(folder).free
+
+    def open(self, path: Path) -> BinaryIO:
+        return path.open("rb", buffering=0)
 
     def sha256(self, path: Path) -> str:
         """Of a file's content, in hexadecimal digits."""

@@ -52,7 +52,7 @@ async def write_video(
             num_bytes += len(block)
             await asyncio.to_thread(digest.update, block)
             await asyncio.to_thread(file.write, block)
-        await asyncio.to_thread(_check, path)
+        await asyncio.to_thread(_check, path, disk)
         await asyncio.to_thread(file.sync)
     finally:
         await asyncio.shield(asyncio.to_thread(file.close))
@@ -92,9 +92,9 @@ def _is_video(head: bytes) -> bool:
     return True
 
 
-def _check(path: Path) -> None:
+def _check(path: Path, disk: Disk) -> None:
     """What needs no decoder to be refused is refused before it costs one anything, or the disk a sync."""
-    with path.open("rb", buffering=0) as written:
+    with disk.open(path) as written:
         sniff(written, _MOST_BOXES)
 
 

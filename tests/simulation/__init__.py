@@ -1,0 +1,1 @@
+"""A simulation of the web process: its own code between simulated edges, replayed from a seed."""

@@ -10,10 +10,10 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from starlette.exceptions import HTTPException
 
 from bt_model.errors import BtchatError, InvalidValueError
-from server.bodies.errors import errors
 from server.bodies.own import FILENAME, MAX_NAME_CHARACTERS
 from server.deps import Services, ServicesDep, Tenant
 from server.problems import Problem, problem_of
+from server.routes.errors import errors
 from server.routes.uploads import keep
 from server.uploads.catalog import Pieces
 from server.uploads.store import new_id

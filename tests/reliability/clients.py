@@ -33,7 +33,12 @@ class Reply:
 
 def request(path: str, body: bytes, key: str = "", kind: str = "application/json") -> bytes:
     """The bytes of a POST."""
-    lines = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Type: {kind}", f"Content-Length: {len(body)}"]
+    lines = [
+        f"POST {path} HTTP/1.1",
+        "Host: 127.0.0.1",
+        f"Content-Type: {kind}",
+        f"Content-Length: {len(body)}",
+    ]
     lines += [f"Authorization: Bearer {key}"] if key else []
     return "\r\n".join([*lines, "Connection: close", "", ""]).encode() + body
 

@@ -18,7 +18,7 @@ def _box(num_bytes: int, content: bytes = b"") -> bytes:
 
 def _status(port: int, body: list[bytes]) -> int:
     with socket.create_connection(("127.0.0.1", port), timeout=300) as connection:
-        head = "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        head = "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
         length = sum(map(len, body))
         connection.sendall(f"{head}Content-Length: {length}\r\nConnection: close\r\n\r\n".encode())
         for part in body:

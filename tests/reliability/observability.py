@@ -219,7 +219,7 @@ def _ask_nastily(program: Program, client: httpx.Client, piece: str, place: int)
         case _:
             with socket.create_connection(("127.0.0.1", program.port), 10) as sock:
                 sock.sendall(
-                    b"GET /v1/x HTTP/1.1\r\nHost: x\r\nConnection: close\r\nUser-Agent: "
+                    b"GET /v1/x HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nUser-Agent: "
                     + raw[:9000]
                     + b"\r\n\r\n"
                 )

@@ -97,7 +97,7 @@ def early_exit(is_full: bool) -> Figure:
 def _flood(port: int, path: str, length: str) -> int:
     """Send without end; the status that comes back."""
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
-        connection.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\n{length}\r\n\r\n".encode())
+        connection.sendall(f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{length}\r\n\r\n".encode())
         chunk = b"10000\r\n" + bytes(65536) + b"\r\n" if "chunked" in length else bytes(65536)
         try:
             for _ in range(300_000_000 // 65536):

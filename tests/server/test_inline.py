@@ -102,12 +102,10 @@ def test_data_that_nobody_asks_about_do_not_matter(
     assert list(server.services.store.incoming.iterdir()) == []
 
 
-def test_an_error_shows_what_the_client_sent(client: httpx.Client) -> None:
-    url = LABEL + "ABCD" * 5000
-    answer = client.post("/v1/chat/completions", json=body_of({"type": "file", "file": {"url": url}}))
-    error = error_of(answer)
-    assert error["code"] == "unknown_parameter"
-    assert str(error["message"]).startswith(f"messages[0].content[0].file.url is {url[:70]!r}"[:-1])
+def test_an_unknown_field_with_a_video_is_refused_by_its_path(client: httpx.Client) -> None:
+    part = {"type": "file", "file": {"url": LABEL + "ABCD" * 5000}}
+    error = error_of(client.post("/v1/chat/completions", json=body_of(part)))
+    assert (error["code"], error["param"]) == ("unknown_parameter", "messages[0].content[0].file.url")
 
 
 def test_the_same_video_may_come_with_every_turn(client: httpx.Client, unseen: bytes) -> None:

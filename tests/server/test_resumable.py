@@ -106,7 +106,7 @@ def test_what_came_before_a_connection_broke_is_kept(
     path = begun(client, len(unseen))
     head = "".join(f"{name}: {value}\r\n" for name, value in {**PIECE, "upload-offset": "0"}.items())
     with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) as sock:
-        request = f"PATCH {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(unseen)}\r\n{head}\r\n"
+        request = f"PATCH {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(unseen)}\r\n{head}\r\n"
         sock.sendall(request.encode() + unseen[:1000])
         time.sleep(0.2)  # uvicorn drops what was not read when the connection breaks
     assert until(lambda: offset_of(client, path) == 1000, 5)

@@ -207,7 +207,7 @@ def test_an_upload_whose_client_leaves_while_it_waits_for_a_decoder_is_not_store
     before = stored(settings)
     (child,) = server.services.decoder.pids
     os.kill(child, signal.SIGSTOP)
-    head = f"POST /v1/video/uploads HTTP/1.1\r\nHost: x\r\nContent-Length: {len(unseen)}\r\n\r\n"
+    head = f"POST /v1/video/uploads HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(unseen)}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1])), timeout=10) as sock:
         sock.sendall(head.encode() + unseen)
         assert until(lambda: not server.services.decoder.num_idle, 5)

@@ -3,14 +3,12 @@
 import atexit
 import json
 import tempfile
-import threading
 import time
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
-from statistics import mean
 
 from server.keys.file import line_of
 from tests import fakes, tiny
@@ -129,23 +127,24 @@ def _beside_the_greedy(is_full: bool, planted: str = "") -> Figure:
     model, more = (tiny.MODEL, {"max_tokens": 30, "ignore_eos": True}) if is_full else (fakes.MODEL, {})
     content, single = (asking(_LATE, key, model, **more) for key in (GREEDY, MODEST))
     flags = ("--max-batch", "2") if is_full else ("--max-requests", str(_SLOTS))
-    with _keyed(*flags, keys=(GREEDY, MODEST), planted=planted, is_fake=not is_full) as program:
-        pair: list[Reply] = run(without_end(program.port, content, 2, seconds / 6))
-        answer = mean(reply.seconds for reply in pair)
-        flood = threading.Thread(target=lambda: run(without_end(program.port, content, count, seconds)))
-        flood.start()
+    with (
+        _keyed(*flags, keys=(GREEDY, MODEST), planted=planted, is_fake=not is_full) as program,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        flood = pool.submit(lambda: run(without_end(program.port, content, count, seconds)))
         time.sleep(seconds / 6)
         waits, refused = list[float](), 0
-        while flood.is_alive():
+        while not flood.done():
             begin = time.monotonic()
             refused += run(sent(program.port, single)).status != 200
             waits.append(time.monotonic() - begin)
-        flood.join()
+    theirs = quantile([reply.seconds for reply in flood.result() if reply.status == 200], 0.5)
+    p99 = quantile(waits, 0.99)
     text = (
-        f"{refused} of {len(waits)} refused, {max(waits):.2f} s at most; one answer takes {answer:.2f} s "
-        f"where the engine has no other to wait"
+        f"{refused} of {len(waits)} refused; {p99:.2f} s at p99, beside {theirs:.2f} s at p50 of the others"
     )
-    return Figure(text, is_met=not refused and max(waits) <= 5 * answer + 1)
+    # the fake engine takes all at once: there nobody waits
+    return Figure(text, is_met=not refused and (p99 <= theirs / 4 or not is_full))
 
 
 def _rate(replies: Sequence[Reply], seconds: float) -> float:
@@ -185,7 +184,7 @@ GOALS = (
     Goal("150 tiny uploads", "all refused; frames of a good video meanwhile <= 1 s at p99", tiny_uploads),
     Goal(
         "turns by key",
-        "a single request beside 1,000 of another key: never refused, <= 5 answers + 1 s",
+        "one client beside 1,000 of another key: never refused; waits at p99 a quarter of what they do at p50",
         turns,
     ),
     Goal("turns by key, without", "is caught: nothing is kept for a key", no_share, is_control=True),

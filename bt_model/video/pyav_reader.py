@@ -137,6 +137,7 @@ def _opened(
             container_options={"codec_whitelist": _PROBED_CODECS},
             io_open=_refuse_nested_file,
             buffer_size=_BUFFER_BYTES,
+            metadata_errors="replace",  # a title in another encoding than UTF-8 is no damage
         ) as opened:
             if len(opened.streams) > limits.max_streams:
                 raise refusals.too_large("streams in the file", len(opened.streams), limits.max_streams)
@@ -160,7 +161,7 @@ def _refuse_nested_file(*_: object) -> NoReturn:
 def _check_stream(stream: VideoStream, limits: DecodeLimits) -> None:
     """Check codec and frame size in the header, before anything is decoded."""
     context = stream.codec_context
-    codec = context.codec.canonical_name
+    codec = context.codec.canonical_name if context else "unknown"  # none where FFmpeg has no decoder
     if codec not in refusals.CODECS:
         raise refusals.unsupported_codec(codec)
     _check_size(context.width, context.height, limits)

@@ -144,7 +144,8 @@ def test_a_child_outlives_the_files_that_it_refuses(pool: DecodePool, clip: Path
     used, path = pool.pids, tmp_path / "a.mp4"
     damaged = bytearray(clip.read_bytes())
     damaged[-400:] = bytes(400)  # in the index
-    for data in (b"text" * 99, b"\0\0\0\x10ftypisom\0\0\0\0\0\0\0\x08moov", damaged):
+    unknown = clip.read_bytes().replace(b"avc1", b"zzzz")
+    for data in (b"text" * 99, b"\0\0\0\x10ftypisom\0\0\0\0\0\0\0\x08moov", damaged, unknown):
         path.write_bytes(data)
         with pytest.raises(VideoError):
             pool.probe(path).result()

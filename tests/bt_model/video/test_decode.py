@@ -124,6 +124,12 @@ def test_facts_tell_what_was_written(tmp_path: Path) -> None:
     assert (facts.fps, facts.seconds) == (25.0, pytest.approx(2.0))
 
 
+def test_a_title_in_another_encoding_than_utf_8_is_no_damage(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4")
+    path.write_bytes(path.read_bytes().replace(b"Lavf", b"\xc1avf"))
+    assert probe(path).num_frames == 30
+
+
 def test_facts_say_where_there_is_no_sound(tmp_path: Path) -> None:
     assert not probe(write_clip(tmp_path / "a.webm", ClipSpec(codec="libvpx-vp9", options={}))).has_audio
 

@@ -46,6 +46,10 @@ def scrambled(path: Path) -> Path:
     return written(bytes(data))(path)
 
 
+def replaced(old: bytes, new: bytes) -> Callable[[Path], Path]:
+    return lambda path: written(write_clip(path).read_bytes().replace(old, new))(path)
+
+
 BROKEN: dict[str, tuple[str, str, Callable[[Path], Path]]] = {
     "empty": ("a.mp4", "empty_file", written(b"")),
     "text": ("a.mp4", "unsupported_media", written(b"hello, I am a video\n" * 50)),
@@ -71,6 +75,7 @@ BROKEN: dict[str, tuple[str, str, Callable[[Path], Path]]] = {
     "no frames": ("a.mp4", "no_frames", no_frames),
     "scrambled": ("a.mp4", "undecodable_video", scrambled),
     "other codec": ("a.avi", "unsupported_media", lambda p: write_clip(p, MJPEG)),
+    "unknown codec": ("a.mp4", "unsupported_media", replaced(b"avc1", b"zzzz")),
     "lossless codec": ("a.mkv", "unsupported_media", lambda p: write_clip(p, FFV1)),
 }  # fmt: skip
 

@@ -37,7 +37,8 @@ def _as_whole(value: object) -> object:
 
 WHOLE = BeforeValidator(_as_whole)  # the last of a type's annotations: in front of bounds it hides them
 Whole = Annotated[int, WHOLE]
-SamplingSeed = Annotated[int, Field(ge=0, le=2**63 - 1), WHOLE]
+# beyond this, clients and validators whose numbers are floats round
+SamplingSeed = Annotated[int, Field(ge=0, le=2**53 - 1), WHOLE]
 Text = Annotated[str, Field(max_length=MAX_CHARACTERS)]
 VideoId = Annotated[str, Field(max_length=64, description="id of an upload, vid_ and 32 hexadecimal digits")]
 MAX_NAME_CHARACTERS = 255

@@ -42,9 +42,9 @@ async def chat(
     Where `model` is a list, every model answers: one choice for each, from one decode of the video.
     """
     models = tuple(services.engine.resolve(name) for name in body.models())
+    video = await find_video(services.store, tenant, body.video)
     turns = bounded_turns([message.turn() for message in body.messages])
     sampling, options = body.sampling.value(), body.options()
-    video = await find_video(services.store, tenant, body.video)
     question = Question(tenant, models, turns, options, video, sampling)
     shape = ChoicesShape if isinstance(body.model, list) else CompletionShape
     return await _respond(question, shape, request, services, lifetime, is_stream=body.stream)

@@ -34,8 +34,9 @@ async def show_frames(
     body: VideoBody, request: Request, services: ServicesDep, tenant: Tenant
 ) -> FramesObject:
     """Thumbnails of exactly the model's input frames."""
-    model, sampling = services.engine.resolve(body.model), body.sampling.value()
+    model = services.engine.resolve(body.model)
     video = await find_video(services.store, tenant, body.video)
+    sampling = body.sampling.value()
     note(model=model, video=video.name)
     card = await _opened(services, request, model)
     check_frames(sampling.num_frames or 0, sampling, card)
@@ -69,8 +70,9 @@ async def show_tokens(
     accept: Annotated[str, Header()] = "",
 ) -> TokensObject | Response:
     """Pooled tokens as a safetensors file, or as JSON if `format` or the Accept header asks for it."""
-    model, sampling = services.engine.resolve(body.model), body.sampling.value()
+    model = services.engine.resolve(body.model)
     video = await find_video(services.store, tenant, body.video)
+    sampling = body.sampling.value()
     note(model=model, video=video.name)
     card = await _opened(services, request, model)
     async with asyncio.timeout(services.settings.request_seconds):

@@ -2,6 +2,9 @@
 
 import asyncio
 import contextlib
+import io
+import json
+import logging
 import math
 import socket
 import threading
@@ -23,6 +26,7 @@ from bt_model.types import Turn, VideoTokens
 from server.engine import wire
 from server.engine.channel import Channel
 from server.engine.wire import Ask, Message
+from server.log.lines import JsonLines
 from server.worker import thread
 from server.worker.requests import Worker
 from server.worker.token_cache import TokenCache
@@ -213,3 +217,17 @@ async def test_questions_that_still_run_at_the_end_are_told_so(site: Site) -> No
     while isinstance(message := await site.next(), wire.Piece):
         pass
     assert isinstance(message, wire.Done | wire.Failed)  # as it was before or after its submission
+
+
+async def test_what_fails_is_logged_under_the_id_of_the_webs_request(site: Site) -> None:
+    log = logging.StreamHandler(io.StringIO())
+    log.setFormatter(JsonLines("engine"))
+    logging.getLogger("server").addHandler(log)
+    site.backend.gate.set()
+    site.channel.send(Ask("mine.7", "a", "public", b"", [["user", "!no prompt"]], {}, 10.0))
+    assert isinstance(await site.next(), wire.Failed)
+    logging.getLogger("server").removeHandler(log)
+    (line,) = log.stream.getvalue().splitlines()
+    event = json.loads(line)
+    assert (event["request_id"], event["process"]) == ("mine", "engine")
+    assert event["exception"].endswith("ZeroDivisionError")

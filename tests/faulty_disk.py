@@ -25,6 +25,7 @@ class FaultyDisk(Disk):
         self.calls: list[str] = []
         self.fail_at = -1
         self.error: Exception = OSError()
+        self.database_error: Exception | None = None  # where the call is the database's
 
     @contextmanager
     def failing(self, at: int, error: Exception) -> Generator[None]:
@@ -34,12 +35,12 @@ class FaultyDisk(Disk):
         try:
             yield
         finally:
-            self.fail_at = -1
+            self.fail_at, self.database_error = -1, None
 
     def step(self, name: str) -> None:
         self.calls.append(name)
         if len(self.calls) == self.fail_at + 1:
-            raise self.error
+            raise self.database_error if name in CHANGES and self.database_error else self.error
 
     def create(self, path: Path) -> int:
         self.step(f"create {path.parent.name}")

@@ -73,6 +73,11 @@ class VideoStore:
         await self._storage.close()
 
     @property
+    def is_failed(self) -> bool:
+        """Whether the disk failed, so that nothing is stored any more."""
+        return self._storage.durability.has_failed
+
+    @property
     def is_degraded(self) -> bool:
         """Whether uploads are refused, for want of space or since the disk failed."""
         return self._storage.is_degraded

@@ -29,7 +29,7 @@ class _Ended:
 
 
 def _drains(is_full: bool) -> Figure:
-    num_drains, num_streams, num_words = (25, 64, 150) if is_full else (1, 8, 60)
+    num_drains, num_streams, num_words = (25, 64, 400) if is_full else (1, 8, 150)
     whole = [_drained(num_streams, num_words, is_hurried=False) for _ in range(num_drains)]
     hurried = [_drained(num_streams, 4000, is_hurried=True) for _ in range(num_drains if is_full else 0)]
     every = [*whole, *hurried]
@@ -51,10 +51,10 @@ def _drained(num_streams: int, num_words: int, *, is_hurried: bool) -> _Ended:
     with served("--grace-seconds", str(_GRACE_SECONDS), is_fake=True) as program:
         streams = _Streams(program, num_streams, num_words)
         children = leaks.children(program.process.pid)
-        with program.client() as client:
+        with program.client() as client, program.client() as another:
             program.process.send_signal(signal.SIGTERM)
             not_ready = until(lambda: client.get("/health/ready").status_code == 503)
-            refusal = httpx.post(f"{program.url}/v1/chat/completions", json=completion("hello"), timeout=10)
+            refusal = another.post("/v1/chat/completions", json=completion("hello"))
         assert "retry-after" in refusal.headers
         if is_hurried:
             program.process.send_signal(signal.SIGTERM)

@@ -68,11 +68,7 @@ def _held(
 def _half_open(is_full: bool) -> Figure:
     """More half-open headers than there are descriptors, opened again whenever they are closed."""
     if not is_full:
-<<<<<<< HEAD
-        with running(Settings.model_validate(_QUICK | {"max_connections": 200})) as server:
-=======
         with running(Settings.model_validate(QUICK | {"max_connections": 200})) as server:
->>>>>>> f0f2b82 (Quick attack and drain see whether connections give way, however busy the machine)
             return _attacked(server.url, num_clients=300, most=200, seconds=0.5)
     with _few_descriptors(1024) as (url, log):
         num_lines = -log.read_bytes().count(b"\n")

@@ -107,6 +107,8 @@ def served(
         folder = folder or Path(name)
         port = free_port()
         command = _command(folder, port, fault, planted, is_fake=is_fake)
+        if "--decode-workers" not in flags:
+            command += ["--decode-workers", "1"]
         write_clip(folder / "clip.mp4")
         with (folder / "log").open("ab") as log:
             process = subprocess.Popen([*command, *flags], stderr=log)
@@ -192,7 +194,7 @@ def _command(folder: Path, port: int, fault: Path | None, planted: str, *, is_fa
     program = "\n".join(
         ("import sys", "from server import __main__, main", *code, "sys.exit(__main__.main())")
     )
-    flags = ["--data-dir", str(folder / "data"), "--port", str(port), "--decode-workers", "1"]
+    flags = ["--data-dir", str(folder / "data"), "--port", str(port)]
     if is_fake:
         flags += ["--model", fakes.MODEL]
     else:

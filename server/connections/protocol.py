@@ -41,6 +41,8 @@ class BoundedProtocol(H11Protocol):
         super().data_received(data)
         if self._is_answering:
             self._all.opening.discard(self)
+            if self.cycle.body:
+                self.flow.pause_reading()  # what nobody asks for is not read: a body without a key
 
     def on_response_complete(self) -> None:
         super().on_response_complete()

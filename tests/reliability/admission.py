@@ -184,7 +184,7 @@ GOALS = (
     Goal("150 tiny uploads", "all refused; frames of a good video meanwhile <= 1 s at p99", tiny_uploads),
     Goal(
         "turns by key",
-        "one client beside 1,000 of another key: never refused; waits at p99 a quarter of their p50",
+        "one client beside 1,000 of another key: never refused; waits (p99) a quarter of what they do (p50)",
         turns,
     ),
     Goal("turns by key, without", "is caught: nothing is kept for a key", no_share, is_control=True),

@@ -79,6 +79,8 @@ def ask(url: str) -> str:
         assert client.get("/v1/models").status_code == 401
         client.headers["authorization"] = f"Bearer {KEY}"
         assert client.get("/v1/models").status_code == 200
+        version = client.get("/version").json()
+        assert version["sandbox"] == "full", version["sandbox_reason"]
         upload = client.post("/v1/video/uploads", content=CLIP.read_bytes()).raise_for_status()
         video = upload.json()["id"]
         frames = client.post("/v1/video/frames", json={"video": video}).raise_for_status().json()

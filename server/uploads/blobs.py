@@ -88,8 +88,7 @@ class Blobs:
             for video in videos:
                 if video.sha256 not in self._readers and len(self._catalog.with_bytes(video.sha256)) == 1:
                     self._disk.unlink(self.path(video.sha256))
-            with contextlib.suppress(sqlite3.Error):
-                self._catalog.reuse_log()
+            self._storage.reuse_log()
             self._catalog.delete(videos)
         for video in videos:
             self._free(video.sha256)

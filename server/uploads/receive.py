@@ -67,8 +67,8 @@ def storage_problems() -> Generator[None]:
     except (OSError, sqlite3.Error) as error:
         log.warning("the uploads' disk: %s", explain(error))
         if is_full(error):
-            raise Problem(507, "the disk is full; nothing was stored", code="storage_full") from error
-        text = "the disk failed; nothing was stored, and trying again may help"
+            raise Problem(507, "the disk is full; nothing was changed", code="storage_full") from error
+        text = "the disk failed; nothing was changed, and trying again may help"
         raise Problem(503, text, code="storage_failed") from error
 
 

@@ -69,9 +69,13 @@ class Storage:
     def fill_reserve(self) -> None:
         """In its thread: keep space for deletions again, also what the catalogue's log took of it."""
         if not self.folder.has_reserve:
-            with contextlib.suppress(sqlite3.Error):
-                self.catalog.reuse_log()
+            self.reuse_log()
             self.folder.fill_reserve()
+
+    def reuse_log(self) -> None:
+        """In its thread: give back the space of the catalogue's log, if that works."""
+        with contextlib.suppress(sqlite3.Error), self.durability.noticing():
+            self.catalog.reuse_log()
 
     async def close(self) -> None:
         """Let another server have the folder; nothing runs afterwards."""

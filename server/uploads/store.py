@@ -59,8 +59,9 @@ class VideoStore:
         storage = await asyncio.to_thread(Storage, folder, limits, disk or Disk(), clock or Clock())
         try:
             store = cls(storage)
-            await storage.run(store._blobs.sweep)
-            await storage.run(store._tidy)
+            await asyncio.to_thread(store._blobs.sweep)
+            with contextlib.suppress(Problem):  # a full disk keeps no server from starting
+                await storage.run(store._tidy)
         except BaseException:
             await storage.close()
             raise

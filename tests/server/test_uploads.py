@@ -1,6 +1,7 @@
 """Uploads over HTTP: what is stored, what is refused, and what stays on disk."""
 
 import base64
+import contextlib
 import errno
 import hashlib
 import os
@@ -173,7 +174,7 @@ def test_an_unusable_upload_is_refused_and_nothing_stays(
 
 def test_a_stalled_body_is_given_up(server: RunningServer, clip: bytes, settings: Settings) -> None:
     before = stored(settings)
-    head = f"POST /v1/video/uploads HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(clip)}\r\n\r\n"
+    head = f"POST /v1/video/uploads HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(clip)}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1])), timeout=10) as sock:
         sock.sendall(head.encode() + clip[:100])
         answer = b"".join(iter(lambda: sock.recv(65536), b""))  # until the server closes
@@ -206,13 +207,17 @@ def test_an_upload_whose_client_leaves_while_it_waits_for_a_decoder_is_not_store
 ) -> None:
     before = stored(settings)
     (child,) = server.services.decoder.pids
-    os.kill(child, signal.SIGSTOP)
     head = f"POST /v1/video/uploads HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(unseen)}\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1])), timeout=10) as sock:
-        sock.sendall(head.encode() + unseen)
-        assert until(lambda: not server.services.decoder.num_idle, 5)
-    assert until(lambda: stored(settings) == before, 5)
-    assert until(lambda: server.services.decoder.num_idle == 1, 10)  # another child; none works on it
+    os.kill(child, signal.SIGSTOP)
+    try:
+        with socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1])), timeout=10) as sock:
+            sock.sendall(head.encode() + unseen)
+            assert until(lambda: not server.services.decoder.num_idle, 20)
+        assert until(lambda: stored(settings) == before, 20)
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # it was killed, as nobody waits for it
+            os.kill(child, signal.SIGCONT)
+    assert until(lambda: server.services.decoder.num_idle == 1, 20)
     assert stored(settings) == before
 
 

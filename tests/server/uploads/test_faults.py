@@ -72,6 +72,17 @@ async def test_a_file_that_cannot_be_deleted_is_tried_again(tmp_path: Path) -> N
     await store.close()
 
 
+async def test_a_disk_that_fails_at_the_start_is_said_as_it_is(tmp_path: Path) -> None:
+    store = await VideoStore.open(tmp_path, StoreLimits())
+    await store.close()
+    (tmp_path / "videos" / "orphan").touch()
+    disk = FaultyDisk()
+    disk.fail_at, disk.error = 0, EIO
+    with pytest.raises(OSError, match="Input/output error"):
+        await VideoStore.open(tmp_path, StoreLimits(), disk)
+    await (await VideoStore.open(tmp_path, StoreLimits())).close()  # and nobody has the folder
+
+
 async def test_reading_and_listing_tell_that_the_disk_failed(tmp_path: Path) -> None:
     store = await VideoStore.open(tmp_path, StoreLimits())
     await store._run(store._storage.catalog.close)  # pyright: ignore[reportPrivateUsage]

@@ -121,7 +121,7 @@ async def test_an_upload_that_cannot_be_noted_leaves_no_bytes(tmp_path: Path) ->
     store = await VideoStore.open(tmp_path, StoreLimits())
     with closing(sqlite3.connect(tmp_path / "btchat.sqlite3")) as other:
         other.execute("CREATE TRIGGER full BEFORE INSERT ON videos BEGIN SELECT RAISE(ABORT, 'no'); END")
-    with pytest.raises(Problem, match="nothing was stored"):
+    with pytest.raises(Problem, match="nothing was changed"):
         await added(store)
     assert list((tmp_path / "videos").iterdir()) == []
     await store.close()

@@ -20,12 +20,14 @@ class JsonRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def handle_json(request: Request) -> Response:
-            return await handle(_JsonRequest(request.scope, request.receive))
+            return await handle(JsonRequest(request.scope, request.receive))
 
         return handle_json
 
 
-class _JsonRequest(Request):
+class JsonRequest(Request):
+    """Parses without looking for garbage."""
+
     async def json(self) -> Any:
         body = await self.body()
         gc.disable()

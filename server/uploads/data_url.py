@@ -3,6 +3,7 @@
 import binascii
 import json
 import re
+import string
 from contextlib import suppress
 from urllib.parse import unquote_to_bytes
 
@@ -12,6 +13,7 @@ _LABEL = re.compile(r"data:(?P<type>[^;,]*)(?:;.{0,256}?)?;\s*base64,", re.IGNOR
 _VIDEO_TYPE = r"video/.*|application/(mp4|x-matroska|octet-stream)|"
 _OPEN_ESCAPE = re.compile(rb"%[0-9A-Fa-f]?\Z")
 _SPACE = b" \t\r\n\v\f"
+_CHARACTERS = (string.ascii_letters + string.digits + "+/=").encode()
 _GROUP = 4
 
 
@@ -70,6 +72,9 @@ class Base64Text:
         if (self._is_padded and data) or whole.endswith(b"==="):
             raise binascii.Error("Excess data after padding")
         decoded = binascii.a2b_base64(whole, strict_mode=True)
-        self._group = data[len(whole) :]
+        group = data[len(whole) :]
+        if group.translate(None, _CHARACTERS):
+            raise binascii.Error("Only base64 data is allowed")
+        self._group = group
         self._is_padded = self._is_padded or whole.endswith(b"=")
         return decoded

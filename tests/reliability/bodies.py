@@ -53,7 +53,7 @@ def _asking(content: bytes, more: bytes = b"") -> bytes:
 
 def long_prompts(is_full: bool) -> Figure:
     """Each filling in each size: refused in time, and nothing is computed; all steps take time by length."""
-    sizes = (1, 2, 4, 8, 16, 32, 64) if is_full else (1, 4)
+    sizes = (1, 2, 4, 8, 16, 32, 64) if is_full else (1, 2)
     wrong: list[str] = []
     worst = 0.0
     with one_of_its_own(is_full) as program, program.client() as client:

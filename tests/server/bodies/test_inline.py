@@ -112,7 +112,7 @@ def data_urls(draw: st.DrawFn) -> str:
     label = draw(
         st.sampled_from(["data:video/mp4", "DATA:;codecs=vp8,opus", "data:application/mp4", "data:image/png"])
     )
-    data = base64.b64encode(draw(st.binary(max_size=40)) * draw(st.integers(0, 60))).decode()
+    data = base64.b64encode(draw(st.binary(max_size=40)) * draw(st.integers(0, 200))).decode()
     place = draw(st.integers(0, len(data)))
     foreign = draw(st.sampled_from(["", "", "", "\n", " ", "%0a", "\\", '"', "%", "#", "=", "é", "😀"]))
     data = data[:place] + foreign + data[place:]
@@ -150,12 +150,28 @@ SMALL = (
 )
 
 
-async def test_a_body_may_be_cut_at_every_byte() -> None:
-    expected = whole(SMALL)
-    assert expected["messages"][1]["video_url"]["url"].content == b"AO\xc9\r"
-    for place in range(len(SMALL)):
-        assert await read([SMALL[:place], SMALL[place:]] if place else [SMALL]) == expected
-    assert await read([SMALL[n : n + 1] for n in range(len(SMALL))]) == expected
+LONG = b"A" * 5000
+CUT = {
+    "escapes": SMALL,
+    "escapes far on": SMALL.replace(b"QU\\/", LONG + b"QU\\/"),
+    "more after the end": b'{"url":"data:;base64,' + LONG + b'QQ==QQ=="}',
+    "a picture": b'{"url":"data:image/png,' + "é".encode() * 3000 + b'"}',
+    "a name that ends as a field": rb'{"x\"url":"data:;base64,' + LONG + b'"}',
+}
+
+
+@pytest.mark.parametrize("name", CUT)
+async def test_a_body_may_be_cut_at_every_byte(name: str) -> None:
+    body = CUT[name]
+    places = {*range(1, 200), *range(len(body) - 200, len(body)), *range(4000, 4200)}
+    for place in places & set(range(1, len(body))):
+        assert await read([body[:place], body[place:]]) == whole(body), place
+    assert await read([body[n : n + 1] for n in range(len(body))]) == whole(body)
+
+
+async def test_a_video_may_be_spelled_in_escapes() -> None:
+    expected = (await read([SMALL]))["messages"][1]["video_url"]["url"]
+    assert expected.content == b"AO\xc9\r"
 
 
 def test_every_field_of_a_video_is_searched_for() -> None:

@@ -45,12 +45,13 @@ _MAX_JSON_BYTES = 1 << 20
 _PATHS = {
     "upload": "/v1/video/uploads",
     "ask": "/v1/video/chat",
+    "part": "/v1/video/chat",
     "complete": "/v1/chat/completions",
     "frames": "/v1/video/frames",
     "tokens": "/v1/video/tokens",
 }
 _METHODS = {"delete": "DELETE", "show": "GET", "list": "GET", "pry": "GET"}
-_ABOUT_UPLOADS = {"ask", "delete", "show", "frames", "tokens"}
+_ABOUT_UPLOADS = {"ask", "part", "delete", "show", "frames", "tokens"}
 _NO_LIFE = 1e12
 
 
@@ -173,6 +174,8 @@ class Client:
         """One of the tenant's uploads; seldom one that is deleted."""
         known = self.world.ledger.of(self.action.tenant)
         alive = known if self.draws.below(8) == 0 else [each for each in known if not each.is_begun]
+        if self.deed == "part":  # of late ones, which nobody else may have
+            alive = alive[-3:]
         self.visit.upload = alive[self.action.which % len(alive)] if alive else None
         return self.visit.upload
 
@@ -271,6 +274,19 @@ class Client:
         if bytes(response.body).decode() != expected:
             self.world.find("tokens of another video", f"{self.name}: {response.body!r}, not {expected}")
         return "tokens"
+
+    async def _part(self) -> str:
+        """Ask about a video, and delete it meanwhile."""
+
+        async def delete() -> None:
+            await asyncio.sleep(self.draws.between(0.0, 0.3))
+            await self._delete()
+
+        deletion = asyncio.create_task(delete())
+        try:
+            return await self._ask()
+        finally:
+            await deletion
 
     async def _ask(self) -> str:
         upload = self._upload_asked
@@ -381,7 +397,9 @@ class Client:
         """Whether an error has a reason; returns its code."""
         world, code = self.world, problem.code
         now, begin = world.loop.time(), self.visit.begin
-        if code in {"overloaded", "rate_limited"}:
+        if code == "storage_full" and self.deed == "delete":
+            world.find("a full disk cannot be made emptier", f"{self.name}: {problem.detail}")
+        elif code in {"overloaded", "rate_limited"}:
             self._judge_limit(problem, now - begin)
         elif not self._has_reason(code) and not world.ledger.is_explained(code, begin, now):
             world.find("an error without a reason", f"{self.name}: {code}: {problem.detail}")

@@ -36,7 +36,7 @@ BROKEN = b"broken"
 """A file whose bytes hold this is no video."""
 
 _MOST_WAITING, _MOST_WAITING_PER_OWNER = 12, 5
-_SIZE = 3
+_SIZE = 2
 _RESTART_SECONDS = 0.1
 
 
@@ -115,7 +115,7 @@ class SimulatedDecoder:
             self._loop.call_later(TICK, self._fail, job, error)
             return
         self.working[job.future] = name_in(content)
-        seconds = self._draws.between(0.01, 0.15) * self.faults.slowness
+        seconds = self._draws.between(0.01, 0.3) * self.faults.slowness
         self._loop.call_later(seconds, self._finish, job, content)
 
     def _finish(self, job: DecodeJob, content: bytes) -> None:

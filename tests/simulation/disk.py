@@ -40,7 +40,8 @@ class DiskFaults:
     """What goes wrong from now on. `cut_after` counts calls down to a power cut in the middle of one."""
 
     is_full: bool = False
-    failures: float = 0.0  # share of writes, syncs and renames
+    failures: float = 0.0  # share of these calls
+    failing: tuple[str, ...] = ()  # "write", "sync", "rename", "sync of a folder"
     cut_after: int = -1
 
 
@@ -96,14 +97,14 @@ class SimulatedDisk(Disk):
                 if bytes(file.content) != file.safe:
                     file.content = bytearray(file.safe)
 
-    def step(self, what: str, *, can_fail: bool = False) -> None:
+    def step(self, what: str) -> None:
         """Before every change: there is power, and the disk works."""
         if self.faults.cut_after >= 0:
             self.faults.cut_after -= 1
             if self.faults.cut_after < 0:
                 self._trace.add("disk", f"power cut at {what}")
                 raise PowerCut
-        if can_fail and self._draws.chance(self.faults.failures):
+        if what in self.faults.failing and self._draws.chance(self.faults.failures):
             self._trace.add("disk", f"fails at {what}")
             raise OSError(errno.EIO, "simulated")
 
@@ -111,8 +112,8 @@ class SimulatedDisk(Disk):
         return self._folders.setdefault(path, _Folder())
 
     def fill(self, *, is_full: bool) -> None:
-        """From now on there is no room, or there is again."""
-        self.faults.is_full, self._free = is_full, 0
+        """From now on there is no room, or some for files and not for rows; or there is enough again."""
+        self.faults.is_full, self._free = is_full, self._draws.pick((0, _ROW_BYTES - 1, _ROW_BYTES - 1))
 
     def _need_room(self, num_bytes: int) -> None:
         if self.faults.is_full:
@@ -166,7 +167,7 @@ class SimulatedDisk(Disk):
         return self._numbers
 
     def write(self, fd: int, data: bytes | memoryview) -> int:
-        self.step("write", can_fail=True)
+        self.step("write")
         self._need_room(len(data))
         file = self._open[fd]
         assert file is not None
@@ -175,7 +176,7 @@ class SimulatedDisk(Disk):
         return len(taken)
 
     def sync(self, fd: int) -> None:
-        self.step("sync", can_fail=True)
+        self.step("sync")
         file = self._open[fd]
         if file is not None:
             file.safe = bytes(file.content)
@@ -184,14 +185,14 @@ class SimulatedDisk(Disk):
         del self._open[fd]
 
     def rename(self, old: Path, new: Path) -> None:
-        self.step("rename", can_fail=True)
+        self.step("rename")
         file = self._folder(old.parent).files.pop(old.name, None)
         if file is None:
             raise FileNotFoundError(errno.ENOENT, "no such file", str(old))
         self._folder(new.parent).files[new.name] = file
 
     def sync_folder(self, path: Path) -> None:
-        self.step("sync of a folder", can_fail=True)
+        self.step("sync of a folder")
         folder = self._folder(path)
         folder.safe = dict(folder.files)
 

@@ -8,7 +8,7 @@ import os
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import cast
 
 from bt_model.types import FrameSize, ModelCard, TokenBound
@@ -79,25 +79,22 @@ class _Answer:
     is_running: bool = False
 
 
-@dataclass(slots=True, eq=False)
-class EngineLedger:
-    """What all engines of a run saw, for those who look for faults."""
-
-    owners: dict[bytes, str] = field(default_factory=dict[bytes, str])
-    mixed: list[str] = field(default_factory=list[str])
+Find = Callable[[str, str], None]
+"""Told of an invariant that was broken, and how."""
 
 
 class SimulatedEngine:
     """One process from its start to its death."""
 
     def __init__(
-        self, loop: SimulatedLoop, draws: Draws, faults: EngineFaults, trace: Trace, ledger: EngineLedger
+        self, loop: SimulatedLoop, draws: Draws, faults: EngineFaults, trace: Trace, find: Find
     ) -> None:
         self._loop = loop
         self._draws = draws
         self._faults = faults
         self._trace = trace
-        self._ledger = ledger
+        self._find = find
+        self._owners: dict[bytes, str] = {}
         self.pid = 10_000 + draws.below(10_000)
         self.returncode: int | None = None
         self.hangs_until = 0.0
@@ -279,7 +276,7 @@ class SimulatedEngine:
         for model, key in message.targets:
             size = CARDS[model].frame_size
             if (message.height, message.width) != (size.side, size.side):
-                self._ledger.mixed.append(f"{model} got frames of {message.height} x {message.width}")
+                self._find("frames of another size", f"{message.height} x {message.width} for {model}")
             if message.num_frames == REFUSED_FRAMES:
                 error = "simulated: an odd number"
                 failures[model] = ["InvalidValueError", error, "invalid_value", "num_frames"]
@@ -307,8 +304,8 @@ class SimulatedEngine:
         self._load(ask.model)
         video = "-"
         if ask.key:
-            if self._ledger.owners.setdefault(ask.key, ask.owner) != ask.owner:
-                self._ledger.mixed.append("tokens of one owner are used for another's question")
+            if self._owners.setdefault(ask.key, ask.owner) != ask.owner:
+                self._find("tokens of another owner", f"are used for {ask.turns[-1][1]}")
             entry = self.cache.get(ask.key)
             if entry is None:
                 del self.answers[ask.id]
@@ -368,18 +365,18 @@ class SimulatedEngine:
 class Machine:
     """Starts engines, one after the other, as the supervisor asks."""
 
-    def __init__(self, loop: SimulatedLoop, draws: Draws, trace: Trace) -> None:
+    def __init__(self, loop: SimulatedLoop, draws: Draws, trace: Trace, find: Find) -> None:
         self._loop = loop
         self._draws = draws
         self._trace = trace
         self.faults = EngineFaults()
-        self.ledger = EngineLedger()
+        self._find = find
         self.engine: SimulatedEngine | None = None
 
     async def launch(self, _command: Command) -> tuple[socket.socket, Process]:
         await asyncio.sleep(TICK)
         draws = Draws(self._draws.below(2**32))
-        self.engine = SimulatedEngine(self._loop, draws, self.faults, self._trace, self.ledger)
+        self.engine = SimulatedEngine(self._loop, draws, self.faults, self._trace, self._find)
         self.engine.start()
         self._trace.add("engine", "starts")
         return cast(socket.socket, self.engine.socket), self.engine

@@ -138,8 +138,8 @@ FAULTS = (
     ),
     PlantedFault(
         "those who wait are not told that the engine died", "server/engine/client.py",
-        "        self._cards, self._loaded = {}, None\n        self._fail_all()\n",
-        "        self._cards, self._loaded = {}, None\n",
+        '        self.fail_all(EngineDeadError("the engine process ended while',
+        '        str(EngineDeadError("the engine process ended while',
     ),
     PlantedFault(
         "a descriptor is not the engine's own", "server/engine/client.py", "[os.dup(fd)]", "[fd]",

@@ -29,7 +29,7 @@ class PowerCut(BaseException):
     """The machine stops in the middle of a call."""
 
 
-class NoPower(OSError):  # noqa: N818 - nothing went wrong
+class NoPower(OSError):  # noqa: N818 - not one of ours
     """A call that comes after the machine has stopped."""
 
 

@@ -8,7 +8,7 @@ from tests.simulation.draws import Draws
 from tests.simulation.engine import MODELS, REFUSED_FRAMES
 
 Deed = Literal[
-    "upload", "ask", "complete", "delete", "show", "list", "pry", "frames", "tokens", "flood"
+    "upload", "ask", "part", "complete", "delete", "show", "list", "pry", "frames", "tokens", "flood"
 ]  # fmt: skip
 Fault = Literal[
     "engine dies", "engine hangs", "engine is slow", "engine fails", "engine does not start",
@@ -18,15 +18,18 @@ Fault = Literal[
 End = Literal["stop", "power cut", "killed"]
 
 TENANTS = ("public", "first", "second", "third")
-NUM_CONTENTS = 7
+NUM_CONTENTS = 40
 NUM_BROKEN = 1  # of these, the last
 FOREVER = 1e9
+_POPULAR = 6  # of all, those that most are about
 _SECONDS = 24.0  # of a life
 _DEEDS: tuple[tuple[Deed, int], ...] = (
-    ("upload", 16), ("ask", 38), ("complete", 26), ("delete", 7), ("show", 3), ("list", 2), ("pry", 2),
-    ("frames", 4), ("tokens", 3), ("flood", 2),
+    ("upload", 16), ("ask", 34), ("part", 4), ("complete", 26), ("delete", 7), ("show", 3), ("list", 2),
+    ("pry", 2), ("frames", 4), ("tokens", 3), ("flood", 3),
 )  # fmt: skip
-_FAULTS: tuple[Fault, ...] = (*get_args(Fault), "engine dies", "tokens evicted", "answers stall")
+_FAULTS: tuple[Fault, ...] = (
+    *get_args(Fault), "engine dies", "tokens evicted", "answers stall", "disk fails", "disk is full",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +134,7 @@ def plan_of(seed: int, size: float = 1.0) -> Plan:
         events: list[Event] = []
         for _ in range(int(seconds * rate)):
             events += _requests(draws, seconds, numbers, tenants)
-        for _ in range(0 if quiet else draws.below(4)):
+        for _ in range(0 if quiet else draws.below(6)):
             fault = draws.pick(_FAULTS)
             long = draws.between(0.05, 4.0)
             events.append(Trouble(next(numbers), draws.between(0.0, seconds), fault, long))
@@ -151,7 +154,9 @@ def _requests(draws: Draws, seconds: float, numbers: Iterator[int], tenants: Seq
     at = draws.between(0.0, seconds)
     tenant = draws.pick(tenants)
     deed = draws.pick(_WEIGHTED)
-    which = draws.below(NUM_CONTENTS)
+    which = draws.below(_POPULAR)
+    if deed == "upload" and draws.below(2):
+        which = draws.below(NUM_CONTENTS) if draws.below(5) else NUM_CONTENTS - NUM_BROKEN
     if deed == "flood":
         kind: Deed = draws.pick(("ask", "complete", "upload"))
         first = _request(draws, number, at, kind, tenant, which)
@@ -161,19 +166,21 @@ def _requests(draws: Draws, seconds: float, numbers: Iterator[int], tenants: Seq
 
 
 def _request(draws: Draws, number: int, at: float, deed: Deed, tenant: str, which: int) -> Action:
-    patience = draws.between(0.0, 0.6) if draws.below(6) == 0 else FOREVER
+    patience = FOREVER
+    if draws.below(6) == 0:
+        patience = draws.between(0.0, draws.pick((0.06, 0.6)))
     action = Action(number, at, deed, tenant, which, patience=patience)
-    if deed not in {"ask", "complete", "frames", "tokens"}:
+    if deed not in {"ask", "part", "complete", "frames", "tokens"}:
         return action
     frames = draws.pick((None, None, None, 4, 8, REFUSED_FRAMES))
     models = (draws.pick(MODELS),)
-    if deed == "ask" and draws.below(5) == 0:
+    if deed in {"ask", "part"} and draws.below(5) == 0:
         models = draws.pick((MODELS, MODELS[:2], MODELS[1:3], MODELS[2:]))
     return replace(
         action,
         models=models,
         frames=frames,
         choices=2 + draws.below(2) if deed == "complete" and draws.below(6) == 0 else 1,
-        is_stream=deed in {"ask", "complete"} and draws.below(2) == 0,
+        is_stream=deed in {"ask", "part", "complete"} and draws.below(2) == 0,
         pace=draws.between(0.01, 0.3) if draws.below(10) == 0 else 0.0,
     )

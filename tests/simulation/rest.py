@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bt_model.errors import BtchatError
+from server.routes import uploads
 from server.uploads.token_folders import source_key
 from tests.simulation.ledger import DIGESTS, MAX_REQUESTS
-from tests.simulation.plan import Action
+from tests.simulation.plan import TENANTS, Action
 
 if TYPE_CHECKING:
     from tests.simulation.clients import Client
@@ -53,6 +54,8 @@ class Rest:
         if world.services.engine.is_ready:
             self._check_tokens()
             await self._ask_all()
+        if world.life is world.plan.lives[-1]:
+            await self._delete_all()
 
     async def _wait_for_quiet(self) -> None:
         """The watchdog asks now and then."""
@@ -127,6 +130,18 @@ class Rest:
                 number += 1
                 action = Action(number, 0.0, "ask", tenant, which, ("sim/first",))
                 await asyncio.wait_for(Client(world, action).run(), 20.0)
+
+    async def _delete_all(self) -> None:
+        """Nothing remains of uploads that are all deleted: no file, no row, no tokens, no byte."""
+        world, services = self.world, self.world.services
+        for tenant in TENANTS:
+            for video in await services.store.page(tenant, None, 1000, "asc"):
+                await uploads.delete_upload(video.id, services, tenant)
+        await asyncio.sleep(_SETTLE_SECONDS)
+        self._check_disk()
+        self._expect("uploads that were deleted", sorted(world.disk.rows()), [])
+        if services.engine.is_ready:
+            self._check_tokens()
 
     async def check_end(self, baseline: int) -> None:
         """After a server has stopped."""

@@ -23,7 +23,6 @@ from server.features.ahead import EncodeAhead
 from server.features.flights import VideoFeatures
 from server.fetching.fetcher import Fetcher
 from server.keys.file import ApiKey, ApiKeys
-from server.metrics import Metrics
 from server.settings import KeyLimits, Settings
 from server.uploads.disk import Clock
 from server.uploads.expiry import expiring
@@ -39,6 +38,7 @@ from tests.simulation.loop import SimulatedLoop, Stuck
 from tests.simulation.plan import TENANTS, Action, Life, Plan, Trouble
 from tests.simulation.rest import Rest, num_descriptors
 from tests.simulation.trace import Trace
+from tests.simulation.uncounted import Uncounted
 from tests.simulation.virtual import virtual
 
 _BEGIN = 1_900_000_000.0  # the wall clock's first second
@@ -50,6 +50,7 @@ _LEFT_SECONDS = 0.06
 _HANG_SECONDS = _RULE.silence_seconds + 2 * _RULE.check_seconds + 1
 
 
+_FAILING = (("write",), ("sync",), ("rename", "sync of a folder"))
 _NEVER = 1e15
 _ADMITTED_SECONDS = 0.3
 
@@ -72,7 +73,7 @@ class World:
         self.trace.loop = self.loop
         self.ledger = Ledger(self.loop.time, plan.has_keys)
         self.disk = SimulatedDisk(Draws(plan.seed, 4), self.trace)
-        self.machine = Machine(self.loop, Draws(plan.seed, 5), self.trace)
+        self.machine = Machine(self.loop, Draws(plan.seed, 5), self.trace, self.find)
         self.finding: Finding | None = None
         self.deleted_at: dict[str, float] = {}
         self.step_seconds = 0.0  # by which the wall clock was set
@@ -203,7 +204,8 @@ class World:
             case "disk is full":
                 self.disk.fill(is_full=is_on)
             case "disk fails":
-                disk.failures = 0.1 if is_on else 0.0
+                disk.failures = 0.2 if is_on else 0.0
+                disk.failing = _FAILING[event.number % len(_FAILING)]
             case "children die":
                 children.deaths = 0.3 if is_on else 0.0
             case "children hang":
@@ -280,7 +282,7 @@ class World:
     @asynccontextmanager
     async def _services(self, life: Life, folder: Path) -> AsyncGenerator[Services]:
         """As `server.main.start_services`, between simulated edges."""
-        metrics = Metrics()
+        metrics = Uncounted()
         settings = Settings(data_dir=folder, max_requests=MAX_REQUESTS)
         limits_of_key = KeyLimits(max_requests_per_key=MAX_PER_KEY)
         tenants = TENANTS if self.plan.has_keys else ()

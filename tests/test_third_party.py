@@ -32,15 +32,15 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("weights") / "mine"
-    folder.mkdir()
+    folder = tmp_path_factory.mktemp("weights")
     (folder / "embedded").symlink_to(EMBEDDED)
+    (folder / "mine").mkdir()
     model = {
-        "id": "mirrored", "backend": "mirror", "tower": "embedded/clip",
-        "adapter": "embedded/bt_adapter_tuned.safetensors", "gates": [1.0, 1.0],
+        "id": "mirrored", "backend": "mirror", "tower": "../embedded/clip",
+        "adapter": "../embedded/bt_adapter_tuned.safetensors", "gates": [1.0, 1.0],
     }  # fmt: skip
-    (folder / "mirrored.model.json").write_text(json.dumps(model))
-    return folder.parent
+    (folder / "mine" / "mirrored.model.json").write_text(json.dumps(model))
+    return folder
 
 
 def test_a_package_adds_a_backend_that_answers_over_http(

@@ -171,7 +171,8 @@ def _with_room(is_full: bool) -> Generator[Program]:
 
 def _sent(program: Program, count: int, num_bytes: int) -> list[int]:
     """The statuses of so many clients at once, in a process of theirs."""
-    model = program.client().get("/v1/models").json()["data"][0]["id"]
+    with program.client() as client:
+        model = client.get("/v1/models").json()["data"][0]["id"]
     arguments = [program.port, model, program.folder / "clip.mp4", count, num_bytes]
     command = [sys.executable, "-m", "tests.reliability.inline_clients", *map(str, arguments)]
     return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)

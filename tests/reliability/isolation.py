@@ -37,11 +37,15 @@ def foreign_videos(is_full: bool) -> Figure:
     with tempfile.TemporaryDirectory() as folder:
         keys = Path(folder) / "keys"
         keys.write_text(f"{_OWNER}\n{_OTHER}\n", encoding="ascii")
-        with served("--api-keys-file", str(keys), is_fake=True, folder=Path(folder)) as program:
-            video = _client(program, _OWNER).post("/v1/video/uploads", content=program.clip).json()["id"]
-            others = [_client(program, _OTHER).request(*each, json=body) for *each, body in _requests(video)]
-            listed = _client(program, _OTHER).get("/v1/video/uploads").json()["data"]
-            owners = [_client(program, _OWNER).request(*each, json=body) for *each, body in _requests(video)]
+        with (
+            served("--api-keys-file", str(keys), is_fake=True, folder=Path(folder)) as program,
+            _client(program, _OWNER) as owner,
+            _client(program, _OTHER) as other,
+        ):
+            video = owner.post("/v1/video/uploads", content=program.clip).json()["id"]
+            others = [other.request(*each, json=body) for *each, body in _requests(video)]
+            listed = other.get("/v1/video/uploads").json()["data"]
+            owners = [owner.request(*each, json=body) for *each, body in _requests(video)]
     codes = Counter(answer.status_code for answer in others)
     is_met = set(codes) == {404} and not listed and all(answer.is_success for answer in owners)
     text = f"with another's key {dict(codes)}, {len(listed)} listed; with its own {len(owners)} answered"

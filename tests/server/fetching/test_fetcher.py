@@ -253,6 +253,7 @@ async def test_a_client_cannot_tell_why_nothing_was_fetched_and_the_log_has_no_s
     web: Web, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "server.fetching.fetcher")  # whatever a server in another test has set
     web.names = Names(films=[[PRIVATE], [PUBLIC]])
     web.sends(response(status="403 Forbidden"))
     assert await web.refused() == await web.refused() == await web.refused(fetch_ca_file=None)

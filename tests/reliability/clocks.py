@@ -9,6 +9,7 @@ from pathlib import Path
 from server.uploads.disk import Clock
 from server.uploads.store import VideoStore
 from server.uploads.usage import StoreLimits
+from tests import fakes
 from tests.reliability.goal import Figure, Goal
 from tests.reliability.program import completion, quantile, served
 from tests.reliability.stored import IN_MEMORY, stored
@@ -101,7 +102,9 @@ def _served_steps() -> tuple[str, bool]:
                 for _ in range(50):
                     file.write_text(str(_step(draws, while_closed=False)))
                     begin = time.monotonic()
-                    asked = client.post("/v1/chat/completions", json=completion("what time is it?"))
+                    asked = client.post(
+                        "/v1/chat/completions", json=completion("what time is it?", model=fakes.MODEL)
+                    )
                     video = client.post("/v1/video/chat", json=question(ids[-1]))
                     seconds.append(time.monotonic() - begin)
                     statuses += [asked.status_code, video.status_code]

@@ -104,7 +104,8 @@ def _kills_of_servers(count: int) -> tuple[int, int, list[str], float]:
         clip = write_clip(Path(name) / "clip.mp4").read_bytes()
         for _ in range(count):
             with served(folder=Path(name), is_fake=True) as program:
-                slowest = max(slowest, until(lambda program=program: not _strangers(program), 5))
+                if _strangers(program):
+                    slowest = max(slowest, until(lambda program=program: not _strangers(program), 5))
                 lost += _lost(program, known)
                 known = _uploaded_until_killed(program, clip, draws)
                 total += len(known)

@@ -88,7 +88,7 @@ def identical(is_full: bool) -> Figure:
     """The same bytes from many at once, deleted one by one; then uploads, readers, restarts in any order."""
     rounds, count = (20, 100) if is_full else (2, 30)
     wrong = sum(asyncio.run(_round(count, seed)) for seed in range(rounds))
-    histories, length = (300, 40) if is_full else (10, 15)
+    histories, length = (300, 40) if is_full else (15, 30)
     phases = (Phase.generate, Phase.shrink) if is_full else (Phase.generate,)
     run_state_machine_as_test(
         _Machine,

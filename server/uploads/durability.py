@@ -3,6 +3,7 @@
 A sync that fails may have dropped the data, and the next one may say nothing of it.
 """
 
+import errno
 import logging
 import sqlite3
 from collections.abc import Generator
@@ -14,6 +15,8 @@ from server.uploads.disk import Disk, is_full
 
 log = logging.getLogger(__name__)
 
+# nothing was synced, as a file is gone, or no descriptor or memory is left
+_NOT_THE_DISKS = (errno.ENOENT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _UNSYNCED = (sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC)
 
 
@@ -34,23 +37,32 @@ class Durability:
             raise Problem(503, text, code="storage_failed", headers={"x-should-retry": "false"})
 
     def sync(self, fd: int) -> None:
-        with self.noticing():
+        with self._of_files():
             self._disk.sync(fd)
+
+    def sync_folder(self, path: Path) -> None:
+        with self._of_files():
+            self._disk.sync_folder(path)
 
     def rename(self, old: Path, new: Path) -> None:
         """Rename into another folder, whose names last from then on."""
-        with self.noticing():
+        with self._of_files():
             self._disk.rename(old, new)
             self._disk.sync_folder(new.parent)
 
     @contextmanager
-    def noticing(self) -> Generator[None]:
-        """Around calls that sync; passes their errors on."""
+    def _of_files(self) -> Generator[None]:
         try:
             yield
         except OSError as error:
-            self._notice(error, has_lost=not (is_full(error) or isinstance(error, FileNotFoundError)))
+            self._notice(error, has_lost=not is_full(error) and error.errno not in _NOT_THE_DISKS)
             raise
+
+    @contextmanager
+    def of_rows(self) -> Generator[None]:
+        """Around calls of the database, which syncs by itself; passes its errors on."""
+        try:
+            yield
         except sqlite3.Error as error:
             self._notice(error, has_lost=getattr(error, "sqlite_errorcode", None) in _UNSYNCED)
             raise

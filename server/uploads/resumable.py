@@ -121,7 +121,7 @@ class ResumableUploads:
         disk, path = self._storage.disk, self._path(pieces)
         try:
             disk.close(disk.create(path))
-            disk.sync_folder(path.parent)
+            self._storage.durability.sync_folder(path.parent)
             self._storage.catalog.begin_pieces(pieces)
         except BaseException:
             disk.unlink(path)

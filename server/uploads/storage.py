@@ -63,7 +63,7 @@ class Storage:
         return loop.run_in_executor(self._thread, self._guarded, function, arguments)
 
     def _guarded(self, function: Callable[..., _T], arguments: Sequence[Any]) -> _T:
-        with storage_problems(), self.durability.noticing():
+        with storage_problems(), self.durability.of_rows():
             return function(*arguments)
 
     def fill_reserve(self) -> None:
@@ -74,7 +74,7 @@ class Storage:
 
     def reuse_log(self) -> None:
         """In its thread: give back the space of the catalogue's log, if that works."""
-        with contextlib.suppress(sqlite3.Error), self.durability.noticing():
+        with contextlib.suppress(sqlite3.Error), self.durability.of_rows():
             self.catalog.reuse_log()
 
     async def close(self) -> None:

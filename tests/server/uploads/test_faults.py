@@ -1,5 +1,6 @@
 """The store on a disk that is full or fails."""
 
+import contextlib
 import errno
 import os
 from pathlib import Path
@@ -43,6 +44,22 @@ async def test_after_a_failed_sync_nothing_is_stored_until_a_restart(tmp_path: P
     await store.delete(await store.get("public", kept))
     await store.close()
     store = await VideoStore.open(tmp_path, StoreLimits())
+    await upload(store)
+    await store.close()
+
+
+@pytest.mark.parametrize("call", ["create incoming", "write", "sync_folder videos", "unlink videos"])
+async def test_want_of_descriptors_ends_one_upload_and_not_all(tmp_path: Path, call: str) -> None:
+    disk = FaultyDisk()
+    store = await VideoStore.open(tmp_path, StoreLimits(), disk)
+    await store.delete(await store.get("public", await upload(store)))
+    with disk.failing(-1, EIO):
+        await store.delete(await store.get("public", await upload(store)))
+        number = disk.calls.index(call)
+    error = OSError(errno.EMFILE if call != "write" else errno.EIO, "planted")
+    with disk.failing(number, error), contextlib.suppress(Problem):
+        await store.delete(await store.get("public", await upload(store)))
+    assert not store.is_failed
     await upload(store)
     await store.close()
 

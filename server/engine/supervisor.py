@@ -52,7 +52,7 @@ class RestartRule:
     start_seconds: float = 600.0
     check_seconds: float = 10.0
     silence_seconds: float = 60.0
-    stop_seconds: float = 5.0
+    stop_seconds: float = 0.5  # nothing that it does needs to be finished, and the server has to end soon
 
 
 async def launch_process(command: Command) -> tuple[socket.socket, Process]:

@@ -29,7 +29,7 @@ class _Ended:
 
 
 def _drains(is_full: bool) -> Figure:
-    num_drains, num_streams, num_words = (25, 64, 400) if is_full else (1, 8, 150)
+    num_drains, num_streams, num_words = (25, 64, 250) if is_full else (1, 8, 150)
     whole = [_drained(num_streams, num_words, is_hurried=False) for _ in range(num_drains)]
     hurried = [_drained(num_streams, 4000, is_hurried=True) for _ in range(num_drains if is_full else 0)]
     every = [*whole, *hurried]

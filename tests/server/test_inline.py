@@ -99,7 +99,7 @@ def test_data_that_nobody_asks_about_do_not_matter(
 ) -> None:
     answer = client.post("/v1/chat/completions", json=MISPLACED[name](LABEL + data))
     assert answer.status_code == 200, answer.text
-    assert list(server.services.store.incoming.iterdir()) == []
+    until(lambda: list(server.services.store.incoming.iterdir()) == [])
 
 
 def test_an_unknown_field_with_a_video_is_refused_by_its_path(client: httpx.Client) -> None:

@@ -11,6 +11,7 @@ from openai.types.chat import ChatCompletionMessageParam
 
 from tests import fakes
 from tests.server.conftest import RunningServer, count, error_of
+from tests.server.test_streams import until
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +108,7 @@ def test_a_data_url_is_decoded_once(api: openai.OpenAI, server: RunningServer, u
         for _ in range(2):
             api.chat.completions.create(model=fakes.MODEL, messages=about({"url": data_url(unseen)}))
         assert count(client, "btchat_videos_decoded_total") == before + 1
-    assert list(server.services.store.incoming.iterdir()) == []
+    until(lambda: list(server.services.store.incoming.iterdir()) == [])
 
 
 @pytest.mark.parametrize(

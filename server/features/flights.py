@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 
 from bt_model.decoding.decoded import Decoded
 from bt_model.decoding.pool import DecodePool
-from bt_model.errors import BtchatError, FeaturesMissingError, InvalidValueError
+from bt_model.errors import BtchatError, FeaturesMissingError, InvalidValueError, UnknownNameError
 from bt_model.types import ModelCard, Sampling
 from server.decoding.futures import finished
 from server.engine.client import EngineClient
@@ -102,14 +102,7 @@ class VideoFeatures:
             EngineError: the engine is not running.
         """
         sampling = with_default_count(sampling, cards[0])
-        outcomes: dict[str, Outcome] = {}
-        keys: dict[str, bytes] = {}
-        for card in cards:
-            try:
-                check_frames(sampling.num_frames or 0, sampling, card)
-                keys[card.id] = self._key(source, sampling, card)
-            except InvalidValueError as error:
-                outcomes[card.id] = error
+        keys, outcomes = self._keys(source, sampling, cards)
         report("lookup")
         wanted = {keys[card.id]: card for card in reversed(cards) if card.id in keys}
         flights = {key: self._flights[key] for key in wanted if key in self._flights}
@@ -125,7 +118,12 @@ class VideoFeatures:
             flights |= dict.fromkeys(begun, self._begin(begun, source, sampling))
         for flight in flights.values():
             flight.ask()
-        found |= await self._land(list({id(flight): flight for flight in flights.values()}.values()), report)
+        try:
+            found |= await self._land(list({id(each): each for each in flights.values()}.values()), report)
+        except UnknownNameError:
+            if not joined:
+                raise
+            return await self.prepare(source, sampling, cards, report)  # who began had deleted his upload
         for model, key in keys.items():
             outcome = found[key]
             if isinstance(outcome, EncodedVideo) and key in joined:
@@ -156,7 +154,21 @@ class VideoFeatures:
         self._engine.forget(prefix)
         for key, flight in self._flights.items():
             if key.startswith(prefix):
-                flight.task.add_done_callback(lambda _task: self._engine.forget(prefix))
+                flight.task.add_done_callback(lambda _task, key=key: self._engine.forget(key))
+
+    def _keys(
+        self, source: VideoSource, sampling: Sampling, cards: Sequence[ModelCard]
+    ) -> tuple[dict[str, bytes], dict[str, Outcome]]:
+        """Each model's key, or why it cannot take so many frames."""
+        keys: dict[str, bytes] = {}
+        refused: dict[str, Outcome] = {}
+        for card in cards:
+            try:
+                check_frames(sampling.num_frames or 0, sampling, card)
+                keys[card.id] = self._key(source, sampling, card)
+            except InvalidValueError as error:
+                refused[card.id] = error
+        return keys, refused
 
     def _key(self, source: VideoSource, sampling: Sampling, card: ModelCard) -> bytes:
         return feature_key(source, sampling, card, self._decoder.reader)

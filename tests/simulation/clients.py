@@ -409,6 +409,8 @@ class Client:
         action, upload = self.action, self.visit.upload
         if code in {"video_not_found", "video_deleted"}:
             return upload is not None and self.world.ledger.may_be_gone(upload)
+        if code == "engine_restarted" and self.world.services.engine.has_given_up:
+            return True
         if code == "invalid_value":
             return action.frames == REFUSED_FRAMES
         return (

@@ -103,7 +103,7 @@ FAULTS = (
     ),
     PlantedFault(
         "tokens that were being made are kept", "server/features/flights.py",
-        "                flight.task.add_done_callback(lambda _task: self._engine.forget(prefix))\n",
+        "                flight.task.add_done_callback(lambda _task, key=key: self._engine.forget(key))\n",
         "                pass\n",
     ),
     PlantedFault(

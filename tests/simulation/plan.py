@@ -25,10 +25,11 @@ _POPULAR = 6  # of all, those that most are about
 _SECONDS = 24.0  # of a life
 _DEEDS: tuple[tuple[Deed, int], ...] = (
     ("upload", 16), ("ask", 34), ("part", 4), ("complete", 26), ("delete", 7), ("show", 3), ("list", 2),
-    ("pry", 2), ("frames", 4), ("tokens", 3), ("flood", 3),
+    ("pry", 2), ("frames", 4), ("tokens", 3), ("flood", 5),
 )  # fmt: skip
 _FAULTS: tuple[Fault, ...] = (
-    *get_args(Fault), "engine dies", "tokens evicted", "answers stall", "disk fails", "disk is full",
+    *get_args(Fault), "engine dies", "engine hangs", "tokens evicted", "answers stall", "disk fails",
+    "disk is full",
 )  # fmt: skip
 
 

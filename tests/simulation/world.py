@@ -32,7 +32,7 @@ from tests.simulation.clients import Client
 from tests.simulation.decoder import SimulatedDecoder
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.draws import Draws
-from tests.simulation.engine import Machine, SimulatedEngine
+from tests.simulation.engine import EngineFaults, Machine, SimulatedEngine
 from tests.simulation.ledger import MAX_PER_KEY, MAX_REQUESTS, REQUEST_SECONDS, Ledger
 from tests.simulation.loop import SimulatedLoop, Stuck
 from tests.simulation.plan import TENANTS, Action, Life, Plan, Trouble
@@ -50,7 +50,7 @@ _LEFT_SECONDS = 0.06
 _HANG_SECONDS = _RULE.silence_seconds + 2 * _RULE.check_seconds + 1
 
 
-_FAILING = (("write",), ("sync",), ("rename", "sync of a folder"))
+_FAILING = (("write", "sync"), ("rename", "sync of a folder"))
 _NEVER = 1e15
 _ADMITTED_SECONDS = 0.3
 
@@ -204,7 +204,7 @@ class World:
             case "disk is full":
                 self.disk.fill(is_full=is_on)
             case "disk fails":
-                disk.failures = 0.2 if is_on else 0.0
+                disk.failures = 0.3 if is_on else 0.0
                 disk.failing = _FAILING[event.number % len(_FAILING)]
             case "children die":
                 children.deaths = 0.3 if is_on else 0.0
@@ -244,7 +244,7 @@ class World:
 
     def _hang(self, engine: SimulatedEngine, event: Trouble) -> None:
         """For a while, or for ever, until it is killed."""
-        is_endless = event.number % 2 == 1
+        is_endless = event.number % 3 > 0
         engine.hangs_until = _NEVER if is_endless else self.loop.time() + event.seconds
 
         def check() -> None:
@@ -275,6 +275,7 @@ class World:
                     task.exception()  # nobody else will look at it
         self.loop.clear()
         self.disk.close_all()
+        self.machine.faults = EngineFaults()
         self._clients.clear()
         self.ledger.visits.clear()
         self.loop.is_dead = False

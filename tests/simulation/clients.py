@@ -411,6 +411,9 @@ class Client:
             return upload is not None and self.world.ledger.may_be_gone(upload)
         if code == "engine_restarted" and self.world.services.engine.has_given_up:
             return True
+        if code == "features_missing":  # they went with an upload of the same bytes, and once more
+            which = action.which if upload is None else upload.which
+            return any(each.is_begun and each.which == which for each in self.world.ledger.of(action.tenant))
         if code == "invalid_value":
             return action.frames == REFUSED_FRAMES
         return (

@@ -153,7 +153,12 @@ def _code(lines: Sequence[str]) -> str:
 
 
 GOALS = (
-    Goal("G10", "100 requests that never fit into memory fail; all others answer as they do alone", memory),
+    Goal(
+        "G10",
+        "100 requests that never fit into memory fail; all others answer as they do alone",
+        memory,
+        is_long=True,
+    ),
     Goal(
         "G11",
         "20 kills of the engine: not ready <= 1 s, every stream told <= 2 s, ready again <= 15 s, 0 hung",

@@ -33,6 +33,8 @@ class Goal:
     bar: str
     measure: Measure
     is_control: bool = False
+    is_long: bool = False
+    """Its quick size takes several seconds too: it is left to `make reliability`."""
 
 
 def all_goals() -> list[Goal]:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
-from server.bodies.link import JSON, LinkBody, sent_link
+from server.bodies.link import JSON, LinkBody, link_or_file
 from server.bodies.own import Deleted, Filename, VideoObject, VideoPage
 from server.decoding.futures import finished
 from server.deps import Services, ServicesDep, Tenant
@@ -43,10 +43,11 @@ async def upload(
     request: Request, services: ServicesDep, tenant: Tenant, filename: Filename = ""
 ) -> VideoObject:
     """Store a video. It is probed before the response; the same bytes are stored once."""
-    if (link := await sent_link(request)) is not None:
-        return VideoObject.of(await _fetched(request, services, tenant, link.url, filename or link.filename))
+    sent = await link_or_file(request)
+    if isinstance(sent, LinkBody):
+        return VideoObject.of(await _fetched(request, services, tenant, sent.url, filename or sent.filename))
     form = FormVideo.announced(request.headers.get("content-type", ""))
-    body = form.content(request.stream()) if form else request.stream()
+    body = form.content(sent) if form else sent
     declared = 0 if form else int(request.headers.get("content-length", 0))  # a form's is not its file's
     async with services.store.receiving(body, tenant, declared) as received:
         name = filename or (form.filename if form else "")

@@ -25,3 +25,9 @@ def test_a_body_that_names_no_video_is_refused(client: httpx.Client, name: str) 
     answer = client.post("/v1/video/uploads", content=content, headers=headers)
     error = error_of(answer)
     assert (answer.status_code, error["code"], error["param"]) == (status, code, param)
+
+
+def test_a_video_that_its_client_calls_json_is_a_video(client: httpx.Client, unseen: bytes) -> None:
+    """As openai's client does with content that it is given."""
+    headers = {"content-type": "application/json"}
+    assert client.post("/v1/video/uploads", content=unseen, headers=headers).status_code == 200

@@ -146,13 +146,13 @@ class Supervisor:
         started: asyncio.Future[EngineInfo] = asyncio.get_running_loop().create_future()
 
         def receive(message: Message, fds: list[int]) -> None:
-            if started.done():
-                self._on_message(message, fds)
+            if started.done() or not isinstance(message, Loading | Ready | StartFailed):
+                self._on_message(message, fds)  # work may reach an engine that is still starting again
             elif isinstance(message, Loading):
                 self.loading = message
             elif isinstance(message, Ready):
                 started.set_result(EngineInfo.of(message))
-            elif isinstance(message, StartFailed):
+            else:
                 started.set_exception(CheckpointError(message.message))
 
         def lose() -> None:

@@ -1,13 +1,17 @@
 """The engine process as its supervisor starts it."""
 
 import asyncio
+import socket
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from bt_model.errors import CheckpointError
-from server.engine.supervisor import RestartRule, Supervisor, launch_process
+from server.engine import wire
+from server.engine.supervisor import Command, RestartRule, Supervisor, launch_process
+from tests.fakes import CARD
 
 SHOW = "import os, sys; open(sys.argv[1], 'w').write(os.environ['GLIBC_TUNABLES'])"
 
@@ -25,3 +29,30 @@ async def test_it_has_huge_pages_unless_its_environment_says_otherwise(
     with pytest.raises(CheckpointError, match="ended before it was ready"):
         await asyncio.wait_for(supervisor.start(), 30)
     assert told.read_text() == (own or "glibc.malloc.hugetlb=1")
+
+
+async def test_what_an_engine_answers_before_it_is_ready_is_passed_on() -> None:
+    ours, theirs = socket.socketpair()
+    reply = wire.Features("a", False, {})
+
+    class Process:
+        pid, returncode = 1, 0
+
+        def kill(self) -> None: ...
+
+        async def wait(self) -> int:
+            return 0
+
+    async def launch(_: Command) -> tuple[socket.socket, Process]:
+        return ours, Process()
+
+    heard: list[wire.Message] = []
+    supervisor = Supervisor(
+        lambda _: [], lambda message, _: heard.append(message), lambda: None, RestartRule(), launch
+    )
+    with theirs:
+        for message in (reply, wire.Ready(asdict(CARD), [CARD.id])):
+            theirs.send(wire.pack(message))
+        await supervisor.start()
+        assert heard == [reply]
+        await supervisor.stop(0)

@@ -149,6 +149,10 @@ FAULTS = (
         "                self._supervisor.kill()\n", "                pass\n",
     ),
     PlantedFault(
+        "what an engine says before it is ready is dropped", "server/engine/supervisor.py",
+        "if started.done() or not isinstance(message, Loading | Ready | StartFailed):", "if started.done():",
+    ),
+    PlantedFault(
         "a short write is repeated", "server/engine/channel.py", "(data[sent:], [])", "(data, [])",
     ),
     PlantedFault(

@@ -43,7 +43,9 @@ class Rest:
         if any(life.ttl_seconds for life in world.plan.lives):
             await asyncio.sleep(_SWEEP_SECONDS)
         for _ in range(30):
-            if world.services.engine.is_ready or world.services.engine.has_given_up:
+            client, engine = world.services.engine, world.machine.engine
+            is_hanging = engine is not None and world.loop.time() < engine.hangs_until
+            if client.has_given_up or (client.is_ready and not is_hanging):
                 break
             await asyncio.sleep(1.0)
         else:

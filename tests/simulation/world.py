@@ -245,7 +245,8 @@ class World:
     def _hang(self, engine: SimulatedEngine, event: Trouble) -> None:
         """For a while, or for ever, until it is killed."""
         is_endless = event.number % 3 > 0
-        engine.hangs_until = _NEVER if is_endless else self.loop.time() + event.seconds
+        until = _NEVER if is_endless else self.loop.time() + event.seconds
+        engine.hangs_until = max(engine.hangs_until, until)
 
         def check() -> None:
             if is_endless and engine.returncode is None:

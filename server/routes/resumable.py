@@ -25,7 +25,9 @@ _PIECE = "application/offset+octet-stream"
 
 
 async def _speaking_tus(
-    tus_resumable: Annotated[str, Header(description=_VERSION)] = "",
+    tus_resumable: Annotated[
+        str, Header(description="the version of the protocol", json_schema_extra={"enum": [_VERSION]})
+    ] = "",
 ) -> AsyncGenerator[None]:
     """Every response says which version of the protocol it speaks, errors too."""
     if tus_resumable != _VERSION:

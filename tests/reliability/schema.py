@@ -9,6 +9,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,15 @@ _CASES, _EXAMPLES = 10_000, 300  # the second of each operation, in either of tw
 # what JSON Schema cannot say (server/bodies/rules.py), as its refusals begin
 _UNSAID = re.compile(
     r"messages have the roles|\S+\.end is .* more than start|the file is|the body is announced as|the form"
+    r"|the filename is |the upload is too large"
     r"|\S+ is a (second|remote) |\S+ is '?data:|\S+ is not base64|the URL|url "
 )
+_UNKNOWN_HEADER = "x-schemathesis-unknown-property"
+_ABOUT_VALUES = ("positive_data_acceptance", "negative_data_rejection")
+_GENERATORS = (
+    "FailedHealthCheck",
+    "SerializationNotPossible",
+)  # too large for it, or the type of tus' pieces
 _ODD = (
     None,
     True,
@@ -82,20 +90,30 @@ def _fuzzed(folder: Path, flags: tuple[str, ...]) -> tuple[int, list[str]]:
             count += len(recorder.get("interactions", {}))
             complaints += _complaints(recorder)
         error: dict[str, Any] = event.get("NonFatalError") or event.get("FatalError") or {}
-        if error and error.get("value", {}).get("type") != "FailedHealthCheck":  # too large for the generator
+        if error and error.get("value", {}).get("type") not in _GENERATORS:
             complaints.append(str(error)[:200])
     return count, complaints
 
 
 def _complaints(recorder: dict[str, Any]) -> Iterator[str]:
     for case, checks in recorder.get("checks", {}).items():
+        exchange = recorder.get("interactions", {}).get(case, {})
         for check in checks:
-            if check["status"] != "failure":
-                continue
-            content = recorder["interactions"][case]["response"]["content"]["$base64"]
-            answer = base64.b64decode(content).decode("utf-8", "replace")
-            if check["name"] != "positive_data_acceptance" or not _UNSAID.match(_message(answer)):
-                yield f"{recorder['label']}: {check['name']}: {answer[:120]}"
+            if check["status"] == "failure" and not (check["name"] in _ABOUT_VALUES and _is_unsaid(exchange)):
+                answer = exchange["response"]
+                yield f"{recorder['label']}: {check['name']}: {answer['status_code']} {_body(answer)[:120]}"
+
+
+def _is_unsaid(exchange: dict[str, Any]) -> bool:
+    """Whether a refusal follows from what the schema cannot say, or a value from what nobody may refuse."""
+    is_unknown_header = _UNKNOWN_HEADER in exchange["request"]["headers"]
+    is_version = exchange["response"]["status_code"] == HTTPStatus.PRECONDITION_FAILED  # of tus
+    return is_unknown_header or is_version or bool(_UNSAID.match(_message(_body(exchange["response"]))))
+
+
+def _body(answer: dict[str, Any]) -> str:
+    content = (answer.get("content") or {}).get("$base64", "")
+    return base64.b64decode(content).decode("utf-8", "replace")
 
 
 def _message(answer: str) -> str:

@@ -108,7 +108,8 @@ def test_what_came_before_a_connection_broke_is_kept(
     with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) as sock:
         request = f"PATCH {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(unseen)}\r\n{head}\r\n"
         sock.sendall(request.encode() + unseen[:1000])
-        assert until(lambda: server.services.admission.num_running, 10)
+        busy = server.services.store.resumable._busy  # pyright: ignore[reportPrivateUsage] - to ask takes a turn
+        assert until(lambda: path.rpartition("/")[2] in busy, 10)
         assert sent(client, path, 0, b"").status_code == 423  # it is at work on it
         time.sleep(0.1)  # uvicorn drops what was not read when the connection breaks
     assert until(lambda: offset_of(client, path) == 1000, 20)

@@ -94,7 +94,7 @@ class Client:
         except Exception as error:  # noqa: BLE001 - a finding, whatever it is
             world.find("unexpected error", f"{self.name}: {type(error).__name__}: {error}")
         finally:
-            del world.ledger.visits[action.number]
+            world.ledger.leave(self.visit)
         world.trace.add(action.tenant, f"{self.name} {self.deed}: {outcome}")
         seconds = world.loop.time() - self.visit.begin
         if seconds > _SLOW_SECONDS and not world.ledger.is_troubled(self.visit.begin, world.loop.time()):
@@ -430,8 +430,8 @@ class Client:
             return
         if seconds > PROMPT_SECONDS + TICK:
             world.find("a slow refusal", f"{self.name}: {problem.code} after {seconds:.3f} s")
-        inside = world.ledger.inside()
-        is_full = world.ledger.is_full_for(tenant)
+        inside = world.ledger.inside_since(self.visit.begin)
+        is_full = world.ledger.is_full_for(tenant, inside)
         has_reason = is_full if problem.code == "overloaded" else inside[tenant] > world.ledger.most_per_key
         if not has_reason:
             world.find("a refusal without a reason", f"{self.name}: {problem.code} with {dict(inside)}")

@@ -1,6 +1,6 @@
 """What clients know: uploads that were acknowledged, requests under way, faults that explain an error."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -15,6 +15,7 @@ REQUEST_SECONDS = 30.0
 PROMPT_SECONDS = 0.1
 """A refusal takes no longer."""
 
+_LATELY = 1.0
 _AFTERMATH = 20.0  # seconds in which a fault may still be felt
 CONTENTS = [
     file_of((BROKEN if number >= NUM_CONTENTS - NUM_BROKEN else b"clip") + b"-%d" % number)
@@ -73,6 +74,7 @@ class Ledger:
     has_keys: bool
     uploads: list[Upload] = field(default_factory=list[Upload])
     visits: dict[int, Visit] = field(default_factory=dict[int, Visit])
+    left: deque[tuple[float, Visit]] = field(default_factory=deque[tuple[float, Visit]])  # lately
     faults: list[tuple[float, float, Fault]] = field(default_factory=list[tuple[float, float, Fault]])
     inlined: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     step_seconds: float = 0.0  # by which the clock was set, either way, in all
@@ -111,9 +113,23 @@ class Ledger:
                 counts[visit.action.tenant] += visit.weight
         return counts
 
-    def is_full_for(self, tenant: str) -> bool:
-        """Whether a request, counted among those inside, has no room: in all, or beside what is kept."""
+    def leave(self, visit: Visit) -> None:
+        """A request has ended."""
+        del self.visits[visit.action.number]
+        self.left.append((self.now(), visit))
+        while self.left[0][0] < self.now() - _LATELY:
+            self.left.popleft()
+
+    def inside_since(self, begin: float) -> Counter[str]:
+        """As `inside`, with those that have ended since then: they may have been in the way."""
         counts = self.inside()
+        for end, visit in self.left:
+            if end >= begin:
+                counts[visit.action.tenant] += visit.weight
+        return counts
+
+    def is_full_for(self, tenant: str, counts: Counter[str]) -> bool:
+        """Whether a request, counted among those inside, has no room: in all, or beside what is kept."""
         if not self.has_keys:
             return counts.total() > MAX_REQUESTS
         others = sum(max(counts[other], KEPT) for other in TENANTS if other != tenant)

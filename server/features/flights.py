@@ -107,6 +107,8 @@ class VideoFeatures:
         wanted = {keys[card.id]: card for card in reversed(cards) if card.id in keys}
         flights = {key: self._flights[key] for key in wanted if key in self._flights}
         found = await self._find([key for key in wanted if key not in flights])
+        # those whose waiters have all left meanwhile end in nothing
+        flights = {key: flight for key, flight in flights.items() if not flight.task.cancelling()}
         missing = {key: card for key, card in wanted.items() if key not in found}
         flights |= {key: self._flights[key] for key in missing if key in self._flights}  # begun meanwhile
         joined = frozenset(flights)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -53,8 +53,11 @@ class HeldEngine:
         self.loaded: tuple[str, ...] = (CARD.id,)
         self.encoded: list[bytes] = []
         self.forgotten: list[bytes] = []
+        self.gate = asyncio.Event()  # of lookups
+        self.gate.set()
 
     async def lookup(self, key: bytes) -> dict[str, Any] | None:
+        await self.gate.wait()
         return {} if key in self.encoded else None
 
     async def encode(self, targets: dict[str, bytes], *_: object) -> ClipEncoding:
@@ -256,6 +259,23 @@ async def test_who_joins_a_question_about_a_deleted_upload_has_the_same_bytes_de
     assert await site.decoding("a")
     site.decoder.finish("a")
     assert (await second).cache == "miss"
+
+
+async def test_tokens_that_others_gave_up_on_are_made_for_who_wanted_to_join(site: Site) -> None:
+    first = site.ask("a")
+    assert await site.decoding("a")
+    site.engine.gate.clear()
+    cards = [CARD, replace(CARD, id="fake/third", fingerprint="d" * 16)]
+    second = asyncio.create_task(site.features.prepare(Upload("a"), Sampling(), cards))
+    await settled()  # it asks for the other model's tokens
+    first.cancel()
+    await asyncio.wait({first})
+    site.decoder.asked.clear()
+    site.engine.gate.set()
+    assert await site.decoding("a")
+    site.decoder.finish("a")
+    outcomes = (await asyncio.wait_for(second, 5)).outcomes
+    assert [type(outcomes[card.id]) for card in cards] == [EncodedVideo, EncodedVideo]
 
 
 async def test_only_a_few_wait_and_one_at_a_time_is_decoded(site: Site) -> None:

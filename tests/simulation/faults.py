@@ -98,6 +98,11 @@ FAULTS = (
         "                    flight.task.cancel()\n", "                    pass\n",
     ),
     PlantedFault(
+        "a flight is joined that was given up", "server/features/flights.py",
+        "for key, flight in flights.items() if not flight.task.cancelling()}",
+        "for key, flight in flights.items()}",
+    ),
+    PlantedFault(
         "frames are not given back", "server/features/flights.py",
         "frames = held.enter_context(await finished(work))", "frames = await finished(work)",
     ),

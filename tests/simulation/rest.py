@@ -85,9 +85,11 @@ class Rest:
         blobs = world.disk.content(folder / "videos")
         self._expect("temporary files", world.disk.content(folder / "incoming"), {})
         self._expect("open files but for the lock", world.disk.num_open, 1)
-        self._expect("bytes of stored files", world.services.store.num_bytes, sum(map(len, blobs.values())))
         rows = {sha256 for _, sha256 in world.disk.rows()}
+        if world.services.store.is_degraded:  # a disk that failed again while a file was taken back
+            blobs = {name: content for name, content in blobs.items() if name in rows}
         self._expect("stored files", sorted(blobs), sorted(rows))
+        self._expect("bytes of stored files", world.services.store.num_bytes, sum(map(len, blobs.values())))
         for name, content in blobs.items():
             if world.digest(content) != name:
                 world.find("a stored file is damaged", name)

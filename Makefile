@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8000
+JOBS ?= 2
 STAMP := $(VENV)/.installed
 RUNTIME := $(VENV)/.runtime
 UV := .work/uv/bin/uv
@@ -64,11 +65,13 @@ $(UV):
 demo: $(RUNTIME)  ## start the server on the embedded model, ask about a sample clip; ONCE=1 stops after the answer
 	@$(BIN)/btchat demo --port $(PORT) $(if $(ONCE),--once)
 
-test: $(STAMP)  ## the whole default suite: no GPU, no network, no downloaded weights
-	$(BIN)/pytest
+# what measures times has the machine for itself
+test: $(STAMP)  ## the whole default suite: no GPU, no network, no downloaded weights; JOBS=1 on a machine of one core
+	$(BIN)/pytest tests/reliability $(if $(SEED),--random-order $(SEED))
+	$(BIN)/pytest -n $(JOBS) --dist loadfile --ignore tests/reliability $(if $(SEED),--random-order $(SEED))
 
-test-random: $(STAMP)  ## the same suite in another order: make test-random SEED=3
-	$(BIN)/pytest --random-order $(or $(SEED),0)
+test-random:  ## the same suite in another order: make test-random SEED=3
+	@$(MAKE) --no-print-directory test SEED=$(or $(SEED),0)
 
 OTHER = .work/$(notdir $(PYTHON))$(if $(LOWEST),-lowest)
 

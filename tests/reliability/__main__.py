@@ -1,4 +1,4 @@
-"""`make reliability`: every goal in its full size, as a table on the terminal and in docs/reliability.md."""
+"""`make reliability`: goals in their full size, as a table on the terminal and in docs/reliability.md."""
 
 import argparse
 import datetime
@@ -13,6 +13,7 @@ from tests.reliability.goal import Figure, Goal, all_goals
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 _MARK = "<!-- written by `make reliability` -->\n"
+_HEAD = "| goal | bar | figure | seconds | date | verdict |\n|---|---|---|---|---|---|\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +35,17 @@ class Line:
         return "met" if self.is_good else "NOT MET"
 
     def row(self) -> str:
-        cells = (self.goal.name, self.goal.bar, self.figure.text, f"{self.seconds:.0f}", self.verdict)
+        today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
+        texts = (self.goal.name, self.goal.bar, self.figure.text)
+        cells = (*texts, f"{self.seconds:.0f}", today, self.verdict)
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def main() -> int:
-    """Measure the goals that are named, or all, which also writes the page; 1 where one is not met."""
+    """Measure the goals that are named, or all; 1 where one is not met.
+
+    In full, each takes its line of the page as soon as it is measured.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="in the size of seconds")
     parser.add_argument("names", nargs="*", help="G7 …; without any, all")
@@ -55,8 +61,8 @@ def main() -> int:
             lines.append(_measured(goal, is_full=not given.quick))
             sys.stdout.write(f"{lines[-1].row()}\n")
             sys.stdout.flush()
-    if not given.names and not given.quick:
-        _write(lines)
+            if not given.quick:
+                _write(lines[-1], goals)
     bad = [line.goal.name for line in lines if not line.is_good]
     sys.stdout.write(
         f"{len(lines) - len(bad)} of {len(lines)} good{': not ' + ', '.join(bad) if bad else ''}\n"
@@ -73,14 +79,14 @@ def _measured(goal: Goal, *, is_full: bool) -> Line:
     return Line(goal, figure, time.monotonic() - begin)
 
 
-def _write(lines: list[Line]) -> None:
-    """The table below the page's own words."""
-    words = PAGE.read_text(encoding="utf-8").partition(_MARK)[0]
-    today = datetime.datetime.now(tz=datetime.UTC).date()
+def _write(line: Line, goals: list[Goal]) -> None:
+    """Put a line into the table below the page's own words, in the place of the one from before."""
+    words, _, table = PAGE.read_text(encoding="utf-8").partition(_MARK)
+    rows = {row.split(" | ")[0].removeprefix("| "): row for row in table.splitlines() if row.startswith("| ")}
+    rows[line.goal.name] = line.row()
     machine = f"{os.cpu_count()} CPUs, Linux {platform.release()}, Python {platform.python_version()}"
-    head = "| goal | bar | figure | seconds | verdict |\n|---|---|---|---|---|\n"
-    table = "".join(f"{line.row()}\n" for line in lines)
-    PAGE.write_text(f"{words}{_MARK}\n{today}, {machine}.\n\n{head}{table}", encoding="utf-8")
+    known = "".join(f"{rows[goal.name]}\n" for goal in goals if goal.name in rows)
+    PAGE.write_text(f"{words}{_MARK}\n{machine}.\n\n{_HEAD}{known}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def running(settings: Settings, command: Command | None = None) -> Generator[Run
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         server = HttpServer(app, settings)
-        thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[sock])))
+        thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[sock])), daemon=True)
         thread.start()
         try:
             url = f"http://127.0.0.1:{sock.getsockname()[1]}"
@@ -68,6 +68,7 @@ def running(settings: Settings, command: Command | None = None) -> Generator[Run
         finally:
             server.should_exit = True
             thread.join(20)
+    assert not thread.is_alive(), "the server did not end"
     assert not app.undocumented, "errors(…) of the route and server.problems.CODES name every error"
 
 

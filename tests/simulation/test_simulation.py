@@ -1,11 +1,17 @@
 """The simulation itself: it is replayed from its seed, finds a mistake, and shrinks what led to it."""
 
+import secrets
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from tests.simulation.disk import SimulatedDisk
+from tests.simulation.draws import Draws
 from tests.simulation.faults import FAULTS
 from tests.simulation.plan import Plan, plan_of
 from tests.simulation.shrink import shortest
+from tests.simulation.virtual import virtual
 from tests.simulation.world import run
 
 SIZE = 0.1
@@ -20,6 +26,13 @@ def test_no_invariant_is_broken(seed: int) -> None:
 def test_the_same_seed_gives_the_same_run() -> None:
     first, second, other = (run(plan_of(seed, SIZE)).trace.digest() for seed in (7, 7, 8))
     assert first == second != other
+
+
+def test_threads_beside_a_run_have_the_time_and_the_randomness_of_this_machine() -> None:
+    with virtual(lambda: 1e12, lambda: 1e12, Draws(1)), ThreadPoolExecutor(1) as pool:
+        assert time.monotonic() == time.time() == 1e12
+        assert pool.submit(time.monotonic).result() < 1e12
+        assert pool.submit(secrets.token_bytes, 8).result() != Draws(1).token(8)
 
 
 def test_every_fault_can_be_planted() -> None:

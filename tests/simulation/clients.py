@@ -397,7 +397,7 @@ class Client:
         """Whether an error has a reason; returns its code."""
         world, code = self.world, problem.code
         now, begin = world.loop.time(), self.visit.begin
-        if code == "storage_full" and self.deed == "delete":
+        if code == "storage_full" and self.deed == "delete" and world.disk.had_reserve:
             world.find("a full disk cannot be made emptier", f"{self.name}: {problem.detail}")
         elif code in {"overloaded", "rate_limited"}:
             self._judge_limit(problem, now - begin)

@@ -57,6 +57,7 @@ class SimulatedDisk(Disk):
         self._database: SimulatedDatabase | None = None
         self.faults = DiskFaults()
         self._free = 0  # while it is full
+        self.had_reserve = True  # when it became full: without it nobody can promise that rows are deleted
 
     # --- what nobody but the simulation does
 
@@ -113,6 +114,7 @@ class SimulatedDisk(Disk):
 
     def fill(self, *, is_full: bool) -> None:
         """From now on there is no room, or some for files and not for rows; or there is enough again."""
+        self.had_reserve = any("reserve" in folder.files for folder in self._folders.values())
         self.faults.is_full, self._free = is_full, self._draws.pick((0, _ROW_BYTES - 1, _ROW_BYTES - 1))
 
     def _need_room(self, num_bytes: int) -> None:

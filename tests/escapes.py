@@ -48,7 +48,13 @@ def target(folder: Path) -> Generator[Target]:
     for name in ("keys.txt", "other.mp4", "btchat.sqlite3", "program", "a", "c", "d", "e"):
         (folder / name).write_bytes(b"canary")
     (folder / "program").chmod(0o755)
-    with socket.create_server(("127.0.0.1", 0)) as server, subprocess.Popen(["sleep", "600"]) as bystander:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.socket(socket.AF_UNIX) as local,
+        subprocess.Popen(["sleep", "600"]) as bystander,
+    ):
+        local.bind(str(folder / "socket"))
+        local.listen()
         try:
             yield Target(folder, server.getsockname()[1], os.getpid(), bystander.pid)
         finally:
@@ -70,6 +76,12 @@ def attempts(target: Target) -> Mapping[str, Callable[[], object]]:
         "see that a file exists": secret.stat,
         "connect to the server": lambda: socket.socket().connect(("127.0.0.1", target.port)),
         "listen": lambda: socket.create_server(("127.0.0.1", 0)),
+        "send a datagram": lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(
+            b"", ("127.0.0.1", target.port)
+        ),
+        "connect to a socket in a folder": lambda: socket.socket(socket.AF_UNIX).connect(
+            str(target.folder / "socket")
+        ),
         "open a raw socket": lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP),
         "fork": _fork,
         "run a program": lambda: _run(target.folder / "program"),

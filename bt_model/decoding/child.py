@@ -7,6 +7,7 @@ import fcntl
 import io
 import mmap
 import os
+import signal
 import socket
 from collections.abc import Sequence
 from dataclasses import replace
@@ -32,6 +33,8 @@ _JPEG_QUALITY = 85
 
 def main() -> None:
     """Set up, then handle requests until the parent closes the socket."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # it ends with its parent's socket:
+        signal.signal(number, signal.SIG_IGN)  # a service manager that signals all processes means the parent
     with socket.socket(fileno=0) as connection:
         setup = wire.Setup.unpack(_receive(connection)[0])
         ready = _prepared(setup)

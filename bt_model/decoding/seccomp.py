@@ -115,7 +115,8 @@ def deny_calls(*, has_threads: bool) -> str:
     steps = [*_filter(machine, _rules(has_threads))]
     code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
     program = _Program(len(steps), ctypes.addressof(code))
-    syscall(machine.numbers["seccomp"], _SET_FILTER, _ALL_THREADS, ctypes.addressof(program))
+    if thread := syscall(machine.numbers["seccomp"], _SET_FILTER, _ALL_THREADS, ctypes.addressof(program)):
+        raise OSError(errno.EPERM, f"thread {thread} cannot have the filter")
     return platform.machine()
 
 

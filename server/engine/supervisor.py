@@ -190,6 +190,7 @@ class Supervisor:
                 await self._spawn()
             except (CheckpointError, OSError) as error:
                 log.error("the engine did not start again: %s", error)  # noqa: TRY400 - one line, no trace
+                self._closed.set()  # where there was not even a process, nobody else says so
 
     async def _end(self, seconds: float) -> None:
         self._info = None

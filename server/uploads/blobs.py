@@ -34,9 +34,14 @@ class Blobs:
         return self._storage.folder.videos / sha256
 
     def enter(self, video: StoredVideo) -> bool:
-        """One more reader of these bytes; whether their owner, and not only who reads them, has them."""
+        """One more reader of these bytes; whether their owner, and not only who reads them, has them.
+
+        On a full disk a deletion may have come as far as the file, and not to the row.
+        """
         self._readers[video.sha256] += 1
-        return self._catalog.has_bytes(video.sha256, video.tenant)
+        return self._catalog.has_bytes(video.sha256, video.tenant) and self._disk.exists(
+            self.path(video.sha256)
+        )
 
     def leave(self, sha256: str) -> None:
         self._readers[sha256] -= 1
@@ -116,10 +121,10 @@ class Blobs:
         """At the start: delete files without a row and rows without a file, which an interrupted run left."""
         incoming = self._sweep_pieces()
         for name in set(self._disk.names(self._storage.folder.incoming)) - incoming:
-            self._disk.unlink(self._storage.folder.incoming / name)
+            self.discard(self._storage.folder.incoming / name)
         known, present = self._catalog.digests(), set(self._disk.names(self._storage.folder.videos))
         for name in present - known:
-            self._disk.unlink(self.path(name))
+            self.discard(self.path(name))
         lost = [video for sha256 in known - present for video in self._catalog.with_bytes(sha256)]
         if lost:
             log.error("%d uploads are dropped: their files are gone", len(lost))

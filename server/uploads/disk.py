@@ -56,8 +56,9 @@ class Disk:
         self._protect(path, _PRIVATE_FOLDER)
 
     def protect(self, path: Path) -> None:
-        """A file that is there becomes this process's user's alone."""
-        self._protect(path, _PRIVATE_FILE)
+        """A file that is there becomes this process's user's alone; what a link leads to is not ours."""
+        if stat.S_ISREG(path.lstat().st_mode):
+            self._protect(path, _PRIVATE_FILE)
 
     def _protect(self, path: Path, mode: int) -> None:
         now = path.stat().st_mode
@@ -123,7 +124,11 @@ class Disk:
     def reopen(self, path: Path, num_bytes: int) -> int:
         """A descriptor at the end of a file, of which no more than its first bytes are kept."""
         fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
-        os.ftruncate(fd, num_bytes)
+        try:
+            os.ftruncate(fd, num_bytes)
+        except OSError:
+            os.close(fd)
+            raise
         return fd
 
     def write(self, fd: int, data: bytes | memoryview) -> int:

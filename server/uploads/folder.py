@@ -71,11 +71,12 @@ class DataFolder:
 
     @property
     def has_reserve(self) -> bool:
-        return self._disk.exists(self._reserve)
+        return self._disk.exists(self._reserve) and self._disk.size(self._reserve) == RESERVE_BYTES
 
     def fill_reserve(self) -> None:
         """Keep some space, if there is any."""
         try:
+            self._disk.unlink(self._reserve)  # one that was interrupted
             self._disk.allocate(self._reserve, RESERVE_BYTES)
         except OSError:
             with contextlib.suppress(OSError):

@@ -1,8 +1,10 @@
 """Writes a body to a private temporary file and hashes it; the middleware enforces size limits."""
 
 import asyncio
+import errno
 import hashlib
 import logging
+import os
 import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator
 from contextlib import contextmanager
@@ -46,8 +48,9 @@ async def write_video(
     """
     digest = hashlib.sha256()
     num_bytes = 0
-    file = OpenFile(disk, disk.create(path), sync)
+    file = OpenFile(disk, sync)
     try:
+        await asyncio.to_thread(file.open, lambda: disk.create(path))
         async for block in _blocks(_video_bytes(chunks), count):
             num_bytes += len(block)
             await asyncio.to_thread(digest.update, block)
@@ -99,27 +102,45 @@ def _check(path: Path, disk: Disk) -> None:
 
 
 class OpenFile:
-    """A file written in threads. Whoever gives up on it closes it after the last write, not during it."""
+    """A file written in threads. Whoever gives up on it closes it after the last call, not during it.
 
-    def __init__(self, disk: Disk, fd: int, sync: Callable[[int], None]) -> None:
+    Calls that come after that, from a thread that was late, raise OSError.
+    """
+
+    def __init__(self, disk: Disk, sync: Callable[[int], None]) -> None:
         self._disk = disk
-        self._fd = fd
         self._sync = sync
+        self._fd: int | None = None
+        self._is_closed = False
         self._turn = Lock()
+
+    def open(self, opened: Callable[[], int]) -> None:
+        """Have the descriptor that a call returns."""
+        with self._turn:
+            if not self._is_closed:
+                self._fd = opened()
 
     def write(self, block: bytes) -> None:
         with self._turn:
             view = memoryview(block)
             while view:
-                view = view[self._disk.write(self._fd, view) :]
+                view = view[self._disk.write(self._live(), view) :]
 
     def sync(self) -> None:
         with self._turn:
-            self._sync(self._fd)
+            self._sync(self._live())
 
     def close(self) -> None:
         with self._turn:
-            self._disk.close(self._fd)
+            self._is_closed = True
+            if self._fd is not None:
+                self._disk.close(self._fd)
+                self._fd = None
+
+    def _live(self) -> int:
+        if self._fd is None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return self._fd
 
 
 async def _blocks(chunks: AsyncIterable[bytes], count: Callable[[int], None]) -> AsyncGenerator[bytes]:

@@ -1,16 +1,19 @@
 """Uploads in pieces: what has come stays when a connection breaks or the server is started again."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Generator
+import logging
+from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from bt_model.errors import UnknownNameError, VideoError
+from bt_model.errors import DecodeTimeoutError, UnknownNameError, VideoError, explain
 from server.problems import Problem
 from server.uploads.catalog import Pieces
 from server.uploads.receive import BLOCK_BYTES, OpenFile, Received, storage_problems
 from server.uploads.storage import Storage
+
+log = logging.getLogger(__name__)
 
 _SYNC_BYTES = 16 * BLOCK_BYTES  # of a long piece, how much of it an interrupted server may forget
 
@@ -21,6 +24,7 @@ class ResumableUploads:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._busy = set[str]()
+        self._left = set[Path]()  # files that could not be deleted
 
     async def begin(self, video_id: str, tenant: str, num_bytes: int, filename: str) -> Pieces:
         """An upload of which nothing is there yet.
@@ -72,10 +76,10 @@ class ResumableUploads:
         storage = self._storage
         storage.durability.check()
         with storage_problems():
-            fd = storage.disk.reopen(self._path(pieces), pieces.received)
-            file = OpenFile(storage.disk, fd, storage.durability.sync)
+            file = OpenFile(storage.disk, storage.durability.sync)
             piece = _Piece(storage, file, pieces)
             try:
+                await asyncio.to_thread(file.open, lambda: self._reopened(pieces))
                 try:
                     async for chunk in chunks:
                         await piece.add(chunk)
@@ -91,13 +95,18 @@ class ResumableUploads:
 
     @asynccontextmanager
     async def whole(self, pieces: Pieces) -> AsyncGenerator[Received]:
-        """The file, for `VideoStore.add`, of an upload that is complete; one that is no video is deleted."""
+        """The file, for `VideoStore.add`, of an upload that is complete; one that is no video is deleted.
+
+        One that could not be decoded in time is kept: the machine may have been busy.
+        """
         with storage_problems():
-            digest = await asyncio.to_thread(self._storage.disk.sha256, self._path(pieces))
+            digest = await asyncio.to_thread(self._digest, pieces)
         # with it, a start finds the file again if a commit is interrupted
         await self._storage.run(self._storage.catalog.update_pieces, replace(pieces, sha256=digest))
         try:
             yield Received(self._path(pieces), digest, pieces.num_bytes)
+        except DecodeTimeoutError:
+            raise
         except VideoError:
             await self.delete(pieces)
             raise
@@ -107,7 +116,9 @@ class ResumableUploads:
         await self._storage.run(self._delete, [pieces])
 
     async def delete_expired(self) -> None:
-        """Delete uploads that nobody goes on with."""
+        """Delete uploads that nobody goes on with, and files that could not be deleted before."""
+        left, self._left = self._left, set()
+        await self._storage.run(self._unlink, left)
         now = self._storage.age.now()
         old = [
             each
@@ -132,7 +143,23 @@ class ResumableUploads:
             self._storage.folder.with_reserve(
                 lambda pieces=pieces: self._storage.catalog.delete_pieces(pieces)
             )
-            self._storage.disk.unlink(self._path(pieces))
+            self._unlink([self._path(pieces)])
+
+    def _unlink(self, paths: Iterable[Path]) -> None:
+        for path in paths:
+            try:
+                self._storage.disk.unlink(path)
+            except OSError as error:
+                log.warning("a deleted upload's file is still there: %s", explain(error))
+                self._left.add(path)
+
+    def _reopened(self, pieces: Pieces) -> int:
+        """At the end of what has come: behind it may stand what a request wrote that was interrupted."""
+        return self._storage.disk.reopen(self._path(pieces), pieces.received)
+
+    def _digest(self, pieces: Pieces) -> str:
+        self._storage.disk.close(self._reopened(pieces))
+        return self._storage.disk.sha256(self._path(pieces))
 
     def _path(self, pieces: Pieces) -> Path:
         return self._storage.folder.incoming / pieces.id
@@ -150,6 +177,8 @@ class _Piece:
         self._file = file
         self._block = bytearray()
         self._written = pieces.received
+        self._writing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._writing.set_result(None)
 
     async def add(self, chunk: bytes) -> None:
         if self._written + len(self._block) + len(chunk) > self.pieces.num_bytes:
@@ -169,7 +198,9 @@ class _Piece:
         await self._storage.run(self._storage.catalog.update_pieces, self.pieces)
 
     async def _flush(self) -> None:
-        block = bytes(self._block)
-        await asyncio.to_thread(self._file.write, block)
+        """Each block is written once: a write goes on where its request ends, and is waited for here."""
+        await asyncio.shield(self._writing)
+        block, self._block = bytes(self._block), bytearray()
         self._written += len(block)
-        self._block.clear()
+        self._writing = asyncio.create_task(asyncio.to_thread(self._file.write, block))
+        await asyncio.shield(self._writing)

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import math
 import os
+import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -86,6 +87,8 @@ async def _serve(arguments: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Load the first model, send `Ready`, serve."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # it ends with its socket: a service
+        signal.signal(number, signal.SIG_IGN)  # manager that signals all processes lets answers end in turn
     arguments = _arguments(argv)
     configure_log(arguments.log_level, arguments.log_format, "engine")
     if arguments.threads:

@@ -149,7 +149,7 @@ class SimulatedDisk(Disk):
         if self.exists(path):
             raise FileExistsError(errno.EEXIST, "there is one", str(path))
         self._need_room(num_bytes)
-        self._folder(path.parent).files[path.name] = _File()
+        self._folder(path.parent).files[path.name] = _File(bytearray(num_bytes))
 
     def names(self, folder: Path) -> list[str]:
         return sorted(self._folder(folder).files)

@@ -60,6 +60,16 @@ def test_a_child_that_hangs_is_killed_in_time(clip: Path) -> None:
         until(lambda: not is_there(hanging))
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_all_processes_of_a_service_ends_no_decode(
+    pool: DecodePool, clip: Path, number: signal.Signals
+) -> None:
+    child = stop_child(pool)
+    end_soon(child, number)
+    assert pool.decode(clip, FOUR, [SIZE], 8).result().num_frames == 4
+    assert pool.pids == [child]
+
+
 @pytest.mark.parametrize("death", [signal.SIGABRT, signal.SIGSEGV])
 def test_a_child_that_dies_is_a_bad_video(pool: DecodePool, clip: Path, death: signal.Signals) -> None:
     end_soon(stop_child(pool), death)

@@ -25,6 +25,8 @@ WITHOUT_SECCOMP = {
     "have the kernel signal the parent",
     "change another's limits",
     "connect to the server",
+    "connect to a socket in a folder",
+    "send a datagram",
     "listen",
 }
 WITHOUT_BOTH = WITHOUT_SECCOMP | {

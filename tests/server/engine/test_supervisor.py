@@ -56,3 +56,34 @@ async def test_what_an_engine_answers_before_it_is_ready_is_passed_on() -> None:
         await supervisor.start()
         assert heard == [reply]
         await supervisor.stop(0)
+
+
+async def test_an_engine_that_could_not_be_launched_is_tried_again() -> None:
+    sockets = [socket.socketpair() for _ in range(2)]
+    launches = iter([sockets[0][0], BlockingIOError("no more processes"), sockets[1][0]])
+    again = asyncio.Event()
+
+    class Process:
+        pid, returncode = 1, 0
+
+        def kill(self) -> None: ...
+
+        async def wait(self) -> int:
+            return 0
+
+    async def launch(_: Command) -> tuple[socket.socket, Process]:
+        if isinstance(outcome := next(launches), OSError):
+            raise outcome
+        return outcome, Process()
+
+    rule = RestartRule(backoff_seconds=0)
+    supervisor = Supervisor(lambda _: [], lambda *_: again.set(), lambda: None, rule, launch)
+    with sockets[0][1] as first, sockets[1][1] as second:
+        ready = wire.pack(wire.Ready(asdict(CARD), [CARD.id]))
+        first.send(ready)
+        second.send(ready + wire.pack(wire.Features("a", False, {})))
+        await supervisor.start()
+        first.close()
+        await asyncio.wait_for(again.wait(), 10)
+        assert supervisor.num_restarts == 2
+        await supervisor.stop(0)

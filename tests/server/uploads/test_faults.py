@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bt_model.errors import UnknownNameError
 from server.problems import Problem
 from server.uploads.expiry import expiring
 from server.uploads.store import VideoStore
@@ -77,6 +78,17 @@ async def test_a_row_is_deleted_with_the_reserve_where_the_disk_is_full(tmp_path
     await store.close()
 
 
+async def test_a_video_whose_file_is_gone_and_not_its_row_is_deleted(tmp_path: Path) -> None:
+    disk = FaultyDisk()
+    store = await VideoStore.open(tmp_path, StoreLimits(), disk)
+    video = await added(store)
+    (tmp_path / "videos" / video.sha256).unlink()
+    with pytest.raises(UnknownNameError, match="was deleted"):
+        async with store.reading(video):
+            pass
+    await store.close()
+
+
 async def test_a_file_that_cannot_be_deleted_is_tried_again(tmp_path: Path) -> None:
     disk = FaultyDisk()
     store = await VideoStore.open(tmp_path, StoreLimits(), disk)
@@ -92,7 +104,7 @@ async def test_a_file_that_cannot_be_deleted_is_tried_again(tmp_path: Path) -> N
 async def test_a_disk_that_fails_at_the_start_is_said_as_it_is(tmp_path: Path) -> None:
     store = await VideoStore.open(tmp_path, StoreLimits())
     await store.close()
-    (tmp_path / "videos" / "orphan").touch()
+    (tmp_path / "btchat.sqlite3").unlink()
     disk = FaultyDisk()
     disk.fail_at, disk.error = 0, EIO
     with pytest.raises(OSError, match="Input/output error"):

@@ -126,7 +126,7 @@ $(SCHEMATHESIS): | $(BIN)/pip
 	$(BIN)/python -m venv .work/schemathesis
 	.work/schemathesis/bin/pip install --quiet --disable-pip-version-check schemathesis==4.32.5
 
-reliability: $(STAMP) $(SCHEMATHESIS)  ## every goal of docs/reliability.md in its full size, within an hour: make reliability GOALS="G7 G8"
+reliability: $(STAMP) $(SCHEMATHESIS)  ## every goal of docs/reliability.md in its full size, about an hour: make reliability GOALS="G7 G8"
 	$(BIN)/python -m tests.reliability $(GOALS)
 
 simulate: $(STAMP)  ## the web process between simulated edges, replayed by seed: make simulate SEEDS=500, 100-900 or =7

@@ -17,6 +17,7 @@ PUBLIC = "public"
 
 _SMOOTHING = 0.2
 _MOST_SECONDS = 60.0  # that anybody is told to wait for room
+_MOST_LOOKUPS = 64  # each takes milliseconds
 _MOST_GUARANTEED = 8  # requests of a key that find room however many others ask
 
 
@@ -67,11 +68,6 @@ class HeldBytes:
         self._tenant = tenant
         self._num_bytes = 0
 
-    @property
-    def most(self) -> int:
-        """More than this is never held for one key."""
-        return self._shares.most_of_one
-
     def add(self, num_bytes: int) -> None:
         """Count bytes that are held from now on.
 
@@ -89,8 +85,9 @@ class HeldBytes:
         self._num_bytes -= given
         self._shares.give_back(self._tenant, given)
 
-    def release_all(self) -> None:
-        self.release(self._num_bytes)
+    def keep(self, num_bytes: int) -> None:
+        """Hold no more than these."""
+        self.release(max(self._num_bytes - num_bytes, 0))
 
 
 class Admission:
@@ -98,6 +95,7 @@ class Admission:
 
     def __init__(self, max_requests: int, max_bytes: int, keys: ApiKeys) -> None:
         self._requests = Shares(max_requests, keys.num_tenants, _MOST_GUARANTEED)
+        self._lookups = Shares(_MOST_LOOKUPS, keys.num_tenants, _MOST_GUARANTEED)
         self._bytes = Shares(max_bytes, keys.num_tenants, max_bytes)
         self._keys = keys
         self.rates = Rates(keys)
@@ -135,13 +133,33 @@ class Admission:
             raise RateLimitError(f"this key may have {most} requests at once", self._round_seconds)
         held, since = HeldBytes(self._bytes, tenant), monotonic()
         self._requests.take(tenant, count)
+        is_refused = False
         try:
             yield held
+        except BusyError:
+            is_refused = True  # after all: it says nothing about how fast requests end
+            raise
         finally:
-            held.release_all()
+            held.keep(0)
             self._requests.give_back(tenant, count)
-            self._seconds += _SMOOTHING * (monotonic() - since - self._seconds)
-            self._num_refused = max(self._num_refused - count, 0)
+            if not is_refused:
+                self._seconds += _SMOOTHING * (monotonic() - since - self._seconds)
+                self._num_refused = max(self._num_refused - count, 0)
+
+    @contextmanager
+    def look_up(self, tenant: str) -> Generator[None]:
+        """Count a request that only looks something up or deletes, for the length of the `with`.
+
+        Raises:
+            BusyError: too many do.
+        """
+        if not self._lookups.fits(tenant, 1):
+            raise BusyError(f"{self._lookups.taken} lookups are in flight, no more fit", 1.0)
+        self._lookups.take(tenant, 1)
+        try:
+            yield
+        finally:
+            self._lookups.give_back(tenant, 1)
 
     def most_at_once(self, tenant: str) -> int:
         """Requests that a key may have at once."""

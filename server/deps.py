@@ -54,7 +54,7 @@ def get_services(request: Request) -> Services:
 
 
 def get_tenant(request: Request) -> str:
-    """The caller's identity: the digest of the API key, or `public`."""
+    """The caller: by the name of a key or, without one, its digest; `public` where there are no keys."""
     return cast(_RequestState, request.state).tenant
 
 

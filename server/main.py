@@ -36,18 +36,19 @@ from server.fetching.fetcher import Fetcher
 from server.keys.file import load_keys
 from server.log.lines import configure_log
 from server.metrics import Metrics
-from server.middleware.bounds import BodyBounds
+from server.middleware.bounds import BodyBounds, BodyPace
+from server.middleware.costs import RequestCost, RequestCosts
 from server.middleware.door import Door
 from server.middleware.envelope import Envelope
 from server.middleware.gate import Gate, allowed_hosts
 from server.middleware.inline import InlineVideos
 from server.middleware.keys import PAGE_FILES, KeyCheck
-from server.middleware.pace import BodyPace
 from server.problems import show_problem
 from server.routes import chat, frames, health, models, resumable, uploads
 from server.routes.errors import document_errors
 from server.settings import Settings
 from server.uploads.expiry import expiring
+from server.uploads.receive import BLOCK_BYTES
 from server.uploads.store import VideoStore
 from server.uploads.usage import StoreLimits
 
@@ -106,6 +107,21 @@ async def start_services(settings: Settings, command: Command) -> AsyncGenerator
         )
 
 
+def request_costs(settings: Settings) -> RequestCosts:
+    """What bounds and door allow the requests of each path."""
+    upload = RequestCost(settings.max_upload_bytes, held_bytes=2 * BLOCK_BYTES)
+    return RequestCosts(
+        RequestCost(settings.max_json_bytes),
+        {
+            "/v1/video/uploads": upload,
+            f"{resumable.PATH}/": upload,  # of each that goes on
+            "/v1/video/chat": RequestCost(settings.max_json_bytes, spends_tokens=True),
+            # without its videos, which go to disk as they come
+            "/v1/chat/completions": RequestCost(settings.max_chat_bytes, 4 * BLOCK_BYTES, spends_tokens=True),
+        },
+    )
+
+
 def create_app(settings: Settings, start: Start) -> FastAPI:
     """The application around the services that `start` opens.
 
@@ -128,20 +144,11 @@ def create_app(settings: Settings, start: Start) -> FastAPI:
         app.include_router(router, dependencies=asked if router is not health.probes else [])
     for kind in (BtchatError, HTTPException, RequestValidationError, TimeoutError):
         app.add_exception_handler(kind, show_problem)
-    bounds = {
-        "/v1/video/uploads": settings.max_upload_bytes,
-        f"{resumable.PATH}/": settings.max_upload_bytes,  # of each upload
-        "/v1/chat/completions": settings.max_chat_bytes,
-    }
+    costs = request_costs(settings)
     app.add_middleware(InlineVideos, path="/v1/chat/completions", max_bytes=settings.max_json_bytes)
-    app.add_middleware(
-        BodyBounds,
-        default_bytes=settings.max_json_bytes,
-        bytes_by_path=bounds,
-        idle_seconds=settings.body_idle_seconds,
-    )
-    app.add_middleware(BodyPace, seconds=settings.body_idle_seconds, rate=settings.min_body_rate)
-    app.add_middleware(Door)
+    app.add_middleware(Door, costs=costs)
+    pace = BodyPace(settings.body_idle_seconds, settings.min_body_rate)
+    app.add_middleware(BodyBounds, costs=costs, pace=pace)  # what is refused by its length alone is not held
     app.add_middleware(KeyCheck, keys=keys.all, wrong_per_minute=settings.wrong_keys_per_minute)
     app.add_middleware(Gate, hosts=allowed_hosts(settings))
     app.add_middleware(Envelope)

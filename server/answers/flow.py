@@ -64,6 +64,7 @@ class ChatFlow:
         answers = [Answer(question, number, monotonic(), deadline, said) for number in numbers]
         progress = [Progress(model) for model in question.models]
         note(model=",".join(dict.fromkeys(question.models)), video=question.video and question.video.name)
+        self._admission.rates.count_request(question.tenant, question.num_choices - 1)
         with self._admission.enter(question.tenant, question.num_choices - 1):
             inputs = asyncio.create_task(self._inputs(question, progress))
             tasks = [

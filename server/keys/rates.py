@@ -27,10 +27,10 @@ class Rates:
         self._moving = MovingWindowRateLimiter(storage)
         self._fixed = FixedWindowRateLimiter(storage)
 
-    def count_request(self, tenant: str) -> None:
-        """Raises RateLimitError: as many as a minute may have have come."""
+    def count_request(self, tenant: str, count: int = 1) -> None:
+        """One request, or what counts as so many. Raises RateLimitError: a minute's have come."""
         item = self._requests(tenant)
-        if item is not None and not self._moving.hit(item, tenant):
+        if item is not None and count and not self._moving.hit(item, tenant, cost=count):
             raise _over(self._moving, item, tenant, "requests a minute")
 
     def require_tokens(self, tenant: str) -> None:

@@ -77,7 +77,7 @@ class _Lines(logging.Formatter):
 
 
 class JsonLines(_Lines):
-    """An object of at most 8 KiB of ASCII, in which nothing that came from outside can begin another line."""
+    """An object of less than 4 KiB of ASCII, in which nothing from outside can begin another line."""
 
     def format(self, record: logging.LogRecord) -> str:
         facts = self.facts(record)

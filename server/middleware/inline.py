@@ -5,7 +5,6 @@ import ctypes
 import json
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack
-from functools import partial
 from typing import cast
 
 from starlette.exceptions import HTTPException
@@ -16,7 +15,7 @@ from bt_model.errors import BtchatError
 from server.admission import HeldBytes
 from server.bodies.inline import InlineJson
 from server.deps import LifespanState
-from server.middleware.door import HELD, HELD_BYTES
+from server.middleware.door import HELD
 from server.problems import Problem, problem_of
 from server.uploads.sources import InlineVideo, lend
 from server.uploads.store import VideoStore
@@ -40,14 +39,11 @@ class InlineVideos:
         self._num_running += 1
         async with AsyncExitStack() as lifetime:
             videos = _Videos(services.store, scope["state"]["tenant"], lifetime)
-            body = _Body(receive, videos, self._max_bytes, partial(self._release, scope["state"][HELD]))
+            held: HeldBytes = scope["state"][HELD]
+            body = _Body(receive, videos, self._max_bytes, held.keep)
             lifetime.callback(self._end, body.json.videos)
             scope["state"]["inline"] = body.json.videos
             await self._app(scope, body.receive, send)
-
-    def _release(self, held: HeldBytes, remaining_bytes: int) -> None:
-        """Of a body that was read only its JSON is held."""
-        held.release(HELD_BYTES[self._path] - remaining_bytes)
 
     def _end(self, videos: Mapping[str, object]) -> None:
         """The last of several gives the memory that their pieces took back to the system."""
@@ -79,10 +75,10 @@ class _Body:
     """A body as the application receives it."""
 
     def __init__(
-        self, receive: Receive, videos: _Videos, max_bytes: int, release: Callable[[int], None]
+        self, receive: Receive, videos: _Videos, max_bytes: int, keep: Callable[[int], None]
     ) -> None:
         self._receive = receive
-        self._release = release
+        self._keep = keep
         self._is_read = False
         self.json = InlineJson(self._chunks(), videos.keep, max_bytes)
 
@@ -97,7 +93,7 @@ class _Body:
         except (BtchatError, HTTPException) as error:
             raise _closing(problem_of(error)) from error
         if self.json.videos:
-            self._release(len(content))
+            self._keep(len(content))  # only its JSON is held
         return {"type": "http.request", "body": content, "more_body": False}
 
     async def _chunks(self) -> AsyncGenerator[bytes]:

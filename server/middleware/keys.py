@@ -15,6 +15,7 @@ PAGES = frozenset({"/docs", "/redoc"})
 # probes have no key; the pages of the documentation hold nothing secret, and ask for a key to try a route
 OPEN_PATHS = PAGES | {"/", "/health/live", "/health/ready", "/openapi.json"}
 PAGE_FILES = "/static-offline-docs"
+_READING = frozenset({"GET", "HEAD"})
 
 
 class KeyCheck:
@@ -33,7 +34,7 @@ class KeyCheck:
         if scope["type"] == "http" and self._keys:
             header = Headers(scope=scope).get("authorization", "")
             key = self._find(header)
-            if key is None and not _is_open(scope["path"]):
+            if key is None and not is_open(scope):
                 await self._refusal(scope, header).response()(scope, receive, send)
                 return
             state = scope.setdefault("state", {})
@@ -60,5 +61,7 @@ class KeyCheck:
         return Problem(401, text, code="invalid_api_key", headers=headers)
 
 
-def _is_open(path: str) -> bool:
-    return path in OPEN_PATHS or path.startswith(f"{PAGE_FILES}/")
+def is_open(scope: Scope) -> bool:
+    """Whether a request needs no key: it only reads what is open."""
+    path: str = scope["path"]
+    return scope["method"] in _READING and (path in OPEN_PATHS or path.startswith(f"{PAGE_FILES}/"))

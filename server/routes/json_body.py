@@ -20,7 +20,9 @@ class JsonRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def handle_json(request: Request) -> Response:
-            return await handle(JsonRequest(request.scope, request.receive))
+            asked = JsonRequest(request.scope, request.receive)
+            await asked.body()  # a refusal or a departure meanwhile is none of the JSON
+            return await handle(asked)
 
         return handle_json
 

@@ -19,6 +19,9 @@ from server.uploads.sources import UploadedVideo
 
 router = APIRouter(prefix="/v1/video/uploads", tags=["videos"])
 
+MAX_PAGE = 100
+"""Videos of one answer: a page costs some milliseconds of the event loop."""
+
 _BYTES = {"type": "string", "format": "binary", "minLength": 1}
 _FIELDS = {
     "type": "object",
@@ -87,7 +90,7 @@ async def list_uploads(
     services: ServicesDep,
     tenant: Tenant,
     after: Annotated[str | None, Query(max_length=64)] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 20,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 20,
     order: Order = "desc",
 ) -> VideoPage:
     """Uploads by time of arrival, by default the newest first."""

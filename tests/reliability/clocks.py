@@ -109,7 +109,7 @@ def _served_steps() -> tuple[str, bool]:
                     seconds.append(time.monotonic() - begin)
                     statuses += [asked.status_code, video.status_code]
                     ids.append(program.upload())
-                listed = client.get("/v1/video/uploads", params={"limit": 1000}).json()["data"]
+                listed = program.videos()
             negative = program.metric("btchat_http_request_duration_seconds_sum") < 0
     lost = len(set(ids) - {each["id"] for each in listed})
     text = (

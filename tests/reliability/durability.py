@@ -68,11 +68,11 @@ def _two_servers() -> Figure:
             refusal = _second_on(first.data, first.process.pid)
             go_on.set()
             whole: str = answer.result().json().get("id", "none")
-        is_unharmed = {each["id"] for each in _listed(first)} == {kept, whole}
+        is_unharmed = {each["id"] for each in first.videos()} == {kept, whole}
         first.process.kill()
         first.process.wait()
         with served(folder=first.folder, is_fake=True) as third:
-            is_free = {each["id"] for each in _listed(third)} == {kept, whole}
+            is_free = {each["id"] for each in third.videos()} == {kept, whole}
     text = f"{refusal.text}; the first unharmed: {is_unharmed}; one after its kill starts: {is_free}"
     return Figure(text, refusal.is_met and is_unharmed and is_free)
 
@@ -175,7 +175,7 @@ def _lost(program: Program, known: dict[str, str]) -> list[str]:
     """What of all that was acknowledged is not there as it came; everything is deleted afterwards."""
     lost: list[str] = []
     with program.client() as client:
-        listed = {each["id"]: each for each in _listed(program)}
+        listed = {each["id"]: each for each in program.videos()}
         for name, told in known.items():
             if told.isdecimal():
                 offset = client.head(f"/v1/video/uploads/resumable/{name}", headers=TUS).headers.get(
@@ -195,15 +195,10 @@ def _lost(program: Program, known: dict[str, str]) -> list[str]:
 
 def _strangers(program: Program) -> set[str]:
     """Files that belong to no upload."""
-    listed = {each["sha256"] for each in _listed(program)}
+    listed = {each["sha256"] for each in program.videos()}
     names = {path.name for path in (program.data / "videos").iterdir()}
     half = {path.name for path in (program.data / "incoming").iterdir() if not path.name.startswith("vid_")}
     return (names ^ listed) | half
-
-
-def _listed(program: Program) -> list[dict[str, str]]:
-    with program.client() as client:
-        return client.get("/v1/video/uploads", params={"limit": 1000}).json()["data"]
 
 
 def _post(program: Program, content: bytes | Iterator[bytes]) -> httpx.Response:

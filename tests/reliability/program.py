@@ -70,6 +70,18 @@ class Program:
         assert answer.is_success, answer.text
         return answer.json()["id"]
 
+    def videos(self) -> list[dict[str, Any]]:
+        """All that are stored, page by page."""
+        found: list[dict[str, Any]] = []
+        with self.client() as client:
+            more = True
+            while more:
+                after = {"after": found[-1]["id"]} if found else {}
+                page = client.get("/v1/video/uploads", params={"limit": 100, **after}).json()
+                found += page["data"]
+                more = page["has_more"]
+        return found
+
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples with these labels."""
         with self.client() as client:

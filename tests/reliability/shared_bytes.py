@@ -79,9 +79,8 @@ def _deleted_amid(program: Program, content: bytes, route: str, body: dict[str, 
 
 def _files(program: Program) -> set[str]:
     """Files of videos that nobody has any more."""
-    with program.client() as client:
-        listed = client.get("/v1/video/uploads", params={"limit": 1000}).json()["data"]
-    return {path.name for path in (program.data / "videos").iterdir()} - {each["sha256"] for each in listed}
+    listed = {each["sha256"] for each in program.videos()}
+    return {path.name for path in (program.data / "videos").iterdir()} - listed
 
 
 def identical(is_full: bool) -> Figure:

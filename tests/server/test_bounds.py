@@ -34,7 +34,7 @@ def test_a_name_of_an_upload_has_up_to_255_characters(client: httpx.Client, clip
         assert answer.json()["filename"] == name
 
 
-@pytest.mark.parametrize(("limit", "status"), [(0, 400), (1, 200), (1000, 200), (1001, 400)])
+@pytest.mark.parametrize(("limit", "status"), [(0, 400), (1, 200), (100, 200), (101, 400)])
 def test_a_page_has_1_to_1000_uploads(client: httpx.Client, limit: int, status: int) -> None:
     assert client.get("/v1/video/uploads", params={"limit": limit}).status_code == status
 

@@ -16,10 +16,12 @@ from bt_model.errors import BtchatError
 from bt_model.types import Sampling
 from server.bodies.openai import CompletionBody
 from server.bodies.own import ChatBody, TokensBody, VideoBody
+from server.main import request_costs
 from server.middleware.door import Door
 from server.middleware.inline import InlineVideos
 from server.problems import Problem, problem_of
 from server.routes import chat, frames, uploads
+from server.settings import Settings
 from tests.simulation.answers import Expected, check_stream, check_whole
 from tests.simulation.decoder import video_text
 from tests.simulation.draws import Draws
@@ -42,6 +44,7 @@ _FORESEEN = (BtchatError, HTTPException, TimeoutError)
 _GONE_SECONDS = 0.5
 _SLOW_SECONDS = 15.0
 _MAX_JSON_BYTES = 1 << 20
+_COSTS = request_costs(Settings())
 _PATHS = {
     "upload": "/v1/video/uploads",
     "ask": "/v1/video/chat",
@@ -115,7 +118,8 @@ class Client:
         async def send(message: MutableMapping[str, Any]) -> None:
             sent.append(message)
 
-        app = Door(InlineVideos(inside, path=_PATHS["complete"], max_bytes=_MAX_JSON_BYTES))
+        inner = InlineVideos(inside, path=_PATHS["complete"], max_bytes=_MAX_JSON_BYTES)
+        app = Door(inner, _COSTS)
         await app(self._scope(), self._receive, send)
         if outcomes:
             return outcomes[0]

@@ -52,11 +52,12 @@ FAULTS = (
     ),
     PlantedFault(
         "a body's bytes stay counted", "server/admission.py",
-        "            held.release_all()\n", "            pass\n",
+        "            held.keep(0)\n", "            pass\n",
     ),
     PlantedFault(
         "choices count twice", "server/answers/flow.py",
-        "question.num_choices - 1", "2 * (question.num_choices - 1)",
+        "enter(question.tenant, question.num_choices - 1)",
+        "enter(question.tenant, 2 * (question.num_choices - 1))",
     ),
     # --- answers
     PlantedFault(

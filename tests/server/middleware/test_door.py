@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import ExitStack
 from types import SimpleNamespace
 
 import pytest
@@ -9,10 +10,12 @@ from starlette.types import Message, Receive, Scope, Send
 
 from server.admission import PUBLIC, Admission, HeldBytes
 from server.keys.file import ApiKeys
-from server.middleware.door import HELD, HELD_BYTES, Door
+from server.middleware.costs import RequestCost, RequestCosts
+from server.middleware.door import HELD, Door
 from server.problems import BusyError
 
 UPLOADS = "/v1/video/uploads"
+COSTS = RequestCosts(RequestCost(100), {UPLOADS: RequestCost(2**30, held_bytes=2**21)})
 
 
 def scope_of(
@@ -46,7 +49,7 @@ async def statuses(
     async def send(message: Message) -> None:
         sent.append(message)
 
-    await Door(route)(scope, receive, send)
+    await Door(route, COSTS)(scope, receive, send)
     return sent, held
 
 
@@ -99,15 +102,32 @@ async def test_a_body_of_unknown_length_counts_as_it_comes() -> None:
     ("headers", "count"), [({"transfer_encoding": "chunked"}, 2**21), ({"content_length": "9"}, 9)]
 )
 async def test_of_a_body_that_is_passed_on_little_is_held(headers: dict[str, str], count: int) -> None:
-    assert HELD_BYTES[UPLOADS] == 2**21
     admission = Admission(5, 2**22, ApiKeys())
     scope = scope_of(admission, UPLOADS, **headers)
     assert (await statuses(scope, pieces([100]), reads=1))[1] == [count, count]
 
 
-async def test_a_body_that_could_never_be_held_is_left_to_the_bounds_on_bodies() -> None:
+async def test_so_many_look_something_up_at_once_and_a_page_that_is_open_is_not_counted() -> None:
+    admission = Admission(1, 10, ApiKeys())
+    with ExitStack() as stack:
+        for _ in range(64):
+            stack.enter_context(admission.look_up(PUBLIC))
+        sent, held = await statuses(scope_of(admission, method="GET"))
+        assert (sent[0]["status"], held) == (503, [])
+        assert dict(sent[0]["headers"])[b"retry-after"] == b"1"
+        assert await statuses(scope_of(admission, "/docs", "GET")) == ([], [0])
+        assert await statuses(scope_of(admission)) == ([], [0])
+    assert await statuses(scope_of(admission, method="GET")) == ([], [0])
+
+
+async def test_refusals_after_the_entry_say_nothing_about_how_long_requests_take() -> None:
     admission = Admission(5, 10, ApiKeys())
-    assert await statuses(scope_of(admission, content_length="11")) == ([], [0])
+    with admission.enter(PUBLIC) as other:
+        other.add(10)
+        before = admission._seconds  # pyright: ignore[reportPrivateUsage]
+        for _ in range(40):
+            assert (await statuses(scope_of(admission, content_length="7")))[0][0]["status"] == 503
+        assert admission._seconds == before  # pyright: ignore[reportPrivateUsage]
 
 
 async def test_refusals_wait_for_no_crowd_of_those_let_in() -> None:
@@ -126,7 +146,7 @@ async def test_refusals_wait_for_no_crowd_of_those_let_in() -> None:
             rounds.append([0, 0])
             await asyncio.sleep(0)
 
-    door = Door(route)
+    door = Door(route, COSTS)
     ticking = asyncio.create_task(tick())
     await asyncio.gather(*(door(scope_of(admission), unread, send) for _ in range(20)))
     ticking.cancel()
@@ -146,5 +166,5 @@ async def test_who_has_the_whole_answer_is_in_flight_no_more() -> None:
     async def send(_message: Message) -> None:
         running.append(admission.num_running)
 
-    await Door(route)(scope_of(admission), unread, send)
+    await Door(route, COSTS)(scope_of(admission), unread, send)
     assert running == [1, 1, 0]

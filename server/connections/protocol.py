@@ -3,20 +3,28 @@
 import asyncio
 import socket
 import struct
+from collections.abc import Callable
 from time import monotonic
-from typing import cast
+from typing import Any, cast
 
 import h11
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
+from server.connections.parser import ParserInTurns
 from server.connections.state import LOOK, Connections, refusal
 from server.problems import Problem
 
+_HEADER_BYTES = 16 * 1024
 _RESET = struct.pack("ii", 1, 0)
 
 
 class BoundedProtocol(H11Protocol):
     """Headers come within their time, answers are read, and a connection too many gives way or is refused."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.conn: ParserInTurns = ParserInTurns(_HEADER_BYTES)
 
     @property
     def _all(self) -> Connections:
@@ -24,6 +32,7 @@ class BoundedProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - as uvicorn's
         super().connection_made(transport)
+        self.flow = _Flow(transport, self.read_on)
         transport.set_write_buffer_limits(high=0)  # paused then means: the client reads slower than we write
         if not self._all.make_room():
             busy = refusal("all connections of this server are at work", "overloaded")
@@ -39,10 +48,31 @@ class BoundedProtocol(H11Protocol):
             self._all.idle.discard(self)
             self._all.opening.add(self)
         super().data_received(data)
+
+    def handle_events(self) -> None:
+        """Parse as much as one turn allows; the rest waits until the body is asked for, which costs a key."""
+        self.conn.begin_turn()
+        super().handle_events()
         if self._is_answering:
             self._all.opening.discard(self)
-            if self.cycle.body:
-                self.flow.pause_reading()  # what nobody asks for is not read: a body without a key
+        if self.conn.is_behind or (self._is_answering and self.cycle.body):
+            self.flow.pause_reading()
+        if self.conn.is_behind and not self._is_answering:
+            self._all.turns.add(self)
+
+    def read_on(self) -> bool:
+        """Whether more may be read; what was read before is parsed first, when it is this one's turn."""
+        if self.conn.is_behind:
+            self._all.turns.add(self)
+        return not self.conn.is_behind
+
+    def take_turn(self) -> None:
+        """Go on with what was read before."""
+        if self.transport.is_closing():
+            return
+        self.handle_events()
+        if not (self._is_answering and self.cycle.body):
+            self.flow.resume_reading()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -117,3 +147,20 @@ class BoundedProtocol(H11Protocol):
             h11.EndOfMessage(),
         ):
             self.transport.write(self.conn.send(event) or b"")
+
+
+class _Flow(FlowControl):
+    """Reads on where `may_read`; pauses whatever uvicorn, which resumes the transport itself, has told it."""
+
+    def __init__(self, transport: asyncio.Transport, may_read: Callable[[], bool]) -> None:
+        super().__init__(transport)
+        self._may_read = may_read
+
+    def pause_reading(self) -> None:
+        self.read_paused = True
+        if self._transport.is_reading():
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._may_read():
+            super().resume_reading()

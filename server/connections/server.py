@@ -17,7 +17,6 @@ from server.settings import Settings
 
 log = logging.getLogger(__name__)
 
-_HEADER_BYTES = 16 * 1024
 _OWN_DESCRIPTORS = 64  # of catalogue, log, engine and decode children
 _DESCRIPTORS_PER_REQUEST = 2  # a video's file, and its frames
 _MAX_BACKLOG = 2048
@@ -89,7 +88,6 @@ def _config(app: object, backlog: int) -> uvicorn.Config:
         proxy_headers=False,
         http=BoundedProtocol,  # on h11: httptools does not limit headers
         ws="none",
-        h11_max_incomplete_event_size=_HEADER_BYTES,
         backlog=backlog,  # connections that are accepted at once, before any of them can be closed
         timeout_graceful_shutdown=1,  # for connections to close after that
     )

@@ -1,5 +1,6 @@
 """All connections, and for what of a client each of them waits."""
 
+import asyncio
 from time import monotonic
 from typing import Protocol
 
@@ -28,6 +29,8 @@ class Connection(Protocol):
     def end_header(self) -> None: ...
 
     def look_at_reader(self, stall_seconds: float) -> None: ...
+
+    def take_turn(self) -> None: ...
 
 
 class Waiting:
@@ -62,6 +65,31 @@ class Waiting:
         return oldest
 
 
+class Turns:
+    """Connections that have read more than is parsed at once; in each round of the event loop one goes on."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[Connection, None] = {}
+        self._round: asyncio.Handle | None = None
+
+    def add(self, connection: Connection) -> None:
+        self._waiting[connection] = None
+        self._plan()
+
+    def _plan(self) -> None:
+        if self._waiting and self._round is None:
+            self._round = asyncio.get_running_loop().call_soon(self._next)
+
+    def _next(self) -> None:
+        self._round = None
+        connection = next(iter(self._waiting))
+        del self._waiting[connection]
+        try:
+            connection.take_turn()
+        finally:
+            self._plan()
+
+
 class Connections(ServerState):
     """What uvicorn keeps of all connections, with the order in which they give way to others."""
 
@@ -71,6 +99,7 @@ class Connections(ServerState):
         super().__init__()
         self._most = most
         self._stall_seconds = stall_seconds
+        self.turns = Turns()
         self.idle = Waiting(idle_seconds)  # for another request
         self.opening = Waiting(header_seconds)  # for the rest of a request's headers
         self.stalled = Waiting(stall_seconds * LOOK)  # for the client to read

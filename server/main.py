@@ -46,6 +46,7 @@ from server.middleware.keys import PAGE_FILES, KeyCheck
 from server.problems import show_problem
 from server.routes import chat, frames, health, models, resumable, uploads
 from server.routes.errors import document_errors
+from server.routes.page_files import keep_in_memory
 from server.settings import Settings
 from server.uploads.expiry import expiring
 from server.uploads.receive import BLOCK_BYTES
@@ -138,6 +139,7 @@ def create_app(settings: Settings, start: Start) -> FastAPI:
             yield {"services": services}
 
     app = FastAPIOffline(title="btchat", version=version("btchat"), lifespan=lifespan, static_url=PAGE_FILES)
+    keep_in_memory(app)
     document_errors(app)
     asked = [Depends(HTTPBearer(auto_error=False))] if keys.all else []  # KeyCheck is what refuses
     for router in routers:

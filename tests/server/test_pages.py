@@ -3,6 +3,7 @@
 import re
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import fastapi_offline
@@ -49,6 +50,25 @@ def test_a_page_asks_for_a_key_where_a_route_needs_one(stranger: httpx.Client, c
     assert paths["/v1/video/chat"]["post"]["security"] == [{"HTTPBearer": []}]
     assert "security" not in paths["/health/live"]["get"]
     assert "security" not in client.get("/openapi.json").text  # no key is set there
+
+
+def test_an_answer_that_is_not_read_holds_no_file_open(stranger: httpx.Client) -> None:
+    url = stranger.base_url
+    path = f"{PAGE_FILES}/redoc.standalone.js"
+    content = stranger.get(path).content
+    with ExitStack() as stack:
+        for _ in range(5):
+            connection = stack.enter_context(socket.socket())
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.connect((url.host, url.port or 0))
+            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            assert connection.recv(9) == b"HTTP/1.1 "
+        opened = [str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.exists()]
+        assert [each for each in opened if each.endswith(".js")] == []
+    whole = stranger.get(path, headers={"range": "bytes=0-0"})
+    assert (whole.status_code, whole.content) == (200, content)
+    assert stranger.get(path, headers={"if-none-match": whole.headers["etag"]}).status_code == 304
+    assert stranger.head(path).headers["content-length"] == str(len(content))
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/metrics", "/version", "/static-offline-docs", "/docs/x"])

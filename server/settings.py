@@ -202,7 +202,8 @@ class Times(Group):
     )
     fetch_seconds: Seconds = Field(default=120.0, description="longest fetch of a video from an address")
     min_body_rate: Count = Field(
-        default=8192, description="bytes that earn a body another second, beyond the longest silence"
+        default=8192,
+        description="bytes that earn a body, or a reader, another second beyond the longest silence",
     )
     keep_alive_seconds: Seconds = Field(
         default=10.0, description="how long a connection may wait for another request"

@@ -12,6 +12,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
 from server.connections.parser import ParserInTurns
+from server.connections.reader import ReaderPace
 from server.connections.state import LOOK, Connections, refusal
 from server.problems import Problem
 
@@ -32,7 +33,8 @@ class BoundedProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - as uvicorn's
         super().connection_made(transport)
-        self.flow = _Flow(transport, self.read_on)
+        self.flow = _Flow(transport, self._may_read)
+        self._reader = ReaderPace(self._all.stall_seconds, self._all.read_rate)
         transport.set_write_buffer_limits(high=0)  # paused then means: the client reads slower than we write
         if not self._all.make_room():
             busy = refusal("all connections of this server are at work", "overloaded")
@@ -50,25 +52,28 @@ class BoundedProtocol(H11Protocol):
         super().data_received(data)
 
     def handle_events(self) -> None:
-        """Parse as much as one turn allows; the rest waits until the body is asked for, which costs a key."""
+        """Parse as much as one turn allows; the rest waits until the body is asked for, which costs a key.
+
+        A request that was sent ahead waits until the answer before it has been read.
+        """
+        if self._is_unread:
+            self.conn.end_turn()
+            self.flow.pause_reading()
+            return
+        before = self.cycle
         self.conn.begin_turn()
         super().handle_events()
-        if self._is_answering:
+        if self.cycle is not before:
             self._all.opening.discard(self)
+            self._reader.begin()
         if self.conn.is_behind or (self._is_answering and self.cycle.body):
             self.flow.pause_reading()
         if self.conn.is_behind and not self._is_answering:
             self._all.turns.add(self)
 
-    def read_on(self) -> bool:
-        """Whether more may be read; what was read before is parsed first, when it is this one's turn."""
-        if self.conn.is_behind:
-            self._all.turns.add(self)
-        return not self.conn.is_behind
-
     def take_turn(self) -> None:
         """Go on with what was read before."""
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._is_unread:
             return
         self.handle_events()
         if not (self._is_answering and self.cycle.body):
@@ -81,12 +86,15 @@ class BoundedProtocol(H11Protocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._unsent, self._read_at = self.transport.get_write_buffer_size(), monotonic()
+        self._reader.wait(self.transport.get_write_buffer_size())
         self._all.stalled.add(self)
 
     def resume_writing(self) -> None:
+        self._reader.look(0)
         self._all.stalled.discard(self)
         super().resume_writing()
+        if not (self._is_answering or self.transport.is_closing()):
+            self.flow.resume_reading()
         self._await_request()
 
     def end_header(self) -> None:
@@ -96,12 +104,15 @@ class BoundedProtocol(H11Protocol):
             self._refuse(Problem(408, text, code="header_timeout"))
         self.transport.close()
 
-    def look_at_reader(self, stall_seconds: float) -> None:
-        """Wait on for a client that reads; end one that read nothing for so long, or will have by then."""
-        unsent = self.transport.get_write_buffer_size()
-        if unsent != self._unsent:
-            self._unsent, self._read_at = unsent, monotonic()
-        if monotonic() - self._read_at < stall_seconds * (1 - LOOK):
+    @property
+    def deadline(self) -> float:
+        """When its reader is too slow."""
+        return self._reader.deadline
+
+    def look_at_reader(self) -> None:
+        """Wait on for a client that reads; end one that is too slow, or will be before the next look."""
+        self._reader.look(self.transport.get_write_buffer_size())
+        if self.deadline > monotonic() + self._all.stall_seconds * LOOK:
             self._all.stalled.add(self)
             return
         # else the system would keep what it was given to send for minutes
@@ -122,6 +133,17 @@ class BoundedProtocol(H11Protocol):
     @property
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete  # pyright: ignore[reportUnnecessaryComparison] - before the first request it is None
+
+    @property
+    def _is_unread(self) -> bool:
+        """Whether the last answer is complete, and its client has not read all of it."""
+        return self in self._all.stalled and not self._is_answering
+
+    def _may_read(self) -> bool:
+        """Else what was read before is parsed first, when it is this one's turn."""
+        if self.conn.is_behind:
+            self._all.turns.add(self)
+        return not self.conn.is_behind
 
     def _await_request(self) -> None:
         """Wait for the next request once the client has all of the last answer, unless one was sent ahead."""

@@ -43,6 +43,7 @@ class HttpServer(uvicorn.Server):
             idle_seconds=settings.keep_alive_seconds,
             header_seconds=settings.header_seconds,
             stall_seconds=settings.stream_stall_seconds,
+            read_rate=settings.min_body_rate,
         )
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

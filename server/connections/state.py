@@ -1,6 +1,8 @@
 """All connections, and for what of a client each of them waits."""
 
 import asyncio
+from collections.abc import Iterator
+from operator import attrgetter
 from time import monotonic
 from typing import Protocol
 
@@ -28,7 +30,10 @@ class Connection(Protocol):
 
     def end_header(self) -> None: ...
 
-    def look_at_reader(self, stall_seconds: float) -> None: ...
+    @property
+    def deadline(self) -> float: ...  # of its reader
+
+    def look_at_reader(self) -> None: ...
 
     def take_turn(self) -> None: ...
 
@@ -42,6 +47,9 @@ class Waiting:
 
     def __contains__(self, connection: Connection) -> bool:
         return connection in self._since
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(self._since)
 
     def __len__(self) -> int:
         return len(self._since)
@@ -94,11 +102,12 @@ class Connections(ServerState):
     """What uvicorn keeps of all connections, with the order in which they give way to others."""
 
     def __init__(
-        self, most: int, *, idle_seconds: float, header_seconds: float, stall_seconds: float
+        self, most: int, *, idle_seconds: float, header_seconds: float, stall_seconds: float, read_rate: int
     ) -> None:
         super().__init__()
         self._most = most
-        self._stall_seconds = stall_seconds
+        self.stall_seconds = stall_seconds
+        self.read_rate = read_rate
         self.turns = Turns()
         self.idle = Waiting(idle_seconds)  # for another request
         self.opening = Waiting(header_seconds)  # for the rest of a request's headers
@@ -113,10 +122,11 @@ class Connections(ServerState):
         """Close one connection where there are too many; False if all of them are at work."""
         if len(self.connections) <= self._most:
             return True
-        oldest = self.idle.oldest() or self.opening.oldest() or self.stalled.oldest()
-        if oldest is not None:
-            oldest.abort()
-        return oldest is not None
+        slowest = min(self.stalled, key=attrgetter("deadline"), default=None)
+        first = self.idle.oldest() or self.opening.oldest() or slowest
+        if first is not None:
+            first.abort()
+        return first is not None
 
     def end_overdue(self) -> None:
         """Close what was waited for too long."""
@@ -125,4 +135,4 @@ class Connections(ServerState):
         while (connection := self.opening.pop_overdue()) is not None:
             connection.end_header()
         while (connection := self.stalled.pop_overdue()) is not None:
-            connection.look_at_reader(self._stall_seconds)
+            connection.look_at_reader()

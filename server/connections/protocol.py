@@ -66,10 +66,16 @@ class BoundedProtocol(H11Protocol):
         if self.cycle is not before:
             self._all.opening.discard(self)
             self._reader.begin()
+            self.scope.setdefault("state", {})["linger"] = self.linger
         if self.conn.is_behind or (self._is_answering and self.cycle.body):
             self.flow.pause_reading()
         if self.conn.is_behind and not self._is_answering:
             self._all.turns.add(self)
+
+    def linger(self) -> None:
+        """The answer has been sent; what is left of the body is waited for, and needs no place."""
+        if self._is_answering:
+            self._all.opening.add(self)
 
     def take_turn(self) -> None:
         """Go on with what was read before."""
@@ -149,6 +155,7 @@ class BoundedProtocol(H11Protocol):
         """Wait for the next request once the client has all of the last answer, unless one was sent ahead."""
         if not (self._is_answering or self.transport.is_closing() or self in self._all.stalled):
             is_idle = self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]
+            self._all.opening.discard(self)
             (self._all.idle if is_idle else self._all.opening).add(self)
 
     def _leave(self) -> None:

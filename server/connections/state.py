@@ -110,7 +110,9 @@ class Connections(ServerState):
         self.read_rate = read_rate
         self.turns = Turns()
         self.idle = Waiting(idle_seconds)  # for another request
-        self.opening = Waiting(header_seconds)  # for the rest of a request's headers
+        self.opening = Waiting(
+            header_seconds
+        )  # for the rest of a request's headers, or of a body whose answer is sent
         self.stalled = Waiting(stall_seconds * LOOK)  # for the client to read
 
     @property

@@ -63,6 +63,7 @@ class Envelope:
                     sent["content-security-policy"] = _PAGE_POLICY
             elif not (message.get("more_body") or body.is_complete or status == HTTPStatus.REQUEST_TIMEOUT):
                 await send({**message, "more_body": True})
+                scope["state"].get("linger", lambda: None)()
                 await body.drain(is_stranger="tenant" not in scope["state"])
                 message = {"type": "http.response.body"}
             await send(message)

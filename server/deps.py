@@ -49,16 +49,16 @@ class _RequestState(Protocol):
     inline: Mapping[str, Inline]
 
 
-def get_services(request: Request) -> Services:
+async def get_services(request: Request) -> Services:
     return cast(_RequestState, request.state).services
 
 
-def get_tenant(request: Request) -> str:
+async def get_tenant(request: Request) -> str:
     """The caller: by the name of a key or, without one, its digest; `public` where there are no keys."""
     return cast(_RequestState, request.state).tenant
 
 
-def get_inline(request: Request) -> Mapping[str, Inline]:
+async def get_inline(request: Request) -> Mapping[str, Inline]:
     """The videos inside of the body, by the URLs that stand in their place."""
     return cast(_RequestState, request.state).inline
 

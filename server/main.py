@@ -1,6 +1,7 @@
 """Assembly of the web process; importing this does nothing."""
 
 import asyncio
+import gc
 import logging
 import shutil
 import socket
@@ -193,6 +194,7 @@ async def _serve_until_stopped(settings: Settings, command: Command) -> int:
             started.set_result(services)
             log.info("btchat %s; models: %s", version("btchat"), ", ".join(settings.model))
             watcher = asyncio.create_task(_end_with_engine(server, services.engine, sock))
+            gc.freeze()  # what is there now stays: a search for garbage in it would stop everybody for 0.1 s
             try:
                 await server.serve(sockets=[sock])
             finally:

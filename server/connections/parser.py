@@ -14,6 +14,8 @@ class ParserInTurns(h11.Connection):
     def __init__(self, max_header_bytes: int) -> None:
         super().__init__(h11.SERVER, max_header_bytes)
         self._num_left = _EVENTS_A_TURN
+        self.fault: h11.RemoteProtocolError | None = None
+        """Why what has come is not HTTP/1.1: uvicorn, which would log it, is told that there is no more."""
 
     @property
     def is_behind(self) -> bool:
@@ -30,4 +32,8 @@ class ParserInTurns(h11.Connection):
         if self.is_behind:
             return h11.NEED_DATA
         self._num_left -= 1
-        return super().next_event()
+        try:
+            return super().next_event()
+        except h11.RemoteProtocolError as error:
+            self.fault = error
+            return h11.NEED_DATA

@@ -4,19 +4,24 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable
+from contextvars import Context
 from time import monotonic
 from typing import Any, cast
 
 import h11
+from starlette.datastructures import Headers
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
 from server.connections.parser import ParserInTurns
 from server.connections.reader import ReaderPace
 from server.connections.state import LOOK, Connections, refusal
+from server.deps import LifespanState
+from server.log.request import FACTS, ID_HEADER, REQUEST_ID, begin
 from server.problems import Problem
 
 _HEADER_BYTES = 16 * 1024
+_LONGEST_REASON = 200
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -67,7 +72,10 @@ class BoundedProtocol(H11Protocol):
             self._all.opening.discard(self)
             self._reader.begin()
             self.scope.setdefault("state", {})["linger"] = self.linger
-        if self.conn.is_behind or (self._is_answering and self.cycle.body):
+        if (fault := self.conn.fault) is not None:
+            text = f"this is not HTTP/1.1: {fault}"[:_LONGEST_REASON]
+            self._refuse(Problem(400, text, code="invalid_http"))
+        elif self.conn.is_behind or (self._is_answering and self.cycle.body):
             self.flow.pause_reading()
         if self.conn.is_behind and not self._is_answering:
             self._all.turns.add(self)
@@ -99,7 +107,7 @@ class BoundedProtocol(H11Protocol):
         self._reader.look(0)
         self._all.stalled.discard(self)
         super().resume_writing()
-        if not (self._is_answering or self.transport.is_closing()):
+        if not self._is_answering:
             self.flow.resume_reading()
         self._await_request()
 
@@ -108,7 +116,8 @@ class BoundedProtocol(H11Protocol):
         if self.conn.our_state is h11.IDLE and self.conn.trailing_data[0]:
             text = "the request's headers did not come in time"
             self._refuse(Problem(408, text, code="header_timeout"))
-        self.transport.close()
+        else:
+            self.transport.close()
 
     @property
     def deadline(self) -> float:
@@ -124,11 +133,6 @@ class BoundedProtocol(H11Protocol):
         # else the system would keep what it was given to send for minutes
         self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.abort()
-
-    def send_400_response(self, msg: str) -> None:
-        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
-            self._refuse(Problem(400, f"this is not HTTP/1.1: {msg}", code="invalid_http"))
-        self.transport.close()
 
     def abort(self) -> None:
         """Close at once; what was not sent is lost."""
@@ -149,7 +153,7 @@ class BoundedProtocol(H11Protocol):
         """Else what was read before is parsed first, when it is this one's turn."""
         if self.conn.is_behind:
             self._all.turns.add(self)
-        return not self.conn.is_behind
+        return not (self.conn.is_behind or self.transport.is_closing())
 
     def _await_request(self) -> None:
         """Wait for the next request once the client has all of the last answer, unless one was sent ahead."""
@@ -162,16 +166,36 @@ class BoundedProtocol(H11Protocol):
         for waiting in (self._all.idle, self._all.opening, self._all.stalled):
             waiting.discard(self)
 
+    def _should_upgrade(self) -> bool:
+        return False  # and no advice in the log to whoever runs the server
+
     def _refuse(self, problem: Problem) -> None:
-        """Answer in place of the application, which has not answered."""
-        if self._is_answering:
-            self.cycle.disconnected = True
+        """Close, with an answer in place of the application where it has not begun one."""
+        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            Context().run(self._answer, problem)  # the lines of whoever called this are not the request's
+        self.transport.close()
+
+    def _answer(self, problem: Problem) -> None:
+        is_begun = self._is_answering
+        state = self.scope.setdefault("state", {}) if is_begun else {}
+        given = Headers(raw=self.headers).get(ID_HEADER, "") if is_begun else ""
+        facts = begin(given, state.setdefault(FACTS, {}))
         answer = problem.response()
-        headers = [*answer.raw_headers, (b"connection", b"close")]
+        facts |= {"status": problem.status_code, "client": self.client and self.client[0]}
+        if is_begun:  # the application writes its line, and counts it
+            state["refusal"] = problem
+            self.cycle.disconnected = True
+        else:
+            metrics = cast(LifespanState, self.app_state)["services"].metrics
+            self._all.refusals.count(metrics, problem, facts)
+        headers = [
+            *answer.raw_headers,
+            (ID_HEADER.encode(), str(facts[REQUEST_ID]).encode()),
+            (b"connection", b"close"),
+        ]
+        reason = STATUS_PHRASES[problem.status_code]
         for event in (
-            h11.Response(
-                status_code=problem.status_code, reason=STATUS_PHRASES[problem.status_code], headers=headers
-            ),
+            h11.Response(status_code=problem.status_code, reason=reason, headers=headers),
             h11.Data(data=bytes(answer.body)),
             h11.EndOfMessage(),
         ):

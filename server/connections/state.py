@@ -8,6 +8,7 @@ from typing import Protocol
 
 from uvicorn.server import ServerState
 
+from server.connections.refusals import Refusals
 from server.problems import Problem
 
 LOOK = 0.1
@@ -109,6 +110,7 @@ class Connections(ServerState):
         self.stall_seconds = stall_seconds
         self.read_rate = read_rate
         self.turns = Turns()
+        self.refusals = Refusals()
         self.idle = Waiting(idle_seconds)  # for another request
         self.opening = Waiting(
             header_seconds

@@ -10,14 +10,21 @@ from uuid import uuid4
 Facts = dict[str, object]
 
 REQUEST_ID = "request_id"
+ID_HEADER = "x-request-id"
+FACTS = "facts"
+"""Where a request's facts stand in the state of its scope, for the connection that it came on."""
 
 _FORM = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _facts: ContextVar[Facts | None] = ContextVar("facts", default=None)
 
 
-def begin(given: str = "") -> Facts:
-    """From here on, this is the request that is answered; it keeps its client's id if that is well-formed."""
-    facts: Facts = {REQUEST_ID: given if _FORM.fullmatch(given) else uuid4().hex}
+def begin(given: str = "", known: Facts | None = None) -> Facts:
+    """From here on, this is the request that is answered; it keeps its client's id if that is well-formed.
+
+    What is known of it already stays, its id as well.
+    """
+    facts: Facts = {} if known is None else known
+    facts.setdefault(REQUEST_ID, given if _FORM.fullmatch(given) else uuid4().hex)
     _facts.set(facts)
     return facts
 

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.deps import LifespanState
-from server.log.request import REQUEST_ID, Facts, begin
+from server.log.request import FACTS, ID_HEADER, REQUEST_ID, Facts, begin
 from server.log.secrets import redacted
 from server.middleware.keys import PAGES
 from server.problems import problem_of
@@ -24,7 +24,6 @@ log = logging.getLogger(__name__)
 
 # what a page loads comes from this server alone; both pages have scripts and styles in their HTML
 _PAGE_POLICY = "default-src 'self' 'unsafe-inline' data: blob:"
-_ID_HEADER = "x-request-id"
 _PROBES = frozenset({"/health/live", "/health/ready", "/metrics"})  # asked every few seconds
 _LONGEST_PATH = 200
 _LINGER_SECONDS = 1.0
@@ -44,7 +43,7 @@ class Envelope:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        facts = begin(headers.get(_ID_HEADER, ""))
+        facts = begin(headers.get(ID_HEADER, ""), scope["state"].setdefault(FACTS, {}))
         # one resource, one spelling: what is looked up by the path (bounds, keys, routes) sees no last slash
         scope["path"] = scope["path"].rstrip("/") or "/"
         status, since = 0, monotonic()
@@ -58,7 +57,7 @@ class Envelope:
                 sent = MutableHeaders(scope=message)
                 if body.num_left > _LINGER_BYTES:  # nobody is to send what nobody reads
                     sent["connection"] = "close"
-                sent[_ID_HEADER] = str(facts[REQUEST_ID])
+                sent[ID_HEADER] = str(facts[REQUEST_ID])
                 if scope["path"] in PAGES:
                     sent["content-security-policy"] = _PAGE_POLICY
             elif not (message.get("more_body") or body.is_complete or status == HTTPStatus.REQUEST_TIMEOUT):
@@ -77,6 +76,7 @@ class Envelope:
             if not status:
                 await problem_of(error).response()(scope, receive, send_with_id)
         finally:
+            status = cast(int, facts.get("status", status))  # where the connection refused what came
             _record(scope, facts, status, monotonic() - since, failure)
 
 

@@ -34,6 +34,7 @@ from server.engine.supervisor import Command, RestartRule
 from server.features.ahead import EncodeAhead
 from server.features.flights import VideoFeatures
 from server.fetching.fetcher import Fetcher
+from server.fetching.lookups import Lookups
 from server.keys.file import load_keys
 from server.log.lines import configure_log
 from server.metrics import Metrics
@@ -73,7 +74,7 @@ async def start_services(settings: Settings, command: Command) -> AsyncGenerator
         store = await _open_store(settings)
         stack.push_async_callback(store.close)
         decoder = await stack.enter_async_context(running(decode_pool(settings)))
-        fetcher = Fetcher(settings, is_isolated=lambda: decoder.report.sandbox.level == "full")
+        fetcher = Fetcher(settings, lambda: decoder.report.sandbox.level == "full", Lookups(keys.num_tenants))
         engine = EngineClient(command, RestartRule(start_seconds=settings.engine_start_seconds))
         stack.push_async_callback(engine.stop)
         engine.begin()

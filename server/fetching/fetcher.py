@@ -6,7 +6,6 @@ certificate must be of. Nothing is kept between two fetches, and no variable of 
 
 import asyncio
 import logging
-import socket
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
@@ -23,8 +22,8 @@ from server.settings import Settings
 
 log = logging.getLogger(__name__)
 
-Resolve = Callable[[str], Awaitable[Sequence[str]]]
-"""The IP addresses of a name. Raises OSError."""
+Resolve = Callable[[str, str], Awaitable[Sequence[str]]]
+"""The IP addresses of a name, which this tenant asks for. Raises as `Lookups`."""
 
 _PORT = 443
 _MAX_REDIRECTS = 3
@@ -44,13 +43,6 @@ class _NotFetchedError(Exception):
     """Why nothing was fetched: for the log alone, since it tells who is where in our network."""
 
 
-async def resolved(host: str) -> Sequence[str]:
-    """The addresses of a name, those first that are reached best. Raises OSError."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, _PORT, type=socket.SOCK_STREAM)
-    return [str(address[0]) for *_, address in found]
-
-
 class Fetcher:
     """Fetches where the settings allow it; holds no state of any fetch."""
 
@@ -58,7 +50,7 @@ class Fetcher:
         self,
         settings: Settings,
         is_isolated: Callable[[], bool],
-        resolve: Resolve = resolved,
+        resolve: Resolve,
         backend: httpcore.AsyncNetworkBackend | None = None,
     ) -> None:
         """A fetcher of these settings.
@@ -66,7 +58,7 @@ class Fetcher:
         Args:
             settings: those of the server.
             is_isolated: whether what is fetched is decoded in a full sandbox.
-            resolve: the names' addresses.
+            resolve: finds the addresses of names.
             backend: dials; without one, the event loop.
 
         Raises:
@@ -80,17 +72,18 @@ class Fetcher:
         self._backend = backend
         self._tls = _tls(settings) if settings.fetch_urls else None
 
-    async def content(self, url: str, param: str) -> AsyncGenerator[bytes]:
+    async def content(self, url: str, param: str, tenant: str) -> AsyncGenerator[bytes]:
         """The bytes behind a URL, as they come; `param` is the field with the URL. To be closed by who asks.
 
         Raises:
+            BusyError: too many names of hosts are being looked up, of all keys or of this one.
             InvalidValueError: fetching is off here, this URL is none, or nothing came, whatever the reason.
             Problem: more bytes than an upload may have.
         """
         target = self._admitted(url, param)
         num_bytes = 0
         try:
-            async with self._answered(target) as (response, deadline):
+            async with self._answered(target, tenant) as (response, deadline):
                 declared = int(_header(response, b"content-length") or 0)
                 chunks = cast(AsyncGenerator[bytes], response.aiter_stream())
                 async with aclosing(chunks):
@@ -129,13 +122,13 @@ class Fetcher:
         return self._hosts is None or any(_is_named(host, name.lower()) for name in self._hosts)
 
     @asynccontextmanager
-    async def _answered(self, target: Target) -> AsyncGenerator[tuple[httpcore.Response, float]]:
+    async def _answered(self, target: Target, tenant: str) -> AsyncGenerator[tuple[httpcore.Response, float]]:
         """The answer at the end of the redirects, each looked at like the first; and its deadline."""
         deadline = asyncio.get_running_loop().time() + self._seconds
         for _ in range(1 + _MAX_REDIRECTS):
             async with AsyncExitStack() as hop:
                 async with asyncio.timeout_at(deadline):
-                    response = await self._response(target, hop)
+                    response = await self._response(target, tenant, hop)
                 if response.status not in _REDIRECTS:
                     _check(response)
                     yield response, deadline
@@ -146,10 +139,10 @@ class Fetcher:
             target = following
         raise _NotFetchedError(f"more than {_MAX_REDIRECTS} redirects")
 
-    async def _response(self, target: Target, hop: AsyncExitStack) -> httpcore.Response:
+    async def _response(self, target: Target, tenant: str, hop: AsyncExitStack) -> httpcore.Response:
         """The head of an answer, over a connection of its own to an address that was looked at."""
         async with asyncio.timeout(_CONNECT_SECONDS):
-            addresses = await self._resolve(target.host)
+            addresses = await self._resolve(target.host, tenant)
         if not addresses or not all(map(is_public, addresses)):
             raise _NotFetchedError(f"its addresses are {', '.join(addresses) or 'none'}")
         url = httpcore.URL(scheme="https", host=addresses[0], port=_PORT, target=target.path + target.query)

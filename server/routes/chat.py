@@ -78,7 +78,7 @@ async def complete(
 
 async def _fetched(part: VideoPart, services: Services, tenant: str, lifetime: AsyncExitStack) -> VideoSource:
     """A video from elsewhere, for the length of the request."""
-    async with aclosing(services.fetcher.content(part.url, part.param)) as content:
+    async with aclosing(services.fetcher.content(part.url, part.param, tenant)) as content:
         return await lend(services.store, content, tenant, lifetime)
 
 

@@ -60,7 +60,7 @@ async def upload(
 
 async def _fetched(request: Request, services: Services, tenant: str, url: str, name: str) -> StoredVideo:
     """Fetch a video and store it, unless its client leaves. Raises as `Fetcher.content` and `keep`."""
-    async with aclosing(services.fetcher.content(url, "url")) as body, AsyncExitStack() as stack:
+    async with aclosing(services.fetcher.content(url, "url", tenant)) as body, AsyncExitStack() as stack:
         entering = stack.enter_async_context(services.store.receiving(body, tenant))
         return await keep(request, services, await while_connected(request, entering), tenant, name)
 

@@ -22,6 +22,7 @@ from server.engine.supervisor import RestartRule
 from server.features.ahead import EncodeAhead
 from server.features.flights import VideoFeatures
 from server.fetching.fetcher import Fetcher
+from server.fetching.lookups import Lookups
 from server.keys.file import ApiKey, ApiKeys
 from server.settings import KeyLimits, Settings
 from server.uploads.disk import Clock
@@ -316,7 +317,7 @@ class World:
                 settings=settings,
                 metrics=metrics,
                 store=store,
-                fetcher=Fetcher(settings, is_isolated=lambda: True),
+                fetcher=Fetcher(settings, lambda: True, Lookups()),
                 decoder=decoder,
                 engine=engine,
                 features=features,

@@ -19,6 +19,7 @@ from server.settings import Settings
 from tests.web_host import Answer, WebHost, redirect, response, web_host
 
 PUBLIC, PRIVATE = "93.184.216.34", "10.0.0.1"
+TENANT = "mine"
 CLIP = bytes(range(256)) * 1024
 CAP = len(CLIP)
 URL = "https://films.example/clip.mp4?token=hush"
@@ -43,7 +44,8 @@ class Names:
         self.asked: list[str] = []
         self._answers = answers
 
-    async def __call__(self, host: str) -> Sequence[str]:
+    async def __call__(self, host: str, tenant: str) -> Sequence[str]:
+        assert tenant == TENANT
         self.asked.append(host)
         answers = self._answers.get(host.partition(".")[0], [[PUBLIC]])
         return answers[min(self.asked.count(host), len(answers)) - 1]
@@ -81,7 +83,7 @@ class Web:
     async def fetch(self, url: str = URL, *, is_isolated: bool = True, **settings: object) -> bytes:
         chosen = Settings.model_validate(self.settings | settings)
         fetcher = Fetcher(chosen, lambda: is_isolated, self.names, self.wires)
-        async with aclosing(fetcher.content(url, "url")) as chunks:
+        async with aclosing(fetcher.content(url, "url", TENANT)) as chunks:
             return b"".join([chunk async for chunk in chunks])
 
     async def refused(self, url: str = URL, code: str = "url_not_fetched", **more: Any) -> str:
@@ -273,5 +275,5 @@ def test_certificates_that_cannot_be_read_are_refused_at_the_start(
         path.write_bytes(content)
     settings = Settings(fetch_urls=True, fetch_ca_file=path)
     with pytest.raises(InvalidValueError, match=r"^cannot read certificates from ") as caught:
-        Fetcher(settings, lambda: True)
+        Fetcher(settings, lambda: True, Names())
     assert caught.value.param == "fetch_ca_file"

@@ -109,8 +109,8 @@ def _few_descriptors(most: int) -> Generator[tuple[str, Path]]:
 
 
 @contextmanager
-def proxied(url: str) -> Generator[str]:
-    """The address of an nginx before a server, as `docker/nginx.conf` says."""
+def proxied(url: str, log: Path | None = None) -> Generator[str]:
+    """The address of an nginx before a server, as `docker/nginx.conf` says; its log may be kept."""
     port = free_port()
     text = NGINX.read_text(encoding="utf-8")
     for given, here in (
@@ -122,7 +122,8 @@ def proxied(url: str) -> Generator[str]:
     with tempfile.TemporaryDirectory() as name:
         Path(name, "nginx.conf").write_text(text, encoding="utf-8")
         more = f"daemon off; pid {name}/pid;"
-        process = subprocess.Popen(["nginx", "-c", f"{name}/nginx.conf", "-g", more])
+        with (log or Path(name, "log")).open("wb") as out:
+            process = subprocess.Popen(["nginx", "-c", f"{name}/nginx.conf", "-g", more], stdout=out)
         address = f"http://127.0.0.1:{port}"
         try:
             with httpx.Client(base_url=address) as client:

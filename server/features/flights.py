@@ -2,7 +2,7 @@
 
 import asyncio
 from asyncio import FIRST_COMPLETED
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
@@ -44,6 +44,12 @@ class _Flight:
     task: asyncio.Task[dict[bytes, Outcome]] = field(init=False)
     asked: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     reports: list[Report] = field(default_factory=list[Report])
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it ends, or has ended, in nothing, which its end has yet to tell the others."""
+        task = self.task
+        return bool(task.cancelling()) or (task.done() and (task.cancelled() or task.exception() is not None))
 
     def ask(self) -> None:
         if not self.asked.done():
@@ -105,12 +111,11 @@ class VideoFeatures:
         keys, outcomes = self._keys(source, sampling, cards)
         report("lookup")
         wanted = {keys[card.id]: card for card in reversed(cards) if card.id in keys}
-        flights = {key: self._flights[key] for key in wanted if key in self._flights}
+        flights = self._running(wanted)
         found = await self._find([key for key in wanted if key not in flights])
-        # those whose waiters have all left meanwhile end in nothing
-        flights = {key: flight for key, flight in flights.items() if not flight.task.cancelling()}
+        flights = {key: flight for key, flight in flights.items() if not flight.is_lost}
         missing = {key: card for key, card in wanted.items() if key not in found}
-        flights |= {key: self._flights[key] for key in missing if key in self._flights}  # begun meanwhile
+        flights |= self._running(missing)  # those begun meanwhile, too
         joined = frozenset(flights)
         begun = {key: card for key, card in missing.items() if key not in joined}
         for model, key in keys.items():
@@ -187,6 +192,12 @@ class VideoFeatures:
         flight.task.add_done_callback(lambda _task: self._drop(flight))
         self._flights |= dict.fromkeys(targets, flight)
         return flight
+
+    def _running(self, keys: Iterable[bytes]) -> dict[bytes, _Flight]:
+        """Those to wait for."""
+        return {
+            key: self._flights[key] for key in keys if key in self._flights and not self._flights[key].is_lost
+        }
 
     def _drop(self, flight: _Flight) -> None:
         self._flights = {key: other for key, other in self._flights.items() if other is not flight}

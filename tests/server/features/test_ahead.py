@@ -261,6 +261,21 @@ async def test_who_joins_a_question_about_a_deleted_upload_has_the_same_bytes_de
     assert (await second).cache == "miss"
 
 
+async def test_who_comes_between_the_end_of_a_question_and_what_is_told_of_it_does_not_join(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Callable[[], None]] = []
+    drop = site.features._drop  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(site.features, "_drop", lambda flight: told.append(lambda: drop(flight)))
+    with pytest.raises(UnknownNameError):
+        await site.features.prepare(Deleted("a"), Sampling(), [CARD])
+    second = site.ask("a")
+    assert await site.decoding("a")
+    told[0]()
+    site.decoder.finish("a")
+    assert (await second).cache == "miss"
+
+
 async def test_tokens_that_others_gave_up_on_are_made_for_who_wanted_to_join(site: Site) -> None:
     first = site.ask("a")
     assert await site.decoding("a")

@@ -72,8 +72,8 @@ def secrets_with_a_fault(is_full: bool) -> Figure:
     code = (
         "from server.middleware import envelope as e\n"
         "right = e.begin\n"
-        "def begin(given):\n"
-        "    facts = right(given)\n"
+        "def begin(given, *more):\n"
+        "    facts = right(given, *more)\n"
         "    import sys\n"
         "    facts['headers'] = str(sys._getframe(1).f_locals['headers'])\n"
         "    return facts\n"

@@ -74,7 +74,7 @@ class Waiting:
         return oldest
 
 
-class Turns:
+class ParserTurns:
     """Connections that have read more than is parsed at once; in each round of the event loop one goes on."""
 
     def __init__(self) -> None:
@@ -109,7 +109,7 @@ class Connections(ServerState):
         self._most = most
         self.stall_seconds = stall_seconds
         self.read_rate = read_rate
-        self.turns = Turns()
+        self.turns = ParserTurns()
         self.refusals = Refusals()
         self.idle = Waiting(idle_seconds)  # for another request
         self.opening = Waiting(

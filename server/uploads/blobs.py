@@ -29,6 +29,7 @@ class Blobs:
         self._tokens = TokenFolders(storage.folder.tokens)
         self._readers = Counter[str]()
         self._unfreed = set[str]()  # files that could not be deleted
+        self._unlisted: dict[str, StoredVideo] = {}  # whose files are gone, and not yet their rows
 
     def path(self, sha256: str) -> Path:
         return self._storage.folder.videos / sha256
@@ -93,8 +94,11 @@ class Blobs:
             for video in videos:
                 if video.sha256 not in self._readers and len(self._catalog.with_bytes(video.sha256)) == 1:
                     self._disk.unlink(self.path(video.sha256))
+            self._unlisted |= {video.id: video for video in videos}
             self._storage.reuse_log()
             self._catalog.delete(videos)
+            for video in videos:
+                del self._unlisted[video.id]
         for video in videos:
             self._free(video.sha256)
         last = [video for video in videos if not self._catalog.has_bytes(video.sha256, video.tenant)]
@@ -103,11 +107,16 @@ class Blobs:
         self._storage.fill_reserve()
         return last
 
-    def retry(self) -> None:
-        """Delete files that could not be deleted before."""
+    def retry(self) -> list[StoredVideo]:
+        """Delete files and rows that could not be deleted before; returns what `delete` does."""
         unfreed, self._unfreed = self._unfreed, set()
         for sha256 in unfreed:
             self._free(sha256)
+        unlisted, self._unlisted = [*self._unlisted.values()], {}
+        try:
+            return self.delete(unlisted) if unlisted else []
+        except sqlite3.Error:  # the disk is still full
+            return []
 
     def _free(self, sha256: str) -> None:
         if sha256 not in self._readers and not self._catalog.has_bytes(sha256):

@@ -182,7 +182,7 @@ class VideoStore:
         """Delete expired uploads; returns those that were their tenant's last with their bytes."""
         await self._delete_expired()
         await self.resumable.delete_expired()
-        await self._run(self._tidy)
+        self._deleted += await self._run(self._tidy)
         deleted, self._deleted = self._deleted, []
         return deleted
 
@@ -212,12 +212,13 @@ class VideoStore:
         expired = self._storage.catalog.expired(self._storage.age.now(), _BATCH)
         return len(expired), self._blobs.delete(expired) if expired else []
 
-    def _tidy(self) -> None:
-        """What the next run must know, what could not be done before, and space for the next deletion."""
-        self._blobs.retry()
+    def _tidy(self) -> list[StoredVideo]:
+        """What the next run must know, what could not be deleted before, and space for the next deletion."""
+        last = self._blobs.retry()
         self._storage.fill_reserve()
         if not self._storage.folder.is_full:
             self._storage.catalog.note_clocks(self._storage.age.note())
+        return last
 
     def _find(self, tenant: str, video_id: str) -> StoredVideo | None:
         return self._storage.catalog.find(tenant, video_id, self._storage.age.now())

@@ -100,8 +100,7 @@ FAULTS = (
     ),
     PlantedFault(
         "a flight is joined that was given up", "server/features/flights.py",
-        "for key, flight in flights.items() if not flight.task.cancelling()}",
-        "for key, flight in flights.items()}",
+        "for key, flight in flights.items() if not flight.is_lost}", "for key, flight in flights.items()}",
     ),
     PlantedFault(
         "frames are not given back", "server/features/flights.py",

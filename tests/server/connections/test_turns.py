@@ -11,7 +11,7 @@ import h11
 import httpx
 import pytest
 
-from server.connections.state import Turns
+from server.connections.state import ParserTurns
 from server.settings import Settings
 from tests.server.conftest import QUICK, RunningServer, running
 
@@ -101,7 +101,7 @@ def test_a_body_that_nobody_asks_for_keeps_no_request_behind_it_waiting(
 
 
 async def test_one_connection_goes_on_in_each_round() -> None:
-    turns, taken = Turns(), list[int]()
+    turns, taken = ParserTurns(), list[int]()
 
     class Connection:
         def __init__(self, number: int) -> None:

@@ -139,3 +139,22 @@ async def test_what_deletes_expired_uploads_survives_errors(
                 await store.page("public", None, 1, "asc")
     assert forgotten == [video.sha256]
     await store.close()
+
+
+async def test_a_row_that_could_not_follow_its_file_is_deleted_later(tmp_path: Path) -> None:
+    disk = FaultyDisk()
+    store = await VideoStore.open(tmp_path, StoreLimits(), disk)
+    video = await added(store)
+    catalog = store._storage.catalog  # pyright: ignore[reportPrivateUsage]
+
+    def fail(_: object) -> None:
+        raise sqlite_error("full")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(catalog, "delete", fail)
+        with pytest.raises(Problem, match="full"):
+            await store.delete(video)
+    assert [path.name for path in (tmp_path / "videos").iterdir()] == []
+    assert [each.id for each in await store.delete_expired()] == [video.id]
+    assert store.num_videos == store.num_bytes == 0
+    await store.close()

@@ -39,9 +39,9 @@ class Rest:
     async def check(self) -> None:
         """After the last client: a server that serves, and holds nothing that is nobody's."""
         world = self.world
-        await asyncio.sleep(_SETTLE_SECONDS)
-        if any(life.ttl_seconds for life in world.plan.lives):
-            await asyncio.sleep(_SWEEP_SECONDS)
+        await asyncio.sleep(
+            _SETTLE_SECONDS + _SWEEP_SECONDS
+        )  # what a full disk kept goes with the next sweep
         for _ in range(30):
             client, engine = world.services.engine, world.machine.engine
             is_hanging = engine is not None and world.loop.time() < engine.hangs_until

@@ -79,15 +79,11 @@ class HeldBytes:
         self._shares.take(self._tenant, num_bytes)
         self._num_bytes += num_bytes
 
-    def release(self, num_bytes: int) -> None:
-        """Bytes that are held no longer, as where a file has them; at most those that were added."""
-        given = min(num_bytes, self._num_bytes)
+    def keep(self, num_bytes: int) -> None:
+        """Hold no more than these; the others are gone, or a file has them."""
+        given = max(self._num_bytes - num_bytes, 0)
         self._num_bytes -= given
         self._shares.give_back(self._tenant, given)
-
-    def keep(self, num_bytes: int) -> None:
-        """Hold no more than these."""
-        self.release(max(self._num_bytes - num_bytes, 0))
 
 
 class Admission:

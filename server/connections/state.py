@@ -112,9 +112,7 @@ class Connections(ServerState):
         self.turns = ParserTurns()
         self.refusals = Refusals()
         self.idle = Waiting(idle_seconds)  # for another request
-        self.opening = Waiting(
-            header_seconds
-        )  # for the rest of a request's headers, or of a body whose answer is sent
+        self.opening = Waiting(header_seconds)  # for the rest of headers, or of a body that is answered
         self.stalled = Waiting(stall_seconds * LOOK)  # for the client to read
 
     @property

@@ -102,9 +102,11 @@ def test_bytes_are_held_until_they_are_released_or_the_request_ends() -> None:
         first.add(70)
         with pytest.raises(BusyError, match="100 bytes"):
             second.add(31)
-        first.release(50)
+        first.keep(20)
         second.add(31)
-        second.release(1000)
+        second.keep(1000)
+        assert admission.num_bytes == 51
+        second.keep(0)
         assert admission.num_bytes == 20
     assert admission.num_bytes == 0
 

@@ -94,11 +94,12 @@ class Blobs:
             for video in videos:
                 if video.sha256 not in self._readers and len(self._catalog.with_bytes(video.sha256)) == 1:
                     self._disk.unlink(self.path(video.sha256))
-            self._unlisted |= {video.id: video for video in videos}
             self._storage.reuse_log()
-            self._catalog.delete(videos)
-            for video in videos:
-                del self._unlisted[video.id]
+            try:
+                self._catalog.delete(videos)
+            except sqlite3.Error:
+                self._unlisted |= {video.id: video for video in videos}
+                raise
         for video in videos:
             self._free(video.sha256)
         last = [video for video in videos if not self._catalog.has_bytes(video.sha256, video.tenant)]

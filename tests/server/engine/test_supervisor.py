@@ -16,6 +16,17 @@ from tests.fakes import CARD
 SHOW = "import os, sys; open(sys.argv[1], 'w').write(os.environ['GLIBC_TUNABLES'])"
 
 
+class EndedProcess:
+    """Of an engine that is only a socket."""
+
+    pid, returncode = 1, 0
+
+    def kill(self) -> None: ...
+
+    async def wait(self) -> int:
+        return 0
+
+
 @pytest.mark.parametrize("own", ["", "glibc.malloc.perturb=0"])
 async def test_it_has_huge_pages_unless_its_environment_says_otherwise(
     own: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -35,16 +46,8 @@ async def test_what_an_engine_answers_before_it_is_ready_is_passed_on() -> None:
     ours, theirs = socket.socketpair()
     reply = wire.Features("a", False, {})
 
-    class Process:
-        pid, returncode = 1, 0
-
-        def kill(self) -> None: ...
-
-        async def wait(self) -> int:
-            return 0
-
-    async def launch(_: Command) -> tuple[socket.socket, Process]:
-        return ours, Process()
+    async def launch(_: Command) -> tuple[socket.socket, EndedProcess]:
+        return ours, EndedProcess()
 
     heard: list[wire.Message] = []
     supervisor = Supervisor(
@@ -63,18 +66,10 @@ async def test_an_engine_that_could_not_be_launched_is_tried_again() -> None:
     launches = iter([sockets[0][0], BlockingIOError("no more processes"), sockets[1][0]])
     again = asyncio.Event()
 
-    class Process:
-        pid, returncode = 1, 0
-
-        def kill(self) -> None: ...
-
-        async def wait(self) -> int:
-            return 0
-
-    async def launch(_: Command) -> tuple[socket.socket, Process]:
+    async def launch(_: Command) -> tuple[socket.socket, EndedProcess]:
         if isinstance(outcome := next(launches), OSError):
             raise outcome
-        return outcome, Process()
+        return outcome, EndedProcess()
 
     rule = RestartRule(backoff_seconds=0)
     supervisor = Supervisor(lambda _: [], lambda *_: again.set(), lambda: None, rule, launch)

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from bt_model.errors import ContextLengthError, InvalidValueError, require
+from bt_model.errors import InvalidValueError, require, too_long
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
-Strategy = Literal["uniform", "middle", "retrieval", "random"]
+Strategy = Literal["uniform", "uniform_time", "published", "middle", "retrieval", "random"]
 ResizeMode = Literal["squash", "crop", "pad"]
 Role = Literal["system", "user", "assistant"]
 Quantise = Literal["none", "int8", "nf4"]
@@ -54,29 +54,33 @@ _HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # lone surrogates: legal in JSO
 class Sampling:
     """Which frames of a video the model sees: a count, or a rate, within an optional window of seconds.
 
+    `max_frames` bounds what a rate gives; `even_above` is the model's, which takes even numbers above it.
+
     Raises:
-        InvalidValueError: a value out of range, or both `num_frames` and `fps`.
+        InvalidValueError: a value out of range, both `num_frames` and `fps`, or `max_frames` without `fps`.
     """
 
     num_frames: int | None = None
     fps: float | None = None
+    max_frames: int | None = None
     start: float | None = None
     end: float | None = None
     strategy: Strategy = "uniform"
     seed: int = 0
+    even_above: int = MAX_FRAMES
 
     def __post_init__(self) -> None:
-        both = self.num_frames is not None and self.fps is not None
-        require(not both, "sampling", f"num_frames={self.num_frames}, fps={self.fps}", "one of the two")
-        if self.num_frames is not None:
-            ok = 1 <= self.num_frames <= MAX_FRAMES
-            require(ok, "sampling.num_frames", self.num_frames, f"1 to {MAX_FRAMES}")
-        if self.fps is not None:
-            ok = math.isfinite(self.fps) and 0 < self.fps <= MAX_FPS
-            require(ok, "sampling.fps", self.fps, f"above 0, up to {MAX_FPS}")
+        ok = self.num_frames is None or self.fps is None
+        require(ok, "sampling", f"num_frames={self.num_frames}, fps={self.fps}", "one of the two")
+        ok = self.max_frames is None or self.fps is not None
+        require(ok, "sampling.max_frames", self.max_frames, "with sampling.fps only")
+        for name, count in (("num_frames", self.num_frames), ("max_frames", self.max_frames)):
+            ok = count is None or 1 <= count <= MAX_FRAMES
+            require(ok, f"sampling.{name}", count, f"1 to {MAX_FRAMES}")
+        ok = self.fps is None or 0 < self.fps <= MAX_FPS
+        require(ok, "sampling.fps", self.fps, f"above 0, up to {MAX_FPS}")
         for name, value in (("start", self.start), ("end", self.end)):
-            ok = value is None or (math.isfinite(value) and value >= 0)
-            require(ok, f"sampling.{name}", value, "seconds, 0 or more")
+            require(value is None or 0 <= value < math.inf, f"sampling.{name}", value, "seconds, 0 or more")
         if self.end is not None:
             require(self.end > (self.start or 0.0), "sampling.end", self.end, "more than start")
         require(self.strategy in STRATEGIES, "sampling.strategy", self.strategy, ", ".join(STRATEGIES))
@@ -117,6 +121,7 @@ class Frames:
     indices: tuple[int, ...]
     timestamps: tuple[float, ...]
     facts: VideoFacts
+    num_wanted: int  # more than there are where the model takes an even number only
 
     @property
     def num_frames(self) -> int:
@@ -261,7 +266,7 @@ class TokenBound:
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """Facts about a loaded model that the web process needs."""
+    """What the web process knows of a loaded model; `even_above` as in `Sampling`."""
 
     id: str
     backend: str
@@ -277,6 +282,7 @@ class ModelCard:
     versions: dict[str, str] = field(default_factory=dict[str, str])
     accepted: tuple[str, ...] = ()  # fit checks that failed and were overridden
     notes: tuple[str, ...] = ()  # what was adapted to make the parts fit
+    even_above: int = MAX_FRAMES
     text_bound: TokenBound | None = None  # of a dialogue's texts; None: not known
 
     def check_length(self, turns: Sequence[Turn]) -> None:
@@ -288,9 +294,3 @@ class ModelCard:
         least = 0 if self.text_bound is None else self.text_bound.least([turn.text for turn in turns])
         if least >= self.max_context:
             raise too_long(least, self.max_context)
-
-
-def too_long(least: int, max_context: int) -> ContextLengthError:
-    """The refusal of texts that were not tokenised."""
-    text = f"the messages have {least} tokens or more; the context holds {max_context}"
-    return ContextLengthError(text, param="messages")

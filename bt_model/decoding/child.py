@@ -89,12 +89,12 @@ def _work(setup: wire.Setup, request: wire.Request, fds: Sequence[int]) -> wire.
             return wire.Reply(probe(file, setup.limits))
         by_size = read_frames(file, request, setup.reader, setup.limits)
     frames = by_size[0]
+    reply = wire.Reply(frames.facts, frames.indices, frames.timestamps, frames.num_wanted)
     if request.job == "frames":
         for each, size, memory in zip(by_size, request.sizes, fds[1:], strict=True):
             _hand_over(each.pixels, memory, request.max_bytes(size))
-        return wire.Reply(frames.facts, frames.indices, frames.timestamps)
-    jpegs = _jpegs(frames, request.thumbnail_side)
-    return wire.Reply(frames.facts, frames.indices, frames.timestamps, jpegs)
+        return reply
+    return replace(reply, jpegs=_jpegs(frames, request.thumbnail_side))
 
 
 def read_frames(

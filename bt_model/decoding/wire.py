@@ -92,7 +92,8 @@ class Request:
 
     def max_bytes(self, size: FrameSize) -> int:
         """Bytes of the most frames of one size that this request can return."""
-        count = MAX_FRAMES if self.sampling.fps is not None else self.sampling.num_frames
+        asked = self.sampling
+        count = (asked.max_frames or MAX_FRAMES) if asked.fps is not None else asked.num_frames
         return 3 * self.side(size) ** 2 * (self.default_frames if count is None else count)
 
     def pack(self) -> bytes:
@@ -111,15 +112,17 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A child's result. `jpegs` only for thumbnails; `indices` and `timestamps` not for a probe."""
+    """A child's result. `jpegs` only for thumbnails; `indices` and those after them not for a probe."""
 
     facts: VideoFacts
     indices: tuple[int, ...] = ()
     timestamps: tuple[float, ...] = ()
+    num_wanted: int = 0
     jpegs: tuple[bytes, ...] = ()
 
     def pack(self) -> bytes:
-        return _framed(["ok", astuple(self.facts), self.indices, self.timestamps, self.jpegs])
+        chosen = self.indices, self.timestamps, self.num_wanted
+        return _framed(["ok", astuple(self.facts), *chosen, self.jpegs])
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +147,10 @@ def unpack_reply(payload: bytes) -> Reply | Refusal:
     try:
         kind, *values = cast(list[Any], msgpack.unpackb(payload))
         if kind == "ok":
-            facts, indices, timestamps, jpegs = values
-            return Reply(_facts(facts), _all(indices, int), _all(timestamps, float), _all(jpegs, bytes))
+            facts, indices, timestamps, num_wanted, jpegs = values
+            (num_wanted,) = _all([num_wanted], int)
+            chosen = _all(indices, int), _all(timestamps, float), num_wanted
+            return Reply(_facts(facts), *chosen, _all(jpegs, bytes))
         name, message, code, param, is_clean = values
         error = _ERRORS[name](
             str(message)[:_MAX_TEXT], code=str(code)[:_MAX_TEXT], param=param and str(param)

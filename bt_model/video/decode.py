@@ -16,7 +16,7 @@ from bt_model.types import Frames, FrameSize, ReaderName, Sampling, VideoFacts
 from bt_model.video import decord_reader, pyav_reader, refusals
 from bt_model.video.packets import Clip
 from bt_model.video.refusals import DecodeLimits
-from bt_model.video.sample import frame_indices
+from bt_model.video.sample import Choice, choose_frames
 from bt_model.video.sniff import sniff
 from bt_model.video.square import scaled_size
 
@@ -66,24 +66,26 @@ def decode_sizes(
     chosen = decord_reader if reader == "decord" else pyav_reader
     with _opened(source) as file:
         clip = pyav_reader.scan(file, sniff(file), limits)
-        indices = _indices(clip, sampling, default_frames)
+        choice = _choice(clip, sampling, default_frames)
+        indices = choice.indices
         _check_budget(clip, len(indices), sizes, limits)
         found = chosen.read(file, clip, indices, sizes, limits)
         if any(i not in found[0] for i in indices):  # the decoder outputs fewer frames than there are packets
             clip = chosen.recount(file, clip, limits)
-            indices = _indices(clip, sampling, default_frames)
+            choice = _choice(clip, sampling, default_frames)
+            indices = choice.indices
             found = chosen.read(file, clip, indices, sizes, limits)
     if any(i not in found[0] for i in indices):
         raise refusals.undecodable()
     timestamps = tuple(clip.times[i] for i in indices)
     return [
-        Frames(np.stack([by_index[i] for i in indices]), indices, timestamps, clip.facts)
+        Frames(np.stack([by_index[i] for i in indices]), indices, timestamps, clip.facts, choice.num_wanted)
         for by_index in found
     ]
 
 
-def _indices(clip: Clip, sampling: Sampling, default_frames: int) -> tuple[int, ...]:
-    return frame_indices(len(clip.times), sampling, clip.fps, default_frames, clip.times)
+def _choice(clip: Clip, sampling: Sampling, default_frames: int) -> Choice:
+    return choose_frames(len(clip.times), sampling, clip.fps, default_frames, clip.times)
 
 
 def _check_budget(clip: Clip, num_frames: int, sizes: Sequence[FrameSize], limits: DecodeLimits) -> None:

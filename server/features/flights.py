@@ -13,7 +13,7 @@ from bt_model.errors import BtchatError, FeaturesMissingError, InvalidValueError
 from bt_model.types import ModelCard, Sampling
 from server.decoding.futures import finished
 from server.engine.client import EngineClient
-from server.features.keys import check_frames, count_name, feature_key, with_default_count
+from server.features.keys import check_frames, count_name, feature_key, for_models
 from server.features.receipt import EncodedVideo, frame_facts
 from server.keys.rates import Rates
 from server.metrics import Metrics
@@ -107,7 +107,7 @@ class VideoFeatures:
             RateLimitError: the key's seconds of video are spent.
             EngineError: the engine is not running.
         """
-        sampling = with_default_count(sampling, cards[0])
+        sampling = for_models(sampling, cards)
         keys, outcomes = self._keys(source, sampling, cards)
         report("lookup")
         wanted = {keys[card.id]: card for card in reversed(cards) if card.id in keys}
@@ -147,7 +147,7 @@ class VideoFeatures:
         Raises:
             BtchatError: why there are no tokens.
         """
-        sampling = with_default_count(Sampling(), card)
+        sampling = for_models(Sampling(), [card])
         key = self._key(source, sampling, card)
         if await self._engine.lookup(key) is not None or key in self._flights:
             return False

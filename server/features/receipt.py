@@ -1,12 +1,13 @@
 """What was done for an answer or for tokens: every receipt is made here; times are in seconds."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from bt_model.decoding.decoded import Decoded
 from bt_model.types import ModelCard, Sampling
-from server.features.keys import canonical
+from bt_model.video.sample import rounding_warnings
+from server.features.keys import shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,8 @@ def frame_facts(frames: Decoded, sampling: Sampling) -> dict[str, Any]:
             "indices": list(frames.indices),
             "timestamps": [round(seconds, 6) for seconds in frames.timestamps],
         },
-        "sampling": asdict(canonical(sampling)) | {"num_frames": frames.num_frames},
+        "warnings": rounding_warnings(frames.num_frames, frames.num_wanted),
+        "sampling": shown(sampling, frames.num_frames),
         "audio_ignored": frames.facts.has_audio,
     }
 

@@ -137,7 +137,7 @@ class SimulatedDecoder:
         times = tuple(index / 16 for index in indices)
         shown = indices if request.job == "thumbnails" else ()
         jpegs = tuple(video_text(content, request.sampling, index).encode() for index in shown)
-        job.future.set_result(Decoded(FACTS, indices, times, jpegs, memories, seconds=0.01))
+        job.future.set_result(Decoded(FACTS, indices, times, number, jpegs, memories, seconds=0.01))
 
     def _fail(self, job: DecodeJob, error: Exception) -> None:
         if not job.future.cancelled():

@@ -16,7 +16,7 @@ from bt_model.types import Frames, FrameSize, ReaderName, Sampling, VideoFacts
 from bt_model.video import decord_reader, pyav_reader, refusals
 from bt_model.video.packets import Clip
 from bt_model.video.refusals import DecodeLimits
-from bt_model.video.sample import Choice, choose_frames
+from bt_model.video.sample import FrameChoice, choose_frames
 from bt_model.video.sniff import sniff
 from bt_model.video.square import scaled_size
 
@@ -84,7 +84,7 @@ def decode_sizes(
     ]
 
 
-def _choice(clip: Clip, sampling: Sampling, default_frames: int) -> Choice:
+def _choice(clip: Clip, sampling: Sampling, default_frames: int) -> FrameChoice:
     return choose_frames(len(clip.times), sampling, clip.fps, default_frames, clip.times)
 
 

@@ -18,7 +18,7 @@ _WITH_RATE: tuple[Strategy, ...] = ("uniform", "uniform_time")
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class FrameChoice:
     """Source indices, and how many there would be if the model took any number of them."""
 
     indices: tuple[int, ...]
@@ -59,7 +59,7 @@ def choose_frames(
     fps: float,
     default_frames: int,
     times: Sequence[float] | None = None,
-) -> Choice:
+) -> FrameChoice:
     """The frames that `sampling` asks for, one fewer where the model does not take so many.
 
     Args:
@@ -80,12 +80,12 @@ def choose_frames(
     wanted = _indices(stretch, sampling, default_frames)
     count = rounded_down(len(wanted), sampling.even_above)
     if count == len(wanted):
-        return Choice(tuple(wanted), count)
+        return FrameChoice(tuple(wanted), count)
     allowed = "2 or more for this model; strategy 'middle' takes the frame of a video that has one twice"
     require(count > 0, "sampling.num_frames" if sampling.fps is None else "sampling.fps", 1, allowed)
     # chosen anew, so that they are still spread over all of the stretch
     fewer = replace(sampling, **{"num_frames" if sampling.fps is None else "max_frames": count})
-    return Choice(tuple(_indices(stretch, fewer, default_frames)), len(wanted))
+    return FrameChoice(tuple(_indices(stretch, fewer, default_frames)), len(wanted))
 
 
 def rounded_down(count: int, even_above: int) -> int:

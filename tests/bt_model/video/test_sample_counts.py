@@ -107,6 +107,7 @@ def test_a_number_that_the_model_cannot_take_is_one_less_spread_anew(
         (3, 0, 2),
         (1, 0, 0),
         (127, 128, 127),
+        (7, 7, 7),
     ],
 )
 def test_above_the_bound_an_even_number_is_taken(count: int, even_above: int, expected: int) -> None:

@@ -100,7 +100,7 @@ class FrameSize:
 
 @dataclass(frozen=True, slots=True)
 class VideoFacts:
-    """Facts from the container, after rotation. `num_frames` is counted where the header does not have it."""
+    """Facts of a file, as displayed; those with a default are of its picture (bt_model/video/picture.py)."""
 
     width: int
     height: int
@@ -111,6 +111,12 @@ class VideoFacts:
     codec: str
     container: str
     has_audio: bool
+    pix_fmt: str = "unknown"
+    sample_aspect_ratio: str = "1:1"
+    color_range: str = "unknown"
+    color_space: str = "unknown"
+    color_transfer: str = "unknown"
+    color_primaries: str = "unknown"
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,9 +63,9 @@ def decode_sizes(
 ) -> list[Frames]:
     """The same frames in several sizes, in the order given; the file is decoded once. Raises as `decode`."""
     require(reader in READER_NAMES, "reader", reader, ", ".join(READER_NAMES))
-    chosen = decord_reader if reader == "decord" else pyav_reader
     with _opened(source) as file:
         clip = pyav_reader.scan(file, sniff(file), limits)
+        chosen = decord_reader if reader == "decord" else pyav_reader
         choice = _choice(clip, sampling, default_frames)
         indices = choice.indices
         _check_budget(clip, len(indices), sizes, limits)
@@ -90,8 +90,7 @@ def _choice(clip: Clip, sampling: Sampling, default_frames: int) -> FrameChoice:
 
 def _check_budget(clip: Clip, num_frames: int, sizes: Sequence[FrameSize], limits: DecodeLimits) -> None:
     """Bound the bytes of all returned frames, and of the largest frame before cropping or after padding."""
-    displayed = clip.orientation.displayed(clip.width, clip.height)
-    areas = [width * height for width, height in (scaled_size(*displayed, size) for size in sizes)]
+    areas = [width * height for width, height in (scaled_size(*clip.displayed, size) for size in sizes)]
     widest = max(areas)
     given = zip(sizes, areas, strict=True)
     handed = num_frames * sum(area if size.fit == "whole" else size.side**2 for size, area in given)

@@ -43,9 +43,7 @@ def _read(
     file: BinaryIO, clip: Clip, indices: Sequence[int], size: FrameSize, limits: DecodeLimits
 ) -> "dict[int, NDArray[np.uint8]]":
     is_padded = size.fit == "pad"
-    scaled = (
-        (-1, -1) if is_padded else scaled_size(*clip.orientation.displayed(clip.width, clip.height), size)
-    )
+    scaled = clip.displayed if is_padded else scaled_size(*clip.displayed, size)
     decord = _decord()
     reader = _opened(decord, file, limits, scaled)
     known = sorted({i for i in indices if i < len(reader)})

@@ -5,10 +5,12 @@ N frames in display order, from 0; packets in the order in which they are stored
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from bt_model.types import VideoFacts
+from bt_model.video.facts import Picture
 from bt_model.video.orientation import Orientation
+from bt_model.video.picture import stretched
 from bt_model.video.sniff import Container
 
 
@@ -26,6 +28,7 @@ class Clip:
     width: int
     height: int
     orientation: Orientation
+    picture: Picture
     has_audio: bool
     header_fps: float
     times: Sequence[float]
@@ -43,8 +46,15 @@ class Clip:
         return self.header_fps if abs(measured / self.header_fps - 1) < 1e-2 else measured  # noqa: PLR2004 - 1 %
 
     @property
+    def displayed(self) -> tuple[int, int]:
+        """Width and height as a player shows them, in square pixels and the right way up."""
+        return self.orientation.displayed(
+            *stretched(self.width, self.height, self.picture.sample_aspect_ratio)
+        )
+
+    @property
     def facts(self) -> VideoFacts:
-        width, height = self.orientation.displayed(self.width, self.height)
+        width, height = self.displayed
         return VideoFacts(
             width=width,
             height=height,
@@ -55,6 +65,7 @@ class Clip:
             codec=self.codec,
             container=self.container,
             has_audio=self.has_audio,
+            **asdict(self.picture),
         )
 
     def label(self, index: int) -> int:

@@ -22,6 +22,7 @@ from bt_model.types import FrameSize
 from bt_model.video import refusals
 from bt_model.video.orientation import orientation_of
 from bt_model.video.packets import Clip
+from bt_model.video.picture import picture_of
 from bt_model.video.refusals import DecodeLimits
 from bt_model.video.sniff import DEMUXERS, Container
 from bt_model.video.square import Squarer
@@ -73,6 +74,7 @@ def scan(file: BinaryIO, container: Container, limits: DecodeLimits) -> Clip:
             width=first.width,
             height=first.height,
             orientation=orientation_of(_display_matrix(first)),
+            picture=picture_of(stream, first),
             has_audio=bool(opened.streams.audio),
             header_fps=float(rate),
             times=_seconds(labels, len(shown), rate, stream.time_base),
@@ -80,9 +82,7 @@ def scan(file: BinaryIO, container: Container, limits: DecodeLimits) -> Clip:
             pts=pts,
             keys=keys,
         )
-    if clip.times[-1] > limits.max_seconds:
-        raise refusals.too_large("seconds of video", clip.times[-1], limits.max_seconds)
-    return clip
+    return _checked(clip, limits)
 
 
 def read(
@@ -168,6 +168,13 @@ def _check_stream(stream: VideoStream, limits: DecodeLimits) -> None:
     # a stream may change its size later: this makes the decoder refuse before it allocates (with padded rows)
     context.options = {"max_pixels": str(2 * limits.max_pixels)}
     context.thread_count = 1  # there is a process for every core
+
+
+def _checked(clip: Clip, limits: DecodeLimits) -> Clip:
+    if clip.times[-1] > limits.max_seconds:
+        raise refusals.too_large("seconds of video", clip.times[-1], limits.max_seconds)
+    _check_size(*clip.displayed, limits)
+    return clip
 
 
 def _check_size(width: int, height: int, limits: DecodeLimits) -> None:

@@ -23,16 +23,15 @@ class Squarer:
     def __init__(self, clip: Clip, size: FrameSize) -> None:
         self._orientation = clip.orientation
         self._size = size
-        displayed = clip.orientation.displayed(clip.width, clip.height)
-        self._stored = clip.orientation.displayed(*scaled_size(*displayed, size))
+        upright = clip.displayed if size.fit == "pad" else scaled_size(*clip.displayed, size)
+        self._stored = clip.orientation.displayed(*upright)
         self._scaler = VideoReformatter()
 
     def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
         """A stored frame -> (side, side, 3) as displayed; (H, W, 3) for size `whole`."""
-        if self._size.fit == "pad":  # pad first, so that scaling blends the edges of the bars
-            coloured = VideoReformatter().reformat(frame, format="rgb24", threads=1)
-            return self.pad(self._orientation.apply(cast("NDArray[np.uint8]", coloured.to_ndarray())))
         shown = self._orientation.apply(self._scaled(frame, *self._stored))
+        if self._size.fit == "pad":  # pad first, so that scaling blends the edges of the bars
+            return self.pad(shown)
         return shown if self._size.fit == "whole" else centre(shown, self._size.side)
 
     def pad(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from bt_model.decoding.decoded import Decoded
 from bt_model.types import ModelCard, Sampling
+from bt_model.video.facts import Picture
 from bt_model.video.sample import rounding_warnings
 from server.features.keys import shown
 
@@ -31,6 +32,7 @@ def frame_facts(frames: Decoded, sampling: Sampling) -> dict[str, Any]:
         },
         "warnings": rounding_warnings(frames.num_frames, frames.num_wanted),
         "sampling": shown(sampling, frames.num_frames),
+        "picture": asdict(Picture.of(frames.facts)),
         "audio_ignored": frames.facts.has_audio,
     }
 

@@ -57,6 +57,7 @@ def test_an_upload_is_described_with_its_facts(client: httpx.Client, clip: bytes
     assert body["sha256"] == hashlib.sha256(clip).hexdigest()
     assert body["filename"] == "my clip.mp4"
     assert (body["facts"]["num_frames"], body["facts"]["width"]) == (30, 96)
+    assert body["facts"]["pix_fmt"] == "yuv420p"
 
 
 def test_an_id_is_vid_and_32_hexadecimal_digits(video: str) -> None:

@@ -117,6 +117,8 @@ class VideoFacts:
     color_space: str = "unknown"
     color_transfer: str = "unknown"
     color_primaries: str = "unknown"
+    tone_mapped: bool = False
+    deinterlaced: bool = False
 
 
 @dataclass(frozen=True, slots=True)

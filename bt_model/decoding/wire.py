@@ -161,7 +161,7 @@ def unpack_reply(payload: bytes) -> Reply | Refusal:
 
 
 def _facts(values: list[Any]) -> VideoFacts:
-    kinds = [int, int, int, float, float, int, str, str, bool, *[str] * 6]
+    kinds = [int, int, int, float, float, int, str, str, bool, *[str] * 6, bool, bool]
     if len(values) != len(fields(VideoFacts)) or any(
         type(v) is not k for v, k in zip(values, kinds, strict=True)
     ):

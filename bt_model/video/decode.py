@@ -14,6 +14,7 @@ import numpy as np
 from bt_model.errors import require
 from bt_model.types import Frames, FrameSize, ReaderName, Sampling, VideoFacts
 from bt_model.video import decord_reader, pyav_reader, refusals
+from bt_model.video.frame import is_plain
 from bt_model.video.packets import Clip
 from bt_model.video.refusals import DecodeLimits
 from bt_model.video.sample import FrameChoice, choose_frames
@@ -65,7 +66,7 @@ def decode_sizes(
     require(reader in READER_NAMES, "reader", reader, ", ".join(READER_NAMES))
     with _opened(source) as file:
         clip = pyav_reader.scan(file, sniff(file), limits)
-        chosen = decord_reader if reader == "decord" else pyav_reader
+        chosen = decord_reader if reader == "decord" and is_plain(clip) else pyav_reader
         choice = _choice(clip, sampling, default_frames)
         indices = choice.indices
         _check_budget(clip, len(indices), sizes, limits)

@@ -10,7 +10,7 @@ from bt_model.types import VideoFacts
 class Picture:
     """The part of a video's facts that is about pixels, as ffprobe names it; `unknown` is what has no tag.
 
-    A ratio that no picture can have counts as 1:1.
+    A ratio that no picture can have counts as 1:1. The last two are what is done to frames.
     """
 
     pix_fmt: str
@@ -19,6 +19,8 @@ class Picture:
     color_space: str
     color_transfer: str
     color_primaries: str
+    tone_mapped: bool
+    deinterlaced: bool
 
     @classmethod
     def of(cls, facts: VideoFacts) -> Self:

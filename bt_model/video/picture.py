@@ -10,6 +10,7 @@ from av.video.stream import VideoStream
 
 from bt_model.video.facts import Picture
 
+HDR_TRANSFERS = ("arib-std-b67", "smpte2084")  # HLG and PQ
 WIDEST_ASPECT = 10  # of a pixel; real ones are within 1:2 and 3:1
 
 _UNKNOWN = "unknown"
@@ -62,13 +63,16 @@ _SPACES = {
 def picture_of(stream: VideoStream, first: VideoFrame) -> Picture:
     """From a stream's first frame; what that does not say, from the stream."""
     context = stream.codec_context
+    transfer = _name(_TRANSFERS, first.color_trc, context.color_trc)
     return Picture(
         pix_fmt=first.format.name,
         sample_aspect_ratio=_aspect(stream.sample_aspect_ratio or context.sample_aspect_ratio),
         color_range=_name(_RANGES, first.color_range, context.color_range),
         color_space=_name(_SPACES, first.colorspace, context.colorspace),
-        color_transfer=_name(_TRANSFERS, first.color_trc, context.color_trc),
+        color_transfer=transfer,
         color_primaries=_name(_PRIMARIES, first.color_primaries, context.color_primaries),
+        tone_mapped=transfer in HDR_TRANSFERS,
+        deinterlaced=first.interlaced_frame,
     )
 
 

@@ -20,6 +20,7 @@ from av.video.stream import VideoStream
 
 from bt_model.types import FrameSize
 from bt_model.video import refusals
+from bt_model.video.frame import ready
 from bt_model.video.orientation import orientation_of
 from bt_model.video.packets import Clip
 from bt_model.video.picture import picture_of
@@ -99,7 +100,8 @@ def read(
         for label, frame in _frames(opened, stream, clip, indices):
             if label in wanted and label not in found:
                 _check_size(frame.width, frame.height, limits)
-                found[label] = [square(frame) for square in squarers]
+                shown = ready(frame, clip)
+                found[label] = [square(shown) for square in squarers]
                 if len(found) == len(wanted):
                     break
     known = [i for i in indices if clip.label(i) in found]

@@ -1,7 +1,7 @@
 """What was done for an answer or for tokens: every receipt is made here; times are in seconds."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from bt_model.decoding.decoded import Decoded

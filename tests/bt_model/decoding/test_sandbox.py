@@ -11,6 +11,7 @@ from bt_model.decoding.sandbox import Sandbox
 from bt_model.types import FrameSize, ReaderName
 from bt_model.video.decode import READER_NAMES
 from tests.bt_model.decoding.pools import FOUR, SIZE
+from tests.cells import CellSpec, write_cells
 from tests.clips import ClipSpec, write_clip
 from tests.escapes import Target, attempts, target
 from tests.faulty_child import COMMAND, with_fault
@@ -112,3 +113,15 @@ def test_every_container_is_read_inside(reader: ReaderName, tmp_path: Path) -> N
             with pool.decode(path, FOUR, [SIZE, FrameSize(32, "pad")], 8).result() as frames:
                 assert frames.num_frames == 4
             assert len(pool.thumbnails(path, FOUR, SIZE, 8, side=16).result().jpegs) == 4
+
+
+def test_hdr_and_fields_are_read_inside(tmp_path: Path) -> None:
+    hdr = write_cells(tmp_path / "a.mp4", CellSpec("bt2020nc", "tv", "bt2020", "smpte2084", "yuv420p10le"))
+    fields = write_clip(
+        tmp_path / "b.mp4", ClipSpec(options={"flags": "+ildct+ilme", "x264-params": "tff=1"})
+    )
+    with DecodePool(1) as pool:
+        with pool.decode(hdr, FOUR, [SIZE, FrameSize(32, "pad")], 8).result() as frames:
+            assert frames.facts.tone_mapped
+        with pool.decode(fields, FOUR, [SIZE, FrameSize(32, "pad")], 8).result() as frames:
+            assert frames.facts.deinterlaced

@@ -147,12 +147,14 @@ def test_facts_name_the_colours_as_ffprobe_does(tmp_path: Path, name: str, spec:
         spec.matrix,
         spec.transfer,
         spec.primaries,
+        tone_mapped=spec.transfer in ("arib-std-b67", "smpte2084"),
+        deinterlaced=False,
     )
 
 
 def test_facts_say_where_nothing_is_known_of_colours(tmp_path: Path) -> None:
     told = Picture.of(probe(write_clip(tmp_path / "a.mp4")))
-    assert told == Picture("yuv420p", "1:1", "unknown", "unknown", "unknown", "unknown")
+    assert told == Picture("yuv420p", "1:1", *["unknown"] * 4, tone_mapped=False, deinterlaced=False)
 
 
 def test_decode_and_probe_tell_the_same_picture(tmp_path: Path) -> None:

@@ -164,9 +164,3 @@ def explain(error: Exception) -> str:
     if path is None or error.errno not in _SENTENCES:
         return error.strerror or str(error)
     return f"{path}: {_SENTENCES[error.errno].format(here=Path.cwd())}"
-
-
-def too_long(least: int, max_context: int) -> ContextLengthError:
-    """The refusal of texts that were not tokenised."""
-    text = f"the messages have {least} tokens or more; the context holds {max_context}"
-    return ContextLengthError(text, param="messages")

@@ -70,15 +70,15 @@ class Sampling:
     even_above: int = MAX_FRAMES
 
     def __post_init__(self) -> None:
-        ok = self.num_frames is None or self.fps is None
-        require(ok, "sampling", f"num_frames={self.num_frames}, fps={self.fps}", "one of the two")
-        ok = self.max_frames is None or self.fps is not None
-        require(ok, "sampling.max_frames", self.max_frames, "with sampling.fps only")
-        for name, count in (("num_frames", self.num_frames), ("max_frames", self.max_frames)):
-            ok = count is None or 1 <= count <= MAX_FRAMES
-            require(ok, f"sampling.{name}", count, f"1 to {MAX_FRAMES}")
-        ok = self.fps is None or 0 < self.fps <= MAX_FPS
-        require(ok, "sampling.fps", self.fps, f"above 0, up to {MAX_FPS}")
+        rate, count, most = self.fps, self.num_frames, self.max_frames
+        require(
+            count is None or rate is None, "sampling", f"num_frames={count}, fps={rate}", "one of the two"
+        )
+        require(most is None or rate is not None, "sampling.max_frames", most, "with sampling.fps only")
+        for name, number in (("num_frames", count), ("max_frames", most)):
+            ok = number is None or 1 <= number <= MAX_FRAMES
+            require(ok, f"sampling.{name}", number, f"1 to {MAX_FRAMES}")
+        require(rate is None or 0 < rate <= MAX_FPS, "sampling.fps", rate, f"above 0, up to {MAX_FPS}")
         for name, value in (("start", self.start), ("end", self.end)):
             require(value is None or 0 <= value < math.inf, f"sampling.{name}", value, "seconds, 0 or more")
         if self.end is not None:
@@ -176,10 +176,9 @@ def check_turns(turns: Sequence[Turn]) -> None:
     """
     for number, turn in enumerate(turns):
         if not turn.text.strip():
-            raise InvalidValueError(
-                f"messages[{number}].content is empty; allowed: text with at least one visible character",
-                param=f"messages[{number}].content",
-            )
+            param = f"messages[{number}].content"
+            text = f"{param} is empty; allowed: text with at least one visible character"
+            raise InvalidValueError(text, param=param)
     roles = [turn.role for turn in turns]
     spoken = roles[1:] if roles[:1] == ["system"] else roles
     in_turn = spoken[:1] == ["user"] and spoken[-1:] == ["user"] and all(a != b for a, b in pairwise(spoken))
@@ -220,12 +219,9 @@ class GenerateOptions:
 
         for name, (low, high) in OPTION_BOUNDS.items():
             check(name, low, high, above=name == "top_p")
-        ok = len(self.stop) <= MAX_STOPS and all(
-            0 < len(s) <= MAX_STOP_LENGTH and not _HALF_CHARACTER.search(s) for s in self.stop
-        )
-        require(
-            ok, "stop", list(self.stop), f"up to {MAX_STOPS} strings of 1 to {MAX_STOP_LENGTH} characters"
-        )
+        are_fit = all(0 < len(s) <= MAX_STOP_LENGTH and not _HALF_CHARACTER.search(s) for s in self.stop)
+        allowed = f"up to {MAX_STOPS} strings of 1 to {MAX_STOP_LENGTH} characters"
+        require(len(self.stop) <= MAX_STOPS and are_fit, "stop", list(self.stop), allowed)
 
     def or_else(self, defaults: "GenerateOptions") -> "GenerateOptions":
         """These options with all that is not given filled from `defaults`."""

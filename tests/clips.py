@@ -23,7 +23,7 @@ RED, GREEN, BLUE = (220, 30, 30), (30, 200, 30), (30, 30, 220)
 
 @dataclass(frozen=True)
 class ClipSpec:
-    """How to write one clip. `stamps_ms` gives each frame its own time (variable rate)."""
+    """How to write one clip. `stamps_ms` gives each frame its own time (variable rate), `slots` its slot."""
 
     num_frames: int = 30
     width: int = 96
@@ -35,6 +35,7 @@ class ClipSpec:
     rotation: float | None = None
     matrix: Sequence[int] | None = None
     stamps_ms: Sequence[int] | None = None
+    slots: Sequence[int] | None = None
     audio: bool = False
 
 
@@ -85,7 +86,8 @@ def write_clip(path: Path, spec: ClipSpec = ClipSpec()) -> Path:
         for i in range(spec.num_frames):
             rgb = av.VideoFrame.from_ndarray(picture(i, spec.width, spec.height), "rgb24")
             frame = rgb.reformat(format=spec.pix_fmt)
-            frame.pts = i if spec.stamps_ms is None else spec.stamps_ms[i]
+            stamps = spec.stamps_ms or spec.slots
+            frame.pts = stamps[i] if stamps else i
             frame.time_base = Fraction(1, spec.fps) if spec.stamps_ms is None else Fraction(1, 1000)
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
@@ -109,6 +111,32 @@ def write_cover(path: Path) -> Path:
         _write_silence(output, path)
         output.mux(stream.encode(av.VideoFrame.from_ndarray(picture(0), "rgb24").reformat(format="yuvj420p")))
         output.mux(stream.encode(None))
+    return path
+
+
+def write_tracks(path: Path, default: int, num_videos: int = 2, num_sounds: int = 0) -> Path:
+    """Tracks of video of one frame each, numbered, of which one is the default, and tracks of silence."""
+    with av.open(str(path), "w") as output:
+        streams = [output.add_stream("libx264", rate=25) for _ in range(num_videos)]
+        for number, stream in enumerate(streams):
+            assert isinstance(stream, av.VideoStream)
+            stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+            stream.disposition = Disposition.default if number == default else Disposition(0)
+        sounds: list[tuple[av.AudioStream, av.AudioFrame]] = []
+        for _ in range(num_sounds):
+            sound = output.add_stream("pcm_s16le", rate=8000, layout="mono")
+            assert isinstance(sound, av.AudioStream)
+            sound.disposition = Disposition(0)
+            silence = av.AudioFrame("s16", "mono", 80)
+            silence.planes[0].update(bytes(silence.planes[0].buffer_size))
+            silence.sample_rate, silence.pts = 8000, 0
+            sounds.append((sound, silence))
+        for sound, silence in sounds:
+            output.mux([*sound.encode(silence), *sound.encode(None)])
+        for number, stream in enumerate(streams):
+            assert isinstance(stream, av.VideoStream)
+            frame = av.VideoFrame.from_ndarray(picture(number), "rgb24")
+            output.mux([*stream.encode(frame), *stream.encode(None)])
     return path
 
 

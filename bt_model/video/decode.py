@@ -83,7 +83,7 @@ def decode_sizes(
 
 
 def _indices(clip: Clip, sampling: Sampling, default_frames: int) -> tuple[int, ...]:
-    return frame_indices(len(clip.times), sampling, clip.fps, default_frames, clip.times)
+    return frame_indices(len(clip.times), sampling, clip.fps, default_frames, clip.times, clip.seconds)
 
 
 def _check_budget(clip: Clip, num_frames: int, sizes: Sequence[FrameSize], limits: DecodeLimits) -> None:

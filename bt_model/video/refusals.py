@@ -19,7 +19,7 @@ class DecodeLimits:
     max_pixels: int = 4096 * 4096
     min_side: int = 16
     max_seconds: float = 12 * 3600.0
-    max_streams: int = 8
+    max_tracks: int = 256
     max_packets: int = 4_000_000
     max_decoded_bytes: int = 512 * 1024**2
     max_file_bytes: int = 1024**3
@@ -56,6 +56,13 @@ def no_frames() -> VideoError:
 def undecodable() -> VideoError:
     return VideoError(
         "the video cannot be decoded: its data is damaged, encrypted or not what its header says"
+    )
+
+
+def too_many_tracks(count: int, most: int) -> VideoError:
+    return UnsupportedMediaError(
+        f"the file has {count} tracks; at most {most} are allowed, of which only one of video is read: "
+        "ffmpeg -i INPUT -map 0:v:0 -c copy OUTPUT keeps just that"
     )
 
 

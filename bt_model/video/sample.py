@@ -22,6 +22,7 @@ def frame_indices(
     fps: float,
     default_frames: int,
     times: Sequence[float] | None = None,
+    seconds: float | None = None,
 ) -> tuple[int, ...]:
     """The source indices of the frames that `sampling` asks for, at most MAX_FRAMES of them.
 
@@ -30,7 +31,8 @@ def frame_indices(
         sampling: the request.
         fps: frames a second of the source, on average.
         default_frames: how many frames, where `sampling` names neither a count nor a rate.
-        times: seconds at which each frame is shown, ascending from 0; needed if the source's rate varies.
+        times: seconds at which each frame is shown, ascending; needed if the source's rate varies.
+        seconds: where the last frame ends; None: it is shown as long as frames are on average.
 
     Raises:
         InvalidValueError: a window without frames, or a rate that gives more than MAX_FRAMES frames.
@@ -40,7 +42,7 @@ def frame_indices(
     if sampling.fps is None and sampling.start is None and sampling.end is None:
         return tuple(_by_count(total, sampling, default_frames))
     shown = [i / fps for i in range(total)] if times is None else times
-    seconds = shown[-1] + 1 / fps
+    seconds = shown[-1] + 1 / fps if seconds is None else seconds
     window = _window(shown, sampling, seconds)
     if sampling.fps is not None:
         return tuple(_by_rate(shown, window, sampling, min(seconds, sampling.end or seconds)))

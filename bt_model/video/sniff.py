@@ -9,9 +9,16 @@ from typing import BinaryIO, Literal
 
 from bt_model.video import refusals
 
-Container = Literal["mp4", "matroska", "webm", "avi"]
+Container = Literal["mp4", "matroska", "webm", "avi", "mpegts", "mpeg"]
 
-DEMUXERS: dict[Container, str] = {"mp4": "mov", "matroska": "matroska", "webm": "matroska", "avi": "avi"}
+DEMUXERS: dict[Container, str] = {
+    "mp4": "mov",
+    "matroska": "matroska",
+    "webm": "matroska",
+    "avi": "avi",
+    "mpegts": "mpegts",
+    "mpeg": "mpeg",
+}
 HEAD_BYTES = 64
 
 _MP4_FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")

@@ -108,7 +108,6 @@ LIMITS = {
     "pixels": (DecodeLimits(max_pixels=96 * 64), DecodeLimits(max_pixels=96 * 64 - 1)),
     "seconds": (DecodeLimits(max_seconds=29 / 25), DecodeLimits(max_seconds=28 / 25)),
     "frames in the file": (DecodeLimits(max_packets=30), DecodeLimits(max_packets=29)),
-    "streams": (DecodeLimits(max_streams=2), DecodeLimits(max_streams=1)),
     "decoded bytes": (
         DecodeLimits(max_decoded_bytes=4 * 32 * 32 * 3),
         DecodeLimits(max_decoded_bytes=4 * 32 * 32 * 3 - 1),

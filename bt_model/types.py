@@ -96,7 +96,10 @@ class FrameSize:
 
 @dataclass(frozen=True, slots=True)
 class VideoFacts:
-    """Facts from the container, after rotation. `num_frames` is counted where the header does not have it."""
+    """Facts from the container, after rotation. `num_frames` is counted where the header does not have it.
+
+    `warnings` say what of the file is missing or damaged; what is complete is used.
+    """
 
     width: int
     height: int
@@ -107,6 +110,7 @@ class VideoFacts:
     codec: str
     container: str
     has_audio: bool
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,9 +69,11 @@ def corners_of(pixels: NDArray[np.uint8]) -> str:
     return "".join(letter(pixels[y, x]) for y, x in spots)
 
 
-def write_clip(path: Path, spec: ClipSpec = ClipSpec()) -> Path:
+def write_clip(
+    path: Path, spec: ClipSpec = ClipSpec(), container_options: dict[str, str] | None = None
+) -> Path:
     """Encode one clip; the suffix chooses the container."""
-    with av.open(str(path), "w") as output:
+    with av.open(str(path), "w", options=container_options or {}) as output:
         stream = output.add_stream(spec.codec, rate=spec.fps, options=dict(spec.options))
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = spec.width, spec.height, spec.pix_fmt
@@ -155,6 +157,21 @@ def write_cut(path: Path, share: float, spec: ClipSpec = ClipSpec(), *, index_fi
         output.mux(stream.encode(None))
     data = whole.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
+    return path
+
+
+def write_damaged(path: Path) -> Path:
+    """Thirty packets, each a frame, of which ten in the middle are rubbish."""
+    spec = ClipSpec(30, codec="ffv1", options={"slicecrc": "1", "g": "1"})
+    source = write_clip(path.with_name("source.mkv"), spec)
+    with av.open(str(source)) as read, av.open(str(path), "w") as output:
+        stream = output.add_stream_from_template(read.streams.video[0])
+        for number, packet in enumerate(p for p in read.demux(video=0) if p.size):
+            stored = av.Packet(b"\xff" * 40) if 10 <= number < 20 else packet
+            stamp, time_base = packet.pts, packet.time_base
+            stored.stream, stored.time_base = stream, time_base
+            stored.pts = stored.dts = stamp
+            output.mux(stored)
     return path
 
 

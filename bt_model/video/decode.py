@@ -7,13 +7,15 @@ index, perhaps not all; `recount` finds the real ones. Without torch, so a decod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from types import ModuleType
 from typing import BinaryIO, get_args
 
 import numpy as np
 
-from bt_model.errors import require
+from bt_model.errors import VideoError, require
 from bt_model.types import Frames, FrameSize, ReaderName, Sampling, VideoFacts
-from bt_model.video import decord_reader, pyav_reader, refusals
+from bt_model.video import decord_reader, picture_reader, pyav_reader, refusals
+from bt_model.video.formats import Container
 from bt_model.video.packets import Clip
 from bt_model.video.refusals import DecodeLimits
 from bt_model.video.sample import frame_indices
@@ -22,6 +24,7 @@ from bt_model.video.square import scaled_size
 
 READER_NAMES: tuple[ReaderName, ...] = get_args(ReaderName)
 DEFAULT_LIMITS = DecodeLimits()
+_MAY_BE_CUT = ("no_frames", "undecodable_video")  # for want of the rest
 
 
 def probe(source: Path | BinaryIO, limits: DecodeLimits = DEFAULT_LIMITS) -> VideoFacts:
@@ -31,7 +34,7 @@ def probe(source: Path | BinaryIO, limits: DecodeLimits = DEFAULT_LIMITS) -> Vid
         VideoError: the file cannot be used; `code` says why (bt_model/video/refusals.py).
     """
     with _opened(source) as file:
-        return pyav_reader.scan(file, sniff(file), limits).facts
+        return _scanned(file, limits).facts
 
 
 def decode(
@@ -60,12 +63,19 @@ def decode_sizes(
     default_frames: int,
     reader: ReaderName = "pyav",
     limits: DecodeLimits = DEFAULT_LIMITS,
+    known_frames: int = 0,
 ) -> list[Frames]:
-    """The same frames in several sizes, in the order given; the file is decoded once. Raises as `decode`."""
+    """The same frames in several sizes, in the order given; the file is decoded once. Raises as `decode`.
+
+    `known_frames` is how many an earlier decode found, if one did: where they are not as many as the packets,
+    the file is damaged, and frames are counted as then.
+    """
     require(reader in READER_NAMES, "reader", reader, ", ".join(READER_NAMES))
-    chosen = decord_reader if reader == "decord" else pyav_reader
     with _opened(source) as file:
-        clip = pyav_reader.scan(file, sniff(file), limits)
+        clip = _scanned(file, limits)
+        chosen = _reader_of(clip.container, reader)
+        if known_frames not in (0, len(clip.times)):
+            clip = chosen.recount(file, clip, limits)
         indices = _indices(clip, sampling, default_frames)
         _check_budget(clip, len(indices), sizes, limits)
         found = chosen.read(file, clip, indices, sizes, limits)
@@ -80,6 +90,24 @@ def decode_sizes(
         Frames(np.stack([by_index[i] for i in indices]), indices, timestamps, clip.facts)
         for by_index in found
     ]
+
+
+def _scanned(file: BinaryIO, limits: DecodeLimits) -> Clip:
+    sniffed = sniff(file)
+    chosen = picture_reader if picture_reader.is_picture(sniffed.container) else pyav_reader
+    try:
+        return chosen.scan(file, sniffed, limits)
+    except VideoError as error:
+        if sniffed.is_cut and error.code in _MAY_BE_CUT:
+            raise refusals.cut_off() from None
+        raise
+
+
+def _reader_of(container: Container, reader: ReaderName) -> ModuleType:
+    """Of the containers that decord does not know, or would tell from others by itself, it gets none."""
+    if picture_reader.is_picture(container):
+        return picture_reader
+    return decord_reader if reader == "decord" and container in decord_reader.CONTAINERS else pyav_reader
 
 
 def _indices(clip: Clip, sampling: Sampling, default_frames: int) -> tuple[int, ...]:

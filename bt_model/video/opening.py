@@ -13,13 +13,14 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from bt_model.video import refusals
+from bt_model.video.formats import CODECS, FORMATS, Container
 from bt_model.video.refusals import DecodeLimits
-from bt_model.video.sniff import DEMUXERS, Container
 
 # FFmpeg's probing decodes the start of every stream; this restricts it to the codecs that are read here.
 # Streams of other codecs are still listed.
-_PROBED_CODECS = "h264,hevc,vp8,vp9,libdav1d,av1,mpeg4"
+_PROBED_CODECS = ",".join(CODECS.values())
 _BUFFER_BYTES = 256 * 1024
+_BROADCASTS = ("mpegts", "mpeg")
 
 
 @contextmanager
@@ -32,7 +33,7 @@ def opened_video(
         with av.open(
             file,
             mode="r",
-            format=DEMUXERS[container],
+            format=FORMATS[container].demuxer,
             container_options={"codec_whitelist": _PROBED_CODECS},
             io_open=_refuse_nested_file,
             buffer_size=_BUFFER_BYTES,
@@ -67,10 +68,14 @@ def check_size(width: int, height: int, limits: DecodeLimits) -> None:
 
 
 def packets_of(opened: InputContainer, stream: VideoStream) -> Iterator["Packet[VideoStream]"]:
-    """The stream's packets as stored; ends where the container is damaged."""
+    """The stream's complete packets as stored; ends where the container is damaged.
+
+    In a broadcast a packet that lost some of its bytes is still worth decoding, as everything there may be.
+    """
+    keeps_damaged = opened.format.name in _BROADCASTS
     try:
         for packet in opened.demux(stream):
-            if packet.size:
+            if packet.size and (keeps_damaged or not packet.is_corrupt):
                 yield packet
     except FFmpegError:
         return
@@ -106,7 +111,7 @@ def _check_stream(stream: VideoStream, limits: DecodeLimits) -> None:
     """Check codec and frame size in the header, before anything is decoded."""
     context = stream.codec_context
     codec = context.codec.canonical_name if context else "unknown"  # none where FFmpeg has no decoder
-    if codec not in refusals.CODECS:
+    if codec not in CODECS:
         raise refusals.unsupported_codec(codec)
     check_size(context.width, context.height, limits)
     # a stream may change its size later: this makes the decoder refuse before it allocates (with padded rows)

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from bt_model.types import VideoFacts
+from bt_model.video.formats import Container
 from bt_model.video.orientation import Orientation
-from bt_model.video.sniff import Container
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Clip:
     `labels` are the presentation timestamps of the N frames. None means that they cannot be trusted: then
     frame i is the i-th that the decoder outputs, and every packet before it is needed.
     `pts` holds the timestamp of every packet, `keys` the packets where decoding can begin; the last frame
-    ends at `seconds`.
+    ends at `seconds`. `warnings` tell clients what is missing.
     """
 
     container: Container
@@ -62,6 +62,7 @@ class Clip:
     labels: Sequence[int] | None
     pts: Sequence[int | None]
     keys: Sequence[int]
+    warnings: tuple[str, ...] = ()
 
     @property
     def fps(self) -> float:
@@ -80,6 +81,7 @@ class Clip:
             codec=self.codec,
             container=self.container,
             has_audio=self.has_audio,
+            warnings=self.warnings,
         )
 
     def label(self, index: int) -> int:
@@ -88,8 +90,10 @@ class Clip:
 
     def recounted(self, times: Sequence[float]) -> "Clip":
         """The same stream with only the frames that the decoder really outputs, in this order."""
-        last = self.seconds - self.times[-1]
-        return replace(self, times=times, seconds=times[-1] + last, labels=None)
+        last, warnings = self.seconds - self.times[-1], self.warnings
+        if len(times) < len(self.times):
+            warnings += (f"{len(times)} of {len(self.times)} frames can be decoded; the others are left out",)
+        return replace(self, times=times, seconds=times[-1] + last, labels=None, warnings=warnings)
 
     def runs(self, indices: Iterable[int]) -> list[range]:
         """The runs of packets to decode for these frames, each from a key packet to the last one needed.

@@ -9,17 +9,19 @@ from fractions import Fraction
 from itertools import chain, islice
 from typing import TYPE_CHECKING, BinaryIO
 
+from av import time_base as MICROSECONDS
 from av.container import InputContainer
+from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from bt_model.types import FrameSize
 from bt_model.video import refusals
 from bt_model.video.opening import check_size, decoded, opened_video, packets_of, starts_of_others
-from bt_model.video.orientation import orientation_of
+from bt_model.video.orientation import Orientation, orientation_of, turned_by
 from bt_model.video.packets import Clip, PacketTable
 from bt_model.video.refusals import DecodeLimits
-from bt_model.video.sniff import Container
+from bt_model.video.sniff import Sniffed
 from bt_model.video.square import Squarer
 from bt_model.video.timeline import StreamHeader, timeline_of
 
@@ -30,22 +32,22 @@ if TYPE_CHECKING:
 _FALLBACK_FPS = Fraction(25)  # if neither header nor timestamps give a rate, as for a single frame
 
 
-def scan(file: BinaryIO, container: Container, limits: DecodeLimits) -> Clip:
+def scan(file: BinaryIO, sniffed: Sniffed, limits: DecodeLimits) -> Clip:
     """Read every packet of the video stream, and decode the first frame.
 
     Raises:
         VideoError: codes `no_video_stream`, `no_frames`, `undecodable_video`, `unsupported_media`,
             `video_too_small`, `video_too_large`.
     """
-    with opened_video(file, container, limits) as (opened, stream):
+    with opened_video(file, sniffed.container, limits) as (opened, stream):
         table, first = _table(opened, stream, limits)
-        timeline = timeline_of(table, _header(opened, stream, container))
+        timeline = timeline_of(table, _header(opened, stream, sniffed))
         clip = Clip(
-            container=container,
+            container=sniffed.container,
             codec=stream.codec_context.codec.canonical_name,
             width=first.width,
             height=first.height,
-            orientation=orientation_of(_display_matrix(first)),
+            orientation=_orientation(first),
             has_audio=bool(opened.streams.audio),
             header_fps=_header_fps(stream),
             times=timeline.times,
@@ -53,6 +55,7 @@ def scan(file: BinaryIO, container: Container, limits: DecodeLimits) -> Clip:
             labels=timeline.labels,
             pts=table.pts,
             keys=table.keys,
+            warnings=sniffed.warnings + _lost(opened, sniffed, timeline.seconds),
         )
     if clip.times[-1] > limits.max_seconds:
         raise refusals.too_large("seconds of video", clip.times[-1], limits.max_seconds)
@@ -86,17 +89,23 @@ def recount(file: BinaryIO, clip: Clip, limits: DecodeLimits) -> Clip:
     Raises:
         VideoError: it outputs none.
     """
-    every = clip.recounted(clip.times)
+    stamps: list[int | None] = []
+    damaged: set[int] = set()
     with opened_video(file, clip.container, limits) as (opened, stream):
-        stamps = [frame.pts for _, frame in _frames(opened, stream, every, ())]
+        for number, packet in enumerate(chain(packets_of(opened, stream), (None,))):
+            try:
+                stamps += [frame.pts for frame in stream.decode(packet)]
+            except FFmpegError:
+                damaged.add(number)
         time_base = stream.time_base
-    if not stamps:
+    if not stamps or len(damaged) >= len(clip.times):
         raise refusals.undecodable()
-    known = [stamp for stamp in stamps if stamp is not None]
-    if clip.container == "avi" or time_base is None or known != sorted(stamp or 0 for stamp in stamps):
-        return clip.recounted(clip.times[: len(stamps)])
-    first = clip.times[0] if clip.labels is None else clip.times[0] + (known[0] - clip.labels[0]) * time_base
-    return clip.recounted([first + float((stamp - known[0]) * time_base) for stamp in known])
+    labels = [stamp for stamp in stamps if stamp is not None]
+    if clip.labels is None or time_base is None or len(labels) < len(stamps):  # in stored order
+        times = [seconds for number, seconds in enumerate(clip.times) if number not in damaged]
+        return clip.recounted(times[: len(stamps)])
+    first = clip.times[0] - float(clip.labels[0] * time_base)
+    return clip.recounted([first + float(stamp * time_base) for stamp in sorted(labels)])
 
 
 def _table(
@@ -137,16 +146,27 @@ def _frames(
         stream.codec_context.flush_buffers()
 
 
-def _header(opened: InputContainer, stream: VideoStream, container: Container) -> StreamHeader:
-    return StreamHeader(
-        container, stream.time_base, _header_fps(stream), stream.duration, starts_of_others(opened, stream)
-    )
+def _header(opened: InputContainer, stream: VideoStream, sniffed: Sniffed) -> StreamHeader:
+    num_ticks = None if sniffed.is_cut else stream.duration
+    others = starts_of_others(opened, stream)
+    return StreamHeader(sniffed.container, stream.time_base, _header_fps(stream), num_ticks, others)
+
+
+def _lost(opened: InputContainer, sniffed: Sniffed, seconds: float) -> tuple[str, ...]:
+    """How much of a file that was cut off is there, if its header knows."""
+    whole = (opened.duration or 0) / MICROSECONDS
+    if not sniffed.is_cut or whole <= seconds:
+        return ()
+    return (f"{seconds:.2f} of {whole:.2f} seconds are there",)
 
 
 def _header_fps(stream: VideoStream) -> float:
     return float(stream.average_rate or stream.guessed_rate or _FALLBACK_FPS)
 
 
-def _display_matrix(frame: VideoFrame) -> bytes | None:
-    data = frame.side_data.get("DISPLAYMATRIX")
-    return None if data is None else bytes(data)
+def _orientation(frame: VideoFrame) -> Orientation:
+    try:
+        data = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # beside a kind that FFmpeg has and PyAV does not know, as what a camera notes
+        return turned_by(-frame.rotation)
+    return orientation_of(None if data is None else bytes(data))

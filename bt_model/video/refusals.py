@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from bt_model.errors import UnsupportedMediaError, VideoError, VideoLimitError
+from bt_model.video.formats import CODECS, FORMATS
 
-CONTAINERS = "mp4/mov, webm/matroska, avi"
-CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4")
+_CONVERSION = "convert it: ffmpeg -i INPUT -c:v libx264 -pix_fmt yuv420p OUTPUT.mp4"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +31,20 @@ def empty_file() -> VideoError:
 
 def unsupported_container() -> VideoError:
     return UnsupportedMediaError(
-        f"the file is not a video container that is read here; allowed: {CONTAINERS}"
+        f"the file is no video or picture that is read here; allowed: {', '.join(FORMATS)}. "
+        f"If it is another kind of video, {_CONVERSION}"
     )
 
 
 def unsupported_codec(name: str) -> VideoError:
-    return UnsupportedMediaError(f"the video codec is {name!r}; allowed: {', '.join(CODECS)}")
+    return UnsupportedMediaError(
+        f"the video codec is {name!r}; allowed: {', '.join(CODECS)}. For another, {_CONVERSION}"
+    )
 
 
 def cut_off() -> VideoError:
     return VideoError(
-        "the file is cut off: it is shorter than its own header says, or has no index", code="truncated_video"
+        "the file is cut off: it has no index, or no complete frame; send all of it", code="truncated_video"
     )
 
 

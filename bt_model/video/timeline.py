@@ -10,12 +10,13 @@ from fractions import Fraction
 from itertools import accumulate, pairwise
 from statistics import median_low
 
+from bt_model.video.formats import Container
 from bt_model.video.packets import PacketTable, average_fps
-from bt_model.video.sniff import Container
 
 _BACK_SECONDS, _AHEAD_SECONDS = 0.1, 10.0  # a clock that leaps farther was set anew, as ffmpeg judges it
 _RUN_IN_SECONDS = 0.1  # codecs write silence before their first sound, so that it begins before the picture
 _MOST_SECONDS = 24 * 3600.0  # a last frame that is shown for longer is damage
+_STAMPED_AS_STORED = ("avi", "asf")
 _LEAPING = ("mpegts", "mpeg")  # broadcasts: the clock may be set anew in mid-stream
 
 
@@ -34,8 +35,13 @@ class StreamHeader:
     other_starts: Sequence[float]
 
     @property
-    def has_slots_only(self) -> bool:
-        """AVI numbers its slots in stored order, some of them empty, and what is read as pts is guessed."""
+    def has_stored_order_only(self) -> bool:
+        """Whether packets are stamped in the order in which they are stored; pts are guesses then."""
+        return self.container in _STAMPED_AS_STORED
+
+    @property
+    def has_slots(self) -> bool:
+        """Whether times are numbers of slots, from 0, of which some are empty."""
         return self.container == "avi"
 
 
@@ -63,14 +69,14 @@ def timeline_of(table: PacketTable, header: StreamHeader) -> Timeline:
         times = [i / header.fps for i in range(len(table.shown))]
         return Timeline(times, times[-1] + 1 / header.fps, None)
     up, down = header.time_base.numerator, header.time_base.denominator
-    first = 0 if header.has_slots_only else stamps[0]  # the first slots may hold no picture
+    first = 0 if header.has_slots else stamps[0]  # the first slots may hold no picture
     lead = first * up / down - min(header.other_starts, default=math.inf)
     lead = lead if _RUN_IN_SECONDS <= lead < _MOST_SECONDS else 0.0
     times = [lead + (stamp - first) * up / down for stamp in stamps]
     last = table.last_duration * up / down
     seconds = times[-1] + (last if 0 < last < _MOST_SECONDS else 1 / average_fps(times, header.fps))
-    if header.has_slots_only:  # the last ones likewise
-        seconds = max(seconds, lead + (header.num_ticks or 0) * up / down)
+    slots = (header.num_ticks or 0) * up / down if header.has_slots else 0.0  # the last ones likewise
+    seconds = max(seconds, lead + slots if slots < _MOST_SECONDS else 0.0)
     return Timeline(times, seconds, labels)
 
 
@@ -78,7 +84,7 @@ def _stamps(table: PacketTable, header: StreamHeader) -> tuple[list[int] | None,
     """Ticks at which the frames are shown, ascending, and the same once more if they are labels."""
     shown = [stamp for i in table.shown if (stamp := table.pts[i]) is not None]
     decoded = [stamp for i in table.shown if (stamp := table.dts[i]) is not None]
-    if header.has_slots_only or len(shown) < len(table.shown):
+    if header.has_stored_order_only or len(shown) < len(table.shown):
         # the k-th frame that is shown has the k-th slot with a frame
         return (sorted(decoded) if len(decoded) == len(table.shown) else None), None
     if header.container in _LEAPING and len(decoded) == len(shown):

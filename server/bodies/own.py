@@ -236,6 +236,7 @@ class FramesObject(BaseModel):
     sampling: dict[str, Any]
     frames: list[FrameObject]
     facts: VideoFacts
+    warnings: list[str]
 
 
 class TokensObject(BaseModel):

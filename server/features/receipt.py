@@ -30,6 +30,7 @@ def frame_facts(frames: Decoded, sampling: Sampling) -> dict[str, Any]:
         },
         "sampling": asdict(canonical(sampling)) | {"num_frames": frames.num_frames},
         "audio_ignored": frames.facts.has_audio,
+        "warnings": list(frames.facts.warnings),
     }
 
 

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import av
 import pytest
 from PIL import Image
 
@@ -55,6 +56,16 @@ def test_what_is_complete_of_a_file_that_is_cut_off_is_used(tmp_path: Path, name
         )
         assert numbers[:-3] == list(range(len(numbers)))[:-3]  # the last ones may refer to what is missing
         assert frames.facts.seconds < COUNT / 25 * (share + 0.15)
+
+
+@pytest.mark.parametrize("name", ["mjpeg.avi", "flv1.flv", "faststart.mp4", "mpeg2.mkv"])
+def test_a_frame_that_is_cut_in_two_is_left_out(tmp_path: Path, name: str) -> None:
+    data, path = whole(tmp_path, name), tmp_path / f"cut{Path(name).suffix}"
+    path.write_bytes(data)
+    with av.open(str(path)) as stored:
+        ends = [packet.pos + packet.size for packet in stored.demux(video=0) if packet.size]
+    path.write_bytes(data[: ends[20] - 10])
+    assert probe(path).num_frames == 20
 
 
 def test_a_fragmented_mp4_is_used_up_to_where_it_is_cut_off(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def empty_file() -> VideoError:
 
 def unsupported_container() -> VideoError:
     return UnsupportedMediaError(
-        f"the file is no video or picture that is read here; allowed: {', '.join(FORMATS)}. "
+        f"the file is not a video container that is read here; allowed: {', '.join(FORMATS)}. "
         f"If it is another kind of video, {_CONVERSION}"
     )
 

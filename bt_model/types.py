@@ -100,7 +100,7 @@ class FrameSize:
 
 @dataclass(frozen=True, slots=True)
 class VideoFacts:
-    """Facts of a file, as displayed; those with a default are of its picture (bt_model/video/picture.py)."""
+    """Facts of a file as displayed: from `pix_fmt` on of its picture; `warnings` say what it lacks."""
 
     width: int
     height: int
@@ -119,6 +119,7 @@ class VideoFacts:
     color_primaries: str = "unknown"
     tone_mapped: bool = False
     deinterlaced: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,11 +226,8 @@ class GenerateOptions:
 
     def or_else(self, defaults: "GenerateOptions") -> "GenerateOptions":
         """These options with all that is not given filled from `defaults`."""
-        picked: dict[str, Any] = {
-            each.name: getattr(defaults, each.name)
-            for each in fields(self)
-            if getattr(self, each.name) in (None, ())
-        }
+        missing = [each.name for each in fields(self) if getattr(self, each.name) in (None, ())]
+        picked: dict[str, Any] = {name: getattr(defaults, name) for name in missing}
         return replace(self, **picked)
 
 

@@ -52,7 +52,6 @@ class CellSpec:
     primaries: str = "bt709"
     transfer: str = "bt709"
     pix_fmt: str = "yuv420p"
-    codec: str = "libx264"
     written: str = ""
     cells: tuple[Rgb, ...] = CELLS
     width: int = 256
@@ -102,8 +101,8 @@ def write_values(path: Path, values: NDArray[np.float64], spec: CellSpec, num_fr
     deep = av.VideoFrame.from_ndarray((values * 65535).round().astype(np.uint16), format="rgb48le")
     written = spec.matrix or spec.written
     with av.open(str(path), "w") as output:
-        options = {"crf": "4"} | ({"x265-params": "log-level=none"} if spec.codec == "libx265" else {})
-        stream = output.add_stream(spec.codec, rate=5, options=options)
+        # not x265, which now and then writes a broken header of 10 bits
+        stream = output.add_stream("libx264", rate=5, options={"crf": "4"})
         assert isinstance(stream, av.VideoStream)
         stream.height, stream.width = values.shape[:2]
         stream.pix_fmt = spec.pix_fmt

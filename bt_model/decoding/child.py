@@ -23,7 +23,7 @@ from bt_model.decoding import wire
 from bt_model.decoding.sandbox import allow_cpu, restrict
 from bt_model.errors import BtchatError, VideoLimitError
 from bt_model.types import Frames, ReaderName
-from bt_model.video import decord_reader, refusals
+from bt_model.video import decord_reader, picture_reader, refusals
 from bt_model.video.decode import DEFAULT_LIMITS, decode_sizes, probe
 from bt_model.video.refusals import DecodeLimits
 
@@ -49,7 +49,7 @@ def main() -> None:
 
 def _prepared(setup: wire.Setup) -> wire.ChildReport:
     """Import what is otherwise imported when it is needed, then give up everything else."""
-    Image.preinit()
+    picture_reader.prepare()
     import_module("av.subtitles.stream")
     ffmpeg = {"pyav": str(av.ffmpeg_version_info)}
     is_decord = setup.reader == "decord"
@@ -103,7 +103,10 @@ def read_frames(
     """The frames that a request asks for, in each of its sizes. Raises as `decode`."""
     if request.length:
         file = io.BytesIO(os.pread(file.fileno(), request.length, request.start))
-    by_size = decode_sizes(file, request.sampling, request.sizes, request.default_frames, reader, limits)
+    known = request.known_frames
+    by_size = decode_sizes(
+        file, request.sampling, request.sizes, request.default_frames, reader, limits, known
+    )
     if request.cutout is None:
         return by_size
     return [replace(frames, pixels=request.cutout(frames.pixels)) for frames in by_size]

@@ -23,6 +23,7 @@ MAX_SIZES = 8
 MAX_FDS = 1 + MAX_SIZES
 
 _MAX_TEXT = 500
+_MAX_WARNINGS = 8
 _ERRORS: dict[str, type[BtchatError]] = {
     kind.__name__: kind for kind in (InvalidValueError, VideoError, UnsupportedMediaError, VideoLimitError)
 }
@@ -74,13 +75,14 @@ class Request:
     """One file, or `length` bytes of it from `start` on, decoded once for all `sizes`.
 
     `thumbnail_side` is in pixels; 0 leaves thumbnails as large as the model's frames. `cutout` is the part of
-    the frames that is handed over.
+    the frames that is handed over, `known_frames` how many an earlier decode found; 0: none has counted them.
     """
 
     job: Job
     sampling: Sampling = field(default_factory=Sampling)
     sizes: tuple[FrameSize, ...] = ()
     default_frames: int = 1
+    known_frames: int = 0
     thumbnail_side: int = 0
     start: int = 0
     length: int = 0
@@ -101,13 +103,12 @@ class Request:
 
     @classmethod
     def unpack(cls, payload: bytes) -> "Request":
-        job, sampling, sizes, default_frames, thumbnail_side, start, length, cutout = msgpack.unpackb(payload)
+        job, sampling, sizes, *numbers, cutout = msgpack.unpackb(payload)
         all_sizes = tuple(FrameSize(*each) for each in sizes)
         if cutout is not None:
             side, seed, crop = cutout
             cutout = Cutout(side, seed, Crop(*crop))
-        values = default_frames, thumbnail_side, start, length, cutout
-        return cls(job, Sampling(*sampling), all_sizes, *values)
+        return cls(job, Sampling(*sampling), all_sizes, *numbers, cutout=cutout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,16 +162,18 @@ def unpack_reply(payload: bytes) -> Reply | Refusal:
 
 
 def _facts(values: list[Any]) -> VideoFacts:
-    kinds = [int, int, int, float, float, int, str, str, bool, *[str] * 6, bool, bool]
+    kinds = [int, int, int, float, float, int, str, str, bool, *[str] * 6, bool, bool, list]
     if len(values) != len(fields(VideoFacts)) or any(
         type(v) is not k for v, k in zip(values, kinds, strict=True)
     ):
         raise TypeError
-    return VideoFacts(*values)
+    *others, warnings = values
+    texts = _all(warnings, str, _MAX_WARNINGS)
+    return VideoFacts(*others, warnings=tuple(text[:_MAX_TEXT] for text in texts))
 
 
-def _all(values: list[Any], kind: type[_T]) -> tuple[_T, ...]:
-    if len(values) > MAX_FRAMES or any(type(v) is not kind for v in values):
+def _all(values: list[Any], kind: type[_T], most: int = MAX_FRAMES) -> tuple[_T, ...]:
+    if len(values) > most or any(type(v) is not kind for v in values):
         raise TypeError
     return tuple(values)
 

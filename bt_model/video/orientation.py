@@ -42,6 +42,18 @@ class Orientation:
         return pixels[::-1] if self.mirror_y else pixels
 
 
+_QUARTERS = {
+    90: Orientation(transpose=True, mirror_x=True),
+    180: Orientation(mirror_x=True, mirror_y=True),
+    270: Orientation(transpose=True, mirror_y=True),
+}
+
+
+def turned_by(degrees: int) -> Orientation:
+    """Clockwise for display, in quarter turns."""
+    return _QUARTERS.get(degrees % 360, Orientation())
+
+
 def orientation_of(matrix: bytes | None) -> Orientation:
     """From a container's display matrix: a stored point (x, y) is shown at (a x + c y, b x + d y)."""
     if matrix is None or len(matrix) != _MATRIX.size:

@@ -59,6 +59,7 @@ def choose_frames(
     fps: float,
     default_frames: int,
     times: Sequence[float] | None = None,
+    seconds: float | None = None,
 ) -> FrameChoice:
     """The frames that `sampling` asks for, one fewer where the model does not take so many.
 
@@ -68,6 +69,7 @@ def choose_frames(
         fps: frames a second of the source, on average.
         default_frames: how many frames, where `sampling` names neither a count nor a rate.
         times: seconds at which each frame is shown, ascending; needed if the source's rate varies.
+        seconds: where the last frame ends; None: it is shown as long as frames are on average.
 
     Raises:
         InvalidValueError: a window without frames, a rate that gives more than MAX_FRAMES frames, or one
@@ -76,7 +78,7 @@ def choose_frames(
     if total < 1 or not (math.isfinite(fps) and fps > 0):
         raise InvalidValueError(f"total is {total}, fps {fps}; both must be above 0", param="video")
     shown = [i / fps for i in range(total)] if times is None else times
-    stretch = _stretch(shown, sampling, shown[-1] + 1 / fps)
+    stretch = _stretch(shown, sampling, shown[-1] + 1 / fps if seconds is None else seconds)
     wanted = _indices(stretch, sampling, default_frames)
     count = rounded_down(len(wanted), sampling.even_above)
     if count == len(wanted):

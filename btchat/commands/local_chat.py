@@ -102,6 +102,8 @@ def show_frames(model: ModelOptions, video: Path, sampling: Sampling, output: Pa
     _warn(frames)
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
+    for warning in frames.facts.warnings:
+        yield f"warning: {warning}"
     for number, (index, seconds) in enumerate(zip(frames.indices, frames.timestamps, strict=True)):
         line = f"frame {index:6d}  {seconds:9.3f} s"
         if output is not None:

@@ -30,7 +30,7 @@ def frame_facts(frames: Decoded, sampling: Sampling) -> dict[str, Any]:
             "indices": list(frames.indices),
             "timestamps": [round(seconds, 6) for seconds in frames.timestamps],
         },
-        "warnings": rounding_warnings(frames.num_frames, frames.num_wanted),
+        "warnings": [*frames.facts.warnings, *rounding_warnings(frames.num_frames, frames.num_wanted)],
         "sampling": shown(sampling, frames.num_frames),
         "picture": asdict(Picture.of(frames.facts)),
         "audio_ignored": frames.facts.has_audio,

@@ -44,10 +44,12 @@ async def show_frames(
     services.admission.rates.require_video(tenant)
     async with video.reading() as path:
         size, default = card.frame_size, card.default_frames
-        work = services.decoder.thumbnails(path, sampling, size, default, owner=tenant)
+        known = video.known_frames
+        work = services.decoder.thumbnails(path, sampling, size, default, owner=tenant, known=known)
         shown = await while_connected(request, finished(work))
     services.admission.rates.spend_video(tenant, shown.facts.seconds)
     services.metrics.decoded(shown)
+    await services.features.learn(video, shown.facts)
     check_frames(shown.num_frames, sampling, card)
     frames = zip(shown.indices, shown.timestamps, shown.jpegs, strict=True)
     facts = frame_facts(shown, sampling)

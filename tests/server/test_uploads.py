@@ -150,8 +150,8 @@ BROKEN: dict[str, tuple[Callable[[Path], bytes], int, str]] = {
     "text": (lambda folder: b"this is no video " * 100, 415, "unsupported_media"),
     "few bytes": (lambda folder: b"abc", 415, "unsupported_media"),
     "no index": (lambda folder: write_cut(folder / "cut.mp4", 0.6).read_bytes(), 422, "truncated_video"),
-    "cut frames": (
-        lambda folder: write_cut(folder / "cut.mp4", 0.8, index_first=True).read_bytes(),
+    "cut index": (
+        lambda folder: write_cut(folder / "cut.mp4", 0.05, index_first=True).read_bytes(),
         422,
         "truncated_video",
     ),

@@ -78,13 +78,27 @@ class SimulatedDecoder:
         return self._submit(DecodeJob(path, Request("probe"), _as_it_is, owner))
 
     def decode(
-        self, path: Path, sampling: Sampling, sizes: Sequence[FrameSize], default: int, *, owner: str = ""
+        self,
+        path: Path,
+        sampling: Sampling,
+        sizes: Sequence[FrameSize],
+        default: int,
+        *,
+        owner: str = "",
+        known: int = 0,
     ) -> Future[Decoded]:
         request = Request("frames", sampling, tuple(dict.fromkeys(sizes)), default)
         return self._submit(DecodeJob(path, request, _as_it_is, owner))
 
     def thumbnails(
-        self, path: Path, sampling: Sampling, size: FrameSize, default: int, *, owner: str = ""
+        self,
+        path: Path,
+        sampling: Sampling,
+        size: FrameSize,
+        default: int,
+        *,
+        owner: str = "",
+        known: int = 0,
     ) -> Future[Decoded]:
         request = Request("thumbnails", sampling, (size,), default)
         return self._submit(DecodeJob(path, request, _as_it_is, owner))

@@ -51,8 +51,8 @@ def test_a_recording_is_divided_by_its_seconds(name: str, tmp_path: Path) -> Non
     spec = ClipSpec(len(RECORDING), stamps_ms=RECORDING, options={"crf": "10", "bf": "0"})
     path = write_clip(tmp_path / name, spec)
     frames = decode(path, Sampling(num_frames=6, strategy="uniform_time"), SIZE, 8)
-    # in the middles 1.6, 4.7, 7.8, 10.9, 14.0 and 17.1 are five pictures; the sixth is of the longest gap
-    assert [round(seconds, 3) for seconds in frames.timestamps] == [1.4, 5.1, 7.7, 7.9, 11.9, 17.1]
+    # in the middles 1.5, 4.6, 7.7, 10.7, 13.8 and 16.9 are five pictures; the sixth is of the longest gap
+    assert [round(seconds, 3) for seconds in frames.timestamps] == [1.4, 5.1, 7.6, 7.9, 11.9, 16.8]
     assert numbers_in(frames.pixels) == [i % MAX_NUMBERED for i in frames.indices]
 
 

@@ -30,19 +30,18 @@ def cells_of(path: Path, size: FrameSize = WHOLE, reader: ReaderName = "pyav") -
 @hdr
 @pytest.mark.parametrize("range_", ["tv", "pc"])
 @pytest.mark.parametrize(
-    ("name", "pix_fmt", "codec"),
+    ("name", "pix_fmt"),
     [
-        ("a.mp4", "yuv420p10le", "libx264"),
-        ("b.mp4", "yuv420p10le", "libx265"),
-        ("a.mov", "yuv422p10le", "libx264"),
-        ("a.mkv", "yuv444p10le", "libx264"),
-        ("b.mkv", "yuv420p", "libx264"),
+        ("a.mp4", "yuv420p10le"),
+        ("a.mov", "yuv422p10le"),
+        ("a.mkv", "yuv444p10le"),
+        ("b.mkv", "yuv420p"),
     ],
 )
 def test_hdr_comes_out_as_the_sdr_that_it_was_made_of(
-    tmp_path: Path, spec: CellSpec, range_: str, name: str, pix_fmt: str, codec: str
+    tmp_path: Path, spec: CellSpec, range_: str, name: str, pix_fmt: str
 ) -> None:
-    spec = replace(spec, range=range_, pix_fmt=pix_fmt, codec=codec, cells=MUTED)
+    spec = replace(spec, range=range_, pix_fmt=pix_fmt, cells=MUTED)
     error = np.abs(cells_of(write_cells(tmp_path / name, spec)) - MUTED)
     # a step of 8 bits of PQ is 8 % of light
     assert error.max() <= (16 if pix_fmt == "yuv420p" else 3)

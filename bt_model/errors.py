@@ -7,6 +7,7 @@ BtchatError
 ├── VideoError                            a file that cannot be used: 422
 │   ├── UnsupportedMediaError             not a video container that we read: 415
 │   ├── DecodeTimeoutError                the decoder did not finish in time
+│   │   └── PartlyDecodedError            frames that it has are kept for a second try: 503
 │   └── VideoLimitError                   too many pixels, frames or seconds: 413
 ├── CheckpointError                       weights that are missing or do not fit: refuse to start
 ├── TrainingError                         a run that cannot go on: diverged, or too many broken clips
@@ -70,6 +71,14 @@ class DecodeTimeoutError(VideoError):
     """The decode child did not finish within its time limit."""
 
     code = "decode_timeout"
+
+
+class PartlyDecodedError(DecodeTimeoutError):
+    """The time is over; the frames of these source `indices` are kept for the same request once more."""
+
+    def __init__(self, message: str, indices: tuple[int, ...]) -> None:
+        super().__init__(message)
+        self.indices = indices
 
 
 class VideoLimitError(VideoError):

@@ -17,6 +17,7 @@ from bt_model.errors import (
     DecodeQueueFullError,
     EngineError,
     InvalidValueError,
+    PartlyDecodedError,
     UnknownNameError,
     UnsupportedMediaError,
     VideoError,
@@ -28,6 +29,7 @@ from server.log.secrets import redacted
 STATUSES: Mapping[type[BtchatError], int] = {
     UnsupportedMediaError: 415,
     VideoLimitError: 413,
+    PartlyDecodedError: 503,
     VideoError: 422,
     UnknownNameError: 404,
     InvalidValueError: 400,
@@ -78,6 +80,7 @@ CODES: Mapping[int, tuple[str, ...]] = {
         "model_failed",
         "stopping",
         "storage_failed",
+        "decode_timeout",
     ),
     504: ("timeout",),
     507: ("storage_full",),
@@ -158,7 +161,7 @@ def problem_of(error: Exception) -> Problem:
 
 def _of_ours(error: BtchatError) -> Problem:
     headers: dict[str, str] = {}
-    if isinstance(error, EngineError):
+    if isinstance(error, EngineError | PartlyDecodedError):
         seconds = error.retry_seconds if isinstance(error, BusyError | DecodeQueueFullError) else 1.0
         headers["retry-after"] = str(max(math.ceil(seconds), 1))
     if isinstance(error, RateLimitError):

@@ -149,7 +149,11 @@ class Videos(Group):
     decode_workers: Count | None = Field(
         default=None, description="processes that decode; without it one a CPU"
     )
-    decode_seconds: Seconds = Field(default=30.0, description="longest time to decode one video")
+    decode_seconds: Seconds = Field(
+        default=30.0,
+        description="longest time to decode one video, more if frames need over 5 gigapixels decoded",
+    )
+    decode_most_seconds: Seconds = Field(default=300.0, description="longest time to decode any video")
     decode_queue: Count = Field(default=256, description="videos that wait to be decoded")
     decode_queue_per_key: Count = Field(
         default=128, description="videos of one API key that wait to be decoded"

@@ -12,16 +12,19 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import count
 from typing import NoReturn
 
 import numpy as np
 
 from bt_model.decoding import child, sandbox, wire
 from bt_model.types import VideoFacts
+from bt_model.video.attempt import Attempt
 from tests.escapes import Target, successes
 
 _MARK = b"fault:"
 _MOST = 4096
+HURRIED_FRAMES = 10
 COMMAND = ("-P", "-m", "tests.faulty_child")
 _STEPS = {
     "namespaces": "unshare",
@@ -57,7 +60,14 @@ def _break() -> None:
     raise IndexError("nothing that a decoder should raise")
 
 
+def _hurry() -> None:
+    """The time is over after so many frames, however fast they came."""
+    checks = count(1)
+    Attempt.is_over = property(lambda _: next(checks) >= HURRIED_FRAMES)  # pyright: ignore[reportAttributeAccessIssue]
+
+
 FAULTS: dict[str, Callable[[], None]] = {
+    "hurry": _hurry,
     "hang": _hang,
     "abort": os.abort,
     "segfault": _segfault,
@@ -73,7 +83,9 @@ def main(missing: Sequence[str]) -> None:
         setattr(sandbox, _STEPS[name], _fail)
     real = child._work  # pyright: ignore[reportPrivateUsage] - faults happen where decoding does
 
-    def work(setup: wire.Setup, request: wire.Request, fds: Sequence[int]) -> wire.Reply:
+    def work(
+        setup: wire.Setup, request: wire.Request, fds: Sequence[int], send: child.Send
+    ) -> wire.Reply | wire.Refusal:
         size = os.lseek(fds[0], 0, os.SEEK_END)
         _, mark, fault = os.pread(fds[0], _MOST, max(0, size - _MOST)).rpartition(_MARK)
         name, _, words = fault.partition(b"\0")
@@ -81,7 +93,7 @@ def main(missing: Sequence[str]) -> None:
             return _told(successes(Target.read(words)))
         if mark:
             FAULTS[name.decode()]()
-        return real(setup, request, fds)
+        return real(setup, request, fds, send)
 
     child._work = work  # pyright: ignore[reportPrivateUsage] - as above
     child.main()

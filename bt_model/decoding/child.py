@@ -9,9 +9,10 @@ import mmap
 import os
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import import_module
+from math import isqrt
 from typing import BinaryIO
 
 import av
@@ -20,15 +21,19 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bt_model.decoding import wire
-from bt_model.decoding.sandbox import allow_cpu, restrict
+from bt_model.decoding.sandbox import ChildLimits, allow_cpu, restrict
 from bt_model.errors import BtchatError, VideoLimitError
 from bt_model.types import Frames, ReaderName
 from bt_model.video import decord_reader, picture_reader, refusals
+from bt_model.video.attempt import Attempt, OutOfTimeError
 from bt_model.video.decode import DEFAULT_LIMITS, decode_sizes, probe
 from bt_model.video.refusals import DecodeLimits
 
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 _JPEG_QUALITY = 85
+_SHARE = 0.9  # of the time that a parent gives its child
+
+Send = Callable[[bytes], object]
 
 
 def main() -> None:
@@ -43,8 +48,8 @@ def main() -> None:
             payload, fds = _receive(connection)
             if not payload:
                 return
-            allow_cpu(setup.child_limits)
-            connection.sendall(_answer(setup, wire.Request.unpack(payload), fds))
+            allow_cpu(setup.child_limits.seconds)
+            connection.sendall(_answer(setup, wire.Request.unpack(payload), fds, connection.sendall))
 
 
 def _prepared(setup: wire.Setup) -> wire.ChildReport:
@@ -67,10 +72,10 @@ def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
     return connection.recv(num_bytes, socket.MSG_WAITALL), fds
 
 
-def _answer(setup: wire.Setup, request: wire.Request, fds: Sequence[int]) -> bytes:
+def _answer(setup: wire.Setup, request: wire.Request, fds: Sequence[int], send: Send) -> bytes:
     """The packed reply to one request; closes its descriptors."""
     try:
-        return _work(setup, request, fds).pack()
+        return _work(setup, request, fds, send).pack()
     except BtchatError as error:
         return wire.Refusal(error).pack()
     except MemoryError:
@@ -83,29 +88,77 @@ def _answer(setup: wire.Setup, request: wire.Request, fds: Sequence[int]) -> byt
             os.close(fd)
 
 
-def _work(setup: wire.Setup, request: wire.Request, fds: Sequence[int]) -> wire.Reply:
+def _work(
+    setup: wire.Setup, request: wire.Request, fds: Sequence[int], send: Send
+) -> wire.Reply | wire.Refusal:
+    num_sizes = len(request.sizes)
+    memories, kept = fds[1 : 1 + num_sizes], fds[1 + num_sizes :]
+    clock = _Clock(setup.child_limits, send)
     with open(fds[0], "rb", buffering=0, closefd=False) as file:
         if request.job == "probe":
             return wire.Reply(probe(file, setup.limits))
-        by_size = read_frames(file, request, setup.reader, setup.limits)
+        try:
+            done = [_mapped(memory, request.done) for memory in kept]
+            attempt = Attempt(clock.allowed, request.known_frames, done)
+            by_size = read_frames(file, request, setup.reader, setup.limits, attempt)
+        except OutOfTimeError as error:
+            return _partly(error, request, memories, clock.seconds)
     frames = by_size[0]
     reply = wire.Reply(frames.facts, frames.indices, frames.timestamps, frames.num_wanted)
     if request.job == "frames":
-        for each, size, memory in zip(by_size, request.sizes, fds[1:], strict=True):
+        for each, size, memory in zip(by_size, request.sizes, memories, strict=True):
             _hand_over(each.pixels, memory, request.max_bytes(size))
         return reply
     return replace(reply, jpegs=_jpegs(frames, request.thumbnail_side))
 
 
+class _Clock:
+    """The time for one file, which follows from the work that the child tells its parent of."""
+
+    def __init__(self, limits: ChildLimits, send: Send) -> None:
+        self._limits, self._send = limits, send
+        self.seconds = limits.seconds
+
+    def allowed(self, num_pixels: int) -> float:
+        """Seconds until it is to hand over what it has, before its parent ends it."""
+        self._send(wire.Work(num_pixels).pack())
+        self.seconds = self._limits.allowed(num_pixels)
+        allow_cpu(self.seconds)
+        return _SHARE * self.seconds
+
+
+def _partly(
+    error: OutOfTimeError, request: wire.Request, memories: Sequence[int], seconds: float
+) -> wire.Refusal:
+    """Hand over what there is, if it is anything that the same request may go on from."""
+    indices = tuple(sorted(error.found[0]))
+    if not indices or request.cutout is not None:
+        return wire.Refusal(refusals.too_slow(seconds))
+    for found, size, memory in zip(error.found, request.sizes, memories, strict=True):
+        _hand_over(np.stack([found[i] for i in indices]), memory, request.max_bytes(size))
+    return wire.Refusal(refusals.partly_decoded(indices, error.num_frames, seconds))
+
+
+def _mapped(memory: int, indices: Sequence[int]) -> dict[int, NDArray[np.uint8]]:
+    """The frames of a memory file, all of one square size."""
+    data = os.pread(memory, os.lseek(memory, 0, os.SEEK_END), 0)  # the sandbox denies what os.fstat calls
+    side = isqrt(len(data) // (3 * len(indices)))
+    frames = np.frombuffer(data, np.uint8).reshape(len(indices), side, side, 3)
+    return dict(zip(indices, frames, strict=True))
+
+
 def read_frames(
-    file: BinaryIO, request: wire.Request, reader: ReaderName = "pyav", limits: DecodeLimits = DEFAULT_LIMITS
+    file: BinaryIO,
+    request: wire.Request,
+    reader: ReaderName = "pyav",
+    limits: DecodeLimits = DEFAULT_LIMITS,
+    attempt: Attempt | None = None,
 ) -> list[Frames]:
-    """The frames that a request asks for, in each of its sizes. Raises as `decode`."""
+    """The frames that a request asks for, in each of its sizes. Raises as `decode_sizes`."""
     if request.length:
         file = io.BytesIO(os.pread(file.fileno(), request.length, request.start))
-    known = request.known_frames
     by_size = decode_sizes(
-        file, request.sampling, request.sizes, request.default_frames, reader, limits, known
+        file, request.sampling, request.sizes, request.default_frames, reader, limits, attempt
     )
     if request.cutout is None:
         return by_size

@@ -21,7 +21,7 @@ class FrameMemories(dict[FrameSize, int]):
 
     def make(self, request: Request) -> None:
         """An empty file for each size that is asked for, with room for all the frames there can be."""
-        for size in request.sizes if request.job == "frames" else ():
+        for size in request.sizes:
             self[size] = os.memfd_create("frames", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
             os.ftruncate(self[size], request.max_bytes(size))  # takes no memory until it is written
 

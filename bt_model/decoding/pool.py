@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from bt_model.decoding import wire
 from bt_model.decoding.decoded import Decoded
+from bt_model.decoding.kept import FrameKeeper
 from bt_model.decoding.process import ChildProcess, KilledError
 from bt_model.decoding.queue import DecodeJob, JobQueue
 from bt_model.decoding.sandbox import ChildLimits
@@ -37,7 +38,7 @@ class DecodePool:
 
     Every future ends in a `Decoded` or raises:
         VideoError: the file cannot be used, or the child died of it (code `undecodable_video`).
-        DecodeTimeoutError: the child took longer than `seconds`.
+        DecodeTimeoutError: it took longer than allowed; after PartlyDecodedError the same request goes on.
         InvalidValueError: the sampling does not fit the video.
         OSError: the file cannot be opened.
         DecodeQueueFullError: too many wait, in all or of the same owner.
@@ -58,9 +59,9 @@ class DecodePool:
         most_waiting_per_owner: float = math.inf,
     ) -> None:
         self.reader: ReaderName = reader
-        self._seconds = seconds
-        self._child_limits = child_limits or ChildLimits()
+        self._child_limits = replace(child_limits or ChildLimits(), seconds=seconds)
         self._setup = wire.Setup(os.getpid(), reader, limits or DecodeLimits(), self._child_limits)
+        self._keeper = FrameKeeper(self._setup.limits.max_decoded_bytes)
         self._changed = Condition()  # holds for everything below
         self._jobs = JobQueue(most_waiting, most_waiting_per_owner, size)
         self._children = set[ChildProcess]()
@@ -96,12 +97,15 @@ class DecodePool:
         assert self._report is not None, "a child was ready before `start` returned"
         return self._report
 
-    def start(self) -> None:
-        """Start every child and wait until all are ready.
+    def __enter__(self) -> Self:
+        self.start()
+        return self
 
-        Raises:
-            EngineError: they do not start.
-        """
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Start every child and wait until all are ready; raises EngineError if they do not start."""
         for thread in self._threads:
             thread.start()
         with self._changed:
@@ -112,13 +116,6 @@ class DecodePool:
         if has_failed:
             self.close()
             raise _no_start()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Kill every child, also those at work, and wait until they are gone. Idempotent."""
@@ -131,6 +128,7 @@ class DecodePool:
             if thread.ident is not None:
                 thread.join()
         self._fail_waiting(_stopping())  # also what a thread has put back
+        self._keeper.close()
 
     def probe(self, path: Path, *, owner: str = "") -> Future[Decoded]:
         """Facts of a video; every packet counted, the first frame decoded."""
@@ -239,9 +237,9 @@ class DecodePool:
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._jobs or self._is_closed)
             self._num_idle -= 1
-            # one that died before it saw a file is not the next file's fault
-            is_usable = child.is_alive and not self._is_closed
-            return self._jobs.take() if is_usable else None
+            if self._is_closed or not child.is_alive:  # that it died before is not the next file's fault
+                return None
+            return self._jobs.take()
 
     def _fail_waiting(self, error: EngineError) -> None:
         with self._changed:
@@ -256,7 +254,7 @@ class DecodePool:
         job.future.add_done_callback(lambda future: child.kill() if future.cancelled() else None)
         begin = time.monotonic()
         try:
-            decoded = child.decode(job, self._seconds)
+            decoded = child.decode(job, self._keeper)
             result = job.finish(decoded)
         except KilledError:
             with self._changed:

@@ -8,12 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from bt_model.decoding import wire
 from bt_model.decoding.decoded import Decoded, FrameMemories
+from bt_model.decoding.kept import FrameKeeper, KeptFrames
 from bt_model.decoding.queue import DecodeJob
-from bt_model.errors import DecodeTimeoutError
+from bt_model.errors import PartlyDecodedError, VideoError
 from bt_model.video import refusals
 
 _ROOT = Path(__file__).parents[2]  # where the package `bt_model` is
@@ -44,6 +46,8 @@ class ChildProcess:
         with contextlib.suppress(BrokenPipeError):  # it died already, which `wait_until_ready` finds out
             ours.send(setup.pack())
         self._socket = ours
+        self._limits = setup.child_limits
+        self._seconds = self._limits.seconds  # that it has for its file
         self.files = 0
         self.is_given_up = False  # nobody wants its reply any more
         self.is_clean = True  # what it did last ended well
@@ -64,47 +68,62 @@ class ChildProcess:
         """
         return wire.ChildReport.unpack(self._message(time.monotonic() + seconds))
 
-    def decode(self, job: DecodeJob, seconds: float) -> Decoded:
+    def decode(self, job: DecodeJob, keeper: FrameKeeper) -> Decoded:
         """What becomes of one file; `is_clean` says whether this child can have another one.
 
         Raises:
-            BtchatError: the child refuses the file, died of it, or has no reply within that time.
+            BtchatError: the child refuses the file, died of it, or has no reply in time; `keeper` has what
+                frames there are then.
             KilledError: it was killed while it was at work, for the first time on this file.
             OSError: the file cannot be opened.
         """
-        memories = FrameMemories()
+        memories, kept = FrameMemories(), keeper.take(job)
         try:
             with _opened(job.path) as video:
                 memories.make(job.request)
-                reply = self.ask(job, [video, *memories.values()], seconds)
+                reply = self.ask(job, kept, [video, *memories.values(), *kept.memories.values()])
+            if job.request.job == "thumbnails":
+                memories.close()  # they are handed over as JPEG
             memories.check(job.request, len(reply.indices))
+            kept.memories.close()
+        except PartlyDecodedError as error:
+            kept.memories.close()
+            _keep(keeper, job, KeptFrames(error.indices, memories))
+            raise
         except BaseException:
             memories.close()
+            keeper.put(job, kept)
             raise
         took = time.monotonic() - job.begin
         chosen = reply.indices, reply.timestamps, reply.num_wanted
         return Decoded(reply.facts, *chosen, reply.jpegs, memories, took)
 
-    def ask(self, job: DecodeJob, fds: Sequence[int], seconds: float) -> wire.Reply:
+    def ask(self, job: DecodeJob, kept: KeptFrames, fds: Sequence[int]) -> wire.Reply:
         """Hand over one file, opened, and the memory files, and wait for the reply. Raises as `decode`."""
-        late = DecodeTimeoutError(f"the video was not decoded within {seconds:g} s")
+        self._seconds = self._limits.seconds
         try:
-            return self._reply(job.request, fds, time.monotonic() + seconds)
+            return self._reply(replace(job.request, done=kept.indices), fds)
         except TimeoutError:
-            raise late from None
+            raise refusals.too_slow(self._seconds) from None
         except (EOFError, OSError, wire.WireError) as error:
             status = self.end()
             if status == -signal.SIGXCPU:
-                raise late from None
+                raise refusals.too_slow(self._seconds) from None
             if status == -signal.SIGKILL and not (self.is_given_up or job.is_second_try):
                 raise KilledError from error
             raise refusals.undecodable() from error
 
-    def _reply(self, request: wire.Request, fds: Sequence[int], deadline: float) -> wire.Reply:
+    def _reply(self, request: wire.Request, fds: Sequence[int]) -> wire.Reply:
         self.files += 1
         self.is_clean = False
+        deadline = time.monotonic() + self._seconds
         socket.send_fds(self._socket, [request.pack()], fds)
         reply = wire.unpack_reply(self._message(deadline))
+        if isinstance(reply, wire.Work):
+            self._seconds = self._limits.allowed(reply.num_pixels)
+            reply = wire.unpack_reply(self._message(time.monotonic() + self._seconds))
+        if isinstance(reply, wire.Work):
+            raise wire.WireError("the work is told once")
         self.is_clean = isinstance(reply, wire.Reply) or reply.is_clean
         if isinstance(reply, wire.Refusal):
             raise reply.error
@@ -142,6 +161,15 @@ class ChildProcess:
         self._process.kill()
         self._socket.close()
         return self._process.wait()
+
+
+def _keep(keeper: FrameKeeper, job: DecodeJob, frames: KeptFrames) -> None:
+    try:
+        frames.memories.check(job.request, len(frames.indices))
+    except VideoError:
+        frames.memories.close()
+        raise
+    keeper.put(job, frames)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """What a decode child gives up before it gets a file: it keeps one readable descriptor in, and frames out."""
 
+import math
 import os
 import resource
 import signal
@@ -13,17 +14,26 @@ from bt_model.decoding.seccomp import deny_calls
 
 _SET_PDEATHSIG, _SET_NO_NEW_PRIVS = 1, 38  # linux/prctl.h
 _NEW_USER, _NEW_NET, _NEW_IPC = 0x10000000, 0x40000000, 0x08000000  # linux/sched.h
+_PIXELS = 5_000_000_000  # in `ChildLimits.seconds`; a slow core decodes as many in half of them
 _OPTIONAL = "namespaces"  # containers forbid them; all they keep out, Landlock and seccomp do as well
 
 
 @dataclass(frozen=True, slots=True)
 class ChildLimits:
-    """Resource limits of a decode child; `cpu_seconds` for each of up to `files` files."""
+    """Resource limits of a decode child, which is replaced after `files` files.
 
-    cpu_seconds: int = 20
+    A file has `seconds`, or in proportion to its pixels, those that must be decoded, up to `most_seconds`.
+    """
+
+    seconds: float = 30.0
+    most_seconds: float = 300.0
     address_space: int = 4 * 1024**3
     open_files: int = 64
     files: int = 50
+
+    def allowed(self, num_pixels: int) -> float:
+        """Seconds for pictures of so many pixels in all."""
+        return max(self.seconds, min(self.seconds * num_pixels / _PIXELS, self.most_seconds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +91,7 @@ def _set_limits(limits: ChildLimits, *, has_threads: bool) -> None:
     """Bound memory, time and descriptors; no bytes to files, no core dumps, without threads no processes."""
     for kind, most in (
         (resource.RLIMIT_AS, limits.address_space),
-        (resource.RLIMIT_CPU, (limits.files + 1) * (limits.cpu_seconds + 1)),
+        (resource.RLIMIT_CPU, (limits.files + 1) * _cpu_seconds(max(limits.seconds, limits.most_seconds))),
         (resource.RLIMIT_NOFILE, limits.open_files),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),
@@ -92,9 +102,14 @@ def _set_limits(limits: ChildLimits, *, has_threads: bool) -> None:
         resource.setrlimit(kind, (allowed, allowed))
 
 
-def allow_cpu(limits: ChildLimits) -> None:
-    """Raise the CPU limit for the next file; the kernel ends a process that exceeds it."""
+def allow_cpu(seconds: float) -> None:
+    """Raise the CPU limit for a file that has so long from now on; the kernel ends what exceeds it."""
     used = resource.getrusage(resource.RUSAGE_SELF)
-    soft = int(used.ru_utime + used.ru_stime) + 1 + limits.cpu_seconds
+    soft = int(used.ru_utime + used.ru_stime) + _cpu_seconds(seconds)
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     resource.setrlimit(resource.RLIMIT_CPU, (min(soft, hard), hard))
+
+
+def _cpu_seconds(seconds: float) -> int:
+    """More than any decoder can use in that time, with all its threads."""
+    return 1 + math.ceil(seconds) * (os.cpu_count() or 1)

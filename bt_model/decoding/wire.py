@@ -1,8 +1,8 @@
 """What a pool and a decode child say to each other: length-prefixed msgpack over a socket pair.
 
 Files are passed as descriptors with a request: the video, opened for reading, and for frames an empty memory
-file for each size, which the child fills, truncates and seals. A child's replies are validated like untrusted
-input, since a hostile video may control the child.
+file for each size, which the child fills, truncates and seals, and the full ones of an earlier attempt. A
+child's replies are validated like untrusted input, since a hostile video may control the child.
 """
 
 import struct
@@ -12,7 +12,15 @@ from typing import Any, Literal, TypeVar, cast
 import msgpack
 
 from bt_model.decoding.sandbox import ChildLimits, Sandbox
-from bt_model.errors import BtchatError, InvalidValueError, UnsupportedMediaError, VideoError, VideoLimitError
+from bt_model.errors import (
+    BtchatError,
+    DecodeTimeoutError,
+    InvalidValueError,
+    PartlyDecodedError,
+    UnsupportedMediaError,
+    VideoError,
+    VideoLimitError,
+)
 from bt_model.types import MAX_FRAMES, FrameSize, ReaderName, Sampling, VideoFacts
 from bt_model.video.crop import Crop, Cutout
 from bt_model.video.refusals import DecodeLimits
@@ -20,12 +28,13 @@ from bt_model.video.refusals import DecodeLimits
 HEADER = struct.Struct("<I")  # payload bytes
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 MAX_SIZES = 8
-MAX_FDS = 1 + MAX_SIZES
+MAX_FDS = 1 + 2 * MAX_SIZES
 
 _MAX_TEXT = 500
 _MAX_WARNINGS = 8
 _ERRORS: dict[str, type[BtchatError]] = {
-    kind.__name__: kind for kind in (InvalidValueError, VideoError, UnsupportedMediaError, VideoLimitError)
+    kind.__name__: kind
+    for kind in (InvalidValueError, VideoError, UnsupportedMediaError, VideoLimitError, DecodeTimeoutError)
 }
 
 _T = TypeVar("_T")
@@ -76,6 +85,7 @@ class Request:
 
     `thumbnail_side` is in pixels; 0 leaves thumbnails as large as the model's frames. `cutout` is the part of
     the frames that is handed over, `known_frames` how many an earlier decode found; 0: none has counted them.
+    `done` are frames that are handed over with it, of an earlier try.
     """
 
     job: Job
@@ -86,6 +96,7 @@ class Request:
     thumbnail_side: int = 0
     start: int = 0
     length: int = 0
+    done: tuple[int, ...] = ()
     cutout: Cutout | None = None
 
     def side(self, size: FrameSize) -> int:
@@ -103,12 +114,12 @@ class Request:
 
     @classmethod
     def unpack(cls, payload: bytes) -> "Request":
-        job, sampling, sizes, *numbers, cutout = msgpack.unpackb(payload)
+        job, sampling, sizes, *numbers, done, cutout = msgpack.unpackb(payload)
         all_sizes = tuple(FrameSize(*each) for each in sizes)
         if cutout is not None:
             side, seed, crop = cutout
             cutout = Cutout(side, seed, Crop(*crop))
-        return cls(job, Sampling(*sampling), all_sizes, *numbers, cutout=cutout)
+        return cls(job, Sampling(*sampling), all_sizes, *numbers, done=tuple(done), cutout=cutout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +138,16 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """What a child is about to decode, so that it is given the time for it: pixels of all pictures."""
+
+    num_pixels: int
+
+    def pack(self) -> bytes:
+        return _framed(["work", self.num_pixels])
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
     """Why a child has no result; `is_clean` where its decoder did nothing that it should not do."""
 
@@ -135,12 +156,14 @@ class Refusal:
 
     def pack(self) -> bytes:
         error = self.error
+        if isinstance(error, PartlyDecodedError):
+            return _framed(["partly", error.message, error.indices])
         values = type(error).__name__, error.message, error.code, error.param, self.is_clean
         return _framed(["error", *values])
 
 
-def unpack_reply(payload: bytes) -> Reply | Refusal:
-    """One reply of a child.
+def unpack_reply(payload: bytes) -> Reply | Refusal | Work:
+    """One reply of a child, or what it says before.
 
     Raises:
         WireError: not a reply at all.
@@ -152,6 +175,11 @@ def unpack_reply(payload: bytes) -> Reply | Refusal:
             (num_wanted,) = _all([num_wanted], int)
             chosen = _all(indices, int), _all(timestamps, float), num_wanted
             return Reply(_facts(facts), *chosen, _all(jpegs, bytes))
+        if kind == "work":
+            return Work(*_all(values, int))
+        if kind == "partly":
+            message, indices = values
+            return Refusal(PartlyDecodedError(str(message)[:_MAX_TEXT], _all(indices, int)))
         name, message, code, param, is_clean = values
         error = _ERRORS[name](
             str(message)[:_MAX_TEXT], code=str(code)[:_MAX_TEXT], param=param and str(param)

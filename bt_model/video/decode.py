@@ -15,6 +15,7 @@ import numpy as np
 from bt_model.errors import VideoError, require
 from bt_model.types import Frames, FrameSize, ReaderName, Sampling, VideoFacts
 from bt_model.video import decord_reader, picture_reader, pyav_reader, refusals
+from bt_model.video.attempt import Attempt, OutOfTimeError
 from bt_model.video.frame import is_plain
 from bt_model.video.packets import Clip
 from bt_model.video.refusals import DecodeLimits
@@ -63,28 +64,36 @@ def decode_sizes(
     default_frames: int,
     reader: ReaderName = "pyav",
     limits: DecodeLimits = DEFAULT_LIMITS,
-    known_frames: int = 0,
+    attempt: Attempt | None = None,
 ) -> list[Frames]:
     """The same frames in several sizes, in the order given; the file is decoded once. Raises as `decode`.
 
-    `known_frames` is how many an earlier decode found, if one did: where they are not as many as the packets,
-    the file is damaged, and frames are counted as then.
+    Raises:
+        OutOfTimeError: this `attempt` is over.
     """
+    attempt = attempt or Attempt()
     require(reader in READER_NAMES, "reader", reader, ", ".join(READER_NAMES))
     with _opened(source) as file:
         clip = _scanned(file, limits)
         chosen = _reader_of(clip, reader)
-        if known_frames not in (0, len(clip.times)):
+        if attempt.known_frames not in (0, len(clip.times)):
             clip = chosen.recount(file, clip, limits)
         choice = _choice(clip, sampling, default_frames)
         indices = choice.indices
         _check_budget(clip, len(indices), sizes, limits)
-        found = chosen.read(file, clip, indices, sizes, limits)
-        if any(i not in found[0] for i in indices):  # the decoder outputs fewer frames than there are packets
+        done = attempt.done or [{} for _ in sizes]
+        rest = [i for i in indices if i not in done[0]]
+        attempt.begin(clip.num_needed(rest) * clip.width * clip.height)
+        read = chosen.read(file, clip, rest, sizes, limits, attempt)
+        found = [{**kept, **new} for kept, new in zip(done, read, strict=True)]
+        if any(i not in found[0] for i in indices):
+            if attempt.is_over:
+                raise OutOfTimeError(found, len(indices))
+            # the decoder outputs fewer frames than there are packets
             clip = chosen.recount(file, clip, limits)
             choice = _choice(clip, sampling, default_frames)
             indices = choice.indices
-            found = chosen.read(file, clip, indices, sizes, limits)
+            found = chosen.read(file, clip, indices, sizes, limits, Attempt())
     if any(i not in found[0] for i in indices):
         raise refusals.undecodable()
     timestamps = tuple(clip.times[i] for i in indices)

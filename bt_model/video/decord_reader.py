@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from bt_model.errors import InvalidValueError
 from bt_model.types import FrameSize
 from bt_model.video import refusals
+from bt_model.video.attempt import Attempt
 from bt_model.video.crop import centre
 from bt_model.video.packets import Clip
 from bt_model.video.refusals import DecodeLimits
@@ -28,7 +29,12 @@ CONTAINERS = ("mp4", "matroska", "webm", "avi")
 
 
 def read(
-    file: BinaryIO, clip: Clip, indices: Sequence[int], sizes: Sequence[FrameSize], limits: DecodeLimits
+    file: BinaryIO,
+    clip: Clip,
+    indices: Sequence[int],
+    sizes: Sequence[FrameSize],
+    limits: DecodeLimits,
+    _attempt: Attempt,
 ) -> "list[dict[int, NDArray[np.uint8]]]":
     """For every size the requested frames (H, W, 3) by source index, without those that decord does not have.
 

@@ -99,6 +99,10 @@ class Clip:
         """The label by which frame `index` is recognised at the decoder's output."""
         return index if self.labels is None else self.labels[index]
 
+    def num_needed(self, indices: Sequence[int]) -> int:
+        """Packets to decode for these frames."""
+        return sum(map(len, self.runs(indices))) if indices else 0
+
     def recounted(self, times: Sequence[float]) -> "Clip":
         """The same stream with only the frames that the decoder really outputs, in this order."""
         last, warnings = self.seconds - self.times[-1], self.warnings

@@ -17,6 +17,7 @@ from PIL import Image
 
 from bt_model.types import FrameSize
 from bt_model.video import refusals
+from bt_model.video.attempt import Attempt
 from bt_model.video.facts import Picture
 from bt_model.video.formats import Container
 from bt_model.video.frame import over_white
@@ -94,7 +95,12 @@ def scan(file: BinaryIO, sniffed: Sniffed, limits: DecodeLimits) -> Clip:
 
 
 def read(
-    file: BinaryIO, clip: Clip, indices: Sequence[int], sizes: Sequence[FrameSize], limits: DecodeLimits
+    file: BinaryIO,
+    clip: Clip,
+    indices: Sequence[int],
+    sizes: Sequence[FrameSize],
+    limits: DecodeLimits,
+    _attempt: Attempt,
 ) -> "list[dict[int, NDArray[np.uint8]]]":
     """For every size the requested frames (H, W, 3) by source index."""
     squarers = [Squarer(clip, size) for size in sizes]

@@ -17,6 +17,7 @@ from av.video.stream import VideoStream
 
 from bt_model.types import FrameSize
 from bt_model.video import refusals
+from bt_model.video.attempt import Attempt
 from bt_model.video.frame import ready
 from bt_model.video.opening import check_size, decoded, opened_video, packets_of, starts_of_others
 from bt_model.video.orientation import Orientation, orientation_of, turned_by
@@ -67,11 +68,16 @@ def scan(file: BinaryIO, sniffed: Sniffed, limits: DecodeLimits) -> Clip:
 
 
 def read(
-    file: BinaryIO, clip: Clip, indices: Sequence[int], sizes: Sequence[FrameSize], limits: DecodeLimits
+    file: BinaryIO,
+    clip: Clip,
+    indices: Sequence[int],
+    sizes: Sequence[FrameSize],
+    limits: DecodeLimits,
+    attempt: Attempt,
 ) -> "list[dict[int, NDArray[np.uint8]]]":
     """For every size the requested frames (H, W, 3) by source index, all from one pass over the packets.
 
-    Frames that the decoder does not output are left out.
+    Frames that the decoder does not output are left out, and when the attempt is over all that are not there.
     """
     squarers = [Squarer(clip, size) for size in sizes]
     wanted = {clip.label(i) for i in indices}
@@ -82,8 +88,8 @@ def read(
                 check_size(frame.width, frame.height, limits)
                 shown = ready(frame, clip)
                 found[label] = [square(shown) for square in squarers]
-                if len(found) == len(wanted):
-                    break
+            if len(found) == len(wanted) or attempt.is_over:
+                break
     known = [i for i in indices if clip.label(i) in found]
     return [{i: found[clip.label(i)][place] for i in known} for place in range(len(sizes))]
 

@@ -2,9 +2,19 @@
 
 from dataclasses import dataclass
 
-from bt_model.errors import UnsupportedMediaError, VideoError, VideoLimitError
+from bt_model.errors import (
+    DecodeTimeoutError,
+    PartlyDecodedError,
+    UnsupportedMediaError,
+    VideoError,
+    VideoLimitError,
+)
 from bt_model.video.formats import CODECS, FORMATS
 
+_LESS = (
+    "fewer frames (sampling.num_frames) or a shorter window (sampling.start, sampling.end) take less; the "
+    "server's settings decode_seconds and decode_most_seconds allow more"
+)
 _CONVERSION = "convert it: ffmpeg -i INPUT -c:v libx264 -pix_fmt yuv420p OUTPUT.mp4"
 
 
@@ -59,6 +69,18 @@ def no_frames() -> VideoError:
 def undecodable() -> VideoError:
     return VideoError(
         "the video cannot be decoded: its data is damaged, encrypted or not what its header says"
+    )
+
+
+def too_slow(seconds: float) -> DecodeTimeoutError:
+    return DecodeTimeoutError(f"the video was not decoded within {seconds:g} s; {_LESS}")
+
+
+def partly_decoded(indices: tuple[int, ...], num_frames: int, seconds: float) -> PartlyDecodedError:
+    return PartlyDecodedError(
+        f"{len(indices)} of {num_frames} frames were decoded within {seconds:g} s and are kept for a while: "
+        f"the same request goes on from there; {_LESS}",
+        indices,
     )
 
 

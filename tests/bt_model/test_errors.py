@@ -13,6 +13,7 @@ CODES = {
     "VideoError": "undecodable_video",
     "UnsupportedMediaError": "unsupported_media",
     "DecodeTimeoutError": "decode_timeout",
+    "PartlyDecodedError": "decode_timeout",
     "VideoLimitError": "video_too_large",
     "CheckpointError": "bad_checkpoint",
     "TrainingError": "training_failed",

@@ -5,8 +5,6 @@ so that a resumed run does not try them again.
 """
 
 import json
-import math
-import os
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -46,9 +44,7 @@ class ClipReader(Protocol):
 
 def decode_pool(data: "DataSettings") -> DecodePool:
     """Children that decode as a data section says; they may use more than those that see strangers' files."""
-    limits = ChildLimits(
-        cpu_seconds=math.ceil(data.seconds) * (os.cpu_count() or 1), address_space=6 * 1024**3, files=1000
-    )
+    limits = ChildLimits(address_space=6 * 1024**3, files=1000)
     return DecodePool(data.workers, reader=data.reader, seconds=data.seconds, child_limits=limits)
 
 

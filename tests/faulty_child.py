@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
@@ -20,6 +21,7 @@ import numpy as np
 from bt_model.decoding import child, sandbox, wire
 from bt_model.types import VideoFacts
 from bt_model.video.attempt import Attempt
+from tests.clips import ClipSpec, write_clip
 from tests.escapes import Target, successes
 
 _MARK = b"fault:"
@@ -37,6 +39,14 @@ def with_fault(video: bytes, name: str, words: bytes = b"") -> bytes:
     """The same video with one more box, which makes such a child misbehave and others skip it."""
     content = _MARK + name.encode() + b"\0" + words
     return video + (8 + len(content)).to_bytes(4, "big") + b"free" + content
+
+
+def write_hurried(path: Path, group: int) -> Path:
+    """A clip of 30 frames in groups of so many; after `HURRIED_FRAMES` the time is over."""
+    options = {"crf": "10", "bf": "0", "g": f"{group}", "sc_threshold": "0"}
+    write_clip(path, ClipSpec(30, options=options))
+    path.write_bytes(with_fault(path.read_bytes(), "hurry"))
+    return path
 
 
 def _hang() -> None:

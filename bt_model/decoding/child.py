@@ -121,7 +121,7 @@ class _Clock:
 
     def allowed(self, num_pixels: int) -> float:
         """Seconds until it is to hand over what it has, before its parent ends it."""
-        self._send(wire.Work(num_pixels).pack())
+        self._send(wire.Workload(num_pixels).pack())
         self.seconds = self._limits.allowed(num_pixels)
         allow_cpu(self.seconds)
         return _SHARE * self.seconds

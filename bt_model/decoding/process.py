@@ -119,10 +119,10 @@ class ChildProcess:
         deadline = time.monotonic() + self._seconds
         socket.send_fds(self._socket, [request.pack()], fds)
         reply = wire.unpack_reply(self._message(deadline))
-        if isinstance(reply, wire.Work):
+        if isinstance(reply, wire.Workload):
             self._seconds = self._limits.allowed(reply.num_pixels)
             reply = wire.unpack_reply(self._message(time.monotonic() + self._seconds))
-        if isinstance(reply, wire.Work):
+        if isinstance(reply, wire.Workload):
             raise wire.WireError("the work is told once")
         self.is_clean = isinstance(reply, wire.Reply) or reply.is_clean
         if isinstance(reply, wire.Refusal):

@@ -138,7 +138,7 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class Workload:
     """What a child is about to decode, so that it is given the time for it: pixels of all pictures."""
 
     num_pixels: int
@@ -162,7 +162,7 @@ class Refusal:
         return _framed(["error", *values])
 
 
-def unpack_reply(payload: bytes) -> Reply | Refusal | Work:
+def unpack_reply(payload: bytes) -> Reply | Refusal | Workload:
     """One reply of a child, or what it says before.
 
     Raises:
@@ -176,7 +176,7 @@ def unpack_reply(payload: bytes) -> Reply | Refusal | Work:
             chosen = _all(indices, int), _all(timestamps, float), num_wanted
             return Reply(_facts(facts), *chosen, _all(jpegs, bytes))
         if kind == "work":
-            return Work(*_all(values, int))
+            return Workload(*_all(values, int))
         if kind == "partly":
             message, indices = values
             return Refusal(PartlyDecodedError(str(message)[:_MAX_TEXT], _all(indices, int)))

@@ -17,8 +17,8 @@ from bt_model.errors import DecodeTimeoutError, PartlyDecodedError
 from bt_model.types import FrameSize, Sampling
 from bt_model.video.decode import decode
 from tests.bt_model.decoding.pools import SIZE, open_files, pixels_of
-from tests.clips import ClipSpec, write_clip
-from tests.faulty_child import COMMAND, HURRIED_FRAMES, with_fault
+from tests.clips import write_clip
+from tests.faulty_child import COMMAND, HURRIED_FRAMES, write_hurried
 
 ALL = Sampling(num_frames=30)
 PADDED = FrameSize(32, "pad")
@@ -27,14 +27,7 @@ PADDED = FrameSize(32, "pad")
 @pytest.fixture
 def slow(tmp_path: Path) -> Path:
     """A clip of six groups of pictures, of which two are decoded in time."""
-    return hurried(tmp_path, group=5)
-
-
-def hurried(folder: Path, group: int) -> Path:
-    options = {"crf": "10", "bf": "0", "g": f"{group}", "sc_threshold": "0"}
-    path = write_clip(folder / "a.mp4", ClipSpec(30, options=options))
-    path.write_bytes(with_fault(path.read_bytes(), "hurry"))
-    return path
+    return write_hurried(tmp_path / "a.mp4", group=5)
 
 
 @pytest.fixture
@@ -80,7 +73,7 @@ def test_other_frames_and_other_owners_begin_anew(pool: DecodePool, slow: Path) 
 
 
 def test_without_a_frame_there_is_nothing_to_go_on_from(pool: DecodePool, tmp_path: Path) -> None:
-    slow = hurried(tmp_path, group=30)
+    slow = write_hurried(tmp_path / "a.mp4", group=30)
     with pytest.raises(DecodeTimeoutError, match="fewer frames") as caught:
         pool.decode(slow, Sampling(start=0.8, num_frames=1), [SIZE], 8).result()
     assert not isinstance(caught.value, PartlyDecodedError)

@@ -1,0 +1,66 @@
+"""A video whose frames take longer than allowed: asked again, the server goes on from those that it has."""
+
+from collections.abc import Generator
+from pathlib import Path
+
+import openai
+import pytest
+
+from bt_model.decoding import process
+from server.settings import Settings
+from tests import fakes
+from tests.faulty_child import COMMAND, write_hurried
+from tests.server.conftest import QUICK, RunningServer, running
+
+FRAMES = {"num_frames": 8}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Generator[RunningServer]:
+    folder = tmp_path_factory.mktemp("slow")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(process, "_COMMAND", COMMAND)
+        with running(Settings.model_validate(QUICK | {"data_dir": folder / "data"})) as server:
+            yield server
+
+
+def uploaded(server: RunningServer, folder: Path, group: int) -> str:
+    with server.client() as client:
+        path = write_hurried(folder / "a.mp4", group)
+        return client.post("/v1/video/uploads", content=path.read_bytes()).json()["id"]
+
+
+def test_the_same_request_is_answered_in_the_end(server: RunningServer, tmp_path: Path) -> None:
+    video = uploaded(server, tmp_path, group=5)
+    with server.client() as client:
+        answers = [
+            client.post("/v1/video/frames", json={"video": video, "sampling": FRAMES}) for _ in range(3)
+        ]
+    assert [answer.status_code for answer in answers] == [503, 503, 200]
+    error = answers[1].json()["error"]
+    assert (error["code"], error["param"]) == ("decode_timeout", "video")
+    assert error["message"].startswith("7 of 8 frames were decoded within 30 s and are kept")
+    assert answers[1].headers["retry-after"] == "1"
+    assert answers[2].json()["num_frames"] == 8
+
+
+def test_a_client_that_tries_again_by_itself_gets_its_answer(server: RunningServer, tmp_path: Path) -> None:
+    content = [
+        {"type": "video_url", "video_url": {"url": uploaded(server, tmp_path, group=6)}},
+        {"type": "text", "text": "what happens?"},
+    ]
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=3) as client:
+        completion = client.chat.completions.create(
+            model=fakes.MODEL,
+            messages=[{"role": "user", "content": content}],  # pyright: ignore[reportArgumentType] - vLLM's part
+            extra_body={"sampling": FRAMES},
+        )
+    assert completion.choices[0].message.content
+
+
+def test_without_a_frame_trying_again_is_of_no_use(server: RunningServer, tmp_path: Path) -> None:
+    video = uploaded(server, tmp_path, group=30)
+    with server.client() as client:
+        late = {"start": 0.8, "num_frames": 1}
+        answer = client.post("/v1/video/frames", json={"video": video, "sampling": late})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "decode_timeout")

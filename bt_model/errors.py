@@ -135,6 +135,12 @@ def require(ok: bool, param: str, value: object, allowed: str) -> None:
         raise InvalidValueError(f"{param} is {shown}; allowed: {allowed}", param=param)
 
 
+def too_long(least: int, max_context: int) -> ContextLengthError:
+    """The refusal of texts that were not tokenised."""
+    text = f"the messages have {least} tokens or more; the context holds {max_context}"
+    return ContextLengthError(text, param="messages")
+
+
 _OTHER = "choose another place"
 _SENTENCES = {
     errno.ENOENT: "there is no such file or folder; check the path (the current folder is {here})",

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from bt_model.errors import ContextLengthError, InvalidValueError, require
+from bt_model.errors import InvalidValueError, require, too_long
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
-Strategy = Literal["uniform", "middle", "retrieval", "random"]
+Strategy = Literal["uniform", "uniform_time", "published", "middle", "retrieval", "random"]
 ResizeMode = Literal["squash", "crop", "pad"]
 Role = Literal["system", "user", "assistant"]
 Quantise = Literal["none", "int8", "nf4"]
@@ -54,29 +54,33 @@ _HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # lone surrogates: legal in JSO
 class Sampling:
     """Which frames of a video the model sees: a count, or a rate, within an optional window of seconds.
 
+    `max_frames` bounds what a rate gives; `even_above` is the model's, which takes even numbers above it.
+
     Raises:
-        InvalidValueError: a value out of range, or both `num_frames` and `fps`.
+        InvalidValueError: a value out of range, both `num_frames` and `fps`, or `max_frames` without `fps`.
     """
 
     num_frames: int | None = None
     fps: float | None = None
+    max_frames: int | None = None
     start: float | None = None
     end: float | None = None
     strategy: Strategy = "uniform"
     seed: int = 0
+    even_above: int = MAX_FRAMES
 
     def __post_init__(self) -> None:
-        both = self.num_frames is not None and self.fps is not None
-        require(not both, "sampling", f"num_frames={self.num_frames}, fps={self.fps}", "one of the two")
-        if self.num_frames is not None:
-            ok = 1 <= self.num_frames <= MAX_FRAMES
-            require(ok, "sampling.num_frames", self.num_frames, f"1 to {MAX_FRAMES}")
-        if self.fps is not None:
-            ok = math.isfinite(self.fps) and 0 < self.fps <= MAX_FPS
-            require(ok, "sampling.fps", self.fps, f"above 0, up to {MAX_FPS}")
+        rate, count, most = self.fps, self.num_frames, self.max_frames
+        require(
+            count is None or rate is None, "sampling", f"num_frames={count}, fps={rate}", "one of the two"
+        )
+        require(most is None or rate is not None, "sampling.max_frames", most, "with sampling.fps only")
+        for name, number in (("num_frames", count), ("max_frames", most)):
+            ok = number is None or 1 <= number <= MAX_FRAMES
+            require(ok, f"sampling.{name}", number, f"1 to {MAX_FRAMES}")
+        require(rate is None or 0 < rate <= MAX_FPS, "sampling.fps", rate, f"above 0, up to {MAX_FPS}")
         for name, value in (("start", self.start), ("end", self.end)):
-            ok = value is None or (math.isfinite(value) and value >= 0)
-            require(ok, f"sampling.{name}", value, "seconds, 0 or more")
+            require(value is None or 0 <= value < math.inf, f"sampling.{name}", value, "seconds, 0 or more")
         if self.end is not None:
             require(self.end > (self.start or 0.0), "sampling.end", self.end, "more than start")
         require(self.strategy in STRATEGIES, "sampling.strategy", self.strategy, ", ".join(STRATEGIES))
@@ -96,7 +100,7 @@ class FrameSize:
 
 @dataclass(frozen=True, slots=True)
 class VideoFacts:
-    """Facts from the container, after rotation. `num_frames` is counted where the header does not have it."""
+    """Facts of a file as displayed: from `pix_fmt` on of its picture; `warnings` say what it lacks."""
 
     width: int
     height: int
@@ -107,6 +111,15 @@ class VideoFacts:
     codec: str
     container: str
     has_audio: bool
+    pix_fmt: str = "unknown"
+    sample_aspect_ratio: str = "1:1"
+    color_range: str = "unknown"
+    color_space: str = "unknown"
+    color_transfer: str = "unknown"
+    color_primaries: str = "unknown"
+    tone_mapped: bool = False
+    deinterlaced: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +130,7 @@ class Frames:
     indices: tuple[int, ...]
     timestamps: tuple[float, ...]
     facts: VideoFacts
+    num_wanted: int  # more than there are where the model takes an even number only
 
     @property
     def num_frames(self) -> int:
@@ -163,10 +177,9 @@ def check_turns(turns: Sequence[Turn]) -> None:
     """
     for number, turn in enumerate(turns):
         if not turn.text.strip():
-            raise InvalidValueError(
-                f"messages[{number}].content is empty; allowed: text with at least one visible character",
-                param=f"messages[{number}].content",
-            )
+            param = f"messages[{number}].content"
+            text = f"{param} is empty; allowed: text with at least one visible character"
+            raise InvalidValueError(text, param=param)
     roles = [turn.role for turn in turns]
     spoken = roles[1:] if roles[:1] == ["system"] else roles
     in_turn = spoken[:1] == ["user"] and spoken[-1:] == ["user"] and all(a != b for a, b in pairwise(spoken))
@@ -207,20 +220,14 @@ class GenerateOptions:
 
         for name, (low, high) in OPTION_BOUNDS.items():
             check(name, low, high, above=name == "top_p")
-        ok = len(self.stop) <= MAX_STOPS and all(
-            0 < len(s) <= MAX_STOP_LENGTH and not _HALF_CHARACTER.search(s) for s in self.stop
-        )
-        require(
-            ok, "stop", list(self.stop), f"up to {MAX_STOPS} strings of 1 to {MAX_STOP_LENGTH} characters"
-        )
+        are_fit = all(0 < len(s) <= MAX_STOP_LENGTH and not _HALF_CHARACTER.search(s) for s in self.stop)
+        allowed = f"up to {MAX_STOPS} strings of 1 to {MAX_STOP_LENGTH} characters"
+        require(len(self.stop) <= MAX_STOPS and are_fit, "stop", list(self.stop), allowed)
 
     def or_else(self, defaults: "GenerateOptions") -> "GenerateOptions":
         """These options with all that is not given filled from `defaults`."""
-        picked: dict[str, Any] = {
-            each.name: getattr(defaults, each.name)
-            for each in fields(self)
-            if getattr(self, each.name) in (None, ())
-        }
+        missing = [each.name for each in fields(self) if getattr(self, each.name) in (None, ())]
+        picked: dict[str, Any] = {name: getattr(defaults, name) for name in missing}
         return replace(self, **picked)
 
 
@@ -261,7 +268,7 @@ class TokenBound:
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """Facts about a loaded model that the web process needs."""
+    """What the web process knows of a loaded model; `even_above` as in `Sampling`."""
 
     id: str
     backend: str
@@ -277,6 +284,7 @@ class ModelCard:
     versions: dict[str, str] = field(default_factory=dict[str, str])
     accepted: tuple[str, ...] = ()  # fit checks that failed and were overridden
     notes: tuple[str, ...] = ()  # what was adapted to make the parts fit
+    even_above: int = MAX_FRAMES
     text_bound: TokenBound | None = None  # of a dialogue's texts; None: not known
 
     def check_length(self, turns: Sequence[Turn]) -> None:
@@ -288,9 +296,3 @@ class ModelCard:
         least = 0 if self.text_bound is None else self.text_bound.least([turn.text for turn in turns])
         if least >= self.max_context:
             raise too_long(least, self.max_context)
-
-
-def too_long(least: int, max_context: int) -> ContextLengthError:
-    """The refusal of texts that were not tokenised."""
-    text = f"the messages have {least} tokens or more; the context holds {max_context}"
-    return ContextLengthError(text, param="messages")

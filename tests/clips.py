@@ -23,7 +23,7 @@ RED, GREEN, BLUE = (220, 30, 30), (30, 200, 30), (30, 30, 220)
 
 @dataclass(frozen=True)
 class ClipSpec:
-    """How to write one clip. `stamps_ms` gives each frame its own time (variable rate)."""
+    """How to write one clip. `stamps_ms` gives each frame its own time (variable rate), `slots` its slot."""
 
     num_frames: int = 30
     width: int = 96
@@ -35,6 +35,7 @@ class ClipSpec:
     rotation: float | None = None
     matrix: Sequence[int] | None = None
     stamps_ms: Sequence[int] | None = None
+    slots: Sequence[int] | None = None
     audio: bool = False
 
 
@@ -68,9 +69,11 @@ def corners_of(pixels: NDArray[np.uint8]) -> str:
     return "".join(letter(pixels[y, x]) for y, x in spots)
 
 
-def write_clip(path: Path, spec: ClipSpec = ClipSpec()) -> Path:
+def write_clip(
+    path: Path, spec: ClipSpec = ClipSpec(), container_options: dict[str, str] | None = None
+) -> Path:
     """Encode one clip; the suffix chooses the container."""
-    with av.open(str(path), "w") as output:
+    with av.open(str(path), "w", options=container_options or {}) as output:
         stream = output.add_stream(spec.codec, rate=spec.fps, options=dict(spec.options))
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = spec.width, spec.height, spec.pix_fmt
@@ -85,7 +88,8 @@ def write_clip(path: Path, spec: ClipSpec = ClipSpec()) -> Path:
         for i in range(spec.num_frames):
             rgb = av.VideoFrame.from_ndarray(picture(i, spec.width, spec.height), "rgb24")
             frame = rgb.reformat(format=spec.pix_fmt)
-            frame.pts = i if spec.stamps_ms is None else spec.stamps_ms[i]
+            stamps = spec.stamps_ms or spec.slots
+            frame.pts = stamps[i] if stamps else i
             frame.time_base = Fraction(1, spec.fps) if spec.stamps_ms is None else Fraction(1, 1000)
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
@@ -112,6 +116,32 @@ def write_cover(path: Path) -> Path:
     return path
 
 
+def write_tracks(path: Path, default: int, num_videos: int = 2, num_sounds: int = 0) -> Path:
+    """Tracks of video of one frame each, numbered, of which one is the default, and tracks of silence."""
+    with av.open(str(path), "w") as output:
+        streams = [output.add_stream("libx264", rate=25) for _ in range(num_videos)]
+        for number, stream in enumerate(streams):
+            assert isinstance(stream, av.VideoStream)
+            stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+            stream.disposition = Disposition.default if number == default else Disposition(0)
+        sounds: list[tuple[av.AudioStream, av.AudioFrame]] = []
+        for _ in range(num_sounds):
+            sound = output.add_stream("pcm_s16le", rate=8000, layout="mono")
+            assert isinstance(sound, av.AudioStream)
+            sound.disposition = Disposition(0)
+            silence = av.AudioFrame("s16", "mono", 80)
+            silence.planes[0].update(bytes(silence.planes[0].buffer_size))
+            silence.sample_rate, silence.pts = 8000, 0
+            sounds.append((sound, silence))
+        for sound, silence in sounds:
+            output.mux([*sound.encode(silence), *sound.encode(None)])
+        for number, stream in enumerate(streams):
+            assert isinstance(stream, av.VideoStream)
+            frame = av.VideoFrame.from_ndarray(picture(number), "rgb24")
+            output.mux([*stream.encode(frame), *stream.encode(None)])
+    return path
+
+
 def write_cut(path: Path, share: float, spec: ClipSpec = ClipSpec(), *, index_first: bool = False) -> Path:
     """The first part of a clip, with its index in front of the frames or lost with the end."""
     options = {"movflags": "faststart"} if index_first else {}
@@ -127,6 +157,21 @@ def write_cut(path: Path, share: float, spec: ClipSpec = ClipSpec(), *, index_fi
         output.mux(stream.encode(None))
     data = whole.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
+    return path
+
+
+def write_damaged(path: Path) -> Path:
+    """Thirty packets, each a frame, of which ten in the middle are rubbish."""
+    spec = ClipSpec(30, codec="ffv1", options={"slicecrc": "1", "g": "1"})
+    source = write_clip(path.with_name("source.mkv"), spec)
+    with av.open(str(source)) as read, av.open(str(path), "w") as output:
+        stream = output.add_stream_from_template(read.streams.video[0])
+        for number, packet in enumerate(p for p in read.demux(video=0) if p.size):
+            stored = av.Packet(b"\xff" * 40) if 10 <= number < 20 else packet
+            stamp, time_base = packet.pts, packet.time_base
+            stored.stream, stored.time_base = stream, time_base
+            stored.pts = stored.dts = stamp
+            output.mux(stored)
     return path
 
 

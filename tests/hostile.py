@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from tests.clips import HOSTILE, ClipSpec, write_clip, write_cover, write_sound
+from tests.clips import HOSTILE, ClipSpec, picture, write_clip, write_cover, write_sound
 
 _SMALL = ClipSpec(num_frames=8, width=64, height=64)  # x265 corrupts its memory at smaller ones
 _SPECS = {
@@ -20,7 +21,24 @@ _SPECS = {
     "vp8.webm": replace(_SMALL, codec="libvpx", options={}),
     "vp9.webm": replace(_SMALL, codec="libvpx-vp9", options={}),
     "mpeg4.avi": replace(_SMALL, codec="mpeg4", options={}),
+    "h264.ts": _SMALL,
+    "mpeg2.ts": replace(_SMALL, codec="mpeg2video", options={}),
+    "mpeg1.mpg": replace(_SMALL, codec="mpeg1video", options={}),
+    "flv1.flv": replace(_SMALL, codec="flv", options={}),
+    "wmv2.wmv": replace(_SMALL, codec="wmv2", options={}),
+    "msmpeg4v3.asf": replace(_SMALL, codec="msmpeg4", options={}),
+    "vp8.ogv": replace(_SMALL, codec="libvpx", options={}),
+    "mjpeg.avi": replace(_SMALL, codec="mjpeg", pix_fmt="yuvj420p", options={}),
+    "h263.3gp": replace(_SMALL, codec="h263", width=128, height=96, options={}),
+    "ffv1.mkv": replace(_SMALL, codec="ffv1", options={}),
+    "prores.mov": replace(_SMALL, codec="prores_ks", pix_fmt="yuv422p10le", options={}),
+    "dnxhr.mov": replace(
+        _SMALL, codec="dnxhd", width=256, height=128, pix_fmt="yuv422p", options={"profile": "dnxhr_sq"}
+    ),
+    "moving.gif": replace(_SMALL, codec="gif", pix_fmt="rgb8", options={}),
 }
+_PICTURES = ("jpg", "png", "webp")
+_THEORA = Path(__file__).parent / "data" / "theora.ogv"
 _BOXES = b"""moov trak mdia minf stbl stsd stts stsz stco stsc ctts elst tkhd mvhd mdhd hdlr dref avc1 avcC
 mdat ftyp""".split()
 _NUMBERS = (0, 1, 7, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
@@ -33,12 +51,32 @@ _HEADS = (
     b"\x1a\x45\xdf\xa3\x9f\x42\x82\x84webm",
     b"RIFF\x10\0\0\0AVI LIST",
     b"RIFF\xff\xff\xff\xffAVI ",
+    b"RIFF\xff\xff\xff\xffWEBPVP8X",
+    b"\0\0\1\xba",
+    b"OggS\0\2" + b"\xff" * 21,
+    b"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\0\xaa\0\x62\xce\x6c" + b"\xff" * 14,
+    b"FLV\1\5\0\0\0\x09\0\0\0\0",
+    b"GIF89a\xff\xff\xff\xff\xff",
+    b"\xff\xd8\xff\xe0\xff\xff",
+    b"\x89PNG\r\n\x1a\n\xff\xff\xff\xffIHDR",
+    (b"\x47\x40\0\x10" + bytes(184)) * 5,
+    (b"\0\0\0\0\x47\x40\0\x10" + bytes(184)) * 5,
 )
 
 
 def good_clips(folder: Path) -> dict[str, bytes]:
-    """Small clips by name, of every container and most codecs."""
-    return {name: write_clip(folder / name, spec).read_bytes() for name, spec in _SPECS.items()}
+    """Small clips by name, of every container and most codecs, and pictures, still and animated."""
+    clips = {name: write_clip(folder / name, spec).read_bytes() for name, spec in _SPECS.items()}
+    clips["theora.ogv"] = _THEORA.read_bytes()
+    frames = [Image.fromarray(picture(number, 64, 64)) for number in range(4)]
+    for suffix in _PICTURES:
+        frames[0].save(folder / f"still.{suffix}")
+        clips[f"still.{suffix}"] = (folder / f"still.{suffix}").read_bytes()
+    for suffix in _PICTURES[1:]:
+        path = folder / f"moving.{suffix}"
+        frames[0].save(path, save_all=True, append_images=frames[1:], duration=50, loop=0)
+        clips[path.name] = path.read_bytes()
+    return clips
 
 
 def hostile_files(folder: Path, count: int = 500) -> list[bytes]:

@@ -69,7 +69,8 @@ def load(
     backend = create(files)
     card = _card(model, encoder, files, _digest(model, encoder, cache), backend)
     drawn = dict.fromkeys(f"{UNTRAINED[check]} is untrained" for check in accepted if check in UNTRAINED)
-    return VideoChat(encoder, backend, replace(card, accepted=accepted, notes=(*notes, *drawn)))
+    card = replace(card, even_above=even_above(model, parts.adapter), accepted=accepted)
+    return VideoChat(encoder, backend, replace(card, notes=(*notes, *drawn)))
 
 
 def _watch(files: Sequence[Weights], report: OnFile) -> None:
@@ -121,6 +122,16 @@ def open_parts(folder: Path, model: ModelFile) -> ModelParts:
         projector=part(model.projector),
         qformer=part(model.qformer),
     )
+
+
+def even_above(model: ModelFile, adapter: Checkpoint | None) -> int:
+    """Of more frames than this the model takes an even number only: its branch merges them in pairs.
+
+    Known from the header of the branch's file; `upstream_compat` groups any number of frames in two halves.
+    """
+    if adapter is None or not (adapter.temporal is None or adapter.temporal.has_branch):
+        return MAX_FRAMES
+    return 0 if model.upstream_compat else adapter.shapes("adapter")["time_embed.weight"][0]
 
 
 def load_encoder(

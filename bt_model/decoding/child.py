@@ -23,7 +23,7 @@ from bt_model.decoding import wire
 from bt_model.decoding.sandbox import allow_cpu, restrict
 from bt_model.errors import BtchatError, VideoLimitError
 from bt_model.types import Frames, ReaderName
-from bt_model.video import decord_reader, refusals
+from bt_model.video import decord_reader, picture_reader, refusals
 from bt_model.video.decode import DEFAULT_LIMITS, decode_sizes, probe
 from bt_model.video.refusals import DecodeLimits
 
@@ -49,7 +49,7 @@ def main() -> None:
 
 def _prepared(setup: wire.Setup) -> wire.ChildReport:
     """Import what is otherwise imported when it is needed, then give up everything else."""
-    Image.preinit()
+    picture_reader.prepare()
     import_module("av.subtitles.stream")
     ffmpeg = {"pyav": str(av.ffmpeg_version_info)}
     is_decord = setup.reader == "decord"
@@ -89,12 +89,12 @@ def _work(setup: wire.Setup, request: wire.Request, fds: Sequence[int]) -> wire.
             return wire.Reply(probe(file, setup.limits))
         by_size = read_frames(file, request, setup.reader, setup.limits)
     frames = by_size[0]
+    reply = wire.Reply(frames.facts, frames.indices, frames.timestamps, frames.num_wanted)
     if request.job == "frames":
         for each, size, memory in zip(by_size, request.sizes, fds[1:], strict=True):
             _hand_over(each.pixels, memory, request.max_bytes(size))
-        return wire.Reply(frames.facts, frames.indices, frames.timestamps)
-    jpegs = _jpegs(frames, request.thumbnail_side)
-    return wire.Reply(frames.facts, frames.indices, frames.timestamps, jpegs)
+        return reply
+    return replace(reply, jpegs=_jpegs(frames, request.thumbnail_side))
 
 
 def read_frames(
@@ -103,7 +103,10 @@ def read_frames(
     """The frames that a request asks for, in each of its sizes. Raises as `decode`."""
     if request.length:
         file = io.BytesIO(os.pread(file.fileno(), request.length, request.start))
-    by_size = decode_sizes(file, request.sampling, request.sizes, request.default_frames, reader, limits)
+    known = request.known_frames
+    by_size = decode_sizes(
+        file, request.sampling, request.sizes, request.default_frames, reader, limits, known
+    )
     if request.cutout is None:
         return by_size
     return [replace(frames, pixels=request.cutout(frames.pixels)) for frames in by_size]

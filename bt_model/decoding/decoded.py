@@ -44,13 +44,14 @@ class Decoded:
     """What became of one file; the owner closes it.
 
     `memories` holds the same frames in one or more sizes, each a sealed memory file of uint8
-    (num_frames, side, side, 3), `jpegs` the thumbnails, each only where it was asked for. `seconds` counts
-    from the request on.
+    (num_frames, side, side, 3), `jpegs` the thumbnails, each only where it was asked for. `num_wanted` is
+    `Frames.num_wanted`. `seconds` counts from the request on.
     """
 
     facts: VideoFacts
     indices: tuple[int, ...]
     timestamps: tuple[float, ...]
+    num_wanted: int
     jpegs: tuple[bytes, ...]
     memories: FrameMemories
     seconds: float

@@ -1,8 +1,7 @@
 """A pool of disposable decode children, started before they are needed and replaced after a few files.
 
-Each child has a thread that starts it, hands it one file after the other, and starts the next one. Whoever
-asks gets a future; cancelling that kills the child at work on it. Nobody here looks into a video or maps
-decoded frames: descriptors are passed on.
+Each child has a thread that starts it, hands it one file after the other, and starts the next one. Who asks
+gets a future; cancelling it kills the child at work. Here descriptors of videos and frames are passed on.
 """
 
 import math
@@ -145,9 +144,10 @@ class DecodePool:
         default_frames: int,
         *,
         owner: str = "",
+        known: int = 0,
     ) -> Future[Decoded]:
         """The sampled frames in every size, decoded once, as sealed memory files."""
-        request = wire.Request("frames", sampling, tuple(dict.fromkeys(sizes)), default_frames)
+        request = wire.Request("frames", sampling, tuple(dict.fromkeys(sizes)), default_frames, known)
         return self._submit(DecodeJob(path, request, _as_it_is, owner))
 
     def thumbnails(
@@ -159,9 +159,10 @@ class DecodePool:
         side: int = 0,
         *,
         owner: str = "",
+        known: int = 0,
     ) -> Future[Decoded]:
         """Exactly a model's input frames, as JPEG; `side` scales them for display."""
-        request = wire.Request("thumbnails", sampling, (size,), default_frames, side)
+        request = wire.Request("thumbnails", sampling, (size,), default_frames, known, side)
         return self._submit(DecodeJob(path, request, _as_it_is, owner))
 
     def read(self, path: Path, request: wire.Request) -> Future[NDArray[np.uint8]]:

@@ -82,7 +82,8 @@ class ChildProcess:
             memories.close()
             raise
         took = time.monotonic() - job.begin
-        return Decoded(reply.facts, reply.indices, reply.timestamps, reply.jpegs, memories, took)
+        chosen = reply.indices, reply.timestamps, reply.num_wanted
+        return Decoded(reply.facts, *chosen, reply.jpegs, memories, took)
 
     def ask(self, job: DecodeJob, fds: Sequence[int], seconds: float) -> wire.Reply:
         """Hand over one file, opened, and the memory files, and wait for the reply. Raises as `decode`."""

@@ -23,6 +23,7 @@ MAX_SIZES = 8
 MAX_FDS = 1 + MAX_SIZES
 
 _MAX_TEXT = 500
+_MAX_WARNINGS = 8
 _ERRORS: dict[str, type[BtchatError]] = {
     kind.__name__: kind for kind in (InvalidValueError, VideoError, UnsupportedMediaError, VideoLimitError)
 }
@@ -74,13 +75,14 @@ class Request:
     """One file, or `length` bytes of it from `start` on, decoded once for all `sizes`.
 
     `thumbnail_side` is in pixels; 0 leaves thumbnails as large as the model's frames. `cutout` is the part of
-    the frames that is handed over.
+    the frames that is handed over, `known_frames` how many an earlier decode found; 0: none has counted them.
     """
 
     job: Job
     sampling: Sampling = field(default_factory=Sampling)
     sizes: tuple[FrameSize, ...] = ()
     default_frames: int = 1
+    known_frames: int = 0
     thumbnail_side: int = 0
     start: int = 0
     length: int = 0
@@ -92,7 +94,8 @@ class Request:
 
     def max_bytes(self, size: FrameSize) -> int:
         """Bytes of the most frames of one size that this request can return."""
-        count = MAX_FRAMES if self.sampling.fps is not None else self.sampling.num_frames
+        asked = self.sampling
+        count = (asked.max_frames or MAX_FRAMES) if asked.fps is not None else asked.num_frames
         return 3 * self.side(size) ** 2 * (self.default_frames if count is None else count)
 
     def pack(self) -> bytes:
@@ -100,26 +103,27 @@ class Request:
 
     @classmethod
     def unpack(cls, payload: bytes) -> "Request":
-        job, sampling, sizes, default_frames, thumbnail_side, start, length, cutout = msgpack.unpackb(payload)
+        job, sampling, sizes, *numbers, cutout = msgpack.unpackb(payload)
         all_sizes = tuple(FrameSize(*each) for each in sizes)
         if cutout is not None:
             side, seed, crop = cutout
             cutout = Cutout(side, seed, Crop(*crop))
-        values = default_frames, thumbnail_side, start, length, cutout
-        return cls(job, Sampling(*sampling), all_sizes, *values)
+        return cls(job, Sampling(*sampling), all_sizes, *numbers, cutout=cutout)
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A child's result. `jpegs` only for thumbnails; `indices` and `timestamps` not for a probe."""
+    """A child's result. `jpegs` only for thumbnails; `indices` and those after them not for a probe."""
 
     facts: VideoFacts
     indices: tuple[int, ...] = ()
     timestamps: tuple[float, ...] = ()
+    num_wanted: int = 0
     jpegs: tuple[bytes, ...] = ()
 
     def pack(self) -> bytes:
-        return _framed(["ok", astuple(self.facts), self.indices, self.timestamps, self.jpegs])
+        chosen = self.indices, self.timestamps, self.num_wanted
+        return _framed(["ok", astuple(self.facts), *chosen, self.jpegs])
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +148,10 @@ def unpack_reply(payload: bytes) -> Reply | Refusal:
     try:
         kind, *values = cast(list[Any], msgpack.unpackb(payload))
         if kind == "ok":
-            facts, indices, timestamps, jpegs = values
-            return Reply(_facts(facts), _all(indices, int), _all(timestamps, float), _all(jpegs, bytes))
+            facts, indices, timestamps, num_wanted, jpegs = values
+            (num_wanted,) = _all([num_wanted], int)
+            chosen = _all(indices, int), _all(timestamps, float), num_wanted
+            return Reply(_facts(facts), *chosen, _all(jpegs, bytes))
         name, message, code, param, is_clean = values
         error = _ERRORS[name](
             str(message)[:_MAX_TEXT], code=str(code)[:_MAX_TEXT], param=param and str(param)
@@ -156,16 +162,18 @@ def unpack_reply(payload: bytes) -> Reply | Refusal:
 
 
 def _facts(values: list[Any]) -> VideoFacts:
-    kinds = [int, int, int, float, float, int, str, str, bool]
+    kinds = [int, int, int, float, float, int, str, str, bool, *[str] * 6, bool, bool, list]
     if len(values) != len(fields(VideoFacts)) or any(
         type(v) is not k for v, k in zip(values, kinds, strict=True)
     ):
         raise TypeError
-    return VideoFacts(*values)
+    *others, warnings = values
+    texts = _all(warnings, str, _MAX_WARNINGS)
+    return VideoFacts(*others, warnings=tuple(text[:_MAX_TEXT] for text in texts))
 
 
-def _all(values: list[Any], kind: type[_T]) -> tuple[_T, ...]:
-    if len(values) > MAX_FRAMES or any(type(v) is not kind for v in values):
+def _all(values: list[Any], kind: type[_T], most: int = MAX_FRAMES) -> tuple[_T, ...]:
+    if len(values) > most or any(type(v) is not kind for v in values):
         raise TypeError
     return tuple(values)
 

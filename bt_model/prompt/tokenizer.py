@@ -14,10 +14,10 @@ from sentencepiece import SentencePieceProcessor
 from tokenizers import Tokenizer as Pipeline
 
 from bt_model.checkpoints.json_files import read_json
-from bt_model.errors import CheckpointError
+from bt_model.errors import CheckpointError, too_long
 from bt_model.prompt.token_bound import bound_of_pipeline, bound_of_sentencepiece
 from bt_model.prompt.token_text import bytes_of_piece
-from bt_model.types import TokenBound, TokenText, too_long
+from bt_model.types import TokenBound, TokenText
 
 
 @dataclass(frozen=True, slots=True)

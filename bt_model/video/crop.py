@@ -6,12 +6,14 @@ T frames, H height, W width.
 import math
 from dataclasses import dataclass, field
 from random import Random
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 _TRIES = 10
+_Level = TypeVar("_Level", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ def random_box(rng: Random, height: int, width: int, crop: Crop) -> Box:
     return Box((height - h) // 2, (width - w) // 2, h, w)
 
 
-def centre(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+def centre(pixels: NDArray[_Level], side: int) -> NDArray[_Level]:
     """(..., H, W, 3) -> the middle (..., side, side, 3); an odd margin is larger right and below."""
     top, left = (pixels.shape[-3] - side) // 2, (pixels.shape[-2] - side) // 2
     return pixels[..., top : top + side, left : left + side, :]

@@ -7,21 +7,24 @@ index, perhaps not all; `recount` finds the real ones. Without torch, so a decod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from types import ModuleType
 from typing import BinaryIO, get_args
 
 import numpy as np
 
-from bt_model.errors import require
+from bt_model.errors import VideoError, require
 from bt_model.types import Frames, FrameSize, ReaderName, Sampling, VideoFacts
-from bt_model.video import decord_reader, pyav_reader, refusals
+from bt_model.video import decord_reader, picture_reader, pyav_reader, refusals
+from bt_model.video.frame import is_plain
 from bt_model.video.packets import Clip
 from bt_model.video.refusals import DecodeLimits
-from bt_model.video.sample import frame_indices
+from bt_model.video.sample import FrameChoice, choose_frames
 from bt_model.video.sniff import sniff
 from bt_model.video.square import scaled_size
 
 READER_NAMES: tuple[ReaderName, ...] = get_args(ReaderName)
 DEFAULT_LIMITS = DecodeLimits()
+_MAY_BE_CUT = ("no_frames", "undecodable_video")  # for want of the rest
 
 
 def probe(source: Path | BinaryIO, limits: DecodeLimits = DEFAULT_LIMITS) -> VideoFacts:
@@ -31,7 +34,7 @@ def probe(source: Path | BinaryIO, limits: DecodeLimits = DEFAULT_LIMITS) -> Vid
         VideoError: the file cannot be used; `code` says why (bt_model/video/refusals.py).
     """
     with _opened(source) as file:
-        return pyav_reader.scan(file, sniff(file), limits).facts
+        return _scanned(file, limits).facts
 
 
 def decode(
@@ -60,36 +63,64 @@ def decode_sizes(
     default_frames: int,
     reader: ReaderName = "pyav",
     limits: DecodeLimits = DEFAULT_LIMITS,
+    known_frames: int = 0,
 ) -> list[Frames]:
-    """The same frames in several sizes, in the order given; the file is decoded once. Raises as `decode`."""
+    """The same frames in several sizes, in the order given; the file is decoded once. Raises as `decode`.
+
+    `known_frames` is how many an earlier decode found, if one did: where they are not as many as the packets,
+    the file is damaged, and frames are counted as then.
+    """
     require(reader in READER_NAMES, "reader", reader, ", ".join(READER_NAMES))
-    chosen = decord_reader if reader == "decord" else pyav_reader
     with _opened(source) as file:
-        clip = pyav_reader.scan(file, sniff(file), limits)
-        indices = _indices(clip, sampling, default_frames)
+        clip = _scanned(file, limits)
+        chosen = _reader_of(clip, reader)
+        if known_frames not in (0, len(clip.times)):
+            clip = chosen.recount(file, clip, limits)
+        choice = _choice(clip, sampling, default_frames)
+        indices = choice.indices
         _check_budget(clip, len(indices), sizes, limits)
         found = chosen.read(file, clip, indices, sizes, limits)
         if any(i not in found[0] for i in indices):  # the decoder outputs fewer frames than there are packets
             clip = chosen.recount(file, clip, limits)
-            indices = _indices(clip, sampling, default_frames)
+            choice = _choice(clip, sampling, default_frames)
+            indices = choice.indices
             found = chosen.read(file, clip, indices, sizes, limits)
     if any(i not in found[0] for i in indices):
         raise refusals.undecodable()
     timestamps = tuple(clip.times[i] for i in indices)
     return [
-        Frames(np.stack([by_index[i] for i in indices]), indices, timestamps, clip.facts)
+        Frames(np.stack([by_index[i] for i in indices]), indices, timestamps, clip.facts, choice.num_wanted)
         for by_index in found
     ]
 
 
-def _indices(clip: Clip, sampling: Sampling, default_frames: int) -> tuple[int, ...]:
-    return frame_indices(len(clip.times), sampling, clip.fps, default_frames, clip.times)
+def _choice(clip: Clip, sampling: Sampling, default_frames: int) -> FrameChoice:
+    return choose_frames(len(clip.times), sampling, clip.fps, default_frames, clip.times, clip.seconds)
+
+
+def _scanned(file: BinaryIO, limits: DecodeLimits) -> Clip:
+    sniffed = sniff(file)
+    chosen = picture_reader if picture_reader.is_picture(sniffed.container) else pyav_reader
+    try:
+        return chosen.scan(file, sniffed, limits)
+    except VideoError as error:
+        if sniffed.is_cut and error.code in _MAY_BE_CUT:
+            raise refusals.cut_off() from None
+        raise
+
+
+def _reader_of(clip: Clip, reader: ReaderName) -> ModuleType:
+    """Decord gets no container that it would tell from others by itself, and no picture that needs work."""
+    if picture_reader.is_picture(clip.container):
+        return picture_reader
+    if reader == "decord" and clip.container in decord_reader.CONTAINERS and is_plain(clip):
+        return decord_reader
+    return pyav_reader
 
 
 def _check_budget(clip: Clip, num_frames: int, sizes: Sequence[FrameSize], limits: DecodeLimits) -> None:
     """Bound the bytes of all returned frames, and of the largest frame before cropping or after padding."""
-    displayed = clip.orientation.displayed(clip.width, clip.height)
-    areas = [width * height for width, height in (scaled_size(*displayed, size) for size in sizes)]
+    areas = [width * height for width, height in (scaled_size(*clip.displayed, size) for size in sizes)]
     widest = max(areas)
     given = zip(sizes, areas, strict=True)
     handed = num_frames * sum(area if size.fit == "whole" else size.side**2 for size, area in given)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from decord import VideoReader
     from numpy.typing import NDArray
 
+CONTAINERS = ("mp4", "matroska", "webm", "avi")
+
 
 def read(
     file: BinaryIO, clip: Clip, indices: Sequence[int], sizes: Sequence[FrameSize], limits: DecodeLimits
@@ -43,9 +45,7 @@ def _read(
     file: BinaryIO, clip: Clip, indices: Sequence[int], size: FrameSize, limits: DecodeLimits
 ) -> "dict[int, NDArray[np.uint8]]":
     is_padded = size.fit == "pad"
-    scaled = (
-        (-1, -1) if is_padded else scaled_size(*clip.orientation.displayed(clip.width, clip.height), size)
-    )
+    scaled = clip.displayed if is_padded else scaled_size(*clip.displayed, size)
     decord = _decord()
     reader = _opened(decord, file, limits, scaled)
     known = sorted({i for i in indices if i < len(reader)})
@@ -63,13 +63,13 @@ def _read(
 
 
 def recount(file: BinaryIO, clip: Clip, limits: DecodeLimits) -> Clip:
-    """The clip with decord's frames, if they are fewer than the packets.
+    """The clip with decord's frames, of which there may be fewer than packets.
 
     Raises:
-        VideoError: decord has no frames, or has all of them and still failed to return one.
+        VideoError: decord has no frames.
     """
     total = len(_opened(_decord(), file, limits, (-1, -1)))
-    if not 0 < total < len(clip.times):
+    if not 0 < total <= len(clip.times):
         raise refusals.undecodable()
     return clip.recounted(clip.times[:total])
 

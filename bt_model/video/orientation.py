@@ -5,11 +5,13 @@ H height, W width.
 
 import struct
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 _MATRIX = struct.Struct("=9i")
+_Level = TypeVar("_Level", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +33,25 @@ class Orientation:
         """Stored width and height -> displayed width and height; it is its own inverse."""
         return (height, width) if self.transpose else (width, height)
 
-    def apply(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def apply(self, pixels: NDArray[_Level]) -> NDArray[_Level]:
         """(H, W, 3) as stored -> (H, W, 3) as shown."""
         if self.transpose:
             pixels = pixels.swapaxes(0, 1)
         if self.mirror_x:
             pixels = pixels[:, ::-1]
         return pixels[::-1] if self.mirror_y else pixels
+
+
+_QUARTERS = {
+    90: Orientation(transpose=True, mirror_x=True),
+    180: Orientation(mirror_x=True, mirror_y=True),
+    270: Orientation(transpose=True, mirror_y=True),
+}
+
+
+def turned_by(degrees: int) -> Orientation:
+    """Clockwise for display, in quarter turns."""
+    return _QUARTERS.get(degrees % 360, Orientation())
 
 
 def orientation_of(matrix: bytes | None) -> Orientation:

@@ -5,11 +5,41 @@ N frames in display order, from 0; packets in the order in which they are stored
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from bt_model.types import VideoFacts
+from bt_model.video.facts import Picture
+from bt_model.video.formats import Container
 from bt_model.video.orientation import Orientation
-from bt_model.video.sniff import Container
+from bt_model.video.picture import stretched
+
+
+@dataclass(frozen=True, slots=True)
+class PacketTable:
+    """What the packets of one stream say, in ticks of its clock; `shown` and `keys` are their numbers."""
+
+    pts: list[int | None] = field(default_factory=list[int | None])
+    dts: list[int | None] = field(default_factory=list[int | None])
+    durations: list[int] = field(default_factory=list[int])
+    keys: list[int] = field(default_factory=list[int])
+    shown: list[int] = field(default_factory=list[int])
+
+    def add(
+        self, pts: int | None, dts: int | None, duration: int | None, *, is_key: bool, is_shown: bool
+    ) -> None:
+        if is_key:
+            self.keys.append(len(self.pts))
+        if is_shown:
+            self.shown.append(len(self.pts))
+        self.pts.append(pts)
+        self.dts.append(dts)
+        self.durations.append(duration or 0)
+
+    @property
+    def last_duration(self) -> int:
+        """Of the packet that is shown last."""
+        stamps = self.dts if None in self.pts else self.pts
+        return self.durations[max(self.shown, key=lambda number: (stamps[number] or 0, number))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +48,8 @@ class Clip:
 
     `labels` are the presentation timestamps of the N frames. None means that they cannot be trusted: then
     frame i is the i-th that the decoder outputs, and every packet before it is needed.
-    `pts` holds the timestamp of every packet, `keys` the packets where decoding can begin.
+    `pts` holds the timestamp of every packet, `keys` the packets where decoding can begin; the last frame
+    ends at `seconds`. `warnings` tell clients what is missing.
     """
 
     container: Container
@@ -26,35 +57,42 @@ class Clip:
     width: int
     height: int
     orientation: Orientation
+    picture: Picture
     has_audio: bool
     header_fps: float
     times: Sequence[float]
+    seconds: float
     labels: Sequence[int] | None
     pts: Sequence[int | None]
     keys: Sequence[int]
+    warnings: tuple[str, ...] = ()
 
     @property
     def fps(self) -> float:
-        """Frames a second: the header's rate if the timestamps agree with it, else their average."""
-        span = self.times[-1] - self.times[0]
-        if span <= 0:
-            return self.header_fps
-        measured = (len(self.times) - 1) / span
-        return self.header_fps if abs(measured / self.header_fps - 1) < 1e-2 else measured  # noqa: PLR2004 - 1 %
+        return average_fps(self.times, self.header_fps)
+
+    @property
+    def displayed(self) -> tuple[int, int]:
+        """Width and height as a player shows them, in square pixels and the right way up."""
+        return self.orientation.displayed(
+            *stretched(self.width, self.height, self.picture.sample_aspect_ratio)
+        )
 
     @property
     def facts(self) -> VideoFacts:
-        width, height = self.orientation.displayed(self.width, self.height)
+        width, height = self.displayed
         return VideoFacts(
             width=width,
             height=height,
             num_frames=len(self.times),
             fps=self.fps,
-            seconds=self.times[-1] + 1 / self.fps,
+            seconds=self.seconds,
             rotation=self.orientation.degrees,
             codec=self.codec,
             container=self.container,
             has_audio=self.has_audio,
+            **asdict(self.picture),
+            warnings=self.warnings,
         )
 
     def label(self, index: int) -> int:
@@ -63,7 +101,10 @@ class Clip:
 
     def recounted(self, times: Sequence[float]) -> "Clip":
         """The same stream with only the frames that the decoder really outputs, in this order."""
-        return replace(self, times=times, labels=None)
+        last, warnings = self.seconds - self.times[-1], self.warnings
+        if len(times) < len(self.times):
+            warnings += (f"{len(times)} of {len(self.times)} frames can be decoded; the others are left out",)
+        return replace(self, times=times, seconds=times[-1] + last, labels=None, warnings=warnings)
 
     def runs(self, indices: Iterable[int]) -> list[range]:
         """The runs of packets to decode for these frames, each from a key packet to the last one needed.
@@ -84,6 +125,15 @@ class Clip:
             if group > 0 and _before(stamp, self.pts[first]):
                 last_needed[self.keys[group - 1]] = first - 1
         return _joined(range(first, last + 1) for first, last in sorted(last_needed.items()))
+
+
+def average_fps(times: Sequence[float], header_fps: float) -> float:
+    """Frames a second: the header's rate if the timestamps agree with it, else their average."""
+    span = times[-1] - times[0]
+    if span <= 0:
+        return header_fps
+    measured = (len(times) - 1) / span
+    return header_fps if abs(measured / header_fps - 1) < 1e-2 else measured  # noqa: PLR2004 - 1 %
 
 
 def _before(stamp: int | None, key: int | None) -> bool:

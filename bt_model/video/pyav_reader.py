@@ -1,85 +1,66 @@
 """Reads video files with PyAV: one pass over all packets, then one over those that the sampled frames need.
 
-H height, W width. The demuxer is pinned, nested files are refused, and only a short list of codecs is opened.
+H height, W width.
 """
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import chain, islice
-from typing import TYPE_CHECKING, BinaryIO, NoReturn
+from typing import TYPE_CHECKING, BinaryIO
 
-import av
+from av import time_base as MICROSECONDS
 from av.container import InputContainer
 from av.error import FFmpegError
-from av.packet import Packet
-from av.stream import Discard, Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from bt_model.types import FrameSize
 from bt_model.video import refusals
-from bt_model.video.orientation import orientation_of
-from bt_model.video.packets import Clip
+from bt_model.video.frame import ready
+from bt_model.video.opening import check_size, decoded, opened_video, packets_of, starts_of_others
+from bt_model.video.orientation import Orientation, orientation_of, turned_by
+from bt_model.video.packets import Clip, PacketTable
+from bt_model.video.picture import picture_of
 from bt_model.video.refusals import DecodeLimits
-from bt_model.video.sniff import DEMUXERS, Container
+from bt_model.video.sniff import Sniffed
 from bt_model.video.square import Squarer
+from bt_model.video.timeline import StreamHeader, timeline_of
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-# FFmpeg's probing decodes the start of every stream; this restricts it to the codecs that are read here.
-# Streams of other codecs are still listed.
-_PROBED_CODECS = "h264,hevc,vp8,vp9,libdav1d,av1,mpeg4"
-_BUFFER_BYTES = 256 * 1024
 _FALLBACK_FPS = Fraction(25)  # if neither header nor timestamps give a rate, as for a single frame
 
 
-def scan(file: BinaryIO, container: Container, limits: DecodeLimits) -> Clip:
+def scan(file: BinaryIO, sniffed: Sniffed, limits: DecodeLimits) -> Clip:
     """Read every packet of the video stream, and decode the first frame.
 
     Raises:
         VideoError: codes `no_video_stream`, `no_frames`, `undecodable_video`, `unsupported_media`,
             `video_too_small`, `video_too_large`.
     """
-    with _opened(file, container, limits) as (opened, stream):
-        pts: list[int | None] = []
-        keys: list[int] = []
-        shown: list[int | None] = []
-        first: VideoFrame | None = None
-        for ordinal, packet in enumerate(_packets(opened, stream)):
-            if ordinal >= limits.max_packets:
-                raise refusals.too_large("frames in the file", ordinal + 1, limits.max_packets)
-            pts.append(packet.pts)
-            if packet.is_keyframe:
-                keys.append(ordinal)
-            if not packet.is_discard:
-                shown.append(packet.pts)
-            first = first or next(_decoded(stream, packet), None)
-        if not shown:
-            raise refusals.no_frames()
-        first = first or next(_decoded(stream, None), None)
-        if first is None:
-            raise refusals.undecodable()
-        _check_size(first.width, first.height, limits)
-        rate = stream.average_rate or stream.guessed_rate or _FALLBACK_FPS
-        # AVI has no presentation timestamps, only the order in which packets are stored
-        labels = None if container == "avi" or None in shown else sorted(p for p in shown if p is not None)
+    with opened_video(file, sniffed.container, limits) as (opened, stream):
+        table, first = _table(opened, stream, limits)
+        timeline = timeline_of(table, _header(opened, stream, sniffed))
         clip = Clip(
-            container=container,
+            container=sniffed.container,
             codec=stream.codec_context.codec.canonical_name,
             width=first.width,
             height=first.height,
-            orientation=orientation_of(_display_matrix(first)),
+            orientation=_orientation(first),
+            picture=picture_of(stream, first),
             has_audio=bool(opened.streams.audio),
-            header_fps=float(rate),
-            times=_seconds(labels, len(shown), rate, stream.time_base),
-            labels=labels,
-            pts=pts,
-            keys=keys,
+            header_fps=_header_fps(stream),
+            times=timeline.times,
+            seconds=timeline.seconds,
+            labels=timeline.labels,
+            pts=table.pts,
+            keys=table.keys,
+            warnings=sniffed.warnings + _lost(opened, sniffed, timeline.seconds),
         )
+    check_size(*clip.displayed, limits)
     if clip.times[-1] > limits.max_seconds:
         raise refusals.too_large("seconds of video", clip.times[-1], limits.max_seconds)
     return clip
@@ -95,11 +76,12 @@ def read(
     squarers = [Squarer(clip, size) for size in sizes]
     wanted = {clip.label(i) for i in indices}
     found: dict[int, list[NDArray[np.uint8]]] = {}
-    with _opened(file, clip.container, limits) as (opened, stream):
+    with opened_video(file, clip.container, limits) as (opened, stream):
         for label, frame in _frames(opened, stream, clip, indices):
             if label in wanted and label not in found:
-                _check_size(frame.width, frame.height, limits)
-                found[label] = [square(frame) for square in squarers]
+                check_size(frame.width, frame.height, limits)
+                shown = ready(frame, clip)
+                found[label] = [square(shown) for square in squarers]
                 if len(found) == len(wanted):
                     break
     known = [i for i in indices if clip.label(i) in found]
@@ -112,99 +94,56 @@ def recount(file: BinaryIO, clip: Clip, limits: DecodeLimits) -> Clip:
     Raises:
         VideoError: it outputs none.
     """
-    every = clip.recounted(clip.times)
-    with _opened(file, clip.container, limits) as (opened, stream):
-        stamps = [frame.pts for _, frame in _frames(opened, stream, every, ())]
+    stamps: list[int | None] = []
+    damaged: set[int] = set()
+    with opened_video(file, clip.container, limits) as (opened, stream):
+        for number, packet in enumerate(chain(packets_of(opened, stream), (None,))):
+            try:
+                stamps += [frame.pts for frame in stream.decode(packet)]
+            except FFmpegError:
+                damaged.add(number)
         time_base = stream.time_base
-    if not stamps:
+    if not stamps or len(damaged) >= len(clip.times):
         raise refusals.undecodable()
-    rising = clip.labels is not None and None not in stamps
-    labels = sorted(p for p in stamps if p is not None) if rising else None
-    return clip.recounted(_seconds(labels, len(stamps), Fraction(clip.fps), time_base))
+    labels = [stamp for stamp in stamps if stamp is not None]
+    if clip.labels is None or time_base is None or len(labels) < len(stamps):  # in stored order
+        times = [seconds for number, seconds in enumerate(clip.times) if number not in damaged]
+        return clip.recounted(times[: len(stamps)])
+    first = clip.times[0] - float(clip.labels[0] * time_base)
+    return clip.recounted([first + float(stamp * time_base) for stamp in sorted(labels)])
 
 
-@contextmanager
-def _opened(
-    file: BinaryIO, container: Container, limits: DecodeLimits
-) -> Generator[tuple[InputContainer, VideoStream]]:
-    """The one video stream of a file, ready to decode."""
-    file.seek(0)
-    try:
-        with av.open(
-            file,
-            mode="r",
-            format=DEMUXERS[container],
-            container_options={"codec_whitelist": _PROBED_CODECS},
-            io_open=_refuse_nested_file,
-            buffer_size=_BUFFER_BYTES,
-            metadata_errors="replace",  # a title in another encoding than UTF-8 is no damage
-        ) as opened:
-            if len(opened.streams) > limits.max_streams:
-                raise refusals.too_large("streams in the file", len(opened.streams), limits.max_streams)
-            pictures = [s for s in opened.streams.video if not s.disposition & Disposition.attached_pic]
-            if not pictures:
-                raise refusals.no_video_stream()
-            stream = pictures[0]
-            _check_stream(stream, limits)
-            for other in opened.streams:
-                if other is not stream:
-                    other.discard = Discard.all
-            yield opened, stream
-    except FFmpegError:
-        raise refusals.undecodable() from None
-
-
-def _refuse_nested_file(*_: object) -> NoReturn:
-    raise PermissionError
-
-
-def _check_stream(stream: VideoStream, limits: DecodeLimits) -> None:
-    """Check codec and frame size in the header, before anything is decoded."""
-    context = stream.codec_context
-    codec = context.codec.canonical_name if context else "unknown"  # none where FFmpeg has no decoder
-    if codec not in refusals.CODECS:
-        raise refusals.unsupported_codec(codec)
-    _check_size(context.width, context.height, limits)
-    # a stream may change its size later: this makes the decoder refuse before it allocates (with padded rows)
-    context.options = {"max_pixels": str(2 * limits.max_pixels)}
-    context.thread_count = 1  # there is a process for every core
-
-
-def _check_size(width: int, height: int, limits: DecodeLimits) -> None:
-    if width * height > limits.max_pixels:
-        raise refusals.too_large("pixels in a frame", width * height, limits.max_pixels)
-    if min(width, height) < limits.min_side:
-        raise refusals.too_small(width, height, limits.min_side)
-
-
-def _packets(opened: InputContainer, stream: VideoStream) -> Iterator["Packet[VideoStream]"]:
-    """The stream's packets as stored; ends where the container is damaged."""
-    try:
-        for packet in opened.demux(stream):
-            if packet.size:
-                yield packet
-    except FFmpegError:
-        return
-
-
-def _decoded(stream: VideoStream, packet: "Packet[VideoStream] | None") -> Iterator[VideoFrame]:
-    """The decoder's output after this packet (None: flush); empty for a damaged packet."""
-    try:
-        yield from stream.decode(packet)
-    except FFmpegError:
-        return
+def _table(
+    opened: InputContainer, stream: VideoStream, limits: DecodeLimits
+) -> tuple[PacketTable, VideoFrame]:
+    """Every packet, and the first frame."""
+    table = PacketTable()
+    first: VideoFrame | None = None
+    for ordinal, packet in enumerate(packets_of(opened, stream)):
+        if ordinal >= limits.max_packets:
+            raise refusals.too_large("frames in the file", ordinal + 1, limits.max_packets)
+        is_shown = not packet.is_discard
+        table.add(packet.pts, packet.dts, packet.duration, is_key=packet.is_keyframe, is_shown=is_shown)
+        first = first or next(decoded(stream, packet), None)
+    if not table.shown:
+        raise refusals.no_frames()
+    first = first or next(decoded(stream, None), None)
+    if first is None:
+        raise refusals.undecodable()
+    check_size(first.width, first.height, limits)
+    return table, first
 
 
 def _frames(
     opened: InputContainer, stream: VideoStream, clip: Clip, indices: Iterable[int]
 ) -> Iterator[tuple[int, VideoFrame]]:
     """(label, frame) of every frame decoded from the needed runs of packets."""
-    packets, position, count = _packets(opened, stream), 0, 0
+    packets, position, count = packets_of(opened, stream), 0, 0
     for run in clip.runs(indices):
         deque(islice(packets, run.start - position), maxlen=0)
         position = run.stop
         for packet in chain(islice(packets, len(run)), (None,)):
-            for frame in _decoded(stream, packet):
+            for frame in decoded(stream, packet):
                 stamp = count if clip.labels is None else frame.pts
                 count += 1
                 if stamp is not None:
@@ -212,16 +151,27 @@ def _frames(
         stream.codec_context.flush_buffers()
 
 
-def _seconds(
-    labels: Sequence[int] | None, total: int, rate: Fraction, time_base: Fraction | None
-) -> list[float]:
-    """Display time of each frame, from 0: from its timestamp, or from the rate if there are none."""
-    if labels is None or time_base is None:
-        return [i / float(rate) for i in range(total)]
-    up, down, origin = time_base.numerator, time_base.denominator, labels[0]
-    return [(stamp - origin) * up / down for stamp in labels]
+def _header(opened: InputContainer, stream: VideoStream, sniffed: Sniffed) -> StreamHeader:
+    num_ticks = None if sniffed.is_cut else stream.duration
+    others = starts_of_others(opened, stream)
+    return StreamHeader(sniffed.container, stream.time_base, _header_fps(stream), num_ticks, others)
 
 
-def _display_matrix(frame: VideoFrame) -> bytes | None:
-    data = frame.side_data.get("DISPLAYMATRIX")
-    return None if data is None else bytes(data)
+def _lost(opened: InputContainer, sniffed: Sniffed, seconds: float) -> tuple[str, ...]:
+    """How much of a file that was cut off is there, if its header knows."""
+    whole = (opened.duration or 0) / MICROSECONDS
+    if not sniffed.is_cut or whole <= seconds:
+        return ()
+    return (f"{seconds:.2f} of {whole:.2f} seconds are there",)
+
+
+def _header_fps(stream: VideoStream) -> float:
+    return float(stream.average_rate or stream.guessed_rate or _FALLBACK_FPS)
+
+
+def _orientation(frame: VideoFrame) -> Orientation:
+    try:
+        data = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # beside a kind that FFmpeg has and PyAV does not know, as what a camera notes
+        return turned_by(-frame.rotation)
+    return orientation_of(None if data is None else bytes(data))

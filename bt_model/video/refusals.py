@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from bt_model.errors import UnsupportedMediaError, VideoError, VideoLimitError
+from bt_model.video.formats import CODECS, FORMATS
 
-CONTAINERS = "mp4/mov, webm/matroska, avi"
-CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4")
+_CONVERSION = "convert it: ffmpeg -i INPUT -c:v libx264 -pix_fmt yuv420p OUTPUT.mp4"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class DecodeLimits:
     max_pixels: int = 4096 * 4096
     min_side: int = 16
     max_seconds: float = 12 * 3600.0
-    max_streams: int = 8
+    max_tracks: int = 256
     max_packets: int = 4_000_000
     max_decoded_bytes: int = 512 * 1024**2
     max_file_bytes: int = 1024**3
@@ -31,17 +31,20 @@ def empty_file() -> VideoError:
 
 def unsupported_container() -> VideoError:
     return UnsupportedMediaError(
-        f"the file is not a video container that is read here; allowed: {CONTAINERS}"
+        f"the file is not a video container that is read here; allowed: {', '.join(FORMATS)}. "
+        f"If it is another kind of video, {_CONVERSION}"
     )
 
 
 def unsupported_codec(name: str) -> VideoError:
-    return UnsupportedMediaError(f"the video codec is {name!r}; allowed: {', '.join(CODECS)}")
+    return UnsupportedMediaError(
+        f"the video codec is {name!r}; allowed: {', '.join(CODECS)}. For another, {_CONVERSION}"
+    )
 
 
 def cut_off() -> VideoError:
     return VideoError(
-        "the file is cut off: it is shorter than its own header says, or has no index", code="truncated_video"
+        "the file is cut off: it has no index, or no complete frame; send all of it", code="truncated_video"
     )
 
 
@@ -56,6 +59,13 @@ def no_frames() -> VideoError:
 def undecodable() -> VideoError:
     return VideoError(
         "the video cannot be decoded: its data is damaged, encrypted or not what its header says"
+    )
+
+
+def too_many_tracks(count: int, most: int) -> VideoError:
+    return UnsupportedMediaError(
+        f"the file has {count} tracks; at most {most} are allowed, of which only one of video is read: "
+        "ffmpeg -i INPUT -map 0:v:0 -c copy OUTPUT keeps just that"
     )
 
 

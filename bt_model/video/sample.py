@@ -4,9 +4,9 @@ Indices always count the frames of the whole file in display order, from 0.
 """
 
 import math
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from random import Random
 
@@ -14,43 +14,123 @@ from bt_model.errors import InvalidValueError, require
 from bt_model.types import MAX_FRAMES, Sampling, Strategy
 
 _EPSILON = 1e-6  # seconds; far below one tick of any container, above the rounding of float times
+_WITH_RATE: tuple[Strategy, ...] = ("uniform", "uniform_time")
 
 
-def frame_indices(
+@dataclass(frozen=True, slots=True)
+class FrameChoice:
+    """Source indices, and how many there would be if the model took any number of them."""
+
+    indices: tuple[int, ...]
+    num_wanted: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """The `frames` that a sampling may take, and the seconds from `start` to `end` that it is about.
+
+    `shown` has the seconds at which each frame of the whole file is shown.
+    """
+
+    shown: Sequence[float]
+    frames: range
+    start: float
+    end: float
+
+    def on_screen(self, seconds: float) -> int:
+        """The frame that is shown at `seconds`; the first of these frames before it is shown."""
+        return max(self.frames.start, bisect_right(self.shown, seconds + _EPSILON, hi=self.frames.stop) - 1)
+
+    def between(self, low: int, high: int) -> tuple[float, int]:
+        """The frame between two that is farthest in time from both, after its seconds to the nearer one.
+
+        `low` and `high` may be just outside of `frames`, where nothing is taken.
+        """
+        before = self.shown[low] if low in self.frames else -math.inf
+        after = self.shown[high] if high in self.frames else math.inf
+        near = bisect_left(self.shown, (before + after) / 2, low + 1, high - 1)
+        both = (max(low + 1, near - 1), near)
+        return max((min(self.shown[i] - before, after - self.shown[i]), i) for i in both)
+
+
+def choose_frames(
     total: int,
     sampling: Sampling,
     fps: float,
     default_frames: int,
     times: Sequence[float] | None = None,
-) -> tuple[int, ...]:
-    """The source indices of the frames that `sampling` asks for, at most MAX_FRAMES of them.
+    seconds: float | None = None,
+) -> FrameChoice:
+    """The frames that `sampling` asks for, one fewer where the model does not take so many.
 
     Args:
         total: frames in the file.
         sampling: the request.
         fps: frames a second of the source, on average.
         default_frames: how many frames, where `sampling` names neither a count nor a rate.
-        times: seconds at which each frame is shown, ascending from 0; needed if the source's rate varies.
+        times: seconds at which each frame is shown, ascending; needed if the source's rate varies.
+        seconds: where the last frame ends; None: it is shown as long as frames are on average.
 
     Raises:
-        InvalidValueError: a window without frames, or a rate that gives more than MAX_FRAMES frames.
+        InvalidValueError: a window without frames, a rate that gives more than MAX_FRAMES frames, or one
+            frame where the model takes none but even numbers.
     """
     if total < 1 or not (math.isfinite(fps) and fps > 0):
         raise InvalidValueError(f"total is {total}, fps {fps}; both must be above 0", param="video")
-    if sampling.fps is None and sampling.start is None and sampling.end is None:
-        return tuple(_by_count(total, sampling, default_frames))
     shown = [i / fps for i in range(total)] if times is None else times
-    seconds = shown[-1] + 1 / fps
-    window = _window(shown, sampling, seconds)
-    if sampling.fps is not None:
-        return tuple(_by_rate(shown, window, sampling, min(seconds, sampling.end or seconds)))
-    return tuple(window.start + i for i in _by_count(len(window), sampling, default_frames))
+    stretch = _stretch(shown, sampling, shown[-1] + 1 / fps if seconds is None else seconds)
+    wanted = _indices(stretch, sampling, default_frames)
+    count = rounded_down(len(wanted), sampling.even_above)
+    if count == len(wanted):
+        return FrameChoice(tuple(wanted), count)
+    allowed = "2 or more for this model; strategy 'middle' takes the frame of a video that has one twice"
+    require(count > 0, "sampling.num_frames" if sampling.fps is None else "sampling.fps", 1, allowed)
+    # chosen anew, so that they are still spread over all of the stretch
+    fewer = replace(sampling, **{"num_frames" if sampling.fps is None else "max_frames": count})
+    return FrameChoice(tuple(_indices(stretch, fewer, default_frames)), len(wanted))
+
+
+def rounded_down(count: int, even_above: int) -> int:
+    """The largest number up to `count` that a model takes; above `even_above` that is an even one."""
+    return count - count % 2 if count > even_above else count
+
+
+def rounding_warnings(num_frames: int, num_wanted: int) -> list[str]:
+    """What to tell one who gets fewer frames than his sampling gives."""
+    if num_frames == num_wanted:
+        return []
+    return [f"{num_frames} frames are used, not {num_wanted}: of so many the model takes an even number only"]
 
 
 def uniform(total: int, count: int) -> list[int]:
-    """The chat sampler: the middle of each of min(total, count) equal segments of 0..total-1."""
+    """The published chat sampler where there are more than `count` frames, else each of them once."""
+    return list(range(total)) if total <= count else published(total, count)
+
+
+def published(total: int, count: int) -> list[int]:
+    """The chat sampler: the middle of each of min(total, count) equal segments of 0..total-1.
+
+    Up to `count` frames are not all taken: of two, the first is, twice.
+    """
     bounds = segment_bounds(total, min(total, count))
     return [(low + high) // 2 for low, high in bounds]
+
+
+def uniform_time(stretch: Stretch, count: int) -> list[int]:
+    """The frame on screen in the middle of each of `count` equal spans of time, each frame once.
+
+    Where one is on screen in several of these middles, others fill the longest gaps in time.
+    """
+    frames = stretch.frames
+    if len(frames) <= count:
+        return list(frames)
+    span = (stretch.end - stretch.start) / count
+    taken = sorted({stretch.on_screen(stretch.start + (i + 0.5) * span) for i in range(count)})
+    while len(taken) < count:
+        gaps = pairwise([frames.start - 1, *taken, frames.stop])
+        _, frame = max(stretch.between(low, high) for low, high in gaps if high - low > 1)
+        insort(taken, frame)
+    return taken
 
 
 def middle(total: int, count: int) -> list[int]:
@@ -77,29 +157,46 @@ def segment_bounds(total: int, count: int) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True, slots=True)
 class Sampler:
-    """A way to choose `count` of `total` frames, what short videos give it, and whether the seed matters."""
+    """A way to choose `count` frames of a stretch, what short ones give it, and whether the seed matters."""
 
-    indices: Callable[[int, int, Random], list[int]]
+    indices: Callable[[Stretch, int, Random], list[int]]
     gives_fewer: bool = False  # of a video with fewer frames than asked for, instead of repeating some
     uses_seed: bool = False
 
 
+def _numbered(rule: Callable[[int, int, Random], list[int]]) -> Callable[[Stretch, int, Random], list[int]]:
+    """A rule that counts frames and asks for no times."""
+    return lambda stretch, count, rng: [stretch.frames[i] for i in rule(len(stretch.frames), count, rng)]
+
+
 SAMPLERS: dict[Strategy, Sampler] = {
-    "uniform": Sampler(lambda total, count, _: uniform(total, count), gives_fewer=True),
-    "middle": Sampler(lambda total, count, _: middle(total, count)),
-    "retrieval": Sampler(lambda total, count, _: retrieval_test(total, count)),
-    "random": Sampler(retrieval_training, uses_seed=True),
+    "uniform": Sampler(_numbered(lambda total, count, _: uniform(total, count)), gives_fewer=True),
+    "uniform_time": Sampler(lambda stretch, count, _: uniform_time(stretch, count), gives_fewer=True),
+    "published": Sampler(_numbered(lambda total, count, _: published(total, count)), gives_fewer=True),
+    "middle": Sampler(_numbered(lambda total, count, _: middle(total, count))),
+    "retrieval": Sampler(_numbered(lambda total, count, _: retrieval_test(total, count))),
+    "random": Sampler(_numbered(retrieval_training), uses_seed=True),
 }
 
 
-def _by_count(total: int, sampling: Sampling, default_frames: int) -> list[int]:
+def _indices(stretch: Stretch, sampling: Sampling, default_frames: int) -> list[int]:
+    if sampling.fps is not None:
+        return _by_rate(stretch, sampling, sampling.fps)
     count = default_frames if sampling.num_frames is None else sampling.num_frames
     require(1 <= count <= MAX_FRAMES, "sampling.num_frames", count, f"1 to {MAX_FRAMES}")
-    return SAMPLERS[sampling.strategy].indices(total, count, Random(sampling.seed))
+    return SAMPLERS[sampling.strategy].indices(stretch, count, Random(sampling.seed))
+
+
+def _stretch(shown: Sequence[float], sampling: Sampling, seconds: float) -> Stretch:
+    """What a sampling takes frames of: those shown from its `start` on and before its `end`."""
+    frames = range(len(shown))
+    if sampling.start is not None or sampling.end is not None:
+        frames = _window(shown, sampling, seconds)
+    start = max(sampling.start or 0.0, shown[0])
+    return Stretch(shown, frames, start, min(seconds, sampling.end or seconds))
 
 
 def _window(shown: Sequence[float], sampling: Sampling, seconds: float) -> range:
-    """The frames shown from `start` on and before `end`."""
     start = sampling.start or 0.0
     if start >= seconds - _EPSILON:
         raise InvalidValueError(
@@ -117,23 +214,41 @@ def _window(shown: Sequence[float], sampling: Sampling, seconds: float) -> range
     return range(first, stop)
 
 
-def _by_rate(shown: Sequence[float], window: range, sampling: Sampling, end: float) -> list[int]:
-    """The frame on screen at start, start + 1/rate, ...; a rate above the source's gives each frame once."""
-    if sampling.strategy != "uniform":
+def _by_rate(stretch: Stretch, sampling: Sampling, rate: float) -> list[int]:
+    """The frame on screen at start, start + 1/rate, ..., each once; or `max_frames` spread in time."""
+    if sampling.strategy not in _WITH_RATE:
         raise InvalidValueError(
-            f"sampling.strategy is {sampling.strategy!r}; with fps only 'uniform' is allowed",
+            f"sampling.strategy is {sampling.strategy!r}; allowed with fps: {', '.join(_WITH_RATE)}",
             param="sampling.strategy",
         )
-    rate, start = sampling.fps or 1.0, sampling.start or 0.0
-    count = max(1, math.ceil((end - start) * rate - _EPSILON))
-    if count <= MAX_FRAMES:
-        ticks = (start + tick / rate + _EPSILON for tick in range(count))
-        return sorted({max(window.start, bisect_right(shown, t, hi=window.stop) - 1) for t in ticks})
-    if len(window) <= MAX_FRAMES:
-        return list(window)
-    largest = math.floor(1000 * MAX_FRAMES / (end - start)) / 1000
+    most = sampling.max_frames or MAX_FRAMES
+    taken = _on_ticks(stretch, rate, most)
+    if len(taken) <= most:
+        return taken
+    if sampling.max_frames is not None:
+        return uniform_time(stretch, most)
+    seconds = stretch.end - stretch.start
+    count = min(math.ceil(seconds * rate - _EPSILON), len(stretch.frames))
+    largest = math.floor(1000 * MAX_FRAMES / seconds) / 1000
     raise InvalidValueError(
-        f"sampling.fps is {rate:g}, which gives {min(count, len(window))} frames of {end - start:g} s; "
-        f"allowed: {MAX_FRAMES} frames, so fps up to {largest:g} or a window up to {MAX_FRAMES / rate:g} s",
+        f"sampling.fps is {rate:g}, which gives {count} frames of {seconds:g} s; allowed: {MAX_FRAMES} "
+        f"frames, so fps up to {largest:g} or a window up to {MAX_FRAMES / rate:g} s, or any rate with "
+        "sampling.max_frames",
         param="sampling.fps",
     )
+
+
+def _on_ticks(stretch: Stretch, rate: float, most: int) -> list[int]:
+    """The frames on screen at start, start + 1/rate, ... before the end; the first `most` + 1 of them."""
+    taken: list[int] = []
+    tick = 0
+    while len(taken) <= most and (tick == 0 or tick < (stretch.end - stretch.start) * rate - _EPSILON):
+        frame = stretch.on_screen(stretch.start + tick / rate)
+        if frame not in taken[-1:]:
+            taken.append(frame)
+        if frame + 1 == stretch.frames.stop:
+            break
+        # ticks at which this frame is still on screen are passed over: an hour may have a million
+        following = stretch.shown[frame + 1] - stretch.start - _EPSILON
+        tick = max(tick + 1, math.ceil(following * rate))
+    return taken

@@ -1,9 +1,9 @@
-"""Decoded frames to upright squares of one size, or uncropped with a shorter side of that size; bicubic.
+"""Decoded frames to upright SDR squares of one size, or uncropped with a shorter side of that size; bicubic.
 
 H height, W width.
 """
 
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -13,36 +13,53 @@ from numpy.typing import NDArray
 from bt_model.types import FrameSize
 from bt_model.video.crop import centre
 from bt_model.video.packets import Clip
+from bt_model.video.tone import Tone
 
 PAD_COLOUR = (122, 116, 104)  # CLIP's mean, so that the bars are zero after normalisation
 
 
 class Squarer:
-    """Resizes the frames of one clip to one size; reuses the scaler between them."""
+    """Resizes the frames of one clip to one size; reuses the scaler between them.
+
+    Frames are scaled as they are stored, and only the small picture is converted to SDR.
+    """
 
     def __init__(self, clip: Clip, size: FrameSize) -> None:
         self._orientation = clip.orientation
         self._size = size
-        displayed = clip.orientation.displayed(clip.width, clip.height)
-        self._stored = clip.orientation.displayed(*scaled_size(*displayed, size))
+        self._tone = Tone(clip.picture)
+        self._stored = clip.orientation.displayed(*self._upright(clip))
         self._scaler = VideoReformatter()
 
     def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
         """A stored frame -> (side, side, 3) as displayed; (H, W, 3) for size `whole`."""
-        if self._size.fit == "pad":  # pad first, so that scaling blends the edges of the bars
-            coloured = VideoReformatter().reformat(frame, format="rgb24", threads=1)
-            return self.pad(self._orientation.apply(cast("NDArray[np.uint8]", coloured.to_ndarray())))
-        shown = self._orientation.apply(self._scaled(frame, *self._stored))
-        return shown if self._size.fit == "whole" else centre(shown, self._size.side)
+        shown = self._orientation.apply(self._scaled(frame, *self._stored, self._tone.pixel_format))
+        if self._size.fit == "pad":
+            return self.pad(self._tone(shown))
+        return self._tone(shown if self._size.fit == "whole" else centre(shown, self._size.side))
 
     def pad(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(H, W, 3) as displayed -> (side, side, 3) with bars."""
         square = VideoFrame.from_ndarray(padded(pixels), format="rgb24")
-        return self._scaled(square, self._size.side, self._size.side)
+        return self._scaled(square, self._size.side, self._size.side, "rgb24").astype(np.uint8, copy=False)
 
-    def _scaled(self, frame: VideoFrame, width: int, height: int) -> NDArray[np.uint8]:
-        scaled = self._scaler.reformat(frame, width, height, "rgb24", interpolation="BICUBIC", threads=1)
-        return cast("NDArray[np.uint8]", scaled.to_ndarray())
+    def _upright(self, clip: Clip) -> tuple[int, int]:
+        """Width and height of the whole picture before it is cropped or padded."""
+        if self._size.fit != "pad":
+            return scaled_size(*clip.displayed, self._size)
+        if not self._tone.is_needed:
+            return clip.displayed  # padded first, so that scaling blends the edges of the bars
+        scale = min(
+            1, self._size.side / max(clip.displayed)
+        )  # converting whole frames would cost more than decoding
+        width, height = (max(1, round(length * scale)) for length in clip.displayed)
+        return width, height
+
+    def _scaled(
+        self, frame: VideoFrame, width: int, height: int, pixel_format: str
+    ) -> NDArray[np.unsignedinteger[Any]]:
+        scaled = self._scaler.reformat(frame, width, height, pixel_format, interpolation="BICUBIC", threads=1)
+        return cast("NDArray[np.unsignedinteger[Any]]", scaled.to_ndarray())
 
 
 def scaled_size(width: int, height: int, size: FrameSize) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -9,14 +10,17 @@ from PIL import Image
 from safetensors.torch import save
 
 from bt_model.assembly.catalog import find
+from bt_model.assembly.load import even_above
 from bt_model.assembly.memory import shown
 from bt_model.assembly.model_file import read_model_file
 from bt_model.assembly.towers import vision_config
 from bt_model.checkpoints.json_files import read_config
+from bt_model.checkpoints.weights import open_checkpoint
 from bt_model.errors import BtchatError
 from bt_model.generation.engine import BatchEngine
 from bt_model.types import Frames, FrameSize, GenerateOptions, Sampling, Turn, VideoTokens
 from bt_model.video.decode import decode
+from bt_model.video.sample import rounding_warnings
 from btchat.commands.options import FormatOptions, ModelOptions
 from server.worker.loader import CacheSettings, DiskLoader
 
@@ -79,7 +83,9 @@ class LocalChat:
 
     def _encode(self, video: Path, sampling: Sampling) -> torch.Tensor:
         card = self._chat.card
-        frames = decode(video, sampling, card.frame_size, card.default_frames)
+        fitting = replace(sampling, even_above=card.even_above)
+        frames = decode(video, fitting, card.frame_size, card.default_frames)
+        _warn(frames)
         return self._chat.encode(torch.from_numpy(frames.pixels)[None])[0]
 
 
@@ -89,10 +95,15 @@ def show_frames(model: ModelOptions, video: Path, sampling: Sampling, output: Pa
     file = read_model_file(path, model.weights_dir)
     tower = path.parent / file.tower
     side = vision_config(tower, read_config(tower)).image_size
-    frames = decode(video, sampling, FrameSize(side, file.fit), file.default_frames)
+    adapter = file.adapter and open_checkpoint(path.parent / file.adapter, is_listing=True)
+    fitting = replace(sampling, even_above=even_above(file, adapter or None))
+    frames = decode(video, fitting, FrameSize(side, file.fit), file.default_frames)
     yield f"{video}: {_facts(frames)}"
+    _warn(frames)
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
+    for warning in frames.facts.warnings:
+        yield f"warning: {warning}"
     for number, (index, seconds) in enumerate(zip(frames.indices, frames.timestamps, strict=True)):
         line = f"frame {index:6d}  {seconds:9.3f} s"
         if output is not None:
@@ -100,6 +111,11 @@ def show_frames(model: ModelOptions, video: Path, sampling: Sampling, output: Pa
             Image.fromarray(frames.pixels[number]).save(target, quality=90)
             line += f"  {target}"
         yield line
+
+
+def _warn(frames: Frames) -> None:
+    for warning in rounding_warnings(frames.num_frames, frames.num_wanted):
+        sys.stderr.write(f"{warning}\n")
 
 
 def _facts(frames: Frames) -> str:

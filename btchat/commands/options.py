@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -103,6 +103,7 @@ class FrameOptions:
 
     num_frames: Annotated[int | None, Parameter(help="how many (default: the model's number)")] = None
     fps: Annotated[float | None, Parameter(help="frames per second of video, instead of a number")] = None
+    max_frames: Annotated[int | None, Parameter(help="at most so many, with fps")] = None
     start: Annotated[float | None, Parameter(help="where the window begins, in seconds")] = None
     end: Annotated[float | None, Parameter(help="where it ends, in seconds")] = None
     strategy: Annotated[Strategy, Parameter(help="how they are chosen")] = "uniform"
@@ -111,7 +112,7 @@ class FrameOptions:
     @property
     def sampling(self) -> Sampling:
         """Raises InvalidValueError: a value out of range."""
-        return Sampling(self.num_frames, self.fps, self.start, self.end, self.strategy, self.seed)
+        return Sampling(**asdict(self))
 
 
 MODEL_OPTIONS, FORMAT_OPTIONS, FRAME_OPTIONS = ModelOptions(), FormatOptions(), FrameOptions()

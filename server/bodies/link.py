@@ -7,7 +7,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import Field, ValidationError
 
-from bt_model.video.sniff import HEAD_BYTES, container_of
+from bt_model.video.formats import HEAD_BYTES, container_of
 from server.bodies.own import Body, Filename
 from server.problems import Problem
 
@@ -37,7 +37,7 @@ async def link_or_file(request: Request) -> LinkBody | AsyncGenerator[bytes]:
     given = bytearray()
     async for chunk in body:
         given += chunk
-        if len(given) >= HEAD_BYTES and container_of(bytes(given[:HEAD_BYTES])) is not None:
+        if container_of(bytes(given[:HEAD_BYTES])) is not None:
             return _joined(bytes(given), body)
         if len(given) > _MAX_BODY_BYTES:
             text = f"the body is too large; at most {_MAX_BODY_BYTES} bytes of {JSON} are allowed here"

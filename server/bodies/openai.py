@@ -48,6 +48,7 @@ class PartSampling(Body):
 
     num_frames: Whole | None = None
     fps: float | None = None
+    max_frames: Whole | None = None
     start: float | None = None
     end: float | None = None
     strategy: Strategy | None = None
@@ -180,7 +181,7 @@ class CompletionBody(OptionsBody):
         ).options()
 
     def sampling_for(self, part: PartSampling) -> Sampling:
-        """The part's values override the request's, and those `media_io_kwargs`; a rate replaces a count."""
+        """The part's values override the request's, those `media_io_kwargs`; count and rate as one value."""
         merged: dict[str, object] = {}
         for place in (self.media_io_kwargs and self.media_io_kwargs.video, self.sampling, part):
             if place is None:
@@ -192,5 +193,5 @@ class CompletionBody(OptionsBody):
         return SamplingBody.model_validate(merged).value()
 
 
-_RATES = frozenset({"num_frames", "fps"})
+_RATES = frozenset({"num_frames", "fps", "max_frames"})
 _SAMPLING_NAMES = set(PartSampling.model_fields)

@@ -76,6 +76,7 @@ class SamplingBody(Body):
 
     num_frames: Whole | None = None
     fps: float | None = None
+    max_frames: Whole | None = None
     start: float | None = None
     end: float | None = None
     strategy: Strategy = "uniform"
@@ -234,6 +235,7 @@ class FramesObject(BaseModel):
     video: str
     num_frames: int
     sampling: dict[str, Any]
+    warnings: list[str]
     frames: list[FrameObject]
     facts: VideoFacts
 

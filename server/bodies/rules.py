@@ -30,11 +30,13 @@ def say_options(schema: Schema) -> None:
 def say_sampling(schema: Schema) -> None:
     """Of which frames a model sees: a number of them or a rate."""
     properties: Schema = schema["properties"]
-    properties["num_frames"] |= {"minimum": 1, "maximum": MAX_FRAMES}
+    for name in ("num_frames", "max_frames"):
+        properties[name] |= {"minimum": 1, "maximum": MAX_FRAMES}
     properties["fps"] |= {"exclusiveMinimum": 0, "maximum": MAX_FPS}
     for name in ("start", "end"):
         properties[name]["minimum"] = 0
-    schema["anyOf"] = [{"properties": {name: _NULL}} for name in ("num_frames", "fps")]
+    by_rate = {"properties": {"num_frames": _NULL, "fps": {"type": "number"}}, "required": ["fps"]}
+    schema["anyOf"] = [by_rate, {"properties": {"fps": _NULL, "max_frames": _NULL}}]
 
 
 def say_part(schema: Schema) -> None:

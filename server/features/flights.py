@@ -10,10 +10,10 @@ from typing import Literal, TypeVar
 from bt_model.decoding.decoded import Decoded
 from bt_model.decoding.pool import DecodePool
 from bt_model.errors import BtchatError, FeaturesMissingError, InvalidValueError, UnknownNameError
-from bt_model.types import ModelCard, Sampling
+from bt_model.types import ModelCard, Sampling, VideoFacts
 from server.decoding.futures import finished
 from server.engine.client import EngineClient
-from server.features.keys import check_frames, count_name, feature_key, with_default_count
+from server.features.keys import check_frames, count_name, feature_key, for_models
 from server.features.receipt import EncodedVideo, frame_facts
 from server.keys.rates import Rates
 from server.metrics import Metrics
@@ -107,7 +107,7 @@ class VideoFeatures:
             RateLimitError: the key's seconds of video are spent.
             EngineError: the engine is not running.
         """
-        sampling = with_default_count(sampling, cards[0])
+        sampling = for_models(sampling, cards)
         keys, outcomes = self._keys(source, sampling, cards)
         report("lookup")
         wanted = {keys[card.id]: card for card in reversed(cards) if card.id in keys}
@@ -147,13 +147,18 @@ class VideoFeatures:
         Raises:
             BtchatError: why there are no tokens.
         """
-        sampling = with_default_count(Sampling(), card)
+        sampling = for_models(Sampling(), [card])
         key = self._key(source, sampling, card)
         if await self._engine.lookup(key) is not None or key in self._flights:
             return False
         landed = await self._land([self._begin({key: card}, source, sampling)], _ignored)
         _tokens(landed[key])
         return True
+
+    async def learn(self, source: VideoSource, facts: VideoFacts) -> None:
+        """What a decode found out about a video; tokens of before were made of frames counted otherwise."""
+        if await source.learn(facts):
+            self._engine.forget(source_key(source.tenant, source.sha256))
 
     def forget(self, tenant: str, sha256: str) -> None:
         """Drop everything that was computed from a deleted video, or is being computed."""
@@ -237,10 +242,13 @@ class VideoFeatures:
         self._rates.require_video(source.tenant)
         with ExitStack() as held:  # also by one who leaves while the file is given back
             async with source.reading() as path:
-                work = self._decoder.decode(path, sampling, sizes, default, owner=source.tenant)
+                work = self._decoder.decode(
+                    path, sampling, sizes, default, owner=source.tenant, known=source.known_frames
+                )
                 frames = held.enter_context(await finished(work))
             self._rates.spend_video(source.tenant, frames.facts.seconds)
             self._metrics.decoded(frames)
+            await self.learn(source, frames.facts)
             await self._let_questions_first(flight)
             flight.report("encode")
             for size in frames.memories:

@@ -6,7 +6,9 @@ from typing import Any, Literal
 
 from bt_model.decoding.decoded import Decoded
 from bt_model.types import ModelCard, Sampling
-from server.features.keys import canonical
+from bt_model.video.facts import Picture
+from bt_model.video.sample import rounding_warnings
+from server.features.keys import shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,9 @@ def frame_facts(frames: Decoded, sampling: Sampling) -> dict[str, Any]:
             "indices": list(frames.indices),
             "timestamps": [round(seconds, 6) for seconds in frames.timestamps],
         },
-        "sampling": asdict(canonical(sampling)) | {"num_frames": frames.num_frames},
+        "warnings": [*frames.facts.warnings, *rounding_warnings(frames.num_frames, frames.num_wanted)],
+        "sampling": shown(sampling, frames.num_frames),
+        "picture": asdict(Picture.of(frames.facts)),
         "audio_ignored": frames.facts.has_audio,
     }
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-from dataclasses import asdict
+import json
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request, Response
@@ -12,8 +12,8 @@ from server.bodies.own import FrameObject, FramesObject, TokensBody, TokensObjec
 from server.decoding.futures import finished
 from server.deps import Services, ServicesDep, Tenant
 from server.engine.replies import TokenFile
-from server.features.keys import check_frames
-from server.features.receipt import EncodedVideo, receipt_of
+from server.features.keys import check_frames, for_models
+from server.features.receipt import EncodedVideo, frame_facts, receipt_of
 from server.log.request import note
 from server.routes.errors import errors
 from server.routes.json_body import JsonRoute
@@ -36,23 +36,28 @@ async def show_frames(
     """Thumbnails of exactly the model's input frames."""
     model = services.engine.resolve(body.model)
     video = await find_video(services.store, tenant, body.video)
-    sampling = body.sampling.value()
+    asked = body.sampling.value()
     note(model=model, video=video.name)
     card = await _opened(services, request, model)
+    sampling = for_models(asked, [card])
     check_frames(sampling.num_frames or 0, sampling, card)
     services.admission.rates.require_video(tenant)
     async with video.reading() as path:
         size, default = card.frame_size, card.default_frames
-        work = services.decoder.thumbnails(path, sampling, size, default, owner=tenant)
+        known = video.known_frames
+        work = services.decoder.thumbnails(path, sampling, size, default, owner=tenant, known=known)
         shown = await while_connected(request, finished(work))
     services.admission.rates.spend_video(tenant, shown.facts.seconds)
     services.metrics.decoded(shown)
-    check_frames(len(shown.indices), sampling, card)
+    await services.features.learn(video, shown.facts)
+    check_frames(shown.num_frames, sampling, card)
     frames = zip(shown.indices, shown.timestamps, shown.jpegs, strict=True)
+    facts = frame_facts(shown, sampling)
     return FramesObject(
         video=video.name,
-        num_frames=len(shown.indices),
-        sampling=asdict(sampling) | {"num_frames": len(shown.indices)},
+        num_frames=shown.num_frames,
+        sampling=facts["sampling"],
+        warnings=facts["warnings"],
         frames=[
             FrameObject(index=index, timestamp=seconds, image=_data_url(jpeg))
             for index, seconds, jpeg in frames
@@ -84,6 +89,7 @@ async def show_tokens(
         "x-btchat-shape": ",".join(map(str, file.shape)),
         "x-btchat-dtype": file.dtype,
         "x-btchat-fingerprint": card.fingerprint,
+        "x-btchat-warnings": json.dumps(encoded.facts["warnings"]),
     }
     return Response(file.content, media_type=_SAFETENSORS, headers=headers)
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
+from bt_model.video.formats import CODECS, accepted_containers
 from server.bodies.link import JSON, LinkBody, link_or_file
 from server.bodies.own import Deleted, Filename, VideoObject, VideoPage
 from server.decoding.futures import finished
@@ -31,6 +32,7 @@ _FIELDS = {
 }
 _BODY = {
     "requestBody": {
+        "description": f"A video or a picture: {accepted_containers()}; codecs: {', '.join(CODECS)}.",
         "required": True,
         "content": {
             "application/octet-stream": {"schema": _BYTES},  # any type does; this one, clients can send

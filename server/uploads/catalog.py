@@ -113,6 +113,10 @@ class Catalog:
             self.usage.change(video.tenant, -pieces.num_bytes, -pieces.num_bytes, -1)
         self.usage.change(video.tenant, video.num_bytes, video.num_bytes if is_first else 0, 1)
 
+    def learn(self, sha256: str, facts: VideoFacts) -> None:
+        """Correct what is known about these bytes, whoever has uploaded them."""
+        self._db.execute("UPDATE videos SET facts = ? WHERE sha256 = ?", (json.dumps(asdict(facts)), sha256))
+
     def find(self, tenant: str, video_id: str, now: float) -> StoredVideo | None:
         """A video of this tenant that has not expired."""
         rows = self._select(
@@ -225,8 +229,11 @@ class Catalog:
     def _select(self, where: str, *values: str | float) -> list[StoredVideo]:
         rows = self._db.execute(f"SELECT {_COLUMNS} FROM videos WHERE {where}", values).fetchall()
         return [
-            StoredVideo(
-                id, tenant, sha256, num_bytes, filename, created, expires, VideoFacts(**json.loads(facts))
-            )
+            StoredVideo(id, tenant, sha256, num_bytes, filename, created, expires, _facts(facts))
             for id, tenant, sha256, num_bytes, filename, created, expires, facts in rows
         ]
+
+
+def _facts(text: str) -> VideoFacts:
+    values = json.loads(text)
+    return VideoFacts(**values | {"warnings": tuple(values.get("warnings", ()))})

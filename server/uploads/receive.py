@@ -13,15 +13,16 @@ from pathlib import Path
 from threading import Lock
 
 from bt_model.errors import explain
+from bt_model.video.formats import HEAD_BYTES, container_of
 from bt_model.video.refusals import unsupported_container
-from bt_model.video.sniff import HEAD_BYTES, container_of, sniff
+from bt_model.video.sniff import sniff
 from server.problems import Problem
 from server.uploads.disk import Disk, is_full
 
 log = logging.getLogger(__name__)
 
 BLOCK_BYTES = 1024 * 1024
-_MOST_BOXES = 1000  # looked at here; the rest is left to a decode child
+_MOST_PARTS = 1000  # looked at here; the rest is left to a decode child
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ async def write_video(
     """A body as a new file, for which `sync` is called with its descriptor at the end.
 
     Raises:
-        VideoError: an empty body, one that is not a video container, or is cut off.
+        VideoError: an empty body, one that is not a video container, or is cut off before its index.
         OSError: the disk is full or failing.
     """
     digest = hashlib.sha256()
@@ -88,17 +89,17 @@ async def _video_bytes(chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
 
 def _is_video(head: bytes) -> bool:
     """True for enough bytes of a video, False for too few to tell; other bytes are refused at once."""
-    if len(head) < HEAD_BYTES:
-        return False
-    if container_of(head) is None:
+    if container_of(head) is not None:
+        return True
+    if len(head) >= HEAD_BYTES:
         raise unsupported_container()
-    return True
+    return False
 
 
 def _check(path: Path, disk: Disk) -> None:
     """What needs no decoder to be refused is refused before it costs one anything, or the disk a sync."""
     with disk.open(path) as written:
-        sniff(written, _MOST_BOXES)
+        sniff(written, _MOST_PARTS)
 
 
 class OpenFile:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bt_model.errors import BtchatError, InvalidValueError, VideoError
+from bt_model.types import VideoFacts
 from server.uploads.catalog import StoredVideo
 from server.uploads.data_url import DATA, begin_of_data
 from server.uploads.receive import Received
@@ -31,6 +32,15 @@ class VideoSource(Protocol):
     @property
     def sha256(self) -> str: ...
 
+    @property
+    def known_frames(self) -> int:
+        """Frames in the file, as far as is known; 0: not at all."""
+        ...
+
+    async def learn(self, facts: VideoFacts) -> bool:
+        """Keep what decoding found out; True if that was new, so that what was made before is outdated."""
+        ...
+
     def reading(self) -> AbstractAsyncContextManager[Path]: ...
 
 
@@ -53,6 +63,13 @@ class UploadedVideo:
     def sha256(self) -> str:
         return self.video.sha256
 
+    @property
+    def known_frames(self) -> int:
+        return self.video.facts.num_frames
+
+    async def learn(self, facts: VideoFacts) -> bool:
+        return await self.store.learn(self.video, facts)
+
     def reading(self) -> AbstractAsyncContextManager[Path]:
         return self.store.reading(self.video)
 
@@ -61,6 +78,7 @@ class InlineVideo:
     """A video inside the request itself; its file lives as long as the request, and as it is read."""
 
     name = "inline"
+    known_frames = 0
 
     def __init__(self, received: Received, tenant: str, file: AsyncExitStack) -> None:
         """`file` deletes it."""
@@ -78,6 +96,11 @@ class InlineVideo:
             yield self._path
         finally:
             await self.leave()
+
+    async def learn(self, facts: VideoFacts) -> bool:
+        """It goes with its request."""
+        del facts
+        return False
 
     async def leave(self) -> None:
         """One reader less."""

@@ -148,6 +148,8 @@ class VideoStore:
             Problem: there would be more than there may be, or the disk is full or failing.
         """
         age, ttl = self._storage.age, self.limits.ttl_seconds
+        known = await self._run(self._storage.catalog.with_bytes, received.sha256)
+        fewest = min((facts, *(each.facts for each in known)), key=lambda each: each.num_frames)
         now = int(self._storage.clock.wall())
         video = StoredVideo(
             id=video_id or new_id(),
@@ -157,10 +159,20 @@ class VideoStore:
             filename=filename,
             created_at=now,
             expires_at=age.of_wall(now + max(int(ttl), 1)) if ttl else None,
-            facts=facts,
+            facts=fewest,  # decoding may have found out more than a probe
         )
         await self._run(self._blobs.commit, received.path, video)
         return self._shown(video)
+
+    async def learn(self, video: StoredVideo, facts: VideoFacts) -> bool:
+        """Keep what decoding found out about a damaged video; False where it was known, or cannot be kept."""
+        if facts == video.facts:
+            return False
+        with contextlib.suppress(Problem):  # the next decode finds it out again
+            self._storage.durability.check()
+            await self._run(self._storage.catalog.learn, video.sha256, facts)
+            return True
+        return False
 
     async def get(self, tenant: str, video_id: str, *, param: str = "video") -> StoredVideo:
         """Raises UnknownNameError where this tenant has no such video, Problem where the disk fails."""

@@ -62,6 +62,8 @@ def test_a_sampling_at_a_bound_is_taken(given: dict[str, Any]) -> None:
             {"strategy": "wisest"},
             f"sampling.strategy is 'wisest'; allowed: {', '.join(STRATEGIES)}",
         ),
+        ({"fps": 2.0, "max_frames": 129}, "sampling.max_frames is 129; allowed: 1 to 128"),
+        ({"max_frames": 8}, "sampling.max_frames is 8; allowed: with sampling.fps only"),
         ({"num_frames": 8, "fps": 2.0}, "sampling is 'num_frames=8, fps=2.0'; allowed: one of the two"),
     ],
 )

@@ -128,6 +128,28 @@ def test_frames_lists_what_the_model_would_see(
     assert lines == expected
 
 
+@pytest.mark.parametrize("command", ["frames", "ask", "tokens"])
+def test_a_number_that_the_model_cannot_take_is_rounded_down_with_a_warning(
+    command: str, video: Path, options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = {"ask": ["what?", "--max-tokens", "2"], "tokens": ["-o", str(tmp_path / "a.safetensors")]}
+    for number, warning in (("11", "10 frames are used, not 11"), ("10", "")):
+        asked = [command, str(video), *more.get(command, []), "--num-frames", number, *options]
+        assert main(asked) == 0
+        said = capsys.readouterr()
+        assert ("frames are used" in said.err) == bool(warning)
+        assert warning in said.err
+        assert command != "frames" or "the model sees 10 frames" in said.out
+
+
+def test_frames_at_a_rate_are_no_more_than_the_bound(
+    video: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["frames", str(video), "--fps", "10", "--max-frames", "3", *options]) == 0
+    _, *lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines] == ["5", "15", "25"]
+
+
 def test_frames_drawn_at_random_are_those_of_the_seed(
     video: Path, options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from bt_model.types import FrameSize
-from bt_model.video.sample import middle, retrieval_test, segment_bounds, uniform
+from bt_model.video.sample import middle, published, retrieval_test, segment_bounds
 from bt_model.video.square import centre, scaled_size
 from bt_model.video.transform import MAX_GREY, normalise, normalise_retrieval
 from tests.parity_cases.case import Case, Check, largest_difference, relative_error
@@ -23,7 +23,7 @@ GREY_LEVEL = 1.0
 
 def preprocess_chat(case: Case) -> list[Check]:
     frames, want = case.inputs["frames"], case.expects
-    indices = uniform(len(frames), case.config["num_frm"])
+    indices = published(len(frames), case.config["num_frm"])
     side = want["resized"].shape[1]
     resized = _interpolated(frames[indices], (side, side), mode="nearest").to(torch.uint8)
     return [
@@ -53,7 +53,7 @@ def preprocess_retrieval(case: Case) -> list[Check]:
 def sampler(path: Path) -> list[Check]:
     table: dict[str, list[dict[str, Any]]] = json.loads(path.read_text())
     checks = [
-        _exact(f"chat_inference {row['total']}", uniform(row["total"], row["wanted"]), row["indices"])
+        _exact(f"chat_inference {row['total']}", published(row["total"], row["wanted"]), row["indices"])
         for row in table["chat_inference"]
     ]
     checks += [

@@ -26,6 +26,10 @@ class _Source:
     tenant: str
     sha256: str
     name: str = "inline"
+    known_frames: int = 0
+
+    async def learn(self, facts: object) -> bool:
+        raise NotImplementedError
 
     def reading(self) -> Any:
         raise NotImplementedError

@@ -36,6 +36,7 @@ def test_an_answer_has_text_usage_and_receipt(client: httpx.Client, unseen: byte
     assert receipt["frames"]["count"] == len(receipt["frames"]["indices"]) == 3
     assert receipt["sampling"]["num_frames"] == 3
     assert receipt["audio_ignored"] is False
+    assert (receipt["picture"]["sample_aspect_ratio"], receipt["picture"]["tone_mapped"]) == ("1:1", False)
     assert receipt["cache"] == {"features": "miss", "prompt_tokens": 2}
     assert receipt["seconds"].keys() == {
         "decode", "encode", "queue", "prefill", "generate", "first_token", "total",

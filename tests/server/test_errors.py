@@ -32,6 +32,13 @@ REFUSED: dict[str, tuple[dict[str, object], int, str, str]] = {
         "sampling.num_frames",
     ),
     "count and rate": ({"sampling": {"num_frames": 2, "fps": 1}}, 400, "invalid_value", "sampling"),
+    "a bound without a rate": ({"sampling": {"max_frames": 2}}, 400, "invalid_value", "sampling.max_frames"),
+    "a bound beyond the model's": (
+        {"sampling": {"fps": 25, "max_frames": 9}},
+        400,
+        "invalid_value",
+        "sampling.max_frames",
+    ),
     "too many by rate": ({"sampling": {"fps": 25}}, 400, "invalid_value", "sampling.fps"),
     "window behind the end": ({"sampling": {"start": 99}}, 400, "invalid_value", "sampling.start"),
     "end before start": ({"sampling": {"start": 2, "end": 1}}, 400, "invalid_value", "sampling.end"),

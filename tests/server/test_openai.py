@@ -120,6 +120,9 @@ def test_a_data_url_is_decoded_once(api: openai.OpenAI, server: RunningServer, u
         ({"num_frames": 2}, {"sampling": {"num_frames": 3}}, 2),
         ({"fps": 5}, {"media_io_kwargs": {"video": {"num_frames": 8}}}, 6),
         ({"start": 0.5, "end": 0.9}, {"sampling": {"num_frames": 3}}, 3),
+        ({"fps": 25, "max_frames": 3}, {"sampling": {"num_frames": 5}}, 3),
+        ({"fps": 5}, {"sampling": {"fps": 5, "max_frames": 3}}, 6),
+        ({"num_frames": 2}, {"sampling": {"fps": 5, "max_frames": 3}}, 2),
     ],
 )
 def test_sampling_may_stand_in_three_places(
@@ -213,10 +216,10 @@ WRONG_VIDEOS: dict[str, tuple[object, str, str, str]] = {
     "other media": ({"url": "data:text/plain;base64,AA=="}, "video_url", "invalid_value", "video_url.url"),
     "image": ({"url": "data:image/png;base64,AA=="}, "image_url", "invalid_value", "image_url.url"),
     "unknown key": (
-        {"url": "vid_", "max_frames": 3},
+        {"url": "vid_", "most_frames": 3},
         "video_url",
         "unknown_parameter",
-        "video_url.max_frames",
+        "video_url.most_frames",
     ),
     "seed out of range": ({"url": "vid_", "seed": -1}, "video_url", "invalid_value", "video_url.seed"),
     "no value": (None, "video_url", "missing_required_parameter", "video_url"),

@@ -78,13 +78,27 @@ class SimulatedDecoder:
         return self._submit(DecodeJob(path, Request("probe"), _as_it_is, owner))
 
     def decode(
-        self, path: Path, sampling: Sampling, sizes: Sequence[FrameSize], default: int, *, owner: str = ""
+        self,
+        path: Path,
+        sampling: Sampling,
+        sizes: Sequence[FrameSize],
+        default: int,
+        *,
+        owner: str = "",
+        known: int = 0,
     ) -> Future[Decoded]:
         request = Request("frames", sampling, tuple(dict.fromkeys(sizes)), default)
         return self._submit(DecodeJob(path, request, _as_it_is, owner))
 
     def thumbnails(
-        self, path: Path, sampling: Sampling, size: FrameSize, default: int, *, owner: str = ""
+        self,
+        path: Path,
+        sampling: Sampling,
+        size: FrameSize,
+        default: int,
+        *,
+        owner: str = "",
+        known: int = 0,
     ) -> Future[Decoded]:
         request = Request("thumbnails", sampling, (size,), default)
         return self._submit(DecodeJob(path, request, _as_it_is, owner))
@@ -137,7 +151,7 @@ class SimulatedDecoder:
         times = tuple(index / 16 for index in indices)
         shown = indices if request.job == "thumbnails" else ()
         jpegs = tuple(video_text(content, request.sampling, index).encode() for index in shown)
-        job.future.set_result(Decoded(FACTS, indices, times, jpegs, memories, seconds=0.01))
+        job.future.set_result(Decoded(FACTS, indices, times, number, jpegs, memories, seconds=0.01))
 
     def _fail(self, job: DecodeJob, error: Exception) -> None:
         if not job.future.cancelled():

@@ -59,7 +59,7 @@ class InstructData(DataSettings):
     features: str = ""
     place: Place = "template"
     max_length: int = Field(default=0, ge=0)
-    strategy: Strategy = "uniform"
+    strategy: Strategy = "published"
     short_side: int = Field(default=0, ge=0)
     seconds: Positive = 120.0
 

@@ -1,5 +1,6 @@
 """Temporal models of every kind: saved, served through a model file, and the same as in memory."""
 
+import contextlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ from bt_model.config import TemporalConfig
 from bt_model.errors import CheckpointError, InvalidValueError
 from bt_model.generation.engine import BatchEngine
 from bt_model.types import GenerateOptions, Turn, VideoTokens
+from bt_model.video.sample import rounded_down
 from bt_model.vision.encoder import TemporalEncoder
 from bt_model.vision.pool import frames_cls, pooling
 from btchat.commands.models import describe_all, table
@@ -93,6 +95,20 @@ def test_a_saved_model_is_served_as_it_was(folder: Path, name: str) -> None:
     assert chat.card.versions["temporal"] == model.config.name
     assert not [n for n, weight in chat.encoder.named_parameters() if weight.requires_grad]
     assert answer(chat) == answer(replace(chat, encoder=model)) != ""
+
+
+@pytest.mark.parametrize("compat", [False, True])
+@pytest.mark.parametrize("name", TRAINED)
+def test_the_card_tells_which_numbers_of_frames_are_taken(folder: Path, name: str, compat: bool) -> None:
+    saved(folder, TRAINED[name])
+    chat = loaded(model_file(folder, upstream_compat=compat))
+    told = range(1, min(chat.card.max_frames, 3 * tiny.MAX_FRAMES) + 1)
+    taken: list[int] = []
+    for number in told:
+        with contextlib.suppress(InvalidValueError):
+            chat.encode(tiny.clips(1, number))
+            taken.append(number)
+    assert taken == [number for number in told if rounded_down(number, chat.card.even_above) == number]
 
 
 @pytest.mark.parametrize("pooled", ["frames", "temporal_spatial", "patches"])

@@ -10,10 +10,13 @@ from bt_model.decoding.pool import DecodePool
 from bt_model.decoding.sandbox import Sandbox
 from bt_model.types import FrameSize, ReaderName
 from bt_model.video.decode import READER_NAMES
+from bt_model.video.formats import FORMATS
 from tests.bt_model.decoding.pools import FOUR, SIZE
+from tests.cells import CellSpec, write_cells
 from tests.clips import ClipSpec, write_clip
 from tests.escapes import Target, attempts, target
 from tests.faulty_child import COMMAND, with_fault
+from tests.hostile import good_clips
 
 # what is left where the kernel lacks a part, whoever runs it; a later kernel's Landlock leaves less
 WITHOUT_SECCOMP = {
@@ -99,16 +102,28 @@ def test_a_reduced_sandbox_says_so_and_leaves_no_more_than_is_known(
 
 @pytest.mark.parametrize("reader", READER_NAMES)
 def test_every_container_is_read_inside(reader: ReaderName, tmp_path: Path) -> None:
-    clips = {
-        "a.mp4": ClipSpec(rotation=90, audio=True),
-        "a.avi": ClipSpec(codec="mpeg4", options={}),
-        "a.mkv": ClipSpec(codec="libx265", options={"x265-params": "log-level=none"}),
-        "a.webm": ClipSpec(codec="libvpx-vp9"),
-    }
+    clips = good_clips(tmp_path)
+    containers = set[str]()
     with DecodePool(1, reader=reader) as pool:
         assert pool.report.ffmpeg.keys() == {"pyav", reader}
-        for name, spec in clips.items():
-            path = write_clip(tmp_path / name, spec)
+        for name, data in clips.items():
+            path = tmp_path / name
+            path.write_bytes(data)
             with pool.decode(path, FOUR, [SIZE, FrameSize(32, "pad")], 8).result() as frames:
-                assert frames.num_frames == 4
-            assert len(pool.thumbnails(path, FOUR, SIZE, 8, side=16).result().jpegs) == 4
+                assert frames.num_frames == min(4, frames.facts.num_frames)
+                containers.add(frames.facts.container)
+            shown = pool.thumbnails(path, FOUR, SIZE, 8, side=16).result()
+            assert len(shown.jpegs) == frames.num_frames
+    assert containers == FORMATS.keys()
+
+
+def test_hdr_and_fields_are_read_inside(tmp_path: Path) -> None:
+    hdr = write_cells(tmp_path / "a.mp4", CellSpec("bt2020nc", "tv", "bt2020", "smpte2084", "yuv420p10le"))
+    fields = write_clip(
+        tmp_path / "b.mp4", ClipSpec(options={"flags": "+ildct+ilme", "x264-params": "tff=1"})
+    )
+    with DecodePool(1) as pool:
+        with pool.decode(hdr, FOUR, [SIZE, FrameSize(32, "pad")], 8).result() as frames:
+            assert frames.facts.tone_mapped
+        with pool.decode(fields, FOUR, [SIZE, FrameSize(32, "pad")], 8).result() as frames:
+            assert frames.facts.deinterlaced

@@ -9,7 +9,7 @@ import pytest
 
 from bt_model.errors import InvalidValueError
 from bt_model.types import FrameSize, Sampling
-from server.features.keys import canonical, check_frames, feature_key, with_default_count
+from server.features.keys import canonical, check_frames, feature_key, for_models, shown
 from server.uploads.receive import Received
 from server.uploads.sources import InlineVideo
 from server.uploads.token_folders import source_key
@@ -27,6 +27,12 @@ VIDEO = inline()
 SAME = {
     "a window from the very start": (replace(FOUR, start=0.0), FOUR),
     "a seed that nothing draws from": (replace(FOUR, seed=7), FOUR),
+    "by time where the rate is by time": (Sampling(fps=2.0, strategy="uniform_time"), Sampling(fps=2.0)),
+    "a limit that the number does not reach": (replace(FOUR, even_above=4), FOUR),
+    "a limit that the rate cannot reach": (
+        Sampling(fps=2.0, max_frames=4, even_above=4),
+        Sampling(fps=2.0, max_frames=4),
+    ),
     "whole numbers": (
         Sampling(fps=2, start=1, end=3, strategy="middle"),
         Sampling(fps=2.0, start=1.0, end=3.0, strategy="middle"),
@@ -36,8 +42,14 @@ DIFFERENT = (
     FOUR,
     Sampling(num_frames=5),
     Sampling(fps=4.0),
+    Sampling(fps=4.0, max_frames=5),
+    Sampling(fps=4.0, max_frames=5, even_above=4),
+    Sampling(fps=4.0, even_above=4),
+    replace(FOUR, even_above=3),
     replace(FOUR, start=0.5),
     replace(FOUR, end=0.5),
+    replace(FOUR, strategy="published"),
+    replace(FOUR, strategy="uniform_time"),
     replace(FOUR, strategy="middle"),
     replace(FOUR, strategy="random"),
     replace(FOUR, strategy="random", seed=1),
@@ -78,12 +90,34 @@ def test_keys_of_a_video_begin_with_its_own_and_with_no_others() -> None:
 
 
 def test_the_models_default_is_taken_where_nothing_is_said() -> None:
-    assert with_default_count(Sampling(), CARD) == Sampling(num_frames=CARD.default_frames)
-    assert with_default_count(FOUR, CARD) is FOUR
-    assert with_default_count(Sampling(fps=1.0), CARD) == Sampling(fps=1.0)
+    assert for_models(Sampling(), [CARD]) == Sampling(num_frames=CARD.default_frames)
+    assert for_models(FOUR, [CARD]) == FOUR
+    assert for_models(Sampling(fps=1.0), [CARD]) == Sampling(fps=1.0)
 
 
-@pytest.mark.parametrize(("sampling", "param"), [(FOUR, "num_frames"), (Sampling(fps=1.0), "fps")])
+def test_of_several_models_the_strictest_decides_which_numbers_are_taken() -> None:
+    cards = [replace(CARD, even_above=number) for number in (6, 2, 8)]
+    assert for_models(FOUR, cards) == replace(FOUR, even_above=2)
+    assert for_models(replace(FOUR, even_above=0), cards).even_above == 0  # asked for once more, by one alone
+
+
+def test_what_is_shown_names_a_number_or_a_rate_and_nothing_of_the_models() -> None:
+    common = {"start": None, "end": 2.0, "strategy": "random", "seed": 5}
+    sampling = Sampling(num_frames=9, end=2, strategy="random", seed=5, even_above=4)
+    assert shown(sampling, 8) == {"num_frames": 8, "fps": None, "max_frames": None, **common}
+    by_rate = Sampling(fps=2, max_frames=9, end=2, even_above=4)
+    rest = common | {"strategy": "uniform", "seed": 0}
+    assert shown(by_rate, 8) == {"num_frames": None, "fps": 2.0, "max_frames": 9, **rest}
+
+
+@pytest.mark.parametrize(
+    ("sampling", "param"),
+    [
+        (FOUR, "num_frames"),
+        (Sampling(fps=1.0), "fps"),
+        (Sampling(fps=1.0, max_frames=99), "max_frames"),
+    ],
+)
 def test_as_many_frames_as_the_model_takes_pass_and_one_more_is_refused(
     sampling: Sampling, param: str
 ) -> None:

@@ -5,6 +5,7 @@ import sqlite3
 import threading
 from collections.abc import AsyncGenerator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,23 @@ async def test_readers_who_leave_at_any_moment_keep_no_file(tmp_path: Path) -> N
     await asyncio.wait(readers)
     await store.delete(video)
     assert list((tmp_path / "videos").iterdir()) == []
+    await store.close()
+
+
+async def test_facts_come_back_with_their_picture_and_without_one_from_earlier_versions(
+    tmp_path: Path,
+) -> None:
+    store = await VideoStore.open(tmp_path, StoreLimits())
+    facts = replace(FACTS, pix_fmt="yuv420p10le", sample_aspect_ratio="4:3")
+    path = store.incoming / "file"
+    path.write_bytes(b"bytes")
+    video = await store.add(Received(path, "ab", 5), "public", "name", facts)
+    assert (await store.get("public", video.id)).facts == facts
+    await store.close()
+    with closing(sqlite3.connect(tmp_path / "btchat.sqlite3")) as db, db:
+        db.execute("UPDATE videos SET facts = json_remove(facts, '$.pix_fmt', '$.sample_aspect_ratio')")
+    store = await VideoStore.open(tmp_path, StoreLimits())
+    assert (await store.get("public", video.id)).facts == FACTS
     await store.close()
 
 

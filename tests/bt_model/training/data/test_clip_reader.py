@@ -18,7 +18,7 @@ from bt_model.training.data.loader import decode_pool, why_broken
 from bt_model.training.pretrain.settings import PretrainData
 from bt_model.types import FrameSize, Sampling
 from bt_model.video.crop import Crop, Cutout
-from bt_model.video.sample import frame_indices, segment_bounds
+from bt_model.video.sample import choose_frames, segment_bounds
 from tests.bt_model.decoding.pools import is_there, stop_child, until
 from tests.clips import HOSTILE, ClipSpec, numbers_in, write_clip
 
@@ -56,7 +56,7 @@ def test_frames_in_training_are_drawn_between_the_published_bounds(clip: Path) -
     for seed in range(30):
         sampling = Sampling(T, strategy="random", seed=seed)
         numbers = numbers_in(read(clip, replace(CENTRAL, sampling=sampling, cutout=Cutout(SIDE, 0, WHOLE))))
-        assert numbers == list(frame_indices(25, sampling, 25, T))
+        assert numbers == list(choose_frames(25, sampling, 25, T).indices)
         seen.append(numbers)
     bounds = segment_bounds(25, T)
     for numbers in seen:

@@ -18,7 +18,7 @@ from bt_model.training.instruct.recipe import DialogueRecipe, Framing
 from bt_model.training.instruct.settings import InstructData
 from bt_model.types import FrameSize, ResizeMode, Sampling, Strategy
 from bt_model.video.decode import decode
-from bt_model.video.sample import frame_indices
+from bt_model.video.sample import choose_frames
 from tests import tiny
 from tests.clips import ClipSpec, numbers_in, write_clip
 
@@ -59,7 +59,7 @@ def test_only_the_published_sampler_repeats_frames_of_a_short_video(
 ) -> None:
     framing = Framing.of(InstructData(frames=40, strategy=strategy), 64, "crop")
     numbers = numbers_in(read(clip, framing))
-    assert numbers == list(frame_indices(20, Sampling(40, strategy=strategy), 25, 40))
+    assert numbers == list(choose_frames(20, Sampling(40, strategy=strategy), 25, 40).indices)
     assert len(numbers) == count
 
 

@@ -202,7 +202,7 @@ def test_broken_and_missing_videos_are_replaced_and_counted(videos: Videos, tmp_
     [
         ({"data": {"frames": 17}}, r"data\.frames is 17; allowed: up to 16, the temporal model's"),
         ({"data": {"frames": 11, "strategy": "middle"}}, r"data\.frames is 11; allowed: an even number"),
-        ({"data": {"frames": 12}}, r"data\.strategy is 'uniform', .* in pairs: middle, retrieval"),
+        ({"data": {"frames": 12}}, r"data\.strategy is 'published', .* in pairs: middle, retrieval"),
         (
             {"data": {"max_length": 4096}},
             r"data\.max_length is 4096; allowed: up to 2048, the model's context",

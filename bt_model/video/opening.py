@@ -1,0 +1,119 @@
+"""Opens video files with PyAV: pinned demuxers, no nested files, listed codecs only, one track of all."""
+
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import BinaryIO, NoReturn
+
+import av
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.packet import Packet
+from av.stream import Discard, Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from bt_model.video import refusals
+from bt_model.video.formats import CODECS, FORMATS, Container
+from bt_model.video.refusals import DecodeLimits
+
+# FFmpeg's probing decodes the start of every stream; this restricts it to the codecs that are read here.
+# Streams of other codecs are still listed.
+_PROBED_CODECS = ",".join(CODECS.values())
+_BUFFER_BYTES = 256 * 1024
+_BROADCASTS = ("mpegts", "mpeg")
+
+
+@contextmanager
+def opened_video(
+    file: BinaryIO, container: Container, limits: DecodeLimits
+) -> Generator[tuple[InputContainer, VideoStream]]:
+    """The one video stream of a file, ready to decode; the others are discarded."""
+    file.seek(0)
+    try:
+        with av.open(
+            file,
+            mode="r",
+            format=FORMATS[container].demuxer,
+            container_options={"codec_whitelist": _PROBED_CODECS},
+            io_open=_refuse_nested_file,
+            buffer_size=_BUFFER_BYTES,
+            metadata_errors="replace",  # a title in another encoding than UTF-8 is no damage
+        ) as opened:
+            stream = _chosen(opened, limits)
+            for other in opened.streams:
+                if other is not stream:
+                    other.discard = Discard.all
+            _check_stream(stream, limits)
+            yield opened, stream
+    except FFmpegError:
+        raise refusals.undecodable() from None
+
+
+def starts_of_others(opened: InputContainer, stream: VideoStream) -> list[float]:
+    """Seconds at which the other tracks of sound and picture begin, of those that say so."""
+    others = (*opened.streams.audio, *opened.streams.video)
+    return [
+        float(other.start_time * other.time_base)
+        for other in others
+        if other is not stream and not _is_cover(other) and other.start_time is not None and other.time_base
+    ]
+
+
+def check_size(width: int, height: int, limits: DecodeLimits) -> None:
+    """Raises VideoError: a frame has too many pixels, or too few on a side."""
+    if width * height > limits.max_pixels:
+        raise refusals.too_large("pixels in a frame", width * height, limits.max_pixels)
+    if min(width, height) < limits.min_side:
+        raise refusals.too_small(width, height, limits.min_side)
+
+
+def packets_of(opened: InputContainer, stream: VideoStream) -> Iterator["Packet[VideoStream]"]:
+    """The stream's complete packets as stored; ends where the container is damaged.
+
+    In a broadcast a packet that lost some of its bytes is still worth decoding, as everything there may be.
+    """
+    keeps_damaged = opened.format.name in _BROADCASTS
+    try:
+        for packet in opened.demux(stream):
+            if packet.size and (keeps_damaged or not packet.is_corrupt):
+                yield packet
+    except FFmpegError:
+        return
+
+
+def decoded(stream: VideoStream, packet: "Packet[VideoStream] | None") -> Iterator[VideoFrame]:
+    """The decoder's output after this packet (None: flush); empty for a damaged packet."""
+    try:
+        yield from stream.decode(packet)
+    except FFmpegError:
+        return
+
+
+def _chosen(opened: InputContainer, limits: DecodeLimits) -> VideoStream:
+    """The track that players show: the first that is marked as default, or the first; never a cover."""
+    if len(opened.streams) > limits.max_tracks:
+        raise refusals.too_many_tracks(len(opened.streams), limits.max_tracks)
+    tracks = [track for track in opened.streams.video if not _is_cover(track)]
+    if not tracks:
+        raise refusals.no_video_stream()
+    return next((track for track in tracks if track.disposition & Disposition.default), tracks[0])
+
+
+def _is_cover(track: object) -> bool:
+    return isinstance(track, VideoStream) and bool(track.disposition & Disposition.attached_pic)
+
+
+def _refuse_nested_file(*_: object) -> NoReturn:
+    raise PermissionError
+
+
+def _check_stream(stream: VideoStream, limits: DecodeLimits) -> None:
+    """Check codec and frame size in the header, before anything is decoded."""
+    context = stream.codec_context
+    codec = context.codec.canonical_name if context else "unknown"  # none where FFmpeg has no decoder
+    if codec not in CODECS:
+        raise refusals.unsupported_codec(codec)
+    check_size(context.width, context.height, limits)
+    # a stream may change its size later: this makes the decoder refuse before it allocates (with padded rows)
+    context.options = {"max_pixels": str(2 * limits.max_pixels)}
+    context.thread_count = 1  # there is a process for every core

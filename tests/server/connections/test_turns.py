@@ -41,13 +41,13 @@ def asked(url: str, request: bytes) -> bytes:
 
 @contextmanager
 def counted(server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> Generator[Counter[int]]:
-    """How much was parsed, by the rounds of the server's event loop."""
+    """How many pieces of bodies were parsed, by the rounds of the server's event loop."""
     parsed, rounds, parse = Counter[int](), 0, h11.Connection.next_event
 
     def count(connection: h11.Connection) -> object:
         event = parse(connection)
-        # the connection that asked whether the server is ready may end only now
-        parsed[rounds] += connection.our_role is h11.SERVER and not isinstance(event, h11.ConnectionClosed)
+        # a body's alone: the connection that asked whether the server is ready may end only now
+        parsed[rounds] += connection.our_role is h11.SERVER and isinstance(event, h11.Data)
         return event
 
     async def tick() -> None:
@@ -73,7 +73,7 @@ def test_of_a_body_without_a_key_little_is_parsed(tmp_path: Path, monkeypatch: p
         counted(server, monkeypatch) as parsed,
     ):
         assert asked(server.url, POST + in_chunks(bytes(40_000))).startswith(b"HTTP/1.1 401 ")
-    assert parsed.total() <= A_TURN
+    assert 0 < parsed.total() < A_TURN
 
 
 @pytest.mark.parametrize("size", [1, 7, 5000])

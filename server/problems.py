@@ -15,6 +15,7 @@ from starlette.routing import Match
 from bt_model.errors import (
     BtchatError,
     DecodeQueueFullError,
+    DecodeTimeoutError,
     EngineError,
     InvalidValueError,
     PartlyDecodedError,
@@ -88,6 +89,10 @@ CODES: Mapping[int, tuple[str, ...]] = {
 """Every code that a client may get, by status; the first is that of an error which has none of its own."""
 
 _TYPES: Mapping[int, str] = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+_TAKES_LESS = (
+    "fewer frames (sampling.num_frames) or a shorter window (sampling.start, sampling.end) take less; who "
+    "runs the server can allow more (BTCHAT_DECODE_SECONDS, BTCHAT_DECODE_MOST_SECONDS)"
+)
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _SERVER_FAULT = 500
 _SHOWN_CHARACTERS = 80
@@ -169,7 +174,8 @@ def _of_ours(error: BtchatError) -> Problem:
     else:
         status = next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
     param = error.param or ("video" if isinstance(error, VideoError) else None)
-    return Problem(status, error.message, code=error.code, param=param, headers=headers)
+    message = f"{error.message}; {_TAKES_LESS}" if isinstance(error, DecodeTimeoutError) else error.message
+    return Problem(status, message, code=error.code, param=param, headers=headers)
 
 
 def of_validation(errors: Sequence[Mapping[str, Any]]) -> Problem:

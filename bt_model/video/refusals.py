@@ -11,10 +11,6 @@ from bt_model.errors import (
 )
 from bt_model.video.formats import CODECS, FORMATS
 
-_LESS = (
-    "fewer frames (sampling.num_frames) or a shorter window (sampling.start, sampling.end) take less; the "
-    "server's settings decode_seconds and decode_most_seconds allow more"
-)
 _CONVERSION = "convert it: ffmpeg -i INPUT -c:v libx264 -pix_fmt yuv420p OUTPUT.mp4"
 
 
@@ -73,13 +69,13 @@ def undecodable() -> VideoError:
 
 
 def too_slow(seconds: float) -> DecodeTimeoutError:
-    return DecodeTimeoutError(f"the video was not decoded within {seconds:g} s; {_LESS}")
+    return DecodeTimeoutError(f"the video was not decoded within {seconds:g} s")
 
 
 def partly_decoded(indices: tuple[int, ...], num_frames: int, seconds: float) -> PartlyDecodedError:
     return PartlyDecodedError(
         f"{len(indices)} of {num_frames} frames were decoded within {seconds:g} s and are kept for a while: "
-        f"the same request goes on from there; {_LESS}",
+        "the same request goes on from there",
         indices,
     )
 

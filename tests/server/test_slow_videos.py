@@ -40,6 +40,7 @@ def test_the_same_request_is_answered_in_the_end(server: RunningServer, tmp_path
     error = answers[1].json()["error"]
     assert (error["code"], error["param"]) == ("decode_timeout", "video")
     assert error["message"].startswith("7 of 8 frames were decoded within 30 s and are kept")
+    assert "BTCHAT_DECODE_MOST_SECONDS" in error["message"]
     assert answers[1].headers["retry-after"] == "1"
     assert answers[2].json()["num_frames"] == 8
 

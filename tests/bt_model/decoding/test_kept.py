@@ -48,7 +48,6 @@ def test_the_same_request_goes_on_where_the_last_one_ended(pool: DecodePool, slo
     error = stopped(pool, slow)
     assert error.indices == tuple(range(HURRIED_FRAMES))
     assert error.message.startswith("10 of 30 frames were decoded within 20 s and are kept")
-    assert "sampling.end" in error.message
     assert stopped(pool, slow).indices == tuple(range(2 * HURRIED_FRAMES))
     with pool.decode(slow, ALL, [SIZE, PADDED], 8).result() as frames:
         for size in (SIZE, PADDED):
@@ -74,7 +73,7 @@ def test_other_frames_and_other_owners_begin_anew(pool: DecodePool, slow: Path) 
 
 def test_without_a_frame_there_is_nothing_to_go_on_from(pool: DecodePool, tmp_path: Path) -> None:
     slow = write_hurried(tmp_path / "a.mp4", group=30)
-    with pytest.raises(DecodeTimeoutError, match="fewer frames") as caught:
+    with pytest.raises(DecodeTimeoutError, match="within 20 s") as caught:
         pool.decode(slow, Sampling(start=0.8, num_frames=1), [SIZE], 8).result()
     assert not isinstance(caught.value, PartlyDecodedError)
 

@@ -13,6 +13,7 @@ import pytest
 from bt_model.errors import InvalidValueError, VideoLimitError
 from bt_model.types import Frames, FrameSize, ReaderName, Sampling
 from bt_model.video import pyav_reader
+from bt_model.video.attempt import Attempt
 from bt_model.video.decode import READER_NAMES, decode, decode_sizes, probe
 from bt_model.video.packets import Clip
 from bt_model.video.refusals import DecodeLimits
@@ -90,7 +91,7 @@ def test_skipping_packets_gives_the_frames_of_decoding_everything(
     with path.open("rb") as file:
         for i in range(30):
             few = [i, i + 20]
-            (found,) = pyav_reader.read(file, clip, few, [SQUASH], DecodeLimits())
+            (found,) = pyav_reader.read(file, clip, few, [SQUASH], DecodeLimits(), Attempt())
             assert list(found) == few
             np.testing.assert_array_equal(np.stack([found[k] for k in few]), every[few])
 

@@ -37,6 +37,8 @@ class FrameKeeper:
 
     def put(self, job: DecodeJob, frames: KeptFrames) -> None:
         """Whoever keeps them closes them: from here on they are the keeper's."""
+        if not frames.indices:
+            return
         with self._lock:
             old = self._kept.pop(_key(job), None)
             self._kept[_key(job)] = frames

@@ -13,7 +13,7 @@ from bt_model.decoding.kept import FrameKeeper, KeptFrames
 from bt_model.decoding.pool import DecodePool
 from bt_model.decoding.queue import DecodeJob
 from bt_model.decoding.sandbox import ChildLimits
-from bt_model.errors import DecodeTimeoutError, PartlyDecodedError
+from bt_model.errors import DecodeTimeoutError, InvalidValueError, PartlyDecodedError
 from bt_model.types import FrameSize, Sampling
 from bt_model.video.decode import decode
 from tests.bt_model.decoding.pools import SIZE, open_files, pixels_of
@@ -126,3 +126,11 @@ def test_what_is_decoded_is_no_thumbnail_s_memory(pool: DecodePool, tmp_path: Pa
     assert len(shown.jpegs) == 30
     assert shown.memories == {}
     assert open_files() == before
+
+
+def test_failures_without_frames_displace_none(pool: DecodePool, slow: Path) -> None:
+    stopped(pool, slow)
+    for number in range(8):
+        with pytest.raises(InvalidValueError):
+            pool.decode(slow, Sampling(num_frames=1, start=60.0 + number), [SIZE], 8).result()
+    assert stopped(pool, slow).indices == tuple(range(2 * HURRIED_FRAMES))

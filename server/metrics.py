@@ -74,6 +74,11 @@ class Metrics:
         self._upload_bytes = self._counter("upload_bytes", "Bytes of acknowledged uploads")
         self._uploads = self._counter("uploads", "Acknowledged uploads")
         self._decoded = self._counter("videos_decoded", "Videos whose frames were decoded")
+        self._packets = self._counter(
+            "decode_packets", "Packets that were demuxed to find out what is there, and for frames", "for"
+        )
+        for purpose in ("scan", "read"):
+            self._packets.labels(purpose)
         self._decode_seconds = self._histogram("video_decode_seconds", "Decoding one video", _SHORT)
         self._frames = self._histogram("video_frames", "Frames the model saw of one video", _FRAMES)
         self._video_seconds = self._histogram("video_duration_seconds", "Length of one video", _VIDEO_SECONDS)
@@ -171,8 +176,14 @@ class Metrics:
         self._uploads.inc()
         self._upload_bytes.inc(num_bytes)
 
+    def demuxed(self, decoded: Decoded) -> None:
+        """Packets of a video were read."""
+        self._packets.labels("scan").inc(decoded.demuxed.scan)
+        self._packets.labels("read").inc(decoded.demuxed.read)
+
     def decoded(self, frames: Decoded) -> None:
         """A video's frames were decoded, for a model or to be shown."""
+        self.demuxed(frames)
         self._decoded.inc()
         self._decode_seconds.observe(frames.seconds)
         self._frames.observe(frames.num_frames)

@@ -24,9 +24,11 @@ from bt_model.decoding import wire
 from bt_model.decoding.sandbox import ChildLimits, allow_cpu, restrict
 from bt_model.errors import BtchatError, VideoLimitError
 from bt_model.types import Frames, ReaderName
-from bt_model.video import decord_reader, picture_reader, refusals
+from bt_model.video import decord_reader, index, picture_reader, refusals
 from bt_model.video.attempt import Attempt, OutOfTimeError
-from bt_model.video.decode import DEFAULT_LIMITS, decode_sizes, probe
+from bt_model.video.decode import DEFAULT_LIMITS, Wanted, decode_clip, scan
+from bt_model.video.opening import demuxed
+from bt_model.video.packets import Clip
 from bt_model.video.refusals import DecodeLimits
 
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
@@ -94,22 +96,31 @@ def _work(
     num_sizes = len(request.sizes)
     memories, kept = fds[1 : 1 + num_sizes], fds[1 + num_sizes :]
     clock = _Clock(setup.child_limits, send)
-    with open(fds[0], "rb", buffering=0, closefd=False) as file:
-        if request.job == "probe":
-            return wire.Reply(probe(file, setup.limits))
-        try:
-            done = [_mapped(memory, request.done) for memory in kept]
-            attempt = Attempt(clock.allowed, request.known_frames, done)
-            by_size = read_frames(file, request, setup.reader, setup.limits, attempt)
-        except OutOfTimeError as error:
-            return _partly(error, request, memories, clock.seconds)
-    frames = by_size[0]
-    reply = wire.Reply(frames.facts, frames.indices, frames.timestamps, frames.num_wanted)
-    if request.job == "frames":
-        for each, size, memory in zip(by_size, request.sizes, memories, strict=True):
-            _hand_over(each.pixels, memory, request.max_bytes(size))
+    limits, reader, begin = setup.limits, setup.reader, demuxed.total
+    with open(fds[0], "rb", buffering=0, closefd=False) as whole:
+        file = _part(whole, request)
+        known = index.unpack(request.index, file, reader, limits) if request.index else None
+        clip, by_size = known or scan(file, limits), list[Frames]()
+        middle = demuxed.total
+        if request.job != "probe":
+            attempt = Attempt(clock.allowed, [_mapped(memory, request.done) for memory in kept])
+            try:
+                clip, by_size = _read(file, clip, request, reader, limits, attempt)
+            except OutOfTimeError as error:
+                return _partly(error, request, memories, clock.seconds)
+        is_news = request.index is not None and clip is not known
+        news = index.pack(clip, file, reader) if is_news else b""
+        news = news if len(news) <= wire.MAX_INDEX_BYTES else b""  # it is scanned each time
+    reply = wire.Reply(clip.facts, index=news, demuxed=wire.Demuxed(middle - begin, demuxed.total - middle))
+    if not by_size:
         return reply
-    return replace(reply, jpegs=_jpegs(frames, request.thumbnail_side))
+    frames = by_size[0]
+    reply = replace(reply, indices=frames.indices, timestamps=frames.timestamps, num_wanted=frames.num_wanted)
+    if request.job == "thumbnails":
+        return replace(reply, jpegs=_jpegs(frames, request.thumbnail_side))
+    for each, size, memory in zip(by_size, request.sizes, memories, strict=True):
+        _hand_over(each.pixels, memory, request.max_bytes(size))
+    return reply
 
 
 class _Clock:
@@ -152,17 +163,29 @@ def read_frames(
     request: wire.Request,
     reader: ReaderName = "pyav",
     limits: DecodeLimits = DEFAULT_LIMITS,
-    attempt: Attempt | None = None,
 ) -> list[Frames]:
-    """The frames that a request asks for, in each of its sizes. Raises as `decode_sizes`."""
-    if request.length:
-        file = io.BytesIO(os.pread(file.fileno(), request.length, request.start))
-    by_size = decode_sizes(
-        file, request.sampling, request.sizes, request.default_frames, reader, limits, attempt
-    )
-    if request.cutout is None:
-        return by_size
-    return [replace(frames, pixels=request.cutout(frames.pixels)) for frames in by_size]
+    """The frames that a request asks for, in each of its sizes. Raises as `decode`."""
+    file = _part(file, request)
+    return _read(file, scan(file, limits), request, reader, limits)[1]
+
+
+def _part(file: BinaryIO, request: wire.Request) -> BinaryIO:
+    return io.BytesIO(os.pread(file.fileno(), request.length, request.start)) if request.length else file
+
+
+def _read(
+    file: BinaryIO,
+    clip: Clip,
+    request: wire.Request,
+    reader: ReaderName,
+    limits: DecodeLimits,
+    attempt: Attempt | None = None,
+) -> tuple[Clip, list[Frames]]:
+    wanted = Wanted(request.sampling, request.sizes, request.default_frames)
+    found, by_size = decode_clip(file, clip, wanted, reader, limits, attempt)
+    if (cutout := request.cutout) is None:
+        return found, by_size
+    return found, [replace(frames, pixels=cutout(frames.pixels)) for frames in by_size]
 
 
 def _hand_over(pixels: NDArray[np.uint8], memory: int, num_bytes: int) -> None:

@@ -2,14 +2,14 @@
 
 import fcntl
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isqrt
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bt_model.decoding.wire import Request
+from bt_model.decoding.wire import Demuxed, Request
 from bt_model.types import FrameSize, VideoFacts
 from bt_model.video import refusals
 
@@ -45,7 +45,8 @@ class Decoded:
 
     `memories` holds the same frames in one or more sizes, each a sealed memory file of uint8
     (num_frames, side, side, 3), `jpegs` the thumbnails, each only where it was asked for. `num_wanted` is
-    `Frames.num_wanted`. `seconds` counts from the request on.
+    `Frames.num_wanted`. `seconds` counts from the request on. `index` is to be kept for the file's next
+    decode, where it is not empty: then more was found out than was known.
     """
 
     facts: VideoFacts
@@ -55,6 +56,8 @@ class Decoded:
     jpegs: tuple[bytes, ...]
     memories: FrameMemories
     seconds: float
+    index: bytes = b""
+    demuxed: Demuxed = field(default_factory=Demuxed)
 
     @property
     def num_frames(self) -> int:

@@ -5,6 +5,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from hashlib import sha256
 from threading import Lock
 
 from bt_model.decoding.decoded import FrameMemories
@@ -75,5 +76,5 @@ def _key(job: DecodeJob) -> tuple[str, Hashable]:
         request.sampling,
         request.sizes,
         request.default_frames,
-        request.known_frames,
+        sha256(request.index or b"").digest(),  # by which frames are counted
     )

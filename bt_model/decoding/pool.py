@@ -132,7 +132,7 @@ class DecodePool:
 
     def probe(self, path: Path, *, owner: str = "") -> Future[Decoded]:
         """Facts of a video; every packet counted, the first frame decoded."""
-        return self._submit(DecodeJob(path, wire.Request("probe"), _as_it_is, owner))
+        return self._submit(DecodeJob(path, wire.Request("probe", index=b""), _as_it_is, owner))
 
     def decode(
         self,
@@ -142,10 +142,10 @@ class DecodePool:
         default_frames: int,
         *,
         owner: str = "",
-        known: int = 0,
+        index: bytes = b"",
     ) -> Future[Decoded]:
-        """The sampled frames in every size, decoded once, as sealed memory files."""
-        request = wire.Request("frames", sampling, tuple(dict.fromkeys(sizes)), default_frames, known)
+        """The sampled frames in every size, decoded once, as sealed memory files; `index`: see `Decoded`."""
+        request = wire.Request("frames", sampling, tuple(dict.fromkeys(sizes)), default_frames, index)
         return self._submit(DecodeJob(path, request, _as_it_is, owner))
 
     def thumbnails(
@@ -157,10 +157,10 @@ class DecodePool:
         side: int = 0,
         *,
         owner: str = "",
-        known: int = 0,
+        index: bytes = b"",
     ) -> Future[Decoded]:
         """Exactly a model's input frames, as JPEG; `side` scales them for display."""
-        request = wire.Request("thumbnails", sampling, (size,), default_frames, known, side)
+        request = wire.Request("thumbnails", sampling, (size,), default_frames, index, side)
         return self._submit(DecodeJob(path, request, _as_it_is, owner))
 
     def read(self, path: Path, request: wire.Request) -> Future[NDArray[np.uint8]]:

@@ -96,7 +96,7 @@ class ChildProcess:
             raise
         took = time.monotonic() - job.begin
         chosen = reply.indices, reply.timestamps, reply.num_wanted
-        return Decoded(reply.facts, *chosen, reply.jpegs, memories, took)
+        return Decoded(reply.facts, *chosen, reply.jpegs, memories, took, reply.index, reply.demuxed)
 
     def ask(self, job: DecodeJob, kept: KeptFrames, fds: Sequence[int]) -> wire.Reply:
         """Hand over one file, opened, and the memory files, and wait for the reply. Raises as `decode`."""
@@ -117,7 +117,10 @@ class ChildProcess:
         self.files += 1
         self.is_clean = False
         deadline = time.monotonic() + self._seconds
-        socket.send_fds(self._socket, [request.pack()], fds)
+        message = memoryview(request.pack())
+        self._socket.settimeout(self._seconds)
+        sent = socket.send_fds(self._socket, [message], fds)
+        self._socket.sendall(message[sent:])  # an index may be longer than what a socket holds
         reply = wire.unpack_reply(self._message(deadline))
         if isinstance(reply, wire.Workload):
             self._seconds = self._limits.allowed(reply.num_pixels)

@@ -27,6 +27,7 @@ from bt_model.video.refusals import DecodeLimits
 
 HEADER = struct.Struct("<I")  # payload bytes
 MAX_REPLY_BYTES = 64 * 1024 * 1024
+MAX_INDEX_BYTES = 1024 * 1024
 MAX_SIZES = 8
 MAX_FDS = 1 + 2 * MAX_SIZES
 
@@ -84,7 +85,7 @@ class Request:
     """One file, or `length` bytes of it from `start` on, decoded once for all `sizes`.
 
     `thumbnail_side` is in pixels; 0 leaves thumbnails as large as the model's frames. `cutout` is the part of
-    the frames that is handed over, `known_frames` how many an earlier decode found; 0: none has counted them.
+    the frames that is handed over, `index` what earlier work found out; b"": none did, None: nobody keeps it.
     `done` are frames that are handed over with it, of an earlier try.
     """
 
@@ -92,7 +93,7 @@ class Request:
     sampling: Sampling = field(default_factory=Sampling)
     sizes: tuple[FrameSize, ...] = ()
     default_frames: int = 1
-    known_frames: int = 0
+    index: bytes | None = None
     thumbnail_side: int = 0
     start: int = 0
     length: int = 0
@@ -114,27 +115,40 @@ class Request:
 
     @classmethod
     def unpack(cls, payload: bytes) -> "Request":
-        job, sampling, sizes, *numbers, done, cutout = msgpack.unpackb(payload)
+        job, sampling, sizes, *others, done, cutout = msgpack.unpackb(payload)
         all_sizes = tuple(FrameSize(*each) for each in sizes)
         if cutout is not None:
             side, seed, crop = cutout
             cutout = Cutout(side, seed, Crop(*crop))
-        return cls(job, Sampling(*sampling), all_sizes, *numbers, done=tuple(done), cutout=cutout)
+        return cls(job, Sampling(*sampling), all_sizes, *others, done=tuple(done), cutout=cutout)
+
+
+@dataclass(frozen=True, slots=True)
+class Demuxed:
+    """Packets of video that were demuxed: to find out what there is, and for the frames."""
+
+    scan: int = 0
+    read: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A child's result. `jpegs` only for thumbnails; `indices` and those after them not for a probe."""
+    """A child's result. `jpegs` only for thumbnails; `indices` and those after them not for a probe.
+
+    `index` is what to hand over with the next request about this file; empty where that is what came with
+    this one. Only a child can read it.
+    """
 
     facts: VideoFacts
     indices: tuple[int, ...] = ()
     timestamps: tuple[float, ...] = ()
     num_wanted: int = 0
     jpegs: tuple[bytes, ...] = ()
+    index: bytes = b""
+    demuxed: Demuxed = field(default_factory=Demuxed)
 
     def pack(self) -> bytes:
-        chosen = self.indices, self.timestamps, self.num_wanted
-        return _framed(["ok", astuple(self.facts), *chosen, self.jpegs])
+        return _framed(["ok", *astuple(self)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,10 +185,10 @@ def unpack_reply(payload: bytes) -> Reply | Refusal | Workload:
     try:
         kind, *values = cast(list[Any], msgpack.unpackb(payload))
         if kind == "ok":
-            facts, indices, timestamps, num_wanted, jpegs = values
+            facts, indices, timestamps, num_wanted, jpegs, index, demuxed = values
             (num_wanted,) = _all([num_wanted], int)
             chosen = _all(indices, int), _all(timestamps, float), num_wanted
-            return Reply(_facts(facts), *chosen, _all(jpegs, bytes))
+            return Reply(_facts(facts), *chosen, _all(jpegs, bytes), _index(index), _demuxed(demuxed))
         if kind == "work":
             return Workload(*_all(values, int))
         if kind == "partly":
@@ -198,6 +212,20 @@ def _facts(values: list[Any]) -> VideoFacts:
     *others, warnings = values
     texts = _all(warnings, str, _MAX_WARNINGS)
     return VideoFacts(*others, warnings=tuple(text[:_MAX_TEXT] for text in texts))
+
+
+def _index(value: Any) -> bytes:
+    (index,) = _all([value], bytes)
+    if len(index) > MAX_INDEX_BYTES:
+        raise ValueError
+    return index
+
+
+def _demuxed(values: list[Any]) -> Demuxed:
+    scan, read = _all(values, int)
+    if min(scan, read) < 0:
+        raise ValueError
+    return Demuxed(scan, read)
 
 
 def _all(values: list[Any], kind: type[_T], most: int = MAX_FRAMES) -> tuple[_T, ...]:

@@ -22,20 +22,16 @@ class OutOfTimeError(Exception):
 class Attempt:
     """Without an end, unless `allowed` tells the seconds for pictures of so many pixels in all.
 
-    `known_frames` is how many frames an earlier decode found, if one did: where they are not as many as the
-    packets, the file is damaged, and frames are counted as then. `done` holds, for each size, frames by their
-    source index that need no decoding.
+    `done` holds, for each size, frames by their source index that need no decoding.
     """
 
     def __init__(
         self,
         allowed: Callable[[int], float] = lambda _: math.inf,
-        known_frames: int = 0,
         done: "Sequence[Mapping[int, NDArray[np.uint8]]]" = (),
     ) -> None:
         self._allowed = allowed
         self._end = math.inf
-        self.known_frames = known_frames
         self.done = done
 
     def begin(self, num_pixels: int) -> None:

@@ -6,6 +6,7 @@ index, perhaps not all; `recount` finds the real ones. Without torch, so a decod
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import BinaryIO, get_args
@@ -28,6 +29,15 @@ DEFAULT_LIMITS = DecodeLimits()
 _MAY_BE_CUT = ("no_frames", "undecodable_video")  # for want of the rest
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Frames that are asked for, in one or more sizes; as many as the default where `sampling` says none."""
+
+    sampling: Sampling
+    sizes: Sequence[FrameSize]
+    default_frames: int
+
+
 def probe(source: Path | BinaryIO, limits: DecodeLimits = DEFAULT_LIMITS) -> VideoFacts:
     """Facts of a video file; every packet is counted and the first frame decoded.
 
@@ -35,7 +45,7 @@ def probe(source: Path | BinaryIO, limits: DecodeLimits = DEFAULT_LIMITS) -> Vid
         VideoError: the file cannot be used; `code` says why (bt_model/video/refusals.py).
     """
     with _opened(source) as file:
-        return _scanned(file, limits).facts
+        return scan(file, limits).facts
 
 
 def decode(
@@ -64,50 +74,16 @@ def decode_sizes(
     default_frames: int,
     reader: ReaderName = "pyav",
     limits: DecodeLimits = DEFAULT_LIMITS,
-    attempt: Attempt | None = None,
 ) -> list[Frames]:
-    """The same frames in several sizes, in the order given; the file is decoded once. Raises as `decode`.
-
-    Raises:
-        OutOfTimeError: this `attempt` is over.
-    """
-    attempt = attempt or Attempt()
+    """The same frames in several sizes, in the order given; the file is decoded once. Raises as `decode`."""
     require(reader in READER_NAMES, "reader", reader, ", ".join(READER_NAMES))
     with _opened(source) as file:
-        clip = _scanned(file, limits)
-        chosen = _reader_of(clip, reader)
-        if attempt.known_frames not in (0, len(clip.times)):
-            clip = chosen.recount(file, clip, limits)
-        choice = _choice(clip, sampling, default_frames)
-        indices = choice.indices
-        _check_budget(clip, len(indices), sizes, limits)
-        done = attempt.done or [{} for _ in sizes]
-        rest = [i for i in indices if i not in done[0]]
-        attempt.begin(clip.num_needed(rest) * clip.width * clip.height)
-        read = chosen.read(file, clip, rest, sizes, limits, attempt)
-        found = [{**kept, **new} for kept, new in zip(done, read, strict=True)]
-        if any(i not in found[0] for i in indices):
-            if attempt.is_over:
-                raise OutOfTimeError(found, len(indices))
-            # the decoder outputs fewer frames than there are packets
-            clip = chosen.recount(file, clip, limits)
-            choice = _choice(clip, sampling, default_frames)
-            indices = choice.indices
-            found = chosen.read(file, clip, indices, sizes, limits, Attempt())
-    if any(i not in found[0] for i in indices):
-        raise refusals.undecodable()
-    timestamps = tuple(clip.times[i] for i in indices)
-    return [
-        Frames(np.stack([by_index[i] for i in indices]), indices, timestamps, clip.facts, choice.num_wanted)
-        for by_index in found
-    ]
+        wanted = Wanted(sampling, sizes, default_frames)
+        return decode_clip(file, scan(file, limits), wanted, reader, limits)[1]
 
 
-def _choice(clip: Clip, sampling: Sampling, default_frames: int) -> FrameChoice:
-    return choose_frames(len(clip.times), sampling, clip.fps, default_frames, clip.times, clip.seconds)
-
-
-def _scanned(file: BinaryIO, limits: DecodeLimits) -> Clip:
+def scan(file: BinaryIO, limits: DecodeLimits = DEFAULT_LIMITS) -> Clip:
+    """What there is to decode, from one pass over all packets. Raises as `probe`."""
     sniffed = sniff(file)
     chosen = picture_reader if picture_reader.is_picture(sniffed.container) else pyav_reader
     try:
@@ -116,6 +92,54 @@ def _scanned(file: BinaryIO, limits: DecodeLimits) -> Clip:
         if sniffed.is_cut and error.code in _MAY_BE_CUT:
             raise refusals.cut_off() from None
         raise
+
+
+def decode_clip(
+    file: BinaryIO,
+    clip: Clip,
+    wanted: Wanted,
+    reader: ReaderName = "pyav",
+    limits: DecodeLimits = DEFAULT_LIMITS,
+    attempt: Attempt | None = None,
+) -> tuple[Clip, list[Frames]]:
+    """The frames of a file that was scanned, without another scan.
+
+    Returns the same clip as well or, where the decoder outputs fewer frames than there are packets, the one
+    that it was found to be.
+
+    Raises:
+        OutOfTimeError: this `attempt` is over.
+        VideoError, InvalidValueError: as `decode`.
+    """
+    attempt, sizes = attempt or Attempt(), wanted.sizes
+    chosen = _reader_of(clip, reader)
+    choice = _choice(clip, wanted)
+    _check_budget(clip, len(choice.indices), sizes, limits)
+    done = attempt.done or [{} for _ in sizes]
+    rest = [i for i in choice.indices if i not in done[0]]
+    attempt.begin(clip.num_needed(rest) * clip.width * clip.height)
+    read = chosen.read(file, clip, rest, sizes, limits, attempt)
+    found = [{**kept, **new} for kept, new in zip(done, read, strict=True)]
+    if any(i not in found[0] for i in choice.indices):
+        if attempt.is_over:
+            raise OutOfTimeError(found, len(choice.indices))
+        # the decoder outputs fewer frames than there are packets
+        clip = chosen.recount(file, clip, limits)
+        choice = _choice(clip, wanted)
+        found = chosen.read(file, clip, choice.indices, sizes, limits, Attempt())
+    indices = choice.indices
+    if any(i not in found[0] for i in indices):
+        raise refusals.undecodable()
+    timestamps = tuple(clip.times[i] for i in indices)
+    return clip, [
+        Frames(np.stack([by_index[i] for i in indices]), indices, timestamps, clip.facts, choice.num_wanted)
+        for by_index in found
+    ]
+
+
+def _choice(clip: Clip, wanted: Wanted) -> FrameChoice:
+    sampling, default = wanted.sampling, wanted.default_frames
+    return choose_frames(len(clip.times), sampling, clip.fps, default, clip.times, clip.seconds)
 
 
 def _reader_of(clip: Clip, reader: ReaderName) -> ModuleType:

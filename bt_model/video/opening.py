@@ -23,6 +23,17 @@ _BUFFER_BYTES = 256 * 1024
 _BROADCASTS = ("mpegts", "mpeg")
 
 
+class PacketCount:
+    """Packets of video that were demuxed."""
+
+    def __init__(self) -> None:
+        self.total = 0
+
+
+demuxed = PacketCount()
+"""By this process."""
+
+
 @contextmanager
 def opened_video(
     file: BinaryIO, container: Container, limits: DecodeLimits, *, is_known: bool = False
@@ -83,6 +94,7 @@ def packets_of(opened: InputContainer, stream: VideoStream) -> Iterator["Packet[
     keeps_damaged = opened.format.name in _BROADCASTS
     try:
         for packet in opened.demux(stream):
+            demuxed.total += 1
             if packet.size and (keeps_damaged or not packet.is_corrupt):
                 yield packet
     except FFmpegError:

@@ -172,10 +172,10 @@ def all_frames(
 _SOURCES = ((True, needed_frames), (False, all_frames))
 
 
-def _places(table: PacketTable, sniffed: Sniffed) -> list[int]:
+def _places(table: PacketTable, sniffed: Sniffed) -> Sequence[int]:
     """Of the key packets, where the container has no index, but can be read from there on."""
     places = [place for place in table.places if place is not None]
-    return places if sniffed.container in _SOUGHT_BY_PLACE and len(places) == len(table.keys) else []
+    return places if sniffed.container in _SOUGHT_BY_PLACE and len(places) == len(table.keys) else ()
 
 
 def _header(opened: InputContainer, stream: VideoStream, sniffed: Sniffed) -> StreamHeader:

@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 from bt_model.decoding.decoded import Decoded
 from bt_model.decoding.pool import DecodePool
 from bt_model.errors import BtchatError, FeaturesMissingError, InvalidValueError, UnknownNameError
-from bt_model.types import ModelCard, Sampling, VideoFacts
+from bt_model.types import ModelCard, Sampling
 from server.decoding.futures import finished
 from server.engine.client import EngineClient
 from server.features.keys import check_frames, count_name, feature_key, for_models
@@ -155,9 +155,9 @@ class VideoFeatures:
         _tokens(landed[key])
         return True
 
-    async def learn(self, source: VideoSource, facts: VideoFacts) -> None:
+    async def learn(self, source: VideoSource, decoded: Decoded) -> None:
         """What a decode found out about a video; tokens of before were made of frames counted otherwise."""
-        if await source.learn(facts):
+        if await source.learn(decoded.facts, decoded.index):
             self._engine.forget(source_key(source.tenant, source.sha256))
 
     def forget(self, tenant: str, sha256: str) -> None:
@@ -241,14 +241,14 @@ class VideoFeatures:
         outcomes: dict[bytes, Outcome] = {}
         self._rates.require_video(source.tenant)
         with ExitStack() as held:  # also by one who leaves while the file is given back
-            async with source.reading() as path:
+            async with source.reading() as file:
                 work = self._decoder.decode(
-                    path, sampling, sizes, default, owner=source.tenant, known=source.known_frames
+                    file.path, sampling, sizes, default, owner=source.tenant, index=file.index
                 )
                 frames = held.enter_context(await finished(work))
             self._rates.spend_video(source.tenant, frames.facts.seconds)
             self._metrics.decoded(frames)
-            await self.learn(source, frames.facts)
+            await self.learn(source, frames)
             await self._let_questions_first(flight)
             flight.report("encode")
             for size in frames.memories:

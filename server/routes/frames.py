@@ -42,14 +42,13 @@ async def show_frames(
     sampling = for_models(asked, [card])
     check_frames(sampling.num_frames or 0, sampling, card)
     services.admission.rates.require_video(tenant)
-    async with video.reading() as path:
+    async with video.reading() as file:
         size, default = card.frame_size, card.default_frames
-        known = video.known_frames
-        work = services.decoder.thumbnails(path, sampling, size, default, owner=tenant, known=known)
+        work = services.decoder.thumbnails(file.path, sampling, size, default, owner=tenant, index=file.index)
         shown = await while_connected(request, finished(work))
     services.admission.rates.spend_video(tenant, shown.facts.seconds)
     services.metrics.decoded(shown)
-    await services.features.learn(video, shown.facts)
+    await services.features.learn(video, shown)
     check_frames(shown.num_frames, sampling, card)
     frames = zip(shown.indices, shown.timestamps, shown.jpegs, strict=True)
     facts = frame_facts(shown, sampling)

@@ -78,7 +78,8 @@ async def keep(
         Problem: it cannot be stored.
     """
     probed = await while_connected(request, finished(services.decoder.probe(received.path, owner=tenant)))
-    video = await services.store.add(received, tenant, name, probed.facts, video_id)
+    services.metrics.demuxed(probed)
+    video = await services.store.add(received, tenant, name, probed.facts, video_id, probed.index)
     services.metrics.uploaded(video.num_bytes)
     note(
         video=video.id, video_bytes=video.num_bytes, file_name=name if services.settings.log_details else None

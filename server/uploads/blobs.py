@@ -13,6 +13,7 @@ from pathlib import Path
 
 from server.uploads.catalog import StoredVideo
 from server.uploads.disk import is_full
+from server.uploads.receive import VideoFile
 from server.uploads.storage import Storage
 from server.uploads.token_folders import TokenFolders
 
@@ -34,15 +35,15 @@ class Blobs:
     def path(self, sha256: str) -> Path:
         return self._storage.folder.videos / sha256
 
-    def enter(self, video: StoredVideo) -> bool:
-        """One more reader of these bytes; whether their owner, and not only who reads them, has them.
+    def enter(self, video: StoredVideo) -> VideoFile | None:
+        """One more reader of these bytes; None where only who reads them has them, and not their owner.
 
         On a full disk a deletion may have come as far as the file, and not to the row.
         """
         self._readers[video.sha256] += 1
-        return self._catalog.has_bytes(video.sha256, video.tenant) and self._disk.exists(
-            self.path(video.sha256)
-        )
+        path = self.path(video.sha256)
+        known = self._catalog.known(video.tenant, video.sha256)
+        return VideoFile(path, known[1]) if known and self._disk.exists(path) else None
 
     def leave(self, sha256: str) -> None:
         self._readers[sha256] -= 1
@@ -50,7 +51,7 @@ class Blobs:
             del self._readers[sha256]
         self._free(sha256)
 
-    def commit(self, source: Path, video: StoredVideo) -> None:
+    def commit(self, source: Path, video: StoredVideo, index: bytes) -> None:
         """Move a synced file here and insert its row; where that fails, the file is where it was.
 
         Raises:
@@ -65,7 +66,7 @@ class Blobs:
         try:
             if is_new:
                 self._storage.durability.rename(source, blob)
-            self._catalog.insert(video)
+            self._catalog.insert(video, index)
         except (OSError, sqlite3.Error):
             if is_new and self._disk.exists(blob):
                 self._disk.rename(blob, source)

@@ -16,6 +16,7 @@ Order = Literal["asc", "desc"]
 _SCHEMA = """
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = FULL;
+PRAGMA secure_delete = FAST;
 CREATE TABLE IF NOT EXISTS videos (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,
@@ -25,7 +26,8 @@ CREATE TABLE IF NOT EXISTS videos (
     filename TEXT NOT NULL,
     created_at INTEGER NOT NULL,
     expires_at INTEGER,
-    facts TEXT NOT NULL
+    facts TEXT NOT NULL,
+    packet_index BLOB NOT NULL DEFAULT x''
 );
 CREATE INDEX IF NOT EXISTS videos_by_tenant ON videos (tenant, seq);
 CREATE INDEX IF NOT EXISTS videos_by_sha256 ON videos (sha256);
@@ -89,6 +91,8 @@ class Catalog:
         self._db = db
         self.usage = usage
         db.executescript(_SCHEMA)
+        if "packet_index" not in {column[1] for column in db.execute("PRAGMA table_info(videos)")}:
+            db.execute("ALTER TABLE videos ADD COLUMN packet_index BLOB NOT NULL DEFAULT x''")
         shared = "SELECT max(num_bytes) AS each FROM videos GROUP BY sha256"
         usage.num_bytes = db.execute(f"SELECT coalesce(sum(each), 0) FROM ({shared})").fetchone()[0]
         for table in ("videos", "pieces"):
@@ -99,23 +103,31 @@ class Catalog:
     def close(self) -> None:
         self._db.close()
 
-    def insert(self, video: StoredVideo) -> None:
-        """A video, in the place of the pieces that it came in, if it did."""
+    def insert(self, video: StoredVideo, index: bytes) -> None:
+        """A video and the index of its packets, in the place of the pieces that it came in, if it did."""
         values = (
             *(getattr(video, name) for name in _COLUMNS.split(", ")[:-1]),
             json.dumps(asdict(video.facts)),
+            index,
         )
         is_first, pieces = not self.has_bytes(video.sha256), self.find_pieces(video.id)
         with self._transaction():
-            self._insert("videos", _COLUMNS, values)
+            self._insert("videos", f"{_COLUMNS}, packet_index", values)
             self._db.execute("DELETE FROM pieces WHERE id = ?", (video.id,))
         if pieces is not None:
             self.usage.change(video.tenant, -pieces.num_bytes, -pieces.num_bytes, -1)
         self.usage.change(video.tenant, video.num_bytes, video.num_bytes if is_first else 0, 1)
 
-    def learn(self, sha256: str, facts: VideoFacts) -> None:
-        """Correct what is known about these bytes, whoever has uploaded them."""
-        self._db.execute("UPDATE videos SET facts = ? WHERE sha256 = ?", (json.dumps(asdict(facts)), sha256))
+    def learn(self, tenant: str, sha256: str, facts: VideoFacts, index: bytes) -> None:
+        """Correct what is known about these bytes of one tenant, whom nothing tells what others have."""
+        change = "UPDATE videos SET facts = ?, packet_index = ? WHERE tenant = ? AND sha256 = ?"
+        self._db.execute(change, (json.dumps(asdict(facts)), index, tenant, sha256))
+
+    def known(self, tenant: str, sha256: str) -> tuple[VideoFacts, bytes] | None:
+        """What a tenant's upload of these bytes is known to be; None without one."""
+        rows = "SELECT facts, packet_index FROM videos WHERE tenant = ? AND sha256 = ? LIMIT 1"
+        row = self._db.execute(rows, (tenant, sha256)).fetchone()
+        return row and (_facts(row[0]), row[1])
 
     def find(self, tenant: str, video_id: str, now: float) -> StoredVideo | None:
         """A video of this tenant that has not expired."""

@@ -34,6 +34,14 @@ class Received:
     num_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class VideoFile:
+    """A video on disk, with what is known of its packets for the next decode; empty where nothing is."""
+
+    path: Path
+    index: bytes
+
+
 async def write_video(
     chunks: AsyncIterable[bytes],
     path: Path,

@@ -3,15 +3,15 @@
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from bt_model.errors import BtchatError, InvalidValueError, VideoError
 from bt_model.types import VideoFacts
 from server.uploads.catalog import StoredVideo
 from server.uploads.data_url import DATA, begin_of_data
-from server.uploads.receive import Received
+from server.uploads.receive import Received, VideoFile
 from server.uploads.store import VideoStore
+from server.uploads.usage import kept_index
 
 _UPLOAD = "vid_"
 ACCEPTED_URLS = (
@@ -32,16 +32,11 @@ class VideoSource(Protocol):
     @property
     def sha256(self) -> str: ...
 
-    @property
-    def known_frames(self) -> int:
-        """Frames in the file, as far as is known; 0: not at all."""
+    async def learn(self, facts: VideoFacts, index: bytes) -> bool:
+        """Keep what a decode found out; True if facts change, so that what was made before is outdated."""
         ...
 
-    async def learn(self, facts: VideoFacts) -> bool:
-        """Keep what decoding found out; True if that was new, so that what was made before is outdated."""
-        ...
-
-    def reading(self) -> AbstractAsyncContextManager[Path]: ...
+    def reading(self) -> AbstractAsyncContextManager[VideoFile]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +58,10 @@ class UploadedVideo:
     def sha256(self) -> str:
         return self.video.sha256
 
-    @property
-    def known_frames(self) -> int:
-        return self.video.facts.num_frames
+    async def learn(self, facts: VideoFacts, index: bytes) -> bool:
+        return await self.store.learn(self.video, facts, index)
 
-    async def learn(self, facts: VideoFacts) -> bool:
-        return await self.store.learn(self.video, facts)
-
-    def reading(self) -> AbstractAsyncContextManager[Path]:
+    def reading(self) -> AbstractAsyncContextManager[VideoFile]:
         return self.store.reading(self.video)
 
 
@@ -78,28 +69,29 @@ class InlineVideo:
     """A video inside the request itself; its file lives as long as the request, and as it is read."""
 
     name = "inline"
-    known_frames = 0
 
     def __init__(self, received: Received, tenant: str, file: AsyncExitStack) -> None:
         """`file` deletes it."""
         self.tenant = tenant
         self.sha256 = received.sha256
-        self._path = received.path
+        self._received = received
+        self._index = b""
         self._file = file
         self._num_readers = 1  # the request
 
     @asynccontextmanager
-    async def reading(self) -> AsyncGenerator[Path]:
+    async def reading(self) -> AsyncGenerator[VideoFile]:
         """The file, also when the request ends: others may wait for the same tokens."""
         self._num_readers += 1
         try:
-            yield self._path
+            yield VideoFile(self._received.path, self._index)
         finally:
             await self.leave()
 
-    async def learn(self, facts: VideoFacts) -> bool:
-        """It goes with its request."""
+    async def learn(self, facts: VideoFacts, index: bytes) -> bool:
+        """For another decode of the same request."""
         del facts
+        self._index = kept_index(index, self._received.num_bytes) or self._index
         return False
 
     async def leave(self) -> None:

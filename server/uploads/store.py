@@ -15,10 +15,10 @@ from server.problems import Problem
 from server.uploads.blobs import Blobs
 from server.uploads.catalog import Order, StoredVideo
 from server.uploads.disk import Clock, Disk
-from server.uploads.receive import Received, storage_problems, write_video
+from server.uploads.receive import Received, VideoFile, storage_problems, write_video
 from server.uploads.resumable import ResumableUploads
 from server.uploads.storage import Storage
-from server.uploads.usage import Incoming, StoreLimits
+from server.uploads.usage import Incoming, StoreLimits, kept_index
 
 _BATCH = 64  # rows that are deleted before another has its turn
 
@@ -140,16 +140,26 @@ class VideoStore:
                 await asyncio.shield(self._run(self._blobs.discard, path))
 
     async def add(
-        self, received: Received, tenant: str, filename: str, facts: VideoFacts, video_id: str = ""
+        self,
+        received: Received,
+        tenant: str,
+        filename: str,
+        facts: VideoFacts,
+        video_id: str = "",
+        index: bytes = b"",
     ) -> StoredVideo:
         """Move a received file into the store and insert its row, under a new id if none was given before.
+
+        `facts` and `index` are those of a probe; where this tenant's upload of the same bytes was found by
+        decoding to have fewer frames, its own hold for this one, too.
 
         Raises:
             Problem: there would be more than there may be, or the disk is full or failing.
         """
         age, ttl = self._storage.age, self.limits.ttl_seconds
-        known = await self._run(self._storage.catalog.with_bytes, received.sha256)
-        fewest = min((facts, *(each.facts for each in known)), key=lambda each: each.num_frames)
+        known = await self._run(self._storage.catalog.known, tenant, received.sha256)
+        if known is not None and known[0].num_frames < facts.num_frames:
+            facts, index = known
         now = int(self._storage.clock.wall())
         video = StoredVideo(
             id=video_id or new_id(),
@@ -159,19 +169,19 @@ class VideoStore:
             filename=filename,
             created_at=now,
             expires_at=age.of_wall(now + max(int(ttl), 1)) if ttl else None,
-            facts=fewest,  # decoding may have found out more than a probe
+            facts=facts,
         )
-        await self._run(self._blobs.commit, received.path, video)
+        await self._run(self._blobs.commit, received.path, video, kept_index(index, received.num_bytes))
         return self._shown(video)
 
-    async def learn(self, video: StoredVideo, facts: VideoFacts) -> bool:
-        """Keep what decoding found out about a damaged video; False where it was known, or cannot be kept."""
-        if facts == video.facts:
+    async def learn(self, video: StoredVideo, facts: VideoFacts, index: bytes) -> bool:
+        """Keep what a decode found out, if anything; whether that changes the facts."""
+        if not (index := kept_index(index, video.num_bytes)):
             return False
         with contextlib.suppress(Problem):  # the next decode finds it out again
             self._storage.durability.check()
-            await self._run(self._storage.catalog.learn, video.sha256, facts)
-            return True
+            await self._run(self._storage.catalog.learn, video.tenant, video.sha256, facts, index)
+            return facts != video.facts
         return False
 
     async def get(self, tenant: str, video_id: str, *, param: str = "video") -> StoredVideo:
@@ -199,7 +209,7 @@ class VideoStore:
         return deleted
 
     @asynccontextmanager
-    async def reading(self, video: StoredVideo) -> AsyncGenerator[Path]:
+    async def reading(self, video: StoredVideo) -> AsyncGenerator[VideoFile]:
         """The file, which exists during the `async with` even if the video is deleted.
 
         Raises:
@@ -207,9 +217,10 @@ class VideoStore:
         """
         entering = self._run(self._blobs.enter, video)
         try:
-            if not await asyncio.shield(entering):  # one who leaves now must have entered, to leave in turn
+            file = await asyncio.shield(entering)  # one who leaves now must have entered, to leave in turn
+            if file is None:
                 raise UnknownNameError(f"video {video.id} was deleted", code="video_deleted", param="video")
-            yield self._blobs.path(video.sha256)
+            yield file
         finally:
             await asyncio.shield(self._run(self._blobs.leave, video.sha256))
 

@@ -9,6 +9,7 @@ from typing import Self
 from server.problems import Problem
 from server.settings import Settings
 
+_SHARE, _SMALL = 16, 4096
 _WAY_OUT = "DELETE /v1/video/uploads/{id} makes room"
 
 
@@ -38,6 +39,11 @@ class StoreLimits:
             settings.max_videos_per_key,
             settings.resumable_seconds,
         )
+
+
+def kept_index(index: bytes, num_bytes: int) -> bytes:
+    """A video's index, or nothing: what is kept is so small beside the video that no limit counts it."""
+    return index if len(index) <= num_bytes // _SHARE + _SMALL else b""
 
 
 class StorageUsage:

@@ -26,9 +26,8 @@ class _Source:
     tenant: str
     sha256: str
     name: str = "inline"
-    known_frames: int = 0
 
-    async def learn(self, facts: object) -> bool:
+    async def learn(self, facts: object, index: bytes) -> bool:
         raise NotImplementedError
 
     def reading(self) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from bt_model.types import VideoFacts
 from server.uploads.sources import lend
 from server.uploads.store import VideoStore
 from server.uploads.usage import StoreLimits
@@ -128,8 +129,25 @@ async def test_a_file_outlives_its_request_while_it_is_read(tmp_path: Path, clip
     async with AsyncExitStack() as lifetime:
         video = await lend(store, content(), "someone", lifetime)
         reading = video.reading()
-        path = await reading.__aenter__()
-    assert path.read_bytes() == clip
+        file = await reading.__aenter__()
+    assert file.path.read_bytes() == clip
     await reading.__aexit__(None, None, None)
-    assert not path.exists()
+    assert not file.path.exists()
+    await store.close()
+
+
+async def test_a_second_decode_of_the_same_request_has_the_index_of_the_first(
+    tmp_path: Path, clip: bytes
+) -> None:
+    async def content() -> AsyncGenerator[bytes]:
+        yield clip
+
+    store = await VideoStore.open(tmp_path, StoreLimits())
+    facts = VideoFacts(96, 64, 30, 25.0, 1.2, 0, "h264", "mp4", has_audio=False)
+    async with AsyncExitStack() as lifetime:
+        video = await lend(store, content(), "someone", lifetime)
+        for learnt, kept in ((b"", b""), (b"index", b"index"), (b"", b"index"), (b"i" * 10**6, b"index")):
+            assert not await video.learn(facts, learnt)
+            async with video.reading() as file:
+                assert file.index == kept
     await store.close()

@@ -75,7 +75,7 @@ class SimulatedDecoder:
         self.working: dict[Future[Decoded], str] = {}  # what children are at work on
 
     def probe(self, path: Path, *, owner: str = "") -> Future[Decoded]:
-        return self._submit(DecodeJob(path, Request("probe"), _as_it_is, owner))
+        return self._submit(DecodeJob(path, Request("probe", index=b""), _as_it_is, owner))
 
     def decode(
         self,
@@ -85,9 +85,9 @@ class SimulatedDecoder:
         default: int,
         *,
         owner: str = "",
-        known: int = 0,
+        index: bytes = b"",
     ) -> Future[Decoded]:
-        request = Request("frames", sampling, tuple(dict.fromkeys(sizes)), default)
+        request = Request("frames", sampling, tuple(dict.fromkeys(sizes)), default, index)
         return self._submit(DecodeJob(path, request, _as_it_is, owner))
 
     def thumbnails(
@@ -98,9 +98,9 @@ class SimulatedDecoder:
         default: int,
         *,
         owner: str = "",
-        known: int = 0,
+        index: bytes = b"",
     ) -> Future[Decoded]:
-        request = Request("thumbnails", sampling, (size,), default)
+        request = Request("thumbnails", sampling, (size,), default, index)
         return self._submit(DecodeJob(path, request, _as_it_is, owner))
 
     def _submit(self, job: DecodeJob) -> Future[Decoded]:
@@ -141,7 +141,10 @@ class SimulatedDecoder:
         if self._draws.chance(self.faults.timeouts):
             self._fail(job, DecodeTimeoutError("simulated: took too long"))
             return
-        request = job.request
+        request, index = job.request, f"{job.owner}'s {name_in(content)}".encode()
+        if request.index not in (b"", index):
+            self._fail(job, AssertionError(f"{request.index} came with {index}"))
+            return
         number = request.sampling.num_frames or request.default_frames
         memories = FrameMemories()
         for size in request.sizes if request.job == "frames" else ():
@@ -151,7 +154,8 @@ class SimulatedDecoder:
         times = tuple(index / 16 for index in indices)
         shown = indices if request.job == "thumbnails" else ()
         jpegs = tuple(video_text(content, request.sampling, index).encode() for index in shown)
-        job.future.set_result(Decoded(FACTS, indices, times, number, jpegs, memories, seconds=0.01))
+        news = b"" if request.index else index
+        job.future.set_result(Decoded(FACTS, indices, times, number, jpegs, memories, 0.01, news))
 
     def _fail(self, job: DecodeJob, error: Exception) -> None:
         if not job.future.cancelled():

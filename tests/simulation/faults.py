@@ -113,8 +113,8 @@ FAULTS = (
     ),
     PlantedFault(
         "a video is read whose owner has deleted it", "server/uploads/blobs.py",
-        "return self._catalog.has_bytes(video.sha256, video.tenant)",
-        "return self._disk.exists(self.path(video.sha256))",
+        "return VideoFile(path, known[1]) if known and",
+        'return VideoFile(path, known[1] if known else b"") if',
     ),
     PlantedFault(
         "the tenant is left out of the key", "server/uploads/token_folders.py",
@@ -180,14 +180,14 @@ FAULTS = (
     PlantedFault(
         "a row comes before its file", "server/uploads/blobs.py",
         "            if is_new:\n                self._storage.durability.rename(source, blob)\n"
-        "            self._catalog.insert(video)\n",
-        "            self._catalog.insert(video)\n"
+        "            self._catalog.insert(video, index)\n",
+        "            self._catalog.insert(video, index)\n"
         "            if is_new:\n                self._storage.durability.rename(source, blob)\n",
     ),
     PlantedFault(
         "an upload is acknowledged too early", "server/uploads/store.py",
-        "        await self._run(self._blobs.commit, received.path, video)\n",
-        "        self._run(self._blobs.commit, received.path, video)\n",
+        "        await self._run(self._blobs.commit, received.path, video, ",
+        "        self._run(self._blobs.commit, received.path, video, ",
     ),
     PlantedFault(
         "a file is freed under its readers", "server/uploads/blobs.py",
@@ -234,6 +234,10 @@ FAULTS = (
     PlantedFault(
         "another tenant's upload is found", "server/uploads/catalog.py",
         '"tenant = ? AND id = ? AND', '"? != \'\' AND id = ? AND',
+    ),
+    PlantedFault(
+        "what another tenant's decode found out is handed over", "server/uploads/catalog.py",
+        'WHERE tenant = ? AND sha256 = ? LIMIT 1"', "WHERE ? != '' AND sha256 = ? LIMIT 1\"",
     ),
     # --- streams
     PlantedFault(

@@ -9,8 +9,7 @@ from PIL import Image
 
 from bt_model.errors import VideoError
 from bt_model.types import FrameSize, Sampling
-from bt_model.video.attempt import Attempt
-from bt_model.video.decode import decode, decode_sizes, probe
+from bt_model.video.decode import Wanted, decode, decode_clip, probe, scan
 from tests.bt_model.video.test_formats import CLIPS, animated, written
 from tests.clips import ClipSpec, numbers_in, picture, write_clip, write_cut, write_damaged
 
@@ -124,8 +123,12 @@ def test_frames_that_do_not_decode_are_counted_out_with_their_times(damaged: Pat
 
 def test_what_an_earlier_decode_counted_holds_for_windows_without_damage(damaged: Path) -> None:
     window = Sampling(fps=240, start=0.9)
-    (first,) = decode_sizes(damaged, window, (SIZE,), 8)
-    (later,) = decode_sizes(damaged, window, (SIZE,), 8, attempt=Attempt(known_frames=20))
+    with damaged.open("rb") as file:
+        clip = scan(file)
+        _, (first,) = decode_clip(file, clip, Wanted(window, (SIZE,), 8))
+        found, _ = decode_clip(file, clip, Wanted(EVERY, (SIZE,), 8))
+        known, (later,) = decode_clip(file, found, Wanted(window, (SIZE,), 8))
+    assert known is found
     # frames of an AVI are told by their order, so that any window shows which are missing
     assert first.facts.num_frames == (20 if damaged.suffix == ".avi" else 30)
     assert (later.facts.num_frames, later.indices[-1]) == (20, 19)

@@ -14,6 +14,7 @@ from av.error import FFmpegError
 from numpy.typing import NDArray
 
 from bt_model.types import FrameSize, Sampling
+from bt_model.video.attempt import Attempt
 from bt_model.video.decode import decode
 from bt_model.video.frame import ready
 from bt_model.video.needed import LostError, needed_frames
@@ -165,7 +166,7 @@ def test_any_frames_are_those_of_a_whole_decode(tmp_path: Path, name: str) -> No
     random = Random(name)
     for count in (1, 1, 2, 3, 8, 30):
         indices = sorted(random.sample(range(N), count))
-        (found,) = read(file, clip, indices, (SIZE,), LIMITS)
+        (found,) = read(file, clip, indices, (SIZE,), LIMITS, Attempt())
         if name == REFRESHED:  # frames that begin before the picture is whole are left out
             indices = [*found]
         assert_same(found, {i: expected[i] for i in indices})
@@ -188,7 +189,7 @@ def test_a_cut_file_gives_the_same_as_reading_all_of_it(tmp_path: Path, name: st
     clip = scanned(file)
     for count in (1, 4, 12):
         indices = sorted(Random(count).sample(range(len(clip.times)), count))
-        (found,) = read(file, clip, indices, (SIZE,), LIMITS)
+        (found,) = read(file, clip, indices, (SIZE,), LIMITS, Attempt())
         assert_same(found, slowly(file, clip, indices))
 
 
@@ -200,7 +201,7 @@ def test_where_packets_are_lost_the_decoder_fills_the_gap_as_ever(tmp_path: Path
         clip = scanned(file)
         for count in (1, 3, 9):
             indices = sorted(Random(count).sample(range(len(clip.times)), count))
-            (found,) = read(file, clip, indices, (SIZE,), LIMITS)
+            (found,) = read(file, clip, indices, (SIZE,), LIMITS, Attempt())
             assert_same(found, slowly(file, clip, indices))
 
 
@@ -211,7 +212,7 @@ def test_the_bytes_before_a_wanted_frame_are_not_read(tmp_path: Path, name: str)
     file = CountingFile(path.read_bytes())
     clip = scanned(file)
     file.num_read = 0
-    (found,) = read(file, clip, [6 * N - 20], (SIZE,), LIMITS)
+    (found,) = read(file, clip, [6 * N - 20], (SIZE,), LIMITS, Attempt())
     assert len(found) == 1
     assert file.num_read < path.stat().st_size / 2
 
@@ -238,7 +239,7 @@ def test_a_packet_that_is_not_in_the_table_is_noticed(tmp_path: Path, place: int
     stamps[run[place]] = -1
     with pytest.raises(LostError):
         num_decoded(file, replace(clip, pts=stamps), [60])
-    (found,) = read(file, replace(clip, pts=stamps), [60], (SIZE,), LIMITS)
+    (found,) = read(file, replace(clip, pts=stamps), [60], (SIZE,), LIMITS, Attempt())
     assert_same(found, slowly(file, clip, [60]))
 
 

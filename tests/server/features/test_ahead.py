@@ -20,6 +20,7 @@ from server.features.receipt import EncodedVideo
 from server.keys.file import ApiKeys
 from server.keys.rates import Rates
 from server.metrics import Metrics
+from server.uploads.receive import VideoFile
 from server.uploads.token_folders import source_key
 from tests.fakes import CARD
 
@@ -36,7 +37,7 @@ class HeldDecoder:
         self.num_idle = 1
         self.asked: dict[str, Future[Decoded]] = {}  # by name of the file
 
-    def decode(self, path: Path, *_: object, owner: str, known: int) -> Future[Decoded]:
+    def decode(self, path: Path, *_: object, owner: str, index: bytes) -> Future[Decoded]:
         return self.asked.setdefault(path.name, Future())
 
     def finish(self, name: str) -> None:
@@ -74,18 +75,17 @@ class Upload:
 
     name: str
     tenant: str = "me"
-    known_frames: int = 30
 
     @property
     def sha256(self) -> str:
         return self.name
 
-    async def learn(self, facts: VideoFacts) -> bool:
-        return facts.num_frames < self.known_frames
+    async def learn(self, facts: VideoFacts, index: bytes) -> bool:
+        return False
 
     @asynccontextmanager
-    async def reading(self) -> AsyncGenerator[Path]:
-        yield Path(self.name)
+    async def reading(self) -> AsyncGenerator[VideoFile]:
+        yield VideoFile(Path(self.name), b"")
 
 
 class Site:
@@ -250,9 +250,9 @@ class Deleted(Upload):
     """A source whose file is gone."""
 
     @asynccontextmanager
-    async def reading(self) -> AsyncGenerator[Path]:
+    async def reading(self) -> AsyncGenerator[VideoFile]:
         raise UnknownNameError("it was deleted", code="video_deleted")
-        yield Path()
+        yield VideoFile(Path(), b"")
 
 
 async def test_who_joins_a_question_about_a_deleted_upload_has_the_same_bytes_decoded(site: Site) -> None:

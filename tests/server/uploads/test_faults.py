@@ -40,8 +40,8 @@ async def test_after_a_failed_sync_nothing_is_stored_until_a_restart(tmp_path: P
         await upload(store)
     for folder, names in (("incoming", 0), ("videos", 1)):
         assert len(list((tmp_path / folder).iterdir())) == names
-    async with store.reading(await store.get("public", kept)) as path:
-        assert path.read_bytes() == MP4 + b"kept"
+    async with store.reading(await store.get("public", kept)) as file:
+        assert file.path.read_bytes() == MP4 + b"kept"
     await store.delete(await store.get("public", kept))
     await store.close()
     store = await VideoStore.open(tmp_path, StoreLimits())

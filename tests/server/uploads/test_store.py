@@ -33,10 +33,10 @@ async def added(store: VideoStore, tenant: str = "public", content: bytes = b"by
 async def test_a_file_stays_while_it_is_read(tmp_path: Path) -> None:
     store = await VideoStore.open(tmp_path, StoreLimits())
     video = await added(store)
-    async with store.reading(video) as path:
+    async with store.reading(video) as file:
         await store.delete(video)
-        assert path.read_bytes() == b"bytes"
-    assert not path.exists()
+        assert file.path.read_bytes() == b"bytes"
+    assert not file.path.exists()
     await store.close()
 
 
@@ -106,8 +106,8 @@ async def test_tenants_share_bytes_but_never_see_each_other(tmp_path: Path) -> N
         await store.get("me", theirs.id)
     assert await store.page("me", None, 10, "asc") == [mine]
     assert await store.delete(mine)
-    async with store.reading(theirs) as path:
-        assert path.exists()
+    async with store.reading(theirs) as file:
+        assert file.path.exists()
     await store.close()
 
 

@@ -97,14 +97,15 @@ def _work(
     with open(fds[0], "rb", buffering=0, closefd=False) as file:
         if request.job == "probe":
             return wire.Reply(probe(file, setup.limits))
+        reader: ReaderName = "pyav" if request.is_second_try else setup.reader
         try:
             done = [_mapped(memory, request.done) for memory in kept]
             attempt = Attempt(clock.allowed, request.known_frames, done)
-            by_size = read_frames(file, request, setup.reader, setup.limits, attempt)
+            by_size = read_frames(file, request, reader, setup.limits, attempt)
         except OutOfTimeError as error:
             return _partly(error, request, memories, clock.seconds)
     frames = by_size[0]
-    reply = wire.Reply(frames.facts, frames.indices, frames.timestamps, frames.num_wanted)
+    reply = wire.Reply(frames.facts, frames.indices, frames.timestamps, frames.num_wanted, frames.reader)
     if request.job == "frames":
         for each, size, memory in zip(by_size, request.sizes, memories, strict=True):
             _hand_over(each.pixels, memory, request.max_bytes(size))

@@ -131,6 +131,7 @@ class Frames:
     timestamps: tuple[float, ...]
     facts: VideoFacts
     num_wanted: int  # more than there are where the model takes an even number only
+    reader: str  # the library that decoded them, not always the one that was asked for
 
     @property
     def num_frames(self) -> int:

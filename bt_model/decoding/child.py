@@ -96,10 +96,11 @@ def _work(
     num_sizes = len(request.sizes)
     memories, kept = fds[1 : 1 + num_sizes], fds[1 + num_sizes :]
     clock = _Clock(setup.child_limits, send)
-    limits, reader, begin = setup.limits, setup.reader, demuxed.total
+    reader: ReaderName = "pyav" if request.is_second_try else setup.reader
+    limits, begin = setup.limits, demuxed.total
     with open(fds[0], "rb", buffering=0, closefd=False) as whole:
         file = _part(whole, request)
-        known = index.unpack(request.index, file, reader, limits) if request.index else None
+        known = index.unpack(request.index, file, limits) if request.index else None
         clip, by_size = known or scan(file, limits), list[Frames]()
         middle = demuxed.total
         if request.job != "probe":
@@ -109,13 +110,19 @@ def _work(
             except OutOfTimeError as error:
                 return _partly(error, request, memories, clock.seconds)
         is_news = request.index is not None and clip is not known
-        news = index.pack(clip, file, reader) if is_news else b""
+        news = index.pack(clip, file) if is_news else b""
         news = news if len(news) <= wire.MAX_INDEX_BYTES else b""  # it is scanned each time
     reply = wire.Reply(clip.facts, index=news, demuxed=wire.Demuxed(middle - begin, demuxed.total - middle))
     if not by_size:
         return reply
     frames = by_size[0]
-    reply = replace(reply, indices=frames.indices, timestamps=frames.timestamps, num_wanted=frames.num_wanted)
+    reply = replace(
+        reply,
+        indices=frames.indices,
+        timestamps=frames.timestamps,
+        num_wanted=frames.num_wanted,
+        reader=frames.reader,
+    )
     if request.job == "thumbnails":
         return replace(reply, jpegs=_jpegs(frames, request.thumbnail_side))
     for each, size, memory in zip(by_size, request.sizes, memories, strict=True):

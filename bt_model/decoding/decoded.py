@@ -44,15 +44,16 @@ class Decoded:
     """What became of one file; the owner closes it.
 
     `memories` holds the same frames in one or more sizes, each a sealed memory file of uint8
-    (num_frames, side, side, 3), `jpegs` the thumbnails, each only where it was asked for. `num_wanted` is
-    `Frames.num_wanted`. `seconds` counts from the request on. `index` is to be kept for the file's next
-    decode, where it is not empty: then more was found out than was known.
+    (num_frames, side, side, 3), `jpegs` the thumbnails, each only where it was asked for. `num_wanted` and
+    `reader` are those of `Frames`. `seconds` counts from the request on. `index` is to be kept for the file's
+    next decode, where it is not empty: then more was found out than was known.
     """
 
     facts: VideoFacts
     indices: tuple[int, ...]
     timestamps: tuple[float, ...]
     num_wanted: int
+    reader: str
     jpegs: tuple[bytes, ...]
     memories: FrameMemories
     seconds: float

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from bt_model.decoding import wire
 from bt_model.decoding.decoded import Decoded
 from bt_model.decoding.kept import FrameKeeper
-from bt_model.decoding.process import ChildProcess, KilledError
+from bt_model.decoding.process import ChildProcess, DiedError
 from bt_model.decoding.queue import DecodeJob, JobQueue
 from bt_model.decoding.sandbox import ChildLimits
 from bt_model.errors import EngineError
@@ -256,9 +256,9 @@ class DecodePool:
         try:
             decoded = child.decode(job, self._keeper)
             result = job.finish(decoded)
-        except KilledError:
+        except DiedError:
             with self._changed:
-                self._jobs.put_back(replace(job, is_second_try=True))
+                self._jobs.put_back(replace(job, request=replace(job.request, is_second_try=True)))
                 self._changed.notify_all()
             return False
         except Exception as error:  # noqa: BLE001 - whatever it is, the one who waits must hear of it

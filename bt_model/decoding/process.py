@@ -24,8 +24,11 @@ _PASSED_ON = ("PATH", "LD_LIBRARY_PATH")
 _BLOCK = 1 << 20  # bytes
 
 
-class KilledError(Exception):
-    """Somebody else, or the kernel for want of memory, killed a child: hardly the fault of its file."""
+class DiedError(Exception):
+    """A child died of what may not be its file's fault.
+
+    Somebody else, or the kernel for want of memory, killed it; or decord crashed, where PyAV may not.
+    """
 
 
 class ChildProcess:
@@ -46,6 +49,7 @@ class ChildProcess:
         with contextlib.suppress(BrokenPipeError):  # it died already, which `wait_until_ready` finds out
             ours.send(setup.pack())
         self._socket = ours
+        self._reader = setup.reader
         self._limits = setup.child_limits
         self._seconds = self._limits.seconds  # that it has for its file
         self.files = 0
@@ -74,7 +78,7 @@ class ChildProcess:
         Raises:
             BtchatError: the child refuses the file, died of it, or has no reply in time; `keeper` has what
                 frames there are then.
-            KilledError: it was killed while it was at work, for the first time on this file.
+            DiedError: the file deserves a second try.
             OSError: the file cannot be opened.
         """
         memories, kept = FrameMemories(), keeper.take(job)
@@ -95,7 +99,7 @@ class ChildProcess:
             keeper.put(job, kept)
             raise
         took = time.monotonic() - job.begin
-        chosen = reply.indices, reply.timestamps, reply.num_wanted
+        chosen = reply.indices, reply.timestamps, reply.num_wanted, reply.reader
         return Decoded(reply.facts, *chosen, reply.jpegs, memories, took, reply.index, reply.demuxed)
 
     def ask(self, job: DecodeJob, kept: KeptFrames, fds: Sequence[int]) -> wire.Reply:
@@ -109,8 +113,9 @@ class ChildProcess:
             status = self.end()
             if status == -signal.SIGXCPU:
                 raise refusals.too_slow(self._seconds) from None
-            if status == -signal.SIGKILL and not (self.is_given_up or job.is_second_try):
-                raise KilledError from error
+            is_excused = status == -signal.SIGKILL or self._reader == "decord"
+            if is_excused and not (self.is_given_up or job.request.is_second_try):
+                raise DiedError from error
             raise refusals.undecodable() from error
 
     def _reply(self, request: wire.Request, fds: Sequence[int]) -> wire.Reply:

@@ -26,7 +26,6 @@ class DecodeJob:
     owner: str
     begin: float = field(default_factory=time.monotonic)
     future: Future[Any] = field(default_factory=Future[Any])
-    is_second_try: bool = False
 
 
 class JobQueue:

@@ -86,7 +86,8 @@ class Request:
 
     `thumbnail_side` is in pixels; 0 leaves thumbnails as large as the model's frames. `cutout` is the part of
     the frames that is handed over, `index` what earlier work found out; b"": none did, None: nobody keeps it.
-    `done` are frames that are handed over with it, of an earlier try.
+    `done` are frames that are handed over with it, of an earlier try. A second try is PyAV's, whatever the
+    child was set up for.
     """
 
     job: Job
@@ -99,6 +100,7 @@ class Request:
     length: int = 0
     done: tuple[int, ...] = ()
     cutout: Cutout | None = None
+    is_second_try: bool = False
 
     def side(self, size: FrameSize) -> int:
         """Height and width of the frames that are handed over."""
@@ -115,12 +117,13 @@ class Request:
 
     @classmethod
     def unpack(cls, payload: bytes) -> "Request":
-        job, sampling, sizes, *others, done, cutout = msgpack.unpackb(payload)
+        job, sampling, sizes, *others, done, cutout, again = msgpack.unpackb(payload)
         all_sizes = tuple(FrameSize(*each) for each in sizes)
         if cutout is not None:
             side, seed, crop = cutout
             cutout = Cutout(side, seed, Crop(*crop))
-        return cls(job, Sampling(*sampling), all_sizes, *others, done=tuple(done), cutout=cutout)
+        chosen = Sampling(*sampling), all_sizes
+        return cls(job, *chosen, *others, done=tuple(done), cutout=cutout, is_second_try=again)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +146,7 @@ class Reply:
     indices: tuple[int, ...] = ()
     timestamps: tuple[float, ...] = ()
     num_wanted: int = 0
+    reader: str = ""
     jpegs: tuple[bytes, ...] = ()
     index: bytes = b""
     demuxed: Demuxed = field(default_factory=Demuxed)
@@ -185,9 +189,9 @@ def unpack_reply(payload: bytes) -> Reply | Refusal | Workload:
     try:
         kind, *values = cast(list[Any], msgpack.unpackb(payload))
         if kind == "ok":
-            facts, indices, timestamps, num_wanted, jpegs, index, demuxed = values
-            (num_wanted,) = _all([num_wanted], int)
-            chosen = _all(indices, int), _all(timestamps, float), num_wanted
+            facts, indices, timestamps, num_wanted, reader, jpegs, index, demuxed = values
+            (num_wanted,), (reader,) = _all([num_wanted], int), _all([reader], str)
+            chosen = _all(indices, int), _all(timestamps, float), num_wanted, reader[:_MAX_TEXT]
             return Reply(_facts(facts), *chosen, _all(jpegs, bytes), _index(index), _demuxed(demuxed))
         if kind == "work":
             return Workload(*_all(values, int))

@@ -1,14 +1,14 @@
 """File -> facts, and file -> the frames that a model takes.
 
 T frames, H height, W width. Two readers have one interface: `read` returns frames of each size by source
-index, perhaps not all; `recount` finds the real ones. Without torch, so a decode process is small.
+index, perhaps not all; `recount` finds the real ones. Where decord is chosen it is asked first, and reads
+what it is sure of. Without torch, so a decode process is small.
 """
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import BinaryIO, get_args
 
 import numpy as np
@@ -17,7 +17,6 @@ from bt_model.errors import VideoError, require
 from bt_model.types import Frames, FrameSize, ReaderName, Sampling, VideoFacts
 from bt_model.video import decord_reader, picture_reader, pyav_reader, refusals
 from bt_model.video.attempt import Attempt, OutOfTimeError
-from bt_model.video.frame import is_plain
 from bt_model.video.packets import Clip
 from bt_model.video.refusals import DecodeLimits
 from bt_model.video.sample import FrameChoice, choose_frames
@@ -112,13 +111,15 @@ def decode_clip(
         VideoError, InvalidValueError: as `decode`.
     """
     attempt, sizes = attempt or Attempt(), wanted.sizes
-    chosen = _reader_of(clip, reader)
+    chosen = picture_reader if picture_reader.is_picture(clip.container) else pyav_reader
     choice = _choice(clip, wanted)
     _check_budget(clip, len(choice.indices), sizes, limits)
     done = attempt.done or [{} for _ in sizes]
     rest = [i for i in choice.indices if i not in done[0]]
     attempt.begin(clip.num_needed(rest) * clip.width * clip.height)
-    read = chosen.read(file, clip, rest, sizes, limits, attempt)
+    by_decord = reader == "decord" and decord_reader.read(file, clip, rest, sizes, limits, attempt)
+    read = by_decord or chosen.read(file, clip, rest, sizes, limits, attempt)
+    used = "decord" if by_decord else chosen.NAME
     found = [{**kept, **new} for kept, new in zip(done, read, strict=True)]
     if any(i not in found[0] for i in choice.indices):
         if attempt.is_over:
@@ -126,29 +127,18 @@ def decode_clip(
         # the decoder outputs fewer frames than there are packets
         clip = chosen.recount(file, clip, limits)
         choice = _choice(clip, wanted)
-        found = chosen.read(file, clip, choice.indices, sizes, limits, Attempt())
+        found, used = chosen.read(file, clip, choice.indices, sizes, limits, Attempt()), chosen.NAME
     indices = choice.indices
     if any(i not in found[0] for i in indices):
         raise refusals.undecodable()
     timestamps = tuple(clip.times[i] for i in indices)
-    return clip, [
-        Frames(np.stack([by_index[i] for i in indices]), indices, timestamps, clip.facts, choice.num_wanted)
-        for by_index in found
-    ]
+    chosen_frames = indices, timestamps, clip.facts, choice.num_wanted, used
+    return clip, [Frames(np.stack([by_index[i] for i in indices]), *chosen_frames) for by_index in found]
 
 
 def _choice(clip: Clip, wanted: Wanted) -> FrameChoice:
     sampling, default = wanted.sampling, wanted.default_frames
     return choose_frames(len(clip.times), sampling, clip.fps, default, clip.times, clip.seconds)
-
-
-def _reader_of(clip: Clip, reader: ReaderName) -> ModuleType:
-    """Decord gets no container that it would tell from others by itself, and no picture that needs work."""
-    if picture_reader.is_picture(clip.container):
-        return picture_reader
-    if reader == "decord" and clip.container in decord_reader.CONTAINERS and is_plain(clip):
-        return decord_reader
-    return pyav_reader
 
 
 def _check_budget(clip: Clip, num_frames: int, sizes: Sequence[FrameSize], limits: DecodeLimits) -> None:

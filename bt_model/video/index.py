@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bt_model.errors import VideoError
-from bt_model.types import ReaderName
 from bt_model.video.facts import Picture
 from bt_model.video.formats import HEAD_BYTES, container_of
 from bt_model.video.opening import check_size
@@ -40,8 +39,8 @@ _WRONG = (ValueError, TypeError, ArithmeticError, IndexError, zlib.error, msgpac
 _Integers = NDArray[np.int64]
 
 
-def pack(clip: Clip, file: BinaryIO, reader: ReaderName) -> bytes:
-    """The index of this file, of which `reader` counts the frames."""
+def pack(clip: Clip, file: BinaryIO) -> bytes:
+    """The index of this file."""
     about = [clip.container, clip.codec, clip.width, clip.height, clip.has_audio, clip.header_fps]
     about += [clip.seconds, clip.warnings, astuple(clip.orientation), astuple(clip.picture)]
     nowhere = [number for number, stamp in enumerate(clip.pts) if stamp is None]
@@ -55,14 +54,14 @@ def pack(clip: Clip, file: BinaryIO, reader: ReaderName) -> bytes:
         *_times(clip, labels),
         _column(clip.places),
     ]
-    return cast(bytes, msgpack.packb([_origin(file, reader), about, columns]))
+    return cast(bytes, msgpack.packb([_origin(file), about, columns]))
 
 
-def unpack(data: bytes, file: BinaryIO, reader: ReaderName, limits: DecodeLimits) -> Clip | None:
+def unpack(data: bytes, file: BinaryIO, limits: DecodeLimits) -> Clip | None:
     """The clip that was packed; None where that was of another file, or is nothing that a scan finds."""
     try:
         origin, about, columns = msgpack.unpackb(data, use_list=False)
-        if origin != _origin(file, reader):
+        if origin != _origin(file):
             return None
         with np.errstate(all="ignore"):  # what comes of rubbish is refused
             clip = _clip(about, columns, limits)
@@ -73,10 +72,10 @@ def unpack(data: bytes, file: BinaryIO, reader: ReaderName, limits: DecodeLimits
         return None
 
 
-def _origin(file: BinaryIO, reader: ReaderName) -> tuple[object, ...]:
+def _origin(file: BinaryIO) -> tuple[object, ...]:
     num_bytes = file.seek(0, 2)
     file.seek(0)
-    return (*_MADE_BY, reader, num_bytes, hashlib.sha256(file.read(_COMPARED_BYTES)).digest())
+    return (*_MADE_BY, num_bytes, hashlib.sha256(file.read(_COMPARED_BYTES)).digest())
 
 
 def _clip(about: Sequence[Any], columns: Sequence[Any], limits: DecodeLimits) -> Clip:

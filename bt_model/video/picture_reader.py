@@ -31,6 +31,7 @@ from bt_model.video.square import Squarer
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+NAME = "pillow"
 _PLUGINS = {"jpeg": "JPEG", "png": "PNG", "webp": "WEBP"}
 _MODULES = ("JpegImagePlugin", "MpoImagePlugin", "PngImagePlugin", "WebPImagePlugin")
 _BROKEN = (OSError, EOFError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)

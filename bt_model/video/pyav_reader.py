@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+NAME = "pyav"
 _SOUGHT_BY_PLACE = ("mpegts", "flv")
 _FALLBACK_FPS = Fraction(25)  # if neither header nor timestamps give a rate, as for a single frame
 

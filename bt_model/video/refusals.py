@@ -19,7 +19,7 @@ class DecodeLimits:
     """Bounds on one file. The time and memory of the process around it are bounded from outside.
 
     `max_pixels` is for one frame (4096 x 4096), `max_decoded_bytes` for all returned frames, `max_packets`
-    for the whole video stream; `max_file_bytes` is for decord, which holds the file in memory.
+    for the whole video stream.
     """
 
     max_pixels: int = 4096 * 4096
@@ -28,7 +28,6 @@ class DecodeLimits:
     max_tracks: int = 256
     max_packets: int = 4_000_000
     max_decoded_bytes: int = 512 * 1024**2
-    max_file_bytes: int = 1024**3
 
 
 def empty_file() -> VideoError:

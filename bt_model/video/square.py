@@ -28,18 +28,21 @@ class Squarer:
         self._orientation = clip.orientation
         self._size = size
         self._tone = Tone(clip.picture)
-        self._stored = clip.orientation.displayed(*self._upright(clip))
+        self.stored = clip.orientation.displayed(*self._upright(clip))
         self._scaler = VideoReformatter()
 
     def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
         """A stored frame -> (side, side, 3) as displayed; (H, W, 3) for size `whole`."""
-        shown = self._orientation.apply(self._scaled(frame, *self._stored, self._tone.pixel_format))
+        return self.finished(self._scaled(frame, *self.stored, self._tone.pixel_format))
+
+    def finished(self, pixels: NDArray[np.unsignedinteger[Any]]) -> NDArray[np.uint8]:
+        """The same for pixels that are scaled to the width and height `stored` already."""
+        shown = self._orientation.apply(pixels)
         if self._size.fit == "pad":
-            return self.pad(self._tone(shown))
+            return self._pad(self._tone(shown))
         return self._tone(shown if self._size.fit == "whole" else centre(shown, self._size.side))
 
-    def pad(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(H, W, 3) as displayed -> (side, side, 3) with bars."""
+    def _pad(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         square = VideoFrame.from_ndarray(padded(pixels), format="rgb24")
         return self._scaled(square, self._size.side, self._size.side, "rgb24").astype(np.uint8, copy=False)
 

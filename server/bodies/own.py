@@ -236,6 +236,7 @@ class FramesObject(BaseModel):
     num_frames: int
     sampling: dict[str, Any]
     warnings: list[str]
+    reader: str
     frames: list[FrameObject]
     facts: VideoFacts
 

@@ -29,6 +29,7 @@ def frame_facts(frames: Decoded, sampling: Sampling) -> dict[str, Any]:
             "count": frames.num_frames,
             "indices": list(frames.indices),
             "timestamps": [round(seconds, 6) for seconds in frames.timestamps],
+            "reader": frames.reader,
         },
         "warnings": [*frames.facts.warnings, *rounding_warnings(frames.num_frames, frames.num_wanted)],
         "sampling": shown(sampling, frames.num_frames),

@@ -57,6 +57,7 @@ async def show_frames(
         num_frames=shown.num_frames,
         sampling=facts["sampling"],
         warnings=facts["warnings"],
+        reader=shown.reader,
         frames=[
             FrameObject(index=index, timestamp=seconds, image=_data_url(jpeg))
             for index, seconds, jpeg in frames

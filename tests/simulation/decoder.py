@@ -155,7 +155,9 @@ class SimulatedDecoder:
         shown = indices if request.job == "thumbnails" else ()
         jpegs = tuple(video_text(content, request.sampling, index).encode() for index in shown)
         news = b"" if request.index else index
-        job.future.set_result(Decoded(FACTS, indices, times, number, jpegs, memories, 0.01, news))
+        job.future.set_result(
+            Decoded(FACTS, indices, times, number, "simulated", jpegs, memories, 0.01, news)
+        )
 
     def _fail(self, job: DecodeJob, error: Exception) -> None:
         if not job.future.cancelled():

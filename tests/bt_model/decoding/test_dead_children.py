@@ -122,6 +122,17 @@ def test_a_child_that_uses_up_its_processor_time_is_too_slow(pool: DecodePool, c
         pool.probe(clip).result()
 
 
+def test_a_file_that_crashes_decord_is_read_with_pyav(clip: Path) -> None:
+    with DecodePool(1, reader="decord", seconds=5) as pool:
+        with pool.decode(clip, FOUR, [SIZE], 8).result() as decoded:
+            assert decoded.reader == "decord"
+        for death in (signal.SIGABRT, signal.SIGSEGV, signal.SIGKILL):
+            until_ready(pool)
+            end_soon(stop_child(pool), death)
+            with pool.decode(clip, FOUR, [SIZE], 8).result() as decoded:
+                assert decoded.reader == "pyav"
+
+
 def test_the_pool_is_full_again_after_a_death(pool: DecodePool, clip: Path) -> None:
     os.kill(pool.pids[0], signal.SIGKILL)
     with contextlib.suppress(VideoError):  # unless the death is noticed before the file is handed over

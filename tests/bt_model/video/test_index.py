@@ -41,12 +41,12 @@ FILES: dict[str, Callable[[Path], Path]] = {
 def packed(path: Path) -> tuple[Clip, bytes]:
     with path.open("rb") as file:
         clip = decode.scan(file)
-        return clip, index.pack(clip, file, "pyav")
+        return clip, index.pack(clip, file)
 
 
 def unpacked(data: bytes, path: Path, limits: DecodeLimits = LIMITS) -> Clip | None:
     with path.open("rb") as file:
-        return index.unpack(data, file, "pyav", limits)
+        return index.unpack(data, file, limits)
 
 
 def is_the_same(clip: Clip | None, other: Clip) -> bool:
@@ -68,7 +68,7 @@ def test_what_decoding_found_out_comes_back_too(tmp_path: Path, suffix: str) -> 
     with path.open("rb") as file:
         wanted = decode.Wanted(Sampling(fps=240), [FrameSize(32)], 8)
         found, _ = decode.decode_clip(file, decode.scan(file), wanted)
-        data = index.pack(found, file, "pyav")
+        data = index.pack(found, file)
     assert (len(found.times), found.labels) == (20, None)
     assert is_the_same(unpacked(data, path), found)
 
@@ -87,8 +87,8 @@ def shuffled(clip: Clip, num_frames: int) -> Clip:
 def test_two_hours_of_uneven_frames_take_less_than_half_a_megabyte(tmp_path: Path) -> None:
     clip = shuffled(packed(write_clip(tmp_path / "a.mp4"))[0], 216_000)
     file = io.BytesIO((tmp_path / "a.mp4").read_bytes())
-    data = index.pack(clip, file, "pyav")
-    assert is_the_same(index.unpack(data, file, "pyav", LIMITS), clip)
+    data = index.pack(clip, file)
+    assert is_the_same(index.unpack(data, file, LIMITS), clip)
     assert len(data) < 500_000
 
 
@@ -109,22 +109,19 @@ def test_tables_of_every_kind_come_back(tmp_path: Path, change: dict[str, Any]) 
     path = write_clip(tmp_path / "a.mp4")
     clip = replace(shuffled(packed(path)[0], 300), seconds=99.0, **change)
     with path.open("rb") as file:
-        assert is_the_same(unpacked(index.pack(clip, file, "pyav"), path), clip)
+        assert is_the_same(unpacked(index.pack(clip, file), path), clip)
 
 
-def test_an_index_is_of_one_file_one_reader_and_one_version(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_index_is_of_one_file_and_one_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_clip(tmp_path / "a.mp4")
     clip, data = packed(path)
     content = path.read_bytes()
     for other in (content + b"\0", content[:-1], content[:40] + b"\1" + content[41:]):
-        assert index.unpack(data, io.BytesIO(other), "pyav", LIMITS) is None
+        assert index.unpack(data, io.BytesIO(other), LIMITS) is None
     file = io.BytesIO(content)
-    assert index.unpack(data, file, "decord", LIMITS) is None
-    assert is_the_same(index.unpack(data, file, "pyav", LIMITS), clip)
+    assert is_the_same(index.unpack(data, file, LIMITS), clip)
     monkeypatch.setattr(index, "_MADE_BY", (1, "another"))
-    assert index.unpack(data, file, "pyav", LIMITS) is None
+    assert index.unpack(data, file, LIMITS) is None
 
 
 def remade(data: bytes, change: Callable[[list[Any], list[Any]], object]) -> bytes:

@@ -43,7 +43,7 @@ class HeldDecoder:
     def finish(self, name: str) -> None:
         memories = FrameMemories({CARD.frame_size: -1})
         memories.close = memories.clear  # no descriptor
-        self.asked[name].set_result(Decoded(FACTS, (0, 1), (0.0, 0.1), 2, (), memories, 0.1))
+        self.asked[name].set_result(Decoded(FACTS, (0, 1), (0.0, 0.1), 2, "pyav", (), memories, 0.1))
 
 
 class HeldEngine:

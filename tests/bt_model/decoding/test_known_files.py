@@ -78,7 +78,7 @@ def test_a_file_with_a_wrong_index_is_scanned_as_without_one(
         "another file's": pool.probe(write_clip(tmp_path / "b.mp4", ClipSpec(20))).result().index,
         "cut off": right[:-1],
         "rubbish": b"\xc1" * wire.MAX_INDEX_BYTES,
-        "another version's": right.replace(b"\x97\x01", b"\x97\x02", 1),
+        "another version's": right.replace(b"\x96\x01", b"\x96\x02", 1),
     }[kind]
     assert wrong != right
     with decoded(pool, path, wrong) as frames:

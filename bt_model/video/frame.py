@@ -13,6 +13,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
+from bt_model.video.orientation import turned_by
 from bt_model.video.packets import Clip
 from bt_model.video.tone import Tone
 
@@ -37,11 +38,14 @@ def ready(frame: VideoFrame, clip: Clip) -> VideoFrame:
 
 
 def is_plain(clip: Clip) -> bool:
-    """Whether nothing is done to its frames but scaling: then any reader shows them as they are."""
+    """Whether nothing is done to its frames but scaling and turning, as any reader does."""
     picture = clip.picture
     is_by_rule = picture.color_space not in _MATRICES and _matrix(clip) != _SD
     is_solid = not _has_alpha(VideoFormat(picture.pix_fmt))
-    return is_solid and not (is_by_rule or picture.deinterlaced or Tone(picture).is_needed)
+    is_mirrored = clip.orientation != turned_by(clip.orientation.degrees)
+    return (
+        is_solid and not is_mirrored and not (is_by_rule or picture.deinterlaced or Tone(picture).is_needed)
+    )
 
 
 def _matrix(clip: Clip) -> int:

@@ -119,10 +119,14 @@ def _scanned(file: BinaryIO, limits: DecodeLimits) -> Clip:
 
 
 def _reader_of(clip: Clip, reader: ReaderName) -> ModuleType:
-    """Decord gets no container that it would tell from others by itself, and no picture that needs work."""
+    """Decord gets no container that it would tell from others by itself, and no picture that needs work.
+
+    Its FFmpeg has no decoder of AV1.
+    """
     if picture_reader.is_picture(clip.container):
         return picture_reader
-    if reader == "decord" and clip.container in decord_reader.CONTAINERS and is_plain(clip):
+    is_known = clip.container in decord_reader.CONTAINERS and clip.codec != "av1"
+    if reader == "decord" and is_known and is_plain(clip):
         return decord_reader
     return pyav_reader
 

@@ -16,6 +16,7 @@ from bt_model.video.packets import PacketTable, average_fps
 _BACK_SECONDS, _AHEAD_SECONDS = 0.1, 10.0  # a clock that leaps farther was set anew, as ffmpeg judges it
 _RUN_IN_SECONDS = 0.1  # codecs write silence before their first sound, so that it begins before the picture
 _MOST_SECONDS = 24 * 3600.0  # a last frame that is shown for longer is damage
+_MOST_DELAY = 16  # of any codec; a decoder that takes more packets met damage
 _STAMPED_AS_STORED = ("avi", "asf")
 _LEAPING = ("mpegts", "mpeg")  # broadcasts: the clock may be set anew in mid-stream
 
@@ -101,7 +102,7 @@ def _as_output(stored: list[int], delay: int) -> list[int]:
 
     Where slots are empty, the gap lies so many frames earlier than in the packets.
     """
-    if not 0 < delay < len(stored):
+    if not 0 < delay < min(len(stored), _MOST_DELAY + 1):
         return stored
     lag = stored[delay] - stored[0]
     step = median_low([after - before for before, after in pairwise(stored)])

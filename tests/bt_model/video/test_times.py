@@ -42,8 +42,9 @@ def test_a_frame_of_an_avi_is_shown_in_its_own_slot(
     spec = ClipSpec(10, fps=10, codec=codec, options=options, slots=SLOTS)
     frames = decode(write_clip(tmp_path / "a.avi", spec), EVERY, SIZE, 8)
     assert numbers_in(frames.pixels) == list(range(10))
-    assert frames.timestamps == pytest.approx([slot / 10 for slot in SLOTS])
-    assert frames.facts.fps == pytest.approx(90 / SLOTS[-1])
+    known = 8 if "bf" in options else 10  # of frames that are reordered, the slots of the last are not stored
+    assert frames.timestamps[:known] == pytest.approx([slot / 10 for slot in SLOTS[:known]])
+    assert frames.facts.seconds >= frames.timestamps[-1] + 0.1 - 1e-9
 
 
 def test_gaps_lie_where_the_decoder_shows_them() -> None:
@@ -51,6 +52,12 @@ def test_gaps_lie_where_the_decoder_shows_them() -> None:
     shown = timeline([None] * 6, "avi", stored, delay=1)
     assert shown.times == pytest.approx([tick / 90_000 for tick in (0, 1, 6, 7, 19, 20)])
     assert timeline([None] * 2, "asf", [5, 9], delay=2).times == pytest.approx([0, 4 / 90_000])
+
+
+def test_packets_that_are_lost_at_the_beginning_are_no_delay() -> None:
+    stored = [*range(20), 30, 31]
+    shown = timeline([None] * 22, "avi", stored, delay=17)
+    assert shown.times == pytest.approx([tick / 90_000 for tick in stored])
 
 
 def test_slots_without_a_picture_at_the_ends_of_an_avi_count() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tests.cells import CellSpec, write_cells
 from tests.clips import HOSTILE, ClipSpec, picture, write_clip, write_cover, write_sound
 
 _SMALL = ClipSpec(num_frames=8, width=64, height=64)  # x265 corrupts its memory at smaller ones
@@ -36,7 +37,12 @@ _SPECS = {
         _SMALL, codec="dnxhd", width=256, height=128, pix_fmt="yuv422p", options={"profile": "dnxhr_sq"}
     ),
     "moving.gif": replace(_SMALL, codec="gif", pix_fmt="rgb8", options={}),
+    "av1.mp4": replace(_SMALL, codec="libsvtav1", options={"preset": "12", "svtav1-params": "lp=1"}),
+    "slots.avi": replace(_SMALL, codec="mpeg4", options={"bf": "2"}, slots=(0, 1, 5, 6, 7, 20, 21, 30)),
+    "fields.mpg": replace(_SMALL, codec="mpeg2video", options={"flags": "+ilme+ildct"}),
+    "alpha.mkv": replace(_SMALL, codec="ffv1", pix_fmt="yuva420p", options={}),
 }
+_HDR = CellSpec("bt2020nc", "tv", "bt2020", "arib-std-b67", "yuv420p10le", width=64, height=64, rotation=90)
 _PICTURES = ("jpg", "png", "webp")
 _THEORA = Path(__file__).parent / "data" / "theora.ogv"
 _BOXES = b"""moov trak mdia minf stbl stsd stts stsz stco stsc ctts elst tkhd mvhd mdhd hdlr dref avc1 avcC
@@ -68,6 +74,12 @@ def good_clips(folder: Path) -> dict[str, bytes]:
     """Small clips by name, of every container and most codecs, and pictures, still and animated."""
     clips = {name: write_clip(folder / name, spec).read_bytes() for name, spec in _SPECS.items()}
     clips["theora.ogv"] = _THEORA.read_bytes()
+    clips["hdr.mov"] = write_cells(folder / "hdr.mov", _HDR).read_bytes()
+    fragments = {"movflags": "frag_keyframe+empty_moov"}
+    clips["fragments.mp4"] = write_clip(folder / "fragments.mp4", _SMALL, fragments).read_bytes()
+    stream = clips["h264.ts"]
+    packets = (stream[at : at + 188] for at in range(0, len(stream), 188))
+    clips["h264.m2ts"] = b"".join(b"\0\0\1\2" + packet for packet in packets)
     frames = [Image.fromarray(picture(number, 64, 64)) for number in range(4)]
     for suffix in _PICTURES:
         frames[0].save(folder / f"still.{suffix}")

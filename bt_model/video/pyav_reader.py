@@ -47,8 +47,8 @@ def scan(file: BinaryIO, sniffed: Sniffed, limits: DecodeLimits) -> Clip:
             `video_too_small`, `video_too_large`.
     """
     with opened_video(file, sniffed.container, limits) as (opened, stream):
-        table, first = _table(opened, stream, limits)
-        timeline = timeline_of(table, _header(opened, stream, sniffed))
+        table, first, delay = _table(opened, stream, limits)
+        timeline = timeline_of(table, _header(opened, stream, sniffed, delay))
         clip = Clip(
             container=sniffed.container,
             codec=stream.codec_context.codec.canonical_name,
@@ -129,9 +129,9 @@ def recount(file: BinaryIO, clip: Clip, limits: DecodeLimits) -> Clip:
 
 def _table(
     opened: InputContainer, stream: VideoStream, limits: DecodeLimits
-) -> tuple[PacketTable, VideoFrame]:
-    """Every packet, and the first frame."""
-    table = PacketTable()
+) -> tuple[PacketTable, VideoFrame, int]:
+    """Every packet, the first frame, and how many packets the decoder took before it gave that."""
+    table, delay = PacketTable(), 0
     first: VideoFrame | None = None
     for ordinal, packet in enumerate(packets_of(opened, stream)):
         if ordinal >= limits.max_packets:
@@ -145,14 +145,15 @@ def _table(
             is_shown=is_shown,
             place=packet.pos,
         )
-        first = first or next(decoded(stream, packet), None)
+        if first is None:
+            first, delay = next(decoded(stream, packet), None), ordinal
     if not table.shown:
         raise refusals.no_frames()
     first = first or next(decoded(stream, None), None)
     if first is None:
         raise refusals.undecodable()
     check_size(first.width, first.height, limits)
-    return table, first
+    return table, first, delay
 
 
 def all_frames(
@@ -179,10 +180,10 @@ def _places(table: PacketTable, sniffed: Sniffed) -> Sequence[int]:
     return places if sniffed.container in _SOUGHT_BY_PLACE and len(places) == len(table.keys) else ()
 
 
-def _header(opened: InputContainer, stream: VideoStream, sniffed: Sniffed) -> StreamHeader:
+def _header(opened: InputContainer, stream: VideoStream, sniffed: Sniffed, delay: int) -> StreamHeader:
     num_ticks = None if sniffed.is_cut else stream.duration
     others = starts_of_others(opened, stream)
-    return StreamHeader(sniffed.container, stream.time_base, _header_fps(stream), num_ticks, others)
+    return StreamHeader(sniffed.container, stream.time_base, _header_fps(stream), num_ticks, others, delay)
 
 
 def _lost(opened: InputContainer, sniffed: Sniffed, seconds: float) -> tuple[str, ...]:

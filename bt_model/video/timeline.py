@@ -16,6 +16,7 @@ from bt_model.video.packets import PacketTable, average_fps
 _BACK_SECONDS, _AHEAD_SECONDS = 0.1, 10.0  # a clock that leaps farther was set anew, as ffmpeg judges it
 _RUN_IN_SECONDS = 0.1  # codecs write silence before their first sound, so that it begins before the picture
 _MOST_SECONDS = 24 * 3600.0  # a last frame that is shown for longer is damage
+_MOST_DELAY = 16  # of any codec; a decoder that takes more packets met damage
 _STAMPED_AS_STORED = ("avi", "asf")
 _LEAPING = ("mpegts", "mpeg")  # broadcasts: the clock may be set anew in mid-stream
 
@@ -25,7 +26,8 @@ class StreamHeader:
     """What a container says of its video stream, beside the packets.
 
     `time_base` is in seconds, `fps` the header's rate, `num_ticks` the stream's length; `other_starts` are
-    the seconds at which the other tracks of sound and picture begin.
+    the seconds at which the other tracks of sound and picture begin; `delay` is how many packets the decoder
+    takes before the one with which it outputs a frame.
     """
 
     container: Container
@@ -33,6 +35,7 @@ class StreamHeader:
     fps: float
     num_ticks: int | None
     other_starts: Sequence[float]
+    delay: int = 0
 
     @property
     def has_stored_order_only(self) -> bool:
@@ -85,14 +88,26 @@ def _stamps(table: PacketTable, header: StreamHeader) -> tuple[list[int] | None,
     shown = [stamp for i in table.shown if (stamp := table.pts[i]) is not None]
     decoded = [stamp for i in table.shown if (stamp := table.dts[i]) is not None]
     if header.has_stored_order_only or len(shown) < len(table.shown):
-        # the k-th frame that is shown has the k-th slot with a frame
-        return (sorted(decoded) if len(decoded) == len(table.shown) else None), None
+        return (_as_output(sorted(decoded), header.delay) if len(decoded) == len(table.shown) else None), None
     if header.container in _LEAPING and len(decoded) == len(shown):
         shifts = _shifts(decoded, float(header.time_base or 1))
         if any(shifts):
             return sorted(map(sum, zip(shown, shifts, strict=True))), None
     stamps = sorted(shown)
     return stamps, stamps if len(set(stamps)) == len(stamps) else None
+
+
+def _as_output(stored: list[int], delay: int) -> list[int]:
+    """Ticks at which the decoder outputs each frame, `delay` packets late, counted from the first.
+
+    Where slots are empty, the gap lies so many frames earlier than in the packets.
+    """
+    if not 0 < delay < min(len(stored), _MOST_DELAY + 1):
+        return stored
+    lag = stored[delay] - stored[0]
+    step = median_low([after - before for before, after in pairwise(stored)])
+    last = [stored[-1] + step * (number + 1) for number in range(delay)]
+    return [stamp - lag for stamp in (*stored[delay:], *last)]
 
 
 def _shifts(decoded: Sequence[int], tick_seconds: float) -> list[int]:

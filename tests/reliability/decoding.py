@@ -34,6 +34,8 @@ from tests.server.conftest import QUICK, running
 CHILD = ("-P", "-m", "bt_model.decoding.child")
 _SECONDS = 5.0  # for one video in the full size
 _SENDERS = 6
+_TAKEN_PER_CHAT = 20
+_SLOW_SECONDS = 2.0
 _MIB = 1 << 20
 
 
@@ -64,7 +66,8 @@ def _hostile(is_full: bool) -> Figure:
     text = f"{num_hostile + num_mutants} files: {restarts:g} restarts, {len(bad)} bad answers, "
     text += f"p99 {slow:.2f} s, memory {growth / _MIB:+.0f} MiB; {most}"
     is_well = not ended and restarts == 0 and not bad
-    return Figure(text, is_well and growth <= 50 * _MIB and slow <= _SECONDS + 1)
+    slowest = _SLOW_SECONDS if is_full else _SECONDS + 1  # of so few, a child's start is the slowest
+    return Figure(text, is_well and growth <= 50 * _MIB and slow <= slowest)
 
 
 def _answers(program: Program, files: Iterable[bytes]) -> list[_Answer]:
@@ -74,7 +77,11 @@ def _answers(program: Program, files: Iterable[bytes]) -> list[_Answer]:
     def sent(file: bytes) -> list[_Answer]:
         client = free.get()
         answer = client.upload(file)
-        answers = [answer, client.frames()] if answer.status < 400 else [answer]
+        answers = [answer]
+        if answer.status < 400:
+            answers.append(client.frames())
+            if client.is_to_chat():
+                answers.append(client.chat())
         free.put(client)
         return answers
 
@@ -91,6 +98,7 @@ class _Client:
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         self._video = ""
+        self._num_taken = 0
 
     def close(self) -> None:
         self._connection.close()
@@ -102,9 +110,21 @@ class _Client:
 
     def frames(self) -> _Answer:
         """Of the last video that was taken."""
-        return self._asked(
-            "/v1/video/frames", json.dumps({"video": self._video}).encode(), "application/json"
-        )[0]
+        return self._asked_about("/v1/video/frames")
+
+    def is_to_chat(self) -> bool:
+        """Now and then."""
+        self._num_taken += 1
+        return self._num_taken % _TAKEN_PER_CHAT == 1
+
+    def chat(self) -> _Answer:
+        """A question about it."""
+        turns = [{"role": "user", "content": "what moves?"}]
+        return self._asked_about("/v1/video/chat", messages=turns, max_tokens=2)
+
+    def _asked_about(self, path: str, **more: Any) -> _Answer:
+        body = json.dumps({"video": self._video, **more}).encode()
+        return self._asked(path, body, "application/json")[0]
 
     def _asked(self, path: str, body: bytes, kind: str) -> tuple[_Answer, dict[str, Any]]:
         begin = time.monotonic()
@@ -261,7 +281,8 @@ def _asking(port: int, clip: bytes) -> Generator[list[float]]:
 GOALS = (
     Goal(
         "G4",
-        "500 hostile files, 20,000 mutants: 0 restarts, 0 x 5xx, p99 <= timeout + 1 s, memory <= +50 MB",
+        "500 hostile files, 20,000 mutants of every container: 0 restarts, 0 x 5xx, p99 <= 2 s, "
+        "memory <= +50 MB",
         _hostile,
     ),
     Goal("G5", "60 playlists and references: a child opens 0 paths and sockets for them", _playlists),

@@ -180,6 +180,13 @@ def test_both_readers_turn_frames_the_same_way(tmp_path: Path, degrees: int) -> 
     assert corners_of(first.pixels[0]) == corners_of(second.pixels[0])
 
 
+@pytest.mark.parametrize("suffix", ["mp4", "mov"])
+def test_both_readers_mirror_frames(tmp_path: Path, suffix: str) -> None:
+    path = write_clip(tmp_path / f"a.{suffix}", ClipSpec(matrix=MIRRORED))
+    seen = [decode(path, Sampling(num_frames=1), CROP, 8, reader).pixels[0] for reader in READER_NAMES]
+    assert [corners_of(pixels) for pixels in seen] == ["GR-B"] * 2
+
+
 def test_a_turned_video_reports_the_size_that_is_seen(tmp_path: Path) -> None:
     facts = probe(write_clip(tmp_path / "a.mp4", ClipSpec(matrix=CLOCKWISE)))
     assert (facts.width, facts.height) == (64, 96)

@@ -25,16 +25,20 @@ _BROADCASTS = ("mpegts", "mpeg")
 
 @contextmanager
 def opened_video(
-    file: BinaryIO, container: Container, limits: DecodeLimits
+    file: BinaryIO, container: Container, limits: DecodeLimits, *, is_known: bool = False
 ) -> Generator[tuple[InputContainer, VideoStream]]:
-    """The one video stream of a file, ready to decode; the others are discarded."""
+    """The one video stream of a file, ready to decode; the others are discarded.
+
+    One that was opened before is not probed again, which costs as much as a frame; its header may lack what
+    only decoding tells.
+    """
     file.seek(0)
     try:
         with av.open(
             file,
             mode="r",
             format=FORMATS[container].demuxer,
-            container_options={"codec_whitelist": _PROBED_CODECS},
+            container_options={"codec_whitelist": "none" if is_known else _PROBED_CODECS},
             io_open=_refuse_nested_file,
             buffer_size=_BUFFER_BYTES,
             metadata_errors="replace",  # a title in another encoding than UTF-8 is no damage
@@ -43,7 +47,11 @@ def opened_video(
             for other in opened.streams:
                 if other is not stream:
                     other.discard = Discard.all
-            _check_stream(stream, limits)
+            if not is_known:
+                _check_header(stream, limits)
+            # a stream may change its size later: a decoder refuses it before it allocates (with padded rows)
+            stream.codec_context.options = {"max_pixels": str(2 * limits.max_pixels)}
+            stream.codec_context.thread_count = 1  # there is a process for every core
             yield opened, stream
     except FFmpegError:
         raise refusals.undecodable() from None
@@ -107,13 +115,10 @@ def _refuse_nested_file(*_: object) -> NoReturn:
     raise PermissionError
 
 
-def _check_stream(stream: VideoStream, limits: DecodeLimits) -> None:
+def _check_header(stream: VideoStream, limits: DecodeLimits) -> None:
     """Check codec and frame size in the header, before anything is decoded."""
     context = stream.codec_context
     codec = context.codec.canonical_name if context else "unknown"  # none where FFmpeg has no decoder
     if codec not in CODECS:
         raise refusals.unsupported_codec(codec)
     check_size(context.width, context.height, limits)
-    # a stream may change its size later: this makes the decoder refuse before it allocates (with padded rows)
-    context.options = {"max_pixels": str(2 * limits.max_pixels)}
-    context.thread_count = 1  # there is a process for every core

@@ -16,19 +16,31 @@ from bt_model.video.picture import stretched
 
 @dataclass(frozen=True, slots=True)
 class PacketTable:
-    """What the packets of one stream say, in ticks of its clock; `shown` and `keys` are their numbers."""
+    """What the packets of one stream say, in ticks of its clock; `shown` and `keys` are their numbers.
+
+    `places` are the bytes at which the key packets begin; None where that is not known.
+    """
 
     pts: list[int | None] = field(default_factory=list[int | None])
     dts: list[int | None] = field(default_factory=list[int | None])
     durations: list[int] = field(default_factory=list[int])
     keys: list[int] = field(default_factory=list[int])
+    places: list[int | None] = field(default_factory=list[int | None])
     shown: list[int] = field(default_factory=list[int])
 
     def add(
-        self, pts: int | None, dts: int | None, duration: int | None, *, is_key: bool, is_shown: bool
+        self,
+        pts: int | None,
+        dts: int | None,
+        duration: int | None,
+        *,
+        is_key: bool,
+        is_shown: bool,
+        place: int | None = None,
     ) -> None:
         if is_key:
             self.keys.append(len(self.pts))
+            self.places.append(place)
         if is_shown:
             self.shown.append(len(self.pts))
         self.pts.append(pts)
@@ -48,8 +60,9 @@ class Clip:
 
     `labels` are the presentation timestamps of the N frames. None means that they cannot be trusted: then
     frame i is the i-th that the decoder outputs, and every packet before it is needed.
-    `pts` holds the timestamp of every packet, `keys` the packets where decoding can begin; the last frame
-    ends at `seconds`. `warnings` tell clients what is missing.
+    `pts` holds the timestamp of every packet, `keys` the packets where decoding can begin, `places` the
+    bytes at which those begin where that is how to seek to them; the last frame ends at `seconds`. `warnings`
+    tell clients what is missing.
     """
 
     container: Container
@@ -66,6 +79,7 @@ class Clip:
     pts: Sequence[int | None]
     keys: Sequence[int]
     warnings: tuple[str, ...] = ()
+    places: Sequence[int] = ()
 
     @property
     def fps(self) -> float:

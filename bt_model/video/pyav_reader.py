@@ -5,6 +5,7 @@ H height, W width.
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from itertools import chain, islice
 from typing import TYPE_CHECKING, BinaryIO
@@ -19,6 +20,7 @@ from bt_model.types import FrameSize
 from bt_model.video import refusals
 from bt_model.video.attempt import Attempt
 from bt_model.video.frame import ready
+from bt_model.video.needed import LostError, needed_frames
 from bt_model.video.opening import check_size, decoded, opened_video, packets_of, starts_of_others
 from bt_model.video.orientation import Orientation, orientation_of, turned_by
 from bt_model.video.packets import Clip, PacketTable
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+_SOUGHT_BY_PLACE = ("mpegts", "flv")
 _FALLBACK_FPS = Fraction(25)  # if neither header nor timestamps give a rate, as for a single frame
 
 
@@ -60,6 +63,7 @@ def scan(file: BinaryIO, sniffed: Sniffed, limits: DecodeLimits) -> Clip:
             pts=table.pts,
             keys=table.keys,
             warnings=sniffed.warnings + _lost(opened, sniffed, timeline.seconds),
+            places=_places(table, sniffed),
         )
     check_size(*clip.displayed, limits)
     if clip.times[-1] > limits.max_seconds:
@@ -75,23 +79,26 @@ def read(
     limits: DecodeLimits,
     attempt: Attempt,
 ) -> "list[dict[int, NDArray[np.uint8]]]":
-    """For every size the requested frames (H, W, 3) by source index, all from one pass over the packets.
+    """For every size the requested frames (H, W, 3) by source index, all decoded once.
 
     Frames that the decoder does not output are left out, and when the attempt is over all that are not there.
     """
     squarers = [Squarer(clip, size) for size in sizes]
-    wanted = {clip.label(i) for i in indices}
+    wanted: dict[int | None, int] = {clip.label(i): i for i in indices}
     found: dict[int, list[NDArray[np.uint8]]] = {}
-    with opened_video(file, clip.container, limits) as (opened, stream):
-        for label, frame in _frames(opened, stream, clip, indices):
-            if label in wanted and label not in found:
-                check_size(frame.width, frame.height, limits)
-                shown = ready(frame, clip)
-                found[label] = [square(shown) for square in squarers]
-            if len(found) == len(wanted) or attempt.is_over:
-                break
-    known = [i for i in indices if clip.label(i) in found]
-    return [{i: found[clip.label(i)][place] for i in known} for place in range(len(sizes))]
+    for is_known, frames_of in _SOURCES if clip.labels else _SOURCES[1:]:
+        opening = opened_video(file, clip.container, limits, is_known=is_known)
+        with opening as (opened, stream), suppress(LostError):
+            for label, frame in frames_of(opened, stream, clip, indices):
+                if (index := wanted.pop(label, None)) is not None:
+                    check_size(frame.width, frame.height, limits)
+                    shown = ready(frame, clip)
+                    found[index] = [square(shown) for square in squarers]
+                if not wanted or attempt.is_over:
+                    break
+        if not wanted or attempt.is_over:
+            break
+    return [{i: squares[place] for i, squares in found.items()} for place in range(len(sizes))]
 
 
 def recount(file: BinaryIO, clip: Clip, limits: DecodeLimits) -> Clip:
@@ -129,7 +136,14 @@ def _table(
         if ordinal >= limits.max_packets:
             raise refusals.too_large("frames in the file", ordinal + 1, limits.max_packets)
         is_shown = not packet.is_discard
-        table.add(packet.pts, packet.dts, packet.duration, is_key=packet.is_keyframe, is_shown=is_shown)
+        table.add(
+            packet.pts,
+            packet.dts,
+            packet.duration,
+            is_key=packet.is_keyframe,
+            is_shown=is_shown,
+            place=packet.pos,
+        )
         first = first or next(decoded(stream, packet), None)
     if not table.shown:
         raise refusals.no_frames()
@@ -140,9 +154,9 @@ def _table(
     return table, first
 
 
-def _frames(
+def all_frames(
     opened: InputContainer, stream: VideoStream, clip: Clip, indices: Iterable[int]
-) -> Iterator[tuple[int, VideoFrame]]:
+) -> Iterator[tuple[int | None, VideoFrame]]:
     """(label, frame) of every frame decoded from the needed runs of packets."""
     packets, position, count = packets_of(opened, stream), 0, 0
     for run in clip.runs(indices):
@@ -150,11 +164,18 @@ def _frames(
         position = run.stop
         for packet in chain(islice(packets, len(run)), (None,)):
             for frame in decoded(stream, packet):
-                stamp = count if clip.labels is None else frame.pts
+                yield (count if clip.labels is None else frame.pts), frame
                 count += 1
-                if stamp is not None:
-                    yield stamp, frame
         stream.codec_context.flush_buffers()
+
+
+_SOURCES = ((True, needed_frames), (False, all_frames))
+
+
+def _places(table: PacketTable, sniffed: Sniffed) -> list[int]:
+    """Of the key packets, where the container has no index, but can be read from there on."""
+    places = [place for place in table.places if place is not None]
+    return places if sniffed.container in _SOUGHT_BY_PLACE and len(places) == len(table.keys) else []
 
 
 def _header(opened: InputContainer, stream: VideoStream, sniffed: Sniffed) -> StreamHeader:

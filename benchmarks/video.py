@@ -27,6 +27,7 @@ from benchmarks.record import record
 from benchmarks.video_files import FILES, FOLDER
 from bt_model.decoding.pool import DecodePool
 from bt_model.types import FrameSize
+from bt_model.video.attempt import Attempt
 from bt_model.video.decode import DEFAULT_LIMITS
 from bt_model.video.pyav_reader import read, scan
 from bt_model.video.sniff import sniff
@@ -168,7 +169,7 @@ def _ours(path: Path, count: int) -> dict[str, float]:
         clip = scan(file, sniff(file), DEFAULT_LIMITS)
         facts = time.process_time() - begin
         chosen = _indices(len(clip.times), count)
-        known = _cpu(lambda: read(file, clip, chosen, (FrameSize(SIDE),), DEFAULT_LIMITS))
+        known = _cpu(lambda: read(file, clip, chosen, (FrameSize(SIDE),), DEFAULT_LIMITS, Attempt()))
     return {"ours": known, "unknown": known + facts}
 
 

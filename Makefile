@@ -148,6 +148,7 @@ bench: $(STAMP)  ## the figures of docs/performance.md
 	$(BIN)/python -m benchmarks.main_job
 	$(BIN)/python -m benchmarks.second_question
 	$(BIN)/python -m benchmarks.vision
+	$(BIN)/python -m benchmarks.video
 	$(BIN)/python -m benchmarks.embedded
 
 train: $(STAMP)  ## the embedded model from nothing, resumable

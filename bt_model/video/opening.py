@@ -97,7 +97,7 @@ def packets_of(opened: InputContainer, stream: VideoStream) -> Iterator["Packet[
             demuxed.total += 1
             if packet.size and (keeps_damaged or not packet.is_corrupt):
                 yield packet
-    except FFmpegError:
+    except (FFmpegError, IndexError):  # the latter at the end, of a track that began in mid-stream
         return
 
 

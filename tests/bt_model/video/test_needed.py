@@ -1,11 +1,12 @@
 """Reading just what the wanted frames need gives, to the bit, what reading every packet gives."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import BinaryIO
+from types import SimpleNamespace
+from typing import Any, BinaryIO, cast
 
 import av
 import numpy as np
@@ -18,7 +19,7 @@ from bt_model.video.attempt import Attempt
 from bt_model.video.decode import decode
 from bt_model.video.frame import ready
 from bt_model.video.needed import LostError, needed_frames
-from bt_model.video.opening import opened_video
+from bt_model.video.opening import opened_video, packets_of
 from bt_model.video.packets import Clip
 from bt_model.video.pyav_reader import all_frames, read, scan
 from bt_model.video.refusals import DecodeLimits
@@ -241,6 +242,20 @@ def test_a_packet_that_is_not_in_the_table_is_noticed(tmp_path: Path, place: int
         num_decoded(file, replace(clip, pts=stamps), [60])
     (found,) = read(file, replace(clip, pts=stamps), [60], (SIZE,), LIMITS, Attempt())
     assert_same(found, slowly(file, clip, [60]))
+
+
+def test_a_track_that_begins_in_mid_stream_ends_nothing_early() -> None:
+    """PyAV then raises behind the last packet, but only where the memory there is not zero."""
+    packet = av.Packet(b"x")
+    ending = SimpleNamespace(
+        format=SimpleNamespace(name="mpegts"), demux=lambda _: ended_by_new_track(packet)
+    )
+    assert [*packets_of(cast("Any", ending), cast("Any", None))] == [packet]
+
+
+def ended_by_new_track(packet: object) -> Iterator[object]:
+    yield packet
+    raise IndexError("list index out of range")
 
 
 def opened_clip(path: Path) -> tuple[BinaryIO, Clip]:

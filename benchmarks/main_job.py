@@ -112,7 +112,7 @@ def _engine_alone() -> dict[str, float]:
     torch.set_num_threads(1)
     chat = load("embedded", Settings.model_fields["weights_dir"].default, device="cpu")
     video = VideoTokens(b"noise", torch.randn(chat.card.num_video_tokens, chat.card.video_dim))
-    segments = chat.backend.segments([Turn("user", QUESTIONS[0])], video)
+    segments = chat.backend.segments([Turn("user", QUESTIONS[0])], [video])
     rates: dict[str, float] = {}
     for rows in (1, CONCURRENT):
         engine = BatchEngine(chat.backend.lm, max_batch=rows)

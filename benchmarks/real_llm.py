@@ -85,7 +85,7 @@ def _smollm(folder: Path) -> tuple[LanguageModel, list[list[int]], list[list[int
     style = JinjaTemplate(own.chat_template, {}, tokenizer.specials)
     stops = SpecialIds.of(style, tokenizer, own)
     asked = [f"Tell me something about {topic}." for topic in TOPICS]
-    prompts = [style.segments([Turn("user", text)], tokenizer.encode, None) for text in asked]
+    prompts = [style.segments([Turn("user", text)], tokenizer.encode, []) for text in asked]
     lm = load_lm(_files(folder))
     ours = _answers(lm, prompts, frozenset({stops.eos, *stops.stops}))
     reference: Any = AutoTokenizer.from_pretrained(folder)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from bt_model.errors import ContextLengthError, EngineError
-from bt_model.generation.request import Delta, Engine, Finish, GenRequest
+from bt_model.generation.request import Delta, Engine, Finish, GenRequest, Soft
 from bt_model.prompt.text_stream import TextStream
 from bt_model.types import GenerateOptions, ModelCard, Turn, VideoTokens
 from bt_model.video.transform import normalise
@@ -44,7 +44,7 @@ class VideoChat:
     def request(
         self,
         turns: Sequence[Turn],
-        video: VideoTokens | None,
+        videos: Sequence[VideoTokens],
         options: GenerateOptions,
         *,
         request_id: str,
@@ -59,7 +59,7 @@ class VideoChat:
         chosen = options.or_else(self.backend.defaults)
         request = GenRequest(
             request_id,
-            self.backend.segments(turns, video),
+            self.backend.segments(turns, videos),
             max_new_tokens=chosen.max_tokens or self.card.max_context,
             stop_token_ids=frozenset() if chosen.ignore_eos else self.backend.stop_token_ids,
             temperature=chosen.temperature or 0.0,
@@ -79,8 +79,8 @@ class VideoChat:
         needed = options.max_tokens or 1
         if room < needed:
             raise ContextLengthError(
-                f"the prompt has {num_prompt} tokens ({num_video} for the video) and {needed} are to be "
-                f"generated; the context holds {self.card.max_context}",
+                f"the prompt has {num_prompt} tokens ({num_video} for {_videos(request)}) and {needed} are "
+                f"to be generated; the context holds {self.card.max_context}",
                 param="messages" if room < 1 else "max_tokens",
             )
         return replace(request, max_new_tokens=min(request.max_new_tokens, room))
@@ -91,14 +91,14 @@ class VideoChat:
         return TextStream(backend.decode, (*options.stop, *backend.defaults.stop, *backend.stop_strings))
 
     def answer(
-        self, engine: Engine, turns: Sequence[Turn], video: VideoTokens | None, options: GenerateOptions
+        self, engine: Engine, turns: Sequence[Turn], videos: Sequence[VideoTokens], options: GenerateOptions
     ) -> Iterator[str]:
         """Stream one answer, piece by piece; closing the iterator cancels it.
 
         Raises:
             EngineError: the engine could not finish.
         """
-        request = self.request(turns, video, options, request_id=uuid.uuid4().hex)
+        request = self.request(turns, videos, options, request_id=uuid.uuid4().hex)
         text = self.text_stream(options)
         try:
             for event in engine.submit(request).stream():
@@ -115,6 +115,11 @@ class VideoChat:
                             yield piece
         finally:
             engine.cancel(request.id)
+
+
+def _videos(request: GenRequest) -> str:
+    count = sum(isinstance(segment, Soft) for segment in request.segments)
+    return "the video" if count <= 1 else f"{count} videos"
 
 
 @torch.inference_mode()

@@ -29,6 +29,7 @@ STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 ENTRIES: tuple[Entry, ...] = get_args(Entry)  # how video features enter a Q-Former
 MAX_FRAMES = 128
+MAX_VIDEOS = 8  # of one dialogue
 MAX_FPS = 240
 MAX_STOPS = 4
 MAX_STOP_LENGTH = 256
@@ -139,11 +140,23 @@ class Frames:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a video stands: in the first user's turn from number `turn` on, before character `at`."""
+
+    turn: int = 0
+    at: int = 0
+
+
+BEGIN = Place()
+
+
+@dataclass(frozen=True, slots=True)
 class VideoTokens:
-    """Pooled tokens of one video, (K, D); `key` is a digest of the content and its processing."""
+    """Pooled tokens of one video, (K, D), and its place; `key` is a digest of content and processing."""
 
     key: bytes
     tokens: "Tensor"
+    place: Place = BEGIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,20 +245,6 @@ class GenerateOptions:
         return replace(self, **picked)
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens of one answer; `video` of the prompt tokens came from the video, `cached` from a cache."""
-
-    prompt: int
-    completion: int
-    video: int = 0
-    cached: int = 0
-
-    @property
-    def total(self) -> int:
-        return self.prompt + self.completion
-
-
 def extent(text: str) -> tuple[int, int]:
     """Characters, and words between spaces."""
     return len(text), len(text.replace(SPACE_MARK, " ").split())
@@ -287,6 +286,7 @@ class ModelCard:
     notes: tuple[str, ...] = ()  # what was adapted to make the parts fit
     even_above: int = MAX_FRAMES
     text_bound: TokenBound | None = None  # of a dialogue's texts; None: not known
+    max_videos: int = 1  # in a dialogue
 
     def check_length(self, turns: Sequence[Turn]) -> None:
         """Refuse a dialogue that is too long however it is tokenised, which would take long to find out.

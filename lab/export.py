@@ -93,6 +93,7 @@ def _model_file(variant: Variant, model: "EmbeddedModel") -> dict[str, Any]:
         "projector": variant.chat,
         "template": "plain",
         "default_frames": model.plan.num_frames,
+        "max_videos": 1,  # so are its dialogues
         "fit": "crop",
         "defaults": {"temperature": 0.0},
         "notice": f"{variant.about} {NOTICE}",

@@ -11,7 +11,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from starlette.routing import BaseRoute, Route
 
 from bt_model.decoding.decoded import Decoded
-from bt_model.types import Usage
+from server.engine.usage import Usage
 from server.problems import CODES, METHODS
 
 PREFIX = "btchat"

@@ -37,9 +37,15 @@ CARD = ModelCard(
 )
 OTHER = "fake/other"  # looks at frames of another size, answers in capitals
 TWIN = "fake/twin"  # sees exactly what the first sees, and knows a long text by its length
+MANY = "fake/many"  # takes several videos, and says where they stand when asked "!videos"
 BAD = "fake/bad"  # cannot be loaded
 OTHER_CARD = replace(CARD, id=OTHER, frame_size=FrameSize(16, "pad"), default_frames=2, fingerprint="e" * 16)
-CARDS = {MODEL: CARD, OTHER: OTHER_CARD, TWIN: replace(CARD, id=TWIN, text_bound=TokenBound(16, 1))}
+CARDS = {
+    MODEL: CARD,
+    OTHER: OTHER_CARD,
+    TWIN: replace(CARD, id=TWIN, text_bound=TokenBound(16, 1)),
+    MANY: replace(CARD, id=MANY, max_videos=3),
+}
 SLOW = "slow-"  # and the seconds that it takes to load
 BAD_LINE = "weights/bad.safetensors: tensor proj.bias is missing"
 START_LINE = "weights/fake.safetensors: tensor proj.weight is missing"
@@ -155,6 +161,8 @@ class FakeEngine:
         match text:
             case "!die":
                 os._exit(9)
+            case "!videos":
+                words = [f"{turn}:{at} " for _, turn, at in ask.videos]
             case "!too long":
                 self._fail(ask.id, "ContextLengthError", "context_length_exceeded", "messages")
                 return
@@ -192,7 +200,7 @@ class FakeEngine:
             if text == f"!fail after {number + 1}":
                 self._fail(ask.id, "EngineError", "engine_error", None)
                 return
-        usage = {"prompt": 7, "completion": len(words), "video": 3 if ask.key else 0, "cached": 2}
+        usage = {"prompt": 7, "completion": len(words), "video": 3 * len(ask.videos), "cached": 2}
         seconds = {"queue": 0.001, "prefill": 0.002, "decode": 0.003}
         self.send(wire.Done(ask.id, "stop", usage, seconds))
 

@@ -132,7 +132,7 @@ def answered(chat: VideoChat, engine: BatchEngine, asked: Asked) -> dict[str, An
 
 def answer(chat: VideoChat, engine: BatchEngine, video: VideoTokens, question: str) -> dict[str, Any]:
     options = GenerateOptions(temperature=0.0)
-    request = chat.request([Turn("user", question)], video, options, request_id=question)
+    request = chat.request([Turn("user", question)], [video], options, request_id=question)
     text, ids, said, reason = chat.text_stream(options), list[int](), "", ""
     for event in engine.submit(request).stream():
         match event:

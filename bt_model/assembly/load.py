@@ -231,6 +231,7 @@ def _card(
             "temporal": encoder.config.name,
         },
         text_bound=backend.text_bound,
+        max_videos=min(model.max_videos, backend.max_videos),
     )
 
 

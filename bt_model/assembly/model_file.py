@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field
 from bt_model.checkpoints.json_files import read_json
 from bt_model.errors import CheckpointError, InvalidValueError, require
 from bt_model.settings.refusal import validated
-from bt_model.types import MAX_FRAMES, Entry, GenerateOptions, ResizeMode
+from bt_model.types import MAX_FRAMES, MAX_VIDEOS, Entry, GenerateOptions, ResizeMode
 
 POOLED_WITH_CLS = "patches_cls"
 ALL_FRAMES = "frames_cls"
@@ -40,8 +40,9 @@ class ModelFile:
     branch's middle and output gates, None for plain sums; not given, they are those of the adapter file, or
     the published ones. `entry`: how video features enter a Q-Former (docs/published-models.md, "Q-Former").
     `select_layer`: which hidden state of tower and branch the chat side reads, -1 for a tower that was
-    published without its last layer. `lora`: a folder in PEFT's layout, added to the LLM. `accept`: fit
-    checks that may fail. Some backends have other defaults.
+    published without its last layer. `max_videos`: how many a dialogue may have, where the backend takes so
+    many. `lora`: a folder in PEFT's layout, added to the LLM. `accept`: fit checks that may fail. Some
+    backends have other defaults.
 
     Raises:
         InvalidValueError: values that do not belong together.
@@ -63,6 +64,7 @@ class ModelFile:
     entry: Entry = "clip"
     template: str = "video-chatgpt_v1"
     default_frames: Annotated[int, Field(ge=1, le=MAX_FRAMES)] = 8
+    max_videos: Annotated[int, Field(ge=1, le=MAX_VIDEOS)] = MAX_VIDEOS
     fit: ResizeMode = "crop"
     defaults: GenerateOptions = field(default_factory=GenerateOptions)
     accept: tuple[str, ...] = ()

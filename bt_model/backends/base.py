@@ -63,8 +63,13 @@ class Backend(Protocol):
         """The tokenizer's, if every turn's text is in the prompt, and whole; None if that is not known."""
         ...
 
-    def segments(self, turns: Sequence[Turn], video: VideoTokens | None) -> tuple[Segment, ...]:
-        """The prompt of a dialogue; the video belongs to the first user turn.
+    @property
+    def max_videos(self) -> int:
+        """How many videos a dialogue may have."""
+        ...
+
+    def segments(self, turns: Sequence[Turn], videos: Sequence[VideoTokens]) -> tuple[Segment, ...]:
+        """The prompt of a dialogue; its videos, up to `max_videos`, are in the order of their places.
 
         Raises:
             InvalidValueError: turns that are empty, out of order or do not end with the user.

@@ -8,7 +8,7 @@ from torch.nn.functional import one_hot
 
 from bt_model.generation.chunk import PAGE, Chunk
 from bt_model.generation.request import Segment, Soft, Tokens
-from bt_model.types import GenerateOptions, TokenText, Turn, VideoTokens, check_turns
+from bt_model.types import MAX_VIDEOS, GenerateOptions, TokenText, Turn, VideoTokens, check_turns
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,14 +83,14 @@ class EchoBackend:
     stop_strings = ()
     defaults = GenerateOptions(temperature=0.0, max_tokens=256)
     text_bound = None  # it reads the last turn alone
+    max_videos = MAX_VIDEOS
 
-    def segments(self, turns: Sequence[Turn], video: VideoTokens | None) -> tuple[Segment, ...]:
+    def segments(self, turns: Sequence[Turn], videos: Sequence[VideoTokens]) -> tuple[Segment, ...]:
         check_turns(turns)
         question = Tokens((BEGIN, *turns[-1].text.encode(), EOS))
-        if video is None:
-            return (question,)
-        places = torch.zeros(len(video.tokens), dtype=torch.int64)
-        return (Soft(video.key, one_hot(places, VOCAB).float()), question)
+        zeros = (torch.zeros(len(video.tokens), dtype=torch.int64) for video in videos)
+        softs = (one_hot(each, VOCAB).float() for each in zeros)
+        return (*(Soft(video.key, soft) for video, soft in zip(videos, softs, strict=True)), question)
 
     def decode(self, ids: Sequence[int]) -> str:
         return bytes(ids).decode(errors="replace")

@@ -48,14 +48,20 @@ class InstructBlipBackend:
     def text_bound(self) -> TokenBound | None:
         return self.tokenizer.bound
 
+    @property
+    def max_videos(self) -> int:
+        """The instruction is read beside one video, which stands before the whole prompt."""
+        return 1
+
     @torch.inference_mode()
-    def segments(self, turns: Sequence[Turn], video: VideoTokens | None) -> tuple[Segment, ...]:
+    def segments(self, turns: Sequence[Turn], videos: Sequence[VideoTokens]) -> tuple[Segment, ...]:
         check_turns(turns)
         text = prompt_text(turns)
         encode = encoder_within(self.tokenizer, self.lm.max_context)
         asked = Tokens((self.tokenizer.special(_EOS), *encode(text).ids))
-        if video is None:
+        if not videos:
             return (asked,)
+        (video,) = videos
         key = video.key + hashlib.sha256(text.encode()).digest()
         return (Soft(key, self.bridge.soft(video.tokens, self._instruction(text))), asked)
 

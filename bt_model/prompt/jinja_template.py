@@ -1,20 +1,23 @@
 """A checkpoint's own chat template: Jinja, rendered in transformers' sandbox, then cut at its special tokens.
 
 Texts from outside are marked before they are rendered, wherever they spell a special token, so that none of
-these is cut out of them. A video is a character of its own until then.
+these is cut out of them. Each video is a character of its own until then.
 """
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from bt_model.errors import CheckpointError, InvalidValueError
 from bt_model.generation.request import Segment, Soft, Tokens
+from bt_model.prompt.layout import PlacedVideo, laid_out
 from bt_model.prompt.tokenizer import Encoding
 from bt_model.types import Turn, check_turns
 
 _PRIVATE = range(0xE000, 0xF900)  # characters without a meaning
+_TRIED_VIDEO = PlacedVideo(Soft(b"", None))  # pyright: ignore[reportArgumentType] - only its place counts
 _TRIED = ([Turn("user", "a")], [Turn("user", "a"), Turn("assistant", "b"), Turn("user", "c")])
 
 
@@ -22,7 +25,7 @@ _TRIED = ([Turn("user", "a")], [Turn("user", "a"), Turn("assistant", "b"), Turn(
 class JinjaTemplate:
     """A template's source, the names that it knows tokens by (bos_token, …), and special tokens by name.
 
-    The video comes before the text of the first user's turn, in a line of its own.
+    A video comes before the text of its turn, in a line of its own; of several, each where it was given.
 
     Raises:
         CheckpointError: it cannot be rendered, or does not show the first user's turn just once.
@@ -35,7 +38,7 @@ class JinjaTemplate:
     def __post_init__(self) -> None:
         for turns in _TRIED:
             try:
-                self._text(turns, *_unused([self.source, *self.specials]))
+                self._split(turns, [_TRIED_VIDEO])
             except InvalidValueError as error:
                 raise CheckpointError(f"the chat template cannot be used: {error.message}") from error
 
@@ -44,7 +47,7 @@ class JinjaTemplate:
         return ()
 
     def segments(
-        self, turns: Sequence[Turn], encode: Callable[[str], Encoding], video: Soft | None
+        self, turns: Sequence[Turn], encode: Callable[[str], Encoding], videos: Sequence[PlacedVideo]
     ) -> tuple[Segment, ...]:
         """The prompt of a dialogue.
 
@@ -52,32 +55,41 @@ class JinjaTemplate:
             InvalidValueError: see `check_turns`; or a dialogue that the template refuses.
         """
         check_turns(turns)
-        mark, place = _unused([self.source, *self.specials, *(turn.text for turn in turns)])
-        before, behind = self._text(turns, mark, place if video is not None else "")
-        if video is None:
-            return (Tokens(self._ids(before + behind, mark, encode)),)
-        runs = (self._ids(text, mark, encode) for text in (before, behind))
-        first, last = (Tokens(ids) for ids in runs)
-        return tuple(part for part in (first, video, last) if not isinstance(part, Tokens) or part.ids)
+        mark, parts = self._split(turns, videos)
+        made = (Tokens(self._ids(each, mark, encode)) if isinstance(each, str) else each for each in parts)
+        return tuple(part for part in made if isinstance(part, Soft) or part.ids)
 
-    def _text(self, turns: Sequence[Turn], mark: str, place: str) -> tuple[str, str]:
-        """The rendered text before and behind the video, which `place` stands for."""
+    def _split(self, turns: Sequence[Turn], videos: Sequence[PlacedVideo]) -> tuple[str, list[str | Soft]]:
+        """The mark inside of what users write, and the rendered text, cut where the videos stand."""
+        used = [self.source, *self.specials, *(turn.text for turn in turns)]
+        mark, *places = _unused(used, 1 + len(videos))
+        softs = dict(zip(places, (video.soft for video in videos), strict=True))
+        free = iter(places)
+        contents = [
+            "\n".join(next(free) if isinstance(each, Soft) else self._marked(each, mark) for each in pieces)
+            for pieces in laid_out(turns, videos, is_video_first=True)
+        ]
+        rendered = self._rendered(turns, contents)
+        if not places:
+            return mark, [rendered]
+        parts = re.split(f"([{''.join(places)}])", rendered)
+        for place in places:
+            if (count := parts.count(place)) != 1:
+                text = f"the chat template shows a user's turn {count} times, and a video once"
+                raise InvalidValueError(text, param="messages")
+        return mark, [softs.get(part, part) for part in parts]
+
+    def _rendered(self, turns: Sequence[Turn], contents: Sequence[str]) -> str:
         from transformers.utils.chat_template_utils import render_jinja_template  # noqa: PLC0415 - slow
 
-        messages = [{"role": turn.role, "content": self._marked(turn.text, mark)} for turn in turns]
-        if place:
-            first = next(message for message in messages if message["role"] == "user")
-            first["content"] = f"{place}\n{first['content']}"
+        pairs = zip(turns, contents, strict=True)
+        messages = [{"role": turn.role, "content": content} for turn, content in pairs]
         context: dict[str, Any] = {**self.names, "add_generation_prompt": True}
         try:
             (rendered,), _ = render_jinja_template([messages], chat_template=self.source, **context)
         except Exception as error:  # a template raises what it wants to
             raise InvalidValueError(f"the chat template says: {error}", param="messages") from error
-        parts = rendered.split(place) if place else [rendered, ""]
-        if len(parts) != 2:  # noqa: PLR2004 - before and behind
-            text = f"the chat template shows the first user's turn {len(parts) - 1} times, and a video once"
-            raise InvalidValueError(text, param="messages")
-        return parts[0], parts[1]
+        return rendered
 
     def _marked(self, text: str, mark: str) -> str:
         """The text with a mark inside everything that spells a special token."""
@@ -101,11 +113,10 @@ def _pattern(names: Iterable[str]) -> re.Pattern[str] | None:
     return re.compile("|".join(map(re.escape, longest))) if longest else None
 
 
-def _unused(texts: Iterable[str]) -> tuple[str, str]:
-    """Two characters that stand in none of the texts."""
+def _unused(texts: Iterable[str], count: int) -> list[str]:
+    """So many characters that stand in none of the texts."""
     used = set().union(*texts)
-    free = (chr(number) for number in _PRIVATE if chr(number) not in used)
-    try:
-        return next(free), next(free)
-    except StopIteration:
-        raise InvalidValueError("the messages use every private character", param="messages") from None
+    free = list(islice((chr(number) for number in _PRIVATE if chr(number) not in used), count))
+    if len(free) < count:
+        raise InvalidValueError("the messages use every private character", param="messages")
+    return free

@@ -11,6 +11,7 @@ from typing import Self
 from bt_model.errors import CheckpointError
 from bt_model.generation.request import Segment, Soft, Tokens
 from bt_model.prompt.jinja_template import JinjaTemplate
+from bt_model.prompt.layout import PlacedVideo, laid_out
 from bt_model.prompt.own_tokens import OwnTokens
 from bt_model.prompt.templates import Parts, Slot, Special, Template
 from bt_model.prompt.tokenizer import Encoding, Tokenizer
@@ -87,16 +88,16 @@ def segments(
     style: Template,
     ids: SpecialIds,
     encode: Callable[[str], Encoding],
-    video: Soft | None,
+    videos: Sequence[PlacedVideo],
 ) -> tuple[Segment, ...]:
-    """The prompt of a dialogue, with the video in the first user's turn.
+    """The prompt of a dialogue, with its videos in their places.
 
     Raises:
         InvalidValueError: see `check_turns`.
     """
     check_turns(turns)
     prompt = _Prompt(ids, encode)
-    _write(prompt, turns, style, video)
+    _write(prompt, turns, style, videos)
     return prompt.segments()
 
 
@@ -105,7 +106,7 @@ def answered(
     style: Template,
     ids: SpecialIds,
     encode: Callable[[str], Encoding],
-    video: Soft | None,
+    videos: Sequence[PlacedVideo],
 ) -> Dialogue:
     """A dialogue up to and including an answer, with the tokens that it has as history of a later turn.
 
@@ -114,18 +115,18 @@ def answered(
     """
     check_turns([*turns, Turn("user", "?")])
     prompt = _Prompt(ids, encode)
-    _write(prompt, turns, style, video)
+    _write(prompt, turns, style, videos)
     return Dialogue(prompt.segments(), prompt.answers)
 
 
-def _write(prompt: "_Prompt", turns: Sequence[Turn], style: Template, video: Soft | None) -> None:
+def _write(prompt: "_Prompt", turns: Sequence[Turn], style: Template, videos: Sequence[PlacedVideo]) -> None:
     system = turns[0].text if turns[0].role == "system" else style.system
     if system:
         prompt.write(style.opening, system)
-    for turn in turns:
+    laid = laid_out(turns, videos, is_video_first=style.is_video_first)
+    for turn, pieces in zip(turns, laid, strict=True):
         if turn.role == "user":
-            prompt.write(_with_video(style) if video else style.user, turn.text, video)
-            video = None
+            _ask(prompt, pieces, style)
         elif turn.role == "assistant":
             prompt.write(style.past_lead)
             prompt.answer(style.answer, turn.text)
@@ -134,9 +135,17 @@ def _write(prompt: "_Prompt", turns: Sequence[Turn], style: Template, video: Sof
         prompt.write(style.lead)
 
 
-def _with_video(style: Template) -> Parts:
+def _ask(prompt: "_Prompt", pieces: Sequence[str | Soft], style: Template) -> None:
     at = style.user.index(Slot.USER)
-    return (*style.user[:at], *style.video, *style.user[at + 1 :])
+    prompt.write(style.user[:at])
+    for number, piece in enumerate(pieces):
+        if number:
+            prompt.write((style.gap,))
+        if isinstance(piece, Soft):
+            prompt.write(style.video, video=piece)
+        else:
+            prompt.write((piece,))
+    prompt.write(style.user[at + 1 :])
 
 
 class _Prompt:

@@ -41,24 +41,23 @@ class Template:
 
     A prompt is the id of `bos` where there is one; `opening`, where there is a system text (`system`, or the
     dialogue's own); for every user's turn `user`; for every answer of the history `past_lead`, `answer` and
-    `after_answer`; and at its end `lead`. In the first user's turn `video` stands in the user's slot, where
-    there is a video. The end of `answer` is where the model stops. Training supervises `answer` alone.
+    `after_answer`; and at its end `lead`. Each video of a user's turn stands in the user's slot beside the
+    text, as `video`, with `gap` between them. The end of `answer` is where the model stops. Training
+    supervises `answer` alone.
     """
 
     system: str
     opening: Parts = (_SYSTEM, " ")
     user: Parts = ("USER: ", _USER, " ")
-    video: Parts = (_USER, "\n", _VIDEO)
+    video: Parts = (_VIDEO,)
+    gap: str = "\n"
+    is_video_first: bool = False
     lead: Parts = ("ASSISTANT:",)
     past_lead: Parts = ("ASSISTANT:",)
     answer: Parts = (" ", _ANSWER, _EOS)
     after_answer: Parts = ()
     bos: str | None = "<s>"
     eos: str = "</s>"
-
-    @property
-    def is_video_first(self) -> bool:
-        return self.video.index(_VIDEO) < self.video.index(_USER)
 
     @property
     def stop_strings(self) -> tuple[str, ...]:
@@ -86,7 +85,7 @@ class Template:
 
     def turned(self) -> Self:
         """The same, with the video on the other side of the text."""
-        return replace(self, video=self.video[::-1])
+        return replace(self, is_video_first=not self.is_video_first)
 
     def _answer_end(self) -> Parts:
         return self.answer[self.answer.index(_ANSWER) + 1 :]
@@ -118,8 +117,9 @@ OWN = "checkpoint"  # the template that stands beside the LLM's tokenizer
 
 
 def _minigpt4(kind: str, tag: str, name: str) -> Template:
-    video: Parts = (f"<{tag}>", _VIDEO, f"</{tag}> ", _USER)
-    return replace(_HASHED, system=_GIVE.format(kind, tag, name), video=video, lead=("Assistant: ",))
+    video: Parts = (f"<{tag}>", _VIDEO, f"</{tag}>")
+    style = replace(_HASHED, system=_GIVE.format(kind, tag, name), lead=("Assistant: ",))
+    return replace(style, video=video, gap=" ", is_video_first=True)
 
 
 TEMPLATES = {
@@ -138,7 +138,7 @@ TEMPLATES = {
     "llava_v1.5": Template(
         "A chat between a curious human and an artificial intelligence assistant. The assistant gives "
         "helpful, detailed, and polite answers to the human's questions.",
-        video=(_VIDEO, "\n", _USER),
+        is_video_first=True,
     ),
     "minigpt4": _minigpt4("image", "Img", "Image"),
     "minigpt4_video": _minigpt4("video", "Video", "Video"),
@@ -146,7 +146,7 @@ TEMPLATES = {
         "You are a helpful assistant.",
         opening=(_START, "system\n", _SYSTEM, _END, "\n"),
         user=(_START, "user\n", _USER, _END, "\n"),
-        video=(_VIDEO, "\n", _USER),
+        is_video_first=True,
         lead=(_START, "assistant\n"),
         past_lead=(_START, "assistant\n"),
         answer=(_ANSWER, _END),
@@ -158,7 +158,7 @@ TEMPLATES = {
         "",
         opening=(_HEAD, "system", _BODY, "\n\n", _SYSTEM, _TURN),
         user=(_HEAD, "user", _BODY, "\n\n", _USER, _TURN),
-        video=(_VIDEO, "\n", _USER),
+        is_video_first=True,
         lead=(_HEAD, "assistant", _BODY, "\n\n"),
         past_lead=(_HEAD, "assistant", _BODY, "\n\n"),
         answer=(_ANSWER, _TURN),

@@ -68,7 +68,7 @@ class LocalChat:
         engine = BatchEngine(self._chat.backend.lm, max_batch=NUM_ROWS)
         engine.start()
         try:
-            yield from self._chat.answer(engine, [Turn("user", question)], tokens, options)
+            yield from self._chat.answer(engine, [Turn("user", question)], [tokens], options)
         finally:
             engine.stop()
 

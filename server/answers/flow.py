@@ -8,15 +8,17 @@ from time import monotonic
 
 from starlette.exceptions import HTTPException
 
-from bt_model.errors import BtchatError
-from bt_model.types import ModelCard, Turn, Usage
+from bt_model.errors import BtchatError, InvalidValueError
+from bt_model.types import ModelCard, Turn
 from server.admission import Admission
 from server.answers.missing_video import warnings_without_video
 from server.answers.question import Answer, AnswerEvent, Broken, Finished, Progress, Question, Text
 from server.engine.client import EngineClient
+from server.engine.usage import Usage
 from server.engine.wire import Done, Piece
-from server.features.flights import PreparedVideo, Stage, VideoFeatures
-from server.features.receipt import EncodedVideo, receipt_of
+from server.features.clips import EncodedClip, PreparedClips, check_count, distinct, prepare_all
+from server.features.flights import Stage, VideoFeatures
+from server.features.receipt import receipt_of
 from server.log.request import count, note
 from server.metrics import Metrics
 from server.problems import problem_of
@@ -26,8 +28,7 @@ Put = Callable[[AnswerEvent], Awaitable[None]]
 
 log = logging.getLogger(__name__)
 
-_Inputs = asyncio.Task[PreparedVideo | None]
-_TEXT_ONLY = EncodedVideo(b"", {}, None)
+_Inputs = asyncio.Task[PreparedClips]
 _FORESEEN = (BtchatError, HTTPException, TimeoutError)
 
 
@@ -52,7 +53,7 @@ class ChatFlow:
     async def answer(self, question: Question, put: Put) -> AsyncGenerator[Sequence[Progress]]:
         """Let every model answer, all at once. `put` gets Text* and one Finished or Broken of each of them.
 
-        However many models are asked, it is one request, one decode of the video, and one pass through each
+        However many models are asked, it is one request, one decode of each video, and one pass through each
         frozen tower; choices count one by one, and the door has let in one. Leaving ends the work, wherever
         it is.
 
@@ -63,7 +64,8 @@ class ChatFlow:
         numbers, said = range(len(question.models)), asyncio.Event()
         answers = [Answer(question, number, monotonic(), deadline, said) for number in numbers]
         progress = [Progress(model) for model in question.models]
-        note(model=",".join(dict.fromkeys(question.models)), video=question.video and question.video.name)
+        videos = dict.fromkeys(clip.source.name for clip in question.clips)
+        note(model=",".join(dict.fromkeys(question.models)), video=",".join(videos) or None)
         self._admission.rates.count_request(question.tenant, question.num_choices - 1)
         with self._admission.enter(question.tenant, question.num_choices - 1):
             inputs = asyncio.create_task(self._inputs(question, progress))
@@ -78,18 +80,24 @@ class ChatFlow:
                     task.cancel()
                 await asyncio.wait((*tasks, inputs))
 
-    async def _inputs(self, question: Question, progress: Sequence[Progress]) -> PreparedVideo | None:
-        """What all answers have in common: their models opened, and the video's tokens."""
+    async def _inputs(self, question: Question, progress: Sequence[Progress]) -> PreparedClips:
+        """What all answers have in common: their models opened, and the videos' tokens."""
 
         def report(stage: Stage) -> None:
             for each in progress:
                 each.stage = stage
 
         await asyncio.gather(*(self._open(each, question.turns) for each in progress))
-        cards = [each.card for each in progress if each.card is not None]
-        if question.video is None or not cards:
-            return None
-        return await self._features.prepare(question.video, question.sampling, cards, report)
+        cards = _cards(progress)
+        clips = distinct(question.clips, cards) if cards else []
+        for each in progress:
+            try:
+                if each.card is not None:
+                    check_count(clips, each.card)
+            except InvalidValueError as error:
+                each.card, each.error = None, error
+        cards = _cards(progress)
+        return await prepare_all(self._features, clips if cards else [], cards, report)
 
     async def _open(self, progress: Progress, turns: Sequence[Turn]) -> None:
         if self._engine.known_card(progress.model) is None:
@@ -106,10 +114,10 @@ class ChatFlow:
         end: Finished | None = None
         try:
             async with asyncio.timeout_at(answer.deadline):
-                video = await asyncio.shield(inputs)
+                clips = await asyncio.shield(inputs)
                 if answer.choice:  # their prompt is then computed once, for the first
                     await answer.said.wait()
-                end = await self._answer(answer, progress, video, put)
+                end = await self._answer(answer, progress, clips, put)
             await put(end)
         except asyncio.CancelledError:
             if end is None:
@@ -124,30 +132,31 @@ class ChatFlow:
         finally:
             answer.said.set()
 
-    async def _answer(
-        self, answer: Answer, progress: Progress, video: PreparedVideo | None, put: Put
-    ) -> Finished:
+    async def _answer(self, answer: Answer, progress: Progress, clips: PreparedClips, put: Put) -> Finished:
         if progress.error is not None:
             raise progress.error
         card = progress.card
         assert card is not None
 
-        async def ask(encoded: EncodedVideo) -> Finished:
+        async def ask(encoded: Sequence[EncodedClip]) -> Finished:
             progress.stage = "answer"
             return await self._ask(answer, card, encoded, put)
 
         def report(stage: Stage) -> None:
             progress.stage = stage
 
-        return await (ask(_TEXT_ONLY) if video is None else video.use(card, ask, report))
+        return await clips.use(card, ask, report)
 
-    async def _ask(self, answer: Answer, card: ModelCard, encoded: EncodedVideo, put: Put) -> Finished:
+    async def _ask(
+        self, answer: Answer, card: ModelCard, encoded: Sequence[EncodedClip], put: Put
+    ) -> Finished:
         """Let the engine answer; tokens that were evicted meanwhile are missed before anything is said."""
         asked = answer.question
         seconds = answer.deadline - asyncio.get_running_loop().time()
         first: float | None = None
         last = answer.begin
-        call = self._engine.ask(answer.model, asked.tenant, encoded.key, asked.turns, answer.options, seconds)
+        videos = [(each.video.key, each.clip.place) for each in encoded]
+        call = self._engine.ask(answer.model, asked.tenant, videos, asked.turns, answer.options, seconds)
         spent = 0
         try:
             with call as inbox:
@@ -166,7 +175,12 @@ class ChatFlow:
         return self._finish(answer, card, encoded, reply, (first or answer.begin) - answer.begin)
 
     def _finish(
-        self, answer: Answer, card: ModelCard, encoded: EncodedVideo, done: Done, first_seconds: float
+        self,
+        answer: Answer,
+        card: ModelCard,
+        encoded: Sequence[EncodedClip],
+        done: Done,
+        first_seconds: float,
     ) -> Finished:
         usage, total = Usage(**done.usage), monotonic() - answer.begin
         self._metrics.answered(answer.model, done.reason, usage, done.seconds, total)
@@ -179,8 +193,11 @@ class ChatFlow:
             "first_token": first_seconds,
             "total": total,
         }
-        video = answer.question.video
-        cache = {"prompt_tokens": usage.cached}
-        receipt = receipt_of(video.name if video else None, encoded, card, seconds=seconds, cache=cache)
-        warnings = () if video else warnings_without_video(answer.question.turns)
+        videos = [(each.clip.source.name, each.video) for each in encoded]
+        receipt = receipt_of(videos, card, seconds=seconds, cache={"prompt_tokens": usage.cached})
+        warnings = () if videos else warnings_without_video(answer.question.turns)
         return Finished(answer.index, done.reason, usage, receipt, warnings)
+
+
+def _cards(progress: Sequence[Progress]) -> list[ModelCard]:
+    return [each.card for each in progress if each.card is not None]

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bt_model.errors import BtchatError
-from bt_model.types import GenerateOptions, ModelCard, Sampling, Turn, Usage
+from bt_model.types import GenerateOptions, ModelCard, Turn
+from server.engine.usage import Usage
+from server.features.clips import ShownClip
 from server.features.flights import Stage
 from server.problems import Problem
-from server.uploads.sources import VideoSource
 
-DEFAULT_SAMPLING = Sampling()
 _HALF = 2**63  # seeds are 64 bits with a sign
 
 
@@ -25,7 +25,7 @@ class AnswerWarning:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A dialogue, perhaps about a video, the options of the answer, and the models to ask.
+    """A dialogue, perhaps about videos, the options of the answer, and the models to ask.
 
     A model that is named several times gives as many answers, choices of the same prompt.
     """
@@ -34,8 +34,7 @@ class Question:
     models: tuple[str, ...]
     turns: tuple[Turn, ...]
     options: GenerateOptions
-    video: VideoSource | None = None
-    sampling: Sampling = DEFAULT_SAMPLING
+    clips: tuple[ShownClip, ...] = ()  # in the order of their places
 
     @property
     def num_choices(self) -> int:

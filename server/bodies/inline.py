@@ -114,7 +114,7 @@ class InlineJson(Generic[V]):
         """Take the data out of the string that begins at `place`; returns the place of its new end."""
         self._num_urls += 1
         if self._num_urls > MAX_DATA_URLS:
-            text = f"the body has more than {MAX_DATA_URLS} data: URLs; one video in a dialogue is allowed"
+            text = f"the body has more than {MAX_DATA_URLS} data: URLs; upload the videos, and send their ids"
             raise InvalidValueError(text, code="too_many_videos", param="messages")
         self._string = bytes(self._json[place:])
         del self._json[place:]

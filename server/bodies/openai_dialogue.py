@@ -1,23 +1,14 @@
-"""Messages of a chat completion -> turns, and the one video that they talk about."""
+"""Messages of a chat completion -> turns, and the videos that they talk about."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from bt_model.errors import ContextLengthError, InvalidValueError
-from bt_model.types import Turn, check_turns
-from server.bodies.openai import CompletionBody, CompletionMessage, PartBody, PartSampling
+from bt_model.types import Place, Turn, check_turns
+from server.bodies.openai import CompletionBody, CompletionMessage, MediaBody, PartBody
+from server.bodies.video_part import VideoPart
 from server.uploads.sources import ACCEPTED_URLS, is_video_url
 
 MAX_DIALOGUE_CHARACTERS = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class VideoPart:
-    """A video in a message; `param` is its position in the body, for errors."""
-
-    url: str
-    param: str
-    sampling: PartSampling
 
 
 def bounded_turns(turns: Sequence[Turn]) -> tuple[Turn, ...]:
@@ -44,18 +35,14 @@ def turns_of(body: CompletionBody) -> tuple[Turn, ...]:
     return bounded_turns(turns)
 
 
-def video_of(body: CompletionBody) -> VideoPart | None:
-    """The video of the dialogue, if there is one.
+def videos_of(body: CompletionBody) -> Iterator[VideoPart]:
+    """The videos of the dialogue in order, each with its place in the text that `turns_of` gives.
 
     Raises:
-        InvalidValueError: more than one, or one outside the user's messages.
+        InvalidValueError: a sampling out of range, or a video outside the user's messages.
     """
-    found = [part for number, message in enumerate(body.messages) for part in _videos(message, number)]
-    for part in found[1:]:
-        if part.url != found[0].url:
-            text = f"{part.param} is a second video; one video in a dialogue is allowed"
-            raise InvalidValueError(text, code="too_many_videos", param=part.param)
-    return found[0] if found else None
+    for number, message in enumerate(body.messages):
+        yield from _videos(body, message, number)
 
 
 def _text(message: CompletionMessage, number: int) -> Iterator[str]:
@@ -66,18 +53,23 @@ def _text(message: CompletionMessage, number: int) -> Iterator[str]:
             yield part.text
 
 
-def _videos(message: CompletionMessage, number: int) -> Iterator[VideoPart]:
+def _videos(body: CompletionBody, message: CompletionMessage, number: int) -> Iterator[VideoPart]:
+    before, num_after = list[str](), sum(part.type == "text" for part in message.content)
     for index, part in enumerate(message.content):
         where = f"messages[{number}].content[{index}]"
         if part.type == "text":
+            before.append(part.text or "")
+            num_after -= 1
             continue
         if message.role != "user":
             text = f"{where} is a video in a message of the {message.role}; allowed: user"
             raise InvalidValueError(text, param=where)
-        yield _file(part, where) if part.type == "file" else _media(part, where)
+        param, media = _file(part, where) if part.type == "file" else _media(part, where)
+        at = len("\n".join([*before, ""] if num_after else before))  # in front of the text that comes next
+        yield VideoPart(media.url, param, body.sampling_for(media), Place(number, at))
 
 
-def _media(part: PartBody, where: str) -> VideoPart:
+def _media(part: PartBody, where: str) -> tuple[str, MediaBody]:
     media = {
         "video_url": part.video_url,
         "video": part.video,
@@ -90,14 +82,14 @@ def _media(part: PartBody, where: str) -> VideoPart:
     if part.type == "image_url" and not is_video_url(media.url):
         text = f"{param} is an image; this model takes a video: {ACCEPTED_URLS}"
         raise InvalidValueError(text, param=param)
-    return VideoPart(media.url, param, media)
+    return param, media
 
 
-def _file(part: PartBody, where: str) -> VideoPart:
+def _file(part: PartBody, where: str) -> tuple[str, MediaBody]:
     if part.file is not None and part.file.file_id is not None:
-        return VideoPart(part.file.file_id, f"{where}.file.file_id", PartSampling())
+        return f"{where}.file.file_id", MediaBody(url=part.file.file_id)
     if part.file is not None and part.file.file_data is not None:
-        return VideoPart(part.file.file_data, f"{where}.file.file_data", PartSampling())
+        return f"{where}.file.file_data", MediaBody(url=part.file.file_data)
     raise _lacking(part, where)
 
 

@@ -1,6 +1,7 @@
 """Request and response bodies of our own routes. Unknown fields, wrong types and NaN are refused."""
 
 import re
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self, TypeVar, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -9,15 +10,17 @@ from pydantic_core import PydanticCustomError
 from bt_model.errors import InvalidValueError, require
 from bt_model.types import (
     MAX_TOP_LOGPROBS,
+    MAX_VIDEOS,
     GenerateOptions,
-    ModelCard,
+    Place,
     Role,
     Sampling,
     Strategy,
     Turn,
     VideoFacts,
 )
-from server.bodies.rules import VISIBLE, say_options, say_sampling
+from server.bodies.rules import VISIBLE, say_options, say_own_message, say_sampling
+from server.bodies.video_part import VideoPart
 from server.uploads.catalog import StoredVideo
 
 MAX_MESSAGES = 512
@@ -101,11 +104,21 @@ class TokensBody(VideoBody):
     format: Literal["safetensors", "json"] | None = None
 
 
+class MessageVideo(Body):
+    """A video of a later message, or a further one of the first; without `sampling` it has the request's."""
+
+    video: VideoId
+    sampling: SamplingBody | None = None
+
+
 class MessageBody(Body):
-    """One message of a dialogue."""
+    """One message of a dialogue; `videos` are those that it shows beside the request's."""
+
+    model_config = ConfigDict(json_schema_extra=say_own_message)
 
     role: Role
     content: Annotated[Text, Field(json_schema_extra={"pattern": VISIBLE})]
+    videos: Annotated[FewErrors[MessageVideo], Field(max_length=MAX_VIDEOS)] = []
 
     def turn(self) -> Turn:
         return Turn(self.role, self.content)
@@ -153,7 +166,7 @@ class OptionsBody(Body):
 
 
 class ChatBody(OptionsBody):
-    """A dialogue about one video; a list of models is answered by each of them."""
+    """A dialogue about a video, which the first user's message shows; a list of models all answer it."""
 
     video: VideoId
     sampling: SamplingBody = SamplingBody()
@@ -175,6 +188,24 @@ class ChatBody(OptionsBody):
             )
             raise InvalidValueError(text, param="model")
         return tuple(self.model)
+
+    def videos(self) -> Iterator[VideoPart]:
+        """The request's video, which the first user's message shows, then those of the messages, in order.
+
+        Raises:
+            InvalidValueError: a sampling out of range, or a video outside the user's messages.
+        """
+        sampling = self.sampling.value()
+        first = next((number for number, each in enumerate(self.messages) if each.role == "user"), 0)
+        yield VideoPart(self.video, "video", sampling, Place(first))
+        for number, message in enumerate(self.messages):
+            for index, video in enumerate(message.videos):
+                where = f"messages[{number}].videos[{index}]"
+                if message.role != "user":
+                    text = f"{where} is a video in a message of the {message.role}; allowed: user"
+                    raise InvalidValueError(text, param=where)
+                own = sampling if video.sampling is None else video.sampling.value()
+                yield VideoPart(video.video, f"{where}.video", own, Place(number))
 
 
 class VideoObject(BaseModel):
@@ -252,44 +283,3 @@ class TokensObject(BaseModel):
     pooling: str
     data: str
     receipt: dict[str, Any]
-
-
-class ModelObject(BaseModel):
-    """One configured model. Its details are known once it has been loaded."""
-
-    id: str
-    object: Literal["model"] = "model"
-    created: int
-    owned_by: str = "btchat"
-    loaded: bool
-    max_model_len: int | None = None
-    backend: str | None = None
-    default_frames: int | None = None
-    max_frames: int | None = None
-    num_video_tokens: int | None = None
-    fingerprint: str | None = None
-    notice: str | None = None
-
-    @classmethod
-    def of(cls, name: str, card: ModelCard | None, created: int, *, is_loaded: bool) -> Self:
-        if card is None:
-            return cls(id=name, created=created, loaded=is_loaded)
-        return cls(
-            id=name,
-            created=created,
-            loaded=is_loaded,
-            max_model_len=card.max_context,
-            backend=card.backend,
-            default_frames=card.default_frames,
-            max_frames=card.max_frames,
-            num_video_tokens=card.num_video_tokens,
-            fingerprint=card.fingerprint,
-            notice=card.notice,
-        )
-
-
-class ModelPage(BaseModel):
-    """All configured models, the default first."""
-
-    object: Literal["list"] = "list"
-    data: list[ModelObject]

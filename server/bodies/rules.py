@@ -1,7 +1,7 @@
 """What the OpenAPI document says of bodies beside their types, of rules checked where values are used.
 
 Each function changes a schema in place. Not said, since JSON Schema cannot: that roles take turns, that a
-window ends after it starts, that a dialogue has one video, and what a video's bytes are.
+window ends after it starts, how many videos a model takes, and what a video's bytes are.
 """
 
 from typing import Any
@@ -52,6 +52,12 @@ def say_file(schema: Schema) -> None:
     schema["anyOf"] = [
         {"properties": {name: {"type": "string"}}, "required": [name]} for name in ("file_id", "file_data")
     ]
+
+
+def say_own_message(schema: Schema) -> None:
+    """Of a message of our own route: only the user's shows videos."""
+    user = {"properties": {"role": {"const": "user"}}}
+    schema["anyOf"] = [user, {"properties": {"videos": {"maxItems": 0}}}]
 
 
 def say_message(schema: Schema) -> None:

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Any, TypeVar
 
 from bt_model.errors import EngineDeadError, EngineError, UnknownNameError
-from bt_model.types import GenerateOptions, ModelCard, Turn
+from bt_model.types import GenerateOptions, ModelCard, Place, Turn
 from server.engine import wire
 from server.engine.channel import close_all
 from server.engine.errors import exception_of, failed
@@ -192,15 +192,16 @@ class EngineClient:
         self,
         model: str,
         owner: str,
-        key: bytes,
+        videos: Sequence[tuple[bytes, Place]],
         turns: Sequence[Turn],
         options: GenerateOptions,
         seconds: float,
     ) -> Generator[Inbox]:
-        """Pieces, then one Done. Leaving early cancels; `key` is empty for text without a video."""
+        """Pieces, then one Done. Leaving early cancels; `videos` are keys of tokens, and their places."""
         given = {name: value for name, value in asdict(options).items() if value not in (None, ())}
         dialogue = [[turn.role, turn.text] for turn in turns]
-        message = wire.Ask(self._new_id(), model, owner, key, dialogue, given, seconds)
+        seen: list[list[Any]] = [[key, place.turn, place.at] for key, place in videos]
+        message = wire.Ask(self._new_id(), model, owner, seen, dialogue, given, seconds)
         with self._expect(message.id) as inbox:
             self._send(message)
             try:

@@ -67,18 +67,19 @@ class Fetch(Message):
 
 @dataclass(frozen=True, slots=True)
 class Ask(Message):
-    """Answer a dialogue with one model; `key` is that of the video's tokens, or empty for text only.
+    """Answer a dialogue with one model.
 
     What is computed of a prompt is kept for later ones of the same `owner`.
 
-    `turns` are (role, text) pairs; `options` the fields of GenerateOptions that were given.
+    `videos` are [key of the tokens, turn, place in its text], in the order of the dialogue; `turns` are
+    (role, text) pairs; `options` the fields of GenerateOptions that were given.
     Answered by `Piece`*, then exactly one of `Done` or `Failed`.
     """
 
     id: str
     model: str
     owner: str
-    key: bytes
+    videos: list[list[Any]]
     turns: list[list[str]]
     options: dict[str, Any]
     timeout: float

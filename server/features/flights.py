@@ -2,14 +2,14 @@
 
 import asyncio
 from asyncio import FIRST_COMPLETED
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
 from bt_model.decoding.decoded import Decoded
 from bt_model.decoding.pool import DecodePool
-from bt_model.errors import BtchatError, FeaturesMissingError, InvalidValueError, UnknownNameError
+from bt_model.errors import BtchatError, InvalidValueError, UnknownNameError
 from bt_model.types import ModelCard, Sampling
 from server.decoding.futures import finished
 from server.engine.client import EngineClient
@@ -26,7 +26,7 @@ _T = TypeVar("_T")
 _LOOK_SECONDS = 0.1  # how often it is looked whether a decode child is free
 
 
-def _ignored(_stage: Stage) -> None:
+def ignored(_stage: Stage) -> None:
     """Nobody watches."""
 
 
@@ -60,30 +60,6 @@ class _Flight:
             each(stage)
 
 
-@dataclass(frozen=True, slots=True)
-class PreparedVideo:
-    """A video and its tokens for some models, which the engine may evict before they are used."""
-
-    features: "VideoFeatures"
-    source: VideoSource
-    sampling: Sampling
-    outcomes: Mapping[str, Outcome]
-
-    async def use(
-        self, card: ModelCard, work: Callable[[EncodedVideo], Awaitable[_T]], report: Report = _ignored
-    ) -> _T:
-        """The result of `work` on one model's tokens; where they were evicted meanwhile, made once more.
-
-        Raises:
-            BtchatError: why there are no tokens, or what `work` raises.
-        """
-        try:
-            return await work(_tokens(self.outcomes[card.id]))
-        except FeaturesMissingError:
-            again = await self.features.prepare(self.source, self.sampling, [card], report)
-            return await work(_tokens(again.outcomes[card.id]))
-
-
 class VideoFeatures:
     """Tokens of videos in the engine's cache."""
 
@@ -94,9 +70,13 @@ class VideoFeatures:
         self._rates = rates
         self._flights: dict[bytes, _Flight] = {}
 
+    @property
+    def num_decoders(self) -> int:
+        return self._decoder.size
+
     async def prepare(
-        self, source: VideoSource, sampling: Sampling, cards: Sequence[ModelCard], report: Report = _ignored
-    ) -> PreparedVideo:
+        self, source: VideoSource, sampling: Sampling, cards: Sequence[ModelCard], report: Report = ignored
+    ) -> dict[str, Outcome]:
         """Make sure that each model's tokens are cached; missing ones need one decode for all models.
 
         Requests for the same tokens share one decode and encode. A sampling without a number of frames has
@@ -136,7 +116,7 @@ class VideoFeatures:
             if isinstance(outcome, EncodedVideo) and key in joined:
                 outcome = replace(outcome, cache="joined")
             outcomes[model] = outcome
-        return PreparedVideo(self, source, sampling, outcomes)
+        return outcomes
 
     async def encode_ahead(self, source: VideoSource, card: ModelCard) -> bool:
         """Make the tokens of a model's default sampling before anybody asks; questions go first, or join.
@@ -151,8 +131,9 @@ class VideoFeatures:
         key = self._key(source, sampling, card)
         if await self._engine.lookup(key) is not None or key in self._flights:
             return False
-        landed = await self._land([self._begin({key: card}, source, sampling)], _ignored)
-        _tokens(landed[key])
+        landed = await self._land([self._begin({key: card}, source, sampling)], ignored)
+        if isinstance(error := landed[key], BtchatError):
+            raise error
         return True
 
     async def learn(self, source: VideoSource, decoded: Decoded) -> None:
@@ -281,13 +262,6 @@ class VideoFeatures:
             else:
                 outcomes[key] = EncodedVideo(key, facts, "miss", frames.seconds, encoding.seconds)
         return outcomes
-
-
-def _tokens(outcome: Outcome) -> EncodedVideo:
-    """The tokens of an outcome; raises its error."""
-    if isinstance(outcome, BtchatError):
-        raise outcome
-    return outcome
 
 
 def _in_our_words(error: BtchatError, sampling: Sampling) -> BtchatError:

@@ -1,7 +1,7 @@
-"""Questions about a video: our own route and OpenAI's, answered by one flow."""
+"""Questions about videos: our own route and OpenAI's, answered by one flow."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from typing import Any
@@ -10,12 +10,15 @@ from uuid import uuid4
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
+from bt_model.types import MAX_VIDEOS, ModelCard, Sampling
 from server.answers.missing_video import video_required
-from server.answers.question import DEFAULT_SAMPLING, Progress, Question
+from server.answers.question import Progress, Question
 from server.bodies.openai import CompletionBody
-from server.bodies.openai_dialogue import VideoPart, bounded_turns, turns_of, video_of
+from server.bodies.openai_dialogue import bounded_turns, turns_of, videos_of
 from server.bodies.own import ChatBody
+from server.bodies.video_part import VideoPart
 from server.deps import InlineDep, Lifetime, Services, ServicesDep, Tenant
+from server.features.clips import ShownClip, check_count, distinct, too_many_videos
 from server.routes.errors import errors
 from server.routes.json_body import JsonRoute
 from server.streams.one_model import CompletionShape
@@ -37,15 +40,18 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 async def chat(
     body: ChatBody, request: Request, services: ServicesDep, tenant: Tenant, lifetime: Lifetime
 ) -> Response:
-    """Answer the last message of a dialogue about one uploaded video, as JSON or as a stream.
+    """Answer the last message of a dialogue about uploaded videos, as JSON or as a stream.
 
-    Where `model` is a list, every model answers: one choice for each, from one decode of the video.
+    Where `model` is a list, every model answers: one choice for each, from one decode of each video.
     """
     models = tuple(services.engine.resolve(name) for name in body.models())
-    video = await find_video(services.store, tenant, body.video)
-    turns = bounded_turns([message.turn() for message in body.messages])
-    sampling, options = body.sampling.value(), body.options()
-    question = Question(tenant, models, turns, options, video, sampling)
+
+    async def find(part: VideoPart) -> VideoSource:
+        return await find_video(services.store, tenant, part.url, part.param)
+
+    turns, options = bounded_turns([message.turn() for message in body.messages]), body.options()
+    clips = await _clips(body.videos(), find)
+    question = Question(tenant, models, turns, options, clips)
     shape = ChoicesShape if isinstance(body.model, list) else CompletionShape
     return await _respond(question, shape, request, services, lifetime, is_stream=body.stream)
 
@@ -59,21 +65,47 @@ async def complete(
     tenant: Tenant,
     lifetime: Lifetime,
 ) -> Response:
-    """The same for OpenAI's clients; the video is a part of a user message."""
+    """The same for OpenAI's clients; a video is a part of a user message."""
     services.admission.require_room(tenant, body.n or 1, "n")
     model = services.engine.resolve(body.model)
-    turns, options, part = turns_of(body), body.options(), video_of(body)
-    sampling = body.sampling_for(part.sampling) if part else DEFAULT_SAMPLING
-    video: VideoSource | None = None
-    if part and is_remote(part.url):
-        video = await while_connected(request, _fetched(part, services, tenant, lifetime))
-    elif part:
-        video = await find_source(services.store, inline, tenant, part.url, part.param)
-    if video is None and services.settings.require_video:
+
+    async def find(part: VideoPart) -> VideoSource:
+        if is_remote(part.url):
+            return await while_connected(request, _fetched(part, services, tenant, lifetime))
+        return await find_source(services.store, inline, tenant, part.url, part.param)
+
+    turns, options = turns_of(body), body.options()
+    clips = await _clips(videos_of(body), find, services.engine.known_card(model))
+    if not clips and services.settings.require_video:
         raise video_required()
-    question = Question(tenant, (model,) * (body.n or 1), turns, options, video, sampling)
+    question = Question(tenant, (model,) * (body.n or 1), turns, options, clips)
     shape = partial(CompletionShape, include_usage=body.include_usage)
     return await _respond(question, shape, request, services, lifetime, is_stream=bool(body.stream))
+
+
+async def _clips(
+    parts: Iterable[VideoPart],
+    find: Callable[[VideoPart], Awaitable[VideoSource]],
+    card: ModelCard | None = None,
+) -> tuple[ShownClip, ...]:
+    """The videos that a body names, each found once, as far as a model takes them whose card is known.
+
+    Raises:
+        InvalidValueError: too many.
+        BtchatError: one of them cannot be had.
+    """
+    sources: dict[str, VideoSource] = {}
+    clips: dict[tuple[str, Sampling], ShownClip] = {}
+    for part in parts:
+        if (part.url, part.sampling) in clips:
+            continue
+        if len(clips) == MAX_VIDEOS:
+            raise too_many_videos(MAX_VIDEOS + 1, f"{MAX_VIDEOS} are allowed", part.param)
+        source = sources[part.url] = sources.get(part.url) or await find(part)
+        clips[part.url, part.sampling] = ShownClip(source, part.sampling, part.place, part.param)
+        if card is not None:
+            check_count(distinct([*clips.values()], [card]), card)
+    return tuple(clips.values())
 
 
 async def _fetched(part: VideoPart, services: Services, tenant: str, lifetime: AsyncExitStack) -> VideoSource:

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request, Response
@@ -12,6 +13,7 @@ from server.bodies.own import FrameObject, FramesObject, TokensBody, TokensObjec
 from server.decoding.futures import finished
 from server.deps import Services, ServicesDep, Tenant
 from server.engine.replies import TokenFile
+from server.features.clips import EncodedClip, ShownClip, prepare_all
 from server.features.keys import check_frames, for_models
 from server.features.receipt import EncodedVideo, frame_facts, receipt_of
 from server.log.request import note
@@ -103,10 +105,12 @@ async def _opened(services: Services, request: Request, model: str) -> ModelCard
 async def _fetched(
     services: Services, video: UploadedVideo, sampling: Sampling, card: ModelCard
 ) -> tuple[EncodedVideo, TokenFile]:
-    async def fetch(encoded: EncodedVideo) -> tuple[EncodedVideo, TokenFile]:
-        return encoded, await services.engine.fetch_tokens(encoded.key)
+    async def fetch(encoded: Sequence[EncodedClip]) -> tuple[EncodedVideo, TokenFile]:
+        (each,) = encoded
+        return each.video, await services.engine.fetch_tokens(each.video.key)
 
-    return await (await services.features.prepare(video, sampling, [card])).use(card, fetch)
+    clips = [ShownClip(video, sampling)]
+    return await (await prepare_all(services.features, clips, [card])).use(card, fetch)
 
 
 def _as_json(card: ModelCard, name: str, encoded: EncodedVideo, file: TokenFile) -> TokensObject:
@@ -117,7 +121,7 @@ def _as_json(card: ModelCard, name: str, encoded: EncodedVideo, file: TokenFile)
         fingerprint=card.fingerprint,
         pooling=card.pooling,
         data=base64.b64encode(file.array).decode(),
-        receipt=receipt_of(name, encoded, card),
+        receipt=receipt_of([(name, encoded)], card),
     )
 
 

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from server.bodies.own import ModelObject, ModelPage
+from server.bodies.models import ModelObject, ModelPage
 from server.deps import Services, ServicesDep
 from server.routes.errors import errors
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from bt_model.types import Usage
 from server.answers.question import AnswerEvent, Broken, Finished, Progress, Text
+from server.engine.usage import Usage
 from server.streams.token_logprobs import logprobs_body
 
 WHOLE, CHUNK = "chat.completion", "chat.completion.chunk"

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from bt_model.generation.request import GenTiming
-from bt_model.types import Usage
 from server.engine import wire
+from server.engine.usage import Usage
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -22,10 +22,11 @@ import torch
 from bt_model.errors import EngineError
 from bt_model.generation.faults import breaks_device
 from bt_model.generation.request import Delta, Event, GenRequest
-from bt_model.types import GenerateOptions, Turn, Usage, VideoTokens
+from bt_model.types import GenerateOptions, Place, Turn, VideoTokens
 from server.engine import wire
 from server.engine.channel import Channel
 from server.engine.errors import failed, fields_of
+from server.engine.usage import Usage
 from server.engine.wire import Message
 from server.log.request import begin
 from server.worker.memory import memory_stats
@@ -195,9 +196,12 @@ class Worker:
         options, deadline = _options_of(ask), time.monotonic() + ask.timeout
         async with self._models.borrowed([ask.model]) as lease:
             model = lease.model(ask.model)
-            video = VideoTokens(ask.key, (await self._tokens.tokens(ask.key)).tokens) if ask.key else None
+            videos = [
+                VideoTokens(key, (await self._tokens.tokens(key)).tokens, Place(turn, at))
+                for key, turn, at in ask.videos
+            ]
             length = sum(len(text) for _, text in ask.turns)  # a small question waits for one large at most
-            prompt = self._prompts.run(_request_of, ask, options, model, video, deadline, weight=length)
+            prompt = self._prompts.run(_request_of, ask, options, model, videos, deadline, weight=length)
             request = await prompt
             self._generating[ask.id] = model
             try:
@@ -285,8 +289,12 @@ def _options_of(ask: wire.Ask) -> GenerateOptions:
 
 @torch.inference_mode()
 def _request_of(
-    ask: wire.Ask, options: GenerateOptions, model: LoadedModel, video: VideoTokens | None, deadline: float
+    ask: wire.Ask,
+    options: GenerateOptions,
+    model: LoadedModel,
+    videos: Sequence[VideoTokens],
+    deadline: float,
 ) -> GenRequest:
     turns = tuple(Turn(role, text) for role, text in ask.turns)  # pyright: ignore[reportArgumentType] - checked by the web side's schema
-    request = model.chat.request(turns, video, options, request_id=ask.id, deadline=deadline)
+    request = model.chat.request(turns, videos, options, request_id=ask.id, deadline=deadline)
     return replace(request, owner=ask.owner.encode())

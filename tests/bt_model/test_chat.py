@@ -73,7 +73,7 @@ def test_encode_refuses_more_frames_than_the_branch_can_represent(chat: VideoCha
 
 def test_the_answer_depends_on_the_video(chat: VideoChat, engine: Engine) -> None:
     answers = {
-        "".join(chat.answer(engine, ASKED, VideoTokens(bytes([seed]), tokens), GREEDY))
+        "".join(chat.answer(engine, ASKED, [VideoTokens(bytes([seed]), tokens)], GREEDY))
         for seed, tokens in enumerate(chat.encode(tiny.clips(3, 4)))
     }
     assert len(answers) == 3
@@ -82,7 +82,7 @@ def test_the_answer_depends_on_the_video(chat: VideoChat, engine: Engine) -> Non
 def greedy(chat: VideoChat, turns: Sequence[Turn], video: VideoTokens, num_new: int) -> str:
     """The answer without an engine: the whole prompt is read again for every token."""
     lm = tiny_llama(chat)
-    parts = chat.backend.segments(turns, video)
+    parts = chat.backend.segments(turns, [video])
     rows = [lm.embed(torch.tensor(p.ids)) if isinstance(p, Tokens) else p.embeds for p in parts]
     prompt: Tensor = torch.cat(rows)
     said: list[int] = []
@@ -101,23 +101,23 @@ def tiny_llama(chat: VideoChat) -> tiny.Llama:
 def test_the_answer_is_what_the_decoder_says_after_the_prompt(
     chat: VideoChat, engine: Engine, video: VideoTokens
 ) -> None:
-    answer = "".join(chat.answer(engine, ASKED, video, GREEDY))
+    answer = "".join(chat.answer(engine, ASKED, [video], GREEDY))
     assert answer == greedy(chat, ASKED, video, 24)
     assert answer
 
 
 def test_an_answer_ends_before_its_stop_string(chat: VideoChat, engine: Engine, video: VideoTokens) -> None:
-    whole = "".join(chat.answer(engine, ASKED, video, GREEDY))
+    whole = "".join(chat.answer(engine, ASKED, [video], GREEDY))
     stop = whole[5:8]
     options = GenerateOptions(max_tokens=24, temperature=0.0, stop=(stop,))
-    assert "".join(chat.answer(engine, ASKED, video, options)) == whole[: whole.index(stop)]
+    assert "".join(chat.answer(engine, ASKED, [video], options)) == whole[: whole.index(stop)]
 
 
 def test_a_models_own_stop_strings_leave_the_client_its_four(chat: VideoChat) -> None:
     assert isinstance(chat.backend, TemplateBackend)
     mine = replace(chat, backend=replace(chat.backend, defaults=GenerateOptions(stop=("own",))))
     options = GenerateOptions(stop=("a", "b", "c", "d"))
-    mine.request(ASKED, None, options, request_id="r")
+    mine.request(ASKED, [], options, request_id="r")
     for stop in (*options.stop, "own", *chat.backend.stop_strings):
         stream = mine.text_stream(options)
         stream.push(chat.backend.tokenizer.encode(f"? {stop} !").ids)
@@ -135,7 +135,7 @@ def wait_until_idle(engine: Engine) -> bool:
 def test_an_answer_that_is_closed_early_is_cancelled(
     chat: VideoChat, engine: Engine, video: VideoTokens
 ) -> None:
-    answer = chat.answer(engine, ASKED, video, GenerateOptions(temperature=0.0))
+    answer = chat.answer(engine, ASKED, [video], GenerateOptions(temperature=0.0))
     next(answer)
     assert engine.stats().running == 1
     answer.close()  # pyright: ignore[reportAttributeAccessIssue] - a generator, for those who know
@@ -146,16 +146,16 @@ def test_an_answer_that_is_closed_early_is_cancelled(
 def test_a_failing_decoder_ends_the_answer_with_an_error(chat: VideoChat, engine: Engine) -> None:
     broken = VideoTokens(b"nan", torch.full((P + 1, D), torch.nan))
     with pytest.raises(EngineError, match="not finite"):
-        list(chat.answer(engine, ASKED, broken, GREEDY))
+        list(chat.answer(engine, ASKED, [broken], GREEDY))
 
 
 def test_a_request_without_max_tokens_takes_the_backends_or_what_the_context_leaves(
     chat: VideoChat, video: VideoTokens
 ) -> None:
-    request = chat.request(ASKED, video, GenerateOptions(), request_id="a")
+    request = chat.request(ASKED, [video], GenerateOptions(), request_id="a")
     assert request.max_new_tokens == chat.backend.defaults.max_tokens == 1024
     long = [Turn("user", "many words " * 200)]
-    longer = chat.request(long, video, GenerateOptions(), request_id="a")
+    longer = chat.request(long, [video], GenerateOptions(), request_id="a")
     assert longer.num_prompt_tokens + longer.max_new_tokens == CONTEXT
     assert longer.max_new_tokens < 1024
 
@@ -165,7 +165,7 @@ def test_a_request_holds_what_was_asked_for(chat: VideoChat, video: VideoTokens)
         5, temperature=0.7, top_p=0.8, top_k=9, min_p=0.1, repetition_penalty=1.1, presence_penalty=0.2,
         frequency_penalty=-0.3, seed=3,
     )  # fmt: skip
-    request = chat.request(ASKED, video, options, request_id="a", deadline=12.5)
+    request = chat.request(ASKED, [video], options, request_id="a", deadline=12.5)
     held = (
         request.id, request.max_new_tokens, request.temperature, request.top_p, request.top_k,
         request.min_p, request.repetition_penalty, request.presence_penalty, request.frequency_penalty,
@@ -175,23 +175,23 @@ def test_a_request_holds_what_was_asked_for(chat: VideoChat, video: VideoTokens)
 
 
 def test_an_answer_may_go_on_past_its_end(chat: VideoChat, video: VideoTokens) -> None:
-    request = chat.request(ASKED, video, GenerateOptions(ignore_eos=True), request_id="a")
+    request = chat.request(ASKED, [video], GenerateOptions(ignore_eos=True), request_id="a")
     assert request.stop_token_ids == frozenset()
 
 
 def test_the_models_defaults_fill_what_was_not_given(chat: VideoChat, video: VideoTokens) -> None:
-    assert chat.request(ASKED, video, GenerateOptions(), request_id="a").temperature == 0.0
+    assert chat.request(ASKED, [video], GenerateOptions(), request_id="a").temperature == 0.0
 
 
 def test_a_temperature_of_zero_is_not_mistaken_for_none(chat: VideoChat, video: VideoTokens) -> None:
-    assert chat.request(ASKED, video, GenerateOptions(temperature=0.0), request_id="a").temperature == 0.0
+    assert chat.request(ASKED, [video], GenerateOptions(temperature=0.0), request_id="a").temperature == 0.0
 
 
 def test_a_prompt_that_fills_the_context_is_refused(chat: VideoChat, video: VideoTokens) -> None:
     with pytest.raises(
         ContextLengthError, match=rf"\({P + 1} for the video\).*the context holds {CONTEXT}"
     ) as caught:
-        chat.request([Turn("user", "q" * (CONTEXT - P))], video, GenerateOptions(), request_id="a")
+        chat.request([Turn("user", "q" * (CONTEXT - P))], [video], GenerateOptions(), request_id="a")
     assert caught.value.param == "messages"
 
 
@@ -201,7 +201,7 @@ def test_a_dialogue_that_no_context_holds_is_refused_before_it_is_tokenised(
     monkeypatch.setattr(TextTokenizer, "encode", None)
     turns = [Turn("user", "many words " * CONTEXT)]
     with pytest.raises(ContextLengthError, match="tokens or more") as caught:
-        chat.request(turns, None, GenerateOptions(), request_id="a")
+        chat.request(turns, [], GenerateOptions(), request_id="a")
     assert caught.value.param == "messages"
     with pytest.raises(ContextLengthError, match="tokens or more"):
         chat.card.check_length(turns)
@@ -209,7 +209,7 @@ def test_a_dialogue_that_no_context_holds_is_refused_before_it_is_tokenised(
 
 def test_more_new_tokens_than_there_is_room_for_are_refused(chat: VideoChat, video: VideoTokens) -> None:
     with pytest.raises(ContextLengthError, match=f"and {CONTEXT} are to be generated") as caught:
-        chat.request(ASKED, video, GenerateOptions(max_tokens=CONTEXT), request_id="a")
+        chat.request(ASKED, [video], GenerateOptions(max_tokens=CONTEXT), request_id="a")
     assert caught.value.param == "max_tokens"
 
 

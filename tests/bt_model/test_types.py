@@ -16,7 +16,6 @@ from bt_model.types import (
     Role,
     Sampling,
     Turn,
-    Usage,
     check_turns,
 )
 
@@ -178,7 +177,3 @@ def test_a_turn_without_text_is_refused_by_its_place(text: str) -> None:
     with pytest.raises(InvalidValueError, match=r"messages\[1\]\.content is empty; allowed: text") as caught:
         check_turns([Turn("user", "hi"), Turn("assistant", text), Turn("user", "hi")])
     assert caught.value.param == "messages[1].content"
-
-
-def test_usage_counts_the_video_once() -> None:
-    assert Usage(prompt=10, completion=3, video=8, cached=9).total == 13

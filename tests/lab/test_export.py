@@ -86,7 +86,7 @@ def test_a_loaded_tokenizer_spells_the_training_prompts(written: Written) -> Non
     assert backend.ids == written.model.speller.ids
     text = "USER: which way? 🎬"
     assert backend.tokenizer.encode(text).ids == written.model.speller.encode(text).ids
-    assert backend.segments([Turn("user", "q")], None)
+    assert backend.segments([Turn("user", "q")], [])
 
 
 def test_the_clip_folder_is_read_by_transformers(written: Written) -> None:

@@ -119,7 +119,7 @@ def _steps() -> Iterator[tuple[str, Callable[[int], object]]]:
     ids = SpecialIds.of(style, tokenizer)
 
     def lay_out(length: int) -> object:
-        return segments([Turn("user", "a red circle " * (length * 20))], style, ids, tokenizer.encode, None)
+        return segments([Turn("user", "a red circle " * (length * 20))], style, ids, tokenizer.encode, [])
 
     def stream(length: int) -> object:
         text = TextStream(lambda ids: "".join(map(chr, ids)), ["</s>", "###"])

@@ -271,9 +271,9 @@ def test_a_broken_data_url_is_422(api: openai.OpenAI) -> None:
     assert (caught.value.status_code, cast(Any, caught.value).code) == (415, "unsupported_media")
 
 
-def test_a_second_video_is_refused(api: openai.OpenAI, video: str) -> None:
+def test_a_second_video_is_refused(api: openai.OpenAI, video: str, unseen: bytes) -> None:
     said: ChatCompletionMessageParam = {"role": "assistant", "content": "something"}
-    messages = [*about(video), said, *about("vid_" + "1" * 32)]
+    messages = [*about(video), said, *about({"url": data_url(unseen)})]
     with pytest.raises(openai.BadRequestError) as caught:
         api.chat.completions.create(model=fakes.MODEL, messages=messages)
     assert (caught.value.code, caught.value.param) == (

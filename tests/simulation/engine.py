@@ -303,10 +303,10 @@ class SimulatedEngine:
             return  # cancelled before
         self._load(ask.model)
         video = "-"
-        if ask.key:
-            if self._owners.setdefault(ask.key, ask.owner) != ask.owner:
+        for key, _, _ in ask.videos:
+            if self._owners.setdefault(key, ask.owner) != ask.owner:
                 self._find("tokens of another owner", f"are used for {ask.turns[-1][1]}")
-            entry = self.cache.get(ask.key)
+            entry = self.cache.get(key)
             if entry is None:
                 del self.answers[ask.id]
                 self._fail(ask.id, "FeaturesMissingError", "features_missing")
@@ -344,7 +344,7 @@ class SimulatedEngine:
     def _end(self, answer: _Answer, reason: str) -> None:
         """Without a reason it fails."""
         del self.answers[answer.ask.id]
-        usage = {"prompt": 7, "completion": 3, "video": 3 if answer.ask.key else 0, "cached": 0}
+        usage = {"prompt": 7, "completion": 3, "video": 3 * len(answer.ask.videos), "cached": 0}
         seconds = {"queue": 0.0, "prefill": 0.0, "decode": 0.0}
         if reason:
             self._send(wire.Done(answer.ask.id, reason, usage, seconds))

@@ -83,7 +83,7 @@ FAULTS = (
     ),
     # --- features
     PlantedFault(
-        "a retry repeats what was said", "server/features/flights.py",
+        "a retry repeats what was said", "server/features/clips.py",
         "        except FeaturesMissingError:\n", "        except BtchatError:\n",
     ),
     PlantedFault(

@@ -58,7 +58,7 @@ def _alone(chat: VideoChat) -> dict[tuple[int, str], str]:
             for question in QUESTIONS:
                 asked = VideoTokens(uuid.uuid4().bytes, tokens)
                 said[video, question] = "".join(
-                    chat.answer(engine, [Turn("user", question)], asked, GenerateOptions(**OPTIONS))
+                    chat.answer(engine, [Turn("user", question)], [asked], GenerateOptions(**OPTIONS))
                 )
     return said
 
@@ -75,7 +75,8 @@ def _round(
         counts["encodes"] += _encoded(engine, ask)
     for number, (_, video, question) in enumerate(asked):
         turns = [["user", question]]
-        engine.connection.send(wire.Ask(str(number), model, "a", _key(model, video), turns, OPTIONS, 60.0))
+        videos = [[_key(model, video), 0, 0]]
+        engine.connection.send(wire.Ask(str(number), model, "a", videos, turns, OPTIONS, 60.0))
     for number, text in _answers(engine, asked).items():
         _, video, question = asked[number]
         assert text == expected[model][video, question], (asked[number], text)

@@ -10,11 +10,12 @@ from bt_model.backends.parts.bridge import Bridge
 from bt_model.errors import CheckpointError
 from bt_model.generation.request import Segment, Soft
 from bt_model.prompt.jinja_template import JinjaTemplate
+from bt_model.prompt.layout import PlacedVideo
 from bt_model.prompt.own_tokens import OwnTokens
 from bt_model.prompt.segments import SpecialIds, segments, stop_ids
 from bt_model.prompt.templates import OWN, TEMPLATES, Template, template
 from bt_model.prompt.tokenizer import Tokenizer, encoder_within
-from bt_model.types import GenerateOptions, TokenBound, TokenText, Turn, VideoTokens
+from bt_model.types import MAX_VIDEOS, GenerateOptions, TokenBound, TokenText, Turn, VideoTokens
 
 if TYPE_CHECKING:
     from bt_model.generation.language_model import LanguageModel
@@ -64,13 +65,17 @@ class TemplateBackend:
         """A checkpoint's own template may leave out what it wants to."""
         return None if isinstance(self.template, JinjaTemplate) else self.tokenizer.bound
 
+    @property
+    def max_videos(self) -> int:
+        return MAX_VIDEOS
+
     @torch.inference_mode()
-    def segments(self, turns: Sequence[Turn], video: VideoTokens | None) -> tuple[Segment, ...]:
-        soft = None if video is None else Soft(video.key, self.bridge.soft(video.tokens))
+    def segments(self, turns: Sequence[Turn], videos: Sequence[VideoTokens]) -> tuple[Segment, ...]:
+        placed = [PlacedVideo(Soft(each.key, self.bridge.soft(each.tokens)), each.place) for each in videos]
         encode = encoder_within(self.tokenizer, self.lm.max_context)
         if isinstance(self.template, JinjaTemplate):
-            return self.template.segments(turns, encode, soft)
-        return segments(turns, self.template, self.ids, encode, soft)
+            return self.template.segments(turns, encode, placed)
+        return segments(turns, self.template, self.ids, encode, placed)
 
     def decode(self, ids: Sequence[int]) -> str:
         return self.tokenizer.decode(ids)

@@ -7,6 +7,7 @@ import torch
 
 from bt_model.errors import InvalidValueError
 from bt_model.generation.request import Soft
+from bt_model.prompt.layout import PlacedVideo
 from bt_model.prompt.segments import Dialogue, SpecialIds, answered
 from bt_model.prompt.templates import Template
 from bt_model.prompt.tokenizer import Encoding
@@ -44,7 +45,8 @@ class Speller:
         is_turned = first is not None and first != self.style.is_video_first
         style = self.style.turned() if is_turned else self.style
         turns = [turn for each in dialogue.exchanges for turn in _turns(each)]
-        return answered(turns, style, self.ids, self.encode, Soft(b"", torch.empty(num_video, 0)))
+        video = PlacedVideo(Soft(b"", torch.empty(num_video, 0)))
+        return answered(turns, style, self.ids, self.encode, [video])
 
 
 def _turns(exchange: Exchange) -> tuple[Turn, Turn]:

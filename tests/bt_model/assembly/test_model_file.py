@@ -56,6 +56,8 @@ ODD: list[tuple[str, Any, str]] = [
     ("default_frames", -1, "allowed: a whole number, 1 to 128"),
     ("default_frames", 0, "allowed: a whole number, 1 to 128"),
     ("default_frames", 1000, "allowed: a whole number, 1 to 128"),
+    ("max_videos", 0, "allowed: a whole number, 1 to 8"),
+    ("max_videos", 9, "allowed: a whole number, 1 to 8"),
     ("fit", "foo", "allowed: squash, crop, pad"),
     ("fit", None, "allowed: squash, crop, pad"),
     ("defaults", [], "allowed: a section"),

@@ -11,11 +11,11 @@ QUESTION = Tokens((BEGIN, *b"ab", EOS))
 
 
 def test_the_videos_tokens_stand_before_the_question() -> None:
-    soft, question = EchoBackend().segments(TURNS, VideoTokens(b"key", torch.zeros(3, 4)))
+    soft, question = EchoBackend().segments(TURNS, [VideoTokens(b"key", torch.zeros(3, 4))])
     assert isinstance(soft, Soft)
     assert (soft.key, len(soft.embeds)) == (b"key", 3)
     assert question == QUESTION
 
 
 def test_without_a_video_there_is_the_question_alone() -> None:
-    assert EchoBackend().segments(TURNS, None) == (QUESTION,)
+    assert EchoBackend().segments(TURNS, []) == (QUESTION,)

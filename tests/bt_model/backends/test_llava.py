@@ -34,8 +34,8 @@ def video() -> VideoTokens:
     return VideoTokens(b"key", torch.randn(tiny.P + 1, tiny.D, generator=torch.Generator().manual_seed(0)))
 
 
-def ids_of(backend: Backend, turns: list[Turn], video: VideoTokens | None) -> list[int]:
-    return [i for part in backend.segments(turns, video) if isinstance(part, Tokens) for i in part.ids]
+def ids_of(backend: Backend, turns: list[Turn], *videos: VideoTokens) -> list[int]:
+    return [i for part in backend.segments(turns, videos) if isinstance(part, Tokens) for i in part.ids]
 
 
 def specials(path: Path) -> set[int]:
@@ -43,7 +43,7 @@ def specials(path: Path) -> set[int]:
 
 
 def test_the_video_is_projected_under_its_own_key(backend: TemplateBackend, video: VideoTokens) -> None:
-    _, soft, _ = backend.segments([Turn("user", "q")], video)
+    _, soft, _ = backend.segments([Turn("user", "q")], [video])
     assert isinstance(soft, Soft)
     assert soft.key == b"key"
     weight, bias = (backend.bridge.projector.get_parameter(name) for name in ("weight", "bias"))
@@ -160,7 +160,7 @@ def test_a_checkpoints_own_template_lays_out_the_prompt(tiny_weights: Path, tmp_
     backend = create(files(tmp_path, style="checkpoint"))
     known = backend.tokenizer
     video = VideoTokens(b"key", torch.randn(5, tiny.D))
-    before, _, behind = backend.segments([Turn("user", "what </s> is it?")], video)
+    before, _, behind = backend.segments([Turn("user", "what </s> is it?")], [video])
     assert before == Tokens((known.special("<s>"),))
     assert behind == Tokens((*known.encode("\nwhat </s> is it?").ids, known.special("</s>")))
     assert backend.stop_token_ids == {known.special("</s>")}

@@ -45,7 +45,7 @@ def close(mine: Tensor, theirs: Tensor) -> None:
 
 def request_of(chat: VideoChat, clip: Tensor, turns: list[Turn] = ASKED) -> GenRequest:
     video = VideoTokens(b"key", chat.encode(clip)[0])
-    return chat.request(turns, video, GenerateOptions(max_tokens=NEW, temperature=0.0), request_id="a")
+    return chat.request(turns, [video], GenerateOptions(max_tokens=NEW, temperature=0.0), request_id="a")
 
 
 def answer(chat: VideoChat, request: GenRequest) -> list[int]:

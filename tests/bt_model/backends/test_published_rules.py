@@ -52,7 +52,7 @@ def test_a_model_generates_as_it_was_published(weights: Path, name: str, expecte
 
 
 def asked_of(chat: VideoChat) -> GenRequest:
-    return chat.request([Turn("user", "q")], None, NOT_GIVEN, request_id="a")
+    return chat.request([Turn("user", "q")], [], NOT_GIVEN, request_id="a")
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_instructblip_says_nothing_for_the_unknown_token(instructblip: InstructB
 
 def test_instructblips_soft_tokens_stand_before_its_beginning(instructblip: InstructBlipBackend) -> None:
     video = VideoTokens(b"key", torch.randn(tiny.P + 1, published.WIDTH))
-    soft, asked = instructblip.segments([Turn("user", "who?")], video)
+    soft, asked = instructblip.segments([Turn("user", "who?")], [video])
     assert isinstance(soft, Soft)
     assert isinstance(asked, Tokens)
     assert asked.ids == (instructblip.tokenizer.special("</s>"), *instructblip.tokenizer.encode("who?").ids)
@@ -84,7 +84,7 @@ def test_instructblips_soft_tokens_stand_before_its_beginning(instructblip: Inst
 
 def soft_for(backend: InstructBlipBackend, text: str) -> torch.Tensor:
     video = torch.randn(tiny.P + 1, published.WIDTH, generator=torch.Generator().manual_seed(0))
-    soft = backend.segments([Turn("user", text)], VideoTokens(b"key", video))[0]
+    soft = backend.segments([Turn("user", text)], [VideoTokens(b"key", video)])[0]
     assert isinstance(soft, Soft)
     return soft.embeds
 

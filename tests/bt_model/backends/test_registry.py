@@ -51,27 +51,27 @@ def video() -> VideoTokens:
 
 def ids_of(backend: Backend, text: str) -> list[int]:
     """A question's prompt without its first mark and without marks that would end an answer."""
-    parts = backend.segments([Turn("user", text)], None)
+    parts = backend.segments([Turn("user", text)], [])
     ids = [i for part in parts if isinstance(part, Tokens) for i in part.ids]
     return [i for i in ids[1:] if i not in backend.stop_token_ids]
 
 
 def test_the_video_takes_as_many_places_as_promised(name: str, backend: Backend, video: VideoTokens) -> None:
-    soft = [part for part in backend.segments([Turn("user", "q")], video) if isinstance(part, Soft)]
+    soft = [part for part in backend.segments([Turn("user", "q")], [video]) if isinstance(part, Soft)]
     places = published.QUERIES if name in QFORMER else tiny.P + 1
     assert [tuple(part.embeds.shape) for part in soft] == [(places, backend.lm.hidden_size)]
-    again = backend.segments([Turn("user", "q")], VideoTokens(b"other", video.tokens))
+    again = backend.segments([Turn("user", "q")], [VideoTokens(b"other", video.tokens)])
     keys = {part.key for part in (*soft, *again) if isinstance(part, Soft)}
     assert len(keys) == 2
 
 
 def test_a_dialogue_without_a_video_has_no_soft_tokens(backend: Backend) -> None:
-    assert not [p for p in backend.segments([Turn("user", "q")], None) if isinstance(p, Soft)]
+    assert not [p for p in backend.segments([Turn("user", "q")], []) if isinstance(p, Soft)]
 
 
 def test_bad_dialogues_are_refused(backend: Backend) -> None:
     with pytest.raises(InvalidValueError):
-        backend.segments([Turn("assistant", "a")], None)
+        backend.segments([Turn("assistant", "a")], [])
 
 
 def test_text_survives_a_round_trip(backend: Backend) -> None:
@@ -87,7 +87,7 @@ def test_an_unfinished_character_decodes_to_a_replacement(backend: Backend) -> N
 def test_its_decoder_runs_in_the_engine(backend: Backend, video: VideoTokens) -> None:
     engine = BatchEngine(backend.lm, max_batch=2)
     engine.start()
-    prompt = backend.segments([Turn("user", "say this")], video)
+    prompt = backend.segments([Turn("user", "say this")], [video])
     request = GenRequest("a", prompt, max_new_tokens=4, stop_token_ids=backend.stop_token_ids)
     events = list(engine.submit(request).stream())
     engine.stop()
@@ -100,7 +100,7 @@ def test_echo_repeats_the_last_question_and_stops(video: VideoTokens, tiny_weigh
     engine = BatchEngine(backend.lm, max_batch=2)
     engine.start()
     turns = [Turn("user", "first"), Turn("assistant", "a"), Turn("user", text)]
-    request = GenRequest("a", backend.segments(turns, video), 200, backend.stop_token_ids)
+    request = GenRequest("a", backend.segments(turns, [video]), 200, backend.stop_token_ids)
     events = list(engine.submit(request).stream())
     engine.stop()
     assert backend.decode([i for e in events if isinstance(e, Delta) for i in e.token_ids]) == text

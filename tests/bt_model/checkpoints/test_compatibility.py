@@ -176,7 +176,7 @@ def test_an_accepted_misfit_loads_and_is_recorded(folder: Path, check: str) -> N
 
 def soft_tokens(chat: VideoChat) -> torch.Tensor:
     video = VideoTokens(b"", chat.encode(tiny.clips(1, 4))[0])
-    segments = chat.backend.segments([Turn("user", "what is it?")], video)
+    segments = chat.backend.segments([Turn("user", "what is it?")], [video])
     (soft,) = (segment for segment in segments if isinstance(segment, Soft))
     return soft.embeds
 

@@ -79,7 +79,7 @@ def answer(chat: VideoChat) -> str:
     engine.start()
     try:
         turns = [Turn("user", "which way does the red circle move?")]
-        return "".join(chat.answer(engine, turns, video, GenerateOptions(max_tokens=8)))
+        return "".join(chat.answer(engine, turns, [video], GenerateOptions(max_tokens=8)))
     finally:
         engine.stop()
 

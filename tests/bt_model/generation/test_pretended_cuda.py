@@ -45,7 +45,7 @@ def test_a_model_answers_about_a_clip(gpu: PretendedCuda, weights: Path, name: s
     with gpu.counted() as encoding:
         video = VideoTokens(b"key", chat.encode(tiny.clips(1, 4))[0])
         asked = chat.request(
-            [Turn("user", "what happens?")], video, GenerateOptions(max_tokens=NEW), request_id="a"
+            [Turn("user", "what happens?")], [video], GenerateOptions(max_tokens=NEW), request_id="a"
         )
     assert encoding.num_kernels > 50
     assert encoding.reads == 0

@@ -80,7 +80,7 @@ def answers(chat: VideoChat) -> list[str]:
     engine.start()
     video = VideoTokens(b"key", chat.encode(tiny.clips(1, 4))[0])
     options = GenerateOptions(max_tokens=4, temperature=0.0)
-    said = list(chat.answer(engine, [Turn("user", "what is it?")], video, options))
+    said = list(chat.answer(engine, [Turn("user", "what is it?")], [video], options))
     engine.stop()
     return said
 

@@ -7,6 +7,7 @@ import torch
 
 from bt_model.errors import InvalidValueError
 from bt_model.generation.request import Segment, Soft, Tokens
+from bt_model.prompt.layout import PlacedVideo
 from bt_model.prompt.segments import SpecialIds, answered, segments
 from bt_model.prompt.templates import TEMPLATES, template
 from bt_model.prompt.tokenizer import Encoding, SentencePieceTokenizer, TextTokenizer, Tokenizer
@@ -19,7 +20,7 @@ SPECIALS = sorted(
 )
 NAMED = {name: 10_005 + number for number, name in enumerate(SPECIALS)}
 IDS = SpecialIds(bos=10_001, eos=10_002, video_start=10_003, video_end=10_004, named=NAMED)
-VIDEO = Soft(b"", torch.zeros(3, 4))
+VIDEO = [PlacedVideo(Soft(b"", torch.zeros(3, 4)))]
 SAID = [
     Turn("user", "what happens\nhere?"),
     Turn("assistant", "it moves: 日本 🎬 left"),

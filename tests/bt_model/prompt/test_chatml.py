@@ -36,7 +36,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def ids_of(path: Path, turns: list[Turn]) -> list[int]:
     tokenizer = TextTokenizer(path)
-    (run,) = segments(turns, STYLE, SpecialIds.of(STYLE, tokenizer), tokenizer.encode, None)
+    (run,) = segments(turns, STYLE, SpecialIds.of(STYLE, tokenizer), tokenizer.encode, [])
     assert isinstance(run, Tokens)
     return list(run.ids)
 
@@ -60,7 +60,7 @@ def test_an_answer_ends_with_the_marker_and_the_line_behind_it_is_not_learnt(pat
     tokenizer = TextTokenizer(path)
     ids = SpecialIds.of(STYLE, tokenizer)
     end = tokenizer.special("<|im_end|>")
-    dialogue = answered(DIALOGUE[:3], STYLE, ids, tokenizer.encode, None)
+    dialogue = answered(DIALOGUE[:3], STYLE, ids, tokenizer.encode, [])
     (run,), (answer,) = dialogue.segments, dialogue.answers
     assert isinstance(run, Tokens)
     assert list(run.ids[answer.start : answer.stop]) == [*tokenizer.encode("it moves left").ids, end]

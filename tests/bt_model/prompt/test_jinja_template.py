@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerFast
 from bt_model.errors import CheckpointError, InvalidValueError
 from bt_model.generation.request import Soft, Tokens
 from bt_model.prompt.jinja_template import JinjaTemplate
+from bt_model.prompt.layout import PlacedVideo
 from bt_model.prompt.tokenizer import TextTokenizer
 from bt_model.types import Turn
 from tests import tiny
@@ -52,7 +53,7 @@ def tokenizer(path: Path) -> TextTokenizer:
 
 
 def ids_of(source: str, tokenizer: TextTokenizer, turns: list[Turn]) -> list[int]:
-    (run,) = JinjaTemplate(source, NAMES, tokenizer.specials).segments(turns, tokenizer.encode, None)
+    (run,) = JinjaTemplate(source, NAMES, tokenizer.specials).segments(turns, tokenizer.encode, [])
     assert isinstance(run, Tokens)
     return list(run.ids)
 
@@ -82,7 +83,7 @@ def test_special_tokens_that_users_write_stay_text(tokenizer: TextTokenizer, nam
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_the_video_stands_before_the_first_users_text(tokenizer: TextTokenizer, name: str) -> None:
     style = JinjaTemplate(TEMPLATES[name], NAMES, tokenizer.specials)
-    before, video, behind = style.segments(DIALOGUE, tokenizer.encode, VIDEO)
+    before, video, behind = style.segments(DIALOGUE, tokenizer.encode, [PlacedVideo(VIDEO)])
     assert video is VIDEO
     assert isinstance(before, Tokens)
     assert isinstance(behind, Tokens)
@@ -96,7 +97,7 @@ def test_the_video_stands_before_the_first_users_text(tokenizer: TextTokenizer, 
 def test_a_dialogue_that_the_template_refuses_is_the_clients_fault(tokenizer: TextTokenizer) -> None:
     style = JinjaTemplate(MISTRAL, NAMES, tokenizer.specials)
     with pytest.raises(InvalidValueError, match="the chat template says: roles must alternate") as caught:
-        style.segments([Turn("system", "s"), Turn("user", "q")], tokenizer.encode, None)
+        style.segments([Turn("system", "s"), Turn("user", "q")], tokenizer.encode, [])
     assert caught.value.param == "messages"
 
 
@@ -106,8 +107,8 @@ def test_a_dialogue_that_the_template_refuses_is_the_clients_fault(tokenizer: Te
         ("{{ messages[0].content ", "the chat template says: unexpected end of template"),
         ("{{ raise_exception('never') }}", "the chat template says: never"),
         ("{{ messages[0].__class__.__mro__ }}", "the chat template says: access to attribute '__class__'"),
-        ("{% for m in messages %}{{ m.role }}{% endfor %}", "shows the first user's turn 0 times"),
-        ("{{ messages[0].content }}{{ messages[0].content }}", "shows the first user's turn 2 times"),
+        ("{% for m in messages %}{{ m.role }}{% endfor %}", "shows a user's turn 0 times"),
+        ("{{ messages[0].content }}{{ messages[0].content }}", "shows a user's turn 2 times"),
     ],
 )
 def test_a_template_that_cannot_be_used_is_refused_at_once(

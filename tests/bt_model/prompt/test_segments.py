@@ -9,6 +9,7 @@ import torch
 
 from bt_model.errors import InvalidValueError, UnknownNameError
 from bt_model.generation.request import Segment, Soft
+from bt_model.prompt.layout import PlacedVideo
 from bt_model.prompt.segments import SpecialIds, segments
 from bt_model.prompt.templates import TEMPLATES, template
 from bt_model.prompt.tokenizer import Encoding
@@ -64,7 +65,15 @@ def spelled(prompt: tuple[Segment, ...]) -> str:
 def prompt(name: str, *messages: tuple[Role, str], video: Soft | None = VIDEO) -> str:
     style = template(name)
     ids = replace(IDS, bos=IDS.bos if style.bos else None)
-    return spelled(segments([Turn(*message) for message in messages], style, ids, characters, video))
+    return spelled(
+        segments(
+            [Turn(*message) for message in messages],
+            style,
+            ids,
+            characters,
+            [] if video is None else [PlacedVideo(video)],
+        )
+    )
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
@@ -101,7 +110,7 @@ def as_served(name: str) -> str:
     turns = [Turn("user", "q1"), Turn("assistant", "a1"), Turn("user", "q2")]
     if not style.system:
         turns.insert(0, Turn("system", "s"))
-    return spelled(segments(turns, style, ids, characters, VIDEO))
+    return spelled(segments(turns, style, ids, characters, [PlacedVideo(VIDEO)]))
 
 
 def test_the_weights_page_names_every_template() -> None:

@@ -53,7 +53,7 @@ async def text_of(client: EngineClient, text: str = "hello you") -> str:
 async def replies_of(client: EngineClient, text: str) -> list[Reply]:
     """Everything up to the last reply."""
     found = list[Reply]()
-    with client.ask(fakes.MODEL, "public", b"", [Turn("user", text)], OPTIONS, 10) as inbox:
+    with client.ask(fakes.MODEL, "public", [], [Turn("user", text)], OPTIONS, 10) as inbox:
         while not found or isinstance(found[-1], Piece):
             found.append(await inbox.get())
     return found
@@ -218,7 +218,7 @@ async def test_fetched_tokens_leave_nothing_open_whether_awaited_or_not() -> Non
 
 async def test_nothing_waits_after_a_caller_left() -> None:
     async with engine_client() as client:
-        with client.ask(fakes.MODEL, "public", b"", [Turn("user", "!slow")], OPTIONS, 10) as inbox:
+        with client.ask(fakes.MODEL, "public", [], [Turn("user", "!slow")], OPTIONS, 10) as inbox:
             await inbox.get()
         assert client.num_waiting == 0
         while (await client.stats()).values["running"]:

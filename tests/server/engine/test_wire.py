@@ -18,7 +18,7 @@ SAMPLES: tuple[Message, ...] = (
         "a", [["m", KEY], ["n", b""]], 8, 224, 200, {"indices": [1, 2], "facts": {"fps": 25.0, "codec": None}}
     ),
     wire.Fetch("a", KEY),
-    wire.Ask("a", "m", "public", b"", [["user", "q 🎬"]], {"stop": ["#"], "seed": -(2**63)}, 1.5),
+    wire.Ask("a", "m", "public", [], [["user", "q 🎬"]], {"stop": ["#"], "seed": -(2**63)}, 1.5),
     wire.Cancel("a"),
     wire.Forget(KEY),
     wire.AskStats("a"),

@@ -103,7 +103,7 @@ class Site:
     def ask(self, name: str, sampling: Sampling | None = None) -> "asyncio.Task[EncodedVideo]":
         async def prepare() -> EncodedVideo:
             prepared = await self.features.prepare(Upload(name), sampling or Sampling(), [CARD])
-            outcome = prepared.outcomes[CARD.id]
+            outcome = prepared[CARD.id]
             assert isinstance(outcome, EncodedVideo)
             return outcome
 
@@ -293,7 +293,7 @@ async def test_tokens_that_others_gave_up_on_are_made_for_who_wanted_to_join(sit
     site.engine.gate.set()
     assert await site.decoding("a")
     site.decoder.finish("a")
-    outcomes = (await asyncio.wait_for(second, 5)).outcomes
+    outcomes = await asyncio.wait_for(second, 5)
     assert [type(outcomes[card.id]) for card in cards] == [EncodedVideo, EncodedVideo]
 
 

@@ -105,7 +105,8 @@ class EngineProcess:
 
     def ask(self, request_id: str, key: bytes, text: str, *, model: str = "", **options: Any) -> None:
         named = model or self.model
-        self.connection.send(wire.Ask(request_id, named, "public", key, [["user", text]], options, 60.0))
+        videos = [[key, 0, 0]] if key else []
+        self.connection.send(wire.Ask(request_id, named, "public", videos, [["user", text]], options, 60.0))
 
     def stats(self) -> wire.Stats:
         self.connection.send(wire.AskStats("s"))

@@ -90,7 +90,9 @@ def use(connection: Peer, model: str) -> None:
     encoded = until_last(connection, "e")
     assert isinstance(encoded, wire.Encoded)
     assert encoded.failures == {}
-    connection.send(wire.Ask("a", model, "public", key, [["user", "hello"]], {"max_tokens": 3}, 20.0))
+    connection.send(
+        wire.Ask("a", model, "public", [[key, 0, 0]], [["user", "hello"]], {"max_tokens": 3}, 20.0)
+    )
     assert isinstance(until_last(connection, "a"), wire.Done)
 
 

@@ -60,12 +60,12 @@ class GatedEcho(EchoBackend):
     def lm(self) -> EchoLM:
         return self.own
 
-    def segments(self, turns: Sequence[Turn], video: VideoTokens | None) -> tuple[Segment, ...]:
+    def segments(self, turns: Sequence[Turn], videos: Sequence[VideoTokens]) -> tuple[Segment, ...]:
         self.begun.set()
         assert self.gate.wait(10)
         if turns[-1].text == "!no prompt":
             raise ZeroDivisionError
-        return EchoBackend.segments(self, turns, video)
+        return EchoBackend.segments(self, turns, videos)
 
 
 class EchoLoader:
@@ -113,7 +113,7 @@ class Site:
         return message
 
     def ask(self, text: str = "hello", model: str = "a") -> None:
-        self.channel.send(Ask("q", model, "public", b"", [["user", text]], {}, 10.0))
+        self.channel.send(Ask("q", model, "public", [], [["user", text]], {}, 10.0))
 
     async def is_free(self) -> bool:
         """Whether nobody uses the first model, so that the second may take its place."""
@@ -166,7 +166,7 @@ async def test_a_small_question_waits_for_no_long_ones_but_the_one_in_work(
 ) -> None:
     monkeypatch.setattr(thread, "_WEIGHT_A_SECOND", 1.0)
     for number, text in enumerate(("a" * 90, "b" * 80, "c" * 70, "small")):
-        site.channel.send(Ask(f"{number}", "a", "public", b"", [["user", text]], {"max_tokens": 1}, 10.0))
+        site.channel.send(Ask(f"{number}", "a", "public", [], [["user", text]], {"max_tokens": 1}, 10.0))
         await asyncio.to_thread(site.backend.begun.wait, 10)  # the first is in work before the others come
     site.channel.send(wire.AskStats("s"))
     assert isinstance(await site.next(), wire.Stats)  # so all have come
@@ -224,7 +224,7 @@ async def test_what_fails_is_logged_under_the_id_of_the_webs_request(site: Site)
     log.setFormatter(JsonLines("engine"))
     logging.getLogger("server").addHandler(log)
     site.backend.gate.set()
-    site.channel.send(Ask("mine.7", "a", "public", b"", [["user", "!no prompt"]], {}, 10.0))
+    site.channel.send(Ask("mine.7", "a", "public", [], [["user", "!no prompt"]], {}, 10.0))
     assert isinstance(await site.next(), wire.Failed)
     logging.getLogger("server").removeHandler(log)
     (line,) = log.stream.getvalue().splitlines()

@@ -140,7 +140,7 @@ async def test_a_lack_of_memory_is_tried_again_in_halves_and_all_are_answered() 
 
     async with site_with(fail) as site:
         for number in range(60):
-            site.channel.send(wire.Ask(str(number), "a", "public", b"", [["user", "hello"]], {}, 10.0))
+            site.channel.send(wire.Ask(str(number), "a", "public", [], [["user", "hello"]], {}, 10.0))
         ends = list[Any]()
         while len(ends) < 60:
             message = await site.next()

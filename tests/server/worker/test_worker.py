@@ -132,8 +132,8 @@ def locally(chat: VideoChat, options: GenerateOptions, *, with_video: bool = Tru
     tokens = chat.encode(torch.from_numpy(frames())[None])[0]
     engine = BatchEngine(chat.backend.lm, max_batch=2)
     engine.start()
-    video = VideoTokens(b"k", tokens) if with_video else None
-    text = "".join(chat.answer(engine, [Turn("user", QUESTION)], video, options))
+    videos = [VideoTokens(b"k", tokens)] if with_video else []
+    text = "".join(chat.answer(engine, [Turn("user", QUESTION)], videos, options))
     engine.stop()
     return text
 
@@ -155,7 +155,7 @@ def test_usage_counts_the_prompt_the_video_and_the_answer(
 ) -> None:
     text = "a question that no other test asks"
     video = VideoTokens(key, torch.zeros(tiny.P + 1, tiny.D))
-    prompt = chat.request([Turn("user", text)], video, GenerateOptions(), request_id="a").num_prompt_tokens
+    prompt = chat.request([Turn("user", text)], [video], GenerateOptions(), request_id="a").num_prompt_tokens
     cached: list[int] = []
     for request_id in "ab":
         engine.ask(request_id, key, text, max_tokens=20)
@@ -196,7 +196,9 @@ def test_a_cancelled_answer_ends_soon_and_once(engine: EngineProcess, key: bytes
 
 
 def test_an_answer_that_takes_too_long_is_cancelled(engine: EngineProcess, key: bytes) -> None:
-    engine.connection.send(wire.Ask("a", engine.model, "public", key, [["user", QUESTION]], {}, 0.05))
+    engine.connection.send(
+        wire.Ask("a", engine.model, "public", [[key, 0, 0]], [["user", QUESTION]], {}, 0.05)
+    )
     _, done = engine.answer()
     assert isinstance(done, wire.Done)
     assert done.reason == "cancelled"

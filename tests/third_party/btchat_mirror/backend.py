@@ -16,6 +16,7 @@ class MirrorBackend:
     echo: EchoBackend
     stop_strings: tuple[str, ...] = ()
     text_bound: TokenBound | None = None
+    max_videos: int = 8
 
     @property
     def lm(self):
@@ -29,11 +30,11 @@ class MirrorBackend:
     def defaults(self) -> GenerateOptions:
         return self.echo.defaults
 
-    def segments(self, turns: Sequence[Turn], video: VideoTokens | None) -> tuple[Segment, ...]:
+    def segments(self, turns: Sequence[Turn], videos: Sequence[VideoTokens]) -> tuple[Segment, ...]:
         check_turns(turns)
-        seen = 0 if video is None else len(video.tokens)
+        seen = sum(len(video.tokens) for video in videos)
         last = replace(turns[-1], text=f"{turns[-1].text[::-1]} ({seen} video tokens)")
-        return self.echo.segments([*turns[:-1], last], video)
+        return self.echo.segments([*turns[:-1], last], videos)
 
     def decode(self, ids: Sequence[int]) -> str:
         return self.echo.decode(ids)

@@ -151,7 +151,7 @@ def test_markers_that_were_trained_with_the_projector_stand_around_the_video(
     given, grown = video_chatgpt
     backend = factory("video-chatgpt")(with_image_markers(given, tmp_path))
     video = VideoTokens(b"key", torch.randn(5, tiny.D))
-    before, _, behind = backend.segments([Turn("user", "what is it?")], video)
+    before, _, behind = backend.segments([Turn("user", "what is it?")], [video])
     assert isinstance(before, Tokens)
     assert isinstance(behind, Tokens)
     assert (before.ids[-1], behind.ids[0]) == (len(grown) - 2, len(grown) - 1)
@@ -167,7 +167,7 @@ def test_without_three_rows_more_the_markers_of_pictures_stand_there(
     names = json.loads((pictures.needed("llm").path / "tokenizer.json").read_text())["added_tokens"]
     ids = {token["content"]: token["id"] for token in names}
     before, _, _ = factory("llava")(pictures).segments(
-        [Turn("user", "what is it?")], VideoTokens(b"key", torch.randn(5, tiny.D))
+        [Turn("user", "what is it?")], [VideoTokens(b"key", torch.randn(5, tiny.D))]
     )
     assert isinstance(before, Tokens)
     assert before.ids[-1] == ids["<im_start>"]
@@ -186,7 +186,7 @@ def test_rows_that_only_a_prompt_has_are_never_spoken(
     assert (logits[-3:] == -torch.inf).all()
     engine = BatchEngine(backend.lm, max_batch=1)
     engine.start()
-    prompt = backend.segments([Turn("user", "q")], VideoTokens(b"key", torch.randn(5, tiny.D)))
+    prompt = backend.segments([Turn("user", "q")], [VideoTokens(b"key", torch.randn(5, tiny.D))])
     request = GenRequest(
         "a", prompt, 8, frozenset(), temperature=2.0, top_p=0.9, repetition_penalty=1.5, logprobs=True
     )

@@ -73,7 +73,7 @@ def test_a_row_is_the_serving_prompt_of_the_same_dialogue(model: EmbeddedModel, 
         turns += [Turn("user", question.text), Turn("assistant", question.sentence)]
     video = VideoTokens(b"", torch.zeros(tiny.P + 1, tiny.D))
     served: list[int] = []
-    for part in backend(model).segments([*turns, Turn("user", "and?")], video):
+    for part in backend(model).segments([*turns, Turn("user", "and?")], [video]):
         served += part.ids if isinstance(part, Tokens) else [-1] * len(part.embeds)
     row = row_of(model, ASKED[:count])
     begin, end = row.video_at, row.video_at + model.num_video

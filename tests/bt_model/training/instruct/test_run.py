@@ -128,7 +128,7 @@ def test_the_tuned_folder_answers_as_the_trained_parts_do(
     plain_model = load(str(videos.base()), Path(), device="cpu").backend.lm
     assert isinstance(plain_model, Llama)
     assert (plain_model(embeds) - backend.lm(embeds)).abs().max() > 1e-4
-    assert backend.segments([Turn("user", "what happens?")], VideoTokens(b"", tokens))
+    assert backend.segments([Turn("user", "what happens?")], [VideoTokens(b"", tokens)])
 
 
 def test_what_did_not_learn_is_left_where_it_is(videos: Videos, tmp_path: Path) -> None:

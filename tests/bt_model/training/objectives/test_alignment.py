@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.generation.engine import BatchEngine
 from bt_model.generation.request import Delta, GenRequest, Soft
+from bt_model.prompt.layout import PlacedVideo
 from bt_model.prompt.segments import segments
 from bt_model.training.data.sampling import Masks
 from bt_model.training.data.tokens import TokenBatch
@@ -177,8 +178,8 @@ def test_video_tokens_stand_where_the_prompt_has_them(model: EmbeddedModel) -> N
 def greedy(model: EmbeddedModel, number: int, question: ClipQuestion, seen: Tensor) -> list[int]:
     """The engine's answer to one question as a first turn."""
     speller = model.speller
-    soft = Soft(b"", model.video.projector(seen[number]))
-    prompt = segments([Turn("user", question.text)], speller.style, speller.ids, speller.encode, soft)
+    soft = PlacedVideo(Soft(b"", model.video.projector(seen[number])))
+    prompt = segments([Turn("user", question.text)], speller.style, speller.ids, speller.encode, [soft])
     engine = BatchEngine(model.video.lm, max_batch=1)
     engine.start()
     events = list(engine.submit(GenRequest("a", prompt, 12, frozenset({speller.ids.eos}))).stream())

@@ -10,6 +10,7 @@ import torch
 from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.errors import InvalidValueError, UnknownNameError
 from bt_model.generation.request import Soft, Tokens
+from bt_model.prompt.layout import PlacedVideo
 from bt_model.prompt.segments import segments
 from bt_model.training.data.clip_list import read_clips
 from bt_model.training.data.tokens import IGNORED
@@ -66,8 +67,8 @@ def model_of(settings: PretrainSettings) -> Captioner:
 def test_a_caption_is_the_answer_to_the_request_as_serving_spells_it(corpus: Corpus) -> None:
     captions = tokenizer(corpus)
     speller, batch = captions.speller, captions.batch(["a red circle", "blue"])
-    video = Soft(b"", torch.empty(captions.num_video, 0))
-    prompt = segments([Turn("user", REQUEST)], speller.style, speller.ids, speller.encode, video)
+    video = PlacedVideo(Soft(b"", torch.empty(captions.num_video, 0)))
+    prompt = segments([Turn("user", REQUEST)], speller.style, speller.ids, speller.encode, [video])
     head, tail = (part.ids for part in prompt if isinstance(part, Tokens))
     begin = len(head) + captions.num_video + len(tail)
     for row, caption in enumerate(("a red circle", "blue")):

@@ -7,8 +7,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from bt_model.video.picture_list import MAGIC
+
 Container = Literal[
-    "mp4", "matroska", "webm", "avi", "mpegts", "mpeg", "ogg", "asf", "flv", "gif", "jpeg", "png", "webp"
+    "mp4",
+    "matroska",
+    "webm",
+    "avi",
+    "mpegts",
+    "mpeg",
+    "ogg",
+    "asf",
+    "flv",
+    "gif",
+    "jpeg",
+    "png",
+    "webp",
+    "pictures",
 ]
 HEAD_BYTES = 1024
 
@@ -36,6 +51,7 @@ FORMATS: Mapping[Container, Format] = {
     "jpeg": Format("JPEG", "jpg"),
     "png": Format("PNG, animated or still", "png"),
     "webp": Format("WebP, animated or still", "webp"),
+    "pictures": Format("pictures in a data URL", "data:video/jpeg"),
 }
 CODECS: Mapping[str, str] = {
     "h264": "h264",
@@ -74,6 +90,7 @@ _STARTS: Mapping[bytes, Container] = {
     b"GIF89a": "gif",
     b"\xff\xd8\xff": "jpeg",
     b"\x89PNG\r\n\x1a\n": "png",
+    MAGIC: "pictures",
 }
 _RIFFS: Mapping[bytes, Container] = {b"AVI ": "avi", b"WEBP": "webp"}
 _TS_SYNC = 0x47

@@ -1,6 +1,6 @@
 """Reads still and animated pictures with Pillow, which knows animated WebP and how a camera was held.
 
-H height, W width. A still picture is a clip of one frame.
+H height, W width. A still picture is a clip of one frame, a list of them one of as many.
 """
 
 import io
@@ -8,12 +8,12 @@ import struct
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from av.video.frame import VideoFrame
-from PIL import Image
+from PIL import Image, ImageOps
 
 from bt_model.types import FrameSize
 from bt_model.video import refusals
@@ -24,6 +24,7 @@ from bt_model.video.frame import over_white
 from bt_model.video.opening import check_size
 from bt_model.video.orientation import Orientation
 from bt_model.video.packets import Clip
+from bt_model.video.picture_list import pictures_of, rate_of
 from bt_model.video.refusals import DecodeLimits
 from bt_model.video.sniff import Sniffed
 from bt_model.video.square import Squarer
@@ -52,7 +53,7 @@ _ORIENTATIONS = {  # of EXIF: where the first row and column of what is stored a
 
 def is_picture(container: Container) -> bool:
     """Whether these files are read here."""
-    return container in _PLUGINS
+    return container == "pictures" or container in _PLUGINS
 
 
 def prepare() -> None:
@@ -67,6 +68,8 @@ def scan(file: BinaryIO, sniffed: Sniffed, limits: DecodeLimits) -> Clip:
     Raises:
         VideoError: codes `undecodable_video`, `truncated_video`, `video_too_small`, `video_too_large`.
     """
+    if sniffed.container == "pictures":
+        return _scan_list(file, limits)
     with _opened(file, sniffed.container, limits) as image:
         orientation = _ORIENTATIONS.get(image.getexif().get(_ORIENTATION, 1), Orientation())
         lasting = [_seconds(frame) for frame in _frames(image, limits)]
@@ -107,8 +110,8 @@ def read(
     squarers = [Squarer(clip, size) for size in sizes]
     found: list[dict[int, NDArray[np.uint8]]] = [{} for _ in sizes]
     wanted = set(indices)
-    with _opened(file, clip.container, limits) as image:
-        for index, frame in enumerate(_frames(image, limits)):
+    with _opened_frames(file, clip.container, limits) as frames:
+        for index, frame in enumerate(frames):
             if index in wanted:
                 pixels = over_white(_video_frame(frame))
                 for by_index, square in zip(found, squarers, strict=True):
@@ -121,6 +124,60 @@ def read(
 def recount(_file: BinaryIO, clip: Clip, _limits: DecodeLimits) -> Clip:
     """The same clip: `scan` has counted what can be decoded."""
     return clip
+
+
+def _scan_list(file: BinaryIO, limits: DecodeLimits) -> Clip:
+    sizes = [(frame.size, _picture(frame)) for frame in _listed(file, limits)]
+    fps = rate_of(file)
+    if not sizes or fps <= 0:
+        raise refusals.undecodable()
+    first, picture = sizes[0]
+    for number, (size, _) in enumerate(sizes):
+        if size != first:
+            raise refusals.other_picture_size(number, size, first)
+    times = [number / fps for number in range(len(sizes))]
+    if times[-1] > limits.max_seconds:
+        raise refusals.too_large("seconds of video", times[-1], limits.max_seconds)
+    return Clip(
+        container="pictures",
+        codec="pictures",
+        width=first[0],
+        height=first[1],
+        orientation=Orientation(),
+        picture=picture,
+        has_audio=False,
+        header_fps=fps,
+        times=times,
+        seconds=len(times) / fps,
+        labels=None,
+        pts=[None] * len(times),
+        keys=[0],
+    )
+
+
+def _listed(file: BinaryIO, limits: DecodeLimits) -> Iterator[Image.Image]:
+    """The pictures of a list, upright."""
+    rate_of(file)
+    for number, data in enumerate(islice(pictures_of(file), limits.max_packets)):
+        try:
+            with Image.open(io.BytesIO(data), formats=[*_PLUGINS.values()]) as image:
+                check_size(*image.size, limits)
+                upright = ImageOps.exif_transpose(image)
+                upright.load()
+        except _BROKEN:
+            raise refusals.undecodable_picture(number) from None
+        yield upright
+
+
+@contextmanager
+def _opened_frames(
+    file: BinaryIO, container: Container, limits: DecodeLimits
+) -> Generator[Iterator[Image.Image]]:
+    if container == "pictures":
+        yield _listed(file, limits)
+        return
+    with _opened(file, container, limits) as image:
+        yield _frames(image, limits)
 
 
 @contextmanager

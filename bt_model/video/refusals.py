@@ -79,6 +79,18 @@ def partly_decoded(indices: tuple[int, ...], num_frames: int, seconds: float) ->
     )
 
 
+def undecodable_picture(number: int) -> VideoError:
+    return VideoError(f"frame {number} of the list cannot be decoded; allowed: JPEG, PNG, WebP")
+
+
+def other_picture_size(number: int, size: tuple[int, int], first: tuple[int, int]) -> VideoError:
+    width, height = size
+    return VideoError(
+        f"frame {number} of the list has {width} x {height} pixels; "
+        f"allowed: those of frame 0, {first[0]} x {first[1]}"
+    )
+
+
 def too_many_tracks(count: int, most: int) -> VideoError:
     return UnsupportedMediaError(
         f"the file has {count} tracks; at most {most} are allowed, of which only one of video is read: "

@@ -15,7 +15,7 @@ from pydantic_core import from_json
 
 from bt_model.errors import InvalidValueError, VideoError
 from server.problems import Problem
-from server.uploads.data_url import Base64Text, begin_of_data
+from server.uploads.data_url import begin_of_data, decoder_of
 from server.uploads.sources import refusal
 
 FIELDS = ("url", "file_data", "video_url", "video", "input_video", "image_url")
@@ -135,19 +135,21 @@ class InlineJson(Generic[V]):
         text: str = json.loads(f'"{head.decode("utf-8", "surrogatepass")}"')
         shown = text[:_HEAD_CHARACTERS]
         begin = begin_of_data(shown)
-        if begin is None:  # a picture, say: its label is enough to refuse it
+        if begin is None:  # its label is enough to refuse it
             await _skip(units)
             return shown
-        video = await self._video(text[begin:], units)
+        video = await self._video(text[:begin], text[begin:], units)
         if shown != text:
             mark = str(len(self.videos)) if isinstance(video, Exception) else video.sha256
             shown += f"{self._secret}{mark}"
         self.videos[shown] = video
         return shown
 
-    async def _video(self, begun: str, units: AsyncGenerator[bytes]) -> V | ValueError | VideoError:
+    async def _video(
+        self, label: str, begun: str, units: AsyncGenerator[bytes]
+    ) -> V | ValueError | VideoError:
         async def decoded() -> AsyncGenerator[bytes]:
-            text = Base64Text()
+            text = decoder_of(label)
             yield text.feed(begun)
             async for unit in units:
                 yield text.feed_json(unit)

@@ -6,7 +6,6 @@ from bt_model.errors import ContextLengthError, InvalidValueError
 from bt_model.types import Place, Turn, check_turns
 from server.bodies.openai import CompletionBody, CompletionMessage, MediaBody, PartBody
 from server.bodies.video_part import VideoPart
-from server.uploads.sources import ACCEPTED_URLS, is_video_url
 
 MAX_DIALOGUE_CHARACTERS = 1024 * 1024
 
@@ -79,9 +78,6 @@ def _media(part: PartBody, where: str) -> tuple[str, MediaBody]:
     if media is None:
         raise _lacking(part, where)
     param = f"{where}.{part.type}.url"
-    if part.type == "image_url" and not is_video_url(media.url):
-        text = f"{param} is an image; this model takes a video: {ACCEPTED_URLS}"
-        raise InvalidValueError(text, param=param)
     return param, media
 
 

@@ -1,12 +1,13 @@
-"""Uploads: a video in, raw, as a form's file or by its address, an id out."""
+"""Uploads: a video in, raw, as a form's file, a data URL or by its address, an id out."""
 
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
 from bt_model.video.formats import CODECS, accepted_containers
-from server.bodies.link import JSON, LinkBody, link_or_file
+from server.bodies.link import JSON, Link, LinkBody, link_or_file
 from server.bodies.own import Deleted, Filename, VideoObject, VideoPage
 from server.decoding.futures import finished
 from server.deps import Services, ServicesDep, Tenant
@@ -48,9 +49,17 @@ async def upload(
     request: Request, services: ServicesDep, tenant: Tenant, filename: Filename = ""
 ) -> VideoObject:
     """Store a video. It is probed before the response; the same bytes are stored once."""
-    sent = await link_or_file(request)
-    if isinstance(sent, LinkBody):
-        return VideoObject.of(await _fetched(request, services, tenant, sent.url, filename or sent.filename))
+    async with AsyncExitStack() as stack:
+
+        async def receive(content: AsyncGenerator[bytes]) -> Received:
+            return await stack.enter_async_context(services.store.receiving(content, tenant))
+
+        sent = await link_or_file(request, receive)
+        if isinstance(sent, Link):
+            name = filename or sent.body.filename
+            if sent.received is None:
+                return VideoObject.of(await _fetched(request, services, tenant, sent.body.url, name))
+            return VideoObject.of(await keep(request, services, sent.received, tenant, name))
     form = FormVideo.announced(request.headers.get("content-type", ""))
     body = form.content(sent) if form else sent
     declared = 0 if form else int(request.headers.get("content-length", 0))  # a form's is not its file's

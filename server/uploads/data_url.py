@@ -1,4 +1,7 @@
-"""Data URLs of videos: what their label says, and their base64 as it comes in."""
+"""Data URLs of videos: what their label says, and their base64 as it comes in.
+
+What is in it its first bytes tell, whatever the label says; only `video/jpeg` means a list of pictures.
+"""
 
 import binascii
 import json
@@ -7,10 +10,16 @@ import string
 from contextlib import suppress
 from urllib.parse import unquote_to_bytes
 
+from bt_model.errors import require
+from bt_model.types import MAX_FPS
+from bt_model.video import picture_list
+
 DATA = "data:"
 _LABEL = re.compile(r"data:(?P<type>[^;,]*)(?:;.{0,256}?)?;\s*base64,", re.IGNORECASE | re.DOTALL)
-# how recorders and file pickers label a video, if at all; what it is its first bytes tell
-_VIDEO_TYPE = r"video/.*|application/(mp4|x-matroska|octet-stream)|"
+_LIST_TYPE = "video/jpeg"
+_RATE = re.compile(r";\s*fps=(?P<fps>[^;,]*)", re.IGNORECASE)
+_USUAL_FPS = 1.0
+_MOST_PICTURE_BYTES = 64 * 1024 * 1024
 _OPEN_ESCAPE = re.compile(rb"%[0-9A-Fa-f]?\Z")
 _SPACE = b" \t\r\n\v\f"
 _CHARACTERS = (string.ascii_letters + string.digits + "+/=").encode()
@@ -18,9 +27,27 @@ _GROUP = 4
 
 
 def begin_of_data(url: str) -> int | None:
-    """Where the data begin if the label may be a video's; it may have commas (`codecs=vp8,opus`)."""
+    """Where the base64 begins; the label before it may have commas (`codecs=vp8,opus`). None without any."""
     label = _LABEL.match(url)
-    return label.end() if label and re.fullmatch(_VIDEO_TYPE, label["type"], re.IGNORECASE) else None
+    return label.end() if label else None
+
+
+def decoder_of(label: str) -> "Base64Text | Base64Pictures":
+    """What decodes the data behind a label, as files that are read here.
+
+    Raises:
+        InvalidValueError: a rate that none can have.
+    """
+    found = _LABEL.match(label)
+    if found is None or found["type"].strip().lower() != _LIST_TYPE:
+        return Base64Text()
+    asked = _RATE.search(label)
+    try:
+        fps = float(asked["fps"]) if asked else _USUAL_FPS
+    except ValueError:
+        fps = 0.0
+    require(0 < fps <= MAX_FPS, "fps in the label", asked and asked["fps"], f"above 0, up to {MAX_FPS}")
+    return Base64Pictures(fps)
 
 
 class Base64Text:
@@ -78,3 +105,44 @@ class Base64Text:
         self._group = group
         self._is_padded = self._is_padded or whole.endswith(b"=")
         return decoded
+
+
+class Base64Pictures:
+    """Decodes pictures with commas between them, as one file of a list. Raises as `Base64Text`."""
+
+    def __init__(self, fps: float) -> None:
+        self._text = Base64Text()
+        self._picture = bytearray()
+        self._num_pictures = 0
+        self._head = picture_list.head(fps)
+
+    def feed_json(self, piece: bytes) -> bytes:
+        """A piece of a JSON string, as `Base64Text.feed_json`."""
+        return self.feed(json.loads(f'"{piece.decode("utf-8", "surrogatepass")}"'))
+
+    def feed(self, text: str) -> bytes:
+        done, self._head = bytearray(self._head), b""
+        *complete, begun = text.split(",")
+        for each in complete:
+            self._add(each)
+            done += self._entry()
+        self._add(begun)
+        return bytes(done)
+
+    def end(self) -> bytes:
+        """The last picture."""
+        return self._entry()
+
+    def _add(self, text: str) -> None:
+        self._picture += self._text.feed(text)
+        if len(self._picture) > _MOST_PICTURE_BYTES:
+            raise ValueError(f"frame {self._num_pictures} has more than {_MOST_PICTURE_BYTES} bytes")
+
+    def _entry(self) -> bytes:
+        self._picture += self._text.end()
+        if not self._picture:
+            raise ValueError(f"frame {self._num_pictures} is empty")
+        entry = picture_list.entry(bytes(self._picture))
+        self._text, self._picture = Base64Text(), bytearray()
+        self._num_pictures += 1
+        return entry

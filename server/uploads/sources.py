@@ -3,19 +3,19 @@
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from bt_model.errors import BtchatError, InvalidValueError, VideoError
 from bt_model.types import VideoFacts
 from server.uploads.catalog import StoredVideo
-from server.uploads.data_url import DATA, begin_of_data
+from server.uploads.data_url import DATA
 from server.uploads.receive import Received, VideoFile
 from server.uploads.store import VideoStore
 from server.uploads.usage import kept_index
 
 _UPLOAD = "vid_"
 ACCEPTED_URLS = (
-    "a data: URL of a video, vid_ and 32 hexadecimal digits, or https://… where fetching is enabled"
+    "a data: URL in base64, vid_ and 32 hexadecimal digits, or https://… where fetching is enabled"
 )
 VIDEO_URL = r"^(vid_[0-9a-f]{32}$|[dD][aA][tT][aA]:|[hH][tT][tT][pP][sS]://)"  # as OpenAPI says it
 
@@ -101,6 +101,7 @@ class InlineVideo:
             await self._file.aclose()
 
 
+V = TypeVar("V")
 Inline = InlineVideo | ValueError | VideoError
 """What became of a data URL: a video, or why it is none."""
 
@@ -129,30 +130,41 @@ async def find_source(
         UnknownNameError: no such upload.
         BtchatError: not a supported URL, or not a video.
     """
-    if url[: len(DATA)].lower() == DATA:
-        if (found := inline.get(url)) is None:
-            text = f"{param} is {url[:40]!r}; allowed: data:video/…;base64,…"
-            raise InvalidValueError(text, param=param)
-        if isinstance(found, Exception):
-            raise refusal(found, param)
-        return found
+    if is_data(url):
+        return found_inline(inline, url, param)
     if url.startswith(_UPLOAD):
         return await find_video(store, tenant, url, param)
     raise InvalidValueError(f"{param} is {url[:40]!r}; allowed: {ACCEPTED_URLS}", param=param)
+
+
+def found_inline(inline: Mapping[str, V | ValueError | VideoError], url: str, param: str) -> V:
+    """What came in place of a data URL.
+
+    Raises:
+        BtchatError: it is not base64, or no video.
+    """
+    found = inline.get(url)
+    if found is None:
+        raise InvalidValueError(f"{param} is {url[:40]!r}; allowed: data:…;base64,…", param=param)
+    if isinstance(found, ValueError | VideoError):
+        raise refusal(found, param)
+    return found
 
 
 def refusal(reason: ValueError | VideoError, param: str) -> BtchatError:
     """Why what stands in the field `param` is not used."""
     if isinstance(reason, VideoError):
         return reason
+    if isinstance(reason, InvalidValueError):
+        return InvalidValueError(reason.message, param=param)
     return InvalidValueError(f"{param} is not base64: {reason}", param=param)
+
+
+def is_data(url: str) -> bool:
+    """Whether this is a data URL."""
+    return url[: len(DATA)].lower() == DATA
 
 
 def is_remote(url: str) -> bool:
     """Whether this is the address of a video somewhere else."""
     return url.lower().startswith(("http://", "https://"))
-
-
-def is_video_url(url: str) -> bool:
-    """Whether this is an address of ours, or data that may be a video by its own label."""
-    return url.startswith(_UPLOAD) or begin_of_data(url) is not None

@@ -69,9 +69,13 @@ def test_what_is_no_video_is_refused_before_all_of_it_is_there(
 
 @pytest.mark.parametrize("size", [100, 2_000_000])
 @pytest.mark.parametrize("kind", ["video_url", "image_url"])
-def test_a_picture_of_any_size_is_refused_as_one(client: httpx.Client, kind: str, size: int) -> None:
-    url = "data:image/png;base64," + "A" * size
-    answer = client.post("/v1/chat/completions", json=body_of(video_part(url, kind)))
+@pytest.mark.parametrize("label", ["image/svg+xml", "text/plain;charset=utf-8"])
+def test_data_of_any_size_that_is_not_base64_is_refused_as_such(
+    client: httpx.Client, kind: str, label: str, size: int
+) -> None:
+    answer = client.post(
+        "/v1/chat/completions", json=body_of(video_part(f"data:{label}," + "A" * size, kind))
+    )
     assert (answer.status_code, error_of(answer)["param"]) == (400, f"messages[0].content[0].{kind}.url")
 
 

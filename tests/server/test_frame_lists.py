@@ -1,0 +1,160 @@
+"""Pictures in place of a video: one is a clip of one frame, a list of them one of as many."""
+
+import base64
+import io
+import json
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from bt_model.errors import InvalidValueError, VideoError
+from bt_model.types import Frames, FrameSize, Sampling
+from bt_model.video import picture_list
+from bt_model.video.decode import decode
+from server.uploads.data_url import begin_of_data, decoder_of
+from tests.clips import numbers_in, picture
+from tests.server.conftest import error_of
+from tests.server.test_inline import body_of, video_part
+
+FIELD = Path("/work/shared/field/mediarecorder_data_url.json")
+EVERY = Sampling(num_frames=128)
+LABELS = [
+    "data:video/webm;codecs=vp8,opus;base64,",
+    'DATA:Video/WebM;codecs="vp8,opus";BASE64,',
+    "data:;base64,",
+]
+
+
+def data_of(number: int, kind: str = "JPEG", size: tuple[int, int] = (96, 64), **options: Any) -> str:
+    file = io.BytesIO()
+    Image.fromarray(picture(number, *size)).save(file, kind, **options)
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def list_of(count: int, label: str = "data:video/jpeg;base64,") -> str:
+    return label + ",".join(data_of(number) for number in range(count))
+
+
+def frames_of(url: str, step: int = 1000) -> Frames:
+    """What is in a data URL that comes in pieces."""
+    begin = begin_of_data(url)
+    assert begin is not None
+    decoder = decoder_of(url[:begin])
+    pieces = [decoder.feed(url[place : place + step]) for place in range(begin, len(url), step)]
+    return decode(io.BytesIO(b"".join([*pieces, decoder.end()])), EVERY, FrameSize(64, "squash"), 8)
+
+
+@pytest.mark.parametrize("step", [1, 7, 100_000])
+@pytest.mark.parametrize("count", [1, 2, 9])
+def test_a_list_is_a_clip_of_its_pictures_one_a_second(count: int, step: int) -> None:
+    frames = frames_of(list_of(count), step)
+    assert numbers_in(frames.pixels) == list(frames.indices) == list(range(count))
+    assert frames.timestamps == tuple(range(count))
+    assert (frames.facts.seconds, frames.facts.container, frames.reader) == (count, "pictures", "pillow")
+
+
+@pytest.mark.parametrize(("rate", "fps"), [("2", 2.0), ("0.5", 0.5), ("29.97", 29.97)])
+def test_the_label_may_say_the_rate(rate: str, fps: float) -> None:
+    frames = frames_of(list_of(4, f"data:video/jpeg;fps={rate};base64,"))
+    assert frames.timestamps == pytest.approx([number / fps for number in range(4)])
+
+
+@pytest.mark.parametrize("rate", ["0", "-1", "241", "nan", "inf", "", "x"])
+def test_a_rate_that_none_can_have_is_refused(rate: str) -> None:
+    with pytest.raises(InvalidValueError, match=r"fps in the label .* allowed: above 0, up to 240"):
+        decoder_of(f"data:video/jpeg;fps={rate};base64,")
+
+
+def test_a_list_may_have_pictures_of_every_kind() -> None:
+    url = ",".join(
+        chain(["data:video/jpeg;base64"], (data_of(n, ("JPEG", "PNG", "WEBP")[n % 3]) for n in range(6)))
+    )
+    assert numbers_in(frames_of(url).pixels) == list(range(6))
+
+
+@pytest.mark.parametrize(("turned", "size"), [(6, (64, 96)), (8, (64, 96)), (3, (96, 64))])
+def test_a_picture_is_turned_as_it_was_held(turned: int, size: tuple[int, int]) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = turned
+    url = "data:video/jpeg;base64," + ",".join([data_of(0), data_of(1, size=size, exif=exif)])
+    assert frames_of(url).num_frames == 2
+
+
+@pytest.mark.parametrize("place", [1, 2, 5])
+def test_a_picture_of_another_size_is_refused_by_its_number(place: int) -> None:
+    pictures = [data_of(number, size=(96, 66) if number == place else (96, 64)) for number in range(6)]
+    with pytest.raises(VideoError, match=rf"frame {place} of the list has 96 x 66 .* 96 x 64"):
+        frames_of("data:video/jpeg;base64," + ",".join(pictures))
+
+
+@pytest.mark.parametrize("place", [0, 1, 3])
+@pytest.mark.parametrize("broken", ["AAAA", data_of(0)[:400], data_of(0, "GIF")])
+def test_a_picture_that_is_none_is_refused_by_its_number(place: int, broken: str) -> None:
+    pictures = [broken if number == place else data_of(number) for number in range(4)]
+    with pytest.raises(
+        VideoError, match=f"frame {place} of the list cannot be decoded; allowed: JPEG, PNG, WebP"
+    ):
+        frames_of("data:video/jpeg;base64," + ",".join(pictures))
+
+
+@pytest.mark.parametrize("end", [b"\0", b"\0\0\1\0 too short", b"\xff\xff\xff\xff endless"])
+def test_a_list_ends_before_a_picture_that_is_cut(end: bytes) -> None:
+    pictures = [base64.b64decode(data_of(number)) for number in range(3)]
+    data = picture_list.head(1.0) + b"".join(map(picture_list.entry, pictures)) + end
+    assert decode(io.BytesIO(data), EVERY, FrameSize(64, "squash"), 8).num_frames == 3
+
+
+@pytest.mark.parametrize("kind", ["video_url", "image_url"])
+@pytest.mark.parametrize("count", [1, 3, 9])
+def test_a_question_may_have_a_list(client: httpx.Client, kind: str, count: int) -> None:
+    body = body_of(video_part(list_of(count), kind)) | {"sampling": {"num_frames": 8}}
+    receipt = client.post("/v1/chat/completions", json=body).json()["receipt"]
+    assert (receipt["frames"]["count"], receipt["frames"]["reader"]) == (min(count, 8), "pillow")
+
+
+@pytest.mark.parametrize("kind", ["video_url", "image_url"])
+@pytest.mark.parametrize("picture_kind", ["JPEG", "PNG", "WEBP"])
+def test_a_picture_is_a_clip_of_one_frame(client: httpx.Client, kind: str, picture_kind: str) -> None:
+    url = f"data:image/{picture_kind.lower()};base64,{data_of(3, picture_kind)}"
+    receipt = client.post("/v1/chat/completions", json=body_of(video_part(url, kind))).json()["receipt"]
+    assert receipt["frames"]["indices"] == [0]
+
+
+@pytest.mark.parametrize("count", [1, 2, 40])
+def test_a_list_may_be_uploaded(client: httpx.Client, count: int) -> None:
+    body = {"url": list_of(count, "data:video/jpeg;fps=2;base64,"), "filename": "steps"}
+    video = client.post("/v1/video/uploads", json=body).json()
+    facts = video["facts"]
+    assert (video["filename"], facts["num_frames"], facts["fps"]) == ("steps", count, 2.0)
+    shown = client.post("/v1/video/frames", json={"video": video["id"]}).json()
+    assert shown["reader"] == "pillow"
+    assert shown["num_frames"] == min(count, shown["num_frames"]) > 0
+
+
+@pytest.mark.parametrize("label", [*LABELS, "data:image/gif;base64,"])
+def test_a_data_url_may_be_uploaded_whatever_its_label(
+    client: httpx.Client, unseen: bytes, label: str
+) -> None:
+    answer = client.post("/v1/video/uploads", json={"url": label + base64.b64encode(unseen).decode()})
+    raw = client.post("/v1/video/uploads", content=unseen)
+    assert answer.json()["sha256"] == raw.json()["sha256"]
+
+
+def test_a_list_with_a_wrong_picture_is_refused_over_http(client: httpx.Client) -> None:
+    url = f"data:video/jpeg;base64,{data_of(0)},{data_of(1, size=(32, 32))}"
+    answer = client.post("/v1/chat/completions", json=body_of(video_part(url)))
+    assert answer.status_code == 422
+    assert "frame 1 of the list has 32 x 32" in str(error_of(answer)["message"])
+
+
+def test_what_a_media_recorder_sends_is_answered(client: httpx.Client) -> None:
+    if not FIELD.exists():
+        pytest.skip(f"{FIELD.name} is not on this machine")
+    body = json.loads(FIELD.read_text(encoding="utf-8"))
+    body.pop("model", None)
+    answer = client.post("/v1/chat/completions", json=body | {"model": body_of(None)["model"]})
+    assert answer.status_code == 200, answer.text

@@ -15,6 +15,7 @@ from bt_model.decoding.seccomp import deny_calls
 _SET_PDEATHSIG, _SET_NO_NEW_PRIVS = 1, 38  # linux/prctl.h
 _NEW_USER, _NEW_NET, _NEW_IPC = 0x10000000, 0x40000000, 0x08000000  # linux/sched.h
 _PIXELS = 5_000_000_000  # in `ChildLimits.seconds`; a slow core decodes as many in half of them
+_NUM_CPUS = os.cpu_count() or 1  # asked before files can no longer be opened
 _OPTIONAL = "namespaces"  # containers forbid them; all they keep out, Landlock and seccomp do as well
 
 
@@ -112,4 +113,4 @@ def allow_cpu(seconds: float) -> None:
 
 def _cpu_seconds(seconds: float) -> int:
     """More than any decoder can use in that time, with all its threads."""
-    return 1 + math.ceil(seconds) * (os.cpu_count() or 1)
+    return 1 + math.ceil(seconds) * _NUM_CPUS

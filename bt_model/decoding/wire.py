@@ -28,6 +28,7 @@ from bt_model.video.refusals import DecodeLimits
 HEADER = struct.Struct("<I")  # payload bytes
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 MAX_INDEX_BYTES = 1024 * 1024
+MAX_WORKLOADS = 2  # the frames that are wanted, and all where some are lost
 MAX_SIZES = 8
 MAX_FDS = 1 + 2 * MAX_SIZES
 

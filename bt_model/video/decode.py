@@ -7,7 +7,7 @@ what it is sure of. Without torch, so a decode process is small.
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, get_args
 
@@ -125,9 +125,13 @@ def decode_clip(
         if attempt.is_over:
             raise OutOfTimeError(found, len(choice.indices))
         # the decoder outputs fewer frames than there are packets
-        clip = chosen.recount(file, clip, limits)
+        attempt.begin(len(clip.pts) * clip.width * clip.height)
+        clip, used = chosen.recount(file, clip, limits), chosen.NAME
         choice = _choice(clip, wanted)
-        found, used = chosen.read(file, clip, choice.indices, sizes, limits, Attempt()), chosen.NAME
+        found = chosen.read(file, clip, choice.indices, sizes, limits, Attempt())
+        if clip.labels and any(i not in found[0] for i in choice.indices):
+            clip = replace(clip, labels=None)  # some come only if everything before is decoded
+            found = chosen.read(file, clip, choice.indices, sizes, limits, Attempt())
     indices = choice.indices
     if any(i not in found[0] for i in indices):
         raise refusals.undecodable()

@@ -59,7 +59,8 @@ class Clip:
     """One video stream, read but not decoded.
 
     `labels` are the presentation timestamps of the N frames. None means that they cannot be trusted: then
-    frame i is the i-th that the decoder outputs, and every packet before it is needed.
+    frame i is the i-th that the decoder outputs, and every packet before it is needed. `is_counted` says that
+    frames were counted by decoding them; before, one that is lost is not known.
     `pts` holds the timestamp of every packet, `keys` the packets where decoding can begin, `places` the
     bytes at which those begin where that is how to seek to them; the last frame ends at `seconds`. `warnings`
     tell clients what is missing.
@@ -80,6 +81,7 @@ class Clip:
     keys: Sequence[int]
     warnings: tuple[str, ...] = ()
     places: Sequence[int] = ()
+    is_counted: bool = False
 
     @property
     def fps(self) -> float:
@@ -117,12 +119,13 @@ class Clip:
         """Packets to decode for these frames."""
         return sum(map(len, self.runs(indices))) if indices else 0
 
-    def recounted(self, times: Sequence[float]) -> "Clip":
+    def recounted(self, times: Sequence[float], labels: Sequence[int] | None = None) -> "Clip":
         """The same stream with only the frames that the decoder really outputs, in this order."""
         last, warnings = self.seconds - self.times[-1], self.warnings
         if len(times) < len(self.times):
             warnings += (f"{len(times)} of {len(self.times)} frames can be decoded; the others are left out",)
-        return replace(self, times=times, seconds=times[-1] + last, labels=None, warnings=warnings)
+        found = replace(self, times=times, seconds=times[-1] + last, labels=labels, warnings=warnings)
+        return replace(found, is_counted=True)
 
     def runs(self, indices: Iterable[int]) -> list[range]:
         """The runs of packets to decode for these frames, each from a key packet to the last one needed.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from av import time_base as MICROSECONDS
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -109,28 +110,33 @@ def recount(file: BinaryIO, clip: Clip, limits: DecodeLimits) -> Clip:
         VideoError: it outputs none.
     """
     stamps: list[int | None] = []
-    damaged: set[int] = set()
+    numbers: list[int] = []  # of the packets with which they are output
+    num_before_flush = 0
     with opened_video(file, clip.container, limits) as (opened, stream):
         for number, packet in enumerate(chain(packets_of(opened, stream), (None,))):
-            try:
-                stamps += [frame.pts for frame in stream.decode(packet)]
-            except FFmpegError:
-                damaged.add(number)
+            if packet is None:
+                num_before_flush = len(stamps)
+            for place, frame in enumerate(decoded(stream, packet)):
+                stamps.append(frame.pts)
+                numbers.append(number + place)
         time_base = stream.time_base
-    if not stamps or len(damaged) >= len(clip.times):
+    if not stamps:
         raise refusals.undecodable()
-    labels = [stamp for stamp in stamps if stamp is not None]
-    if clip.labels is None or time_base is None or len(labels) < len(stamps):  # in stored order
-        times = [seconds for number, seconds in enumerate(clip.times) if number not in damaged]
-        return clip.recounted(times[: len(stamps)])
-    first = clip.times[0] - float(clip.labels[0] * time_base)
-    return clip.recounted([first + float(stamp * time_base) for stamp in sorted(labels)])
+    labels = sorted(stamp for stamp in stamps if stamp is not None)
+    if clip.labels is not None and time_base is not None and len(labels) == len(stamps):
+        first = clip.times[0] - float(clip.labels[0] * time_base)
+        times = [first + float(stamp * time_base) for stamp in labels]
+        return clip.recounted(times, labels if len(set(labels)) == len(labels) else None)
+    if len(stamps) == len(clip.times):
+        return clip.recounted(clip.times)
+    delay, last = len(stamps) - num_before_flush, len(clip.times) - 1
+    return clip.recounted([clip.times[min(max(number - delay, 0), last)] for number in numbers])
 
 
 def _table(
     opened: InputContainer, stream: VideoStream, limits: DecodeLimits
 ) -> tuple[PacketTable, VideoFrame, int]:
-    """Every packet, the first frame, and how many packets the decoder took before it gave that."""
+    """Every packet, the first frame, and how many packets without damage the decoder took before that."""
     table, delay = PacketTable(), 0
     first: VideoFrame | None = None
     for ordinal, packet in enumerate(packets_of(opened, stream)):
@@ -146,7 +152,9 @@ def _table(
             place=packet.pos,
         )
         if first is None:
-            first, delay = next(decoded(stream, packet), None), ordinal
+            found = _output(stream, packet)
+            first = found[0] if found else None
+            delay += found is not None and first is None
     if not table.shown:
         raise refusals.no_frames()
     first = first or next(decoded(stream, None), None)
@@ -159,16 +167,31 @@ def _table(
 def all_frames(
     opened: InputContainer, stream: VideoStream, clip: Clip, indices: Iterable[int]
 ) -> Iterator[tuple[int | None, VideoFrame]]:
-    """(label, frame) of every frame decoded from the needed runs of packets."""
+    """(label, frame) of every frame decoded from the needed runs of packets.
+
+    Frames without labels are counted; before it is known which are lost, only up to the first that is.
+    """
     packets, position, count = packets_of(opened, stream), 0, 0
     for run in clip.runs(indices):
         deque(islice(packets, run.start - position), maxlen=0)
         position = run.stop
         for packet in chain(islice(packets, len(run)), (None,)):
-            for frame in decoded(stream, packet):
+            found = _output(stream, packet)
+            is_lost = found is None or (count > 0 and not found and packet is not None)
+            if is_lost and clip.labels is None and not clip.is_counted:
+                return
+            for frame in found or ():
                 yield (count if clip.labels is None else frame.pts), frame
                 count += 1
         stream.codec_context.flush_buffers()
+
+
+def _output(stream: VideoStream, packet: "Packet[VideoStream] | None") -> list[VideoFrame] | None:
+    """What the decoder gives after this packet (None: flush); None for a damaged one."""
+    try:
+        return stream.decode(packet)
+    except FFmpegError:
+        return None
 
 
 _SOURCES = ((True, needed_frames), (False, all_frames))

@@ -69,7 +69,7 @@ def test_what_decoding_found_out_comes_back_too(tmp_path: Path, suffix: str) -> 
         wanted = decode.Wanted(Sampling(fps=240), [FrameSize(32)], 8)
         found, _ = decode.decode_clip(file, decode.scan(file), wanted)
         data = index.pack(found, file)
-    assert (len(found.times), found.labels) == (20, None)
+    assert (len(found.times), found.is_counted, found.labels is None) == (20, True, suffix == "avi")
     assert is_the_same(unpacked(data, path), found)
 
 

@@ -175,7 +175,7 @@ class VideoFeatures:
     def _begin(self, targets: Mapping[bytes, ModelCard], source: VideoSource, sampling: Sampling) -> _Flight:
         flight = _Flight()
         flight.task = asyncio.create_task(self._make(targets, source, sampling, flight))
-        flight.task.add_done_callback(lambda _task: self._drop(flight))
+        flight.task.add_done_callback(lambda task: self._end(flight, task))
         self._flights |= dict.fromkeys(targets, flight)
         return flight
 
@@ -184,6 +184,11 @@ class VideoFeatures:
         return {
             key: self._flights[key] for key in keys if key in self._flights and not self._flights[key].is_lost
         }
+
+    def _end(self, flight: _Flight, task: "asyncio.Task[dict[bytes, Outcome]]") -> None:
+        if not task.cancelled():
+            task.exception()  # is seen, also where who waited has left, or has heard of another flight's
+        self._drop(flight)
 
     def _drop(self, flight: _Flight) -> None:
         self._flights = {key: other for key, other in self._flights.items() if other is not flight}

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from bt_model.video import picture_list
 from tests.cells import CellSpec, write_cells
 from tests.clips import HOSTILE, ClipSpec, picture, write_clip, write_cover, write_sound
 
@@ -88,7 +89,15 @@ def good_clips(folder: Path) -> dict[str, bytes]:
         path = folder / f"moving.{suffix}"
         frames[0].save(path, save_all=True, append_images=frames[1:], duration=50, loop=0)
         clips[path.name] = path.read_bytes()
+    listed = [clips[f"still.{suffix}"] for suffix in _PICTURES]
+    clips["listed.pictures"] = picture_list.head(2.0) + b"".join(map(as_listed, listed))
     return clips
+
+
+def as_listed(picture: bytes) -> bytes:
+    """As it stands in a list of pictures."""
+    writer = picture_list.PictureWriter()
+    return writer.feed(picture) + writer.end()
 
 
 def hostile_files(folder: Path, count: int = 500) -> list[bytes]:

@@ -5,6 +5,7 @@ file for each size, which the child fills, truncates and seals, and the full one
 child's replies are validated like untrusted input, since a hostile video may control the child.
 """
 
+import math
 import struct
 from dataclasses import astuple, dataclass, field, fields
 from typing import Any, Literal, TypeVar, cast
@@ -211,7 +212,7 @@ def unpack_reply(payload: bytes) -> Reply | Refusal | Workload:
 def _facts(values: list[Any]) -> VideoFacts:
     kinds = [int, int, int, float, float, int, str, str, bool, *[str] * 6, bool, bool, list]
     if len(values) != len(fields(VideoFacts)) or any(
-        type(v) is not k for v, k in zip(values, kinds, strict=True)
+        not _is(v, k) for v, k in zip(values, kinds, strict=True)
     ):
         raise TypeError
     *others, warnings = values
@@ -234,9 +235,14 @@ def _demuxed(values: list[Any]) -> Demuxed:
 
 
 def _all(values: list[Any], kind: type[_T], most: int = MAX_FRAMES) -> tuple[_T, ...]:
-    if len(values) > most or any(type(v) is not kind for v in values):
+    if len(values) > most or not all(_is(v, kind) for v in values):
         raise TypeError
     return tuple(values)
+
+
+def _is(value: Any, kind: type) -> bool:
+    """What is no number, or is infinite, cannot be told in JSON, and would spoil every sum."""
+    return type(value) is kind and (kind is not float or math.isfinite(value))
 
 
 def _framed(value: list[Any]) -> bytes:

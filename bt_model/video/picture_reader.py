@@ -4,38 +4,34 @@ H height, W width. A still picture is a clip of one frame, a list of them one of
 """
 
 import io
-import struct
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import import_module
-from itertools import accumulate, islice
+from itertools import accumulate
 from typing import TYPE_CHECKING, BinaryIO
 
-import numpy as np
-from av.video.frame import VideoFrame
-from PIL import Image, ImageOps
+from PIL import Image
 
 from bt_model.types import FrameSize
-from bt_model.video import refusals
+from bt_model.video import listed_pictures, refusals
 from bt_model.video.attempt import Attempt
-from bt_model.video.facts import Picture
 from bt_model.video.formats import Container
 from bt_model.video.frame import over_white
 from bt_model.video.opening import check_size
 from bt_model.video.orientation import Orientation
 from bt_model.video.packets import Clip
-from bt_model.video.picture_list import pictures_of, rate_of
+from bt_model.video.pillow import BROKEN, PLUGINS, clip_of, picture_of, video_frame
 from bt_model.video.refusals import DecodeLimits
 from bt_model.video.sniff import Sniffed
 from bt_model.video.square import Squarer
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 NAME = "pillow"
-_PLUGINS = {"jpeg": "JPEG", "png": "PNG", "webp": "WEBP"}
 _MODULES = ("JpegImagePlugin", "MpoImagePlugin", "PngImagePlugin", "WebPImagePlugin")
-_BROKEN = (OSError, EOFError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
 _STILL_FPS = 25.0
 _LEAST_MS, _USUAL_MS = 10, 100  # what asks for less is shown for a tenth of a second by every browser
 _CHUNK_HEADER, _RIFF_HEADER = 8, 12
@@ -53,7 +49,7 @@ _ORIENTATIONS = {  # of EXIF: where the first row and column of what is stored a
 
 def is_picture(container: Container) -> bool:
     """Whether these files are read here."""
-    return container == "pictures" or container in _PLUGINS
+    return container == "pictures" or container in PLUGINS
 
 
 def prepare() -> None:
@@ -69,33 +65,18 @@ def scan(file: BinaryIO, sniffed: Sniffed, limits: DecodeLimits) -> Clip:
         VideoError: codes `undecodable_video`, `truncated_video`, `video_too_small`, `video_too_large`.
     """
     if sniffed.container == "pictures":
-        return _scan_list(file, limits)
+        return listed_pictures.scan(file, limits)
     with _opened(file, sniffed.container, limits) as image:
         orientation = _ORIENTATIONS.get(image.getexif().get(_ORIENTATION, 1), Orientation())
         lasting = [_seconds(frame) for frame in _frames(image, limits)]
         if not lasting:
             raise refusals.undecodable()
         is_still = len(lasting) == 1
-        times = [*accumulate(lasting[:-1], initial=0.0)]
-        clip = Clip(
-            container=sniffed.container,
-            codec=sniffed.container,
-            width=image.width,
-            height=image.height,
-            orientation=orientation,
-            picture=_picture(image),
-            has_audio=False,
-            header_fps=_STILL_FPS if is_still else 1 / lasting[0],
-            times=times,
-            seconds=1 / _STILL_FPS if is_still else times[-1] + lasting[-1],
-            labels=None,
-            pts=[None] * len(times),
-            keys=[0],
-            warnings=() if is_still else sniffed.warnings + _lost(image, len(lasting)),
-        )
-    if clip.seconds > limits.max_seconds:
-        raise refusals.too_large("seconds of video", clip.seconds, limits.max_seconds)
-    return clip
+        clock = [0.0, 1 / _STILL_FPS] if is_still else [*accumulate(lasting, initial=0.0)]
+        picture = picture_of(image)
+        clip = clip_of(sniffed.container, image.size, picture, clock, 1 / clock[1], limits)
+        warnings = () if is_still else sniffed.warnings + _lost(image, len(lasting))
+        return replace(clip, orientation=orientation, warnings=warnings)
 
 
 def read(
@@ -104,19 +85,20 @@ def read(
     indices: Sequence[int],
     sizes: Sequence[FrameSize],
     limits: DecodeLimits,
-    _attempt: Attempt,
+    attempt: Attempt,
 ) -> "list[dict[int, NDArray[np.uint8]]]":
-    """For every size the requested frames (H, W, 3) by source index."""
+    """For every size the requested frames (H, W, 3) by source index, so far as the attempt goes."""
     squarers = [Squarer(clip, size) for size in sizes]
     found: list[dict[int, NDArray[np.uint8]]] = [{} for _ in sizes]
     wanted = set(indices)
-    with _opened_frames(file, clip.container, limits) as frames:
-        for index, frame in enumerate(frames):
+    with _numbered_frames(file, clip.container, wanted, limits) as frames:
+        for index, frame in frames:
             if index in wanted:
-                pixels = over_white(_video_frame(frame))
+                wanted.remove(index)
+                pixels = over_white(video_frame(frame))
                 for by_index, square in zip(found, squarers, strict=True):
                     by_index[index] = square(pixels)
-            if index >= max(wanted):
+            if not wanted or attempt.is_over:
                 break
     return found
 
@@ -126,58 +108,16 @@ def recount(_file: BinaryIO, clip: Clip, _limits: DecodeLimits) -> Clip:
     return clip
 
 
-def _scan_list(file: BinaryIO, limits: DecodeLimits) -> Clip:
-    sizes = [(frame.size, _picture(frame)) for frame in _listed(file, limits)]
-    fps = rate_of(file)
-    if not sizes or fps <= 0:
-        raise refusals.undecodable()
-    first, picture = sizes[0]
-    for number, (size, _) in enumerate(sizes):
-        if size != first:
-            raise refusals.other_picture_size(number, size, first)
-    times = [number / fps for number in range(len(sizes))]
-    if times[-1] > limits.max_seconds:
-        raise refusals.too_large("seconds of video", times[-1], limits.max_seconds)
-    return Clip(
-        container="pictures",
-        codec="pictures",
-        width=first[0],
-        height=first[1],
-        orientation=Orientation(),
-        picture=picture,
-        has_audio=False,
-        header_fps=fps,
-        times=times,
-        seconds=len(times) / fps,
-        labels=None,
-        pts=[None] * len(times),
-        keys=[0],
-    )
-
-
-def _listed(file: BinaryIO, limits: DecodeLimits) -> Iterator[Image.Image]:
-    """The pictures of a list, upright."""
-    rate_of(file)
-    for number, data in enumerate(islice(pictures_of(file), limits.max_packets)):
-        try:
-            with Image.open(io.BytesIO(data), formats=[*_PLUGINS.values()]) as image:
-                check_size(*image.size, limits)
-                upright = ImageOps.exif_transpose(image)
-                upright.load()
-        except _BROKEN:
-            raise refusals.undecodable_picture(number) from None
-        yield upright
-
-
 @contextmanager
-def _opened_frames(
-    file: BinaryIO, container: Container, limits: DecodeLimits
-) -> Generator[Iterator[Image.Image]]:
+def _numbered_frames(
+    file: BinaryIO, container: Container, wanted: set[int], limits: DecodeLimits
+) -> Generator[Iterator[tuple[int, Image.Image]]]:
+    """Those of a list that are wanted, and of an animation all, as each is drawn upon the one before it."""
     if container == "pictures":
-        yield _listed(file, limits)
+        yield listed_pictures.numbered(file, limits, wanted)
         return
     with _opened(file, container, limits) as image:
-        yield _frames(image, limits)
+        yield enumerate(_frames(image, limits))
 
 
 @contextmanager
@@ -186,10 +126,10 @@ def _opened(file: BinaryIO, container: Container, limits: DecodeLimits) -> Gener
     try:
         if container == "webp":
             file = _whole_chunks(file)
-        with Image.open(file, formats=(_PLUGINS[container],)) as image:
+        with Image.open(file, formats=(PLUGINS[container],)) as image:
             check_size(*image.size, limits)
             yield image
-    except _BROKEN:
+    except BROKEN:
         raise refusals.undecodable() from None
 
 
@@ -200,7 +140,7 @@ def _frames(image: Image.Image, limits: DecodeLimits) -> Iterator[Image.Image]:
         try:
             image.seek(number)
             image.load()
-        except _BROKEN:
+        except BROKEN:
             return
         yield image
 
@@ -232,32 +172,3 @@ def _whole_chunks(file: BinaryIO) -> BinaryIO:
 def _seconds(frame: Image.Image) -> float:
     lasting = frame.info.get("duration") or 0
     return (lasting if lasting > _LEAST_MS else _USUAL_MS) / 1000
-
-
-def _picture(image: Image.Image) -> Picture:
-    return Picture(
-        pix_fmt=_pixel_format(image),
-        sample_aspect_ratio="1:1",
-        color_range="pc",
-        color_space="gbr",
-        color_transfer="iec61966-2-1",
-        color_primaries="bt709",
-        tone_mapped=False,
-        deinterlaced=False,
-    )
-
-
-def _pixel_format(image: Image.Image) -> str:
-    if image.mode.startswith("I"):  # grey of 16 bits
-        return "gray"
-    return "rgba" if image.has_transparency_data else "rgb24"
-
-
-def _video_frame(image: Image.Image) -> VideoFrame:
-    """Pixels as they are stored, with their transparency."""
-    pixel_format = _pixel_format(image)
-    if pixel_format == "gray":
-        pixels = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
-    else:
-        pixels = np.asarray(image.convert("RGBA" if pixel_format == "rgba" else "RGB"))
-    return VideoFrame.from_ndarray(pixels, format=pixel_format)

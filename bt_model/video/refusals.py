@@ -79,6 +79,10 @@ def partly_decoded(indices: tuple[int, ...], num_frames: int, seconds: float) ->
     )
 
 
+def picture_rate(fps: float, allowed: str) -> VideoError:
+    return VideoError(f"the list has {fps:g} pictures a second; allowed: {allowed}")
+
+
 def undecodable_picture(number: int) -> VideoError:
     return VideoError(f"frame {number} of the list cannot be decoded; allowed: JPEG, PNG, WebP")
 

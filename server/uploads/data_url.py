@@ -11,7 +11,6 @@ from contextlib import suppress
 from urllib.parse import unquote_to_bytes
 
 from bt_model.errors import require
-from bt_model.types import MAX_FPS
 from bt_model.video import picture_list
 
 DATA = "data:"
@@ -46,7 +45,8 @@ def decoder_of(label: str) -> "Base64Text | Base64Pictures":
         fps = float(asked["fps"]) if asked else _USUAL_FPS
     except ValueError:
         fps = 0.0
-    require(0 < fps <= MAX_FPS, "fps in the label", asked and asked["fps"], f"above 0, up to {MAX_FPS}")
+    allowed = f"{picture_list.ALLOWED_FPS} pictures a second, as in data:video/jpeg;fps=2;base64,…"
+    require(picture_list.is_rate(fps), "fps in the label", asked and asked["fps"], allowed)
     return Base64Pictures(fps)
 
 
@@ -111,8 +111,7 @@ class Base64Pictures:
     """Decodes pictures with commas between them, as one file of a list. Raises as `Base64Text`."""
 
     def __init__(self, fps: float) -> None:
-        self._text = Base64Text()
-        self._picture = bytearray()
+        self._text, self._picture = Base64Text(), picture_list.PictureWriter()
         self._num_pictures = 0
         self._head = picture_list.head(fps)
 
@@ -121,28 +120,25 @@ class Base64Pictures:
         return self.feed(json.loads(f'"{piece.decode("utf-8", "surrogatepass")}"'))
 
     def feed(self, text: str) -> bytes:
-        done, self._head = bytearray(self._head), b""
+        done, self._head = [self._head], b""
         *complete, begun = text.split(",")
         for each in complete:
-            self._add(each)
-            done += self._entry()
-        self._add(begun)
-        return bytes(done)
+            done += [self._written(self._text.feed(each)), self.end()]
+        done.append(self._written(self._text.feed(begun)))
+        return b"".join(done)
 
     def end(self) -> bytes:
-        """The last picture."""
-        return self._entry()
-
-    def _add(self, text: str) -> None:
-        self._picture += self._text.feed(text)
-        if len(self._picture) > _MOST_PICTURE_BYTES:
-            raise ValueError(f"frame {self._num_pictures} has more than {_MOST_PICTURE_BYTES} bytes")
-
-    def _entry(self) -> bytes:
-        self._picture += self._text.end()
-        if not self._picture:
+        """The last of a picture."""
+        last = self._written(self._text.end())
+        if not self._picture.num_bytes:
             raise ValueError(f"frame {self._num_pictures} is empty")
-        entry = picture_list.entry(bytes(self._picture))
-        self._text, self._picture = Base64Text(), bytearray()
+        last += self._picture.end()
+        self._text, self._picture = Base64Text(), picture_list.PictureWriter()
         self._num_pictures += 1
-        return entry
+        return last
+
+    def _written(self, data: bytes) -> bytes:
+        blocks = self._picture.feed(data)
+        if self._picture.num_bytes > _MOST_PICTURE_BYTES:
+            raise ValueError(f"frame {self._num_pictures} has more than {_MOST_PICTURE_BYTES} bytes")
+        return blocks

@@ -37,6 +37,9 @@ on white.
 * **reader**: the one that was asked for; with `decord`, files that it does not read as they are shown are
   read by PyAV.
 
+A list of pictures in a data URL is no file that ffmpeg reads, and is not here: its frames are what JPEG, PNG
+and WebP give alone, in tests of their own.
+
 Untagged video of 1280 x 720 or more is converted with bt709's matrix, by this project's rule; ffmpeg is told
 so there.
 """

@@ -1,5 +1,6 @@
 """What a child found out about a file is handed to the next one, which need not scan it again."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -126,6 +127,15 @@ def test_a_reply_comes_back_with_its_index_and_its_counts() -> None:
 def test_an_index_that_is_too_large_or_counts_that_cannot_be_are_no_reply(change: dict[str, Any]) -> None:
     with pytest.raises(wire.WireError):
         wire.unpack_reply(replied(change))
+
+
+@pytest.mark.parametrize("number", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("name", ["fps", "seconds"])
+def test_facts_that_are_no_numbers_are_no_reply(name: str, number: float) -> None:
+    with pytest.raises(wire.WireError):
+        wire.unpack_reply(replied({"facts": replace(REPLY.facts, **cast(Any, {name: number}))}))
+    with pytest.raises(wire.WireError):
+        wire.unpack_reply(replied({"timestamps": (0.0, number)}))
 
 
 def test_counts_are_two_numbers() -> None:

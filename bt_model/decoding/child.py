@@ -101,7 +101,7 @@ def _work(
     with open(fds[0], "rb", buffering=0, closefd=False) as whole:
         file = _part(whole, request)
         known = index.unpack(request.index, file, limits) if request.index else None
-        clip, by_size = known or scan(file, limits), list[Frames]()
+        clip, by_size = (before := known or scan(file, limits)), list[Frames]()
         middle = demuxed.total
         if request.job != "probe":
             attempt = Attempt(clock.allowed, [_mapped(memory, request.done) for memory in kept])
@@ -112,7 +112,8 @@ def _work(
         is_news = request.index is not None and clip is not known
         news = index.pack(clip, file) if is_news else b""
         news = news if len(news) <= wire.MAX_INDEX_BYTES else b""  # it is scanned each time
-    reply = wire.Reply(clip.facts, index=news, demuxed=wire.Demuxed(middle - begin, demuxed.total - middle))
+    counts = wire.Demuxed(middle - begin, demuxed.total - middle)
+    reply = wire.Reply(clip.facts, index=news, demuxed=counts, is_recounted=clip is not before)
     if not by_size:
         return reply
     frames = by_size[0]

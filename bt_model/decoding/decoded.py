@@ -33,6 +33,10 @@ class FrameMemories(dict[FrameSize, int]):
             if num_frames == 0 or not is_sealed or os.fstat(memory).st_size != num_bytes:
                 raise refusals.undecodable()
 
+    @property
+    def num_bytes(self) -> int:
+        return sum(os.fstat(memory).st_size for memory in self.values())
+
     def close(self) -> None:
         """Free the memory. Idempotent."""
         while self:
@@ -46,7 +50,8 @@ class Decoded:
     `memories` holds the same frames in one or more sizes, each a sealed memory file of uint8
     (num_frames, side, side, 3), `jpegs` the thumbnails, each only where it was asked for. `num_wanted` and
     `reader` are those of `Frames`. `seconds` counts from the request on. `index` is to be kept for the file's
-    next decode, where it is not empty: then more was found out than was known.
+    next decode, where it is not empty: then more was found out than was known. `is_recounted`: decoding gave
+    other frames than `facts` had before.
     """
 
     facts: VideoFacts
@@ -59,6 +64,7 @@ class Decoded:
     seconds: float
     index: bytes = b""
     demuxed: Demuxed = field(default_factory=Demuxed)
+    is_recounted: bool = False
 
     @property
     def num_frames(self) -> int:

@@ -1,8 +1,7 @@
 """Frames of decodes that ran out of time, kept for a while in case the same is asked for again."""
 
-import os
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -17,55 +16,81 @@ _MOST_OF_OWNER = 4
 
 @dataclass(frozen=True, slots=True)
 class KeptFrames:
-    """The frames of these source indices, in the order of the memory files."""
+    """The frames of these source indices, in the order of the memory files, which have so many bytes."""
 
     indices: tuple[int, ...] = ()
     memories: FrameMemories = field(default_factory=FrameMemories)
+    num_bytes: int = 0
     since: float = field(default_factory=time.monotonic)
-
-    @property
-    def num_bytes(self) -> int:
-        return sum(os.fstat(memory).st_size for memory in self.memories.values())
 
 
 class FrameKeeper:
-    """Keeps up to `most_bytes` of frames, the newest ones, for their owner alone. Safe between threads."""
+    """Keeps up to `most_bytes` of frames for their owner alone, for ten minutes. Safe between threads.
+
+    Of what is too much, the oldest goes of the owner who has most: nobody displaces who has less.
+    """
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
         self._lock = Lock()
         self._kept: OrderedDict[tuple[str, Hashable], KeptFrames] = OrderedDict()
+        self._num_bytes = 0
+        self._bytes_of = Counter[str]()
 
     def put(self, job: DecodeJob, frames: KeptFrames) -> None:
         """Whoever keeps them closes them: from here on they are the keeper's."""
         if not frames.indices:
             return
         with self._lock:
-            old = self._kept.pop(_key(job), None)
+            self._drop(_key(job))
             self._kept[_key(job)] = frames
-            if old is not None:
-                old.memories.close()
-            self._drop(job.owner)
+            self._count(job.owner, frames.num_bytes)
+            if sum(owner == job.owner for owner, _ in self._kept) > _MOST_OF_OWNER:
+                self._drop_oldest(job.owner)
+            while self._num_bytes > self._most_bytes:
+                self._drop_oldest(max(self._bytes_of, key=self._bytes_of.__getitem__))
+            self._drop_old()
 
     def take(self, job: DecodeJob) -> KeptFrames:
         """What there is for this job, which is the caller's then; perhaps nothing."""
         with self._lock:
-            self._drop(job.owner)
-            return self._kept.pop(_key(job), None) or KeptFrames()
+            self._drop_old()
+            return self._taken(_key(job)) or KeptFrames()
+
+    def drop_old(self) -> float | None:
+        """Free what is old; seconds until there is more of it, None if nothing is kept."""
+        with self._lock:
+            return self._drop_old()
 
     def close(self) -> None:
         with self._lock:
             for key in list(self._kept):
-                self._kept.pop(key).memories.close()
+                self._drop(key)
 
-    def _drop(self, owner: str) -> None:
-        """What is old, and the oldest of what is too much."""
-        for key, frames in list(self._kept.items()):
-            of_owner = sum(name == owner for name, _ in self._kept)
-            is_full = sum(each.num_bytes for each in self._kept.values()) > self._most_bytes
-            is_old = time.monotonic() - frames.since > _SECONDS
-            if is_old or is_full or (key[0] == owner and of_owner > _MOST_OF_OWNER):
-                self._kept.pop(key).memories.close()
+    def _drop_old(self) -> float | None:
+        now = time.monotonic()
+        for key in [key for key, frames in self._kept.items() if now - frames.since > _SECONDS]:
+            self._drop(key)
+        ends = [frames.since + _SECONDS - now for frames in self._kept.values()]
+        return min(ends, default=None)
+
+    def _drop_oldest(self, owner: str) -> None:
+        self._drop(next(key for key in self._kept if key[0] == owner))
+
+    def _drop(self, key: tuple[str, Hashable]) -> None:
+        if (frames := self._taken(key)) is not None:
+            frames.memories.close()
+
+    def _taken(self, key: tuple[str, Hashable]) -> KeptFrames | None:
+        if (frames := self._kept.pop(key, None)) is not None:
+            self._count(key[0], -frames.num_bytes)
+        return frames
+
+    def _count(self, owner: str, num_bytes: int) -> None:
+        self._num_bytes += num_bytes
+        self._bytes_of[owner] += num_bytes
+        if not self._bytes_of[owner]:
+            del self._bytes_of[owner]
 
 
 def _key(job: DecodeJob) -> tuple[str, Hashable]:

@@ -235,7 +235,8 @@ class DecodePool:
         with self._changed:
             self._num_idle += 1
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._jobs or self._is_closed)
+            while not (self._jobs or self._is_closed):
+                self._changed.wait(self._keeper.drop_old())
             self._num_idle -= 1
             if self._is_closed or not child.is_alive:  # that it died before is not the next file's fault
                 return None

@@ -92,7 +92,7 @@ class ChildProcess:
             kept.memories.close()
         except PartlyDecodedError as error:
             kept.memories.close()
-            _keep(keeper, job, KeptFrames(error.indices, memories))
+            _keep(keeper, job, KeptFrames(error.indices, memories, memories.num_bytes))
             raise
         except BaseException:
             memories.close()
@@ -100,7 +100,8 @@ class ChildProcess:
             raise
         took = time.monotonic() - job.begin
         chosen = reply.indices, reply.timestamps, reply.num_wanted, reply.reader
-        return Decoded(reply.facts, *chosen, reply.jpegs, memories, took, reply.index, reply.demuxed)
+        found = reply.index, reply.demuxed, reply.is_recounted
+        return Decoded(reply.facts, *chosen, reply.jpegs, memories, took, *found)
 
     def ask(self, job: DecodeJob, kept: KeptFrames, fds: Sequence[int]) -> wire.Reply:
         """Hand over one file, opened, and the memory files, and wait for the reply. Raises as `decode`."""

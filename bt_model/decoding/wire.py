@@ -141,7 +141,7 @@ class Reply:
     """A child's result. `jpegs` only for thumbnails; `indices` and those after them not for a probe.
 
     `index` is what to hand over with the next request about this file; empty where that is what came with
-    this one. Only a child can read it.
+    this one, or where it is too long. Only a child can read it. `is_recounted`: see `Decoded`.
     """
 
     facts: VideoFacts
@@ -152,6 +152,7 @@ class Reply:
     jpegs: tuple[bytes, ...] = ()
     index: bytes = b""
     demuxed: Demuxed = field(default_factory=Demuxed)
+    is_recounted: bool = False
 
     def pack(self) -> bytes:
         return _framed(["ok", *astuple(self)])
@@ -191,10 +192,12 @@ def unpack_reply(payload: bytes) -> Reply | Refusal | Workload:
     try:
         kind, *values = cast(list[Any], msgpack.unpackb(payload))
         if kind == "ok":
-            facts, indices, timestamps, num_wanted, reader, jpegs, index, demuxed = values
+            facts, indices, timestamps, num_wanted, reader, jpegs, index, demuxed, recounted = values
             (num_wanted,), (reader,) = _all([num_wanted], int), _all([reader], str)
+            (recounted,) = _all([recounted], bool)
             chosen = _all(indices, int), _all(timestamps, float), num_wanted, reader[:_MAX_TEXT]
-            return Reply(_facts(facts), *chosen, _all(jpegs, bytes), _index(index), _demuxed(demuxed))
+            found = _all(jpegs, bytes), _index(index), _demuxed(demuxed), recounted
+            return Reply(_facts(facts), *chosen, *found)
         if kind == "work":
             return Workload(*_all(values, int))
         if kind == "partly":

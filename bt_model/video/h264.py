@@ -8,19 +8,26 @@ from collections.abc import Iterator
 _SLICE, _IDR_SLICE, _SPS = 1, 5, 7
 _WITH_CHROMA = (100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135)  # profiles whose SPS says more
 _START = b"\x00\x00\x01"
+_SPS_AT = 8  # in parameters that are not in a unit
 _HEAD_BYTES = 64  # of a unit; all that is looked at is in its first bytes
 
 
 class FrameNumbers:
-    """Counts the reference pictures of a stream, packet by packet."""
+    """Counts the reference pictures of a stream, packet by packet.
+
+    Raises:
+        ValueError: the stream's parameters are cut off.
+    """
 
     def __init__(self, extradata: bytes | None) -> None:
         extradata = extradata or b""
+        if extradata[:1] == b"\x01" and len(extradata) <= _SPS_AT:
+            raise ValueError
         self._length_bytes = 1 + (extradata[4] & 3) if extradata[:1] == b"\x01" else 0  # else start codes
         self._bits = 0  # of a frame_num
         self._expected: int | None = None
         if self._length_bytes:
-            self._learn(extradata[8:])
+            self._learn(extradata[_SPS_AT:])
         else:
             self.follows(extradata)
 

@@ -39,6 +39,8 @@ def needed_frames(
     """
     wanted = {clip.label(i) for i in indices}
     context, source = stream.codec_context, _Source(opened, stream, clip)
+    if context.codec.canonical_name != clip.codec:
+        raise LostError
     try:
         for run in clip.runs(indices):
             dropping = _Dropping(clip, context.extradata)
@@ -48,7 +50,7 @@ def needed_frames(
                 yield from dropping.checked(stream.decode(packet))
             yield from dropping.checked(stream.decode(None))
             context.flush_buffers()
-    except FFmpegError:
+    except (FFmpegError, ValueError):
         raise LostError from None
 
 
@@ -82,7 +84,7 @@ class _Dropping:
 def _is_of_one_layer(parameters: bytes) -> bool:
     """In HEVC, frames of a higher temporal layer may refer to any below."""
     _, found, layers = parameters.partition(_HEVC_LAYERS)
-    return bool(found) and not layers[0] & 0b1110
+    return bool(found and layers) and not layers[0] & 0b1110
 
 
 class _Source:
@@ -101,11 +103,11 @@ class _Source:
         if self._keys and run.start - self._next > _WORTH_A_SEEK:
             self._seek(run.start)
         deque(islice(self._packets, run.start - self._next), maxlen=0)
-        for self._next in run:
+        for number in run:
             packet = next(self._packets, None)
-            if packet is None or packet.pts != self._clip.pts[self._next]:
+            if packet is None or packet.pts != self._clip.pts[number]:
                 raise LostError
-            yield self._next, packet
+            yield number, packet
         self._next = run.stop
 
     def _seek(self, key: int) -> None:

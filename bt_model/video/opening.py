@@ -58,8 +58,9 @@ def opened_video(
             for other in opened.streams:
                 if other is not stream:
                     other.discard = Discard.all
+            _check_codec(stream)
             if not is_known:
-                _check_header(stream, limits)
+                check_size(stream.codec_context.width, stream.codec_context.height, limits)
             # a stream may change its size later: a decoder refuses it before it allocates (with padded rows)
             stream.codec_context.options = {"max_pixels": str(2 * limits.max_pixels)}
             stream.codec_context.thread_count = 1  # there is a process for every core
@@ -127,10 +128,9 @@ def _refuse_nested_file(*_: object) -> NoReturn:
     raise PermissionError
 
 
-def _check_header(stream: VideoStream, limits: DecodeLimits) -> None:
-    """Check codec and frame size in the header, before anything is decoded."""
+def _check_codec(stream: VideoStream) -> None:
+    """Check the codec that the header names, before anything is decoded."""
     context = stream.codec_context
     codec = context.codec.canonical_name if context else "unknown"  # none where FFmpeg has no decoder
     if codec not in CODECS:
         raise refusals.unsupported_codec(codec)
-    check_size(context.width, context.height, limits)

@@ -102,8 +102,6 @@ def show_frames(model: ModelOptions, video: Path, sampling: Sampling, output: Pa
     _warn(frames)
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
-    for warning in frames.facts.warnings:
-        yield f"warning: {warning}"
     for number, (index, seconds) in enumerate(zip(frames.indices, frames.timestamps, strict=True)):
         line = f"frame {index:6d}  {seconds:9.3f} s"
         if output is not None:
@@ -114,8 +112,8 @@ def show_frames(model: ModelOptions, video: Path, sampling: Sampling, output: Pa
 
 
 def _warn(frames: Frames) -> None:
-    for warning in rounding_warnings(frames.num_frames, frames.num_wanted):
-        sys.stderr.write(f"{warning}\n")
+    for warning in (*frames.facts.warnings, *rounding_warnings(frames.num_frames, frames.num_wanted)):
+        sys.stderr.write(f"warning: {warning}\n")
 
 
 def _facts(frames: Frames) -> str:

@@ -138,7 +138,7 @@ class VideoFeatures:
 
     async def learn(self, source: VideoSource, decoded: Decoded) -> None:
         """What a decode found out about a video; tokens of before were made of frames counted otherwise."""
-        if await source.learn(decoded.facts, decoded.index):
+        if await source.learn(decoded.facts, decoded.index, is_recounted=decoded.is_recounted):
             self._engine.forget(source_key(source.tenant, source.sha256))
 
     def forget(self, tenant: str, sha256: str) -> None:

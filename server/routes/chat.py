@@ -19,6 +19,7 @@ from server.bodies.own import ChatBody
 from server.bodies.video_part import VideoPart
 from server.deps import InlineDep, Lifetime, Services, ServicesDep, Tenant
 from server.features.clips import ShownClip, check_count, distinct, too_many_videos
+from server.features.keys import canonical
 from server.routes.errors import errors
 from server.routes.json_body import JsonRoute
 from server.streams.one_model import CompletionShape
@@ -97,12 +98,17 @@ async def _clips(
     sources: dict[str, VideoSource] = {}
     clips: dict[tuple[str, Sampling], ShownClip] = {}
     for part in parts:
-        if (part.url, part.sampling) in clips:
+        if part.url not in sources:
+            if is_remote(part.url) and len(sources) >= MAX_VIDEOS:  # each is fetched whole to be compared
+                raise too_many_videos(MAX_VIDEOS + 1, f"{MAX_VIDEOS} are allowed", part.param)
+            sources[part.url] = await find(part)
+        source = sources[part.url]
+        key = source.sha256, canonical(part.sampling)
+        if key in clips:
             continue
         if len(clips) == MAX_VIDEOS:
             raise too_many_videos(MAX_VIDEOS + 1, f"{MAX_VIDEOS} are allowed", part.param)
-        source = sources[part.url] = sources.get(part.url) or await find(part)
-        clips[part.url, part.sampling] = ShownClip(source, part.sampling, part.place, part.param)
+        clips[key] = ShownClip(source, part.sampling, part.place, part.param)
         if card is not None:
             check_count(distinct([*clips.values()], [card]), card)
     return tuple(clips.values())

@@ -32,7 +32,7 @@ class VideoSource(Protocol):
     @property
     def sha256(self) -> str: ...
 
-    async def learn(self, facts: VideoFacts, index: bytes) -> bool:
+    async def learn(self, facts: VideoFacts, index: bytes, *, is_recounted: bool) -> bool:
         """Keep what a decode found out; True if facts change, so that what was made before is outdated."""
         ...
 
@@ -58,8 +58,8 @@ class UploadedVideo:
     def sha256(self) -> str:
         return self.video.sha256
 
-    async def learn(self, facts: VideoFacts, index: bytes) -> bool:
-        return await self.store.learn(self.video, facts, index)
+    async def learn(self, facts: VideoFacts, index: bytes, *, is_recounted: bool) -> bool:
+        return await self.store.learn(self.video, facts, index, is_recounted=is_recounted)
 
     def reading(self) -> AbstractAsyncContextManager[VideoFile]:
         return self.store.reading(self.video)
@@ -76,6 +76,7 @@ class InlineVideo:
         self.sha256 = received.sha256
         self._received = received
         self._index = b""
+        self._recounted: VideoFacts | None = None
         self._file = file
         self._num_readers = 1  # the request
 
@@ -88,11 +89,12 @@ class InlineVideo:
         finally:
             await self.leave()
 
-    async def learn(self, facts: VideoFacts, index: bytes) -> bool:
-        """For another decode of the same request."""
-        del facts
+    async def learn(self, facts: VideoFacts, index: bytes, *, is_recounted: bool) -> bool:
+        """For another decode of the same request; an earlier one's tokens may be of frames counted before."""
         self._index = kept_index(index, self._received.num_bytes) or self._index
-        return False
+        is_outdated = is_recounted and facts != self._recounted
+        self._recounted = facts if is_recounted else self._recounted
+        return is_outdated
 
     async def leave(self) -> None:
         """One reader less."""

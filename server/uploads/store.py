@@ -174,9 +174,15 @@ class VideoStore:
         await self._run(self._blobs.commit, received.path, video, kept_index(index, received.num_bytes))
         return self._shown(video)
 
-    async def learn(self, video: StoredVideo, facts: VideoFacts, index: bytes) -> bool:
-        """Keep what a decode found out, if anything; whether that changes the facts."""
-        if not (index := kept_index(index, video.num_bytes)):
+    async def learn(
+        self, video: StoredVideo, facts: VideoFacts, index: bytes, *, is_recounted: bool = False
+    ) -> bool:
+        """Keep what a decode found out, if anything; whether that changes the facts.
+
+        Frames that were recounted are kept without an index, too: one of before would count as before.
+        """
+        index = kept_index(index, video.num_bytes)
+        if not (index or is_recounted):
             return False
         with contextlib.suppress(Problem):  # the next decode finds it out again
             self._storage.durability.check()

@@ -16,7 +16,7 @@ from bt_model.types import FrameSize, Sampling
 from bt_model.video.decode import decode
 from btchat.cli import main
 from tests import tiny
-from tests.clips import ClipSpec, write_clip
+from tests.clips import ClipSpec, write_clip, write_damaged
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +140,18 @@ def test_a_number_that_the_model_cannot_take_is_rounded_down_with_a_warning(
         assert ("frames are used" in said.err) == bool(warning)
         assert warning in said.err
         assert command != "frames" or "the model sees 10 frames" in said.out
+
+
+@pytest.mark.parametrize("command", ["frames", "ask", "tokens"])
+def test_what_is_wrong_with_a_file_is_said_on_stderr(
+    command: str, options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_damaged(tmp_path / "a.mkv")
+    more = {"ask": ["what?", "--max-tokens", "2"], "tokens": ["-o", str(tmp_path / "a.safetensors")]}
+    assert main([command, str(path), *more.get(command, []), "--num-frames", "10", *options]) == 0
+    said = capsys.readouterr()
+    assert "warning: 20 of 30 frames can be decoded" in said.err
+    assert "warning" not in said.out
 
 
 def test_frames_at_a_rate_are_no_more_than_the_bound(

@@ -27,7 +27,7 @@ class _Source:
     sha256: str
     name: str = "inline"
 
-    async def learn(self, facts: object, index: bytes) -> bool:
+    async def learn(self, facts: object, index: bytes, *, is_recounted: bool) -> bool:
         raise NotImplementedError
 
     def reading(self) -> Any:

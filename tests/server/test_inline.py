@@ -5,6 +5,7 @@ import json
 import socket
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AsyncExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -151,7 +152,10 @@ async def test_a_second_decode_of_the_same_request_has_the_index_of_the_first(
     async with AsyncExitStack() as lifetime:
         video = await lend(store, content(), "someone", lifetime)
         for learnt, kept in ((b"", b""), (b"index", b"index"), (b"", b"index"), (b"i" * 10**6, b"index")):
-            assert not await video.learn(facts, learnt)
+            assert not await video.learn(facts, learnt, is_recounted=False)
             async with video.reading() as file:
                 assert file.index == kept
+        fewer = replace(facts, num_frames=20)
+        assert await video.learn(fewer, b"index", is_recounted=True), "others saw 30 frames"
+        assert not await video.learn(fewer, b"index", is_recounted=True)
     await store.close()

@@ -16,7 +16,7 @@ from server.main import engine_command
 from server.settings import Settings
 from tests import published
 from tests.server.conftest import QUICK, RunningServer, count, error_of, running
-from tests.server.test_clips import ANSWER, asked, dialogue, part, said, user
+from tests.server.dialogues.bodies import ANSWER, asked, dialogue, part, said, user
 from tests.server.test_uploads import upload
 
 SEVERAL = ["llava-hf", "minigpt4"]

@@ -16,7 +16,7 @@ from bt_model.decoding.sandbox import ChildLimits
 from bt_model.errors import DecodeTimeoutError, InvalidValueError, PartlyDecodedError
 from bt_model.types import FrameSize, Sampling
 from bt_model.video.decode import decode
-from tests.bt_model.decoding.pools import SIZE, open_files, pixels_of
+from tests.bt_model.decoding.pools import SIZE, open_files, pixels_of, until
 from tests.clips import write_clip
 from tests.faulty_child import COMMAND, HURRIED_FRAMES, write_hurried
 
@@ -96,28 +96,51 @@ def frames_of(num_bytes: int) -> KeptFrames:
     os.ftruncate(memory, num_bytes)
     memories = FrameMemories()
     memories[SIZE] = memory
-    return KeptFrames((0,), memories)
+    return KeptFrames((0,), memories, memories.num_bytes)
 
 
 def test_no_more_is_kept_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     before, keeper = open_files(), FrameKeeper(1000)
     keeper.put(job("a", 1), frames_of(600))
     keeper.put(job("b", 1), frames_of(400))
-    keeper.put(job("b", 2), frames_of(500))
-    assert not keeper.take(job("a", 1)).indices, "the oldest went"
+    keeper.put(job("b", 2), frames_of(300))
+    assert not keeper.take(job("b", 1)).indices, "the oldest of the one who has most went"
     for number in range(1, 7):
         keeper.put(job("c", number), frames_of(1))
     assert not keeper.take(job("c", 2)).indices, "one owner has four at most"
     assert open_files() == before + 6
-    taken = keeper.take(job("b", 1))
-    assert taken.num_bytes == 400
-    keeper.put(job("b", 1), taken)
+    taken = keeper.take(job("b", 2))
+    assert taken.num_bytes == 300
+    keeper.put(job("b", 2), taken)
     monkeypatch.setattr(kept, "_SECONDS", 0.0)
-    assert not keeper.take(job("b", 1)).indices, "it is old"
+    assert not keeper.take(job("b", 2)).indices, "it is old"
     assert open_files() == before
     keeper.put(job("b", 1), frames_of(1))
     keeper.close()
     assert open_files() == before
+
+
+def test_one_who_asks_for_much_displaces_only_his_own() -> None:
+    keeper = FrameKeeper(1000)
+    keeper.put(job("a", 1), frames_of(200))
+    keeper.put(job("b", 1), frames_of(300))
+    for number in range(1, 5):
+        keeper.put(job("c", number), frames_of(450))
+        keeper.put(job("c", number), frames_of(450))
+    keeper.put(job("d", 1), frames_of(1001))
+    assert [keeper.take(job(owner, 1)).num_bytes for owner in "abd"] == [200, 300, 0]
+    assert [keeper.take(job("c", number)).num_bytes for number in range(1, 5)] == [0, 0, 0, 450]
+    keeper.close()
+
+
+def test_an_idle_pool_frees_what_is_old(
+    pool: DecodePool, slow: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept, "_SECONDS", 0.5)
+    before = open_files()
+    stopped(pool, slow)
+    assert open_files() == before + 2
+    until(lambda: open_files() == before)
 
 
 def test_what_is_decoded_is_no_thumbnail_s_memory(pool: DecodePool, tmp_path: Path) -> None:

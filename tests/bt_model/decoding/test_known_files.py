@@ -13,6 +13,7 @@ import pytest
 from bt_model.decoding import wire
 from bt_model.decoding.decoded import Decoded
 from bt_model.decoding.pool import DecodePool
+from bt_model.decoding.queue import DecodeJob
 from bt_model.types import Sampling, VideoFacts
 from bt_model.video.decode import probe
 from tests.bt_model.decoding.pools import FOUR, SIZE, pixels_of
@@ -93,9 +94,20 @@ def test_what_decoding_finds_out_is_handed_back_once(pool: DecodePool, tmp_path:
     with decoded(pool, path, probed.index, EVERY) as found:
         assert (probed.facts.num_frames, found.facts.num_frames) == (30, 20)
         assert found.index not in (b"", probed.index)
+        assert (probed.is_recounted, found.is_recounted) == (False, True)
     with decoded(pool, path, found.index, WINDOW) as later:
+        assert not later.is_recounted
         assert (later.facts, later.index, later.demuxed.scan) == (found.facts, b"", 0)
         assert later.indices[-1] == 19
+
+
+def test_frames_are_recounted_also_where_no_index_is_handed_over(pool: DecodePool, tmp_path: Path) -> None:
+    path = write_damaged(tmp_path / "a.mkv")
+    with pool.decode(path, EVERY, [SIZE], 8).result() as found:
+        assert (found.facts.num_frames, found.is_recounted) == (20, True)
+    request = wire.Request("frames", EVERY, (SIZE,))  # as where it is too long
+    with pool._submit(DecodeJob(path, request, lambda decoded: decoded, "")).result() as found:  # pyright: ignore[reportPrivateUsage]
+        assert (found.index, found.is_recounted) == (b"", True)
 
 
 def test_training_keeps_no_index(tmp_path: Path) -> None:
@@ -122,6 +134,7 @@ def test_a_reply_comes_back_with_its_index_and_its_counts() -> None:
         {"index": "text"},
         {"demuxed": wire.Demuxed(-1, 0)},
         {"demuxed": wire.Demuxed(0, -1)},
+        {"is_recounted": 1},
     ],
 )
 def test_an_index_that_is_too_large_or_counts_that_cannot_be_are_no_reply(change: dict[str, Any]) -> None:
@@ -139,7 +152,7 @@ def test_facts_that_are_no_numbers_are_no_reply(name: str, number: float) -> Non
 
 
 def test_counts_are_two_numbers() -> None:
-    kind, *values, _ = msgpack.unpackb(replied({}))
+    kind, *values, _, is_recounted = msgpack.unpackb(replied({}))
     for counts in ([1], [1, 2, 3], [1.0, 2], None):
         with pytest.raises(wire.WireError):
-            wire.unpack_reply(cast(bytes, msgpack.packb([kind, *values, counts])))
+            wire.unpack_reply(cast(bytes, msgpack.packb([kind, *values, counts, is_recounted])))

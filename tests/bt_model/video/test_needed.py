@@ -1,6 +1,7 @@
 """Reading just what the wanted frames need gives, to the bit, what reading every packet gives."""
 
 import io
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from av.error import FFmpegError
 from numpy.typing import NDArray
 
+from bt_model.errors import UnsupportedMediaError
 from bt_model.types import FrameSize, Sampling
 from bt_model.video.attempt import Attempt
 from bt_model.video.decode import decode
@@ -38,6 +40,7 @@ HEVC = "log-level=none:keyint=24:min-keyint=24:scenecut=0"
 LAYERED = f"{HEVC}:temporal-layers=3:bframes=7:b-adapt=0"
 OPEN_HEVC = f"{HEVC}:open-gop=1:bframes=4:b-adapt=0"
 BIDIRECTIONAL = {"g": "12", "bf": "2", "b": "2M"}
+COLUMNS = {"g": "24", "x264-params": "intra-refresh=1:bframes=2"}
 INTERLACED = {"flags": "+ildct+ilme"}
 UNEVEN_MS = [40 * i + 7 * (i % 3) + 200 * (i // 30) for i in range(N)]
 
@@ -46,11 +49,7 @@ CELLS: Mapping[str, tuple[str, ClipSpec, dict[str, str]]] = {
     "mp4 h264": ("a.mp4", ClipSpec(N, options=GROUPS), {}),
     "mp4 h264, hierarchical": ("a.mp4", ClipSpec(N, options=PYRAMID), {}),
     "mp4 h264, two fields": ("a.mp4", ClipSpec(N, options=GROUPS | INTERLACED), {}),
-    REFRESHED: (
-        "a.mp4",
-        ClipSpec(N, options={"g": "24", "x264-params": "intra-refresh=1:bframes=2"}),
-        {},
-    ),
+    REFRESHED: ("a.mp4", ClipSpec(N, options=COLUMNS), {}),
     "mp4 h264, uneven": ("a.mp4", ClipSpec(N, options=GROUPS, stamps_ms=UNEVEN_MS), {}),
     "mp4 h264, in fragments": (
         "a.mp4",
@@ -242,6 +241,34 @@ def test_a_packet_that_is_not_in_the_table_is_noticed(tmp_path: Path, place: int
         num_decoded(file, replace(clip, pts=stamps), [60])
     (found,) = read(file, replace(clip, pts=stamps), [60], (SIZE,), LIMITS, Attempt())
     assert_same(found, slowly(file, clip, [60]))
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("mp4 h264", b"\x01\x64"), ("mp4 hevc", b"\x40\x01\x0c")],
+)
+def test_parameters_that_are_cut_off_leave_it_to_the_slow_twin(
+    tmp_path: Path, name: str, parameters: bytes
+) -> None:
+    file, clip = opened_clip(written(tmp_path, name))
+    with opened_video(file, clip.container, LIMITS, is_known=True) as (opened, stream):
+        stream.codec_context.extradata = parameters
+        with pytest.raises(LostError):
+            deque(needed_frames(opened, stream, clip, [60]))
+
+
+def test_another_codec_than_that_of_the_table_is_noticed(tmp_path: Path) -> None:
+    file, clip = opened_clip(written(tmp_path, "mp4 h264"))
+    with pytest.raises(LostError):
+        num_decoded(file, replace(clip, codec="hevc"), [60])
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_no_other_codec_than_those_of_the_list_is_opened(tmp_path: Path, is_known: bool) -> None:
+    path = write_clip(tmp_path / "a.avi", ClipSpec(codec="huffyuv", pix_fmt="yuv422p", options={}))
+    opening = opened_video(io.BytesIO(path.read_bytes()), "avi", LIMITS, is_known=is_known)
+    with pytest.raises(UnsupportedMediaError, match="huffyuv"), opening:
+        pass
 
 
 def test_a_track_that_begins_in_mid_stream_ends_nothing_early() -> None:

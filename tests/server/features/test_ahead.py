@@ -80,7 +80,7 @@ class Upload:
     def sha256(self) -> str:
         return self.name
 
-    async def learn(self, facts: VideoFacts, index: bytes) -> bool:
+    async def learn(self, facts: VideoFacts, index: bytes, *, is_recounted: bool) -> bool:
         return False
 
     @asynccontextmanager

@@ -69,6 +69,20 @@ async def test_a_new_index_alone_outdates_nothing(tmp_path: Path) -> None:
     await store.close()
 
 
+@pytest.mark.parametrize("index", [b"", bytes(4097)])
+async def test_frames_that_were_recounted_are_kept_also_where_their_index_is_too_large(
+    tmp_path: Path, index: bytes
+) -> None:
+    store = await VideoStore.open(tmp_path, StoreLimits())
+    video, theirs = await added(store), await added(store, "them")
+    assert await store.learn(video, FEWER, index, is_recounted=True)
+    assert (await index_of(store, video), (await store.get("me", video.id)).facts) == (b"", FEWER)
+    assert (await index_of(store, theirs), (await store.get("them", theirs.id)).facts) == (PROBED, FACTS)
+    learned = await store.get("me", video.id)
+    assert not await store.learn(learned, FEWER, index, is_recounted=True), "that is known"
+    await store.close()
+
+
 async def test_an_index_ends_with_its_upload(tmp_path: Path) -> None:
     store = await VideoStore.open(tmp_path, StoreLimits())
     await store.delete(await added(store))

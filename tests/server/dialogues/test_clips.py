@@ -1,95 +1,31 @@
-"""Dialogues with several videos or windows, on both routes: all are used, or refused by their place."""
+"""Dialogues with several videos or windows, on both routes: all are used."""
 
 import base64
 import json
-import secrets
-from collections.abc import Iterator
 from typing import Any, cast
 
 import httpx
 import openai
 import pytest
 
-from bt_model.errors import PartlyDecodedError
-from bt_model.types import MAX_VIDEOS, Sampling
-from server.features.clips import ShownClip, at_clip
-from server.settings import Settings
 from tests import fakes
-from tests.server.conftest import QUICK, RunningServer, count, error_of, running
+from tests.server.conftest import RunningServer, count, error_of
+from tests.server.dialogues.bodies import (
+    ANSWER,
+    ASK,
+    END,
+    asked,
+    dialogue,
+    other,
+    own,
+    part,
+    placed,
+    said,
+    user,
+    videos,
+)
 from tests.server.test_streams import until
 from tests.server.test_uploads import upload
-
-MODELS = (fakes.MODEL, fakes.MANY)
-ASK = "!videos"  # the fake says each video's turn and the character before which it stands
-END = {"start": 0.6, "num_frames": 2}
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    settings = Settings.model_validate(
-        QUICK | {"data_dir": tmp_path_factory.mktemp("data"), "decode_workers": 2}
-    )
-    with running(settings, fakes.command(*MODELS)) as server:
-        yield server
-
-
-@pytest.fixture
-def client(shared: RunningServer) -> Iterator[httpx.Client]:
-    with shared.client() as client:
-        client.post("/v1/chat/completions", json=text_body("hello")).raise_for_status()  # the model is loaded
-        yield client
-
-
-@pytest.fixture
-def first(client: httpx.Client, clip: bytes) -> str:
-    return upload(client, other(clip))
-
-
-@pytest.fixture
-def second(client: httpx.Client, clip: bytes) -> str:
-    return upload(client, other(clip))
-
-
-def other(clip: bytes) -> bytes:
-    """The same pictures in bytes that nobody else sends."""
-    return clip + (16).to_bytes(4, "big") + b"free" + secrets.token_bytes(8)
-
-
-def text_body(text: str, model: str = fakes.MANY) -> dict[str, Any]:
-    return {"model": model, "messages": [{"role": "user", "content": text}]}
-
-
-def part(url: str, **sampling: object) -> dict[str, Any]:
-    return {"type": "video_url", "video_url": {"url": url, **sampling}}
-
-
-def said(*parts: dict[str, Any] | str) -> dict[str, Any]:
-    """A user's message."""
-    spelled = [{"type": "text", "text": each} if isinstance(each, str) else each for each in parts]
-    return {"role": "user", "content": spelled}
-
-
-ANSWER = {"role": "assistant", "content": "something"}
-
-
-def dialogue(*messages: dict[str, Any], model: str = fakes.MANY, **more: object) -> dict[str, Any]:
-    return {"model": model, "messages": list(messages), **more}
-
-
-def asked(client: httpx.Client, body: dict[str, Any]) -> dict[str, Any]:
-    answer = client.post("/v1/chat/completions", json=body)
-    assert answer.status_code == 200, answer.text
-    return answer.json()
-
-
-def placed(body: dict[str, Any]) -> str:
-    return body["choices"][0]["message"]["content"].strip()
-
-
-def videos(receipt: dict[str, Any]) -> list[dict[str, Any]]:
-    """How a client reads any receipt."""
-    return receipt.get("videos") or [receipt]
-
 
 # --- what is one video, and what is several
 
@@ -195,18 +131,6 @@ def test_a_stream_ends_with_the_receipt_of_all(
 # --- our own route
 
 
-def own(client: httpx.Client, video: str, *messages: dict[str, Any], **more: object) -> httpx.Response:
-    body = {"video": video, "model": fakes.MANY, "messages": list(messages), **more}
-    return client.post("/v1/video/chat", json=body)
-
-
-def user(text: str, *seen: tuple[str, dict[str, Any] | None]) -> dict[str, Any]:
-    shown = [
-        {"video": video} | ({} if sampling is None else {"sampling": sampling}) for video, sampling in seen
-    ]
-    return {"role": "user", "content": text, "videos": shown}
-
-
 def test_messages_of_our_own_route_show_further_videos(client: httpx.Client, first: str, second: str) -> None:
     system = {"role": "system", "content": "Be brief."}
     turns = [user("a", (second, None)), ANSWER, user(ASK, (first, END))]
@@ -231,78 +155,6 @@ def test_only_users_show_videos_on_our_own_route(client: httpx.Client, first: st
     error = error_of(own(client, first, user("a"), shown, user(ASK)))
     assert error["param"] == "messages[1].videos[0]"
     assert "in a message of the assistant; allowed: user" in str(error["message"])
-
-
-# --- refusals
-
-
-@pytest.mark.parametrize("stream", [False, True])
-def test_a_model_that_takes_one_refuses_the_second_by_its_place(
-    client: httpx.Client, first: str, stream: bool
-) -> None:
-    decoded = count(client, "btchat_videos_decoded_total")
-    body = dialogue(said(part(first), "a"), ANSWER, said(ASK, part(first, **END)), model=fakes.MODEL)
-    answer = client.post("/v1/chat/completions", json=body | {"stream": stream})
-    error = error_of(answer)
-    assert (answer.status_code, error["code"]) == (400, "too_many_videos")
-    assert error["param"] == "messages[2].content[1].video_url.url"
-    for words in ("messages[2].content[1]", f"{fakes.MODEL} takes 1", "one question per video", "max_videos"):
-        assert words in str(error["message"])
-    assert count(client, "btchat_videos_decoded_total") == decoded
-
-
-def test_on_our_own_route_too(client: httpx.Client, first: str, second: str) -> None:
-    answer = own(client, first, user("a"), ANSWER, user(ASK, (second, None)), model=fakes.MODEL)
-    error = error_of(answer)
-    assert (answer.status_code, error["code"], error["param"]) == (
-        400, "too_many_videos", "messages[2].videos[0].video",
-    )  # fmt: skip
-
-
-def test_the_first_that_is_one_too_many_is_named(client: httpx.Client, first: str) -> None:
-    windows = [part(first, start=number / 10, num_frames=2) for number in range(6)]
-    error = error_of(client.post("/v1/chat/completions", json=dialogue(said(*windows, ASK))))
-    assert (error["code"], error["param"]) == ("too_many_videos", "messages[0].content[3].video_url.url")
-    assert "is video number 4" in str(error["message"])
-
-
-def test_no_request_has_more_than_eight_whatever_the_model(client: httpx.Client, first: str) -> None:
-    windows = [(first, {"start": number / 20}) for number in range(1, MAX_VIDEOS + 1)]
-    error = error_of(own(client, first, user(ASK, *windows)))
-    assert (error["code"], error["param"]) == ("too_many_videos", "messages[0].videos[7].video")
-    assert "8 are allowed" in str(error["message"])
-
-
-def test_a_stale_id_fails_the_request_by_its_place(client: httpx.Client, first: str, second: str) -> None:
-    client.delete(f"/v1/video/uploads/{second}").raise_for_status()
-    body = dialogue(said(part(first), "a"), ANSWER, said(part(second), ASK))
-    answer = client.post("/v1/chat/completions", json=body)
-    assert answer.status_code == 404
-    assert error_of(answer)["param"] == "messages[2].content[0].video_url.url"
-    answer = own(client, first, user("a"), ANSWER, user(ASK, (second, None)))
-    assert answer.status_code == 404
-    assert error_of(answer)["param"] == "messages[2].videos[0].video"
-
-
-def test_a_broken_file_fails_the_request_by_its_place(
-    shared: RunningServer, client: httpx.Client, first: str, clip: bytes
-) -> None:
-    begin = clip.index(b"mdat") + 4
-    blank = clip[:begin] + bytes(1500) + clip[begin + 1500 :]
-    url = "data:video/mp4;base64," + base64.b64encode(blank).decode()
-    body = dialogue(said(part(first), "a"), ANSWER, said("b", part(url), ASK))
-    answer = client.post("/v1/chat/completions", json=body)
-    error = error_of(answer)
-    assert answer.status_code in (415, 422), answer.text
-    assert error["param"] == "messages[2].content[1].video_url.url"
-    until(lambda: list(shared.services.store.incoming.iterdir()) == [])
-
-
-def test_frames_that_a_window_does_not_have_are_told_by_its_place(client: httpx.Client, first: str) -> None:
-    body = dialogue(said(part(first), "a"), ANSWER, said(ASK, part(first, start=99.0)))
-    answer = client.post("/v1/chat/completions", json=body)
-    assert answer.status_code == 400, answer.text
-    assert error_of(answer)["param"] == "messages[2].content[1].video_url.url"
 
 
 # --- what is computed, kept and freed
@@ -333,11 +185,3 @@ def test_one_who_leaves_frees_all(
 def test_models_say_how_many_videos_they_take(client: httpx.Client) -> None:
     shown = {each["id"]: each["max_videos"] for each in client.get("/v1/models").json()["data"]}
     assert shown == {fakes.MODEL: 1, fakes.MANY: 3}
-
-
-def test_frames_that_are_kept_for_a_second_try_are_told_by_their_place() -> None:
-    error = PartlyDecodedError("the time is over", (3, 4))
-    named = at_clip(ShownClip(cast(Any, None), Sampling(), param="messages[2].videos[0].video"), error)
-    assert isinstance(named, PartlyDecodedError)
-    assert (named.message, named.indices, str(named)) == (error.message, (3, 4), str(error))
-    assert (named.param, error.param) == ("messages[2].videos[0].video", None)

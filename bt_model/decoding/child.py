@@ -151,7 +151,7 @@ def _partly(
 ) -> wire.Refusal:
     """Hand over what there is, if it is anything that the same request may go on from."""
     indices = tuple(sorted(error.found[0]))
-    if not indices or request.cutout is not None:
+    if len(indices) <= len(request.done) or request.cutout is not None:
         return wire.Refusal(refusals.too_slow(seconds))
     for found, size, memory in zip(error.found, request.sizes, memories, strict=True):
         _hand_over(np.stack([found[i] for i in indices]), memory, request.max_bytes(size))

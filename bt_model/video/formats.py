@@ -80,6 +80,7 @@ CODECS: Mapping[str, str] = {
 """Codecs by the names that FFmpeg has for them, and for their decoders."""
 
 _MP4_FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
+_STILL_BRANDS = tuple(b"ftyp" + brand for brand in (b"avif", b"heic", b"heix", b"heif", b"mif1"))
 _EBML_HEAD = 64
 _STARTS: Mapping[bytes, Container] = {
     b"\x00\x00\x01\xba": "mpeg",
@@ -101,7 +102,7 @@ _TS_LEAST_PACKETS = 4
 def container_of(head: bytes) -> Container | None:
     """The container that a file starting with `head` (at most HEAD_BYTES are looked at) claims to be."""
     if head[4:8] in _MP4_FIRST_BOXES:
-        return "mp4"
+        return None if head[4:12] in _STILL_BRANDS else "mp4"
     if head[:4] == b"\x1a\x45\xdf\xa3":
         return "webm" if b"webm" in head[:_EBML_HEAD] else "matroska"
     if head[:4] == b"RIFF":

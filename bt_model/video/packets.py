@@ -6,6 +6,7 @@ N frames in display order, from 0; packets in the order in which they are stored
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 
 from bt_model.types import VideoFacts
 from bt_model.video.facts import Picture
@@ -46,6 +47,12 @@ class PacketTable:
         self.pts.append(pts)
         self.dts.append(dts)
         self.durations.append(duration or 0)
+
+    @property
+    def is_stamped_as_stored(self) -> bool:
+        """Whether frames would be shown in the order in which they are stored."""
+        stamps = [stamp for stamp in self.pts if stamp is not None]
+        return all(before < after for before, after in pairwise(stamps))
 
     @property
     def last_duration(self) -> int:

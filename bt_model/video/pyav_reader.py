@@ -6,8 +6,9 @@ H height, W width.
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from fractions import Fraction
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from typing import TYPE_CHECKING, BinaryIO
 
 from av import time_base as MICROSECONDS
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 NAME = "pyav"
 _SOUGHT_BY_PLACE = ("mpegts", "flv")
+_TRIED_PACKETS = 48  # more than the frames that any decoder holds back
 _FALLBACK_FPS = Fraction(25)  # if neither header nor timestamps give a rate, as for a single frame
 
 
@@ -49,7 +51,10 @@ def scan(file: BinaryIO, sniffed: Sniffed, limits: DecodeLimits) -> Clip:
     """
     with opened_video(file, sniffed.container, limits) as (opened, stream):
         table, first, delay = _table(opened, stream, limits)
-        timeline = timeline_of(table, _header(opened, stream, sniffed, delay))
+        header = _header(opened, stream, sniffed, delay)
+        if delay and table.is_stamped_as_stored and not header.has_stored_order_only:
+            header = replace(header, is_shuffled=_is_shuffled(file, sniffed, limits))
+        timeline = timeline_of(table, header)
         clip = Clip(
             container=sniffed.container,
             codec=stream.codec_context.codec.canonical_name,
@@ -162,6 +167,14 @@ def _table(
         raise refusals.undecodable()
     check_size(first.width, first.height, limits)
     return table, first, delay
+
+
+def _is_shuffled(file: BinaryIO, sniffed: Sniffed, limits: DecodeLimits) -> bool:
+    """Whether the first frames have timestamps that go back, as in an MP4 that was copied from an AVI."""
+    with opened_video(file, sniffed.container, limits) as (opened, stream):
+        packets = islice(packets_of(opened, stream), _TRIED_PACKETS)
+        stamps = [frame.pts or 0 for packet in packets for frame in decoded(stream, packet)]
+    return any(after < before for before, after in pairwise(stamps))
 
 
 def all_frames(

@@ -11,6 +11,7 @@ from bt_model.errors import (
 )
 from bt_model.video.formats import CODECS, FORMATS
 
+_CONTAINERS = [name for name in FORMATS if name != "pictures"]  # those come in a data URL
 _CONVERSION = "convert it: ffmpeg -i INPUT -c:v libx264 -pix_fmt yuv420p OUTPUT.mp4"
 
 
@@ -36,7 +37,7 @@ def empty_file() -> VideoError:
 
 def unsupported_container() -> VideoError:
     return UnsupportedMediaError(
-        f"the file is not a video container that is read here; allowed: {', '.join(FORMATS)}. "
+        f"the file is not a video container that is read here; allowed: {', '.join(_CONTAINERS)}. "
         f"If it is another kind of video, {_CONVERSION}"
     )
 

@@ -188,7 +188,10 @@ def _indices(stretch: Stretch, sampling: Sampling, default_frames: int) -> list[
 
 
 def _stretch(shown: Sequence[float], sampling: Sampling, seconds: float) -> Stretch:
-    """What a sampling takes frames of: those shown from its `start` on and before its `end`."""
+    """What a sampling takes frames of: those that begin from its `start` on and before its `end`.
+
+    Where none does, one that goes by time takes the one that is on screen all the while.
+    """
     frames = range(len(shown))
     if sampling.start is not None or sampling.end is not None:
         frames = _window(shown, sampling, seconds)
@@ -197,13 +200,15 @@ def _stretch(shown: Sequence[float], sampling: Sampling, seconds: float) -> Stre
 
 
 def _window(shown: Sequence[float], sampling: Sampling, seconds: float) -> range:
-    start = sampling.start or 0.0
+    start, by_time = sampling.start or 0.0, sampling.fps is not None or sampling.strategy == "uniform_time"
     if start >= seconds - _EPSILON:
         raise InvalidValueError(
             f"sampling.start is {start:g} s; the video lasts {seconds:g} s", param="sampling.start"
         )
     first = bisect_left(shown, start - _EPSILON)
     stop = len(shown) if sampling.end is None else bisect_left(shown, sampling.end - _EPSILON)
+    if first >= stop and by_time and first > 0:
+        return range(first - 1, first)
     if first >= stop:
         end = seconds if sampling.end is None else sampling.end
         raise InvalidValueError(

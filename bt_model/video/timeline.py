@@ -27,7 +27,8 @@ class StreamHeader:
 
     `time_base` is in seconds, `fps` the header's rate, `num_ticks` the stream's length; `other_starts` are
     the seconds at which the other tracks of sound and picture begin; `delay` is how many packets the decoder
-    takes before the one with which it outputs a frame.
+    takes before the one with which it outputs a frame. `is_shuffled`: it outputs frames in another order than
+    their timestamps say.
     """
 
     container: Container
@@ -36,11 +37,12 @@ class StreamHeader:
     num_ticks: int | None
     other_starts: Sequence[float]
     delay: int = 0
+    is_shuffled: bool = False
 
     @property
     def has_stored_order_only(self) -> bool:
         """Whether packets are stamped in the order in which they are stored; pts are guesses then."""
-        return self.container in _STAMPED_AS_STORED
+        return self.is_shuffled or self.container in _STAMPED_AS_STORED
 
     @property
     def has_slots(self) -> bool:
@@ -87,6 +89,8 @@ def _stamps(table: PacketTable, header: StreamHeader) -> tuple[list[int] | None,
     """Ticks at which the frames are shown, ascending, and the same once more if they are labels."""
     shown = [stamp for i in table.shown if (stamp := table.pts[i]) is not None]
     decoded = [stamp for i in table.shown if (stamp := table.dts[i]) is not None]
+    if header.is_shuffled and len(shown) == len(table.shown):
+        return _as_output(shown, header.delay), None
     if header.has_stored_order_only or len(shown) < len(table.shown):
         return (_as_output(sorted(decoded), header.delay) if len(decoded) == len(table.shown) else None), None
     if header.container in _LEAPING and len(decoded) == len(shown):

@@ -265,3 +265,11 @@ def test_documentation_lists_what_is_accepted() -> None:
     for each in FORMATS.values():
         assert f"| {each.name} | {each.suffixes} |" in page
     assert f"Codecs: {', '.join(CODECS)}." in " ".join(page.split())
+
+
+@pytest.mark.parametrize("brand", [b"avif", b"heic", b"mif1"])
+def test_a_photograph_in_boxes_is_no_video_that_was_cut_off(brand: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.avif"
+    path.write_bytes(b"\0\0\0\x20ftyp" + brand + bytes(4000))
+    with pytest.raises(UnsupportedMediaError, match="convert it"):
+        probe(path)

@@ -3,9 +3,11 @@
 from bisect import bisect_right
 from itertools import accumulate, pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bt_model.errors import InvalidValueError
 from bt_model.types import Sampling
 from bt_model.video.sample import choose_frames
 
@@ -90,3 +92,13 @@ def test_a_recording_is_shown_through_its_pauses() -> None:
 def test_a_video_that_begins_late_is_divided_from_its_first_picture_on() -> None:
     times = [2 + i / 10 for i in range(80)]
     assert choose_frames(80, BY_TIME, 10, 8, times).indices == (5, 15, 25, 35, 45, 55, 65, 75)
+
+
+@pytest.mark.parametrize(
+    "sampling", [Sampling(fps=2, start=3, end=6), Sampling(strategy="uniform_time", start=3, end=6)]
+)
+def test_a_picture_that_stays_for_all_of_a_window_is_taken(sampling: Sampling) -> None:
+    times = [0.0, 1.0, 2.0, 7.1]
+    assert choose_frames(4, sampling, 1.0, 8, times, 8.0).indices == (2,)
+    with pytest.raises(InvalidValueError, match="no frame begins"):
+        choose_frames(4, Sampling(num_frames=2, start=3, end=6), 1.0, 8, times, 8.0)

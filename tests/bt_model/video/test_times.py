@@ -5,6 +5,7 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
+import av
 import pytest
 
 from bt_model.errors import UnsupportedMediaError
@@ -16,6 +17,7 @@ from bt_model.video.sniff import Container
 from bt_model.video.timeline import StreamHeader, Timeline, timeline_of
 from tests.clips import ClipSpec, numbers_in, write_clip, write_tracks
 
+N = 30
 SIZE = FrameSize(64, "squash")
 EVERY = Sampling(fps=240)
 FIELD = Path("/work/shared/field")
@@ -163,3 +165,29 @@ def test_more_tracks_than_are_looked_at_are_refused_with_a_way_out(tmp_path: Pat
     assert probe(path, DecodeLimits(max_tracks=5)).num_frames == 1
     with pytest.raises(UnsupportedMediaError, match=r"5 tracks; at most 4 .*ffmpeg -i"):
         probe(path, DecodeLimits(max_tracks=4))
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.mov"])
+@pytest.mark.parametrize(
+    ("codec", "options"),
+    [
+        ("libx264", {"crf": "10", "bf": "2"}),
+        ("libx264", {"crf": "10", "bf": "0"}),
+        ("mpeg4", {"bf": "2", "qmin": "1", "qmax": "2"}),
+    ],
+)
+def test_frames_are_in_order_also_where_they_are_stamped_as_they_are_stored(
+    tmp_path: Path, name: str, codec: str, options: dict[str, str]
+) -> None:
+    source = write_clip(tmp_path / "source.mkv", ClipSpec(N, codec=codec, options=options))
+    with av.open(str(source)) as read, av.open(str(tmp_path / name), "w") as output:
+        stream = output.add_stream_from_template(read.streams.video[0])
+        for number, packet in enumerate(packet for packet in read.demux(video=0) if packet.size):
+            packet.stream, packet.time_base = stream, Fraction(1, 25)
+            packet.pts = packet.dts = number
+            output.mux(packet)
+    frames = decode(tmp_path / name, EVERY, SIZE, 8)
+    assert numbers_in(frames.pixels) == list(range(N))
+    assert frames.timestamps == pytest.approx([number / 25 for number in range(N)], abs=0.002)
+    few = decode(tmp_path / name, Sampling(num_frames=3, start=0.2, end=0.6), SIZE, 8)
+    assert numbers_in(few.pixels) == list(few.indices)

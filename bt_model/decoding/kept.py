@@ -5,6 +5,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from hashlib import sha256
+from pathlib import Path
 from threading import Lock
 
 from bt_model.decoding.decoded import FrameMemories
@@ -12,6 +13,8 @@ from bt_model.decoding.queue import DecodeJob
 
 _SECONDS = 600.0
 _MOST_OF_OWNER = 4
+
+_Key = tuple[str, Path, Hashable]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ class FrameKeeper:
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
         self._lock = Lock()
-        self._kept: OrderedDict[tuple[str, Hashable], KeptFrames] = OrderedDict()
+        self._kept: OrderedDict[_Key, KeptFrames] = OrderedDict()
         self._num_bytes = 0
         self._bytes_of = Counter[str]()
 
@@ -45,7 +48,7 @@ class FrameKeeper:
             self._drop(_key(job))
             self._kept[_key(job)] = frames
             self._count(job.owner, frames.num_bytes)
-            if sum(owner == job.owner for owner, _ in self._kept) > _MOST_OF_OWNER:
+            if sum(owner == job.owner for owner, *_ in self._kept) > _MOST_OF_OWNER:
                 self._drop_oldest(job.owner)
             while self._num_bytes > self._most_bytes:
                 self._drop_oldest(max(self._bytes_of, key=self._bytes_of.__getitem__))
@@ -62,6 +65,12 @@ class FrameKeeper:
         with self._lock:
             return self._drop_old()
 
+    def forget(self, owner: str, name: str) -> None:
+        """Free what an owner has of the file of this name."""
+        with self._lock:
+            for key in [key for key in self._kept if key[0] == owner and key[1].name == name]:
+                self._drop(key)
+
     def close(self) -> None:
         with self._lock:
             for key in list(self._kept):
@@ -77,11 +86,11 @@ class FrameKeeper:
     def _drop_oldest(self, owner: str) -> None:
         self._drop(next(key for key in self._kept if key[0] == owner))
 
-    def _drop(self, key: tuple[str, Hashable]) -> None:
+    def _drop(self, key: _Key) -> None:
         if (frames := self._taken(key)) is not None:
             frames.memories.close()
 
-    def _taken(self, key: tuple[str, Hashable]) -> KeptFrames | None:
+    def _taken(self, key: _Key) -> KeptFrames | None:
         if (frames := self._kept.pop(key, None)) is not None:
             self._count(key[0], -frames.num_bytes)
         return frames
@@ -93,13 +102,8 @@ class FrameKeeper:
             del self._bytes_of[owner]
 
 
-def _key(job: DecodeJob) -> tuple[str, Hashable]:
+def _key(job: DecodeJob) -> _Key:
     """The same frames are wanted of the same file, for answers or to be shown."""
     request = job.request
-    return job.owner, (
-        job.path,
-        request.sampling,
-        request.sizes,
-        request.default_frames,
-        sha256(request.index or b"").digest(),  # by which frames are counted
-    )
+    counted_by = sha256(request.index or b"").digest()
+    return job.owner, job.path, (request.sampling, request.sizes, request.default_frames, counted_by)

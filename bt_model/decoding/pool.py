@@ -61,7 +61,7 @@ class DecodePool:
         self.reader: ReaderName = reader
         self._child_limits = replace(child_limits or ChildLimits(), seconds=seconds)
         self._setup = wire.Setup(os.getpid(), reader, limits or DecodeLimits(), self._child_limits)
-        self._keeper = FrameKeeper(self._setup.limits.max_decoded_bytes)
+        self.keeper = FrameKeeper(self._setup.limits.max_decoded_bytes)
         self._changed = Condition()  # holds for everything below
         self._jobs = JobQueue(most_waiting, most_waiting_per_owner, size)
         self._children = set[ChildProcess]()
@@ -128,7 +128,7 @@ class DecodePool:
             if thread.ident is not None:
                 thread.join()
         self._fail_waiting(_stopping())  # also what a thread has put back
-        self._keeper.close()
+        self.keeper.close()
 
     def probe(self, path: Path, *, owner: str = "") -> Future[Decoded]:
         """Facts of a video; every packet counted, the first frame decoded."""
@@ -236,7 +236,7 @@ class DecodePool:
             self._num_idle += 1
             self._changed.notify_all()
             while not (self._jobs or self._is_closed):
-                self._changed.wait(self._keeper.drop_old())
+                self._changed.wait(self.keeper.drop_old())
             self._num_idle -= 1
             if self._is_closed or not child.is_alive:  # that it died before is not the next file's fault
                 return None
@@ -255,7 +255,7 @@ class DecodePool:
         job.future.add_done_callback(lambda future: child.kill() if future.cancelled() else None)
         begin = time.monotonic()
         try:
-            decoded = child.decode(job, self._keeper)
+            decoded = child.decode(job, self.keeper)
             result = job.finish(decoded)
         except DiedError:
             with self._changed:

@@ -145,6 +145,7 @@ class VideoFeatures:
         """Drop everything that was computed from a deleted video, or is being computed."""
         prefix = source_key(tenant, sha256)
         self._engine.forget(prefix)
+        self._decoder.keeper.forget(tenant, sha256)  # files are named so
         for key, flight in self._flights.items():
             if key.startswith(prefix):
                 flight.task.add_done_callback(lambda _task, key=key: self._engine.forget(key))

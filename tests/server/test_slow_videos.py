@@ -65,3 +65,16 @@ def test_without_a_frame_trying_again_is_of_no_use(server: RunningServer, tmp_pa
         late = {"start": 0.8, "num_frames": 1}
         answer = client.post("/v1/video/frames", json={"video": video, "sampling": late})
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "decode_timeout")
+
+
+def test_deleting_a_video_deletes_the_frames_that_are_kept(server: RunningServer, tmp_path: Path) -> None:
+    path = write_hurried(tmp_path / "a.mp4", group=3)
+    messages: list[str] = []
+    with server.client() as client:
+        for _ in range(2):
+            video = client.post("/v1/video/uploads", content=path.read_bytes()).json()["id"]
+            answer = client.post("/v1/video/frames", json={"video": video, "sampling": FRAMES})
+            messages.append(answer.json()["error"]["message"])
+            client.delete(f"/v1/video/uploads/{video}")
+    assert messages[0].startswith("5 of 8")
+    assert messages[1] == messages[0]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bt_model.decoding.decoded import Decoded, FrameMemories
+from bt_model.decoding.kept import FrameKeeper
 from bt_model.decoding.queue import DecodeJob, JobQueue
 from bt_model.decoding.wire import Request
 from bt_model.errors import DecodeQueueFullError, DecodeTimeoutError, VideoError
@@ -70,6 +71,7 @@ class SimulatedDecoder:
         self._read = read
         self.faults = DecodeFaults()
         self.num_idle = _SIZE
+        self.keeper = FrameKeeper(0)
         self.jobs = JobQueue(_MOST_WAITING, _MOST_WAITING_PER_OWNER if has_keys else _MOST_WAITING, _SIZE)
         self.was_full = False
         self.working: dict[Future[Decoded], str] = {}  # what children are at work on

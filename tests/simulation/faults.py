@@ -88,7 +88,7 @@ FAULTS = (
     ),
     PlantedFault(
         "a flight that has landed stays", "server/features/flights.py",
-        "        flight.task.add_done_callback(lambda _task: self._drop(flight))\n", "",
+        "        flight.task.add_done_callback(lambda task: self._end(flight, task))\n", "",
     ),
     PlantedFault(
         "one who leaves ends the others' flight", "server/features/flights.py",

@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from bt_model.decoding.decoded import Decoded, FrameMemories
+from bt_model.decoding.kept import FrameKeeper
 from bt_model.errors import BtchatError, UnknownNameError, VideoError
 from bt_model.types import ModelCard, Sampling, VideoFacts
 from server.engine.replies import ClipEncoding
@@ -35,6 +36,7 @@ class HeldDecoder:
 
     def __init__(self) -> None:
         self.num_idle = 1
+        self.keeper = FrameKeeper(0)
         self.asked: dict[str, Future[Decoded]] = {}  # by name of the file
 
     def decode(self, path: Path, *_: object, owner: str, index: bytes) -> Future[Decoded]:

@@ -97,14 +97,22 @@ class Base64Text:
         data = self._group + data
         whole = data[: len(data) - len(data) % _GROUP]
         if (self._is_padded and data) or whole.endswith(b"==="):
-            raise binascii.Error("Excess data after padding")
-        decoded = binascii.a2b_base64(whole, strict_mode=True)
+            raise _refusal(data, "Excess data after padding")
+        try:
+            decoded = binascii.a2b_base64(whole, strict_mode=True)
+        except binascii.Error as error:
+            raise _refusal(data, str(error)) from None
         group = data[len(whole) :]
         if group.translate(None, _CHARACTERS):
-            raise binascii.Error("Only base64 data is allowed")
+            raise _refusal(data, "Only base64 data is allowed")
         self._group = group
         self._is_padded = self._is_padded or whole.endswith(b"=")
         return decoded
+
+
+def _refusal(data: bytes, reason: str) -> binascii.Error:
+    is_list = b"," in data
+    return binascii.Error("several pictures are data:video/jpeg;base64,…,…" if is_list else reason)
 
 
 class Base64Pictures:

@@ -274,3 +274,10 @@ def test_what_a_media_recorder_sends_is_answered(client: httpx.Client) -> None:
     body.pop("model", None)
     answer = client.post("/v1/chat/completions", json=body | {"model": body_of(None)["model"]})
     assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize("rest", [",QUFB", "=,QUFB", ",data:image/jpeg;base64,QUFB"])
+def test_pictures_under_another_label_are_told_of_the_list(rest: str) -> None:
+    text = decoder_of("data:image/jpeg;base64,")
+    with pytest.raises(ValueError, match="data:video/jpeg;base64,…,…"):
+        text.feed("QUE" + rest)

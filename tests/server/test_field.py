@@ -23,9 +23,9 @@ from bt_model.types import MAX_FRAMES, FrameSize, Sampling
 from bt_model.video.decode import decode
 from tests import fakes
 from tests.bt_model.video.test_picture import with_ratio
-from tests.bt_model.video.test_times import field_file
 from tests.cells import CELLS, MUTED, CellSpec, write_cells
 from tests.clips import ClipSpec, numbers_in, write_clip, write_tracks
+from tests.field import field_file
 
 Pixels = NDArray[np.uint8]
 SIZE = fakes.CARD.frame_size

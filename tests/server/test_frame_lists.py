@@ -8,7 +8,6 @@ import random
 import tracemalloc
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,11 +23,11 @@ from bt_model.video.decode import Wanted, decode, decode_clip, probe, scan
 from server.uploads import data_url
 from server.uploads.data_url import begin_of_data, decoder_of
 from tests.clips import numbers_in, picture
+from tests.field import field_file
 from tests.hostile import as_listed
 from tests.server.conftest import error_of
 from tests.server.test_inline import body_of, video_part
 
-FIELD = Path("/work/shared/field/mediarecorder_data_url.json")
 EVERY = Sampling(num_frames=128)
 LABELS = [
     "data:video/webm;codecs=vp8,opus;base64,",
@@ -268,9 +267,7 @@ def test_a_list_with_a_wrong_picture_is_refused_over_http(client: httpx.Client) 
 
 
 def test_what_a_media_recorder_sends_is_answered(client: httpx.Client) -> None:
-    if not FIELD.exists():
-        pytest.skip(f"{FIELD.name} is not on this machine")
-    body = json.loads(FIELD.read_text(encoding="utf-8"))
+    body = json.loads(field_file("mediarecorder_data_url.json").read_text(encoding="utf-8"))
     body.pop("model", None)
     answer = client.post("/v1/chat/completions", json=body | {"model": body_of(None)["model"]})
     assert answer.status_code == 200, answer.text

@@ -12,9 +12,9 @@ import pytest
 from bt_model.types import Frames, FrameSize, ReaderName, Sampling
 from bt_model.video.decode import decode
 from tests.clips import GREY_STEP, ClipSpec, corners_of, numbers_in, write_clip
+from tests.field import field_file
 
 SQUASH = FrameSize(64, "squash")
-FIELD = Path("/work/shared/field/numbered_mpeg4_b.avi")
 FINE = {"qmin": "1", "qmax": "2", "b": "9M"}
 CLOSED = {
     "h264": ClipSpec(options={"crf": "10", "g": "9", "bf": "0"}),
@@ -111,9 +111,8 @@ def test_pyav_reads_an_avi_whose_frames_have_no_stamps(tmp_path: Path, kind: str
 
 
 def test_the_numbered_avi_shows_its_numbers() -> None:
-    if not FIELD.exists():
-        pytest.skip(f"{FIELD.name} is not on this machine")
-    frames = decode(FIELD, Sampling(num_frames=16), FrameSize(64, "whole"), 8, "decord")
+    path = field_file("numbered_mpeg4_b.avi")
+    frames = decode(path, Sampling(num_frames=16), FrameSize(64, "whole"), 8, "decord")
     cells = frames.pixels[:, 16::32, 12::24].mean(axis=-1) > 128  # (T, 2, 4), the lowest bit first
     assert [int(bits @ 2 ** np.arange(8)) for bits in cells.reshape(16, 8)] == list(frames.indices)
 

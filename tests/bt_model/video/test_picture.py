@@ -15,8 +15,8 @@ from bt_model.video.facts import Picture
 from bt_model.video.picture import stretched
 from tests.cells import CellSpec, write_cells
 from tests.clips import ClipSpec, corners_of, picture, write_clip
+from tests.field import field_file
 
-FIELD = Path("/work/shared/field")
 ONE = Sampling(num_frames=1)
 SMALL = ClipSpec()
 
@@ -118,9 +118,8 @@ def test_a_width_is_rounded_to_the_nearest_pixel() -> None:
     assert widths == [2, 3, 5, 152]
 
 
-@pytest.mark.skipif(not FIELD.is_dir(), reason="small inputs that once failed: ../shared/field not found")
 def test_the_anamorphic_clip_of_the_field_is_320_by_240() -> None:
-    frames = decode(FIELD / "sar_16_9.mp4", ONE, FrameSize(240, "whole"), 1)
+    frames = decode(field_file("sar_16_9.mp4"), ONE, FrameSize(240, "whole"), 1)
     assert (shape(frames.facts), frames.pixels.shape[1:3]) == ((320, 240), (240, 320))
 
 

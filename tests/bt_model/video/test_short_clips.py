@@ -9,9 +9,9 @@ from bt_model.decoding.pool import DecodePool
 from bt_model.types import FrameSize, Sampling, Strategy
 from bt_model.video.decode import decode
 from tests.clips import MAX_NUMBERED, ClipSpec, numbers_in, write_clip
+from tests.field import field_file
 
 SIZE = FrameSize(64, "squash")
-FIELD = Path(__file__).parents[4] / "shared" / "field" / "two_frames_red_blue.mp4"
 EIGHT = Sampling(num_frames=8)
 # a screen recorder's milliseconds: a still, typing, a pause, scrolling
 RECORDING = [0, 1400, *range(5100, 8000, 100), 11_900, *range(16_800, 18_400, 100)]
@@ -36,14 +36,14 @@ def test_a_short_clip_is_shown_frame_by_frame(
     assert numbers_in(frames.pixels) == list(range(total))
 
 
-@pytest.mark.skipif(not FIELD.exists(), reason="the shared inputs are not at hand")
 def test_of_two_frames_red_and_blue_both_are_shown() -> None:
-    frames = decode(FIELD, EIGHT, SIZE, 8)
+    path = field_file("two_frames_red_blue.mp4")
+    frames = decode(path, EIGHT, SIZE, 8)
     assert frames.indices == (0, 1)
     red, blue = frames.pixels.mean(axis=(1, 2))
     assert red.argmax() == 0
     assert blue.argmax() == 2
-    assert decode(FIELD, Sampling(num_frames=8, strategy="published"), SIZE, 8).indices == (0, 0)
+    assert decode(path, Sampling(num_frames=8, strategy="published"), SIZE, 8).indices == (0, 0)
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.mov"])

@@ -16,18 +16,12 @@ from bt_model.video.refusals import DecodeLimits
 from bt_model.video.sniff import Container
 from bt_model.video.timeline import StreamHeader, Timeline, timeline_of
 from tests.clips import ClipSpec, numbers_in, write_clip, write_tracks
+from tests.field import field_file
 
 N = 30
 SIZE = FrameSize(64, "squash")
 EVERY = Sampling(fps=240)
-FIELD = Path("/work/shared/field")
 SLOTS = (0, 1, 4, 5, 11, 12, 13, 20, 28, 29)  # of ten frames; the others are empty
-
-
-def field_file(name: str) -> Path:
-    if not (FIELD / name).exists():
-        pytest.skip(f"{name} is not on this machine")
-    return FIELD / name
 
 
 @pytest.mark.parametrize(

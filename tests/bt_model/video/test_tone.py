@@ -12,8 +12,8 @@ from bt_model.video.decode import READER_NAMES, decode
 from bt_model.video.tone import KNEE, light_table, rolled_off
 from tests.cells import CELLS, MUTED, CellSpec, colours_in, drawn, stored, write_cells, write_values
 from tests.clips import ClipSpec, picture, write_clip
+from tests.field import field_file
 
-FIELD = Path("/work/shared/field")
 ONE = Sampling(num_frames=1)
 WHOLE = FrameSize(64, "whole")
 HLG = CellSpec("bt2020nc", "tv", "bt2020", "arib-std-b67", "yuv420p10le")
@@ -155,8 +155,7 @@ def converted(values: NDArray[np.float64], transfer: str) -> NDArray[np.float64]
     return np.where(shown < 0.94, shown, 1 - 0.06 / (1 + np.maximum(excess, 0)))
 
 
-@pytest.mark.skipif(not FIELD.is_dir(), reason="small inputs that once failed: ../shared/field not found")
 def test_the_hlg_bars_of_the_field_are_seen_as_they_were_meant() -> None:
-    error = np.abs(cells_of(FIELD / "hlg_bars.mp4") - CELLS)
+    error = np.abs(cells_of(field_file("hlg_bars.mp4")) - CELLS)
     assert error.max() <= 30
     assert error.mean() <= 6

@@ -102,12 +102,12 @@ def packets_of(opened: InputContainer, stream: VideoStream) -> Iterator["Packet[
         return
 
 
-def decoded(stream: VideoStream, packet: "Packet[VideoStream] | None") -> Iterator[VideoFrame]:
-    """The decoder's output after this packet (None: flush); empty for a damaged packet."""
+def decoded(stream: VideoStream, packet: "Packet[VideoStream] | None") -> list[VideoFrame] | None:
+    """The decoder's output after this packet (None: flush); None for a damaged one."""
     try:
-        yield from stream.decode(packet)
+        return stream.decode(packet)
     except FFmpegError:
-        return
+        return None
 
 
 def _chosen(opened: InputContainer, limits: DecodeLimits) -> VideoStream:

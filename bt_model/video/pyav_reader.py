@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from av import time_base as MICROSECONDS
 from av.container import InputContainer
-from av.error import FFmpegError
-from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -121,7 +119,7 @@ def recount(file: BinaryIO, clip: Clip, limits: DecodeLimits) -> Clip:
         for number, packet in enumerate(chain(packets_of(opened, stream), (None,))):
             if packet is None:
                 num_before_flush = len(stamps)
-            for place, frame in enumerate(decoded(stream, packet)):
+            for place, frame in enumerate(decoded(stream, packet) or ()):
                 stamps.append(frame.pts)
                 numbers.append(number + place)
         time_base = stream.time_base
@@ -157,12 +155,12 @@ def _table(
             place=packet.pos,
         )
         if first is None:
-            found = _output(stream, packet)
+            found = decoded(stream, packet)
             first = found[0] if found else None
             delay += found is not None and first is None
     if not table.shown:
         raise refusals.no_frames()
-    first = first or next(decoded(stream, None), None)
+    first = first or next(iter(decoded(stream, None) or ()), None)
     if first is None:
         raise refusals.undecodable()
     check_size(first.width, first.height, limits)
@@ -173,7 +171,7 @@ def _is_shuffled(file: BinaryIO, sniffed: Sniffed, limits: DecodeLimits) -> bool
     """Whether the first frames have timestamps that go back, as in an MP4 that was copied from an AVI."""
     with opened_video(file, sniffed.container, limits) as (opened, stream):
         packets = islice(packets_of(opened, stream), _TRIED_PACKETS)
-        stamps = [frame.pts or 0 for packet in packets for frame in decoded(stream, packet)]
+        stamps = [frame.pts or 0 for packet in packets for frame in decoded(stream, packet) or ()]
     return any(after < before for before, after in pairwise(stamps))
 
 
@@ -189,7 +187,7 @@ def all_frames(
         deque(islice(packets, run.start - position), maxlen=0)
         position = run.stop
         for packet in chain(islice(packets, len(run)), (None,)):
-            found = _output(stream, packet)
+            found = decoded(stream, packet)
             is_lost = found is None or (count > 0 and not found and packet is not None)
             if is_lost and clip.labels is None and not clip.is_counted:
                 return
@@ -197,14 +195,6 @@ def all_frames(
                 yield (count if clip.labels is None else frame.pts), frame
                 count += 1
         stream.codec_context.flush_buffers()
-
-
-def _output(stream: VideoStream, packet: "Packet[VideoStream] | None") -> list[VideoFrame] | None:
-    """What the decoder gives after this packet (None: flush); None for a damaged one."""
-    try:
-        return stream.decode(packet)
-    except FFmpegError:
-        return None
 
 
 _SOURCES = ((True, needed_frames), (False, all_frames))

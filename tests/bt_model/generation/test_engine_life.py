@@ -91,18 +91,23 @@ def test_a_stream_goes_on_between_the_layers_of_anothers_prompt(
     lm: Llama, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(PassBudget, "seconds", 0.0)  # for one part beside each token
-    told: list[str] = []
+    told, submitted = list[str](), threading.Event()
     running_one, newcomer = request(max_new_tokens=40), request(prompt(3), 2)
+
+    def tell_first(_event: Event) -> None:
+        told.append("first")
+        if len(told) == 2:  # the engine waits, however late this thread has its turn
+            assert submitted.wait(10)
+
     engine = BatchEngine(lm, max_batch=2)
     with running(engine):
-        first = engine.submit(running_one, lambda event: told.append("first"))
-        wait_until(lambda: len(told) > 1)
-        with engine._changed:  # pyright: ignore[reportPrivateUsage] - so that no step begins in between
-            before = len(told)
-            second = engine.submit(newcomer, lambda event: told.append("second"))
+        first = engine.submit(running_one, tell_first)
+        wait_until(lambda: len(told) == 2)
+        second = engine.submit(newcomer, lambda event: told.append("second"))
+        submitted.set()
         wait_until(lambda: told.count("second") == 3 and told.count("first") == 41)
     assert (first.id, second.id) == (running_one.id, newcomer.id)
-    assert told.index("second") - before in (CONFIG.num_layers, CONFIG.num_layers + 1)
+    assert told.index("second") - 2 in (CONFIG.num_layers, CONFIG.num_layers + 1)
 
 
 def begun_pass(engine: BatchEngine, count: int) -> bool:

@@ -186,12 +186,16 @@ def test_a_stop_string_ends_the_answer_as_a_stop(engine: EngineProcess, key: byt
 
 
 def test_a_cancelled_answer_ends_soon_and_once(engine: EngineProcess, key: bytes) -> None:
-    engine.ask("a", key, QUESTION)
-    assert isinstance(engine.receive()[0], wire.Piece)
-    engine.connection.send(wire.Cancel("a"))
-    _, done = engine.answer()
-    assert isinstance(done, wire.Done)
-    assert (done.id, done.reason) == ("a", "cancelled")
+    for name in "abcdefgh":  # on a busy machine an answer may be whole before its cancel arrives
+        engine.ask(name, key, QUESTION)
+        assert isinstance(engine.receive()[0], wire.Piece)
+        engine.connection.send(wire.Cancel(name))
+        _, done = engine.answer()
+        assert isinstance(done, wire.Done)
+        assert done.id == name
+        if done.reason != "length":
+            break
+    assert done.reason == "cancelled"
     assert done.usage["completion"] < tiny.CONTEXT // 2
 
 

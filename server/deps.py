@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Protocol, TypedDict, cast
 
 from fastapi import Depends, Request
@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from bt_model.decoding.pool import DecodePool
 from server.admission import Admission
 from server.answers.flow import ChatFlow
+from server.answers.kept_responses import KeptResponses
 from server.engine.client import EngineClient
 from server.features.ahead import EncodeAhead
 from server.features.flights import VideoFeatures
@@ -35,6 +36,7 @@ class Services:
     admission: Admission
     flow: ChatFlow
     started_at: int
+    responses: KeptResponses = field(default_factory=KeptResponses)
 
 
 class LifespanState(TypedDict):

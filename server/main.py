@@ -46,7 +46,7 @@ from server.middleware.gate import Gate, allowed_hosts
 from server.middleware.inline import InlineVideos
 from server.middleware.keys import PAGE_FILES, KeyCheck
 from server.problems import show_problem
-from server.routes import chat, frames, health, models, resumable, uploads
+from server.routes import chat, frames, health, models, responses, resumable, uploads
 from server.routes.errors import document_errors
 from server.routes.page_files import keep_in_memory
 from server.settings import Settings
@@ -56,6 +56,8 @@ from server.uploads.store import VideoStore
 from server.uploads.usage import StoreLimits
 
 log = logging.getLogger(__name__)
+
+WITH_VIDEOS_INSIDE = frozenset({"/v1/chat/completions", "/v1/responses"})
 
 Start = Callable[[], AbstractAsyncContextManager[Services]]
 
@@ -120,7 +122,10 @@ def request_costs(settings: Settings) -> RequestCosts:
             f"{resumable.PATH}/": upload,  # of each that goes on
             "/v1/video/chat": RequestCost(settings.max_json_bytes, spends_tokens=True),
             # without its videos, which go to disk as they come
-            "/v1/chat/completions": RequestCost(settings.max_chat_bytes, 4 * BLOCK_BYTES, spends_tokens=True),
+            **dict.fromkeys(
+                WITH_VIDEOS_INSIDE,
+                RequestCost(settings.max_chat_bytes, 4 * BLOCK_BYTES, spends_tokens=True),
+            ),
         },
     )
 
@@ -132,7 +137,10 @@ def create_app(settings: Settings, start: Start) -> FastAPI:
         InvalidValueError: a keys file that cannot be used.
     """
     keys = load_keys(settings)
-    routers = (health.probes, *(each.router for each in (health, models, resumable, uploads, frames, chat)))
+    routers = (
+        health.probes,
+        *(each.router for each in (health, models, resumable, uploads, frames, chat, responses)),
+    )
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[LifespanState]:
@@ -149,7 +157,7 @@ def create_app(settings: Settings, start: Start) -> FastAPI:
     for kind in (BtchatError, HTTPException, RequestValidationError, TimeoutError):
         app.add_exception_handler(kind, show_problem)
     costs = request_costs(settings)
-    app.add_middleware(InlineVideos, path="/v1/chat/completions", max_bytes=settings.max_json_bytes)
+    app.add_middleware(InlineVideos, paths=WITH_VIDEOS_INSIDE, max_bytes=settings.max_json_bytes)
     app.add_middleware(Door, costs=costs)
     pace = BodyPace(settings.body_idle_seconds, settings.min_body_rate)
     app.add_middleware(BodyBounds, costs=costs, pace=pace)  # what is refused by its length alone is not held

@@ -186,6 +186,9 @@ class FakeEngine:
         await self._say(ask, words, text)
 
     async def _say(self, ask: wire.Ask, words: list[str], text: str) -> None:
+        most = ask.options.get("max_tokens", len(words))
+        reason = "stop" if len(words) <= most else "length"
+        words = words[:most]
         for number, word in enumerate(words):
             entry = [
                 word,
@@ -202,7 +205,7 @@ class FakeEngine:
                 return
         usage = {"prompt": 7, "completion": len(words), "video": 3 * len(ask.videos), "cached": 2}
         seconds = {"queue": 0.001, "prefill": 0.002, "decode": 0.003}
-        self.send(wire.Done(ask.id, "stop", usage, seconds))
+        self.send(wire.Done(ask.id, reason, usage, seconds))
 
     def _fail(self, request_id: str, error: str, code: str, param: str | None) -> None:
         self.send(wire.Failed(request_id, error, f"scripted {code}", code, param))

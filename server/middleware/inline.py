@@ -3,7 +3,7 @@
 import asyncio
 import ctypes
 import json
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack
 from typing import cast
 
@@ -24,15 +24,15 @@ from server.uploads.store import VideoStore
 class InlineVideos:
     """Hands a body on as one message, without its videos, which are in the request's state as `inline`."""
 
-    def __init__(self, app: ASGIApp, path: str, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, paths: Collection[str], max_bytes: int) -> None:
         """`max_bytes` is for what remains of the body."""
         self._app = app
-        self._path = path
+        self._paths = paths
         self._max_bytes = max_bytes
         self._num_running = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or (scope["method"], scope["path"]) != ("POST", self._path):
+        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in self._paths:
             await self._app(scope, receive, send)
             return
         services = cast(LifespanState, scope["state"])["services"]

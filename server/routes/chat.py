@@ -30,6 +30,9 @@ from server.uploads.sources import VideoSource, find_source, find_video, is_remo
 
 router = APIRouter(prefix="/v1", tags=["chat"], route_class=JsonRoute)
 
+ShapeOf = Callable[[str, int, Sequence[Progress]], Shape]
+"""What answers look like, by a random number for ids, the time, and their progress."""
+
 _CONTENT: dict[str, Any] = {"application/json": {}, "text/event-stream": {}}
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "An answer", "content": _CONTENT},
@@ -67,6 +70,20 @@ async def complete(
     lifetime: Lifetime,
 ) -> Response:
     """The same for OpenAI's clients; a video is a part of a user message."""
+    shape = partial(CompletionShape, include_usage=body.include_usage)
+    return await ask(body, shape, inline, request, services, tenant, lifetime)
+
+
+async def ask(
+    body: CompletionBody,
+    shape_of: ShapeOf,
+    inline: InlineDep,
+    request: Request,
+    services: Services,
+    tenant: str,
+    lifetime: AsyncExitStack,
+) -> Response:
+    """Answer a chat completion in any shape."""
     services.admission.require_room(tenant, body.n or 1, "n")
     model = services.engine.resolve(body.model)
 
@@ -80,8 +97,7 @@ async def complete(
     if not clips and services.settings.require_video:
         raise video_required()
     question = Question(tenant, (model,) * (body.n or 1), turns, options, clips)
-    shape = partial(CompletionShape, include_usage=body.include_usage)
-    return await _respond(question, shape, request, services, lifetime, is_stream=bool(body.stream))
+    return await _respond(question, shape_of, request, services, lifetime, is_stream=bool(body.stream))
 
 
 async def _clips(
@@ -122,7 +138,7 @@ async def _fetched(part: VideoPart, services: Services, tenant: str, lifetime: A
 
 async def _respond(
     question: Question,
-    shape_of: Callable[[str, int, Sequence[Progress]], Shape],
+    shape_of: ShapeOf,
     request: Request,
     services: Services,
     lifetime: AsyncExitStack,
@@ -132,7 +148,7 @@ async def _respond(
     """Answers as a stream, or whole."""
     reader = EventReader(len(question.models))
     progress = await lifetime.enter_async_context(services.flow.answer(question, reader.put))
-    shape = shape_of(f"chatcmpl-{uuid4().hex}", int(time.time()), progress)
+    shape = shape_of(uuid4().hex, int(time.time()), progress)
     if not is_stream:
         return JSONResponse(shape.whole(await reader.whole(request)))
     await reader.wait_for_first(request, services.settings.stream_hold_seconds)

@@ -6,6 +6,7 @@ from typing import Any
 
 from server.answers.question import AnswerEvent, Broken, Finished, Progress, Text
 from server.engine.usage import Usage
+from server.problems import Problem
 from server.streams.token_logprobs import logprobs_body
 
 WHOLE, CHUNK = "chat.completion", "chat.completion.chunk"
@@ -16,10 +17,12 @@ REASONS = {"stop": "stop", "length": "length"}  # OpenAI has no others; deadline
 class CompletionShape:
     """One model's answer, or several choices of it."""
 
-    id: str
+    number: str  # of its id
     created: int
     answers: Sequence[Progress]
     include_usage: bool = True
+
+    is_done_sent = True
 
     def opening(self) -> list[dict[str, Any]]:
         delta = {"role": "assistant", "content": ""}
@@ -37,13 +40,16 @@ class CompletionShape:
                 return [self._chunk(event.index, {"content": event.text}, None, **more)]
             case Finished():
                 reason = REASONS.get(event.reason, "length")
-                return [self._chunk(event.index, {}, reason) | _additions(event)]
+                return [self._chunk(event.index, {}, reason) | additions(event)]
             case Broken():
                 raise event.problem
 
     def closing(self, ends: Sequence[Finished]) -> list[dict[str, Any]]:
         chunk = self._head(CHUNK) | {"choices": [], "usage": usage_body(_usage_of_choices(ends))}
         return [chunk] if self.include_usage else []
+
+    def broken(self, problem: Problem) -> list[dict[str, Any]]:
+        return [problem.body()]
 
     def whole(self, events: Sequence[AnswerEvent]) -> dict[str, Any]:
         """Raises as `chunks`; the receipt is the first choice's."""
@@ -63,7 +69,7 @@ class CompletionShape:
         return self._head(WHOLE) | {
             "choices": choices,
             "usage": usage_body(_usage_of_choices(ends)),
-            **_additions(ends[0]),
+            **additions(ends[0]),
         }
 
     def _chunk(self, index: int, delta: dict[str, str], reason: str | None, **more: Any) -> dict[str, Any]:
@@ -72,7 +78,7 @@ class CompletionShape:
 
     def _head(self, kind: str) -> dict[str, Any]:
         return {
-            "id": self.id,
+            "id": f"chatcmpl-{self.number}",
             "object": kind,
             "created": self.created,
             "model": self.answers[0].model,
@@ -87,7 +93,7 @@ def answer_body(texts: Sequence[Text]) -> dict[str, Any]:
     return {"message": message, "logprobs": logprobs_body(texts)}
 
 
-def _additions(end: Finished) -> dict[str, Any]:
+def additions(end: Finished) -> dict[str, Any]:
     """What OpenAI's objects do not have: the receipt, and warnings if there are any."""
     warnings = {"warnings": [asdict(each) for each in end.warnings]} if end.warnings else {}
     return {"receipt": end.receipt, **warnings}

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from server.answers.question import AnswerEvent, Broken, Finished, Progress, Text
+from server.problems import Problem
 from server.streams.one_model import CHUNK, REASONS, WHOLE, answer_body, usage_body, usage_of
 from server.streams.token_logprobs import logprobs_body
 
@@ -15,9 +16,11 @@ _FAILED = "error"
 class ChoicesShape:
     """Choices in the order in which the models were named; chunks in order of arrival."""
 
-    id: str
+    number: str  # of its id
     created: int
     answers: Sequence[Progress]
+
+    is_done_sent = True
 
     def opening(self) -> list[dict[str, Any]]:
         delta = {"role": "assistant", "content": ""}
@@ -38,6 +41,9 @@ class ChoicesShape:
         """The usage of all answers together."""
         head = self._head(CHUNK) | {"model": self._models, "system_fingerprint": None}
         return [head | {"choices": [], "usage": usage_body(usage_of(ends))}]
+
+    def broken(self, problem: Problem) -> list[dict[str, Any]]:
+        return [problem.body()]
 
     def whole(self, events: Sequence[AnswerEvent]) -> dict[str, Any]:
         choices = [
@@ -78,4 +84,4 @@ class ChoicesShape:
         return head | {"choices": [choice]}
 
     def _head(self, kind: str) -> dict[str, Any]:
-        return {"id": self.id, "object": kind, "created": self.created}
+        return {"id": f"chatcmpl-{self.number}", "object": kind, "created": self.created}

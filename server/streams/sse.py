@@ -10,7 +10,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from server.answers.question import AnswerEvent, Finished, Progress
 from server.log.request import note
-from server.problems import problem_of
+from server.problems import Problem, problem_of
 from server.settings import Settings
 from server.streams.reader import EventReader
 
@@ -26,11 +26,18 @@ class Shape(Protocol):
     @property
     def answers(self) -> Sequence[Progress]: ...
 
+    @property
+    def is_done_sent(self) -> bool:
+        """Whether [DONE] ends a stream."""
+        ...
+
     def opening(self) -> list[dict[str, Any]]: ...
 
     def chunks(self, event: AnswerEvent) -> list[dict[str, Any]]: ...
 
     def closing(self, ends: Sequence[Finished]) -> list[dict[str, Any]]: ...
+
+    def broken(self, problem: Problem) -> list[dict[str, Any]]: ...
 
     def whole(self, events: Sequence[AnswerEvent]) -> dict[str, Any]: ...
 
@@ -74,9 +81,12 @@ class AnswerStream:
             if error is not problem:
                 log.exception("a stream failed")
             note(code=problem.code)
-            yield _event(problem.body())
-        yield _END
+            for body in self.shape.broken(problem):
+                yield _event(body)
+        if self.shape.is_done_sent:
+            yield _END
 
 
 def _event(body: dict[str, Any]) -> ServerSentEvent:
-    return ServerSentEvent(json.dumps(body), sep=_SEPARATOR)
+    """Where the object has a type, the event has its name."""
+    return ServerSentEvent(json.dumps(body), event=body.get("type"), sep=_SEPARATOR)

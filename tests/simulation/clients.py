@@ -118,7 +118,7 @@ class Client:
         async def send(message: MutableMapping[str, Any]) -> None:
             sent.append(message)
 
-        inner = InlineVideos(inside, path=_PATHS["complete"], max_bytes=_MAX_JSON_BYTES)
+        inner = InlineVideos(inside, paths={_PATHS["complete"]}, max_bytes=_MAX_JSON_BYTES)
         app = Door(inner, _COSTS)
         await app(self._scope(), self._receive, send)
         if outcomes:

@@ -250,8 +250,8 @@ FAULTS = (
     ),
     PlantedFault(
         "a stream ends twice", "server/streams/sse.py",
-        "            yield _event(problem.body())\n",
-        "            yield _event(problem.body())\n            yield _END\n",
+        "                yield _event(body)\n        if self.shape",
+        "                yield _event(body)\n            yield _END\n        if self.shape",
     ),
 )  # fmt: skip
 

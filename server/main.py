@@ -47,7 +47,7 @@ from server.middleware.inline import InlineVideos
 from server.middleware.keys import PAGE_FILES, KeyCheck
 from server.problems import show_problem
 from server.routes import chat, frames, health, models, responses, resumable, uploads
-from server.routes.errors import document_errors
+from server.routes.document import DESCRIPTION, SUMMARY, TAGS, document, operation_id
 from server.routes.page_files import keep_in_memory
 from server.settings import Settings
 from server.uploads.expiry import expiring
@@ -148,9 +148,18 @@ def create_app(settings: Settings, start: Start) -> FastAPI:
             services.metrics.expect(route for router in routers for route in router.routes)
             yield {"services": services}
 
-    app = FastAPIOffline(title="btchat", version=version("btchat"), lifespan=lifespan, static_url=PAGE_FILES)
+    app = FastAPIOffline(
+        title="btchat",
+        summary=SUMMARY,
+        description=DESCRIPTION,
+        openapi_tags=TAGS,
+        generate_unique_id_function=operation_id,
+        version=version("btchat"),
+        lifespan=lifespan,
+        static_url=PAGE_FILES,
+    )
     keep_in_memory(app)
-    document_errors(app)
+    document(app)
     asked = [Depends(HTTPBearer(auto_error=False))] if keys.all else []  # KeyCheck is what refuses
     for router in routers:
         app.include_router(router, dependencies=asked if router is not health.probes else [])

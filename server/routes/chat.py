@@ -4,7 +4,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from functools import partial
-from typing import Any
 from uuid import uuid4
 
 from fastapi import APIRouter, Request
@@ -13,6 +12,7 @@ from fastapi.responses import JSONResponse, Response
 from bt_model.types import MAX_VIDEOS, ModelCard, Sampling
 from server.answers.missing_video import video_required
 from server.answers.question import Progress, Question
+from server.bodies.completions import Completion
 from server.bodies.openai import CompletionBody
 from server.bodies.openai_dialogue import bounded_turns, turns_of, videos_of
 from server.bodies.own import ChatBody
@@ -20,6 +20,7 @@ from server.bodies.video_part import VideoPart
 from server.deps import InlineDep, Lifetime, Services, ServicesDep, Tenant
 from server.features.clips import ShownClip, check_count, distinct, too_many_videos
 from server.features.keys import canonical
+from server.routes.document import CHUNKS, streamed
 from server.routes.errors import errors
 from server.routes.json_body import JsonRoute
 from server.streams.one_model import CompletionShape
@@ -33,11 +34,7 @@ router = APIRouter(prefix="/v1", tags=["chat"], route_class=JsonRoute)
 ShapeOf = Callable[[str, int, Sequence[Progress]], Shape]
 """What answers look like, by a random number for ids, the time, and their progress."""
 
-_CONTENT: dict[str, Any] = {"application/json": {}, "text/event-stream": {}}
-_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"description": "An answer", "content": _CONTENT},
-    **errors(400, 404, 408, 413, 415, 422, 429, 503, 504),
-}
+_RESPONSES = streamed(Completion, CHUNKS, "An answer") | errors(400, 404, 408, 413, 415, 422, 429, 503, 504)
 
 
 @router.post("/video/chat", response_class=Response, responses=_RESPONSES)

@@ -4,25 +4,24 @@ from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import Response
+from fastapi.responses import JSONResponse, Response
 
 from bt_model.errors import BtchatError
 from server.bodies.response_dialogue import AskedResponse
+from server.bodies.response_objects import ResponseObject
 from server.bodies.responses import DeletedResponse, ResponsesBody
 from server.deps import InlineDep, Lifetime, ServicesDep, Tenant
 from server.problems import Problem, problem_of
 from server.routes.chat import ask
+from server.routes.document import RESPONSE_EVENTS, streamed
 from server.routes.errors import errors
 from server.routes.json_body import JsonRoute
 from server.streams.response import ResponseShape
 
 router = APIRouter(prefix="/v1/responses", tags=["chat"], route_class=JsonRoute)
 
-_CONTENT: dict[str, Any] = {"application/json": {}, "text/event-stream": {}}
-_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"description": "A response", "content": _CONTENT},
-    **errors(400, 404, 408, 413, 415, 422, 429, 503, 504, 507),
-}
+_ERRORS = errors(400, 404, 408, 413, 415, 422, 429, 503, 504, 507)
+_RESPONSES = streamed(ResponseObject, RESPONSE_EVENTS, "A response") | _ERRORS
 
 
 @router.post("", response_class=Response, responses=_RESPONSES)
@@ -50,10 +49,10 @@ async def respond(
         raise asked.in_own_words(problem_of(error)) from error
 
 
-@router.get("/{response_id}", responses=errors(404))
-async def show_response(response_id: str, services: ServicesDep, tenant: Tenant) -> dict[str, Any]:
+@router.get("/{response_id}", response_model=ResponseObject, responses=errors(404))
+async def show_response(response_id: str, services: ServicesDep, tenant: Tenant) -> JSONResponse:
     """A response that is kept."""
-    return dict(services.responses.get(tenant, response_id).body)
+    return JSONResponse(services.responses.get(tenant, response_id).body)
 
 
 @router.delete("/{response_id}", responses=errors(404))

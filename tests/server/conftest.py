@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-import json
-import re
 import secrets
 import socket
 import threading
@@ -13,18 +11,16 @@ from dataclasses import dataclass
 
 import httpx
 import pytest
-from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
-from starlette.types import Message, Receive, Scope, Send
 
 from server.connections.server import HttpServer
 from server.deps import Services
 from server.engine.supervisor import Command
 from server.main import create_app, start_services
-from server.problems import CODES
 from server.settings import Settings
 from tests import fakes
 from tests.clips import write_clip
+from tests.server.documented import Documented
 
 QUICK = {"decode_workers": 1, "stream_hold_seconds": 0.3, "body_idle_seconds": 1.0, "grace_seconds": 1}
 
@@ -69,40 +65,7 @@ def running(settings: Settings, command: Command | None = None) -> Generator[Run
             server.should_exit = True
             thread.join(20)
     assert not thread.is_alive(), "the server did not end"
-    assert not app.undocumented, "errors(…) of the route and server.problems.CODES name every error"
-
-
-class Documented:
-    """An application that is watched for errors of which its OpenAPI document does not tell."""
-
-    def __init__(self, app: FastAPI) -> None:
-        self._app = app
-        self._routes = [
-            (re.compile(re.sub(r"\{\w+\}", ".+", path)), method.upper(), operation["responses"])
-            for path, operations in app.openapi()["paths"].items()
-            for method, operation in operations.items()
-        ]
-        self.undocumented: set[str] = set()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        status, body = 200, b""
-
-        async def watch(message: Message) -> None:
-            nonlocal status, body
-            status = message.get("status", status)
-            body += message.get("body", b"") if status >= 400 else b""
-            await send(message)
-
-        await self._app(scope, receive, watch)
-        if status >= 400:
-            self._check(scope, str(status), body)
-
-    def _check(self, scope: Scope, status: str, body: bytes) -> None:
-        path, method = scope["path"].rstrip("/"), scope["method"]
-        known = [of for regex, verb, of in self._routes if verb == method and regex.fullmatch(path)]
-        code = json.loads(body)["error"]["code"] if body else CODES[int(status)][0]  # HEAD has none
-        if (known and not any(status in responses for responses in known)) or code not in CODES[int(status)]:
-            self.undocumented.add(f"{method} {path} {status} {code}")
+    assert not app.undocumented, "the routes' documentation and server.problems.CODES name all that is sent"
 
 
 def _wait_until_ready(url: str, thread: threading.Thread) -> None:

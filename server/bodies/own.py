@@ -21,7 +21,7 @@ from bt_model.types import (
 )
 from server.bodies.rules import VISIBLE, say_options, say_own_message, say_sampling
 from server.bodies.video_part import VideoPart
-from server.uploads.catalog import StoredVideo
+from server.uploads.rows import StoredVideo
 
 MAX_MESSAGES = 512
 MAX_MODELS = 8

@@ -15,12 +15,13 @@ from server.deps import Services, ServicesDep, Tenant
 from server.problems import Problem, problem_of
 from server.routes.errors import errors
 from server.routes.uploads import keep
-from server.uploads.catalog import Pieces
+from server.uploads.rows import Pieces
 from server.uploads.store import new_id
 
 PATH = "/v1/video/uploads/resumable"
 _VERSION = "1.0.0"
 _TUS = {"tus-resumable": _VERSION, "cache-control": "no-store"}
+_VIDEO = "x-btchat-video"
 _PIECE = "application/offset+octet-stream"
 
 
@@ -90,12 +91,14 @@ async def show_offset(upload_id: str, request: Request, services: ServicesDep, t
     if (pieces := await resumable.find(tenant, upload_id)) is None:
         video = await services.store.get(tenant, upload_id, param="upload_id")
         num_bytes = str(video.num_bytes)
-        return Response(None, 200, {**_TUS, "upload-offset": num_bytes, "upload-length": num_bytes})
+        offset = {"upload-offset": num_bytes, "upload-length": num_bytes}
+        return Response(None, 200, {**_TUS, **offset, _VIDEO: video.id})
+    headers = _headers(services, pieces)
     if pieces.is_complete:
         with resumable.turn(upload_id), services.admission.enter(tenant):
             if await resumable.find(tenant, upload_id):  # nobody else did meanwhile
-                await _finish(request, services, pieces)
-    return Response(None, 200, _headers(services, pieces))
+                headers |= await _finish(request, services, pieces)
+    return Response(None, 200, headers)
 
 
 @router.patch(
@@ -127,9 +130,10 @@ async def append(
         pieces = await resumable.get(tenant, upload_id)
         _check(pieces, upload_offset, int(request.headers.get("content-length", 0)))
         pieces = await resumable.append(pieces, request.stream())
+        headers = _headers(services, pieces)
         if pieces.is_complete:
-            await _finish(request, services, pieces)
-    return Response(None, 204, _headers(services, pieces))
+            headers |= await _finish(request, services, pieces)
+    return Response(None, 204, headers)
 
 
 @router.delete(
@@ -147,9 +151,11 @@ async def give_up(upload_id: str, services: ServicesDep, tenant: Tenant) -> Resp
     return Response(None, 204, _TUS)
 
 
-async def _finish(request: Request, services: Services, pieces: Pieces) -> None:
+async def _finish(request: Request, services: Services, pieces: Pieces) -> dict[str, str]:
+    """The header that names the video: another than the upload's, if its bytes were here before."""
     async with services.store.resumable.whole(pieces) as received:
-        await keep(request, services, received, pieces.tenant, pieces.filename, pieces.id)
+        video = await keep(request, services, received, pieces.tenant, pieces.filename, pieces.id)
+    return {_VIDEO: video.id}
 
 
 def _check(pieces: Pieces, offset: int, num_bytes: int) -> None:

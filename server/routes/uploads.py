@@ -1,5 +1,6 @@
 """Uploads: a video in, raw, as a form's file, a data URL or by its address, an id out."""
 
+import re
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 from typing import Annotated
@@ -14,9 +15,10 @@ from server.deps import Services, ServicesDep, Tenant
 from server.log.request import note
 from server.routes.errors import errors
 from server.streams.reader import while_connected
-from server.uploads.catalog import Order, StoredVideo
+from server.uploads.catalog import Order
 from server.uploads.form import FIELD, FORM, FormVideo
 from server.uploads.receive import Received
+from server.uploads.rows import StoredVideo
 from server.uploads.sources import UploadedVideo
 
 router = APIRouter(prefix="/v1/video/uploads", tags=["videos"])
@@ -24,6 +26,7 @@ router = APIRouter(prefix="/v1/video/uploads", tags=["videos"])
 MAX_PAGE = 100
 """Videos of one answer: a page costs some milliseconds of the event loop."""
 
+DIGEST = "^[0-9a-f]{64}$"
 _BYTES = {"type": "string", "format": "binary", "minLength": 1}
 _FIELDS = {
     "type": "object",
@@ -48,7 +51,7 @@ _BODY = {
 async def upload(
     request: Request, services: ServicesDep, tenant: Tenant, filename: Filename = ""
 ) -> VideoObject:
-    """Store a video. It is probed before the response; the same bytes are stored once."""
+    """Store a video. It is probed before the response; bytes that are there already keep their id."""
     async with AsyncExitStack() as stack:
 
         async def receive(content: AsyncGenerator[bytes]) -> Received:
@@ -104,9 +107,16 @@ async def list_uploads(
     after: Annotated[str | None, Query(max_length=64)] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 20,
     order: Order = "desc",
+    sha256: Annotated[
+        str | None, Query(pattern=DIGEST, description="of the bytes: one upload or none")
+    ] = None,
 ) -> VideoPage:
-    """Uploads by time of arrival, by default the newest first."""
-    videos = await services.store.page(tenant, after, limit + 1, order)
+    """Uploads by time of arrival, by default the newest first; with `sha256` that of these bytes, if any."""
+    if sha256 is None:
+        videos = await services.store.page(tenant, after, limit + 1, order)
+    else:
+        found = await services.store.find_bytes(tenant, sha256)
+        videos = [found] if found else []
     data = [VideoObject.of(video) for video in videos[:limit]]
     return VideoPage(
         data=data,
@@ -116,9 +126,12 @@ async def list_uploads(
     )
 
 
+@router.head("/{video_id}", name="find_upload", responses=errors(404, 503))
 @router.get("/{video_id}", responses=errors(404, 503))
 async def show_upload(video_id: str, services: ServicesDep, tenant: Tenant) -> VideoObject:
-    """One upload."""
+    """One upload, by its id or the SHA-256 of its bytes."""
+    if re.fullmatch(DIGEST, video_id) and (found := await services.store.find_bytes(tenant, video_id)):
+        return VideoObject.of(found)
     return VideoObject.of(await services.store.get(tenant, video_id, param="video_id"))
 
 

@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from server.uploads.catalog import StoredVideo
 from server.uploads.disk import is_full
-from server.uploads.receive import VideoFile
+from server.uploads.receive import Received, VideoFile
+from server.uploads.rows import StoredVideo
 from server.uploads.storage import Storage
 from server.uploads.token_folders import TokenFolders
 
@@ -51,22 +51,29 @@ class Blobs:
             del self._readers[sha256]
         self._free(sha256)
 
-    def commit(self, source: Path, video: StoredVideo, index: bytes) -> None:
+    def commit(self, received: Received, video: StoredVideo, index: bytes) -> StoredVideo:
         """Move a synced file here and insert its row; where that fails, the file is where it was.
+
+        Returns:
+            The tenant's upload of the same bytes, if there is one, which is renewed; otherwise the video.
 
         Raises:
             Problem: too much is stored, or nothing more may be.
             OSError, sqlite3.Error: the disk is full or failing.
         """
-        blob = self.path(video.sha256)
+        source, blob = received.path, self.path(video.sha256)
         is_new = not self._disk.exists(blob)
         self._storage.durability.check()
-        if self._catalog.find_pieces(video.id) is None:  # pieces were checked when they began
+        known = self._same(video)
+        if known is None and not received.pieces_id:  # pieces were checked when they began
             self._storage.usage.check(video.tenant, video.num_bytes, video.num_bytes if is_new else 0)
         try:
             if is_new:
                 self._storage.durability.rename(source, blob)
-            self._catalog.insert(video, index)
+            if known is None:
+                self._catalog.insert(video, index, received.pieces_id)
+            else:
+                video = self._catalog.renew(known, video, received.pieces_id)
         except (OSError, sqlite3.Error):
             if is_new and self._disk.exists(blob):
                 self._disk.rename(blob, source)
@@ -74,6 +81,12 @@ class Blobs:
         if not is_new:
             self._disk.unlink(source)
         self._tokens.add(video.tenant, video.sha256)
+        return video
+
+    def _same(self, video: StoredVideo) -> StoredVideo | None:
+        """The tenant's upload of these bytes; one that a full disk has deleted only by half is deleted."""
+        now = self._storage.age.now()
+        return self._catalog.find_bytes(video.tenant, video.sha256, now, self._unlisted.keys())
 
     def discard(self, path: Path) -> None:
         """Delete what was received, if it is still there; otherwise the next start does it."""

@@ -2,86 +2,23 @@
 
 import json
 import sqlite3
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from typing import Literal
 
 from bt_model.errors import UnknownNameError
 from bt_model.types import VideoFacts
+from server.uploads.rows import SCHEMA, Pieces, StoredVideo
 from server.uploads.usage import StorageUsage
 
 Order = Literal["asc", "desc"]
 
-_SCHEMA = """
-PRAGMA journal_mode = WAL;
-PRAGMA synchronous = FULL;
-PRAGMA secure_delete = FAST;
-CREATE TABLE IF NOT EXISTS videos (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    tenant TEXT NOT NULL,
-    sha256 TEXT NOT NULL,
-    num_bytes INTEGER NOT NULL,
-    filename TEXT NOT NULL,
-    created_at INTEGER NOT NULL,
-    expires_at INTEGER,
-    facts TEXT NOT NULL,
-    packet_index BLOB NOT NULL DEFAULT x''
-);
-CREATE INDEX IF NOT EXISTS videos_by_tenant ON videos (tenant, seq);
-CREATE INDEX IF NOT EXISTS videos_by_sha256 ON videos (sha256);
-CREATE INDEX IF NOT EXISTS videos_by_expiry ON videos (expires_at);
-CREATE TABLE IF NOT EXISTS pieces (
-    id TEXT NOT NULL PRIMARY KEY,
-    tenant TEXT NOT NULL,
-    num_bytes INTEGER NOT NULL,
-    filename TEXT NOT NULL,
-    received INTEGER NOT NULL,
-    expires_at REAL NOT NULL,
-    sha256 TEXT NOT NULL
-);
-CREATE TABLE IF NOT EXISTS clocks (age REAL NOT NULL, wall REAL NOT NULL);
-"""
+_MAX_ALIASES = 16
+"""Of one video; the oldest go."""
+
 _COLUMNS = "id, tenant, sha256, num_bytes, filename, created_at, expires_at, facts"
 _PIECES = "id, tenant, num_bytes, filename, received, expires_at, sha256"
-
-
-@dataclass(frozen=True, slots=True)
-class StoredVideo:
-    """One upload. Times are seconds since 1970; several uploads may share the bytes that `sha256` names.
-
-    In the catalogue `expires_at` is a time of the `AgeClock`.
-    """
-
-    id: str
-    tenant: str
-    sha256: str
-    num_bytes: int
-    filename: str
-    created_at: int
-    expires_at: int | None
-    facts: VideoFacts
-
-
-@dataclass(frozen=True, slots=True)
-class Pieces:
-    """An upload that comes in pieces; of `num_bytes` the first `received` are safe on disk.
-
-    Its id is the later video's. `sha256` is known once all is there.
-    """
-
-    id: str
-    tenant: str
-    num_bytes: int
-    filename: str
-    received: int
-    expires_at: float
-    sha256: str = ""
-
-    @property
-    def is_complete(self) -> bool:
-        return self.received == self.num_bytes
 
 
 class Catalog:
@@ -90,7 +27,7 @@ class Catalog:
     def __init__(self, db: sqlite3.Connection, usage: StorageUsage) -> None:
         self._db = db
         self.usage = usage
-        db.executescript(_SCHEMA)
+        db.executescript(SCHEMA)
         if "packet_index" not in {column[1] for column in db.execute("PRAGMA table_info(videos)")}:
             db.execute("ALTER TABLE videos ADD COLUMN packet_index BLOB NOT NULL DEFAULT x''")
         shared = "SELECT max(num_bytes) AS each FROM videos GROUP BY sha256"
@@ -103,20 +40,50 @@ class Catalog:
     def close(self) -> None:
         self._db.close()
 
-    def insert(self, video: StoredVideo, index: bytes) -> None:
+    def insert(self, video: StoredVideo, index: bytes, pieces_id: str = "") -> None:
         """A video and the index of its packets, in the place of the pieces that it came in, if it did."""
         values = (
             *(getattr(video, name) for name in _COLUMNS.split(", ")[:-1]),
             json.dumps(asdict(video.facts)),
             index,
         )
-        is_first, pieces = not self.has_bytes(video.sha256), self.find_pieces(video.id)
-        with self._transaction():
+        is_first = not self.has_bytes(video.sha256)
+        with self._replacing(pieces_id, video):
             self._insert("videos", f"{_COLUMNS}, packet_index", values)
-            self._db.execute("DELETE FROM pieces WHERE id = ?", (video.id,))
+        self.usage.change(video.tenant, video.num_bytes, video.num_bytes if is_first else 0, 1)
+
+    def renew(self, known: StoredVideo, video: StoredVideo, pieces_id: str = "") -> StoredVideo:
+        """The known upload of the same bytes, which now ends no earlier than the other one would."""
+        ends = (known.expires_at, video.expires_at)
+        renewed = replace(
+            known,
+            filename=known.filename or video.filename,
+            expires_at=max(end for end in ends if end is not None) if None not in ends else None,
+        )
+        with self._replacing(pieces_id, renewed):
+            change = "UPDATE videos SET filename = ?, expires_at = ? WHERE id = ?"
+            self._db.execute(change, (renewed.filename, renewed.expires_at, renewed.id))
+        return renewed
+
+    @contextmanager
+    def _replacing(self, pieces_id: str, video: StoredVideo) -> Generator[None]:
+        """A transaction in which pieces become a video, that is found under their id, too, from then on."""
+        pieces = self.find_pieces(pieces_id)
+        with self._transaction():
+            yield
+            if pieces is not None:
+                self._db.execute("DELETE FROM pieces WHERE id = ?", (pieces_id,))
+                self._add_alias(pieces_id, video.id)
         if pieces is not None:
             self.usage.change(video.tenant, -pieces.num_bytes, -pieces.num_bytes, -1)
-        self.usage.change(video.tenant, video.num_bytes, video.num_bytes if is_first else 0, 1)
+
+    def _add_alias(self, alias: str, video_id: str) -> None:
+        if alias == video_id:
+            return
+        self._insert("aliases", "id, video_id", (alias, video_id))
+        newest = "SELECT seq FROM aliases WHERE video_id = ? ORDER BY seq DESC LIMIT ?"
+        old = f"DELETE FROM aliases WHERE video_id = ? AND seq NOT IN ({newest})"
+        self._db.execute(old, (video_id, video_id, _MAX_ALIASES))
 
     def learn(self, tenant: str, sha256: str, facts: VideoFacts, index: bytes) -> None:
         """Correct what is known about these bytes of one tenant, whom nothing tells what others have."""
@@ -130,11 +97,21 @@ class Catalog:
         return row and (_facts(row[0]), row[1])
 
     def find(self, tenant: str, video_id: str, now: float) -> StoredVideo | None:
-        """A video of this tenant that has not expired."""
+        """A video of this tenant that has not expired, by its id or one that it is also known under."""
+        alias = self._db.execute("SELECT video_id FROM aliases WHERE id = ?", (video_id,)).fetchone()
+        video_id = alias[0] if alias else video_id
         rows = self._select(
             "tenant = ? AND id = ? AND (expires_at IS NULL OR expires_at > ?)", tenant, video_id, now
         )
         return rows[0] if rows else None
+
+    def find_bytes(
+        self, tenant: str, sha256: str, now: float, without: Collection[str] = ()
+    ) -> StoredVideo | None:
+        """The tenant's first upload of these bytes that has not expired, and is none of those `without`."""
+        alive = "(expires_at IS NULL OR expires_at > ?)"
+        rows = self._select(f"tenant = ? AND sha256 = ? AND {alive} ORDER BY seq", tenant, sha256, now)
+        return next((row for row in rows if row.id not in without), None)
 
     def page(self, tenant: str, after: str | None, limit: int, order: Order, now: float) -> list[StoredVideo]:
         """Up to `limit` videos in order of upload, from the one after `after`.

@@ -27,11 +27,12 @@ _MOST_PARTS = 1000  # looked at here; the rest is left to a decode child
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A complete body on disk."""
+    """A complete body on disk; `pieces_id` is that of the upload in pieces that it was."""
 
     path: Path
     sha256: str
     num_bytes: int
+    pieces_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from bt_model.errors import DecodeTimeoutError, UnknownNameError, VideoError, explain
 from server.problems import Problem
-from server.uploads.catalog import Pieces
 from server.uploads.receive import BLOCK_BYTES, OpenFile, Received, storage_problems
+from server.uploads.rows import Pieces
 from server.uploads.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ class ResumableUploads:
         # with it, a start finds the file again if a commit is interrupted
         await self._storage.run(self._storage.catalog.update_pieces, replace(pieces, sha256=digest))
         try:
-            yield Received(self._path(pieces), digest, pieces.num_bytes)
+            yield Received(self._path(pieces), digest, pieces.num_bytes, pieces.id)
         except DecodeTimeoutError:
             raise
         except VideoError:

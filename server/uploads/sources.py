@@ -7,9 +7,9 @@ from typing import Protocol, TypeVar
 
 from bt_model.errors import BtchatError, InvalidValueError, VideoError
 from bt_model.types import VideoFacts
-from server.uploads.catalog import StoredVideo
 from server.uploads.data_url import DATA
 from server.uploads.receive import Received, VideoFile
+from server.uploads.rows import StoredVideo
 from server.uploads.store import VideoStore
 from server.uploads.usage import kept_index
 

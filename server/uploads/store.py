@@ -13,10 +13,11 @@ from bt_model.errors import UnknownNameError
 from bt_model.types import VideoFacts
 from server.problems import Problem
 from server.uploads.blobs import Blobs
-from server.uploads.catalog import Order, StoredVideo
+from server.uploads.catalog import Order
 from server.uploads.disk import Clock, Disk
 from server.uploads.receive import Received, VideoFile, storage_problems, write_video
 from server.uploads.resumable import ResumableUploads
+from server.uploads.rows import StoredVideo
 from server.uploads.storage import Storage
 from server.uploads.usage import Incoming, StoreLimits, kept_index
 
@@ -150,6 +151,7 @@ class VideoStore:
     ) -> StoredVideo:
         """Move a received file into the store and insert its row, under a new id if none was given before.
 
+        Bytes that the tenant has already keep id and first name, and expire no earlier than these would.
         `facts` and `index` are those of a probe; where this tenant's upload of the same bytes was found by
         decoding to have fewer frames, its own hold for this one, too.
 
@@ -171,8 +173,8 @@ class VideoStore:
             expires_at=age.of_wall(now + max(int(ttl), 1)) if ttl else None,
             facts=facts,
         )
-        await self._run(self._blobs.commit, received.path, video, kept_index(index, received.num_bytes))
-        return self._shown(video)
+        index = kept_index(index, received.num_bytes)
+        return self._shown(await self._run(self._blobs.commit, received, video, index))
 
     async def learn(
         self, video: StoredVideo, facts: VideoFacts, index: bytes, *, is_recounted: bool = False
@@ -197,6 +199,12 @@ class VideoStore:
             text = f"no video {video_id[:40]!r}; POST /v1/video/uploads makes one, GET lists them"
             raise UnknownNameError(text, code="video_not_found", param=param)
         return self._shown(video)
+
+    async def find_bytes(self, tenant: str, sha256: str) -> StoredVideo | None:
+        """This tenant's upload of these bytes, if there is one."""
+        now = self._storage.age.now()
+        video = await self._run(self._storage.catalog.find_bytes, tenant, sha256, now)
+        return video and self._shown(video)
 
     async def page(self, tenant: str, after: str | None, limit: int, order: Order) -> list[StoredVideo]:
         """Up to `limit` videos after the one with id `after`; UnknownNameError if there is none."""

@@ -24,7 +24,7 @@ class StoreLimits:
     """Of all files together."""
 
     max_bytes_per_key: int = 1 << 40
-    """Of one tenant's uploads; the same bytes under two ids count twice."""
+    """Of one tenant's uploads."""
 
     max_videos_per_key: int = 1 << 40
     resumable_seconds: float = 86_400.0

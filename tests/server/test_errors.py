@@ -138,7 +138,7 @@ def test_a_wrong_method_is_told_those_of_every_route_with_its_path(client: httpx
         return answer.headers["allow"]
 
     assert allowed("/v1/video/uploads") == "GET, POST"
-    assert allowed("/v1/video/uploads/x") == "GET, DELETE"
+    assert allowed("/v1/video/uploads/x") == "GET, HEAD, DELETE"
     assert allowed("/openapi.json") == "GET, HEAD"
 
 

@@ -31,8 +31,8 @@ def test_curl_uploads_a_form(server: RunningServer, settings: Settings, clip: by
     assert (body["sha256"], body["filename"]) == (hashlib.sha256(clip).hexdigest(), "my clip.mp4")
 
 
-def test_a_name_in_the_address_goes_before_the_form_s(client: httpx.Client, clip: bytes) -> None:
-    answer = client.post(UPLOADS, files={"file": ("form.mp4", clip)}, params={"filename": "mine.mp4"})
+def test_a_name_in_the_address_goes_before_the_form_s(client: httpx.Client, unseen: bytes) -> None:
+    answer = client.post(UPLOADS, files={"file": ("form.mp4", unseen)}, params={"filename": "mine.mp4"})
     assert answer.json()["filename"] == "mine.mp4"
 
 

@@ -51,6 +51,25 @@ def test_pieces_become_the_video_whose_id_the_upload_had(client: httpx.Client, u
     assert client.delete(path, headers=TUS).status_code == 404
 
 
+def test_bytes_that_are_there_are_found_under_the_upload_s_id_too(
+    client: httpx.Client, unseen: bytes
+) -> None:
+    video = client.post("/v1/video/uploads", content=unseen).json()
+    path = begun(
+        client, len(unseen), **{"upload-metadata": "filename " + base64.b64encode(b"b.mp4").decode()}
+    )
+    answer = sent(client, path, 0, unseen)
+    assert (answer.status_code, answer.headers["x-btchat-video"]) == (204, video["id"])
+    assert client.head(path, headers=TUS).headers["x-btchat-video"] == video["id"]
+    other = path.rpartition("/")[2]
+    assert other != video["id"]
+    shown = client.get(f"/v1/video/uploads/{other}").json()
+    assert (shown["id"], shown["filename"]) == (video["id"], "b.mp4")
+    assert client.post("/v1/video/frames", json={"video": other}).is_success
+    assert client.delete(f"/v1/video/uploads/{other}").json()["id"] == video["id"]
+    assert client.head(path, headers=TUS).status_code == 404
+
+
 def test_what_the_protocol_offers_is_told(client: httpx.Client, settings: Settings) -> None:
     answer = client.options(PATH)
     assert answer.status_code == 204

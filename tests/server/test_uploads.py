@@ -75,24 +75,36 @@ def test_a_body_without_length_is_stored_too(client: httpx.Client, clip: bytes) 
     assert answer.json()["sha256"] == hashlib.sha256(clip).hexdigest()
 
 
-def test_the_same_bytes_are_stored_once_under_two_ids(
+def test_the_same_bytes_are_stored_once_under_one_id(
     client: httpx.Client, settings: Settings, unseen: bytes
 ) -> None:
     before = stored(settings)
-    first, second = upload(client, unseen), upload(client, unseen)
-    assert first != second
+    video = upload(client, unseen)
+    assert upload(client, unseen, filename="again.mp4") == video
+    assert client.get(f"/v1/video/uploads/{video}").json()["filename"] == "again.mp4"  # it had none
     assert set(stored(settings)) - set(before) == {hashlib.sha256(unseen).hexdigest()}
-
-
-def test_bytes_stay_until_their_last_upload_is_deleted(
-    client: httpx.Client, settings: Settings, unseen: bytes
-) -> None:
-    first, second = upload(client, unseen), upload(client, unseen)
-    answer = client.delete(f"/v1/video/uploads/{first}").json()
-    assert answer == {"id": first, "object": "video", "deleted": True}
-    assert blob(settings, unseen).exists()
-    client.delete(f"/v1/video/uploads/{second}")
+    answer = client.delete(f"/v1/video/uploads/{video}").json()
+    assert answer == {"id": video, "object": "video", "deleted": True}
     assert not blob(settings, unseen).exists()
+    assert upload(client, unseen) != video
+
+
+def test_a_client_finds_its_video_by_the_bytes_before_it_sends_them(
+    client: httpx.Client, unseen: bytes
+) -> None:
+    digest = hashlib.sha256(unseen).hexdigest()
+    page = client.get("/v1/video/uploads", params={"sha256": digest}).json()
+    assert (page["data"], page["has_more"]) == ([], False)
+    assert client.head(f"/v1/video/uploads/{digest}").status_code == 404
+    assert error_of(client.get(f"/v1/video/uploads/{digest}"))["code"] == "video_not_found"
+    video = upload(client, unseen)
+    page = client.get("/v1/video/uploads", params={"sha256": digest}).json()
+    assert [each["id"] for each in page["data"]] == [video]
+    head = client.head(f"/v1/video/uploads/{digest}")
+    assert (head.status_code, head.content) == (200, b"")
+    assert client.get(f"/v1/video/uploads/{digest}").json()["id"] == video
+    answer = client.get("/v1/video/uploads", params={"sha256": digest.upper()})
+    assert (answer.status_code, error_of(answer)["param"]) == (400, "sha256")
 
 
 def test_concurrent_uploads_of_the_same_bytes_share_one_file(
@@ -100,7 +112,7 @@ def test_concurrent_uploads_of_the_same_bytes_share_one_file(
 ) -> None:
     with ThreadPoolExecutor(8) as pool:
         ids = set(pool.map(lambda _: upload(client, unseen), range(8)))
-    assert len(ids) == 8
+    assert len(ids) == 1
     assert stored(settings).count(hashlib.sha256(unseen).hexdigest()) == 1
     for video in ids:
         client.delete(f"/v1/video/uploads/{video}")
@@ -235,8 +247,9 @@ def test_a_full_disk_is_507_and_nothing_stays(
     assert stored(settings) == before
 
 
-def test_a_list_pages_in_both_orders(client: httpx.Client, clip: bytes) -> None:
-    ids = [upload(client, clip) for _ in range(4)]
+def test_a_list_pages_in_both_orders(client: httpx.Client, unseen: bytes) -> None:
+    boxes = [(9).to_bytes(4, "big") + b"free" + bytes([number]) for number in range(4)]
+    ids = [upload(client, unseen + box) for box in boxes]
 
     def listed(**params: str | int) -> tuple[list[str], bool]:
         page = client.get("/v1/video/uploads", params=params).json()
@@ -310,8 +323,8 @@ def test_a_restart_keeps_uploads_and_sweeps_what_was_interrupted(tmp_path: Path,
         assert client.post("/v1/video/chat", json=question(video)).status_code == 200
 
 
-def test_an_upload_ends_by_itself(client: httpx.Client, settings: Settings, video: str) -> None:
-    body = client.get(f"/v1/video/uploads/{video}").json()
+def test_an_upload_ends_by_itself(client: httpx.Client, settings: Settings, unseen: bytes) -> None:
+    body = client.get(f"/v1/video/uploads/{upload(client, unseen)}").json()
     assert body["expires_at"] - body["created_at"] == settings.upload_ttl_seconds == 7 * 86_400
 
 

@@ -55,7 +55,6 @@ _PATHS = {
 }
 _METHODS = {"delete": "DELETE", "show": "GET", "list": "GET", "pry": "GET"}
 _ABOUT_UPLOADS = {"ask", "part", "delete", "show", "frames", "tokens"}
-_NO_LIFE = 1e12
 
 
 class Client:
@@ -200,7 +199,8 @@ class Client:
         if action.which >= NUM_CONTENTS - NUM_BROKEN:
             world.find("a broken video is accepted", self.name)
         upload = Upload(shown.id, action.tenant, action.which, world.expiry(begin))
-        world.ledger.uploads.append(upload)
+        if wrong := world.ledger.store(upload, begin):
+            world.find(wrong, f"{self.name}: {action.which} of {action.tenant}")
         return f"stored {action.which}"
 
     async def _delete(self) -> str:
@@ -212,8 +212,8 @@ class Client:
             if error.code == "video_not_found" and was_begun:
                 return "was deleted"
             raise
-        upload.is_deleted = True
-        self.world.deleted_at.setdefault(upload.id, self.world.loop.time())
+        if not upload.is_deleted:
+            upload.is_deleted, upload.deleted_at = True, self.world.loop.time()
         return f"deleted {upload.which}"
 
     async def _show(self) -> str:
@@ -392,7 +392,7 @@ class Client:
 
     def _succeeds(self, upload: Upload) -> None:
         """A request about it was answered."""
-        if upload.is_deleted and self.visit.begin > self.world.deleted_at.get(upload.id, _NO_LIFE):
+        if upload.is_deleted and self.visit.begin > upload.deleted_at:
             self.world.find("a deleted video answers", f"{self.name}: {upload.which} of {upload.tenant}")
 
     # --- refusals

@@ -180,14 +180,31 @@ FAULTS = (
     PlantedFault(
         "a row comes before its file", "server/uploads/blobs.py",
         "            if is_new:\n                self._storage.durability.rename(source, blob)\n"
-        "            self._catalog.insert(video, index)\n",
-        "            self._catalog.insert(video, index)\n"
-        "            if is_new:\n                self._storage.durability.rename(source, blob)\n",
+        "            if known is None:\n"
+        "                self._catalog.insert(video, index, received.pieces_id)\n",
+        "            if known is None:\n"
+        "                self._catalog.insert(video, index, received.pieces_id)\n"
+        "            if is_new:\n                self._storage.durability.rename(source, blob)\n"
+        "            if known is None:\n                pass\n",
     ),
     PlantedFault(
         "an upload is acknowledged too early", "server/uploads/store.py",
-        "        await self._run(self._blobs.commit, received.path, video, ",
-        "        self._run(self._blobs.commit, received.path, video, ",
+        "self._shown(await self._run(self._blobs.commit, received, video, index))",
+        "self._run(self._blobs.commit, received, video, index) and self._shown(video)",
+    ),
+    PlantedFault(
+        "bytes that are there get another id", "server/uploads/blobs.py",
+        "known = self._same(video)", "known = None",
+    ),
+    PlantedFault(
+        "bytes that are there count again", "server/uploads/catalog.py",
+        "        return renewed\n",
+        "        self.usage.change(video.tenant, video.num_bytes, 0, 1)\n        return renewed\n",
+    ),
+    PlantedFault(
+        "bytes that come again do not live longer", "server/uploads/catalog.py",
+        "expires_at=max(end for end in ends if end is not None)",
+        "expires_at=min(end for end in ends if end is not None)",
     ),
     PlantedFault(
         "a file is freed under its readers", "server/uploads/blobs.py",

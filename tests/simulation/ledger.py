@@ -45,6 +45,7 @@ class Upload:
     expires_at: float
     is_begun: bool = False  # deleting it
     is_deleted: bool = False  # for certain
+    deleted_at: float = 0.0
 
 
 @dataclass(slots=True, eq=False)
@@ -82,6 +83,22 @@ class Ledger:
 
     def of(self, tenant: str) -> Sequence[Upload]:
         return [upload for upload in self.uploads if upload.tenant == tenant]
+
+    def store(self, upload: Upload, begin: float) -> str:
+        """Note that an upload, whose request began then, was acknowledged; what is wrong, if anything.
+
+        The same bytes have the same id as long as it is there for certain.
+        """
+        same = [each for each in self.of(upload.tenant) if each.which == upload.which]
+        for known in same:
+            if known.id != upload.id and not self.may_be_gone(known):
+                return "the same bytes have two ids"
+            if known.id == upload.id:
+                known.expires_at = max(known.expires_at, upload.expires_at)
+                is_back = known.is_deleted and begin > known.deleted_at
+                return "a deleted upload comes back" if is_back else ""
+        self.uploads.append(upload)
+        return ""
 
     def may_be_gone(self, upload: Upload) -> bool:
         return upload.is_begun or self.now() + self.step_seconds >= upload.expires_at - 1.5

@@ -88,6 +88,8 @@ class Rest:
         rows = {sha256 for _, sha256 in world.disk.rows()}
         if world.services.store.is_degraded:  # a disk that failed again while a file was taken back
             blobs = {name: content for name, content in blobs.items() if name in rows}
+        else:
+            self._expect("uploads that count", world.services.store.num_videos, len(world.disk.rows()))
         self._expect("stored files", sorted(blobs), sorted(rows))
         self._expect("bytes of stored files", world.services.store.num_bytes, sum(map(len, blobs.values())))
         for name, content in blobs.items():

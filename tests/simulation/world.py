@@ -76,7 +76,6 @@ class World:
         self.disk = SimulatedDisk(Draws(plan.seed, 4), self.trace)
         self.machine = Machine(self.loop, Draws(plan.seed, 5), self.trace, self.find)
         self.finding: Finding | None = None
-        self.deleted_at: dict[str, float] = {}
         self.step_seconds = 0.0  # by which the wall clock was set
         self._ended = asyncio.Event()
         self._is_over = False  # the server's end undoes things in ways that nobody sees

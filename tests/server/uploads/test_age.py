@@ -43,9 +43,9 @@ async def test_whoever_sets_the_clock_ends_no_upload_and_keeps_none(tmp_path: Pa
 @pytest.mark.parametrize("step", [YEARS, -YEARS, DAY + 1, -1.0])
 async def test_a_clock_that_was_set_while_no_server_ran_ends_no_upload(tmp_path: Path, step: float) -> None:
     times = Times()
-    for _ in range(3):
+    for number in range(3):
         store = await VideoStore.open(tmp_path, StoreLimits(DAY), clock=times.clock)
-        await added(store)
+        await added(store, content=b"%d" % number)
         assert await store.delete_expired() == []
         times.passed(60)
         await store.close()

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bt_model.types import VideoFacts
-from server.uploads.catalog import StoredVideo
 from server.uploads.receive import Received
+from server.uploads.rows import StoredVideo
 from server.uploads.store import VideoStore
 from server.uploads.usage import StoreLimits
 from tests.faulty_disk import SQLITE, FaultyDisk

@@ -11,7 +11,7 @@ import pytest
 
 from bt_model.errors import DecodeTimeoutError
 from server.uploads import resumable
-from server.uploads.catalog import Pieces
+from server.uploads.rows import Pieces
 from server.uploads.store import VideoStore
 from server.uploads.usage import StoreLimits
 from tests.faulty_disk import FaultyDisk

@@ -13,9 +13,9 @@ import pytest
 from bt_model.errors import UnknownNameError
 from bt_model.types import VideoFacts
 from server.problems import Problem
-from server.uploads.catalog import StoredVideo
 from server.uploads.disk import Clock
 from server.uploads.receive import Received
+from server.uploads.rows import StoredVideo
 from server.uploads.store import VideoStore
 from server.uploads.usage import StoreLimits
 from tests.leaks import no_leaks
@@ -28,6 +28,85 @@ async def added(store: VideoStore, tenant: str = "public", content: bytes = b"by
     path = store.incoming / "file"
     path.write_bytes(content)
     return await store.add(Received(path, content.hex(), len(content)), tenant, "name", FACTS)
+
+
+def twin(store: VideoStore, video: StoredVideo) -> StoredVideo:
+    """A second row of the same bytes, as earlier versions had them."""
+    other = replace(video, id=f"{video.id}_twin")
+    store._storage.catalog.insert(other, b"")  # pyright: ignore[reportPrivateUsage]
+    return other
+
+
+async def test_the_same_bytes_have_the_same_id_and_live_longer(tmp_path: Path) -> None:
+    now = [1e9]
+    store = await VideoStore.open(tmp_path, StoreLimits(60), clock=clock_of(now))
+    first = await added(store)
+    now[0] += 40
+    again = await added(store)
+    assert again == replace(first, expires_at=first.created_at + 100)
+    assert (store.num_videos, store.num_bytes) == (1, 5)
+    now[0] += 30
+    assert await store.delete_expired() == []
+    assert [path.name for path in store.incoming.iterdir()] == []
+    now[0] += 31
+    assert (await added(store)).id != first.id  # what has expired is gone, whether or not it was swept
+    await store.close()
+
+
+async def test_a_shorter_life_takes_nothing_and_none_is_the_longest(tmp_path: Path) -> None:
+    for seconds in (60.0, 0.0, 60.0):
+        store = await VideoStore.open(tmp_path, StoreLimits(seconds))
+        video = await added(store)
+        await store.close()
+    assert video.expires_at is None  # pyright: ignore[reportPossiblyUnboundVariable]
+
+
+async def test_a_name_is_kept_unless_there_was_none(tmp_path: Path) -> None:
+    store = await VideoStore.open(tmp_path, StoreLimits())
+
+    async def named(name: str) -> str:
+        path = store.incoming / "file"
+        path.write_bytes(b"bytes")
+        return (await store.add(Received(path, "ab", 5), "public", name, FACTS)).filename
+
+    assert [await named(name) for name in ("", "first", "second")] == ["", "first", "first"]
+    await store.close()
+
+
+async def test_a_folder_with_two_ids_of_the_same_bytes_still_works(tmp_path: Path) -> None:
+    store = await VideoStore.open(tmp_path, StoreLimits(max_videos_per_key=2))
+    first = await added(store)
+    second = twin(store, first)
+    await store.close()
+    store = await VideoStore.open(tmp_path, StoreLimits(max_videos_per_key=2))
+    assert await store.page("public", None, 10, "asc") == [first, second]
+    assert (await added(store)).id == first.id
+    assert not await store.delete(first)
+    assert (await added(store)).id == second.id
+    assert await store.delete(second)
+    assert (store.num_videos, store.num_bytes) == (0, 0)
+    await store.close()
+
+
+async def test_an_id_given_before_the_bytes_leads_to_their_video_while_it_is_there(tmp_path: Path) -> None:
+    store = await VideoStore.open(tmp_path, StoreLimits())
+    first = await added(store)
+    for number in range(20):  # of which the last sixteen are kept
+        pieces = await store.resumable.begin(f"vid_{number}", "public", 5, "")
+        path = store.incoming / pieces.id
+        path.write_bytes(b"bytes")
+        received = Received(path, first.sha256, 5, pieces.id)
+        assert await store.add(received, "public", "", FACTS, pieces.id) == first
+    assert await store.get("public", "vid_19") == await store.get("public", "vid_4") == first
+    with pytest.raises(UnknownNameError):
+        await store.get("public", "vid_3")
+    with pytest.raises(UnknownNameError):
+        await store.get("other", "vid_19")
+    assert (store.num_videos, store.num_bytes, list(store.incoming.iterdir())) == (1, 5, [])
+    await store.delete(first)
+    with pytest.raises(UnknownNameError):
+        await store.get("public", "vid_19")
+    await store.close()
 
 
 async def test_a_file_stays_while_it_is_read(tmp_path: Path) -> None:
@@ -171,7 +250,8 @@ async def test_a_key_has_its_own_limits_and_others_theirs(
 ) -> None:
     store = await VideoStore.open(tmp_path, limits)
     first = await added(store, "me", b"12345678")
-    await added(store, "me", b"12345678")  # the same bytes count again
+    assert await added(store, "me", b"12345678") == first  # the same bytes do not count again
+    await added(store, "me", b"87654321")
     with pytest.raises(Problem, match=setting) as caught:
         await added(store, "me", b"12345")
     assert (caught.value.status_code, caught.value.code) == (413, "storage_quota")

@@ -46,11 +46,13 @@ from server.middleware.gate import Gate, allowed_hosts
 from server.middleware.inline import InlineVideos
 from server.middleware.keys import PAGE_FILES, KeyCheck
 from server.problems import show_problem
-from server.routes import chat, frames, health, models, responses, resumable, uploads
+from server.routes import chat, files, frames, health, models, parts, responses, resumable, uploads
 from server.routes.document import DESCRIPTION, SUMMARY, TAGS, document, operation_id
 from server.routes.page_files import keep_in_memory
 from server.settings import Settings
 from server.uploads.expiry import expiring
+from server.uploads.form import FORM_BYTES
+from server.uploads.parts import PART_BYTES
 from server.uploads.receive import BLOCK_BYTES
 from server.uploads.store import VideoStore
 from server.uploads.usage import StoreLimits
@@ -120,6 +122,8 @@ def request_costs(settings: Settings) -> RequestCosts:
         {
             "/v1/video/uploads": upload,
             f"{resumable.PATH}/": upload,  # of each that goes on
+            "/v1/files": upload,
+            "/v1/uploads/*/parts": RequestCost(PART_BYTES + FORM_BYTES, held_bytes=2 * BLOCK_BYTES),
             "/v1/video/chat": RequestCost(settings.max_json_bytes, spends_tokens=True),
             # without its videos, which go to disk as they come
             **dict.fromkeys(
@@ -137,10 +141,8 @@ def create_app(settings: Settings, start: Start) -> FastAPI:
         InvalidValueError: a keys file that cannot be used.
     """
     keys = load_keys(settings)
-    routers = (
-        health.probes,
-        *(each.router for each in (health, models, resumable, uploads, frames, chat, responses)),
-    )
+    rooms = (health, models, resumable, uploads, files, parts, frames, chat, responses)
+    routers = (health.probes, *(each.router for each in rooms), parts.bodies)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[LifespanState]:

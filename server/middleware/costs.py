@@ -14,12 +14,13 @@ class RequestCost:
 
 
 class RequestCosts:
-    """A path that ends in a slash stands for all that lie right below it."""
+    """A path that ends in a slash stands for all that lie right below it; /a/*/b for /a/ID/b."""
 
     def __init__(self, default: RequestCost, by_path: Mapping[str, RequestCost]) -> None:
         self._default = default
         self._by_path = by_path
 
     def of(self, path: str) -> RequestCost:
-        below = self._by_path.get(path[: path.rfind("/") + 1], self._default)
-        return self._by_path.get(path, below)
+        head, _, name = path.rpartition("/")
+        spellings = path, f"{head}/", f"{head[: head.rfind('/') + 1]}*/{name}"
+        return next((self._by_path[each] for each in spellings if each in self._by_path), self._default)

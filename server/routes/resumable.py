@@ -154,7 +154,7 @@ async def give_up(upload_id: str, services: ServicesDep, tenant: Tenant) -> Resp
 async def _finish(request: Request, services: Services, pieces: Pieces) -> dict[str, str]:
     """The header that names the video: another than the upload's, if its bytes were here before."""
     async with services.store.resumable.whole(pieces) as received:
-        video = await keep(request, services, received, pieces.tenant, pieces.filename, pieces.id)
+        video = await keep(request, services, received, pieces.tenant, pieces.filename)
     return {_VIDEO: video.id}
 
 

@@ -18,7 +18,7 @@ from server.streams.reader import while_connected
 from server.uploads.catalog import Order
 from server.uploads.form import FIELD, FORM, FormVideo
 from server.uploads.receive import Received
-from server.uploads.rows import StoredVideo
+from server.uploads.rows import StoredVideo, Terms
 from server.uploads.sources import UploadedVideo
 
 router = APIRouter(prefix="/v1/video/uploads", tags=["videos"])
@@ -27,10 +27,14 @@ MAX_PAGE = 100
 """Videos of one answer: a page costs some milliseconds of the event loop."""
 
 DIGEST = "^[0-9a-f]{64}$"
-_BYTES = {"type": "string", "format": "binary", "minLength": 1}
+BYTES = {"type": "string", "format": "binary", "minLength": 1}
+_MAX_LIFE = 10 * 365 * 86_400
+Life = Annotated[
+    int | None, Query(ge=1, le=_MAX_LIFE, description="seconds until it is deleted, unless others are before")
+]
 _FIELDS = {
     "type": "object",
-    "properties": {FIELD: _BYTES},
+    "properties": {FIELD: BYTES},
     "required": [FIELD],
     "additionalProperties": False,
 }
@@ -39,7 +43,7 @@ _BODY = {
         "description": f"A video or a picture: {accepted_containers()}; codecs: {', '.join(CODECS)}.",
         "required": True,
         "content": {
-            "application/octet-stream": {"schema": _BYTES},  # any type does; this one, clients can send
+            "application/octet-stream": {"schema": BYTES},  # any type does; this one, clients can send
             FORM: {"schema": _FIELDS},
             JSON: {"schema": LinkBody.model_json_schema()},
         },
@@ -49,9 +53,14 @@ _BODY = {
 
 @router.post("", openapi_extra=_BODY, responses=errors(400, 408, 413, 415, 422, 429, 503, 507))
 async def upload(
-    request: Request, services: ServicesDep, tenant: Tenant, filename: Filename = ""
+    request: Request,
+    services: ServicesDep,
+    tenant: Tenant,
+    filename: Filename = "",
+    expires_after: Life = None,
 ) -> VideoObject:
     """Store a video. It is probed before the response; bytes that are there already keep their id."""
+    terms = Terms(seconds=expires_after)
     async with AsyncExitStack() as stack:
 
         async def receive(content: AsyncGenerator[bytes]) -> Received:
@@ -61,26 +70,33 @@ async def upload(
         if isinstance(sent, Link):
             name = filename or sent.body.filename
             if sent.received is None:
-                return VideoObject.of(await _fetched(request, services, tenant, sent.body.url, name))
-            return VideoObject.of(await keep(request, services, sent.received, tenant, name))
+                return VideoObject.of(await _fetched(request, services, tenant, sent.body.url, name, terms))
+            return VideoObject.of(await keep(request, services, sent.received, tenant, name, terms))
     form = FormVideo.announced(request.headers.get("content-type", ""))
     body = form.content(sent) if form else sent
     declared = 0 if form else int(request.headers.get("content-length", 0))  # a form's is not its file's
     async with services.store.receiving(body, tenant, declared) as received:
         name = filename or (form.filename if form else "")
-        video = await keep(request, services, received, tenant, name)
+        video = await keep(request, services, received, tenant, name, terms)
     return VideoObject.of(video)
 
 
-async def _fetched(request: Request, services: Services, tenant: str, url: str, name: str) -> StoredVideo:
+async def _fetched(
+    request: Request, services: Services, tenant: str, url: str, name: str, terms: Terms
+) -> StoredVideo:
     """Fetch a video and store it, unless its client leaves. Raises as `Fetcher.content` and `keep`."""
     async with aclosing(services.fetcher.content(url, "url", tenant)) as body, AsyncExitStack() as stack:
         entering = stack.enter_async_context(services.store.receiving(body, tenant))
-        return await keep(request, services, await while_connected(request, entering), tenant, name)
+        return await keep(request, services, await while_connected(request, entering), tenant, name, terms)
 
 
 async def keep(
-    request: Request, services: Services, received: Received, tenant: str, name: str, video_id: str = ""
+    request: Request,
+    services: Services,
+    received: Received,
+    tenant: str,
+    name: str,
+    terms: Terms | None = None,
 ) -> StoredVideo:
     """Probe what was received and store it, unless its client leaves while it waits for a decoder.
 
@@ -91,7 +107,7 @@ async def keep(
     """
     probed = await while_connected(request, finished(services.decoder.probe(received.path, owner=tenant)))
     services.metrics.demuxed(probed)
-    video = await services.store.add(received, tenant, name, probed.facts, video_id, probed.index)
+    video = await services.store.add(received, tenant, name, probed.facts, probed.index, terms)
     services.metrics.uploaded(video.num_bytes)
     note(
         video=video.id, video_bytes=video.num_bytes, file_name=name if services.settings.log_details else None

@@ -164,7 +164,7 @@ class Blobs:
                 with contextlib.suppress(FileNotFoundError):
                     self._disk.rename(blob, path)  # the commit was interrupted before its row
             if self._disk.exists(path) and self._disk.size(path) >= pieces.received:
-                kept.add(pieces.id)
+                kept |= {pieces.id, *(part.id for part in self._catalog.parts(pieces.id))}
             else:
                 self._storage.folder.with_reserve(lambda pieces=pieces: self._catalog.delete_pieces(pieces))
         return kept

@@ -9,7 +9,7 @@ from typing import Literal
 
 from bt_model.errors import UnknownNameError
 from bt_model.types import VideoFacts
-from server.uploads.rows import SCHEMA, Pieces, StoredVideo
+from server.uploads.rows import ADDED, SCHEMA, Pieces, StoredVideo, UploadPart
 from server.uploads.usage import StorageUsage
 
 Order = Literal["asc", "desc"]
@@ -17,8 +17,9 @@ Order = Literal["asc", "desc"]
 _MAX_ALIASES = 16
 """Of one video; the oldest go."""
 
-_COLUMNS = "id, tenant, sha256, num_bytes, filename, created_at, expires_at, facts"
-_PIECES = "id, tenant, num_bytes, filename, received, expires_at, sha256"
+_COLUMNS = "id, tenant, sha256, num_bytes, filename, created_at, expires_at, facts, purpose"
+_PIECES = "id, tenant, num_bytes, filename, received, expires_at, sha256, purpose, seconds, created_at"
+_PARTS = "id, upload_id, num_bytes, sha256"
 
 
 class Catalog:
@@ -28,8 +29,9 @@ class Catalog:
         self._db = db
         self.usage = usage
         db.executescript(SCHEMA)
-        if "packet_index" not in {column[1] for column in db.execute("PRAGMA table_info(videos)")}:
-            db.execute("ALTER TABLE videos ADD COLUMN packet_index BLOB NOT NULL DEFAULT x''")
+        for table, column, kind in ADDED:
+            if column not in {each[1] for each in db.execute(f"PRAGMA table_info({table})")}:
+                db.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
         shared = "SELECT max(num_bytes) AS each FROM videos GROUP BY sha256"
         usage.num_bytes = db.execute(f"SELECT coalesce(sum(each), 0) FROM ({shared})").fetchone()[0]
         for table in ("videos", "pieces"):
@@ -42,11 +44,8 @@ class Catalog:
 
     def insert(self, video: StoredVideo, index: bytes, pieces_id: str = "") -> None:
         """A video and the index of its packets, in the place of the pieces that it came in, if it did."""
-        values = (
-            *(getattr(video, name) for name in _COLUMNS.split(", ")[:-1]),
-            json.dumps(asdict(video.facts)),
-            index,
-        )
+        shown = replace(video, facts=json.dumps(asdict(video.facts)))  # pyright: ignore[reportArgumentType]
+        values = (*(getattr(shown, name) for name in _COLUMNS.split(", ")), index)
         is_first = not self.has_bytes(video.sha256)
         with self._replacing(pieces_id, video):
             self._insert("videos", f"{_COLUMNS}, packet_index", values)
@@ -113,8 +112,10 @@ class Catalog:
         rows = self._select(f"tenant = ? AND sha256 = ? AND {alive} ORDER BY seq", tenant, sha256, now)
         return next((row for row in rows if row.id not in without), None)
 
-    def page(self, tenant: str, after: str | None, limit: int, order: Order, now: float) -> list[StoredVideo]:
-        """Up to `limit` videos in order of upload, from the one after `after`.
+    def page(
+        self, tenant: str, after: str | None, limit: int, order: Order, now: float, purpose: str | None = None
+    ) -> list[StoredVideo]:
+        """Up to `limit` videos in order of upload, from the one after `after`; all of them, or of a purpose.
 
         Raises:
             UnknownNameError: `after` is not a video of this tenant.
@@ -129,8 +130,9 @@ class Catalog:
                 raise UnknownNameError(text, code="video_not_found", param="after")
             start = row[0]
         alive = "(expires_at IS NULL OR expires_at > ?)"
-        where = f"tenant = ? AND seq {sign} ? AND {alive} ORDER BY seq {order} LIMIT ?"
-        return self._select(where, tenant, start, now, limit)
+        fits = "purpose = coalesce(?, purpose)"
+        where = f"tenant = ? AND seq {sign} ? AND {alive} AND {fits} ORDER BY seq {order} LIMIT ?"
+        return self._select(where, tenant, start, now, purpose, limit)
 
     def delete(self, videos: Sequence[StoredVideo]) -> None:
         """All of them or, where that fails, none; fine if they are not there."""
@@ -187,6 +189,26 @@ class Catalog:
     def all_pieces(self) -> list[Pieces]:
         return [Pieces(*row) for row in self._db.execute(f"SELECT {_PIECES} FROM pieces")]
 
+    def parts(self, upload_id: str) -> list[UploadPart]:
+        """Those that have come of an upload."""
+        rows = self._db.execute(f"SELECT {_PARTS} FROM parts WHERE upload_id = ?", (upload_id,))
+        return [UploadPart(*row) for row in rows]
+
+    def num_parts(self, tenant: str) -> int:
+        """Of all uploads of a tenant."""
+        owned = "SELECT count(*) FROM parts JOIN pieces ON pieces.id = upload_id WHERE tenant = ?"
+        return self._db.execute(owned, (tenant,)).fetchone()[0]
+
+    def has_part(self, part_id: str) -> bool:
+        return self._db.execute("SELECT 1 FROM parts WHERE id = ?", (part_id,)).fetchone() is not None
+
+    def insert_part(self, part: UploadPart, expires_at: float) -> None:
+        """One more, with which its upload ends later."""
+        with self._transaction():
+            self._insert("parts", _PARTS, tuple(getattr(part, name) for name in _PARTS.split(", ")))
+            change = "UPDATE pieces SET expires_at = ? WHERE id = ?"
+            self._db.execute(change, (expires_at, part.upload_id))
+
     def clocks(self) -> tuple[float, float] | None:
         """What `note_clocks` was last given."""
         return self._db.execute("SELECT age, wall FROM clocks").fetchone()
@@ -215,11 +237,11 @@ class Catalog:
         marks = ", ".join("?" * len(values))
         self._db.execute(f"INSERT INTO {table} ({columns}) VALUES ({marks})", values)
 
-    def _select(self, where: str, *values: str | float) -> list[StoredVideo]:
+    def _select(self, where: str, *values: str | float | None) -> list[StoredVideo]:
         rows = self._db.execute(f"SELECT {_COLUMNS} FROM videos WHERE {where}", values).fetchall()
         return [
-            StoredVideo(id, tenant, sha256, num_bytes, filename, created, expires, _facts(facts))
-            for id, tenant, sha256, num_bytes, filename, created, expires, facts in rows
+            StoredVideo(id, tenant, sha256, num_bytes, filename, created, expires, _facts(facts), purpose)
+            for id, tenant, sha256, num_bytes, filename, created, expires, facts, purpose in rows
         ]
 
 

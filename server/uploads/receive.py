@@ -50,22 +50,41 @@ async def write_video(
     disk: Disk,
     sync: Callable[[int], None],
 ) -> Received:
-    """A body as a new file, for which `sync` is called with its descriptor at the end.
+    """As `write_file`.
 
     Raises:
         VideoError: an empty body, one that is not a video container, or is cut off before its index.
         OSError: the disk is full or failing.
+    """
+    return await write_file(_video_bytes(chunks), path, count, disk, sync, _check)
+
+
+def _unchecked(_path: Path, _disk: Disk) -> None:
+    """Whatever the bytes are."""
+
+
+async def write_file(
+    chunks: AsyncIterable[bytes],
+    path: Path,
+    count: Callable[[int], None],
+    disk: Disk,
+    sync: Callable[[int], None],
+    check: Callable[[Path, Disk], None] = _unchecked,
+) -> Received:
+    """A body as a new file; in the end it is checked, and `sync` called with its descriptor.
+
+    Raises OSError where the disk is full or failing, and what the others raise.
     """
     digest = hashlib.sha256()
     num_bytes = 0
     file = OpenFile(disk, sync)
     try:
         await asyncio.to_thread(file.open, lambda: disk.create(path))
-        async for block in _blocks(_video_bytes(chunks), count):
+        async for block in _blocks(chunks, count):
             num_bytes += len(block)
             await asyncio.to_thread(digest.update, block)
             await asyncio.to_thread(file.write, block)
-        await asyncio.to_thread(_check, path, disk)
+        await asyncio.to_thread(check, path, disk)
         await asyncio.to_thread(file.sync)
     finally:
         await asyncio.shield(asyncio.to_thread(file.close))

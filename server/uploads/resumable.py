@@ -10,10 +10,13 @@ from pathlib import Path
 from bt_model.errors import DecodeTimeoutError, UnknownNameError, VideoError, explain
 from server.problems import Problem
 from server.uploads.receive import BLOCK_BYTES, OpenFile, Received, storage_problems
-from server.uploads.rows import Pieces
+from server.uploads.rows import Pieces, Terms
 from server.uploads.storage import Storage
 
 log = logging.getLogger(__name__)
+
+UPLOAD = "vid_"
+"""So begin ids of videos, and of uploads in pieces, that become such."""
 
 _SYNC_BYTES = 16 * BLOCK_BYTES  # of a long piece, how much of it an interrupted server may forget
 
@@ -26,14 +29,18 @@ class ResumableUploads:
         self._busy = set[str]()
         self._left = set[Path]()  # files that could not be deleted
 
-    async def begin(self, video_id: str, tenant: str, num_bytes: int, filename: str) -> Pieces:
+    async def begin(
+        self, upload_id: str, tenant: str, num_bytes: int, filename: str, terms: Terms | None = None
+    ) -> Pieces:
         """An upload of which nothing is there yet.
 
         Raises:
             Problem: there would be more than there may be, or the disk is full or failing.
         """
         self._storage.durability.check()
-        pieces = Pieces(video_id, tenant, num_bytes, filename, 0, self._end())
+        terms, now = terms or Terms(), int(self._storage.clock.wall())
+        of_client = ("", terms.purpose, terms.seconds, now)
+        pieces = Pieces(upload_id, tenant, num_bytes, filename, 0, self.end(), *of_client)
         await self._storage.run(self._begin, pieces)
         return pieces
 
@@ -41,31 +48,37 @@ class ResumableUploads:
         """When it is deleted unless somebody goes on with it, in seconds since 1970."""
         return self._storage.age.to_wall(pieces.expires_at)
 
-    async def find(self, tenant: str, video_id: str) -> Pieces | None:
-        """An upload of this tenant that goes on."""
-        pieces = await self._storage.run(self._storage.catalog.find_pieces, video_id)
-        if pieces is None or pieces.tenant != tenant or pieces.expires_at <= self._storage.age.now():
+    async def find(self, tenant: str, upload_id: str, kind: str = UPLOAD) -> Pieces | None:
+        """An upload of this tenant that goes on, and whose id begins so."""
+        pieces = await self._storage.run(self._storage.catalog.find_pieces, upload_id)
+        if (
+            pieces is None
+            or not upload_id.startswith(kind)
+            or pieces.tenant != tenant
+            or pieces.expires_at <= self._storage.age.now()
+        ):
             return None
         return pieces
 
-    async def get(self, tenant: str, video_id: str) -> Pieces:
+    async def get(self, tenant: str, upload_id: str) -> Pieces:
         """Raises UnknownNameError where this tenant has no such upload."""
-        if (pieces := await self.find(tenant, video_id)) is None:
-            text = f"no upload {video_id[:40]!r} that goes on; POST /v1/video/uploads/resumable begins one"
+        if (pieces := await self.find(tenant, upload_id)) is None:
+            text = f"no upload {upload_id[:40]!r} that goes on; POST /v1/video/uploads/resumable begins one"
             raise UnknownNameError(text, code="upload_not_found", param="upload_id")
         return pieces
 
     @contextmanager
-    def turn(self, video_id: str) -> Generator[None]:
+    def turn(self, upload_id: str) -> Generator[None]:
         """Raises Problem: another request is at this upload."""
-        if video_id in self._busy:
+        if upload_id in self._busy:
             text = "another request writes this upload; try again when that has ended"
-            raise Problem(423, text, code="upload_busy", headers={"retry-after": "1"})
-        self._busy.add(video_id)
+            headers = {"retry-after": "1", "x-should-retry": "true"}  # which OpenAI's clients then do
+            raise Problem(423, text, code="upload_busy", headers=headers)
+        self._busy.add(upload_id)
         try:
             yield
         finally:
-            self._busy.discard(video_id)
+            self._busy.discard(upload_id)
 
     async def append(self, pieces: Pieces, chunks: AsyncIterable[bytes]) -> Pieces:
         """One more piece; what comes of it before it breaks off is kept, too.
@@ -86,25 +99,31 @@ class ResumableUploads:
                 except OSError:  # more would not help
                     raise
                 except BaseException:
-                    await asyncio.shield(piece.keep(self._end()))
+                    await asyncio.shield(piece.keep(self.end()))
                     raise
-                await piece.keep(self._end())
+                await piece.keep(self.end())
             finally:
                 await asyncio.shield(asyncio.to_thread(file.close))
         return piece.pieces
 
     @asynccontextmanager
     async def whole(self, pieces: Pieces) -> AsyncGenerator[Received]:
-        """The file, for `VideoStore.add`, of an upload that is complete; one that is no video is deleted.
+        """The file, for `VideoStore.add`, of an upload that is complete. Otherwise as `offered`."""
+        with storage_problems():
+            digest = await asyncio.to_thread(self._digest, pieces)
+        async with self.offered(pieces, digest) as received:
+            yield received
+
+    @asynccontextmanager
+    async def offered(self, pieces: Pieces, digest: str) -> AsyncGenerator[Received]:
+        """A whole file, for `VideoStore.add`; of one that is no video the upload is deleted.
 
         One that could not be decoded in time is kept: the machine may have been busy.
         """
-        with storage_problems():
-            digest = await asyncio.to_thread(self._digest, pieces)
         # with it, a start finds the file again if a commit is interrupted
         await self._storage.run(self._storage.catalog.update_pieces, replace(pieces, sha256=digest))
         try:
-            yield Received(self._path(pieces), digest, pieces.num_bytes, pieces.id)
+            yield Received(self.path(pieces), digest, pieces.num_bytes, pieces.id)
         except DecodeTimeoutError:
             raise
         except VideoError:
@@ -118,7 +137,7 @@ class ResumableUploads:
     async def delete_expired(self) -> None:
         """Delete uploads that nobody goes on with, and files that could not be deleted before."""
         left, self._left = self._left, set()
-        await self._storage.run(self._unlink, left)
+        await self._storage.run(self.unlink, left)
         now = self._storage.age.now()
         old = [
             each
@@ -129,7 +148,7 @@ class ResumableUploads:
 
     def _begin(self, pieces: Pieces) -> None:
         self._storage.usage.check(pieces.tenant, pieces.num_bytes, pieces.num_bytes)
-        disk, path = self._storage.disk, self._path(pieces)
+        disk, path = self._storage.disk, self.path(pieces)
         try:
             disk.close(disk.create(path))
             self._storage.durability.sync_folder(path.parent)
@@ -140,12 +159,14 @@ class ResumableUploads:
 
     def _delete(self, each: list[Pieces]) -> None:
         for pieces in each:
+            parts = self._storage.catalog.parts(pieces.id)
             self._storage.folder.with_reserve(
                 lambda pieces=pieces: self._storage.catalog.delete_pieces(pieces)
             )
-            self._unlink([self._path(pieces)])
+            self.unlink([self.path(pieces), *(self._storage.folder.incoming / part.id for part in parts)])
 
-    def _unlink(self, paths: Iterable[Path]) -> None:
+    def unlink(self, paths: Iterable[Path]) -> None:
+        """In the storage's thread: delete files, now or later."""
         for path in paths:
             try:
                 self._storage.disk.unlink(path)
@@ -155,16 +176,18 @@ class ResumableUploads:
 
     def _reopened(self, pieces: Pieces) -> int:
         """At the end of what has come: behind it may stand what a request wrote that was interrupted."""
-        return self._storage.disk.reopen(self._path(pieces), pieces.received)
+        return self._storage.disk.reopen(self.path(pieces), pieces.received)
 
     def _digest(self, pieces: Pieces) -> str:
         self._storage.disk.close(self._reopened(pieces))
-        return self._storage.disk.sha256(self._path(pieces))
+        return self._storage.disk.sha256(self.path(pieces))
 
-    def _path(self, pieces: Pieces) -> Path:
+    def path(self, pieces: Pieces) -> Path:
+        """The file that its bytes come to."""
         return self._storage.folder.incoming / pieces.id
 
-    def _end(self) -> float:
+    def end(self) -> float:
+        """Of an upload with which somebody goes on now, by the `AgeClock`."""
         return self._storage.age.now() + self._storage.limits.resumable_seconds
 
 

@@ -17,8 +17,7 @@ CREATE TABLE IF NOT EXISTS videos (
     filename TEXT NOT NULL,
     created_at INTEGER NOT NULL,
     expires_at INTEGER,
-    facts TEXT NOT NULL,
-    packet_index BLOB NOT NULL DEFAULT x''
+    facts TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS videos_by_tenant ON videos (tenant, seq);
 CREATE INDEX IF NOT EXISTS videos_by_sha256 ON videos (sha256);
@@ -32,6 +31,16 @@ CREATE TABLE IF NOT EXISTS pieces (
     expires_at REAL NOT NULL,
     sha256 TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS parts (
+    id TEXT NOT NULL PRIMARY KEY,
+    upload_id TEXT NOT NULL,
+    num_bytes INTEGER NOT NULL,
+    sha256 TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS parts_by_upload ON parts (upload_id);
+CREATE TRIGGER IF NOT EXISTS parts_end AFTER DELETE ON pieces BEGIN
+    DELETE FROM parts WHERE upload_id = old.id;
+END;
 CREATE TABLE IF NOT EXISTS aliases (
     seq INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
@@ -43,6 +52,24 @@ CREATE TRIGGER IF NOT EXISTS aliases_end AFTER DELETE ON videos BEGIN
 END;
 CREATE TABLE IF NOT EXISTS clocks (age REAL NOT NULL, wall REAL NOT NULL);
 """
+
+
+ADDED = (
+    ("videos", "packet_index", "BLOB NOT NULL DEFAULT x''"),
+    ("videos", "purpose", "TEXT NOT NULL DEFAULT 'user_data'"),
+    ("pieces", "purpose", "TEXT NOT NULL DEFAULT 'user_data'"),
+    ("pieces", "seconds", "INTEGER"),
+    ("pieces", "created_at", "INTEGER NOT NULL DEFAULT 0"),
+)
+"""Columns that tables of earlier versions lack."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a client says of an upload: what for, and how many seconds it lives, at most as others do."""
+
+    purpose: str = "user_data"
+    seconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +87,14 @@ class StoredVideo:
     created_at: int
     expires_at: int | None
     facts: VideoFacts
+    purpose: str = "user_data"
 
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
     """An upload that comes in pieces; of `num_bytes` the first `received` are safe on disk.
 
-    Its id is the later video's. `sha256` is known once all is there.
+    Its id is the later video's, unless it comes in parts. `sha256` is known once all is there.
     """
 
     id: str
@@ -76,7 +104,24 @@ class Pieces:
     received: int
     expires_at: float
     sha256: str = ""
+    purpose: str = "user_data"
+    seconds: int | None = None
+    created_at: int = 0
+
+    @property
+    def terms(self) -> Terms:
+        return Terms(self.purpose, self.seconds)
 
     @property
     def is_complete(self) -> bool:
         return self.received == self.num_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class UploadPart:
+    """A part of an upload, in a file of its own."""
+
+    id: str
+    upload_id: str
+    num_bytes: int
+    sha256: str

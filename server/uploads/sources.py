@@ -9,11 +9,11 @@ from bt_model.errors import BtchatError, InvalidValueError, VideoError
 from bt_model.types import VideoFacts
 from server.uploads.data_url import DATA
 from server.uploads.receive import Received, VideoFile
+from server.uploads.resumable import UPLOAD
 from server.uploads.rows import StoredVideo
 from server.uploads.store import VideoStore
 from server.uploads.usage import kept_index
 
-_UPLOAD = "vid_"
 ACCEPTED_URLS = (
     "a data: URL in base64, vid_ and 32 hexadecimal digits, or https://… where fetching is enabled"
 )
@@ -134,7 +134,7 @@ async def find_source(
     """
     if is_data(url):
         return found_inline(inline, url, param)
-    if url.startswith(_UPLOAD):
+    if url.startswith(UPLOAD):
         return await find_video(store, tenant, url, param)
     raise InvalidValueError(f"{param} is {url[:40]!r}; allowed: {ACCEPTED_URLS}", param=param)
 

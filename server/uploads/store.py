@@ -15,9 +15,10 @@ from server.problems import Problem
 from server.uploads.blobs import Blobs
 from server.uploads.catalog import Order
 from server.uploads.disk import Clock, Disk
+from server.uploads.parts import PartUploads, is_in_parts, unknown_upload
 from server.uploads.receive import Received, VideoFile, storage_problems, write_video
-from server.uploads.resumable import ResumableUploads
-from server.uploads.rows import StoredVideo
+from server.uploads.resumable import UPLOAD, ResumableUploads
+from server.uploads.rows import StoredVideo, Terms
 from server.uploads.storage import Storage
 from server.uploads.usage import Incoming, StoreLimits, kept_index
 
@@ -35,6 +36,7 @@ class VideoStore:
         self.limits = storage.limits
         self.incoming = storage.folder.incoming
         self.resumable = ResumableUploads(storage)
+        self.parts = PartUploads(storage, self.resumable)
         self._storage = storage
         self._run = storage.run
         self._blobs = Blobs(storage)
@@ -146,8 +148,8 @@ class VideoStore:
         tenant: str,
         filename: str,
         facts: VideoFacts,
-        video_id: str = "",
         index: bytes = b"",
+        terms: Terms | None = None,
     ) -> StoredVideo:
         """Move a received file into the store and insert its row, under a new id if none was given before.
 
@@ -158,20 +160,22 @@ class VideoStore:
         Raises:
             Problem: there would be more than there may be, or the disk is full or failing.
         """
-        age, ttl = self._storage.age, self.limits.ttl_seconds
+        terms = terms or Terms()
+        lives = [seconds for seconds in (self.limits.ttl_seconds, terms.seconds) if seconds]
         known = await self._run(self._storage.catalog.known, tenant, received.sha256)
         if known is not None and known[0].num_frames < facts.num_frames:
             facts, index = known
         now = int(self._storage.clock.wall())
         video = StoredVideo(
-            id=video_id or new_id(),
+            id=received.pieces_id if received.pieces_id.startswith(UPLOAD) else new_id(),
             tenant=tenant,
             sha256=received.sha256,
             num_bytes=received.num_bytes,
             filename=filename,
             created_at=now,
-            expires_at=age.of_wall(now + max(int(ttl), 1)) if ttl else None,
+            expires_at=self._storage.age.of_wall(now + max(int(min(lives)), 1)) if lives else None,
             facts=facts,
+            purpose=terms.purpose,
         )
         index = kept_index(index, received.num_bytes)
         return self._shown(await self._run(self._blobs.commit, received, video, index))
@@ -200,15 +204,27 @@ class VideoStore:
             raise UnknownNameError(text, code="video_not_found", param=param)
         return self._shown(video)
 
+    async def completed(self, tenant: str, upload_id: str) -> StoredVideo:
+        """What this tenant's upload in parts has become. Raises UnknownNameError: there is no such upload."""
+        video = await self._run(self._find, tenant, upload_id) if is_in_parts(upload_id) else None
+        if video is None:
+            raise unknown_upload(upload_id)
+        return self._shown(video)
+
     async def find_bytes(self, tenant: str, sha256: str) -> StoredVideo | None:
         """This tenant's upload of these bytes, if there is one."""
         now = self._storage.age.now()
         video = await self._run(self._storage.catalog.find_bytes, tenant, sha256, now)
         return video and self._shown(video)
 
-    async def page(self, tenant: str, after: str | None, limit: int, order: Order) -> list[StoredVideo]:
+    async def page(
+        self, tenant: str, after: str | None, limit: int, order: Order, purpose: str | None = None
+    ) -> list[StoredVideo]:
         """Up to `limit` videos after the one with id `after`; UnknownNameError if there is none."""
-        return [self._shown(video) for video in await self._run(self._page, tenant, after, limit, order)]
+        now, page = self._storage.age.now(), self._storage.catalog.page
+        return [
+            self._shown(each) for each in await self._run(page, tenant, after, limit, order, now, purpose)
+        ]
 
     async def delete(self, video: StoredVideo) -> bool:
         """Delete an upload. True if it was the tenant's last with these bytes; then its tokens go, too."""
@@ -260,9 +276,6 @@ class VideoStore:
     def _find(self, tenant: str, video_id: str) -> StoredVideo | None:
         return self._storage.catalog.find(tenant, video_id, self._storage.age.now())
 
-    def _page(self, tenant: str, after: str | None, limit: int, order: Order) -> list[StoredVideo]:
-        return self._storage.catalog.page(tenant, after, limit, order, self._storage.age.now())
-
     def _shown(self, video: StoredVideo) -> StoredVideo:
         """With an end by the clock on the wall."""
         if video.expires_at is None:
@@ -272,4 +285,4 @@ class VideoStore:
 
 def new_id() -> str:
     """Of a video: 128 random bits."""
-    return f"vid_{secrets.token_hex(16)}"
+    return f"{UPLOAD}{secrets.token_hex(16)}"

@@ -61,6 +61,16 @@ class StorageUsage:
         self.videos_of[tenant] += num_videos
         self.num_bytes += file_bytes
 
+    def take(self, num_bytes: int) -> None:
+        """So much more is on disk for a while. Raises Problem: all together would have too much."""
+        if self.num_bytes + num_bytes > self.limits.max_bytes:
+            raise _full(self.limits.max_bytes)
+        self.num_bytes += num_bytes
+
+    def give_back(self, num_bytes: int) -> None:
+        """What `take` took."""
+        self.num_bytes -= num_bytes
+
     def check(self, tenant: str, num_bytes: int, file_bytes: int) -> None:
         """Raises Problem: with one more upload, this tenant or all together would have too much."""
         limits = self.limits

@@ -46,7 +46,7 @@ async def _in_pieces(store: VideoStore) -> str:
     pieces = await store.resumable.append(pieces, chunks_of(content[:20]))
     pieces = await store.resumable.append(pieces, chunks_of(content[20:]))
     async with store.resumable.whole(pieces) as received:
-        return (await store.add(received, "public", "", FACTS, pieces.id)).id
+        return (await store.add(received, "public", "", FACTS)).id
 
 
 def faults(is_full: bool) -> Figure:

@@ -96,7 +96,7 @@ async def test_an_id_given_before_the_bytes_leads_to_their_video_while_it_is_the
         path = store.incoming / pieces.id
         path.write_bytes(b"bytes")
         received = Received(path, first.sha256, 5, pieces.id)
-        assert await store.add(received, "public", "", FACTS, pieces.id) == first
+        assert await store.add(received, "public", "", FACTS) == first
     assert await store.get("public", "vid_19") == await store.get("public", "vid_4") == first
     with pytest.raises(UnknownNameError):
         await store.get("public", "vid_3")

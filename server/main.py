@@ -46,7 +46,7 @@ from server.middleware.gate import Gate, allowed_hosts
 from server.middleware.inline import InlineVideos
 from server.middleware.keys import PAGE_FILES, KeyCheck
 from server.problems import show_problem
-from server.routes import chat, files, frames, health, models, parts, responses, resumable, uploads
+from server.routes import chat, content, files, frames, health, models, parts, responses, resumable, uploads
 from server.routes.document import DESCRIPTION, SUMMARY, TAGS, document, operation_id
 from server.routes.page_files import keep_in_memory
 from server.settings import Settings
@@ -121,6 +121,7 @@ def request_costs(settings: Settings) -> RequestCosts:
         RequestCost(settings.max_json_bytes),
         {
             "/v1/video/uploads": upload,
+            "/v1/video/uploads/": upload,  # PUT under a name
             f"{resumable.PATH}/": upload,  # of each that goes on
             "/v1/files": upload,
             "/v1/uploads/*/parts": RequestCost(PART_BYTES + FORM_BYTES, held_bytes=2 * BLOCK_BYTES),
@@ -141,7 +142,7 @@ def create_app(settings: Settings, start: Start) -> FastAPI:
         InvalidValueError: a keys file that cannot be used.
     """
     keys = load_keys(settings)
-    rooms = (health, models, resumable, uploads, files, parts, frames, chat, responses)
+    rooms = (health, models, resumable, uploads, content, files, parts, frames, chat, responses)
     routers = (health.probes, *(each.router for each in rooms), parts.bodies)
 
     @asynccontextmanager

@@ -67,6 +67,7 @@ CODES: Mapping[int, tuple[str, ...]] = {
     412: ("unsupported_protocol",),
     413: ("body_too_large", "video_too_large", "storage_quota"),
     415: ("unsupported_media",),
+    416: ("range_not_satisfiable",),
     421: ("host_not_allowed",),
     422: (
         "undecodable_video",

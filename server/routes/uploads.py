@@ -3,13 +3,20 @@
 import re
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 
 from bt_model.video.formats import CODECS, accepted_containers
 from server.bodies.link import JSON, Link, LinkBody, link_or_file
-from server.bodies.own import Deleted, Filename, VideoObject, VideoPage
+from server.bodies.own import (
+    FILENAME,
+    MAX_NAME_CHARACTERS,
+    Deleted,
+    Filename,
+    VideoObject,
+    VideoPage,
+)
 from server.decoding.futures import finished
 from server.deps import Services, ServicesDep, Tenant
 from server.log.request import note
@@ -38,7 +45,8 @@ _FIELDS = {
     "required": [FIELD],
     "additionalProperties": False,
 }
-_BODY = {
+Name = Annotated[str, Path(max_length=MAX_NAME_CHARACTERS, pattern=FILENAME.pattern)]
+_BODY: dict[str, dict[str, Any]] = {
     "requestBody": {
         "description": f"A video or a picture: {accepted_containers()}; codecs: {', '.join(CODECS)}.",
         "required": True,
@@ -51,7 +59,17 @@ _BODY = {
 }
 
 
-@router.post("", openapi_extra=_BODY, responses=errors(400, 408, 413, 415, 422, 429, 503, 507))
+_STORED = errors(400, 408, 413, 415, 422, 429, 503, 507)
+_RAW = {
+    "requestBody": {
+        "description": _BODY["requestBody"]["description"],
+        "required": True,
+        "content": {"application/octet-stream": {"schema": BYTES}},
+    }
+}
+
+
+@router.post("", openapi_extra=_BODY, responses=_STORED)
 async def upload(
     request: Request,
     services: ServicesDep,
@@ -79,6 +97,29 @@ async def upload(
         name = filename or (form.filename if form else "")
         video = await keep(request, services, received, tenant, name, terms)
     return VideoObject.of(video)
+
+
+@router.put("", openapi_extra=_RAW, responses=_STORED)
+async def put_upload(
+    request: Request,
+    services: ServicesDep,
+    tenant: Tenant,
+    filename: Filename = "",
+    expires_after: Life = None,
+) -> VideoObject:
+    """Store a video, which is the body."""
+    declared = int(request.headers.get("content-length", 0))
+    async with services.store.receiving(request.stream(), tenant, declared) as received:
+        terms = Terms(seconds=expires_after)
+        return VideoObject.of(await keep(request, services, received, tenant, filename, terms))
+
+
+@router.put("/{name}", openapi_extra=_RAW, responses=_STORED)
+async def put_named_upload(
+    name: Name, request: Request, services: ServicesDep, tenant: Tenant, expires_after: Life = None
+) -> VideoObject:
+    """Store a video under a name that is shown, as `curl -T` sends it; each PUT is an upload of its own."""
+    return await put_upload(request, services, tenant, name, expires_after)
 
 
 async def _fetched(

@@ -137,8 +137,8 @@ def test_a_wrong_method_is_told_those_of_every_route_with_its_path(client: httpx
         assert answer.headers["allow"] in str(error_of(answer)["message"])
         return answer.headers["allow"]
 
-    assert allowed("/v1/video/uploads") == "GET, POST"
-    assert allowed("/v1/video/uploads/x") == "GET, HEAD, DELETE"
+    assert allowed("/v1/video/uploads") == "GET, POST, PUT"
+    assert allowed("/v1/video/uploads/x") == "GET, HEAD, PUT, DELETE"
     assert allowed("/openapi.json") == "GET, HEAD"
 
 

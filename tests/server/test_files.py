@@ -178,6 +178,7 @@ def test_what_cannot_be_completed_goes_on(client: httpx.Client, unseen: bytes) -
     wrong = {
         "part_ids": completed(client, upload_id, first),
         "part_ids ": completed(client, upload_id, first, "part_unknown"),
+        "part_ids   ": completed(client, upload_id, first, second, "part_unknown"),
         "part_ids  ": client.post(f"/v1/uploads/{upload_id}/complete", json={"part_ids": []}),
         "md5": completed(client, upload_id, first, second, md5="0" * 32),
         "md5 ": completed(client, upload_id, first, second, md5="no digest"),

@@ -110,6 +110,11 @@ class Admission:
         return self._requests.taken
 
     @property
+    def has_spare_room(self) -> bool:
+        """Whether so little runs that what can wait may run, too."""
+        return 2 * self._requests.taken < self._requests.total
+
+    @property
     def num_bytes(self) -> int:
         """Of bodies in flight."""
         return self._bytes.taken

@@ -11,6 +11,7 @@ from bt_model.decoding.pool import DecodePool
 from server.admission import Admission
 from server.answers.flow import ChatFlow
 from server.answers.kept_responses import KeptResponses
+from server.batches.store import BatchStore
 from server.engine.client import EngineClient
 from server.features.ahead import EncodeAhead
 from server.features.flights import VideoFeatures
@@ -35,6 +36,7 @@ class Services:
     ahead: EncodeAhead
     admission: Admission
     flow: ChatFlow
+    batches: BatchStore
     started_at: int
     responses: KeptResponses = field(default_factory=KeptResponses)
 

@@ -9,6 +9,7 @@ import sqlite3
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 
 import uvicorn
@@ -23,6 +24,8 @@ from bt_model.assembly.catalog import find, require_weights_dir
 from bt_model.errors import BtchatError, EngineError, InvalidValueError, explain
 from server.admission import Admission
 from server.answers.flow import ChatFlow
+from server.batches.runner import BatchRunner
+from server.batches.store import BatchStore
 from server.connections.listener import ended_by_signals, listening
 from server.connections.server import HttpServer, raise_descriptor_limit
 from server.decoding.futures import running
@@ -44,9 +47,22 @@ from server.middleware.door import Door
 from server.middleware.envelope import Envelope
 from server.middleware.gate import Gate, allowed_hosts
 from server.middleware.inline import InlineVideos
+from server.middleware.inside import Inside, InsideCalls
 from server.middleware.keys import PAGE_FILES, KeyCheck
 from server.problems import show_problem
-from server.routes import chat, content, files, frames, health, models, parts, responses, resumable, uploads
+from server.routes import (
+    batches,
+    chat,
+    content,
+    files,
+    frames,
+    health,
+    models,
+    parts,
+    responses,
+    resumable,
+    uploads,
+)
 from server.routes.document import DESCRIPTION, SUMMARY, TAGS, document, operation_id
 from server.routes.page_files import keep_in_memory
 from server.settings import Settings
@@ -99,6 +115,8 @@ async def start_services(settings: Settings, command: Command) -> AsyncGenerator
         ahead = EncodeAhead(engine, features, metrics, is_on=settings.encode_at_upload)
         await stack.enter_async_context(ahead.running())
         await stack.enter_async_context(expiring(store, ahead.forget))
+        batch_store = BatchStore(settings.data_dir, settings.upload_ttl_seconds, settings.max_json_bytes)
+        stack.push_async_callback(batch_store.close)
         yield Services(
             settings=settings,
             metrics=metrics,
@@ -110,6 +128,7 @@ async def start_services(settings: Settings, command: Command) -> AsyncGenerator
             ahead=ahead,
             admission=admission,
             flow=flow,
+            batches=batch_store,
             started_at=int(time.time()),
         )
 
@@ -142,14 +161,18 @@ def create_app(settings: Settings, start: Start) -> FastAPI:
         InvalidValueError: a keys file that cannot be used.
     """
     keys = load_keys(settings)
-    rooms = (health, models, resumable, uploads, content, files, parts, frames, chat, responses)
-    routers = (health.probes, *(each.router for each in rooms), parts.bodies)
+    inside = InsideCalls()
+    resources = (health, models, resumable, uploads, content, files, parts, frames, chat, responses, batches)
+    routers = (health.probes, *(each.router for each in resources), parts.bodies)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[LifespanState]:
         async with start() as services:
             services.metrics.expect(route for router in routers for route in router.routes)
-            yield {"services": services}
+            ask = partial(inside.post, services=services)
+            runner = BatchRunner(services.batches, ask, lambda: services.admission.has_spare_room)
+            async with runner.running():
+                yield {"services": services}
 
     app = FastAPIOffline(
         title="btchat",
@@ -173,6 +196,7 @@ def create_app(settings: Settings, start: Start) -> FastAPI:
     app.add_middleware(Door, costs=costs)
     pace = BodyPace(settings.body_idle_seconds, settings.min_body_rate)
     app.add_middleware(BodyBounds, costs=costs, pace=pace)  # what is refused by its length alone is not held
+    app.add_middleware(Inside, calls=inside)
     app.add_middleware(KeyCheck, keys=keys.all, wrong_per_minute=settings.wrong_keys_per_minute)
     app.add_middleware(Gate, hosts=allowed_hosts(settings))
     app.add_middleware(Envelope)

@@ -29,6 +29,7 @@ TAGS = [
     {"name": "chat", "description": "Answers about videos."},
     {"name": "videos", "description": "Uploads, and what a model sees of them."},
     {"name": "files", "description": "The same uploads, as OpenAI's clients send and see them."},
+    {"name": "batches", "description": "Many questions in one file, answered when there is room."},
     {"name": "models", "description": "The models that can be asked."},
     {"name": "health", "description": "Whether this server lives and can answer, its versions and metrics."},
 ]

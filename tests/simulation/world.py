@@ -16,6 +16,7 @@ from typing import cast
 from bt_model.decoding.pool import DecodePool
 from server.admission import Admission
 from server.answers.flow import ChatFlow
+from server.batches.store import BatchStore
 from server.deps import Services
 from server.engine.client import EngineClient
 from server.engine.supervisor import RestartRule
@@ -317,6 +318,7 @@ class World:
                 metrics=metrics,
                 store=store,
                 fetcher=Fetcher(settings, lambda: True, Lookups()),
+                batches=cast(BatchStore, None),
                 decoder=decoder,
                 engine=engine,
                 features=features,

@@ -1,0 +1,1 @@
+"""Many questions in one file, answered when nobody else asks."""

@@ -1,0 +1,147 @@
+"""Answers the requests of batches while the server has room, and goes on with them after a restart."""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+from uuid import uuid4
+
+from server.batches.check import error_of
+from server.batches.records import Batch, BatchRequest, Status
+from server.batches.store import BatchStore
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 8
+"""Requests of all batches that are answered at once."""
+
+_TRIES = 3  # of a request at which the engine ends: it may be the reason
+_MOST_WAIT = 30.0
+_LOOK_SECONDS = 1.0
+_MOST_ERRORS = 20  # that are told of one document
+_OK, _TOO_MANY, _UNAVAILABLE = 200, 429, 503
+_PASSES = ("overloaded", "not_ready", "rate_limited", "decode_timeout")  # will be over some time
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came of a request; `retry_seconds` where it may be tried again then."""
+
+    status: int
+    request_id: str
+    body: Any
+    retry_seconds: float | None = None
+
+    @property
+    def is_passing(self) -> bool:
+        return isinstance(self.body, dict) and self.body.get("error", {}).get("code") in _PASSES
+
+
+class Ask(Protocol):
+    """Lets the server answer a JSON body for a tenant; a failure is a reply, too."""
+
+    async def __call__(self, path: str, body: bytes, tenant: str) -> Reply: ...
+
+
+class BatchRunner:
+    """One task for all batches; of several, requests are taken in turn, so that a small one is soon done."""
+
+    def __init__(self, store: BatchStore, ask: Ask, has_room: Callable[[], bool]) -> None:
+        """`has_room` tells whether so few others ask that there is room for one more request."""
+        self._store = store
+        self._ask = ask
+        self._has_room = has_room
+        self._done: dict[str, int] = {}  # the last request of each batch of those that are done, or earlier
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Work for the time of the `with`; what is not answered by then waits for the next start."""
+        task = asyncio.create_task(self._run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+
+    async def _run(self) -> None:
+        while True:
+            self._store.news.clear()
+            try:
+                batches = await self._store.running()
+                share = max(AT_ONCE // len(batches), 1) if batches else 0
+                steps = [self._advance(batch, share) for batch in batches]
+                results = await asyncio.gather(*steps, return_exceptions=True)
+                failure = next(filter(None, results), None)
+            except Exception as error:  # noqa: BLE001 - the task must not end with what is wrong now
+                batches, failure = [], error
+            if failure is not None:
+                log.error("batches wait for %g s", _MOST_WAIT, exc_info=failure)
+                await asyncio.sleep(_MOST_WAIT)
+            elif not batches:
+                await self._store.news.wait()
+
+    async def _advance(self, batch: Batch, share: int) -> None:
+        """A batch's next step: a few requests, or another status."""
+        if batch.status == "validating":
+            await self._validate(batch)
+        elif batch.status == "cancelling":
+            await self._store.move(batch, "cancelled")
+        elif time.time() >= batch.expires_at:
+            await self._expire(batch)
+        else:
+            requests = await self._store.unanswered(batch, self._done.get(batch.id, 0), share)
+            await asyncio.gather(*(self._answer(batch, each) for each in requests))
+            if requests:
+                self._done[batch.id] = requests[-1].number
+            else:
+                self._done.pop(batch.id, None)
+                await self._store.move(batch, "finalizing")
+                await self._store.move(batch, "completed")
+
+    async def _validate(self, batch: Batch) -> None:
+        seen, errors, total = set[str](), list[dict[str, Any]](), 0
+        async for request in self._store.requests(batch):
+            total += 1
+            error = error_of(request, batch.endpoint, seen)
+            if error is not None and len(errors) < _MOST_ERRORS:
+                errors.append({**error, "line": request.number})
+        status: Status = "failed" if errors else "in_progress"
+        await self._store.move(batch, status, errors=tuple(errors), total=total)
+
+    async def _answer(self, batch: Batch, request: BatchRequest) -> None:
+        asked = json.loads(request.text)
+        body = json.dumps(asked["body"]).encode()
+        num_tries = 0
+        while True:
+            await self._wait_for_room()
+            if (await self._store.batch(batch.tenant, batch.id)).status != "in_progress":
+                return
+            reply = await self._ask(batch.endpoint, body, batch.tenant)
+            num_tries += not reply.is_passing
+            if reply.retry_seconds is None or num_tries >= _TRIES or time.time() >= batch.expires_at:
+                break
+            await asyncio.sleep(min(reply.retry_seconds, _MOST_WAIT))
+        line = {
+            "id": f"batch_req_{uuid4().hex}",
+            "custom_id": asked["custom_id"],
+            "response": {"status_code": reply.status, "request_id": reply.request_id, "body": reply.body},
+            "error": None,
+        }
+        await self._store.answer(batch, request, line, ok=reply.status == _OK)
+
+    async def _wait_for_room(self) -> None:
+        while not self._has_room():  # noqa: ASYNC110 - who asks comes and goes without a word
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _expire(self, batch: Batch) -> None:
+        """Requests without an answer get an error that says why."""
+        while requests := await self._store.unanswered(batch, 0, 256):
+            for request in requests:
+                error = {"code": "batch_expired", "message": "the batch was not done within 24 hours"}
+                line = {"id": f"batch_req_{uuid4().hex}", "custom_id": json.loads(request.text)["custom_id"]}
+                await self._store.answer(batch, request, line | {"response": None, "error": error}, ok=False)
+        await self._store.move(batch, "expired")

@@ -21,6 +21,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from bt_model.assembly.catalog import find, require_weights_dir
+from bt_model.decoding.pool import DecodePool
 from bt_model.errors import BtchatError, EngineError, InvalidValueError, explain
 from server.admission import Admission
 from server.answers.flow import ChatFlow
@@ -41,41 +42,20 @@ from server.fetching.lookups import Lookups
 from server.keys.file import load_keys
 from server.log.lines import configure_log
 from server.metrics import Metrics
-from server.middleware.bounds import BodyBounds, BodyPace
-from server.middleware.costs import RequestCost, RequestCosts
-from server.middleware.door import Door
-from server.middleware.envelope import Envelope
-from server.middleware.gate import Gate, allowed_hosts
-from server.middleware.inline import InlineVideos
-from server.middleware.inside import Inside, InsideCalls
-from server.middleware.keys import PAGE_FILES, KeyCheck
+from server.middleware.inside import InsideCalls
+from server.middleware.keys import PAGE_FILES
+from server.middleware.stack import guard
 from server.problems import show_problem
-from server.routes import (
-    batches,
-    chat,
-    content,
-    files,
-    frames,
-    health,
-    models,
-    parts,
-    responses,
-    resumable,
-    uploads,
-)
+from server.routes import health
 from server.routes.document import DESCRIPTION, SUMMARY, TAGS, document, operation_id
 from server.routes.page_files import keep_in_memory
+from server.routes.table import ROUTERS
 from server.settings import Settings
 from server.uploads.expiry import expiring
-from server.uploads.form import FORM_BYTES
-from server.uploads.parts import PART_BYTES
-from server.uploads.receive import BLOCK_BYTES
 from server.uploads.store import VideoStore
 from server.uploads.usage import StoreLimits
 
 log = logging.getLogger(__name__)
-
-WITH_VIDEOS_INSIDE = frozenset({"/v1/chat/completions", "/v1/responses"})
 
 Start = Callable[[], AbstractAsyncContextManager[Services]]
 
@@ -100,17 +80,7 @@ async def start_services(settings: Settings, command: Command) -> AsyncGenerator
         engine.begin()
         admission = Admission.of(settings, keys)
         features = VideoFeatures(engine, decoder, metrics, admission.rates)
-        metrics.watch(
-            engine_ready=lambda: engine.is_ready,
-            engine_restarts=lambda: engine.num_restarts,
-            num_requests_in_flight=lambda: admission.num_running,
-            decode_queue=lambda: decoder.num_waiting,
-            body_bytes_in_flight=lambda: admission.num_bytes,
-            incoming_bytes=lambda: store.incoming_bytes,
-            store_bytes=lambda: store.num_bytes,
-            store_videos=lambda: store.num_videos,
-            disk_free_bytes=lambda: shutil.disk_usage(settings.data_dir).free,
-        )
+        _watch(metrics, settings, store, decoder, engine, admission)
         flow = ChatFlow(engine, features, admission, metrics, settings.request_seconds)
         ahead = EncodeAhead(engine, features, metrics, is_on=settings.encode_at_upload)
         await stack.enter_async_context(ahead.running())
@@ -133,24 +103,25 @@ async def start_services(settings: Settings, command: Command) -> AsyncGenerator
         )
 
 
-def request_costs(settings: Settings) -> RequestCosts:
-    """What bounds and door allow the requests of each path."""
-    upload = RequestCost(settings.max_upload_bytes, held_bytes=2 * BLOCK_BYTES)
-    return RequestCosts(
-        RequestCost(settings.max_json_bytes),
-        {
-            "/v1/video/uploads": upload,
-            "/v1/video/uploads/": upload,  # PUT under a name
-            f"{resumable.PATH}/": upload,  # of each that goes on
-            "/v1/files": upload,
-            "/v1/uploads/*/parts": RequestCost(PART_BYTES + FORM_BYTES, held_bytes=2 * BLOCK_BYTES),
-            "/v1/video/chat": RequestCost(settings.max_json_bytes, spends_tokens=True),
-            # without its videos, which go to disk as they come
-            **dict.fromkeys(
-                WITH_VIDEOS_INSIDE,
-                RequestCost(settings.max_chat_bytes, 4 * BLOCK_BYTES, spends_tokens=True),
-            ),
-        },
+def _watch(
+    metrics: Metrics,
+    settings: Settings,
+    store: VideoStore,
+    decoder: DecodePool,
+    engine: EngineClient,
+    admission: Admission,
+) -> None:
+    """Let the metrics look at what changes by itself."""
+    metrics.watch(
+        engine_ready=lambda: engine.is_ready,
+        engine_restarts=lambda: engine.num_restarts,
+        num_requests_in_flight=lambda: admission.num_running,
+        decode_queue=lambda: decoder.num_waiting,
+        body_bytes_in_flight=lambda: admission.num_bytes,
+        incoming_bytes=lambda: store.incoming_bytes,
+        store_bytes=lambda: store.num_bytes,
+        store_videos=lambda: store.num_videos,
+        disk_free_bytes=lambda: shutil.disk_usage(settings.data_dir).free,
     )
 
 
@@ -162,13 +133,11 @@ def create_app(settings: Settings, start: Start) -> FastAPI:
     """
     keys = load_keys(settings)
     inside = InsideCalls()
-    resources = (health, models, resumable, uploads, content, files, parts, frames, chat, responses, batches)
-    routers = (health.probes, *(each.router for each in resources), parts.bodies)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[LifespanState]:
         async with start() as services:
-            services.metrics.expect(route for router in routers for route in router.routes)
+            services.metrics.expect(route for router in ROUTERS for route in router.routes)
             ask = partial(inside.post, services=services)
             runner = BatchRunner(services.batches, ask, lambda: services.admission.has_spare_room)
             async with runner.running():
@@ -187,19 +156,11 @@ def create_app(settings: Settings, start: Start) -> FastAPI:
     keep_in_memory(app)
     document(app)
     asked = [Depends(HTTPBearer(auto_error=False))] if keys.all else []  # KeyCheck is what refuses
-    for router in routers:
+    for router in ROUTERS:
         app.include_router(router, dependencies=asked if router is not health.probes else [])
     for kind in (BtchatError, HTTPException, RequestValidationError, TimeoutError):
         app.add_exception_handler(kind, show_problem)
-    costs = request_costs(settings)
-    app.add_middleware(InlineVideos, paths=WITH_VIDEOS_INSIDE, max_bytes=settings.max_json_bytes)
-    app.add_middleware(Door, costs=costs)
-    pace = BodyPace(settings.body_idle_seconds, settings.min_body_rate)
-    app.add_middleware(BodyBounds, costs=costs, pace=pace)  # what is refused by its length alone is not held
-    app.add_middleware(Inside, calls=inside)
-    app.add_middleware(KeyCheck, keys=keys.all, wrong_per_minute=settings.wrong_keys_per_minute)
-    app.add_middleware(Gate, hosts=allowed_hosts(settings))
-    app.add_middleware(Envelope)
+    guard(app, settings, keys, inside)
     return app
 
 

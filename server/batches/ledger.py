@@ -10,6 +10,7 @@ from typing import Any
 
 from bt_model.errors import UnknownNameError
 from server.batches.records import ENDED, Batch, BatchRequest, Document, Status
+from server.uploads.catalog import Order
 
 _SCHEMA = """
 PRAGMA journal_mode = WAL;
@@ -63,6 +64,17 @@ class Ledger:
     def documents(self, tenant: str) -> list[Document]:
         """All of a tenant, the oldest first."""
         return self._documents("tenant = ? ORDER BY seq", tenant)
+
+    def page_of_documents(
+        self, tenant: str, purpose: str, after: str | None, limit: int, order: Order
+    ) -> list[Document]:
+        """Some of a purpose, behind the one with id `after`; raises as `document`."""
+        sign, start = (">", 0) if order == "asc" else ("<", 2**62)
+        if after is not None:
+            self.document(tenant, after)
+            start = self._db.execute("SELECT seq FROM documents WHERE id = ?", (after,)).fetchone()[0]
+        where = f"tenant = ? AND purpose = ? AND seq {sign} ? ORDER BY seq {order} LIMIT ?"
+        return self._documents(where, tenant, purpose, start, limit)
 
     def delete_document(self, document: Document) -> None:
         self._db.execute("DELETE FROM documents WHERE id = ?", (document.id,))

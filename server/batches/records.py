@@ -3,7 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Purpose = Literal["batch", "batch_output"]
+DocumentPurpose = Literal["batch", "batch_output"]
+DOCUMENT = "file-"
+"""How the ids of documents begin; those of videos do not."""
 Status = Literal[
     "validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"
 ]
@@ -19,7 +21,7 @@ class Document:
     id: str
     tenant: str
     filename: str
-    purpose: Purpose
+    purpose: DocumentPurpose
     num_bytes: int
     created_at: int
     expires_at: int | None

@@ -28,7 +28,7 @@ _PASSES = ("overloaded", "not_ready", "rate_limited", "decode_timeout")  # will 
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class LineReply:
     """What came of a request; `retry_seconds` where it may be tried again then."""
 
     status: int
@@ -41,16 +41,16 @@ class Reply:
         return isinstance(self.body, dict) and self.body.get("error", {}).get("code") in _PASSES
 
 
-class Ask(Protocol):
+class AskLine(Protocol):
     """Lets the server answer a JSON body for a tenant; a failure is a reply, too."""
 
-    async def __call__(self, path: str, body: bytes, tenant: str) -> Reply: ...
+    async def __call__(self, path: str, body: bytes, tenant: str) -> LineReply: ...
 
 
 class BatchRunner:
     """One task for all batches; of several, requests are taken in turn, so that a small one is soon done."""
 
-    def __init__(self, store: BatchStore, ask: Ask, has_room: Callable[[], bool]) -> None:
+    def __init__(self, store: BatchStore, ask: AskLine, has_room: Callable[[], bool]) -> None:
         """`has_room` tells whether so few others ask that there is room for one more request."""
         self._store = store
         self._ask = ask

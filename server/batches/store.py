@@ -14,8 +14,9 @@ from typing import Any, BinaryIO, TypeVar
 
 from bt_model.errors import InvalidValueError
 from server.batches.ledger import Ledger
-from server.batches.records import Batch, BatchRequest, Document, Purpose, Status
+from server.batches.records import DOCUMENT, Batch, BatchRequest, Document, DocumentPurpose, Status
 from server.problems import Problem
+from server.uploads.catalog import Order
 from server.uploads.disk import is_full
 
 _T = TypeVar("_T")
@@ -45,9 +46,9 @@ class BatchStore:
         self._thread.shutdown()
 
     async def receive(
-        self, content: AsyncIterable[bytes], tenant: str, filename: str, ttl_seconds: int | None = None
+        self, content: AsyncIterable[bytes], tenant: str, described: Callable[[], tuple[str, int | None]]
     ) -> Document:
-        """Keep a document that comes.
+        """Keep a document that comes; `described` gives its name and seconds to its end, once it is whole.
 
         Raises:
             Problem: it is too large, or no text of lines; or the disk is full.
@@ -62,7 +63,8 @@ class BatchStore:
                     text = f"the file is too large; at most {MAX_DOCUMENT_BYTES} bytes are allowed"
                     raise Problem(413, text, code="body_too_large", param="file")
                 await self._run(file.write, chunk)
-            document = self._new_document(tenant, filename, "batch", num_bytes, ttl_seconds)
+            name, ttl = described()
+            document = self._new_document(tenant, name, "batch", num_bytes, ttl)
             await self._run(self._ledger.add_document, document, _lines(file, self._max_line_bytes))
         return document
 
@@ -70,9 +72,11 @@ class BatchStore:
         """Raises UnknownNameError where this tenant has no such document."""
         return await self._run(self._ledger.document, tenant, document_id)
 
-    async def documents(self, tenant: str) -> list[Document]:
-        """All of a tenant, the oldest first."""
-        return await self._run(self._ledger.documents, tenant)
+    async def documents(
+        self, tenant: str, purpose: str, after: str | None, limit: int, order: Order
+    ) -> list[Document]:
+        """Those of a purpose. Raises UnknownNameError where `after` is none."""
+        return await self._run(self._ledger.page_of_documents, tenant, purpose, after, limit, order)
 
     async def delete_document(self, document: Document) -> None:
         """Delete a document. Raises Problem: a batch that runs needs it."""
@@ -165,7 +169,7 @@ class BatchStore:
         return moved
 
     async def _require_room(self, tenant: str) -> None:
-        documents = await self.documents(tenant)
+        documents = await self._run(self._ledger.documents, tenant)
         num_bytes = sum(each.num_bytes for each in documents)
         if len(documents) >= MAX_DOCUMENTS_OF_ONE or num_bytes >= MAX_BYTES_OF_ONE:
             text = (
@@ -175,14 +179,14 @@ class BatchStore:
             raise Problem(413, text, code="storage_quota", param="file")
 
     def _new_document(
-        self, tenant: str, name: str, purpose: Purpose, num_bytes: int = 0, ttl: int | None = None
+        self, tenant: str, name: str, purpose: DocumentPurpose, num_bytes: int = 0, ttl: int | None = None
     ) -> Document:
         now = int(time.time())
         most = self._ttl or None
         chosen = most if ttl is None else min(ttl, most or ttl)
         ends = None if chosen is None else now + chosen
         filename = name if purpose == "batch" else f"{name}.jsonl"
-        return Document(f"file-{secrets.token_hex(16)}", tenant, filename, purpose, num_bytes, now, ends)
+        return Document(f"{DOCUMENT}{secrets.token_hex(16)}", tenant, filename, purpose, num_bytes, now, ends)
 
     async def _run(self, function: Callable[..., _T], *arguments: Any) -> _T:
         loop = asyncio.get_running_loop()

@@ -4,13 +4,16 @@ from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from server.batches.records import Document
+from server.bodies.described import ResponseBody
 from server.bodies.own import WHOLE, Body, FewErrors, Filename
 from server.uploads.parts import MAX_PARTS
 from server.uploads.rows import Pieces, StoredVideo, Terms
 
-Purpose = Literal["user_data", "vision", "video", "assistants"]
+Purpose = Literal["user_data", "vision", "video", "assistants", "batch"]
+Listed = Purpose | Literal["batch_output"]
 
 FORM_FIELDS = ("purpose", "expires_after[anchor]", "expires_after[seconds]")
 _MAX_ID = 64
@@ -66,19 +69,29 @@ class CompleteBody(Body):
     md5: Annotated[str, Field(pattern="^[0-9a-fA-F]{32}$")] | None = None
 
 
-class FileObject(BaseModel):
-    """One upload, as OpenAI's clients read it."""
+class FileObject(ResponseBody):
+    """A video or a file of JSON lines, as OpenAI's clients read it."""
 
     id: str
+    """`vid_…` of a video, which all routes take, `file-…` of JSON lines"""
     object: Literal["file"] = "file"
+    """always file"""
     bytes: int
+    """its length"""
     created_at: int
+    """when it came, in seconds since 1970"""
     expires_at: int | None
+    """when it will be deleted; null keeps it"""
     filename: str
+    """as it was sent; shown, never used as a path"""
     purpose: str
+    """as it was sent; `batch_output` of what a batch wrote"""
     status: Literal["processed"] = "processed"
+    """always processed: what cannot be read is refused"""
     status_details: None = None
-    sha256: str
+    """always null"""
+    sha256: str | None
+    """of a video's bytes, in hexadecimal digits"""
 
     @classmethod
     def of(cls, video: StoredVideo) -> Self:
@@ -92,37 +105,66 @@ class FileObject(BaseModel):
             sha256=video.sha256,
         )
 
+    @classmethod
+    def of_document(cls, document: Document) -> Self:
+        return cls(
+            id=document.id,
+            bytes=document.num_bytes,
+            created_at=document.created_at,
+            expires_at=document.expires_at,
+            filename=document.filename,
+            purpose=document.purpose,
+            sha256=None,
+        )
 
-class FilePage(BaseModel):
-    """A page of uploads."""
+
+class FilePage(ResponseBody):
+    """A page of files."""
 
     object: Literal["list"] = "list"
+    """always list"""
     data: list[FileObject]
+    """the files"""
     has_more: bool
+    """whether others follow"""
     first_id: str | None
+    """of the first of the page"""
     last_id: str | None
+    """of the last of the page: `after` of the next"""
 
 
-class FileDeleted(BaseModel):
+class FileDeleted(ResponseBody):
     """The response to a deletion."""
 
     id: str
+    """of the file that is gone"""
     object: Literal["file"] = "file"
+    """always file"""
     deleted: Literal[True] = True
+    """always true"""
 
 
-class UploadObject(BaseModel):
-    """An upload in parts; `file` is there once it is complete."""
+class UploadObject(ResponseBody):
+    """An upload in parts."""
 
     id: str
+    """of the upload; its file has an id of its own"""
     object: Literal["upload"] = "upload"
+    """always upload"""
     bytes: int
+    """the length that was announced"""
     created_at: int
+    """when it began, in seconds since 1970"""
     expires_at: int | None
+    """when it is given up unless a part comes"""
     filename: str
+    """as it was announced"""
     purpose: str
+    """as it was announced"""
     status: Literal["pending", "completed", "cancelled"]
+    """whether parts are still to come"""
     file: FileObject | None = None
+    """once it is complete"""
 
     @classmethod
     def of(cls, pieces: Pieces, expires_at: int, status: Literal["pending", "cancelled"]) -> Self:
@@ -143,10 +185,14 @@ class UploadObject(BaseModel):
         return cls(id=upload_id, status="completed", file=file, **shown)
 
 
-class PartObject(BaseModel):
+class PartObject(ResponseBody):
     """A part that has come."""
 
     id: str
+    """what `part_ids` of the completion names"""
     object: Literal["upload.part"] = "upload.part"
+    """always upload.part"""
     created_at: int
+    """when it came, in seconds since 1970"""
     upload_id: str
+    """of the upload that it belongs to"""

@@ -7,7 +7,7 @@ import logging
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.batches.runner import Reply
+from server.batches.runner import LineReply
 from server.deps import Services
 from server.log.request import FACTS, REQUEST_ID, begin
 from server.problems import problem_of
@@ -25,7 +25,7 @@ class InsideCalls:
         """The application from here on inwards."""
         self._app = app
 
-    async def post(self, path: str, body: bytes, tenant: str, services: Services) -> Reply:
+    async def post(self, path: str, body: bytes, tenant: str, services: Services) -> LineReply:
         """POST a JSON body; what goes wrong is a reply, too."""
         assert self._app is not None
         facts = begin()
@@ -51,7 +51,7 @@ class InsideCalls:
         except Exception as error:
             log.exception("a request of a batch failed")
             problem = problem_of(error)
-            return Reply(problem.status_code, str(facts[REQUEST_ID]), problem.body())
+            return LineReply(problem.status_code, str(facts[REQUEST_ID]), problem.body())
         return exchange.reply(str(facts[REQUEST_ID]))
 
 
@@ -85,8 +85,8 @@ class _Exchange:
         else:
             self._body += message.get("body", b"")
 
-    def reply(self, request_id: str) -> Reply:
+    def reply(self, request_id: str) -> LineReply:
         headers = Headers(raw=self._start["headers"])
         seconds = headers.get("retry-after") if headers.get("x-should-retry") != "false" else None
         retry_seconds = float(seconds) if seconds else None
-        return Reply(self._start["status"], request_id, json.loads(self._body), retry_seconds)
+        return LineReply(self._start["status"], request_id, json.loads(self._body), retry_seconds)

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from starlette.responses import FileResponse, MalformedRangeHeader, RangeNotSatisfiable
+from starlette.responses import FileResponse, MalformedRangeHeader, RangeNotSatisfiable, StreamingResponse
 
 from bt_model.video.formats import FORMATS, HEAD_BYTES, Container, container_of
+from server.batches.records import DOCUMENT
 from server.deps import Lifetime, ServicesDep, Tenant
 from server.problems import Problem
 from server.routes.errors import errors
@@ -46,6 +47,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     304: {"description": "Not Modified: the client has them"},
     **errors(404, 416, 503),
 }
+_LINES = {"content-type": "application/jsonl", "cache-control": "private, no-cache"}
 _UPLOAD, _OF_FILE = "/v1/video/uploads/{video_id}/content", "/v1/files/{file_id}/content"
 
 
@@ -80,7 +82,10 @@ async def show_content(
 async def show_file_content(
     file_id: str, request: Request, services: ServicesDep, tenant: Tenant, lifetime: Lifetime
 ) -> Response:
-    """The file as it came."""
+    """The file as it came; of a batch's output what is written by now."""
+    if file_id.startswith(DOCUMENT):
+        document = await services.batches.document(tenant, file_id)
+        return StreamingResponse(services.batches.content(document), headers=_ALWAYS | _LINES)
     video = await services.store.get(tenant, file_id, param="file_id")
     file = await lifetime.enter_async_context(services.store.reading(video))
     return await _content(video, file.path, request)

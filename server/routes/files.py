@@ -1,20 +1,25 @@
-"""OpenAI's /v1/files: the same uploads as those of /v1/video/uploads, under the same ids."""
+"""OpenAI's /v1/files: the uploads of /v1/video/uploads under the same ids, and JSON lines of batches."""
 
 from collections.abc import AsyncGenerator
+from functools import partial
 from typing import Annotated, get_args
 
 from fastapi import APIRouter, Query, Request
 
-from server.bodies.files import FORM_FIELDS, FileDeleted, FileObject, FilePage, FileTerms, Purpose
+from bt_model.errors import InvalidValueError
+from server.batches.records import DOCUMENT, DocumentPurpose
+from server.bodies.files import FORM_FIELDS, FileDeleted, FileObject, FilePage, FileTerms, Listed, Purpose
 from server.deps import ServicesDep, Tenant
 from server.problems import Problem
 from server.routes.errors import errors
 from server.routes.uploads import BYTES, MAX_PAGE, keep
 from server.uploads.catalog import Order
 from server.uploads.form import FIELD, FORM, FormVideo
+from server.uploads.rows import Terms
 
 router = APIRouter(prefix="/v1/files", tags=["files"])
 
+_BLANK = b"\xef\xbb\xbf \t\r\n"
 _FIELDS = {
     "type": "object",
     "properties": {
@@ -31,20 +36,26 @@ _BODY = {"requestBody": {"required": True, "content": {FORM: {"schema": _FIELDS}
 
 @router.post("", openapi_extra=_BODY, responses=errors(400, 408, 413, 415, 422, 429, 503, 507))
 async def create_file(request: Request, services: ServicesDep, tenant: Tenant) -> FileObject:
-    """Store a video, as a form with the fields `file` and `purpose`."""
+    """Store a video, or JSON lines for a batch, as a form with the fields `file` and `purpose`."""
     form = announced(request, FIELD, FORM_FIELDS)
+    content = form.content(request.stream())
+    begin = await anext(content, b"")
+    is_lines = bytes(begin).lstrip(_BLANK).startswith(b"{")  # no video begins so
+    if "purpose" in form.texts:  # which may also stand behind the file
+        _terms(form, is_lines=is_lines)
 
     async def checked() -> AsyncGenerator[bytes]:
-        """The file, before which a purpose that there is not is refused, if it stands there."""
-        is_begun = False
-        async for chunk in form.content(request.stream()):
-            if not is_begun and "purpose" in form.texts:
-                FileTerms.of_form(form.texts)
-            is_begun = True
+        yield begin
+        async for chunk in content:
             yield chunk
+        _terms(form, is_lines=is_lines)
 
+    if is_lines:
+        described = partial(_described, form)
+        document = await services.batches.receive(checked(), tenant, described)
+        return FileObject.of_document(document)
     async with services.store.receiving(checked(), tenant) as received:
-        terms = FileTerms.of_form(form.texts).terms()
+        terms = _terms(form, is_lines=False)
         return FileObject.of(await keep(request, services, received, tenant, form.filename, terms))
 
 
@@ -57,15 +68,20 @@ async def list_files(
         int, Query(ge=1, le=10_000, description=f"a page has {MAX_PAGE} at most, and says if there are more")
     ] = 10_000,
     order: Order = "desc",
-    purpose: Annotated[Purpose | None, Query()] = None,
+    purpose: Annotated[Listed | None, Query(description="without it all videos")] = None,
 ) -> FilePage:
     """Files by time of arrival, by default the newest first."""
     limit = min(limit, MAX_PAGE)
-    videos = await services.store.page(tenant, after, limit + 1, order, purpose)
-    data = [FileObject.of(video) for video in videos[:limit]]
+    if purpose is not None and purpose in get_args(DocumentPurpose):
+        documents = await services.batches.documents(tenant, purpose, after, limit + 1, order)
+        data = [FileObject.of_document(document) for document in documents]
+    else:
+        videos = await services.store.page(tenant, after, limit + 1, order, purpose)
+        data = [FileObject.of(video) for video in videos]
+    has_more, data = len(data) > limit, data[:limit]
     return FilePage(
         data=data,
-        has_more=len(videos) > limit,
+        has_more=has_more,
         first_id=data[0].id if data else None,
         last_id=data[-1].id if data else None,
     )
@@ -74,16 +90,36 @@ async def list_files(
 @router.get("/{file_id}", responses=errors(404, 503))
 async def show_file(file_id: str, services: ServicesDep, tenant: Tenant) -> FileObject:
     """One file."""
+    if file_id.startswith(DOCUMENT):
+        return FileObject.of_document(await services.batches.document(tenant, file_id))
     return FileObject.of(await services.store.get(tenant, file_id, param="file_id"))
 
 
-@router.delete("/{file_id}", responses=errors(404, 503, 507))
+@router.delete("/{file_id}", responses=errors(404, 409, 503, 507))
 async def delete_file(file_id: str, services: ServicesDep, tenant: Tenant) -> FileDeleted:
     """Delete a file and what was computed from it; answers in progress may finish."""
+    if file_id.startswith(DOCUMENT):
+        await services.batches.delete_document(await services.batches.document(tenant, file_id))
+        return FileDeleted(id=file_id)
     video = await services.store.get(tenant, file_id, param="file_id")
     if await services.store.delete(video):
         services.ahead.forget(tenant, video.sha256)
     return FileDeleted(id=video.id)
+
+
+def _described(form: FormVideo) -> tuple[str, int | None]:
+    return form.filename, _terms(form, is_lines=True).seconds
+
+
+def _terms(form: FormVideo, *, is_lines: bool) -> Terms:
+    """What the form says of its file. Raises where its purpose is not one of such a file."""
+    terms = FileTerms.of_form(form.texts).terms()
+    if (terms.purpose == "batch") != is_lines:
+        text = (
+            f"purpose is {terms.purpose!r}; allowed: 'batch' for JSON objects, one a line, others for videos"
+        )
+        raise InvalidValueError(text, param="purpose")
+    return terms
 
 
 def announced(request: Request, field: str, others: tuple[str, ...] = ()) -> FormVideo:

@@ -117,7 +117,7 @@ def test_a_file_with_wrong_fields_is_refused_whatever_comes_first(
 def test_a_purpose_that_there_is_not_is_said_before_the_file_is_found_to_be_no_video(
     client: httpx.Client,
 ) -> None:
-    answer = client.post("/v1/files", files=form(purpose="batch") | {"file": ("a.jsonl", b"{}\n" * 9)})
+    answer = client.post("/v1/files", files=form(purpose="fine-tune") | {"file": ("a.jsonl", b"{}\n" * 9)})
     assert (answer.status_code, error_of(answer)["param"]) == (400, "purpose")
     answer = client.post("/v1/files", content=b"{}")
     assert (answer.status_code, error_of(answer)["code"]) == (415, "unsupported_media")

@@ -16,9 +16,9 @@ from bt_model.errors import BtchatError
 from bt_model.types import Sampling
 from server.bodies.openai import CompletionBody
 from server.bodies.own import ChatBody, TokensBody, VideoBody
-from server.main import request_costs
 from server.middleware.door import Door
 from server.middleware.inline import InlineVideos
+from server.middleware.stack import request_costs
 from server.problems import Problem, problem_of
 from server.routes import chat, frames, uploads
 from server.settings import Settings

@@ -1,10 +1,8 @@
 """Batches through a real server: answers, errors, and that a restart loses and repeats nothing."""
 
-import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,6 @@ import pytest
 from openai.types import Batch
 
 from btchat.commands.running_server import running_server
-from server.batches.records import Document
 from server.settings import Settings
 from tests import fakes
 from tests.server.conftest import QUICK, RunningServer, running
@@ -26,25 +23,14 @@ def line(name: str, text: str, **fields: Any) -> str:
     return json.dumps({"custom_id": name, "method": "POST", "url": CHAT, "body": body})
 
 
-def sent(server: RunningServer, *lines: str) -> str:
+def sent(api: openai.OpenAI, *lines: str) -> str:
     """The id of a document with these lines."""
-
-    async def content() -> AsyncIterator[bytes]:
-        yield "\n".join(lines).encode()
-
-    return call(server, server.services.batches.receive(content(), "public", "asked.jsonl")).id
+    return api.files.create(file=("asked.jsonl", "\n".join(lines).encode()), purpose="batch").id
 
 
-def call(server: RunningServer, work: Any) -> Any:
-    return asyncio.run_coroutine_threadsafe(work, server.loop).result(20)
-
-
-def lines_of(server: RunningServer, document_id: str | None) -> list[dict[str, Any]]:
-    async def read() -> bytes:
-        document: Document = await server.services.batches.document("public", document_id or "")
-        return b"".join([chunk async for chunk in server.services.batches.content(document)])
-
-    return [json.loads(text) for text in call(server, read()).splitlines()]
+def lines_of(api: openai.OpenAI, document_id: str | None) -> list[dict[str, Any]]:
+    text = api.files.content(document_id or "").text
+    return [json.loads(line) for line in text.splitlines()]
 
 
 def begun(api: openai.OpenAI, document: str, endpoint: Any = CHAT) -> Batch:
@@ -70,21 +56,21 @@ def api(server: RunningServer) -> openai.OpenAI:
     return api_of(server.url)
 
 
-def test_every_request_is_answered_or_refused(api: openai.OpenAI, server: RunningServer, video: str) -> None:
+def test_every_request_is_answered_or_refused(api: openai.OpenAI, video: str) -> None:
     asked = [line(f"n{number}", f"word {number}") for number in range(20)]
     about = [{"type": "video_url", "video_url": {"url": video}}, {"type": "text", "text": "what is it"}]
     asked.append(line("video", "", messages=[{"role": "user", "content": about}]))
     asked.append(line("hot", "hello", temperature=9))
-    batch = ended(api, begun(api, sent(server, *asked)))
+    batch = ended(api, begun(api, sent(api, *asked)))
     assert batch.status == "completed"
     assert batch.request_counts is not None
     counts = batch.request_counts
     assert (counts.total, counts.completed, counts.failed) == (22, 21, 1)
-    answers = {each["custom_id"]: each["response"] for each in lines_of(server, batch.output_file_id)}
+    answers = {each["custom_id"]: each["response"] for each in lines_of(api, batch.output_file_id)}
     assert answers["n7"]["body"]["choices"][0]["message"]["content"] == "word 7 "
     assert answers["video"]["body"]["receipt"]["video"] == video
     assert {each["status_code"] for each in answers.values()} == {200}
-    (refused,) = lines_of(server, batch.error_file_id)
+    (refused,) = lines_of(api, batch.error_file_id)
     assert (refused["custom_id"], refused["response"]["status_code"]) == ("hot", 400)
     assert refused["response"]["body"]["error"]["param"] == "temperature"
     assert batch.id in [each.id for each in api.batches.list(limit=5)]
@@ -94,7 +80,7 @@ def test_every_request_is_answered_or_refused(api: openai.OpenAI, server: Runnin
     ("lines", "code", "number"),
     [
         (["{"], "invalid_json_line", 1),
-        (["[]"], "invalid_json_line", 1),
+        ([line("a", "x"), "[]"], "invalid_json_line", 2),
         ([line("a", "x"), "", line("a", "y")], "duplicate_custom_id", 3),
         ([line("a", "x", stream=True)], "unsupported_parameter", 1),
         ([line("a", "x").replace("POST", "GET")], "invalid_method", 1),
@@ -103,9 +89,9 @@ def test_every_request_is_answered_or_refused(api: openai.OpenAI, server: Runnin
     ],
 )
 def test_a_wrong_line_is_told_and_nothing_runs(
-    api: openai.OpenAI, server: RunningServer, lines: list[str], code: str, number: int
+    api: openai.OpenAI, lines: list[str], code: str, number: int
 ) -> None:
-    batch = ended(api, begun(api, sent(server, *lines)))
+    batch = ended(api, begun(api, sent(api, *lines)))
     assert batch.status == "failed"
     assert batch.errors is not None
     assert batch.errors.data is not None
@@ -113,15 +99,15 @@ def test_a_wrong_line_is_told_and_nothing_runs(
     assert batch.output_file_id is None
 
 
-def test_a_cancelled_batch_keeps_its_answers(api: openai.OpenAI, server: RunningServer) -> None:
-    batch = begun(api, sent(server, *(line(f"{number}", "!late") for number in range(60))))
+def test_a_cancelled_batch_keeps_its_answers(api: openai.OpenAI) -> None:
+    batch = begun(api, sent(api, *(line(f"{number}", "!late") for number in range(60))))
     while api.batches.retrieve(batch.id).request_counts.completed < 4:  # pyright: ignore[reportOptionalMemberAccess]
         time.sleep(0.05)
     api.batches.cancel(batch.id)
     batch = ended(api, batch)
     assert batch.status == "cancelled"
     assert batch.request_counts is not None
-    assert 4 <= batch.request_counts.completed == len(lines_of(server, batch.output_file_id)) < 60
+    assert 4 <= batch.request_counts.completed == len(lines_of(api, batch.output_file_id)) < 60
 
 
 def test_what_is_not_there_is_said(api: openai.OpenAI) -> None:
@@ -134,15 +120,41 @@ def test_what_is_not_there_is_said(api: openai.OpenAI) -> None:
         begun(api, "file-0", "/v1/embeddings")
 
 
+def test_files_of_lines_are_files(api: openai.OpenAI, video: str) -> None:
+    document = sent(api, line("a", "x"), line("b", "y"))
+    file = api.files.retrieve(document)
+    assert (file.purpose, file.filename, file.status) == ("batch", "asked.jsonl", "processed")
+    assert file.bytes == len(api.files.content(document).read()) - 1  # each line has its end
+    assert document in [each.id for each in api.files.list(purpose="batch")]
+    assert document not in [each.id for each in api.files.list()]
+    assert api.files.delete(document).deleted
+    with pytest.raises(openai.NotFoundError):
+        api.files.retrieve(document)
+    with pytest.raises(openai.BadRequestError, match="purpose"):
+        api.files.create(file=("lines", b"{}"), purpose="vision")
+    with pytest.raises(openai.BadRequestError, match="line 1"):
+        api.files.create(file=("lines", b"{" + b"x" * 2**21), purpose="batch")
+
+
+def test_a_file_is_kept_while_a_batch_runs(api: openai.OpenAI) -> None:
+    document = sent(api, *(line(str(number), "!late") for number in range(30)))
+    batch = begun(api, document)
+    with pytest.raises(openai.ConflictError, match=batch.id):
+        api.files.delete(document)
+    api.batches.cancel(batch.id)
+    ended(api, batch)
+    assert api.files.delete(document).deleted
+
+
 def test_after_a_restart_every_request_is_answered_once(tmp_path: Path) -> None:
     settings = Settings.model_validate(QUICK | {"data_dir": tmp_path / "data"})
     with running(settings) as server, api_of(server.url) as api:
-        batch = begun(api, sent(server, *(line(f"{number}", "!late") for number in range(24))))
+        batch = begun(api, sent(api, *(line(f"{number}", "!late") for number in range(24))))
         while api.batches.retrieve(batch.id).request_counts.completed < 8:  # pyright: ignore[reportOptionalMemberAccess]
             time.sleep(0.02)
     with running(settings) as server, api_of(server.url) as api:
         batch = ended(api, batch)
-        answers = lines_of(server, batch.output_file_id)
+        answers = lines_of(api, batch.output_file_id)
     names = Counter(each["custom_id"] for each in answers)
     assert names == Counter(map(str, range(24)))
 
@@ -150,14 +162,14 @@ def test_after_a_restart_every_request_is_answered_once(tmp_path: Path) -> None:
 def test_a_killed_server_goes_on_where_it_was(tmp_path: Path) -> None:
     asked = [line(str(number), "what is this?", model="embedded") for number in range(120)]
     with running_server(tmp_path) as server, api_of(server.url) as api:
-        batch = begun(api, api.files.create(file="\n".join(asked).encode(), purpose="batch").id)
+        batch = begun(api, sent(api, *asked))
         while api.batches.retrieve(batch.id).request_counts.completed < 16:  # pyright: ignore[reportOptionalMemberAccess]
             time.sleep(0.02)
         server.process.kill()
         server.process.wait()
     with running_server(tmp_path) as server, api_of(server.url) as api:
         batch = ended(api, batch)
-        text = api.files.content(batch.output_file_id or "").text
+        answers = lines_of(api, batch.output_file_id)
     assert batch.status == "completed"
-    names = Counter(json.loads(each)["custom_id"] for each in text.splitlines())
+    names = Counter(each["custom_id"] for each in answers)
     assert names == Counter(map(str, range(120)))

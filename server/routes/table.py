@@ -1,0 +1,23 @@
+"""Every route, by resource."""
+
+from fastapi import APIRouter
+
+from server.routes import (
+    batches,
+    chat,
+    content,
+    files,
+    frames,
+    health,
+    models,
+    parts,
+    responses,
+    resumable,
+    uploads,
+)
+
+ROUTERS: tuple[APIRouter, ...] = (
+    *(health.probes, health.router, models.router),
+    *(resumable.router, uploads.router, content.router, files.router, parts.router, parts.bodies),
+    *(frames.router, chat.router, responses.router, batches.router),
+)

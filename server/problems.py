@@ -100,6 +100,9 @@ CODES: Mapping[int, tuple[str, ...]] = {
 }
 """Every code that a client may get, by status; the first is that of an error which has none of its own."""
 
+OPENAI_PATHS = frozenset({"/v1/chat/completions", "/v1/responses"})
+_FEW_STATUSES: Mapping[int, int] = {404: 400, 408: 400, 409: 400, 412: 400, 421: 403, 422: 400, 423: 400}
+
 _TYPES: Mapping[int, str] = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _TAKES_LESS = (
     "fewer frames (sampling.num_frames) or a shorter window (sampling.start, sampling.end) take less; who "
@@ -107,6 +110,7 @@ _TAKES_LESS = (
 )
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _SERVER_FAULT = 500
+_LASTING = frozenset({"bad_checkpoint", "model_memory", "model_failed"})  # nobody but an operator mends them
 _SHOWN_CHARACTERS = 80
 _SPEAKS_FOR_ITSELF = ("missing", "extra_forbidden")  # the value of a field that is not known may be a secret
 _LONGEST_WORD = 40  # what is longer may be a prompt
@@ -162,6 +166,15 @@ class Problem(HTTPException):
         return JSONResponse(self.body(), self.status_code, self.headers)
 
 
+def status_on(path: str, status: int) -> int:
+    """The status that a response has on this path.
+
+    Where OpenAI's clients ask, a request that is at fault has one of the few statuses that OpenAI sends for
+    it: gateways take 404 or 408 for a sick server, which they ask nothing more for a while, and swallow 422.
+    """
+    return _FEW_STATUSES.get(status, status) if path in OPENAI_PATHS else status
+
+
 def problem_of(error: Exception) -> Problem:
     """The response for any exception; an unexpected one reveals no details."""
     if isinstance(error, Problem):
@@ -178,7 +191,9 @@ def problem_of(error: Exception) -> Problem:
 
 def _of_ours(error: BtchatError) -> Problem:
     headers: dict[str, str] = {}
-    if isinstance(error, EngineError | PartlyDecodedError):
+    if error.code in _LASTING:
+        headers["x-should-retry"] = "false"  # to OpenAI's clients, which else try again after any 5xx
+    elif isinstance(error, EngineError | PartlyDecodedError):
         seconds = error.retry_seconds if isinstance(error, BusyError | DecodeQueueFullError) else 1.0
         headers["retry-after"] = str(max(math.ceil(seconds), 1))
     if isinstance(error, RateLimitError):

@@ -18,7 +18,7 @@ from server.deps import LifespanState
 from server.log.request import FACTS, ID_HEADER, REQUEST_ID, Facts, begin
 from server.log.secrets import redacted
 from server.middleware.keys import PAGES
-from server.problems import problem_of
+from server.problems import problem_of, status_on
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ _STRANGERS_BYTES = 64 * 1024  # of a longer body from who has no key nothing is 
 
 
 class Envelope:
-    """Outermost: a request id on every response, the HTTP metrics, and a 500 for unexpected errors."""
+    """Outermost: each response's id and status, the HTTP metrics, and a 500 for unexpected errors."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -53,14 +53,14 @@ class Envelope:
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status = message["status"] = status_on(scope["path"], message["status"])
                 sent = MutableHeaders(scope=message)
                 if body.num_left > _LINGER_BYTES:  # nobody is to send what nobody reads
                     sent["connection"] = "close"
                 sent[ID_HEADER] = str(facts[REQUEST_ID])
                 if scope["path"] in PAGES:
                     sent["content-security-policy"] = _PAGE_POLICY
-            elif not (message.get("more_body") or body.is_complete or status == HTTPStatus.REQUEST_TIMEOUT):
+            elif not (message.get("more_body") or body.is_complete or facts.get("code") == "body_timeout"):
                 await send({**message, "more_body": True})
                 scope["state"].get("linger", lambda: None)()
                 await body.drain(is_stranger="tenant" not in scope["state"])

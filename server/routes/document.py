@@ -18,7 +18,7 @@ from server.bodies.response_objects import (
     TextDoneEvent,
 )
 from server.middleware.gate import ALWAYS_OPEN
-from server.routes.errors import error_response
+from server.routes.errors import error_response, rename_errors
 
 CHUNKS: tuple[type[BaseModel], ...] = (CompletionChunk, ErrorObject)
 RESPONSE_EVENTS: tuple[type[BaseModel], ...] = (
@@ -86,6 +86,7 @@ def _complete(document: dict[str, Any]) -> None:
         every = {401: has_key, 421: True, 429: has_key, 500: True, 503: path not in ALWAYS_OPEN}
         for status in (status for status, is_sent in every.items() if is_sent):
             responses[str(status)] = error_response(status)
+        rename_errors(path, responses)
     _say_key(document)
 
 

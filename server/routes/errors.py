@@ -4,7 +4,7 @@ from http import HTTPStatus
 from typing import Any
 
 from server.bodies.errors import ErrorObject
-from server.problems import CODES
+from server.problems import CODES, status_on
 
 _SECONDS = {"description": "seconds to wait", "schema": {"type": "integer", "minimum": 1}}
 _HEADERS = {
@@ -29,6 +29,17 @@ def error_response(status: int) -> dict[str, Any]:
     return {"content": _CONTENT, **_facts(status)}
 
 
-def _facts(status: int) -> dict[str, Any]:
-    description = f"{HTTPStatus(status).phrase}: {', '.join(CODES[status])}"
+def rename_errors(path: str, responses: dict[str, Any]) -> None:
+    """Errors under the statuses that they have on this path."""
+    codes: dict[int, tuple[str, ...]] = {}
+    for status in sorted(int(each) for each in responses if int(each) >= HTTPStatus.BAD_REQUEST):
+        sent = status_on(path, status)
+        codes[sent] = codes.get(sent, ()) + CODES[status]
+        if sent != status:
+            del responses[str(status)]
+            responses[str(sent)] = {"content": _CONTENT, **_facts(sent, codes[sent])}
+
+
+def _facts(status: int, codes: tuple[str, ...] | None = None) -> dict[str, Any]:
+    description = f"{HTTPStatus(status).phrase}: {', '.join(codes or CODES[status])}"
     return {"description": description, "headers": _HEADERS.get(HTTPStatus(status), {})}

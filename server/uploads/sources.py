@@ -156,6 +156,7 @@ def found_inline(inline: Mapping[str, V | ValueError | VideoError], url: str, pa
 def refusal(reason: ValueError | VideoError, param: str) -> BtchatError:
     """Why what stands in the field `param` is not used."""
     if isinstance(reason, VideoError):
+        reason.param = reason.param or param
         return reason
     if isinstance(reason, InvalidValueError):
         return InvalidValueError(reason.message, param=param)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import httpx
 
-from server.problems import CODES, STATUSES
+from server.problems import CODES, OPENAI_PATHS, STATUSES, status_on
 
 PAGE = Path(__file__).parents[2] / "docs" / "api.md"
 
@@ -28,9 +28,29 @@ def test_every_error_is_our_object_and_none_is_fastapis(client: httpx.Client) ->
     document = client.get("/openapi.json").json()
     assert not {"HTTPValidationError", "ValidationError"} & document["components"]["schemas"].keys()
     ours = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorObject"}}}
-    for operation in (each for path in document["paths"].values() for each in path.values()):
+    for path, operation in ((path, each) for path, of in document["paths"].items() for each in of.values()):
         for status, response in operation["responses"].items():
             if status >= "400":
                 assert response["content"] == ours
-                assert response["description"].endswith(", ".join(CODES[int(status)]))
+                named = [codes for each, codes in CODES.items() if status_on(path, each) == int(status)]
+                assert any(", ".join(codes) in response["description"] for codes in named)
                 assert ("Retry-After" in response.get("headers", {})) == (status in ("429", "503"))
+
+
+def test_where_openais_clients_ask_errors_have_openais_statuses(client: httpx.Client) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    asked = [paths[path]["post"]["responses"] for path in OPENAI_PATHS & paths.keys()]
+    assert asked
+    for responses in asked:
+        assert {status for status in responses if "400" <= status < "500"} <= {
+            "400", "401", "403", "413", "415", "429"
+        }  # fmt: skip
+        for code in (
+            "invalid_value",
+            "model_not_found",
+            "video_not_found",
+            "truncated_video",
+            "body_timeout",
+        ):
+            assert code in responses["400"]["description"]
+        assert "host_not_allowed" in responses["403"]["description"]

@@ -262,7 +262,7 @@ def test_a_rate_without_end_is_refused_over_http(client: httpx.Client, rate: str
 def test_a_list_with_a_wrong_picture_is_refused_over_http(client: httpx.Client) -> None:
     url = f"data:video/jpeg;base64,{data_of(0)},{data_of(1, size=(32, 32))}"
     answer = client.post("/v1/chat/completions", json=body_of(video_part(url)))
-    assert answer.status_code == 422
+    assert answer.status_code == 400
     assert "frame 1 of the list has 32 x 32" in str(error_of(answer)["message"])
 
 

@@ -14,7 +14,7 @@ REFUSED = {
     "no JSON": ("url=https://films.example/", 400, "invalid_json", None),
     "no object": ("[]", 400, "invalid_value", None),
     "nothing": ("", 400, "invalid_json", None),
-    "a data URL of no video": ('{"url": "data:video/mp4;base64,AAAA"}', 415, "unsupported_media", "video"),
+    "a data URL of no video": ('{"url": "data:video/mp4;base64,AAAA"}', 415, "unsupported_media", "url"),
     "a data URL of no base64": ('{"url": "data:video/mp4;base64,#"}', 400, "invalid_value", "url"),
     "data of its own": ('{"url": "data:video/mp4,AAAA"}', 400, "invalid_value", "url"),
     "half a data URL": ('{"url": "data:video/mp4;base64,\\u00', 400, "invalid_json", None),

@@ -274,7 +274,7 @@ def test_half_a_character_in_an_id_is_refused(server: RunningServer) -> None:
     assert (answer.status_code, error_of(answer)["param"]) == (400, "messages[0].content[0].video_url.url")
 
 
-def test_a_broken_data_url_is_422(api: openai.OpenAI) -> None:
+def test_what_is_no_video_is_415(api: openai.OpenAI) -> None:
     with pytest.raises(openai.APIStatusError) as caught:
         api.chat.completions.create(model=fakes.MODEL, messages=about({"url": data_url(b"no video")}))
     assert (caught.value.status_code, cast(Any, caught.value).code) == (415, "unsupported_media")
@@ -289,18 +289,6 @@ def test_a_second_video_is_refused(api: openai.OpenAI, video: str, unseen: bytes
         "too_many_videos",
         "messages[2].content[0].video_url.url",
     )
-
-
-def test_an_unknown_model_is_not_found(api: openai.OpenAI, video: str) -> None:
-    with pytest.raises(openai.NotFoundError) as caught:
-        api.chat.completions.create(model="gpt", messages=about(video))
-    assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
-
-
-def test_an_unknown_video_is_not_found(api: openai.OpenAI) -> None:
-    with pytest.raises(openai.NotFoundError) as caught:
-        api.chat.completions.create(model=fakes.MODEL, messages=about("vid_" + "0" * 32))
-    assert caught.value.code == "video_not_found"
 
 
 def test_a_failure_midway_is_raised_by_the_client(api: openai.OpenAI, video: str) -> None:

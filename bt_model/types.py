@@ -7,10 +7,9 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from bt_model.errors import InvalidValueError, require, too_long
+from bt_model.errors import require, too_long
 
 if TYPE_CHECKING:
     import numpy as np
@@ -181,28 +180,6 @@ class Turn:
 
     role: Role
     text: str
-
-
-def check_turns(turns: Sequence[Turn]) -> None:
-    """A dialogue is an optional system turn, then alternating user and assistant, ending with the user.
-
-    Raises:
-        InvalidValueError: another order, no turn, or a turn without text.
-    """
-    for number, turn in enumerate(turns):
-        if not turn.text.strip():
-            param = f"messages[{number}].content"
-            text = f"{param} is empty; allowed: text with at least one visible character"
-            raise InvalidValueError(text, param=param)
-    roles = [turn.role for turn in turns]
-    spoken = roles[1:] if roles[:1] == ["system"] else roles
-    in_turn = spoken[:1] == ["user"] and spoken[-1:] == ["user"] and all(a != b for a, b in pairwise(spoken))
-    if not in_turn or "system" in spoken:
-        raise InvalidValueError(
-            f"messages have the roles {', '.join(roles) or '(none)'}; allowed: an optional system message, "
-            "then user and assistant in turn, the last from the user",
-            param="messages",
-        )
 
 
 @dataclass(frozen=True, slots=True)

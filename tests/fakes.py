@@ -5,6 +5,7 @@ It echoes the question word by word. Some questions make it misbehave; see `_ans
 
 import argparse
 import asyncio
+import json
 import os
 import socket
 import sys
@@ -161,8 +162,10 @@ class FakeEngine:
         match text:
             case "!die":
                 os._exit(9)
-            case "!videos":
+            case _ if text.endswith("!videos"):
                 words = [f"{turn}:{at} " for _, turn, at in ask.videos]
+            case _ if text.endswith("!turns"):  # what it was asked
+                words = [json.dumps(ask.turns)]
             case "!too long":
                 self._fail(ask.id, "ContextLengthError", "context_length_exceeded", "messages")
                 return

@@ -8,7 +8,8 @@ from torch.nn.functional import one_hot
 
 from bt_model.generation.chunk import PAGE, Chunk
 from bt_model.generation.request import Segment, Soft, Tokens
-from bt_model.types import MAX_VIDEOS, GenerateOptions, TokenText, Turn, VideoTokens, check_turns
+from bt_model.prompt.turns import check_turns
+from bt_model.types import MAX_VIDEOS, GenerateOptions, TokenText, Turn, VideoTokens
 
 if TYPE_CHECKING:
     from torch import Tensor

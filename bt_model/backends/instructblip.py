@@ -16,8 +16,9 @@ from bt_model.backends.parts.llm import load_lm
 from bt_model.errors import CheckpointError, require
 from bt_model.generation.request import Segment, Soft, Tokens
 from bt_model.prompt.tokenizer import Tokenizer, encoder_within, open_tokenizer
+from bt_model.prompt.turns import check_turns
 from bt_model.prompt.wordpiece import open_wordpiece
-from bt_model.types import GenerateOptions, TokenBound, TokenText, Turn, VideoTokens, check_turns
+from bt_model.types import GenerateOptions, TokenBound, TokenText, Turn, VideoTokens
 
 if TYPE_CHECKING:
     from bt_model.backends.base import BackendFiles
@@ -80,7 +81,7 @@ class InstructBlipBackend:
 def prompt_text(turns: Sequence[Turn]) -> str:
     """The question, after earlier turns as a history: no format for several turns was published."""
     system = [turn.text for turn in turns if turn.role == "system"]
-    *earlier, last = [turn.text for turn in turns if turn.role != "system"]
+    *earlier, last = [turn.text for turn in turns if turn.role != "system" and turn.text]
     history = [f"dialog history: {' '.join(earlier)}"] if earlier else []
     return "\n".join([*system, *history, last])
 

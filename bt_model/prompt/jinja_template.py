@@ -14,7 +14,8 @@ from bt_model.errors import CheckpointError, InvalidValueError
 from bt_model.generation.request import Segment, Soft, Tokens
 from bt_model.prompt.layout import PlacedVideo, laid_out
 from bt_model.prompt.tokenizer import Encoding
-from bt_model.types import Turn, check_turns
+from bt_model.prompt.turns import check_turns
+from bt_model.types import Turn
 
 _PRIVATE = range(0xE000, 0xF900)  # characters without a meaning
 _TRIED_VIDEO = PlacedVideo(Soft(b"", None))  # pyright: ignore[reportArgumentType] - only its place counts

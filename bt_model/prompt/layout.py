@@ -32,7 +32,7 @@ def laid_out(
 
 def _pieces(text: str, videos: Sequence[PlacedVideo], is_video_first: bool) -> list[str | Soft]:
     if len(videos) <= 1:
-        pieces: list[str | Soft] = [text, *(video.soft for video in videos)]
+        pieces: list[str | Soft] = [*([text] if text else ()), *(video.soft for video in videos)]
         return pieces[::-1] if is_video_first else pieces
     pieces, begin = [], 0
     for video in videos:

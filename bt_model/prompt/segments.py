@@ -15,7 +15,8 @@ from bt_model.prompt.layout import PlacedVideo, laid_out
 from bt_model.prompt.own_tokens import OwnTokens
 from bt_model.prompt.templates import Parts, Slot, Special, Template
 from bt_model.prompt.tokenizer import Encoding, Tokenizer
-from bt_model.types import Turn, check_turns
+from bt_model.prompt.turns import check_turns
+from bt_model.types import Turn
 
 
 @dataclass(frozen=True, slots=True)

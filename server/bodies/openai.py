@@ -90,7 +90,9 @@ class PartBody(Body):
     uuid: Ignored = None
 
 
-Parts = Annotated[FewErrors[PartBody], Field(min_length=1, max_length=MAX_PARTS)]
+Parts = Annotated[FewErrors[PartBody], Field(max_length=MAX_PARTS)]
+
+Content = Annotated[Parts | None, BeforeValidator(_as_parts, json_schema_input_type=Text | Parts | None)]
 
 
 class CompletionMessage(Body):
@@ -99,7 +101,9 @@ class CompletionMessage(Body):
     model_config = ConfigDict(json_schema_extra=say_message)
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[Parts, BeforeValidator(_as_parts, json_schema_input_type=Text | Parts)]
+    content: Annotated[
+        Parts | None, BeforeValidator(_as_parts, json_schema_input_type=Text | Parts | None)
+    ] = None
     name: Ignored = None
     refusal: Ignored = None
     annotations: Ignored = None

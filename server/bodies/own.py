@@ -1,26 +1,20 @@
-"""Request and response bodies of our own routes. Unknown fields, wrong types and NaN are refused."""
+"""Bodies of our own routes but the chat's. Unknown fields, wrong types and NaN are refused."""
 
 import re
-from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self, TypeVar, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from bt_model.errors import InvalidValueError, require
+from bt_model.errors import require
 from bt_model.types import (
     MAX_TOP_LOGPROBS,
-    MAX_VIDEOS,
     GenerateOptions,
-    Place,
-    Role,
     Sampling,
     Strategy,
-    Turn,
     VideoFacts,
 )
-from server.bodies.rules import VISIBLE, say_options, say_own_message, say_sampling
-from server.bodies.video_part import VideoPart
+from server.bodies.rules import say_options, say_sampling
 from server.uploads.rows import StoredVideo
 
 MAX_MESSAGES = 512
@@ -104,26 +98,6 @@ class TokensBody(VideoBody):
     format: Literal["safetensors", "json"] | None = None
 
 
-class MessageVideo(Body):
-    """A video of a later message, or a further one of the first; without `sampling` it has the request's."""
-
-    video: VideoId
-    sampling: SamplingBody | None = None
-
-
-class MessageBody(Body):
-    """One message of a dialogue; `videos` are those that it shows beside the request's."""
-
-    model_config = ConfigDict(json_schema_extra=say_own_message)
-
-    role: Role
-    content: Annotated[Text, Field(json_schema_extra={"pattern": VISIBLE})]
-    videos: Annotated[FewErrors[MessageVideo], Field(max_length=MAX_VIDEOS)] = []
-
-    def turn(self) -> Turn:
-        return Turn(self.role, self.content)
-
-
 class OptionsBody(Body):
     """How to sample the answer; bounds are checked by `bt_model.types.GenerateOptions`."""
 
@@ -163,49 +137,6 @@ class OptionsBody(Body):
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
             stop=tuple(stop),
         )
-
-
-class ChatBody(OptionsBody):
-    """A dialogue about a video, which the first user's message shows; a list of models all answer it."""
-
-    video: VideoId
-    sampling: SamplingBody = SamplingBody()
-    model: str | Models | None = None
-    messages: Annotated[FewErrors[MessageBody], Field(min_length=1, max_length=MAX_MESSAGES)]
-
-    def models(self) -> tuple[str | None, ...]:
-        """The models named, None for the default one.
-
-        Raises:
-            InvalidValueError: a list that is empty, too long or names one twice.
-        """
-        if not isinstance(self.model, list):
-            return (self.model,)
-        if not 1 <= len(self.model) <= MAX_MODELS or len(set(self.model)) < len(self.model):
-            names = ", ".join(name[:40] for name in self.model[: MAX_MODELS + 1])
-            text = (
-                f"model is a list of {len(self.model)} ({names}); allowed: 1 to {MAX_MODELS} different names"
-            )
-            raise InvalidValueError(text, param="model")
-        return tuple(self.model)
-
-    def videos(self) -> Iterator[VideoPart]:
-        """The request's video, which the first user's message shows, then those of the messages, in order.
-
-        Raises:
-            InvalidValueError: a sampling out of range, or a video outside the user's messages.
-        """
-        sampling = self.sampling.value()
-        first = next((number for number, each in enumerate(self.messages) if each.role == "user"), 0)
-        yield VideoPart(self.video, "video", sampling, Place(first))
-        for number, message in enumerate(self.messages):
-            for index, video in enumerate(message.videos):
-                where = f"messages[{number}].videos[{index}]"
-                if message.role != "user":
-                    text = f"{where} is a video in a message of the {message.role}; allowed: user"
-                    raise InvalidValueError(text, param=where)
-                own = sampling if video.sampling is None else video.sampling.value()
-                yield VideoPart(video.video, f"{where}.video", own, Place(number))
 
 
 class VideoObject(BaseModel):

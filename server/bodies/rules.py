@@ -1,7 +1,8 @@
 """What the OpenAPI document says of bodies beside their types, of rules checked where values are used.
 
-Each function changes a schema in place. Not said, since JSON Schema cannot: that roles take turns, that a
-window ends after it starts, how many videos a model takes, and what a video's bytes are.
+Each function changes a schema in place. Not said, since JSON Schema cannot: that the user speaks first and
+something is asked, that a window ends after it starts, how many videos a model takes, and what a video's
+bytes are.
 """
 
 from typing import Any
@@ -10,7 +11,7 @@ from bt_model.types import MAX_FPS, MAX_FRAMES, MAX_STOP_LENGTH, MAX_STOPS, OPTI
 
 Schema = dict[str, Any]
 
-VISIBLE = r"\S"
+_TEXT: dict[str, Any] = {"type": "string", "pattern": r"\S"}
 _NULL: Schema = {"type": "null"}
 _STOP: Schema = {"type": "string", "minLength": 1, "maxLength": MAX_STOP_LENGTH}
 
@@ -55,16 +56,20 @@ def say_file(schema: Schema) -> None:
 
 
 def say_own_message(schema: Schema) -> None:
-    """Of a message of our own route: only the user's shows videos."""
-    user = {"properties": {"role": {"const": "user"}}}
-    schema["anyOf"] = [user, {"properties": {"videos": {"maxItems": 0}}}]
+    """Of a message of our own route: only the user's shows videos, and it is not empty."""
+    schema["anyOf"] = [
+        {"properties": {"role": {"const": "user"}, "content": _TEXT}},
+        {"properties": {"role": {"const": "user"}, "videos": {"minItems": 1}}, "required": ["videos"]},
+        {"properties": {"role": {"enum": ["system", "assistant"]}, "videos": {"maxItems": 0}}},
+    ]
 
 
 def say_message(schema: Schema) -> None:
-    """Of a message: it has text, and a video only if it is the user's."""
-    text = {"properties": {"type": {"const": "text"}, "text": {"type": "string", "pattern": VISIBLE}}}
-    string, parts = schema["properties"]["content"]["anyOf"]
-    string |= {"pattern": VISIBLE}
-    parts |= {"contains": {"type": "object", "required": ["text"], **text}}
+    """Of a message: only the user's shows videos, and it is not empty."""
+    line = {"properties": {"type": {"const": "text"}, "text": _TEXT}, "required": ["text"]}
+    video = {"properties": {"type": {"not": {"const": "text"}}}}
+    full = {"anyOf": [_TEXT, {"type": "array", "contains": {"type": "object", "anyOf": [line, video]}}]}
     only_text = {"items": {"type": "object", "properties": {"type": {"const": "text"}}}}
-    schema["anyOf"] = [{"properties": {"role": {"const": "user"}}}, {"properties": {"content": only_text}}]
+    user = {"properties": {"role": {"const": "user"}, "content": full}, "required": ["content"]}
+    others = {"role": {"enum": ["system", "developer", "assistant"]}, "content": only_text}
+    schema["anyOf"] = [user, {"properties": others}]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bt_model.types import Place, Sampling
+from bt_model.types import BEGIN, Place, Sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,4 +12,4 @@ class VideoPart:
     url: str
     param: str
     sampling: Sampling
-    place: Place
+    place: Place = BEGIN  # once the turns of the dialogue are known

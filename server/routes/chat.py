@@ -12,10 +12,11 @@ from fastapi.responses import JSONResponse, Response
 from bt_model.types import MAX_VIDEOS, ModelCard, Sampling
 from server.answers.missing_video import video_required
 from server.answers.question import Progress, Question
+from server.bodies.chat import ChatBody
 from server.bodies.completions import Completion
+from server.bodies.dialogue import conversation_of
 from server.bodies.openai import CompletionBody
-from server.bodies.openai_dialogue import bounded_turns, turns_of, videos_of
-from server.bodies.own import ChatBody
+from server.bodies.openai_dialogue import messages_of
 from server.bodies.video_part import VideoPart
 from server.deps import InlineDep, Lifetime, Services, ServicesDep, Tenant
 from server.features.clips import ShownClip, check_count, distinct, too_many_videos
@@ -50,9 +51,9 @@ async def chat(
     async def find(part: VideoPart) -> VideoSource:
         return await find_video(services.store, tenant, part.url, part.param)
 
-    turns, options = bounded_turns([message.turn() for message in body.messages]), body.options()
-    clips = await _clips(body.videos(), find)
-    question = Question(tenant, models, turns, options, clips)
+    said, options = conversation_of(body.said()), body.options()
+    clips = await _clips(said.videos, find)
+    question = Question(tenant, models, said.turns, options, clips)
     shape = ChoicesShape if isinstance(body.model, list) else CompletionShape
     return await _respond(question, shape, request, services, lifetime, is_stream=body.stream)
 
@@ -89,11 +90,11 @@ async def ask(
             return await while_connected(request, _fetched(part, services, tenant, lifetime))
         return await find_source(services.store, inline, tenant, part.url, part.param)
 
-    turns, options = turns_of(body), body.options()
-    clips = await _clips(videos_of(body), find, services.engine.known_card(model))
+    said, options = conversation_of(messages_of(body)), body.options()
+    clips = await _clips(said.videos, find, services.engine.known_card(model))
     if not clips and services.settings.require_video:
         raise video_required()
-    question = Question(tenant, (model,) * (body.n or 1), turns, options, clips)
+    question = Question(tenant, (model,) * (body.n or 1), said.turns, options, clips)
     return await _respond(question, shape_of, request, services, lifetime, is_stream=bool(body.stream))
 
 

@@ -1,7 +1,6 @@
 """Bounds of what a caller may ask for, at each bound and just beyond it."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,10 +12,7 @@ from bt_model.types import (
     MAX_FRAMES,
     STRATEGIES,
     GenerateOptions,
-    Role,
     Sampling,
-    Turn,
-    check_turns,
 )
 
 
@@ -130,50 +126,3 @@ def test_what_is_not_given_comes_from_the_defaults(name: str) -> None:
 
 def test_stop_strings_come_from_the_defaults_where_none_are_given() -> None:
     assert replace(GIVEN, stop=()).or_else(DEFAULTS) == replace(GIVEN, stop=("b",))
-
-
-def turns(*roles: Role) -> list[Turn]:
-    return [Turn(role, "hi") for role in roles]
-
-
-@pytest.mark.parametrize(
-    "dialogue",
-    [
-        turns("user"),
-        turns("system", "user"),
-        turns("user", "assistant", "user"),
-        turns("system", "user", "assistant", "user"),
-    ],
-)
-def test_a_dialogue_in_turn_is_taken(dialogue: Sequence[Turn]) -> None:
-    check_turns(dialogue)
-
-
-@pytest.mark.parametrize(
-    "dialogue",
-    [
-        [],
-        turns("system"),
-        turns("assistant"),
-        turns("user", "assistant"),
-        turns("user", "user"),
-        turns("assistant", "user"),
-        turns("user", "system", "user"),
-        turns("system", "system", "user"),
-        turns("system", "assistant", "user"),
-        turns("user", "assistant", "assistant", "user"),
-    ],
-)
-def test_a_dialogue_out_of_turn_is_refused_with_its_roles(dialogue: Sequence[Turn]) -> None:
-    roles = ", ".join(turn.role for turn in dialogue) or "(none)"
-    with pytest.raises(InvalidValueError) as caught:
-        check_turns(dialogue)
-    assert caught.value.message.startswith(f"messages have the roles {roles}; allowed: an optional system")
-    assert caught.value.param == "messages"
-
-
-@pytest.mark.parametrize("text", ["", " \n\t", "\u2003"])
-def test_a_turn_without_text_is_refused_by_its_place(text: str) -> None:
-    with pytest.raises(InvalidValueError, match=r"messages\[1\]\.content is empty; allowed: text") as caught:
-        check_turns([Turn("user", "hi"), Turn("assistant", text), Turn("user", "hi")])
-    assert caught.value.param == "messages[1].content"

@@ -18,9 +18,10 @@ from bt_model.prompt.templates import template
 from bt_model.prompt.text_stream import TextStream
 from bt_model.prompt.tokenizer import TextTokenizer
 from bt_model.types import Turn
+from server.bodies.dialogue import conversation_of
 from server.bodies.inline import InlineJson
 from server.bodies.openai import CompletionBody
-from server.bodies.openai_dialogue import turns_of
+from server.bodies.openai_dialogue import messages_of
 from tests import tiny
 from tests.reliability.goal import Figure, Goal
 from tests.reliability.program import Program, one_of_its_own, quantile, rss_bytes, served, until
@@ -110,7 +111,7 @@ def _steps() -> Iterator[tuple[str, Callable[[int], object]]]:
             raise AssertionError("there is no video")
 
         body = asyncio.run(InlineJson(come(), keep, 1 << 30).read())  # pyright: ignore[reportArgumentType]
-        return turns_of(CompletionBody.model_validate(json.loads(body)))
+        return conversation_of(messages_of(CompletionBody.model_validate(json.loads(body)))).turns
 
     with tempfile.TemporaryDirectory() as folder:
         tiny.write_tokenizers(Path(folder))

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from bt_model.errors import ContextLengthError
 from bt_model.types import Turn
+from server.bodies.dialogue import MessageParts, conversation_of
 from server.bodies.openai import CompletionBody
-from server.bodies.openai_dialogue import bounded_turns
 from server.settings import Settings
 from tests.fakes import MODEL
 from tests.server.conftest import QUICK, error_of, question, running
@@ -50,7 +50,7 @@ def test_an_id_of_a_video_has_up_to_64_characters(client: httpx.Client, length: 
     assert error_of(client.post("/v1/video/frames", json={"video": "v" * length}))["code"] == code
 
 
-@pytest.mark.parametrize(("count", "status"), [(511, 200), (513, 400)])  # an even count ends with no question
+@pytest.mark.parametrize(("count", "status"), [(511, 200), (513, 400)])
 def test_a_dialogue_has_up_to_512_messages(client: httpx.Client, video: str, count: int, status: int) -> None:
     body = question(video) | {"messages": dialogue(count)}
     answer = client.post("/v1/video/chat", json=body)
@@ -76,10 +76,10 @@ def test_a_message_has_up_to_64_parts(client: httpx.Client, count: int, status: 
 
 
 def test_all_messages_together_have_up_to_a_mebi_of_characters() -> None:
-    turns = [Turn("user", "a" * 1024 * 1024)]
-    assert bounded_turns(turns) == tuple(turns)
+    text = "a" * 1024 * 1024
+    assert conversation_of([MessageParts("user", [text])]).turns == (Turn("user", text),)
     with pytest.raises(ContextLengthError):
-        bounded_turns([Turn("user", "a" * (1024 * 1024 + 1))])
+        conversation_of([MessageParts("user", [text, "a"])])
 
 
 @pytest.mark.parametrize(

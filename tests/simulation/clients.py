@@ -14,8 +14,9 @@ from starlette.types import Receive, Scope, Send
 
 from bt_model.errors import BtchatError
 from bt_model.types import Sampling
+from server.bodies.chat import ChatBody
 from server.bodies.openai import CompletionBody
-from server.bodies.own import ChatBody, TokensBody, VideoBody
+from server.bodies.own import TokensBody, VideoBody
 from server.middleware.door import Door
 from server.middleware.inline import InlineVideos
 from server.middleware.stack import request_costs

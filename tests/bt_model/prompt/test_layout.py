@@ -91,6 +91,14 @@ def test_videos_side_by_side_have_no_empty_line_between_them(at: int, expected: 
     assert f"USER: {expected} ASSISTANT:" in prompt("vicuna_v1_1", videos, [Turn("user", "a\n\nb")])
 
 
+@pytest.mark.parametrize("name", SPELLED)
+def test_a_turn_may_be_a_video_alone(name: str) -> None:
+    one = SPELLED[name][1].format("A", "")
+    alone = one.removesuffix(template(name).gap)
+    turns = [Turn("user", ""), Turn("assistant", "a1"), Turn("user", "q2")]
+    assert SPELLED[name][0].format(alone, "q2").removeprefix("###") in prompt(name, [PlacedVideo(A)], turns)
+
+
 OWN = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
 
 

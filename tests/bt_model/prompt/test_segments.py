@@ -13,7 +13,8 @@ from bt_model.prompt.layout import PlacedVideo
 from bt_model.prompt.segments import SpecialIds, segments
 from bt_model.prompt.templates import TEMPLATES, template
 from bt_model.prompt.tokenizer import Encoding
-from bt_model.types import Role, Turn, check_turns
+from bt_model.prompt.turns import check_turns
+from bt_model.types import Role, Turn
 
 SPECIALS = sorted(
     {name for style in TEMPLATES.values() for name in (*style.specials(), style.eos)} - {"</s>"}

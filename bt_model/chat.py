@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from bt_model.errors import ContextLengthError, EngineError
-from bt_model.generation.request import Delta, Engine, Finish, GenRequest, Soft
-from bt_model.prompt.text_stream import TextStream
+from bt_model.generation.request import Delta, Engine, Finish, GenRequest, Soft, Tokens
+from bt_model.prompt.text_stream import CONTEXT, TextStream
 from bt_model.types import GenerateOptions, ModelCard, Turn, VideoTokens
 from bt_model.video.transform import normalise
 from bt_model.vision.encoder import encode_shared
@@ -83,12 +83,17 @@ class VideoChat:
                 f"to be generated; the context holds {self.card.max_context}",
                 param="messages" if room < 1 else "max_tokens",
             )
-        return replace(request, max_new_tokens=min(request.max_new_tokens, room))
+        before = _last_ids(request) if turns[-1].role == "assistant" else ()
+        return replace(request, max_new_tokens=min(request.max_new_tokens, room), before=before)
 
-    def text_stream(self, options: GenerateOptions) -> TextStream:
-        """What turns the answer's token ids into text; the model's own stop strings always hold."""
+    def text_stream(self, options: GenerateOptions, before: Sequence[int] = ()) -> TextStream:
+        """What turns the answer's token ids into text; the model's own stop strings always hold.
+
+        `before` are the request's.
+        """
         backend = self.backend
-        return TextStream(backend.decode, (*options.stop, *backend.defaults.stop, *backend.stop_strings))
+        stops = (*options.stop, *backend.defaults.stop, *backend.stop_strings)
+        return TextStream(backend.decode, stops, before)
 
     def answer(
         self, engine: Engine, turns: Sequence[Turn], videos: Sequence[VideoTokens], options: GenerateOptions
@@ -99,7 +104,7 @@ class VideoChat:
             EngineError: the engine could not finish.
         """
         request = self.request(turns, videos, options, request_id=uuid.uuid4().hex)
-        text = self.text_stream(options)
+        text = self.text_stream(options, request.before)
         try:
             for event in engine.submit(request).stream():
                 match event:
@@ -115,6 +120,12 @@ class VideoChat:
                             yield piece
         finally:
             engine.cancel(request.id)
+
+
+def _last_ids(request: GenRequest) -> tuple[int, ...]:
+    """Enough of them that an id behind them is decoded as in the whole text."""
+    last = request.segments[-1]
+    return last.ids[-CONTEXT.stop :] if isinstance(last, Tokens) else ()
 
 
 def _videos(request: GenRequest) -> str:

@@ -71,8 +71,10 @@ class Backend(Protocol):
     def segments(self, turns: Sequence[Turn], videos: Sequence[VideoTokens]) -> tuple[Segment, ...]:
         """The prompt of a dialogue; its videos, up to `max_videos`, are in the order of their places.
 
+        A last turn of the assistant is the beginning of the answer: the prompt ends with its text.
+
         Raises:
-            InvalidValueError: turns that are empty, out of order or do not end with the user.
+            InvalidValueError: turns that are empty or out of order.
             ContextLengthError: more text than the decoder can hold.
         """
         ...

@@ -83,12 +83,14 @@ class EchoBackend:
     stop_token_ids = frozenset({EOS})
     stop_strings = ()
     defaults = GenerateOptions(temperature=0.0, max_tokens=256)
-    text_bound = None  # it reads the last turn alone
+    text_bound = None  # it reads the last question alone, and how much of the answer there is
     max_videos = MAX_VIDEOS
 
     def segments(self, turns: Sequence[Turn], videos: Sequence[VideoTokens]) -> tuple[Segment, ...]:
         check_turns(turns)
-        question = Tokens((BEGIN, *turns[-1].text.encode(), EOS))
+        begun = turns[-1].text if turns[-1].role == "assistant" else ""
+        asked = turns[-2 if begun else -1].text
+        question = Tokens((BEGIN, *asked.encode(), EOS, *begun.encode()))
         zeros = (torch.zeros(len(video.tokens), dtype=torch.int64) for video in videos)
         softs = (one_hot(each, VOCAB).float() for each in zeros)
         return (*(Soft(video.key, soft) for video, soft in zip(videos, softs, strict=True)), question)

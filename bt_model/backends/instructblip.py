@@ -57,9 +57,10 @@ class InstructBlipBackend:
     @torch.inference_mode()
     def segments(self, turns: Sequence[Turn], videos: Sequence[VideoTokens]) -> tuple[Segment, ...]:
         check_turns(turns)
-        text = prompt_text(turns)
+        begun = f" {turns[-1].text}" if turns[-1].role == "assistant" else ""
+        text = prompt_text(turns[:-1] if begun else turns)
         encode = encoder_within(self.tokenizer, self.lm.max_context)
-        asked = Tokens((self.tokenizer.special(_EOS), *encode(text).ids))
+        asked = Tokens((self.tokenizer.special(_EOS), *encode(text + begun).ids))
         if not videos:
             return (asked,)
         (video,) = videos

@@ -53,6 +53,7 @@ class GenRequest:
     logprobs: bool = False
     top_logprobs: int = 0  # the likeliest ids beside each chosen one, where `logprobs`
     deadline: float | None = None
+    before: tuple[int, ...] = ()  # the prompt's last ids, where the answer goes on a text of theirs
     owner: bytes = b""  # only requests of one owner share what is computed of their prompts
 
     @property

@@ -26,7 +26,8 @@ _TRIED = ([Turn("user", "a")], [Turn("user", "a"), Turn("assistant", "b"), Turn(
 class JinjaTemplate:
     """A template's source, the names that it knows tokens by (bos_token, …), and special tokens by name.
 
-    A video comes before the text of its turn, in a line of its own; of several, each where it was given.
+    A video comes before the text of its turn, in a line of its own; of several, each where it was given. Of a
+    last answer, which goes on, what the template writes behind it is left out.
 
     Raises:
         CheckpointError: it cannot be rendered, or does not show the first user's turn just once.
@@ -63,14 +64,14 @@ class JinjaTemplate:
     def _split(self, turns: Sequence[Turn], videos: Sequence[PlacedVideo]) -> tuple[str, list[str | Soft]]:
         """The mark inside of what users write, and the rendered text, cut where the videos stand."""
         used = [self.source, *self.specials, *(turn.text for turn in turns)]
-        mark, *places = _unused(used, 1 + len(videos))
+        mark, end, *places = _unused(used, 2 + len(videos))
         softs = dict(zip(places, (video.soft for video in videos), strict=True))
         free = iter(places)
         contents = [
             "\n".join(next(free) if isinstance(each, Soft) else self._marked(each, mark) for each in pieces)
             for pieces in laid_out(turns, videos, is_video_first=True)
         ]
-        rendered = self._rendered(turns, contents)
+        rendered = self._rendered(turns, contents, end)
         if not places:
             return mark, [rendered]
         parts = re.split(f"([{''.join(places)}])", rendered)
@@ -80,17 +81,23 @@ class JinjaTemplate:
                 raise InvalidValueError(text, param="messages")
         return mark, [softs.get(part, part) for part in parts]
 
-    def _rendered(self, turns: Sequence[Turn], contents: Sequence[str]) -> str:
+    def _rendered(self, turns: Sequence[Turn], contents: Sequence[str], end: str) -> str:
+        """The whole text; `end`, a character that is in none, tells where a last answer goes on."""
         from transformers.utils.chat_template_utils import render_jinja_template  # noqa: PLC0415 - slow
 
         pairs = zip(turns, contents, strict=True)
         messages = [{"role": turn.role, "content": content} for turn, content in pairs]
-        context: dict[str, Any] = {**self.names, "add_generation_prompt": True}
+        goes_on = turns[-1].role == "assistant"
+        messages[-1]["content"] += end * goes_on
+        context: dict[str, Any] = {**self.names, "add_generation_prompt": not goes_on}
         try:
             (rendered,), _ = render_jinja_template([messages], chat_template=self.source, **context)
         except Exception as error:  # a template raises what it wants to
             raise InvalidValueError(f"the chat template says: {error}", param="messages") from error
-        return rendered
+        if rendered.count(end) != goes_on:
+            text = "the chat template does not show an answer that goes on, or not once"
+            raise InvalidValueError(text, param="messages")
+        return rendered.partition(end)[0]
 
     def _marked(self, text: str, mark: str) -> str:
         """The text with a mark inside everything that spells a special token."""

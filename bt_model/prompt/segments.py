@@ -91,14 +91,14 @@ def segments(
     encode: Callable[[str], Encoding],
     videos: Sequence[PlacedVideo],
 ) -> tuple[Segment, ...]:
-    """The prompt of a dialogue, with its videos in their places.
+    """The prompt of a dialogue, with its videos in their places; it ends with an answer that has begun.
 
     Raises:
         InvalidValueError: see `check_turns`.
     """
     check_turns(turns)
     prompt = _Prompt(ids, encode)
-    _write(prompt, turns, style, videos)
+    _write(prompt, turns, style, videos, is_open=True)
     return prompt.segments()
 
 
@@ -120,14 +120,23 @@ def answered(
     return Dialogue(prompt.segments(), prompt.answers)
 
 
-def _write(prompt: "_Prompt", turns: Sequence[Turn], style: Template, videos: Sequence[PlacedVideo]) -> None:
+def _write(
+    prompt: "_Prompt",
+    turns: Sequence[Turn],
+    style: Template,
+    videos: Sequence[PlacedVideo],
+    *,
+    is_open: bool = False,
+) -> None:
     system = turns[0].text if turns[0].role == "system" else style.system
     if system:
         prompt.write(style.opening, system)
     laid = laid_out(turns, videos, is_video_first=style.is_video_first)
-    for turn, pieces in zip(turns, laid, strict=True):
+    for number, (turn, pieces) in enumerate(zip(turns, laid, strict=True), 1):
         if turn.role == "user":
             _ask(prompt, pieces, style)
+        elif turn.role == "assistant" and is_open and number == len(turns):
+            prompt.write((*style.past_lead, *style.begun_answer), turn.text)
         elif turn.role == "assistant":
             prompt.write(style.past_lead)
             prompt.answer(style.answer, turn.text)

@@ -41,9 +41,9 @@ class Template:
 
     A prompt is the id of `bos` where there is one; `opening`, where there is a system text (`system`, or the
     dialogue's own); for every user's turn `user`; for every answer of the history `past_lead`, `answer` and
-    `after_answer`; and at its end `lead`. Each video of a user's turn stands in the user's slot beside the
-    text, as `video`, with `gap` between them. The end of `answer` is where the model stops. Training
-    supervises `answer` alone.
+    `after_answer`; and at its end `lead`, or the parts of an answer up to its text, where that goes on. Each
+    video of a user's turn stands in the user's slot beside the text, as `video`, with `gap` between them. The
+    end of `answer` is where the model stops. Training supervises `answer` alone.
     """
 
     system: str
@@ -69,6 +69,11 @@ class Template:
     def stop_tokens(self) -> tuple[str, ...]:
         """Names of the special tokens that end an answer."""
         return tuple(part.name for part in self._answer_end()[:1] if isinstance(part, Special))
+
+    @property
+    def begun_answer(self) -> Parts:
+        """An answer up to where it goes on."""
+        return self.answer[: self.answer.index(_ANSWER) + 1]
 
     def specials(self) -> Iterator[str]:
         """Names of the special tokens among the parts."""

@@ -9,15 +9,22 @@ UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 
 
 class TextStream:
-    """One answer's text. `push` returns the text that is final; `stopped` is set by a stop string."""
+    """One answer's text. `push` returns the text that is final; `stopped` is set by a stop string.
 
-    def __init__(self, decode: Callable[[Sequence[int]], str], stops: Sequence[str]) -> None:
+    An answer begins without spaces, but for one that goes on behind the text of the ids `before`.
+    """
+
+    def __init__(
+        self, decode: Callable[[Sequence[int]], str], stops: Sequence[str], before: Sequence[int] = ()
+    ) -> None:
         self._decode = decode
         self._stops = tuple(stops)
-        self._ids: list[int] = []
-        self._decoded = ""  # text of self._ids that was moved to _held or released
+        self._ids = list(before)
+        self._decoded = (
+            decode(self._ids) if before else ""
+        )  # text of self._ids that was moved to _held or released
         self._held = ""  # decoded, not released: may be the beginning of a stop string
-        self._begun = False
+        self._begun = bool(before)
         self.stopped = False
 
     def push(self, ids: Sequence[int]) -> str:

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 from server.engine.wire import Piece
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bt_model.chat import VideoChat
     from bt_model.generation.request import Delta
     from bt_model.types import GenerateOptions
@@ -13,10 +15,12 @@ if TYPE_CHECKING:
 class AnswerPieces:
     """Tokens wait for the text that they are part of; those of a stop string alone are not sent."""
 
-    def __init__(self, request_id: str, chat: "VideoChat", options: "GenerateOptions") -> None:
+    def __init__(
+        self, request_id: str, chat: "VideoChat", options: "GenerateOptions", before: "Sequence[int]" = ()
+    ) -> None:
         self._id = request_id
         self._backend = chat.backend
-        self._text = chat.text_stream(options)
+        self._text = chat.text_stream(options, before)
         self._waiting: list[list[Any]] = []
 
     @property

@@ -210,7 +210,7 @@ class Worker:
                 del self._generating[ask.id]
 
     async def _generate(self, request: GenRequest, options: GenerateOptions, model: LoadedModel) -> wire.Done:
-        pieces = AnswerPieces(request.id, model.chat, options)
+        pieces = AnswerPieces(request.id, model.chat, options, request.before)
         events: asyncio.Queue[Event] = asyncio.Queue()
         loop = asyncio.get_running_loop()
 

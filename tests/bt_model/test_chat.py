@@ -79,8 +79,10 @@ def test_the_answer_depends_on_the_video(chat: VideoChat, engine: Engine) -> Non
     assert len(answers) == 3
 
 
-def greedy(chat: VideoChat, turns: Sequence[Turn], video: VideoTokens, num_new: int) -> str:
-    """The answer without an engine: the whole prompt is read again for every token."""
+def greedy(
+    chat: VideoChat, turns: Sequence[Turn], video: VideoTokens, num_new: int, before: Sequence[int] = ()
+) -> str:
+    """The answer without an engine, behind `before`: the whole prompt is read again for every token."""
     lm = tiny_llama(chat)
     parts = chat.backend.segments(turns, [video])
     rows = [lm.embed(torch.tensor(p.ids)) if isinstance(p, Tokens) else p.embeds for p in parts]
@@ -89,7 +91,7 @@ def greedy(chat: VideoChat, turns: Sequence[Turn], video: VideoTokens, num_new: 
     for _ in range(num_new):
         embeds = torch.cat([prompt, lm.embed(torch.tensor(said, dtype=torch.int64))])
         said.append(int(lm(embeds[None], None)[0, -1].argmax()))
-    return chat.backend.decode(said).lstrip()
+    return chat.backend.decode([*before, *said]).lstrip()
 
 
 def tiny_llama(chat: VideoChat) -> tiny.Llama:
@@ -103,6 +105,21 @@ def test_the_answer_is_what_the_decoder_says_after_the_prompt(
 ) -> None:
     answer = "".join(chat.answer(engine, ASKED, [video], GREEDY))
     assert answer == greedy(chat, ASKED, video, 24)
+    assert answer
+
+
+@torch.inference_mode()
+def test_an_answer_that_has_begun_goes_on_as_the_decoder_says(
+    chat: VideoChat, engine: Engine, video: VideoTokens
+) -> None:
+    turns = [*ASKED, Turn("assistant", "the red circle")]
+    last = chat.backend.segments(turns, [video])[-1]
+    assert isinstance(last, Tokens)
+    assert chat.backend.decode(last.ids).endswith("the red circle")
+    begun = chat.backend.decode(last.ids[-12:])
+    whole = greedy(chat, turns, video, 24, last.ids[-12:])
+    answer = "".join(chat.answer(engine, turns, [video], GREEDY))
+    assert begun.lstrip() + answer == whole
     assert answer
 
 

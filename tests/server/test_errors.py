@@ -57,12 +57,7 @@ REFUSED: dict[str, tuple[dict[str, object], int, str, str]] = {
     "too many messages": ({"messages": [USER] * 513}, 400, "invalid_value", "messages"),
     "role": ({"messages": [{"role": "tool", "content": "x"}]}, 400, "invalid_value", "messages[0].role"),
     "blank": ({"messages": [USER | {"content": " \n"}]}, 400, "invalid_value", "messages[0].content"),
-    "no question": (
-        {"messages": [USER, {"role": "assistant", "content": "x"}]},
-        400,
-        "invalid_value",
-        "messages",
-    ),
+    "no question": ({"messages": [{"role": "assistant", "content": "x"}]}, 400, "invalid_value", "messages"),
     "too long": ({"messages": [USER | {"content": "!too long"}]}, 400, "context_length_exceeded", "messages"),
     "very long": (
         {"messages": [USER | {"content": "a" * 262_000}] * 5},

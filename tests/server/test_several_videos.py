@@ -1,5 +1,6 @@
 """Several videos of one dialogue through a real server and engine: two that take them, two that do not."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -130,3 +131,17 @@ def test_the_embedded_model_takes_one_and_the_same_again(embedded: RunningServer
         assert once["choices"][0]["message"]["content"] == "It disappears."
         counts = [body["usage"]["prompt_tokens_details"]["video_tokens"] for body in (once, again)]
         assert counts[0] == counts[1] > 0
+
+
+def test_an_answer_that_was_begun_goes_on_whole_and_streamed(embedded: RunningServer) -> None:
+    with embedded.client() as client:
+        video = upload(client, (EMBEDDED / "embedded" / "sample.mp4").read_bytes())
+        question = said(part(video), "does the circle appear or disappear?")
+        begun = {"role": "assistant", "content": "It"}
+        body = asked(client, dialogue(question, begun, model="embedded", temperature=0))
+        assert body["choices"][0]["message"]["content"] == " disappears."
+        own = {"video": video, "messages": [user(question["content"][1]["text"]), begun], "stream": True}
+        text = client.post("/v1/video/chat", json=own | {"temperature": 0}).text
+        chunks = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
+        deltas = [choice["delta"].get("content", "") for chunk in chunks for choice in chunk["choices"]]
+        assert "".join(deltas) == " disappears."

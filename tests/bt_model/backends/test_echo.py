@@ -19,3 +19,8 @@ def test_the_videos_tokens_stand_before_the_question() -> None:
 
 def test_without_a_video_there_is_the_question_alone() -> None:
     assert EchoBackend().segments(TURNS, []) == (QUESTION,)
+
+
+def test_an_answer_that_has_begun_stands_behind_the_question() -> None:
+    prompt = EchoBackend().segments((*TURNS, Turn("assistant", "a")), [])
+    assert prompt == (Tokens((*QUESTION.ids, *b"a")),)

@@ -13,7 +13,7 @@ from bt_model.backends.instructblip import InstructBlipBackend
 from bt_model.backends.parts.template_backend import TemplateBackend
 from bt_model.chat import VideoChat
 from bt_model.generation.engine import BatchEngine
-from bt_model.generation.request import Delta, GenRequest, Soft
+from bt_model.generation.request import Delta, GenRequest, Soft, Tokens
 from bt_model.types import GenerateOptions, Turn, VideoTokens
 from bt_model.video.transform import normalise
 from bt_model.vision.attention import MultiHeadAttention
@@ -114,6 +114,20 @@ def test_instructblip_answers_as_the_library_does(weights: Path) -> None:
         assert answer(chat, request) == expected
         answers.append(expected)
     assert answers[0] != answers[1]
+
+
+def test_an_answer_of_instructblip_that_has_begun_stands_behind_the_question(weights: Path) -> None:
+    chat = load("instructblip", weights, device="cpu")
+    asked, begun = (
+        request_of(chat, picture(), turns) for turns in (ASKED, [*ASKED, Turn("assistant", "it is")])
+    )
+    (one, before), (other, behind) = asked.segments, begun.segments
+    assert isinstance(one, Soft)
+    assert isinstance(other, Soft)
+    assert one.key == other.key  # its Q-Former reads the question alone
+    assert isinstance(before, Tokens)
+    assert isinstance(behind, Tokens)
+    assert chat.backend.decode(behind.ids) == chat.backend.decode(before.ids) + " it is"
 
 
 def test_soft_tokens_of_instructblip_depend_on_the_instruction(weights: Path) -> None:

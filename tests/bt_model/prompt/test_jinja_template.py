@@ -116,3 +116,32 @@ def test_a_template_that_cannot_be_used_is_refused_at_once(
 ) -> None:
     with pytest.raises(CheckpointError, match=message):
         JinjaTemplate(source, NAMES, tokenizer.specials)
+
+
+@pytest.mark.parametrize("text", ["the", "The red circle. ", "[INST] <|end|>", "end"])
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_an_answer_that_has_begun_is_the_end_of_its_prompt(
+    name: str, text: str, tokenizer: TextTokenizer
+) -> None:
+    ids = ids_of(TEMPLATES[name], tokenizer, [*DIALOGUE, Turn("assistant", text)])
+    assert tokenizer.decode(ids).endswith(text)
+    specials = set(tokenizer.specials.values())
+    assert not specials & set(ids[-len(tokenizer.encode(text).ids) :])
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_an_answer_that_has_begun_has_the_ids_of_transformers(
+    name: str, path: Path, tokenizer: TextTokenizer
+) -> None:
+    turns = [*DIALOGUE, Turn("assistant", "the left")]
+    library = PreTrainedTokenizerFast(tokenizer_file=str(path), chat_template=TEMPLATES[name], **NAMES)
+    messages = [{"role": turn.role, "content": turn.text} for turn in turns]
+    expected = library.apply_chat_template(messages, continue_final_message=True, return_dict=False)
+    assert ids_of(TEMPLATES[name], tokenizer, turns) == expected
+
+
+def test_a_template_that_leaves_the_last_answer_out_cannot_go_on(tokenizer: TextTokenizer) -> None:
+    source = "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"
+    with pytest.raises(InvalidValueError, match="does not show an answer that goes on") as caught:
+        ids_of(source, tokenizer, [*DIALOGUE, Turn("assistant", "the")])
+    assert caught.value.param == "messages"

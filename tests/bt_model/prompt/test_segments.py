@@ -102,13 +102,20 @@ def test_every_template_is_spelled_as_written_down(name: str) -> None:
     assert tomllib.loads(SPELLED.read_text(encoding="utf-8")).get(name) == as_served(name)
 
 
-def as_served(name: str) -> str:
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_an_answer_that_has_begun_is_the_end_of_its_prompt(name: str) -> None:
+    begun = tomllib.loads(SPELLED.read_text(encoding="utf-8"))["begun"][name]
+    before = as_served(name).rpartition("q2")[0]
+    assert as_served(name, Turn("assistant", "a2")) == f"{before}q2{begun}"
+
+
+def as_served(name: str, *more: Turn) -> str:
     """A system text, a question with a video, its answer and another question, as the model gets them."""
     style = template(name)
     ids = replace(IDS, bos=IDS.bos if style.bos else None)
     if style.is_video_first:
         ids = replace(ids, video_start=None, video_end=None)
-    turns = [Turn("user", "q1"), Turn("assistant", "a1"), Turn("user", "q2")]
+    turns = [Turn("user", "q1"), Turn("assistant", "a1"), Turn("user", "q2"), *more]
     if not style.system:
         turns.insert(0, Turn("system", "s"))
     return spelled(segments(turns, style, ids, characters, [PlacedVideo(VIDEO)]))
@@ -171,7 +178,6 @@ def test_an_unknown_template_is_refused_with_the_names_that_there_are() -> None:
         ["system"],
         ["assistant"],
         ["user", "user"],
-        ["user", "assistant"],
         ["assistant", "user"],
         ["user", "system", "user"],
         ["system", "system", "user"],

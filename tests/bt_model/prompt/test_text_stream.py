@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
 
 from bt_model.prompt.text_stream import WINDOW, TextStream
-from bt_model.prompt.tokenizer import TextTokenizer
+from bt_model.prompt.tokenizer import SentencePieceTokenizer, TextTokenizer
+from tests.bt_model.prompt.test_sentencepiece import write_model
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="�"), max_size=60)
 EMOJI = "👩‍👩‍👧 ok 🎬🎥"
@@ -117,3 +118,18 @@ def test_the_cost_of_a_token_does_not_grow_with_the_answer() -> None:
 
     shown(TextStream(decode, ()), [[byte] for byte in ("語" * 500).encode()])
     assert max(lengths) <= WINDOW + 4
+
+
+@given(text=TEXTS, cut=st.integers(0, 100), cuts=st.lists(st.integers(0, 300), max_size=12))
+def test_a_text_that_goes_on_keeps_its_spaces(text: str, cut: int, cuts: list[int]) -> None:
+    before, behind = "x" + text[:cut], text[cut:]
+    stream = TextStream(as_bytes, (), before.encode()[-12:])
+    assert shown(stream, split(behind.encode(), cuts)) == behind
+
+
+def test_the_first_word_behind_a_text_has_its_space(tmp_path: Path) -> None:
+    tokenizer = SentencePieceTokenizer(write_model(tmp_path), {})
+    ids, begun = tokenizer.encode("it moves left").ids, tokenizer.encode("it").ids
+    assert ids[: len(begun)] == begun
+    stream = TextStream(tokenizer.decode, (), begun)
+    assert shown(stream, [[number] for number in ids[len(begun) :]]) == " moves left"

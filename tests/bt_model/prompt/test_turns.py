@@ -19,6 +19,7 @@ def turns(*roles: Role) -> list[Turn]:
         turns("user"),
         turns("system", "user"),
         turns("user", "assistant", "user"),
+        turns("user", "assistant"),
         turns("system", "user", "assistant", "user"),
     ],
 )
@@ -32,7 +33,6 @@ def test_a_dialogue_in_turn_is_taken(dialogue: Sequence[Turn]) -> None:
         [],
         turns("system"),
         turns("assistant"),
-        turns("user", "assistant"),
         turns("user", "user"),
         turns("assistant", "user"),
         turns("user", "system", "user"),

@@ -78,6 +78,12 @@ def test_a_video_that_was_answered_by_itself_stays_where_it_was(client: httpx.Cl
     assert placed(asked(client, body)) == "0:0"
 
 
+@pytest.mark.parametrize("last", [[reply(TURNS)], [reply("it\nis"), reply(""), reply(TURNS)]])
+def test_a_last_answer_goes_on(client: httpx.Client, last: list[dict[str, Any]]) -> None:
+    begun = "\n".join(filter(None, (each["content"] for each in last)))
+    assert turns(asked(client, dialogue(said("a"), *last))) == [["user", "a"], ["assistant", begun]]
+
+
 # --- places
 
 

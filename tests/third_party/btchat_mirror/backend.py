@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from bt_model.backends.base import BackendFiles
 from bt_model.backends.echo import EchoBackend
 from bt_model.generation.request import Segment
-from bt_model.types import GenerateOptions, TokenBound, TokenText, Turn, VideoTokens, check_turns
+from bt_model.prompt.turns import check_turns
+from bt_model.types import GenerateOptions, TokenBound, TokenText, Turn, VideoTokens
 
 
 @dataclass(frozen=True, slots=True)

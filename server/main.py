@@ -27,6 +27,7 @@ from server.admission import Admission
 from server.answers.flow import ChatFlow
 from server.batches.runner import BatchRunner
 from server.batches.store import BatchStore
+from server.bodies.refusals import show_refusal
 from server.connections.listener import ended_by_signals, listening
 from server.connections.server import HttpServer, raise_descriptor_limit
 from server.decoding.futures import running
@@ -158,8 +159,9 @@ def create_app(settings: Settings, start: Start) -> FastAPI:
     asked = [Depends(HTTPBearer(auto_error=False))] if keys.all else []  # KeyCheck is what refuses
     for router in ROUTERS:
         app.include_router(router, dependencies=asked if router is not health.probes else [])
-    for kind in (BtchatError, HTTPException, RequestValidationError, TimeoutError):
+    for kind in (BtchatError, HTTPException, TimeoutError):
         app.add_exception_handler(kind, show_problem)
+    app.add_exception_handler(RequestValidationError, show_refusal)
     guard(app, settings, keys, inside)
     return app
 

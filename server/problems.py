@@ -1,12 +1,11 @@
 """Error responses: exception class to status, and one form of body everywhere."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, cast
 
 from fastapi import Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -44,6 +43,7 @@ CODES: Mapping[int, tuple[str, ...]] = {
         "invalid_value",
         "missing_required_parameter",
         "unknown_parameter",
+        "unsupported_parameter",
         "context_length_exceeded",
         "too_many_videos",
         "video_required",
@@ -112,8 +112,6 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _SERVER_FAULT = 500
 _LASTING = frozenset({"bad_checkpoint", "model_memory", "model_failed"})  # nobody but an operator mends them
 _SHOWN_CHARACTERS = 80
-_SPEAKS_FOR_ITSELF = ("missing", "extra_forbidden")  # the value of a field that is not known may be a secret
-_LONGEST_WORD = 40  # what is longer may be a prompt
 
 
 class BusyError(EngineError):
@@ -205,43 +203,6 @@ def _of_ours(error: BtchatError) -> Problem:
     return Problem(status, message, code=error.code, param=param, headers=headers)
 
 
-def of_validation(errors: Sequence[Mapping[str, Any]]) -> Problem:
-    """The first of pydantic's errors as a 400 that names the field, its value and what is allowed."""
-    first = errors[0]
-    param = _path(first["loc"])
-    if first["type"] == "json_invalid":
-        reason = first.get("ctx", {}).get("error", "")
-        return Problem(400, f"the body is not JSON: {reason}", code="invalid_json")
-    code = {
-        "missing": "missing_required_parameter",
-        "extra_forbidden": "unknown_parameter",
-    }.get(first["type"], "invalid_value")
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    shown = "" if first["type"] in _SPEAKS_FOR_ITSELF else f" is {_shown(first.get('input'))}"
-    return Problem(400, f"{param or 'body'}{shown}: {first['msg']}{more}", code=code, param=param or None)
-
-
-def _path(loc: Sequence[str | int]) -> str:
-    path = ""
-    for part in loc[1:]:  # the first says body, query or path
-        if part == "str" or str(part).startswith("list["):
-            continue  # pydantic's tag for a branch of a union, no part of the path
-        path += f"[{part}]" if isinstance(part, int) else f".{part}"
-    return path.removeprefix(".")
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, dict | list):
-        return f"a {'list' if isinstance(value, list) else 'object'} of {len(cast(list[object], value))}"
-    if isinstance(value, bytes):
-        return f"{len(value)} bytes that are not declared as application/json"
-    if isinstance(value, str) and (len(value) > _LONGEST_WORD or " " in value.strip()):
-        return f"a text of {len(value)} characters"
-    text = repr(value)
-    # a lone surrogate is a valid Python string but cannot be sent
-    return text[:_SHOWN_CHARACTERS].encode("ascii", "backslashreplace").decode()
-
-
 def _of_routing(request: Request, error: HTTPException) -> Problem:
     problem = problem_of(error)
     where = f"{request.method} {request.url.path[:_SHOWN_CHARACTERS]}"
@@ -265,8 +226,6 @@ def _methods(request: Request) -> list[str]:
 
 async def show_problem(request: Request, error: Exception) -> JSONResponse:
     """Exception handler of the application."""
-    if isinstance(error, RequestValidationError):
-        return of_validation(error.errors()).response()
     if isinstance(error, HTTPException) and not isinstance(error, Problem):
         return _of_routing(request, error).response()
     return problem_of(error).response()

@@ -12,6 +12,7 @@ from server.bodies.own import (
     MAX_MESSAGES,
     MAX_MODELS,
     Body,
+    EchoedFields,
     FewErrors,
     Models,
     OptionsBody,
@@ -30,7 +31,7 @@ class MessageVideo(Body):
     sampling: SamplingBody | None = None
 
 
-class MessageBody(Body):
+class MessageBody(EchoedFields):
     """One message of a dialogue; `videos` are those that it shows beside the request's."""
 
     model_config = ConfigDict(json_schema_extra=say_own_message)

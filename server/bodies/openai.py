@@ -4,29 +4,35 @@ A field for an option that is not supported accepts its neutral value only; fiel
 are accepted and ignored, each marked so.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from bt_model.types import GenerateOptions, Role, Sampling, Strategy
+from bt_model.errors import require
+from bt_model.types import GenerateOptions, Role, Sampling, Strategy, Turn
 from server.bodies.own import (
     MAX_MESSAGES,
     WHOLE,
     Body,
+    EchoedFields,
     FewErrors,
+    Ignored,
+    MaxTokens,
+    ModelName,
     OptionsBody,
     SamplingBody,
     SamplingSeed,
     Text,
     Whole,
 )
-from server.bodies.rules import say_file, say_message, say_part, say_sampling
+from server.bodies.refusals import not_offered
+from server.bodies.rules import say_completion, say_file, say_message, say_part, say_sampling
 from server.uploads.sources import VIDEO_URL
 
 MAX_PARTS = 64
 MAX_CHOICES = 8
 
-Ignored = object
 Empty = Annotated[list[object], Field(max_length=0)] | Annotated[dict[str, object], Field(max_length=0)]
 Url = Annotated[
     str, Field(min_length=1, json_schema_extra={"pattern": VIDEO_URL})
@@ -59,7 +65,7 @@ class MediaBody(PartSampling):
     """`url` is a data URL or the id of an upload."""
 
     url: Url
-    detail: Ignored = None
+    detail: Literal["auto", "low", "high", "original"] | None = None  # a model sees one size
 
 
 class FileBody(Body):
@@ -88,6 +94,7 @@ class PartBody(Body):
     image_url: Media | None = None
     file: FileBody | None = None
     uuid: Ignored = None
+    cache_control: Ignored = None
 
 
 Parts = Annotated[FewErrors[PartBody], Field(max_length=MAX_PARTS)]
@@ -95,8 +102,8 @@ Parts = Annotated[FewErrors[PartBody], Field(max_length=MAX_PARTS)]
 Content = Annotated[Parts | None, BeforeValidator(_as_parts, json_schema_input_type=Text | Parts | None)]
 
 
-class CompletionMessage(Body):
-    """One message; fields that clients echo from an earlier answer are accepted if they are empty."""
+class CompletionMessage(EchoedFields):
+    """One message."""
 
     model_config = ConfigDict(json_schema_extra=say_message)
 
@@ -104,12 +111,6 @@ class CompletionMessage(Body):
     content: Annotated[
         Parts | None, BeforeValidator(_as_parts, json_schema_input_type=Text | Parts | None)
     ] = None
-    name: Ignored = None
-    refusal: Ignored = None
-    annotations: Ignored = None
-    audio: None = None
-    function_call: None = None
-    tool_calls: Empty | None = None
 
     @property
     def turn_role(self) -> Role:
@@ -138,17 +139,19 @@ class MediaKwargs(Body):
 class CompletionBody(OptionsBody):
     """A chat completion request."""
 
-    model: str
+    model_config = ConfigDict(json_schema_extra=say_completion)
+
+    model: ModelName = None
     messages: Annotated[FewErrors[CompletionMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
     stream: bool | None = None  # pyright: ignore[reportIncompatibleVariableOverride] - null is allowed here
     stream_options: StreamOptions | None = None
-    max_completion_tokens: Whole | None = None
+    max_completion_tokens: MaxTokens = None
     sampling: SamplingBody | None = None
     media_io_kwargs: MediaKwargs | None = None
 
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES), WHOLE] | None = None
-    tools: Empty | None = None
-    functions: Empty | None = None
+    tools: list[object] | None = None
+    functions: list[object] | None = None
     tool_choice: Literal["none", "auto"] | None = None
     function_call: Literal["none", "auto"] | None = None
     logit_bias: Empty | None = None
@@ -157,6 +160,15 @@ class CompletionBody(OptionsBody):
     mm_processor_kwargs: Empty | None = None
     audio: None = None
     web_search_options: None = None
+    continue_final_message: bool | None = None
+    add_generation_prompt: bool | None = None
+    chat_template_kwargs: Empty | None = None
+    skip_special_tokens: Literal[True] | None = None
+    spaces_between_special_tokens: Literal[True] | None = None
+    include_stop_str_in_output: Literal[False] | None = None
+    add_special_tokens: Literal[False] | None = None
+    echo: Literal[False] | None = None
+    use_beam_search: Literal[False] | None = None
 
     metadata: Ignored = None
     moderation: Ignored = None
@@ -165,7 +177,7 @@ class CompletionBody(OptionsBody):
     prompt_cache_key: Ignored = None
     prompt_cache_options: Ignored = None
     prompt_cache_retention: Ignored = None
-    reasoning_effort: Ignored = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
     safety_identifier: Ignored = None
     service_tier: Ignored = None
     store: Ignored = None
@@ -175,6 +187,24 @@ class CompletionBody(OptionsBody):
     @property
     def include_usage(self) -> bool:
         return bool(self.stream_options and self.stream_options.include_usage)
+
+    def check_offered(self, turns: Sequence[Turn]) -> None:
+        """What only the whole request tells.
+
+        Raises:
+            InvalidValueError: tools that may be called, or a prompt that is said to end as it does not.
+        """
+        for field, given, choice in (
+            ("tools", self.tools, self.tool_choice),
+            ("functions", self.functions, self.function_call),
+        ):
+            if given and choice != "none":
+                raise not_offered(field)
+        goes_on = turns[-1].role == "assistant"
+        why = f"the last message is the {turns[-1].role}'s"
+        for field, done in (("continue_final_message", goes_on), ("add_generation_prompt", not goes_on)):
+            end: bool | None = getattr(self, field)
+            require(end in (None, done), field, end, f"{done}, as {why}")
 
     def options(self) -> GenerateOptions:
         """Raises InvalidValueError for a value out of range; `max_completion_tokens` wins."""

@@ -23,6 +23,8 @@ MAX_CHARACTERS = 262_144
 MAX_FIELDS = 100
 
 T = TypeVar("T")
+Ignored = object
+"""A field that changes nothing here: whatever it holds is accepted."""
 FewErrors = Annotated[list[T], Field(fail_fast=True)]
 """A list whose errors end with the first; a million of them would take seconds."""
 
@@ -36,6 +38,14 @@ WHOLE = BeforeValidator(_as_whole)  # the last of a type's annotations: in front
 Whole = Annotated[int, WHOLE]
 # beyond this, clients and validators whose numbers are floats round
 SamplingSeed = Annotated[int, Field(ge=0, le=2**53 - 1), WHOLE]
+
+
+def _unlimited(value: object) -> object:
+    """Some clients spell no limit as -1."""
+    return None if value == -1 else value
+
+
+MaxTokens = Annotated[Whole | None, BeforeValidator(_unlimited)]
 Text = Annotated[str, Field(max_length=MAX_CHARACTERS)]
 VideoId = Annotated[str, Field(max_length=64, description="id of an upload, vid_ and 32 hexadecimal digits")]
 MAX_NAME_CHARACTERS = 255
@@ -62,7 +72,7 @@ class Body(BaseModel):
     def _refuse_floods(cls, value: object) -> object:
         """One error, and not one for each of a hundred thousand unknown fields, which would take seconds."""
         if isinstance(value, dict) and len(cast(dict[object, object], value)) > MAX_FIELDS:
-            raise PydanticCustomError("too_long", "at most {most} fields are allowed", {"most": MAX_FIELDS})
+            raise PydanticCustomError("too_many_fields", "allowed: up to {most} fields", {"most": MAX_FIELDS})
         return value
 
 
@@ -98,6 +108,22 @@ class TokensBody(VideoBody):
     format: Literal["safetensors", "json"] | None = None
 
 
+class EchoedFields(Body):
+    """What clients send back with a message of an earlier answer, or mark it with; it changes nothing."""
+
+    id: Ignored = None
+    name: Ignored = None
+    uuid: Ignored = None
+    refusal: Ignored = None
+    annotations: Ignored = None
+    reasoning: Ignored = None
+    reasoning_content: Ignored = None
+    cache_control: Ignored = None
+    audio: None = None
+    function_call: None = None
+    tool_calls: Annotated[list[object], Field(max_length=0)] | None = None
+
+
 class OptionsBody(Body):
     """How to sample the answer; bounds are checked by `bt_model.types.GenerateOptions`."""
 
@@ -112,7 +138,7 @@ class OptionsBody(Body):
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     ignore_eos: bool | None = None
-    max_tokens: Whole | None = None
+    max_tokens: MaxTokens = None
     seed: Whole | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS), WHOLE] | None = None

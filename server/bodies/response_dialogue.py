@@ -9,8 +9,9 @@ from pydantic import ValidationError
 
 from bt_model.errors import InvalidValueError
 from server.bodies.openai import CompletionBody
+from server.bodies.refusals import of_validation
 from server.bodies.responses import LOGPROBS, InputItem, Message, ResponsesBody
-from server.problems import Problem, of_validation
+from server.problems import Problem
 
 _PLACE = re.compile(r"messages\[(\d+)\](?:\.content\[(\d+)\](?:\.\w+(?:\.\w+)?)?)?")
 _FORMAT = re.compile(r"response_format(?:\.json_schema)?")

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, Field
 
 from bt_model.errors import InvalidValueError
-from server.bodies.openai import MAX_PARTS, Empty, Ignored, PartSampling, Url
-from server.bodies.own import MAX_MESSAGES, Body, FewErrors, OptionsBody, SamplingBody, Text, Whole
+from server.bodies.openai import MAX_PARTS, Empty, PartSampling, Url
+from server.bodies.own import MAX_MESSAGES, Body, FewErrors, Ignored, OptionsBody, SamplingBody, Text, Whole
 
 Message = dict[str, Any]
 """A message of a chat completion, as JSON."""

@@ -23,9 +23,25 @@ def say_options(schema: Schema) -> None:
     for name in (bounds.keys() & properties.keys()) - {"logprobs"}:
         low, high = bounds[name]
         properties[name] |= {"exclusiveMinimum" if name == "top_p" else "minimum": low, "maximum": high}
+    for name in {"max_tokens", "max_completion_tokens"} & properties.keys():
+        properties[name] |= {"minimum": -1, "not": {"const": 0}}  # -1: as many as there is room for
     properties["stop"]["anyOf"] = [_STOP, {"type": "array", "items": _STOP, "maxItems": MAX_STOPS}, _NULL]
     asked = {"properties": {"logprobs": {"const": True}}, "required": ["logprobs"]}
     schema["anyOf"] = [asked, {"properties": {"top_logprobs": {"enum": [0, None]}}}]
+
+
+def say_completion(schema: Schema) -> None:
+    """Of a chat completion: its options, and that tools may be there if none is to be called."""
+    say_options(schema)
+    schema["allOf"] = [
+        {
+            "anyOf": [
+                {"properties": {given: {"maxItems": 0}}},
+                {"properties": {choice: {"const": "none"}}, "required": [choice]},
+            ]
+        }
+        for given, choice in (("tools", "tool_choice"), ("functions", "function_call"))
+    ]
 
 
 def say_sampling(schema: Schema) -> None:

@@ -91,6 +91,7 @@ async def ask(
         return await find_source(services.store, inline, tenant, part.url, part.param)
 
     said, options = conversation_of(messages_of(body)), body.options()
+    body.check_offered(said.turns)
     clips = await _clips(said.videos, find, services.engine.known_card(model))
     if not clips and services.settings.require_video:
         raise video_required()

@@ -20,7 +20,8 @@ USER = {"role": "user", "content": "hello"}
 REFUSED: dict[str, tuple[dict[str, object], int, str, str]] = {
     "unknown video": ({"video": VIDEO}, 404, "video_not_found", "video"),
     "unknown model": ({"model": "other"}, 404, "model_not_found", "model"),
-    "unknown field": ({"tools": []}, 400, "unknown_parameter", "tools"),
+    "unknown field": ({"frames": 1}, 400, "unknown_parameter", "frames"),
+    "tools": ({"tools": []}, 400, "unsupported_parameter", "tools"),
     "unknown sampling field": ({"sampling": {"frames": 1}}, 400, "unknown_parameter", "sampling.frames"),
     "no frames": ({"sampling": {"num_frames": 0}}, 400, "invalid_value", "sampling.num_frames"),
     "minus one frame": ({"sampling": {"num_frames": -1}}, 400, "invalid_value", "sampling.num_frames"),

@@ -3,32 +3,45 @@
 from collections.abc import Iterator
 from typing import Annotated
 
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
-from bt_model.errors import InvalidValueError
+from bt_model.errors import InvalidValueError, require
 from bt_model.types import MAX_VIDEOS, Role, Sampling
-from server.bodies.dialogue import MessageParts
+from server.bodies.dialogue import MessageParts, with_videos
+from server.bodies.media import MAX_PARTS, PartSampling, Url, Videos, kind_of, merged, shown_first
+from server.bodies.openai import ChatOptions
 from server.bodies.own import (
     MAX_MESSAGES,
     MAX_MODELS,
     Body,
     EchoedFields,
     FewErrors,
+    Ignored,
     Models,
-    OptionsBody,
     SamplingBody,
     Text,
-    VideoId,
 )
-from server.bodies.rules import say_own_message
+from server.bodies.rules import say_chat, say_own_message
 from server.bodies.video_part import VideoPart
 
 
 class MessageVideo(Body):
     """A video of a later message, or a further one of the first; without `sampling` it has the request's."""
 
-    video: VideoId
+    video: Url
     sampling: SamplingBody | None = None
+
+
+class TextPart(Body):
+    """A text of a message."""
+
+    type: Annotated[str, Field(pattern="^text$")]
+    text: Text
+    cache_control: Ignored = None
+
+
+_Parts = Annotated[FewErrors[TextPart], Field(max_length=MAX_PARTS)]
+Content = Annotated[Annotated[Text, Tag("One")] | Annotated[_Parts, Tag("List")], Discriminator(kind_of)]
 
 
 class MessageBody(EchoedFields):
@@ -37,53 +50,78 @@ class MessageBody(EchoedFields):
     model_config = ConfigDict(json_schema_extra=say_own_message)
 
     role: Role
-    content: Text | None
+    content: Content | None = None
     videos: FewErrors[MessageVideo] = Field(default=[], max_length=MAX_VIDEOS)
 
+    @property
+    def texts(self) -> list[str]:
+        if isinstance(self.content, str):
+            return [self.content]
+        return [part.text for part in self.content or ()]
 
-class ChatBody(OptionsBody):
-    """A dialogue about a video, which the first user's message shows; a list of models all answer it."""
 
-    video: VideoId
-    sampling: SamplingBody = SamplingBody()
+def _as_messages(value: object) -> object:
+    return [{"role": "user", "content": value}] if isinstance(value, str) else value
+
+
+Messages = Annotated[FewErrors[MessageBody], Field(min_length=1, max_length=MAX_MESSAGES)]
+
+
+class ChatBody(ChatOptions):
+    """A dialogue about videos, which the first user's message shows; a list of models all answer it."""
+
+    model_config = ConfigDict(json_schema_extra=say_chat)
+
+    video: Videos
     model: str | Models | None = None
-    messages: Annotated[FewErrors[MessageBody], Field(min_length=1, max_length=MAX_MESSAGES)]
+    messages: (
+        Annotated[Messages, BeforeValidator(_as_messages, json_schema_input_type=Text | Messages)] | None
+    ) = None
+    question: Annotated[Text | None, Field(description="in place of messages")] = None
 
     def models(self) -> tuple[str | None, ...]:
-        """The models named, None for the default one.
+        """The models named, None for the default one, each as often as it has choices.
 
         Raises:
-            InvalidValueError: a list that is empty, too long or names one twice.
+            InvalidValueError: a list that is empty, too long or names one twice, or several choices of it.
         """
         if not isinstance(self.model, list):
-            return (self.model,)
+            return (self.model,) * self.num_choices
         if not 1 <= len(self.model) <= MAX_MODELS or len(set(self.model)) < len(self.model):
             names = ", ".join(name[:40] for name in self.model[: MAX_MODELS + 1])
             text = (
                 f"model is a list of {len(self.model)} ({names}); allowed: 1 to {MAX_MODELS} different names"
             )
             raise InvalidValueError(text, param="model")
+        require(self.num_choices == 1, "n", self.n, "1 where model is a list")
         return tuple(self.model)
 
     def said(self) -> list[MessageParts]:
-        """The messages; the first user's begins with the request's video, each has its own before its text.
+        """The messages; the first user's begins with the request's videos, each has its own before its text.
 
         Raises:
-            InvalidValueError: a sampling out of range, or a video outside the user's messages.
+            InvalidValueError: a sampling out of range, a video outside the user's messages, no message, or
+                a question beside them.
         """
-        sampling = self.sampling.value()
-        first = next((number for number, each in enumerate(self.messages) if each.role == "user"), 0)
-        shown = [list(self._shown(number, sampling)) for number in range(len(self.messages))]
-        shown[first].insert(0, VideoPart(self.video, "video", sampling))
-        pairs = zip(self.messages, shown, strict=True)
-        return [MessageParts(message.role, [*videos, message.content or ""]) for message, videos in pairs]
+        given = [MessageBody(role="user", content=self.question)] if self.messages is None else self.messages
+        if self.messages is None and self.question is None:
+            text = "messages is missing; send messages, or a question in their place"
+            raise InvalidValueError(text, code="missing_required_parameter", param="messages")
+        require(self.messages is None or self.question is None, "question", self.question, "without messages")
+        messages = [
+            MessageParts(message.role, [*self._shown(message, number), *message.texts])
+            for number, message in enumerate(given)
+        ]
+        return with_videos(messages, shown_first(self.video, self._sampling_for))
 
-    def _shown(self, number: int, sampling: Sampling) -> Iterator[VideoPart]:
-        message = self.messages[number]
+    def _sampling_for(self, part: PartSampling) -> Sampling:
+        return merged(self.sampling, part)
+
+    def _shown(self, message: MessageBody, number: int) -> Iterator[VideoPart]:
         for index, video in enumerate(message.videos):
             where = f"messages[{number}].videos[{index}]"
             if message.role != "user":
                 text = f"{where} is a video in a message of the {message.role}; allowed: user"
                 raise InvalidValueError(text, param=where)
-            own = sampling if video.sampling is None else video.sampling.value()
-            yield VideoPart(video.video, f"{where}.video", own)
+            own = video.sampling or self.sampling or SamplingBody()
+            yield VideoPart(video.video, f"{where}.video", own.value())

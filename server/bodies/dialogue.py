@@ -4,7 +4,7 @@ Chat pages send again what they show: an answer that failed is empty or left out
 neighbours, and instructions may stand anywhere. None of it changes what is meant.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from bt_model.errors import ContextLengthError, InvalidValueError
@@ -29,6 +29,16 @@ class Conversation:
 
     turns: tuple[Turn, ...]
     videos: tuple[VideoPart, ...]
+
+
+def with_videos(messages: Sequence[MessageParts], videos: Iterable[VideoPart]) -> list[MessageParts]:
+    """The messages, the first of which that is the user's begins with these videos."""
+    first = next((number for number, each in enumerate(messages) if each.role == "user"), 0)
+    before = list(videos)
+    return [
+        replace(each, parts=[*before, *each.parts]) if before and number == first else each
+        for number, each in enumerate(messages)
+    ]
 
 
 def conversation_of(messages: Sequence[MessageParts]) -> Conversation:

@@ -1,7 +1,8 @@
 """A JSON body out of which the videos are taken while it comes in, so that it is never held whole.
 
-What is searched for is a field of a video whose string begins with `data:`. In JSON a quote after `{`, `,` or
-white space begins a string, as one inside of a string follows a backslash: nothing else can be taken for it.
+What is searched for is a field of a video, or an element of a list, whose string begins with `data:`. In
+JSON a quote after `{`, `,` or white space begins a string, as one inside of a string follows a backslash, and
+behind one that ends a string no letter stands: nothing else can be taken for it.
 """
 
 import json
@@ -29,7 +30,8 @@ def _spelled(word: str) -> str:
 
 _SPACE = r"[ \t\r\n]*"
 _DATA = "".join(f"(?:{_spelled(each)}|{_spelled(each.upper())})" for each in "data") + "(?::|\\\\u003[aA])"
-_FIELD = f'"(?<=[{{, \\t\\r\\n]")(?:{"|".join(map(_spelled, FIELDS))})"{_SPACE}:{_SPACE}"(?P<data>{_DATA})'
+_NAMED = f'"(?<=[{{, \\t\\r\\n]")(?:{"|".join(map(_spelled, FIELDS))})"{_SPACE}:'
+_FIELD = f'(?:{_NAMED}|[\\[,]){_SPACE}"(?P<data>{_DATA})'
 _DATA_FIELD = re.compile(_FIELD.encode())
 _NUM_QUOTES = 3  # of the pattern
 _UNITS = re.compile(rb'[^"\\]*+(?:\\(?:u[0-9a-fA-F]{4}|[^u])[^"\\]*+)*+')
@@ -40,7 +42,8 @@ _HEAD_CHARACTERS = 512  # that stay in the JSON: the label, and more than any er
 # a field that is asked about is refused at once, unless what came before it takes long to read
 _EARLY_BYTES = 64 * 1024
 _MEDIA = r"(?P<kind>video_url|video|input_video|image_url|file)(?:(?<!file)(?:\.url)?|(?<=file)\.file_data)"
-_ASKED = re.compile(r"\.messages\[\d+\]\.content\[\d+\]\." + _MEDIA)
+_OWN = r"\.video(?:\[\d+\])?|\.messages\[\d+\]\.videos\[\d+\]\.video"
+_ASKED = re.compile(rf"\.messages\[\d+\]\.content\[\d+\]\.{_MEDIA}|(?P<own>{_OWN})(?:\.url)?")
 _PART = 4  # its depth
 
 
@@ -203,6 +206,8 @@ class InlineJson(Generic[V]):
             path += f"[{key}]" if isinstance(node, list) else f".{key}"
             node = node[key]
         asked = _ASKED.fullmatch(path) if node == "" else None
+        if asked is not None and asked["own"]:
+            return asked["own"][1:]
         if asked is None or parents[_PART].get("type", asked["kind"]) != asked["kind"]:
             return None
         return path[1:] if path.endswith((".url", ".file_data")) else f"{path[1:]}.url"

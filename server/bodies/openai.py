@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from bt_model.errors import require
-from bt_model.types import GenerateOptions, Role, Sampling, Strategy, Turn
+from bt_model.types import GenerateOptions, Role, Sampling, Turn
+from server.bodies.media import MAX_PARTS, Media, PartSampling, Url, Videos, merged
 from server.bodies.own import (
     MAX_MESSAGES,
     WHOLE,
@@ -22,50 +23,18 @@ from server.bodies.own import (
     ModelName,
     OptionsBody,
     SamplingBody,
-    SamplingSeed,
     Text,
-    Whole,
 )
 from server.bodies.refusals import not_offered
-from server.bodies.rules import say_completion, say_file, say_message, say_part, say_sampling
-from server.uploads.sources import VIDEO_URL
+from server.bodies.rules import say_completion, say_file, say_message, say_part
 
-MAX_PARTS = 64
 MAX_CHOICES = 8
 
 Empty = Annotated[list[object], Field(max_length=0)] | Annotated[dict[str, object], Field(max_length=0)]
-Url = Annotated[
-    str, Field(min_length=1, json_schema_extra={"pattern": VIDEO_URL})
-]  # a length bound also makes pydantic refuse lone surrogates
-
-
-def _as_url(value: object) -> object:
-    return {"url": value} if isinstance(value, str) else value
 
 
 def _as_parts(value: object) -> object:
     return [{"type": "text", "text": value}] if isinstance(value, str) else value
-
-
-class PartSampling(Body):
-    """Sampling inside a video part; fields that are not given keep the request's values."""
-
-    model_config = ConfigDict(json_schema_extra=say_sampling)
-
-    num_frames: Whole | None = None
-    fps: float | None = None
-    max_frames: Whole | None = None
-    start: float | None = None
-    end: float | None = None
-    strategy: Strategy | None = None
-    seed: SamplingSeed | None = None
-
-
-class MediaBody(PartSampling):
-    """`url` is a data URL or the id of an upload."""
-
-    url: Url
-    detail: Literal["auto", "low", "high", "original"] | None = None  # a model sees one size
 
 
 class FileBody(Body):
@@ -76,9 +45,6 @@ class FileBody(Body):
     file_id: Url | None = None
     file_data: Url | None = None
     filename: Ignored = None
-
-
-Media = Annotated[MediaBody, BeforeValidator(_as_url, json_schema_input_type=Url | MediaBody)]
 
 
 class PartBody(Body):
@@ -136,20 +102,38 @@ class MediaKwargs(Body):
     video: PartSampling | None = None
 
 
-class CompletionBody(OptionsBody):
+class ChatOptions(OptionsBody):
+    """What both routes know of a question beside its messages."""
+
+    sampling: SamplingBody | None = None
+    max_completion_tokens: MaxTokens = None
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES), WHOLE] | None = None
+    stream_options: StreamOptions | None = None
+
+    @property
+    def num_choices(self) -> int:
+        return self.n or 1
+
+    def options(self) -> GenerateOptions:
+        """Raises InvalidValueError for a value out of range; `max_completion_tokens` wins."""
+        if self.max_completion_tokens is None:
+            return super().options()
+        return self.model_copy(
+            update={"max_tokens": self.max_completion_tokens, "max_completion_tokens": None}
+        ).options()
+
+
+class CompletionBody(ChatOptions):
     """A chat completion request."""
 
     model_config = ConfigDict(json_schema_extra=say_completion)
 
     model: ModelName = None
     messages: Annotated[FewErrors[CompletionMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
+    video: Videos | None = None
     stream: bool | None = None  # pyright: ignore[reportIncompatibleVariableOverride] - null is allowed here
-    stream_options: StreamOptions | None = None
-    max_completion_tokens: MaxTokens = None
-    sampling: SamplingBody | None = None
     media_io_kwargs: MediaKwargs | None = None
 
-    n: Annotated[int, Field(ge=1, le=MAX_CHOICES), WHOLE] | None = None
     tools: list[object] | None = None
     functions: list[object] | None = None
     tool_choice: Literal["none", "auto"] | None = None
@@ -206,26 +190,6 @@ class CompletionBody(OptionsBody):
             end: bool | None = getattr(self, field)
             require(end in (None, done), field, end, f"{done}, as {why}")
 
-    def options(self) -> GenerateOptions:
-        """Raises InvalidValueError for a value out of range; `max_completion_tokens` wins."""
-        if self.max_completion_tokens is None:
-            return super().options()
-        return self.model_copy(
-            update={"max_tokens": self.max_completion_tokens, "max_completion_tokens": None}
-        ).options()
-
     def sampling_for(self, part: PartSampling) -> Sampling:
-        """The part's values override the request's, those `media_io_kwargs`; count and rate as one value."""
-        merged: dict[str, object] = {}
-        for place in (self.media_io_kwargs and self.media_io_kwargs.video, self.sampling, part):
-            if place is None:
-                continue
-            given = place.model_dump(exclude_unset=True, exclude_none=True, include=_SAMPLING_NAMES)
-            if given.keys() & _RATES:
-                merged = {name: value for name, value in merged.items() if name not in _RATES}
-            merged |= given
-        return SamplingBody.model_validate(merged).value()
-
-
-_RATES = frozenset({"num_frames", "fps", "max_frames"})
-_SAMPLING_NAMES = set(PartSampling.model_fields)
+        """The part's values override the request's, those `media_io_kwargs`."""
+        return merged(self.media_io_kwargs and self.media_io_kwargs.video, self.sampling, part)

@@ -3,21 +3,23 @@
 from collections.abc import Iterator
 
 from bt_model.errors import InvalidValueError
-from server.bodies.dialogue import MessageParts
-from server.bodies.openai import CompletionBody, CompletionMessage, MediaBody, PartBody
+from server.bodies.dialogue import MessageParts, with_videos
+from server.bodies.media import MediaBody, shown_first
+from server.bodies.openai import CompletionBody, CompletionMessage, PartBody
 from server.bodies.video_part import VideoPart
 
 
 def messages_of(body: CompletionBody) -> list[MessageParts]:
-    """The messages, each with its parts in order.
+    """The messages, each with its parts in order; the first user's begins with the request's videos.
 
     Raises:
         InvalidValueError: a sampling out of range, or a video outside the user's messages.
     """
-    return [
+    messages = [
         MessageParts(message.turn_role, list(_parts(body, message, number)))
         for number, message in enumerate(body.messages)
     ]
+    return with_videos(messages, [] if body.video is None else shown_first(body.video, body.sampling_for))
 
 
 def _parts(body: CompletionBody, message: CompletionMessage, number: int) -> Iterator[str | VideoPart]:

@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, Field
 
 from bt_model.errors import InvalidValueError
-from server.bodies.openai import MAX_PARTS, Empty, PartSampling, Url
+from server.bodies.media import MAX_PARTS, PartSampling, Url
+from server.bodies.openai import Empty
 from server.bodies.own import MAX_MESSAGES, Body, FewErrors, Ignored, OptionsBody, SamplingBody, Text, Whole
 
 Message = dict[str, Any]

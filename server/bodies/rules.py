@@ -30,6 +30,18 @@ def say_options(schema: Schema) -> None:
     schema["anyOf"] = [asked, {"properties": {"top_logprobs": {"enum": [0, None]}}}]
 
 
+def say_chat(schema: Schema) -> None:
+    """Of a question of our own route: its options, messages or a question, and one choice of each model."""
+    say_options(schema)
+    given: list[Schema] = [
+        {"properties": {name: {"not": _NULL}, other: _NULL}, "required": [name]}
+        for name, other in (("messages", "question"), ("question", "messages"))
+    ]
+    given[1]["properties"]["question"] = _TEXT
+    one = {"properties": {"model": {"type": ["string", "null"]}}}
+    schema["allOf"] = [{"anyOf": given}, {"anyOf": [one, {"properties": {"n": {"enum": [1, None]}}}]}]
+
+
 def say_completion(schema: Schema) -> None:
     """Of a chat completion: its options, and that tools may be there if none is to be called."""
     say_options(schema)
@@ -73,8 +85,10 @@ def say_file(schema: Schema) -> None:
 
 def say_own_message(schema: Schema) -> None:
     """Of a message of our own route: only the user's shows videos, and it is not empty."""
+    line = {"type": "object", "properties": {"text": _TEXT}, "required": ["text"]}
+    full = {"anyOf": [_TEXT, {"type": "array", "contains": line}]}
     schema["anyOf"] = [
-        {"properties": {"role": {"const": "user"}, "content": _TEXT}},
+        {"properties": {"role": {"const": "user"}, "content": full}, "required": ["content"]},
         {"properties": {"role": {"const": "user"}, "videos": {"minItems": 1}}, "required": ["videos"]},
         {"properties": {"role": {"enum": ["system", "assistant"]}, "videos": {"maxItems": 0}}},
     ]

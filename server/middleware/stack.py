@@ -16,7 +16,7 @@ from server.uploads.form import FORM_BYTES
 from server.uploads.parts import PART_BYTES
 from server.uploads.receive import BLOCK_BYTES
 
-WITH_VIDEOS_INSIDE = frozenset({"/v1/chat/completions", "/v1/responses"})
+WITH_VIDEOS_INSIDE = frozenset({"/v1/chat/completions", "/v1/responses", "/v1/video/chat"})
 
 
 def request_costs(settings: Settings) -> RequestCosts:
@@ -30,7 +30,6 @@ def request_costs(settings: Settings) -> RequestCosts:
             "/v1/video/uploads/resumable/": upload,  # of each that goes on
             "/v1/files": upload,
             "/v1/uploads/*/parts": RequestCost(PART_BYTES + FORM_BYTES, held_bytes=2 * BLOCK_BYTES),
-            "/v1/video/chat": RequestCost(settings.max_json_bytes, spends_tokens=True),
             # without its videos, which go to disk as they come
             **dict.fromkeys(
                 WITH_VIDEOS_INSIDE,

@@ -1,7 +1,7 @@
 """Questions about videos: our own route and OpenAI's, answered by one flow."""
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from uuid import uuid4
@@ -28,37 +28,45 @@ from server.streams.one_model import CompletionShape
 from server.streams.reader import EventReader, while_connected
 from server.streams.several_models import ChoicesShape
 from server.streams.sse import AnswerStream, Shape
-from server.uploads.sources import VideoSource, find_source, find_video, is_remote, lend
+from server.uploads.sources import Inline, VideoSource, find_source, is_remote, lend
 
 router = APIRouter(prefix="/v1", tags=["chat"], route_class=JsonRoute)
 
 ShapeOf = Callable[[str, int, Sequence[Progress]], Shape]
 """What answers look like, by a random number for ids, the time, and their progress."""
 
-_RESPONSES = streamed(Completion, CHUNKS, "An answer") | errors(400, 404, 408, 413, 415, 422, 429, 503, 504)
+Find = Callable[[VideoPart], Awaitable[VideoSource]]
+
+_RESPONSES = streamed(Completion, CHUNKS, "An answer") | errors(
+    400, 404, 408, 413, 415, 422, 429, 503, 504, 507
+)
 
 
 @router.post("/video/chat", response_class=Response, responses=_RESPONSES)
 async def chat(
-    body: ChatBody, request: Request, services: ServicesDep, tenant: Tenant, lifetime: Lifetime
+    body: ChatBody,
+    inline: InlineDep,
+    request: Request,
+    services: ServicesDep,
+    tenant: Tenant,
+    lifetime: Lifetime,
 ) -> Response:
-    """Answer the last message of a dialogue about uploaded videos, as JSON or as a stream.
+    """Answer the last message of a dialogue about videos, as JSON or as a stream.
 
     Where `model` is a list, every model answers: one choice for each, from one decode of each video.
     """
+    services.admission.require_room(tenant, body.num_choices, "n")
     models = tuple(services.engine.resolve(name) for name in body.models())
-
-    async def find(part: VideoPart) -> VideoSource:
-        return await find_video(services.store, tenant, part.url, part.param)
-
     said, options = conversation_of(body.said()), body.options()
-    clips = await _clips(said.videos, find)
+    clips = await _clips(said.videos, _finder(inline, request, services, tenant, lifetime))
     question = Question(tenant, models, said.turns, options, clips)
-    shape = ChoicesShape if isinstance(body.model, list) else CompletionShape
+    include_usage = body.stream_options is None or body.stream_options.include_usage is not False
+    one = partial(CompletionShape, include_usage=include_usage)
+    shape = ChoicesShape if isinstance(body.model, list) else one
     return await _respond(question, shape, request, services, lifetime, is_stream=body.stream)
 
 
-@router.post("/chat/completions", response_class=Response, responses=_RESPONSES | errors(507))
+@router.post("/chat/completions", response_class=Response, responses=_RESPONSES)
 async def complete(
     body: CompletionBody,
     inline: InlineDep,
@@ -75,33 +83,45 @@ async def complete(
 async def ask(
     body: CompletionBody,
     shape_of: ShapeOf,
-    inline: InlineDep,
+    inline: Mapping[str, Inline],
     request: Request,
     services: Services,
     tenant: str,
     lifetime: AsyncExitStack,
 ) -> Response:
     """Answer a chat completion in any shape."""
-    services.admission.require_room(tenant, body.n or 1, "n")
+    services.admission.require_room(tenant, body.num_choices, "n")
     model = services.engine.resolve(body.model)
+    find = _finder(inline, request, services, tenant, lifetime)
+    said, options = conversation_of(messages_of(body)), body.options()
+    body.check_offered(said.turns)
+    clips = await _clips(said.videos, find, services.engine.known_card(model))
+    if not clips and services.settings.require_video:
+        raise video_required()
+    question = Question(tenant, (model,) * body.num_choices, said.turns, options, clips)
+    return await _respond(question, shape_of, request, services, lifetime, is_stream=bool(body.stream))
+
+
+def _finder(
+    inline: Mapping[str, Inline],
+    request: Request,
+    services: Services,
+    tenant: str,
+    lifetime: AsyncExitStack,
+) -> Find:
+    """Finds uploads, what came inside of the request, and what lies elsewhere."""
 
     async def find(part: VideoPart) -> VideoSource:
         if is_remote(part.url):
             return await while_connected(request, _fetched(part, services, tenant, lifetime))
         return await find_source(services.store, inline, tenant, part.url, part.param)
 
-    said, options = conversation_of(messages_of(body)), body.options()
-    body.check_offered(said.turns)
-    clips = await _clips(said.videos, find, services.engine.known_card(model))
-    if not clips and services.settings.require_video:
-        raise video_required()
-    question = Question(tenant, (model,) * (body.n or 1), said.turns, options, clips)
-    return await _respond(question, shape_of, request, services, lifetime, is_stream=bool(body.stream))
+    return find
 
 
 async def _clips(
     parts: Iterable[VideoPart],
-    find: Callable[[VideoPart], Awaitable[VideoSource]],
+    find: Find,
     card: ModelCard | None = None,
 ) -> tuple[ShownClip, ...]:
     """The videos that a body names, each found once, as far as a model takes them whose card is known.

@@ -298,7 +298,7 @@ class Client:
         action = self.action
         names = list(action.models)
         body = ChatBody(
-            video=upload.id,
+            video=upload.id,  # pyright: ignore[reportArgumentType] - as it comes
             model=names if len(names) > 1 else names[0],
             messages=[{"role": "user", "content": self.question}],  # pyright: ignore
             sampling=self._sampling(),  # pyright: ignore
@@ -306,7 +306,7 @@ class Client:
         )
         expected = Expected(action.models, self._frames_of(upload.which), self.question, upload.id)
         async with AsyncExitStack() as lifetime:
-            response = await chat.chat(body, self._request, self.world.services, action.tenant, lifetime)
+            response = await chat.chat(body, {}, self._request, self.world.services, action.tenant, lifetime)
             outcome = await self._read(response, expected)
         self._succeeds(upload)
         return outcome

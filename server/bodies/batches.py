@@ -6,7 +6,7 @@ from pydantic import Field
 
 from server.batches.records import ENDPOINTS, Batch
 from server.bodies.described import ResponseBody
-from server.bodies.own import Body
+from server.bodies.own import Body, Ignored
 
 _Name = Annotated[str, Field(max_length=64)]
 _Value = Annotated[str, Field(max_length=512)]
@@ -16,10 +16,14 @@ class BatchBody(Body):
     """A batch to begin."""
 
     input_file_id: Annotated[str, Field(max_length=64)]
+    """a file of requests, one a line, with purpose batch"""
     endpoint: Annotated[str, Field(json_schema_extra={"enum": list(ENDPOINTS)})]
+    """where they go"""
     completion_window: Literal["24h"]
+    """always 24h"""
     metadata: Annotated[dict[_Name, _Value], Field(max_length=16)] | None = None
-    output_expires_after: object = None
+    """is sent back"""
+    output_expires_after: Ignored = None
 
 
 class BatchLineError(ResponseBody):

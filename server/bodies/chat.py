@@ -29,14 +29,18 @@ class MessageVideo(Body):
     """A video of a later message, or a further one of the first; without `sampling` it has the request's."""
 
     video: Url
+    """id of an upload, a data URL, or an address"""
     sampling: SamplingBody | None = None
+    """which of its frames"""
 
 
 class TextPart(Body):
     """A text of a message."""
 
     type: Annotated[str, Field(pattern="^text$")]
+    """always text"""
     text: Text
+    """the text"""
     cache_control: Ignored = None
 
 
@@ -50,8 +54,11 @@ class MessageBody(EchoedFields):
     model_config = ConfigDict(json_schema_extra=say_own_message)
 
     role: Role
+    """who speaks"""
     content: Content | None = None
+    """what is said; neighbours of one role are one message"""
     videos: FewErrors[MessageVideo] = Field(default=[], max_length=MAX_VIDEOS)
+    """videos that the user shows here"""
 
     @property
     def texts(self) -> list[str]:
@@ -73,10 +80,13 @@ class ChatBody(ChatOptions):
     model_config = ConfigDict(json_schema_extra=say_chat)
 
     video: Videos
+    """what the first user's message shows: id, data URL or address, alone or with a sampling, or a list"""
     model: str | Models | None = None
+    """one of /v1/models; a list asks them all; without it the first of them"""
     messages: (
         Annotated[Messages, BeforeValidator(_as_messages, json_schema_input_type=Text | Messages)] | None
     ) = None
+    """the dialogue; a text is a question alone"""
     question: Annotated[Text | None, Field(description="in place of messages")] = None
 
     def models(self) -> tuple[str | None, ...]:

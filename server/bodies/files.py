@@ -23,14 +23,18 @@ class ExpiresAfter(Body):
     """When a file ends, but for those that the server deletes before."""
 
     anchor: Literal["created_at"]
+    """always created_at"""
     seconds: Annotated[int, Field(ge=3600, le=2_592_000), WHOLE]
+    """how long it is kept"""
 
 
 class FileTerms(Body):
     """What a client says of a file: kept, and shown again; a file is a video for all purposes."""
 
     purpose: Purpose
+    """is sent back; `batch` is for JSON lines, all others mean a video"""
     expires_after: ExpiresAfter | None = None
+    """when it is deleted; not later than the server's own time"""
 
     def terms(self) -> Terms:
         return Terms(self.purpose, self.expires_after and self.expires_after.seconds)
@@ -56,8 +60,11 @@ class UploadBody(FileTerms):
     """A file that will come in parts; its type its bytes will tell."""
 
     bytes: Annotated[int, Field(ge=1), WHOLE]
+    """the whole length"""
     filename: Filename
+    """shown, never used as a path"""
     mime_type: Annotated[str, Field(max_length=255)]
+    """changes nothing: the first bytes tell"""
 
 
 class CompleteBody(Body):
@@ -66,7 +73,9 @@ class CompleteBody(Body):
     part_ids: Annotated[
         FewErrors[Annotated[str, Field(max_length=_MAX_ID)]], Field(min_length=1, max_length=MAX_PARTS)
     ]
+    """the parts in their order in the file"""
     md5: Annotated[str, Field(pattern="^[0-9a-fA-F]{32}$")] | None = None
+    """of the whole file, which is compared"""
 
 
 class FileObject(ResponseBody):

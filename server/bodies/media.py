@@ -33,19 +33,28 @@ class PartSampling(Body):
     model_config = ConfigDict(json_schema_extra=say_sampling)
 
     num_frames: Whole | None = None
+    """how many frames; without it and `fps` the model's own number"""
     fps: float | None = None
+    """frames a second, in place of a number"""
     max_frames: Whole | None = None
+    """the most frames that `fps` may give"""
     start: float | None = None
+    """the begin of a window, in seconds"""
     end: float | None = None
+    """the end of a window, in seconds"""
     strategy: Strategy | None = None
+    """which frames are taken"""
     seed: SamplingSeed | None = None
+    """of the strategy `random`"""
 
 
 class MediaBody(PartSampling):
     """`url` is a data URL, the id of an upload, or the address of a video elsewhere."""
 
     url: Url
+    """id of an upload, a data URL, or an address"""
     detail: Literal["auto", "low", "high", "original"] | None = None  # a model sees one size
+    """changes nothing: a model sees one size"""
 
 
 Media = Annotated[MediaBody, BeforeValidator(_as_url, json_schema_input_type=Url | MediaBody)]

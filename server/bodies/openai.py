@@ -43,7 +43,9 @@ class FileBody(Body):
     model_config = ConfigDict(json_schema_extra=say_file)
 
     file_id: Url | None = None
+    """id of an upload"""
     file_data: Url | None = None
+    """a data URL"""
     filename: Ignored = None
 
 
@@ -53,12 +55,19 @@ class PartBody(Body):
     model_config = ConfigDict(json_schema_extra=say_part)
 
     type: Literal["text", "video_url", "video", "input_video", "image_url", "file"]
+    """names the field that holds the part"""
     text: Text | None = None
+    """a text"""
     video_url: Media | None = None
+    """a video"""
     video: Media | None = None
+    """the same, as some clients spell it"""
     input_video: Media | None = None
+    """the same"""
     image_url: Media | None = None
+    """a picture, which is a clip of one frame, or a video"""
     file: FileBody | None = None
+    """a video as a file"""
     uuid: Ignored = None
     cache_control: Ignored = None
 
@@ -74,9 +83,11 @@ class CompletionMessage(EchoedFields):
     model_config = ConfigDict(json_schema_extra=say_message)
 
     role: Literal["system", "developer", "user", "assistant"]
+    """who speaks; a developer is a system"""
     content: Annotated[
         Parts | None, BeforeValidator(_as_parts, json_schema_input_type=Text | Parts | None)
     ] = None
+    """what is said and shown; neighbours of one role are one message"""
 
     @property
     def turn_role(self) -> Role:
@@ -87,28 +98,35 @@ class StreamOptions(Body):
     """Additional contents of a stream."""
 
     include_usage: bool | None = None
+    """whether a last chunk has the usage"""
     include_obfuscation: Ignored = None
 
 
 class TextFormat(Body):
-    """The only format of an answer."""
+    """The format of an answer."""
 
     type: Literal["text"]
+    """always text"""
 
 
 class MediaKwargs(Body):
     """Sampling for all videos of a request, as vLLM's clients send it."""
 
     video: PartSampling | None = None
+    """which frames of all videos"""
 
 
 class ChatOptions(OptionsBody):
     """What both routes know of a question beside its messages."""
 
     sampling: SamplingBody | None = None
+    """which frames of all videos; what a part says goes before it"""
     max_completion_tokens: MaxTokens = None
+    """the same as `max_tokens`, before which it goes"""
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES), WHOLE] | None = None
+    """how many answers"""
     stream_options: StreamOptions | None = None
+    """what a stream has beside the text"""
 
     @property
     def num_choices(self) -> int:
@@ -130,29 +148,52 @@ class CompletionBody(ChatOptions):
 
     model: ModelName = None
     messages: Annotated[FewErrors[CompletionMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
+    """the dialogue"""
     video: Videos | None = None
+    """what the first user's message shows: id, data URL or address, alone or with a sampling, or a list"""
     stream: bool | None = None  # pyright: ignore[reportIncompatibleVariableOverride] - null is allowed here
+    """whether the answer comes in events"""
     media_io_kwargs: MediaKwargs | None = None
+    """which frames, as vLLM's clients say it; `sampling` goes before it"""
 
     tools: list[object] | None = None
+    """not offered: none, or any with `tool_choice` none"""
     functions: list[object] | None = None
+    """not offered: none, or any with `function_call` none"""
     tool_choice: Literal["none", "auto"] | None = None
+    """no tool is ever called"""
     function_call: Literal["none", "auto"] | None = None
+    """no function is ever called"""
     logit_bias: Empty | None = None
+    """what is added to the logits of tokens, by their ids"""
     response_format: TextFormat | None = None
+    """what the answer's text is"""
     modalities: FewErrors[Literal["text"]] | None = None
+    """only text is offered"""
     mm_processor_kwargs: Empty | None = None
+    """not offered: an empty object"""
     audio: None = None
+    """not offered"""
     web_search_options: None = None
+    """not offered"""
     continue_final_message: bool | None = None
+    """whether the last message is the assistant's, which the answer then goes on with; always so"""
     add_generation_prompt: bool | None = None
+    """whether the last message is not the assistant's; always so"""
     chat_template_kwargs: Empty | None = None
+    """not offered: an empty object"""
     skip_special_tokens: Literal[True] | None = None
+    """always true"""
     spaces_between_special_tokens: Literal[True] | None = None
+    """always true"""
     include_stop_str_in_output: Literal[False] | None = None
+    """always false"""
     add_special_tokens: Literal[False] | None = None
+    """always false: the model's own format has them"""
     echo: Literal[False] | None = None
+    """not offered"""
     use_beam_search: Literal[False] | None = None
+    """not offered"""
 
     metadata: Ignored = None
     moderation: Ignored = None
@@ -162,6 +203,7 @@ class CompletionBody(ChatOptions):
     prompt_cache_options: Ignored = None
     prompt_cache_retention: Ignored = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    """changes nothing: no model here reasons apart"""
     safety_identifier: Ignored = None
     service_tier: Ignored = None
     store: Ignored = None

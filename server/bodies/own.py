@@ -1,9 +1,9 @@
 """Bodies of our own routes but the chat's. Unknown fields, wrong types and NaN are refused."""
 
 import re
-from typing import Annotated, Any, Literal, Self, TypeVar, cast
+from typing import Annotated, Literal, Self, TypeVar, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from bt_model.errors import require
@@ -12,8 +12,9 @@ from bt_model.types import (
     GenerateOptions,
     Sampling,
     Strategy,
-    VideoFacts,
 )
+from server.bodies.described import Described, ResponseBody
+from server.bodies.facts import FactsObject
 from server.bodies.rules import say_options, say_sampling
 from server.uploads.rows import StoredVideo
 
@@ -23,8 +24,7 @@ MAX_CHARACTERS = 262_144
 MAX_FIELDS = 100
 
 T = TypeVar("T")
-Ignored = object
-"""A field that changes nothing here: whatever it holds is accepted."""
+Ignored = Annotated[object, Field(description="changes nothing here: whatever it holds is accepted")]
 FewErrors = Annotated[list[T], Field(fail_fast=True)]
 """A list whose errors end with the first; a million of them would take seconds."""
 
@@ -62,7 +62,7 @@ Models = Annotated[
 ModelName = Annotated[str | None, Field(description="one of /v1/models; without it the first of them")]
 
 
-class Body(BaseModel):
+class Body(Described):
     """A request body."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -77,17 +77,24 @@ class Body(BaseModel):
 
 
 class SamplingBody(Body):
-    """Sampling of the model's input frames; bounds are checked by `bt_model.types.Sampling`."""
+    """Which frames of a video the model sees."""
 
     model_config = ConfigDict(json_schema_extra=say_sampling)
 
     num_frames: Whole | None = None
+    """how many frames; without it and `fps` the model's own number"""
     fps: float | None = None
+    """frames a second, in place of a number"""
     max_frames: Whole | None = None
+    """the most frames that `fps` may give"""
     start: float | None = None
+    """the begin of a window, in seconds"""
     end: float | None = None
+    """the end of a window, in seconds"""
     strategy: Strategy = "uniform"
+    """which frames are taken"""
     seed: SamplingSeed = 0
+    """of the strategy `random`"""
 
     def value(self) -> Sampling:
         """Raises InvalidValueError for a value out of range."""
@@ -99,13 +106,15 @@ class VideoBody(Body):
 
     video: VideoId
     sampling: SamplingBody = SamplingBody()
+    """which frames"""
     model: ModelName = None
 
 
 class TokensBody(VideoBody):
-    """`format` overrides the Accept header."""
+    """A video, its sampling, the model that encodes it, and the form of the tokens."""
 
     format: Literal["safetensors", "json"] | None = None
+    """goes before the Accept header"""
 
 
 class EchoedFields(Body):
@@ -120,29 +129,46 @@ class EchoedFields(Body):
     reasoning_content: Ignored = None
     cache_control: Ignored = None
     audio: None = None
+    """not offered"""
     function_call: None = None
+    """not offered"""
     tool_calls: Annotated[list[object], Field(max_length=0)] | None = None
+    """not offered: an empty list"""
 
 
 class OptionsBody(Body):
-    """How to sample the answer; bounds are checked by `bt_model.types.GenerateOptions`."""
+    """How the answer is written."""
 
     model_config = ConfigDict(json_schema_extra=say_options)
 
     stream: bool = False
+    """whether the answer comes in events"""
     temperature: float | None = None
+    """0 takes the likeliest token; without it the model's own"""
     top_p: float | None = None
+    """only the likeliest tokens that have this probability together"""
     top_k: Whole | None = None
+    """only so many of the likeliest tokens; 0 takes all"""
     min_p: float | None = None
+    """only tokens with this part of the likeliest one's probability"""
     repetition_penalty: float | None = None
+    """divides the logits of tokens that the answer has; 1 is none"""
     presence_penalty: float | None = None
+    """is taken from the logits of tokens that the answer has"""
     frequency_penalty: float | None = None
+    """the same for each time that a token stands there"""
     ignore_eos: bool | None = None
+    """go on where the model would end"""
     max_tokens: MaxTokens = None
+    """the most tokens of the answer; -1 or null: as many as there is room for"""
     seed: Whole | None = None
+    """draws the same tokens again"""
     logprobs: bool | None = None
+    """whether to tell the log probabilities of the answer's tokens"""
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS), WHOLE] | None = None
+    """so many of the likeliest tokens at each place, with `logprobs`"""
     stop: str | FewErrors[str] | None = None
+    """texts that end the answer, and are no part of it"""
 
     def options(self) -> GenerateOptions:
         """Raises InvalidValueError for a value out of range, or `top_logprobs` without `logprobs`."""
@@ -165,17 +191,25 @@ class OptionsBody(Body):
         )
 
 
-class VideoObject(BaseModel):
+class VideoObject(ResponseBody):
     """One upload in a response."""
 
     id: str
+    """what all routes take"""
     object: Literal["video"] = "video"
+    """always video"""
     bytes: int
+    """its length"""
     sha256: str
+    """of its bytes, in hexadecimal digits"""
     filename: str
+    """as it was sent; shown, never used as a path"""
     created_at: int
+    """when it came, in seconds since 1970"""
     expires_at: int | None
-    facts: VideoFacts
+    """when it will be deleted; null keeps it"""
+    facts: FactsObject
+    """what the file tells"""
 
     @classmethod
     def of(cls, video: StoredVideo) -> Self:
@@ -186,57 +220,31 @@ class VideoObject(BaseModel):
             filename=video.filename,
             created_at=video.created_at,
             expires_at=video.expires_at,
-            facts=video.facts,
+            facts=FactsObject.of(video.facts),
         )
 
 
-class VideoPage(BaseModel):
+class VideoPage(ResponseBody):
     """A page of uploads."""
 
     object: Literal["list"] = "list"
+    """always list"""
     data: list[VideoObject]
+    """the uploads"""
     has_more: bool
+    """whether others follow"""
     first_id: str | None
+    """of the first of the page"""
     last_id: str | None
+    """of the last of the page: `after` of the next"""
 
 
-class Deleted(BaseModel):
+class Deleted(ResponseBody):
     """The response to a deletion."""
 
     id: str
+    """of the upload that is gone"""
     object: Literal["video"] = "video"
+    """always video"""
     deleted: Literal[True] = True
-
-
-class FrameObject(BaseModel):
-    """One of the model's input frames; `image` is a data URL of a JPEG."""
-
-    index: int
-    timestamp: float
-    image: str
-
-
-class FramesObject(BaseModel):
-    """The frames of one video in order."""
-
-    object: Literal["video.frames"] = "video.frames"
-    video: str
-    num_frames: int
-    sampling: dict[str, Any]
-    warnings: list[str]
-    reader: str
-    frames: list[FrameObject]
-    facts: VideoFacts
-
-
-class TokensObject(BaseModel):
-    """Pooled tokens (K, D); `data` is base64 of the row-major little-endian array."""
-
-    object: Literal["video.tokens"] = "video.tokens"
-    video: str
-    shape: list[int]
-    dtype: str
-    fingerprint: str
-    pooling: str
-    data: str
-    receipt: dict[str, Any]
+    """always true"""

@@ -16,6 +16,15 @@ _NULL: Schema = {"type": "null"}
 _STOP: Schema = {"type": "string", "minLength": 1, "maxLength": MAX_STOP_LENGTH}
 
 
+def _say(schema: Schema, *rules: list[Schema]) -> None:
+    """One alternative of each rule holds, beside those that were said before.
+
+    Programs that make types of a schema would take it for a union, were it not said twice in the negative.
+    """
+    said = schema.setdefault("not", {"not": {"allOf": []}})["not"]["allOf"]
+    said += [{"anyOf": alternatives} for alternatives in rules]
+
+
 def say_options(schema: Schema) -> None:
     """Of how an answer is sampled."""
     properties: Schema = schema["properties"]
@@ -27,7 +36,7 @@ def say_options(schema: Schema) -> None:
         properties[name] |= {"minimum": -1, "not": {"const": 0}}  # -1: as many as there is room for
     properties["stop"]["anyOf"] = [_STOP, {"type": "array", "items": _STOP, "maxItems": MAX_STOPS}, _NULL]
     asked = {"properties": {"logprobs": {"const": True}}, "required": ["logprobs"]}
-    schema["anyOf"] = [asked, {"properties": {"top_logprobs": {"enum": [0, None]}}}]
+    _say(schema, [asked, {"properties": {"top_logprobs": {"enum": [0, None]}}}])
 
 
 def say_chat(schema: Schema) -> None:
@@ -39,21 +48,15 @@ def say_chat(schema: Schema) -> None:
     ]
     given[1]["properties"]["question"] = _TEXT
     one = {"properties": {"model": {"type": ["string", "null"]}}}
-    schema["allOf"] = [{"anyOf": given}, {"anyOf": [one, {"properties": {"n": {"enum": [1, None]}}}]}]
+    _say(schema, given, [one, {"properties": {"n": {"enum": [1, None]}}}])
 
 
 def say_completion(schema: Schema) -> None:
     """Of a chat completion: its options, and that tools may be there if none is to be called."""
     say_options(schema)
-    schema["allOf"] = [
-        {
-            "anyOf": [
-                {"properties": {given: {"maxItems": 0}}},
-                {"properties": {choice: {"const": "none"}}, "required": [choice]},
-            ]
-        }
-        for given, choice in (("tools", "tool_choice"), ("functions", "function_call"))
-    ]
+    for given, choice in (("tools", "tool_choice"), ("functions", "function_call")):
+        none = {"properties": {choice: {"const": "none"}}, "required": [choice]}
+        _say(schema, [{"properties": {given: {"maxItems": 0}}}, none])
 
 
 def say_sampling(schema: Schema) -> None:
@@ -65,33 +68,41 @@ def say_sampling(schema: Schema) -> None:
     for name in ("start", "end"):
         properties[name]["minimum"] = 0
     by_rate = {"properties": {"num_frames": _NULL, "fps": {"type": "number"}}, "required": ["fps"]}
-    schema["anyOf"] = [by_rate, {"properties": {"fps": _NULL, "max_frames": _NULL}}]
+    _say(schema, [by_rate, {"properties": {"fps": _NULL, "max_frames": _NULL}}])
 
 
 def say_part(schema: Schema) -> None:
     """Of a part of a message: the field that its type names is there."""
     kinds: list[str] = schema["properties"]["type"]["enum"]
-    schema["anyOf"] = [
-        {"properties": {"type": {"const": kind}, kind: {"not": _NULL}}, "required": [kind]} for kind in kinds
-    ]
+    _say(
+        schema,
+        [
+            {"properties": {"type": {"const": kind}, kind: {"not": _NULL}}, "required": [kind]}
+            for kind in kinds
+        ],
+    )
 
 
 def say_file(schema: Schema) -> None:
     """Of a file: its id or its data."""
-    schema["anyOf"] = [
-        {"properties": {name: {"type": "string"}}, "required": [name]} for name in ("file_id", "file_data")
-    ]
+    _say(
+        schema,
+        [{"properties": {name: {"type": "string"}}, "required": [name]} for name in ("file_id", "file_data")],
+    )
 
 
 def say_own_message(schema: Schema) -> None:
     """Of a message of our own route: only the user's shows videos, and it is not empty."""
     line = {"type": "object", "properties": {"text": _TEXT}, "required": ["text"]}
     full = {"anyOf": [_TEXT, {"type": "array", "contains": line}]}
-    schema["anyOf"] = [
-        {"properties": {"role": {"const": "user"}, "content": full}, "required": ["content"]},
-        {"properties": {"role": {"const": "user"}, "videos": {"minItems": 1}}, "required": ["videos"]},
-        {"properties": {"role": {"enum": ["system", "assistant"]}, "videos": {"maxItems": 0}}},
-    ]
+    _say(
+        schema,
+        [
+            {"properties": {"role": {"const": "user"}, "content": full}, "required": ["content"]},
+            {"properties": {"role": {"const": "user"}, "videos": {"minItems": 1}}, "required": ["videos"]},
+            {"properties": {"role": {"enum": ["system", "assistant"]}, "videos": {"maxItems": 0}}},
+        ],
+    )
 
 
 def say_message(schema: Schema) -> None:
@@ -102,4 +113,4 @@ def say_message(schema: Schema) -> None:
     only_text = {"items": {"type": "object", "properties": {"type": {"const": "text"}}}}
     user = {"properties": {"role": {"const": "user"}, "content": full}, "required": ["content"]}
     others = {"role": {"enum": ["system", "developer", "assistant"]}, "content": only_text}
-    schema["anyOf"] = [user, {"properties": others}]
+    _say(schema, [user, {"properties": others}])

@@ -10,6 +10,7 @@ from pydantic.json_schema import models_json_schema
 
 from server.bodies.completions import CompletionChunk
 from server.bodies.errors import ErrorObject
+from server.bodies.examples import EXAMPLES
 from server.bodies.response_objects import (
     ItemEvent,
     PartEvent,
@@ -39,6 +40,19 @@ Upload a video (`POST /v1/video/uploads`), then ask about it (`POST /v1/video/ch
 clients (`POST /v1/chat/completions`). Every answer has a `receipt`: the frames that the model saw, and what
 the answer took. Every error has one form, `{"error": {"message", "type", "param", "code"}}`.
 """
+_PARAMETERS = {
+    "upload_id": "id of an upload that has begun",
+    "video_id": "id of an upload, or its SHA-256",
+    "file_id": "id of a file",
+    "response_id": "id of a response that is kept",
+    "batch_id": "id of a batch",
+    "model_id": "name of a model",
+    "name": "the file's name; shown, never used as a path",
+    "after": "the last id of the page before",
+    "limit": "the most of a page",
+    "order": "by time: the newest (desc) or the oldest (asc) first",
+    "accept": "application/json asks for JSON",
+}
 _REF = "#/components/schemas/{model}"
 _BEARER = {"type": "http", "scheme": "bearer", "description": "an API key; none where the server has no keys"}
 
@@ -55,7 +69,9 @@ def streamed(
     items = [{"$ref": _REF.format(model=each.__name__)} for each in events]
     text = "Server-sent events, each with one of these objects as its data; comments tell the progress."
     stream = {"schema": {"type": "string", "description": text}, "itemSchema": {"anyOf": items}}
-    return {200: {"model": whole, "description": description, "content": {"text/event-stream": stream}}}
+    # programs that make clients take the first
+    content: dict[str, Any] = {"application/json": {}, "text/event-stream": stream}
+    return {200: {"model": whole, "description": description, "content": content}}
 
 
 def document(app: FastAPI) -> None:
@@ -82,6 +98,12 @@ def _complete(document: dict[str, Any]) -> None:
         # FastAPI's own, for every route with a parameter: here such an error is 400, in our form
         if "HTTPValidationError" in str(responses.get("422")):
             del responses["422"]
+        for parameter in operation.get("parameters", ()):
+            if parameter["name"] in _PARAMETERS:
+                parameter.setdefault("description", _PARAMETERS[parameter["name"]])
+        for summary, body in EXAMPLES.get(operation["operationId"], {}).items():
+            content = operation["requestBody"]["content"]["application/json"]
+            content.setdefault("examples", {})[summary] = {"value": body}
         has_key = "security" in operation
         every = {401: has_key, 421: True, 429: has_key, 500: True, 503: path not in ALWAYS_OPEN}
         for status in (status for status, is_sent in every.items() if is_sent):

@@ -7,9 +7,13 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request, Response
+from fastapi.responses import JSONResponse
 
 from bt_model.types import ModelCard, Sampling
-from server.bodies.own import FrameObject, FramesObject, TokensBody, TokensObject, VideoBody
+from server.bodies.facts import FactsObject
+from server.bodies.own import TokensBody, VideoBody
+from server.bodies.receipts import ReceiptSampling
+from server.bodies.seen import FrameObject, FramesObject, TokensObject
 from server.decoding.futures import finished
 from server.deps import Services, ServicesDep, Tenant
 from server.engine.replies import TokenFile
@@ -57,14 +61,14 @@ async def show_frames(
     return FramesObject(
         video=video.name,
         num_frames=shown.num_frames,
-        sampling=facts["sampling"],
+        sampling=ReceiptSampling(**facts["sampling"]),
         warnings=facts["warnings"],
         reader=shown.reader,
         frames=[
             FrameObject(index=index, timestamp=seconds, image=_data_url(jpeg))
             for index, seconds, jpeg in frames
         ],
-        facts=shown.facts,
+        facts=FactsObject.of(shown.facts),
     )
 
 
@@ -75,7 +79,7 @@ async def show_tokens(
     services: ServicesDep,
     tenant: Tenant,
     accept: Annotated[str, Header()] = "",
-) -> TokensObject | Response:
+) -> Response:
     """Pooled tokens as a safetensors file, or as JSON if `format` or the Accept header asks for it."""
     model = services.engine.resolve(body.model)
     video = await find_video(services.store, tenant, body.video)
@@ -113,16 +117,18 @@ async def _fetched(
     return await (await prepare_all(services.features, clips, [card])).use(card, fetch)
 
 
-def _as_json(card: ModelCard, name: str, encoded: EncodedVideo, file: TokenFile) -> TokensObject:
-    return TokensObject(
-        video=name,
-        shape=list(file.shape),
-        dtype=file.dtype,
-        fingerprint=card.fingerprint,
-        pooling=card.pooling,
-        data=base64.b64encode(file.array).decode(),
-        receipt=receipt_of([(name, encoded)], card),
-    )
+def _as_json(card: ModelCard, name: str, encoded: EncodedVideo, file: TokenFile) -> Response:
+    tokens = {
+        "object": "video.tokens",
+        "video": name,
+        "shape": list(file.shape),
+        "dtype": file.dtype,
+        "fingerprint": card.fingerprint,
+        "pooling": card.pooling,
+        "data": base64.b64encode(file.array).decode(),
+        "receipt": receipt_of([(name, encoded)], card),
+    }
+    return JSONResponse(tokens)
 
 
 def _data_url(jpeg: bytes) -> str:

@@ -27,12 +27,12 @@ _PIECE = "application/offset+octet-stream"
 
 async def _speaking_tus(
     tus_resumable: Annotated[
-        str, Header(description="the version of the protocol", json_schema_extra={"enum": [_VERSION]})
-    ] = "",
+        str | None, Header(description="the version of the protocol", json_schema_extra={"enum": [_VERSION]})
+    ] = None,
 ) -> AsyncGenerator[None]:
     """Every response says which version of the protocol it speaks, errors too."""
     if tus_resumable != _VERSION:
-        text = f"Tus-Resumable is {tus_resumable[:40]!r}; allowed: {_VERSION}"
+        text = f"Tus-Resumable is {(tus_resumable or '')[:40]!r}; allowed: {_VERSION}"
         headers = {**_TUS, "tus-version": _VERSION}
         raise Problem(412, text, code="unsupported_protocol", param="Tus-Resumable", headers=headers)
     try:

@@ -36,10 +36,13 @@ def command_line() -> App:
         group=group,
         help="Start a server, ask it about a sample clip, keep serving.",
     )
+    app.command("btchat.commands.chat:chat", group=group, help="Talk about a video on the terminal.")
+    app.command("btchat.commands.upload:upload", group=group, help="Upload videos to a server.")
+    app.command("btchat.commands.status:status", group=group, help="Show what a server has loaded and does.")
     keys = App(name="key", help="Make API keys.", group=group)
     keys.command("btchat.commands.key:new", name="new")
     app.command(keys)
-    group = Group.create_ordered("One video, without a server")
+    group = Group.create_ordered("One video, here or on a server")
     for command in (one_video.ask, one_video.frames, one_video.tokens):
         app.command(command, group=group)
     _add_models(app, Group.create_ordered("Models"))

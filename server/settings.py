@@ -31,6 +31,8 @@ PREFIX = "BTCHAT_"
 CONFIG_NAME = "btchat.toml"
 SECRETS_DIR = Path("/run/secrets")
 SECRETS_VARIABLE = "BTCHAT_SECRETS_DIR"  # where secrets lie cannot be a setting that lies there itself
+CLIENT_VARIABLES = frozenset({"BTCHAT_URL", "BTCHAT_API_KEY", "BTCHAT_KEY_FILE"})
+"""Of a client in the same shell: no settings, and no mistakes."""
 _MIB = 1024 * 1024
 
 
@@ -258,7 +260,7 @@ def _refuse_unknown(variables: Iterable[str]) -> None:
     known = {f"{PREFIX}{name}".upper(): name for name in Settings.model_fields}
     for variable in variables:
         name = variable.upper()
-        if name.startswith(PREFIX) and name not in {SECRETS_VARIABLE, *known}:
+        if name.startswith(PREFIX) and name not in {SECRETS_VARIABLE, *CLIENT_VARIABLES, *known}:
             allowed = ", ".join(known)
             raise InvalidValueError(f"{variable} is not known; allowed: {allowed}", param=variable)
 

@@ -16,7 +16,7 @@ from cyclopts import App
 
 from btchat.cli import command_line
 from btchat.commands.running_server import running_server
-from server.settings import PREFIX, SECRETS_VARIABLE, Settings
+from server.settings import CLIENT_VARIABLES, PREFIX, SECRETS_VARIABLE, Settings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -114,6 +114,7 @@ def test_every_target_of_make_in_a_page_exists() -> None:
 def test_every_variable_of_a_page_is_a_setting() -> None:
     known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields} | {
         SECRETS_VARIABLE,
+        *CLIENT_VARIABLES,
         "BTCHAT_SOME_NAME",
     }
     for page in PAGES:

@@ -62,7 +62,16 @@ def test_no_class_name_stands_for_two_ideas() -> None:
         for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef):
                 places[node.name].append(name)
-    assert {name: where for name, where in places.items() if len(where) > 1} == {}
+    twice = {name: where for name, where in places.items() if len(where) > 1}
+    assert {name: where for name, where in twice.items() if not _are_ends_of_a_wire(where)} == {}
+
+
+def _are_ends_of_a_wire(places: list[str]) -> bool:
+    """What a server sends and what the client, which cannot import it, reads of it: one idea."""
+    client, *rest = sorted(places)
+    return client.startswith("btchat.client.") and [each.startswith("server.bodies.") for each in rest] == [
+        True
+    ]
 
 
 # state of something that runs; everything else that is a dataclass is a value, and stays what it is

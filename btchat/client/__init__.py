@@ -7,6 +7,7 @@ clients only carry it out. Nothing of a server or a model is imported here.
 from btchat.client.answers import AnswerNote, ChatAnswer, ChatChoices, ChoiceError, TextDelta
 from btchat.client.asynchronous import AsyncClient
 from btchat.client.errors import BtchatAPIError, BtchatConnectionError, BtchatResponseError
+from btchat.client.estimates import VideoEstimate
 from btchat.client.objects import (
     DeletedUpload,
     FramePicture,
@@ -46,5 +47,6 @@ __all__ = [
     "TokenArray",
     "TokenUsage",
     "UploadPage",
+    "VideoEstimate",
     "VideoUpload",
 ]

@@ -186,7 +186,3 @@ class FrameSet(ServerObject):
     def pictures(self) -> Iterator[bytes]:
         """The JPEG files in order."""
         return (frame.image for frame in self.frames)
-
-
-class VideoEstimate(ServerObject):
-    """What a question would take, before anything is decoded."""

@@ -13,6 +13,7 @@ import httpx
 from bt_model.errors import InvalidValueError
 from btchat.client.answers import AnswerReader, ChatAnswer, ChatChoices
 from btchat.client.errors import BtchatAPIError, BtchatConnectionError, BtchatResponseError
+from btchat.client.estimates import VideoEstimate
 from btchat.client.local_video import LocalVideo, UploadSource
 from btchat.client.objects import (
     DeletedUpload,
@@ -22,7 +23,6 @@ from btchat.client.objects import (
     ServerReady,
     ServerVersion,
     UploadPage,
-    VideoEstimate,
     VideoUpload,
 )
 from btchat.client.options import Dialogue, ModelNames, SamplingOptions, Video
@@ -89,9 +89,11 @@ class Routes:
         messages: Dialogue | None,
         sampling: SamplingOptions | None,
         model: str | None,
+        max_tokens: int | None,
     ) -> Plan[VideoEstimate]:
         body = yield from self._body(video, sampling, model)
         body |= {} if messages is None else {"messages": _dialogue(messages)}
+        body |= {} if max_tokens is None else {"max_tokens": max_tokens}
         call = Call("POST", "/v1/video/estimate", json=body)
         return (yield from self.retries.read(call, VideoEstimate.model_validate_json))
 

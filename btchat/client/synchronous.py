@@ -11,6 +11,7 @@ import httpx
 from btchat.client.address import Address
 from btchat.client.answers import ChatAnswer, ChatChoices, TextDelta
 from btchat.client.errors import BtchatConnectionError
+from btchat.client.estimates import VideoEstimate
 from btchat.client.local_video import UploadSource
 from btchat.client.objects import (
     DeletedUpload,
@@ -19,7 +20,6 @@ from btchat.client.objects import (
     ServerReady,
     ServerVersion,
     UploadPage,
-    VideoEstimate,
     VideoUpload,
 )
 from btchat.client.options import ChatOptions, Dialogue, ModelNames, SamplingOptions, Video
@@ -194,9 +194,10 @@ class Client:
         *,
         sampling: SamplingOptions | None = None,
         model: str | None = None,
+        max_tokens: int | None = None,
     ) -> VideoEstimate:
         """What a question would take, and whether it fits, before anything is decoded."""
-        return self._run(self._routes.estimate(video, messages, sampling, model))
+        return self._run(self._routes.estimate(video, messages, sampling, model, max_tokens))
 
     def models(self) -> tuple[ModelInfo, ...]:
         """All models of the server, the default first."""

@@ -54,6 +54,9 @@ class UploadStates:
         return (path for path in folder.iterdir() if path.stat().st_mtime < oldest)
 
 
-def default_folder() -> Path:
-    """`btchat/uploads` of the user's caches."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / _FOLDER
+def default_folder() -> Path | None:
+    """`btchat/uploads` of the user's caches; not every user has a home."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / _FOLDER
+    except RuntimeError:
+        return None

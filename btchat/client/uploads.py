@@ -60,9 +60,9 @@ class Upload:
         if stored is None:
             in_pieces = self.is_resumable and self.video.num_bytes > WHOLE_BYTES
             stored = yield from (self._in_pieces(sha256) if in_pieces else self._whole(sha256))
-        if stored.sha256 != sha256:
-            yield from self.retries.sent(Call("DELETE", f"{PATH}/{stored.id}"))
-            raise BtchatError(f"{self.filename or 'the video'} changed while it was sent; send it again")
+        if stored.sha256 != sha256:  # left where it is: other bytes may have been there under this id before
+            name = self.filename or "the video"
+            raise BtchatError(f"{name} changed while it was sent; what came is {stored.id}; send it again")
         self.on_progress(self.video.num_bytes, self.video.num_bytes)
         return stored
 

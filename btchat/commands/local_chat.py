@@ -2,8 +2,10 @@
 
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from time import monotonic
+from typing import Any
 
 import torch
 from PIL import Image
@@ -18,10 +20,11 @@ from bt_model.checkpoints.json_files import read_config
 from bt_model.checkpoints.weights import open_checkpoint
 from bt_model.errors import BtchatError
 from bt_model.generation.engine import BatchEngine
-from bt_model.types import Frames, FrameSize, GenerateOptions, Sampling, Turn, VideoTokens
+from bt_model.types import FrameSize, GenerateOptions, Sampling, Turn, VideoTokens
 from bt_model.video.decode import decode
-from bt_model.video.sample import rounding_warnings
+from btchat.commands.frame_listing import FrameListing, warn
 from btchat.commands.options import FormatOptions, ModelOptions
+from server.features.receipt import frame_facts
 from server.worker.loader import CacheSettings, DiskLoader
 
 LOCAL_KEY = b"local"
@@ -37,7 +40,7 @@ class LocalChat:
 
     def __init__(self, model: ModelOptions, formats: FormatOptions) -> None:
         loader = DiskLoader(
-            [model.model],
+            [model.name],
             model.weights_dir,
             device=model.device,
             dtype=formats.dtype,
@@ -57,68 +60,77 @@ class LocalChat:
         """What the model's file says about its limits."""
         return self._chat.card.notice
 
-    def ask(self, video: Path, question: str, sampling: Sampling, options: GenerateOptions) -> Iterator[str]:
-        """Stream the answer.
+    def see(self, video: Path, sampling: Sampling) -> "EncodedFile":
+        """Decode and encode.
 
         Raises:
             VideoError: a file that cannot be used.
-            InvalidValueError: sampling or options out of range.
+            InvalidValueError: a sampling out of range.
         """
-        tokens = VideoTokens(LOCAL_KEY, self._encode(video, sampling))
+        card, begin = self._chat.card, monotonic()
+        fitting = replace(sampling, even_above=card.even_above)
+        frames = decode(video, fitting, card.frame_size, card.default_frames)
+        decoded = monotonic()
+        facts = frame_facts(frames, fitting)
+        warn(facts["warnings"])
+        tokens = self._chat.encode(torch.from_numpy(frames.pixels)[None])[0]
+        seconds = {"decode": decoded - begin, "encode": monotonic() - decoded}
+        known = {"model": card.id, "fingerprint": card.fingerprint, "notice": card.notice}
+        return EncodedFile(tokens, {"video": str(video), **facts, "seconds": seconds, **known})
+
+    def ask(self, seen: "EncodedFile", question: str, options: GenerateOptions) -> Iterator[str]:
+        """Stream the answer. Raises InvalidValueError: options out of range."""
         engine = BatchEngine(self._chat.backend.lm, max_batch=NUM_ROWS)
         engine.start()
         try:
-            yield from self._chat.answer(engine, [Turn("user", question)], [tokens], options)
+            videos = [VideoTokens(LOCAL_KEY, seen.tokens)]
+            yield from self._chat.answer(engine, [Turn("user", question)], videos, options)
         finally:
             engine.stop()
 
     def write_tokens(self, video: Path, sampling: Sampling, output: Path) -> str:
         """Write pooled tokens (K, D) as safetensors; returns a line of text about the file."""
-        tokens = self._encode(video, sampling).cpu().contiguous()
+        tokens = self.see(video, sampling).tokens.cpu().contiguous()
         part = output.with_name(f".{output.name}.part")
         part.write_bytes(save({"tokens": tokens}, metadata={"fingerprint": self._chat.card.fingerprint}))
         part.replace(output)
         shape = " x ".join(map(str, tokens.shape))
         return f"{output}: tokens {shape} {tokens.dtype}, weights {self._chat.card.fingerprint[:12]}"
 
-    def _encode(self, video: Path, sampling: Sampling) -> torch.Tensor:
-        card = self._chat.card
-        fitting = replace(sampling, even_above=card.even_above)
-        frames = decode(video, fitting, card.frame_size, card.default_frames)
-        _warn(frames)
-        return self._chat.encode(torch.from_numpy(frames.pixels)[None])[0]
+
+@dataclass(frozen=True, slots=True)
+class EncodedFile:
+    """A video's tokens (K, D), and the receipt of how they were made, in the form of a server's."""
+
+    tokens: torch.Tensor
+    receipt: dict[str, Any]
 
 
-def show_frames(model: ModelOptions, video: Path, sampling: Sampling, output: Path | None) -> Iterator[str]:
-    """A line for each input frame of the model; JPEG files too, if `output` names a folder."""
-    path = find(model.model, model.weights_dir)
+def list_frames(model: ModelOptions, video: Path, sampling: Sampling) -> FrameListing:
+    """The input frames of the model, which itself is not loaded.
+
+    Raises:
+        BtchatError: no such model, or a file that cannot be used.
+    """
+    path = find(model.name, model.weights_dir)
     file = read_model_file(path, model.weights_dir)
     tower = path.parent / file.tower
     side = vision_config(tower, read_config(tower)).image_size
     adapter = file.adapter and open_checkpoint(path.parent / file.adapter, is_listing=True)
     fitting = replace(sampling, even_above=even_above(file, adapter or None))
     frames = decode(video, fitting, FrameSize(side, file.fit), file.default_frames)
-    yield f"{video}: {_facts(frames)}"
-    _warn(frames)
-    if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
-    for number, (index, seconds) in enumerate(zip(frames.indices, frames.timestamps, strict=True)):
-        line = f"frame {index:6d}  {seconds:9.3f} s"
-        if output is not None:
-            target = output / f"{number:03d}_frame{index:06d}.jpg"
-            Image.fromarray(frames.pixels[number]).save(target, quality=90)
-            line += f"  {target}"
-        yield line
+    facts = frame_facts(frames, fitting)
 
+    def write(number: int, target: Path) -> None:
+        Image.fromarray(frames.pixels[number]).save(target, quality=90)
 
-def _warn(frames: Frames) -> None:
-    for warning in (*frames.facts.warnings, *rounding_warnings(frames.num_frames, frames.num_wanted)):
-        sys.stderr.write(f"warning: {warning}\n")
-
-
-def _facts(frames: Frames) -> str:
-    facts = frames.facts
-    return (
-        f"{facts.width}x{facts.height} {facts.codec}, {facts.num_frames} frames at {facts.fps:g} per second, "
-        f"{facts.seconds:.2f} s; the model sees {frames.num_frames} frames"
+    return FrameListing(
+        str(video),
+        asdict(frames.facts),
+        facts["sampling"],
+        facts["warnings"],
+        frames.reader,
+        frames.indices,
+        frames.timestamps,
+        write,
     )

@@ -2,9 +2,9 @@
 
 import os
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
@@ -82,9 +82,19 @@ OutputFile = Annotated[Path, Parameter(validator=a_file)]
 class ModelOptions:
     """A model by name, and where it runs."""
 
-    model: Annotated[str, Parameter(help="name or model file", env_var="BTCHAT_MODEL")] = "embedded"
+    model: Annotated[
+        str | None,
+        Parameter(
+            help="name or model file (default: embedded; of a server its first)", env_var="BTCHAT_MODEL"
+        ),
+    ] = None
     weights_dir: WeightsDir = WEIGHTS_DIR
     device: Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1 …")] = "auto"
+
+    @property
+    def name(self) -> str:
+        """Of the model that is loaded in this process."""
+        return self.model or "embedded"
 
 
 @Parameter(name="*", group=Group.create_ordered("Number formats"))
@@ -113,6 +123,14 @@ class FrameOptions:
     def sampling(self) -> Sampling:
         """Raises InvalidValueError: a value out of range."""
         return Sampling(**asdict(self))
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """What was chosen, as a server takes it. Raises as `sampling`."""
+        chosen = asdict(self.sampling)
+        return {
+            field.name: chosen[field.name] for field in fields(self) if chosen[field.name] != field.default
+        }
 
 
 MODEL_OPTIONS, FORMAT_OPTIONS, FRAME_OPTIONS = ModelOptions(), FormatOptions(), FrameOptions()

@@ -44,11 +44,12 @@ def running_server(
     model: str = "embedded",
     settings: Mapping[str, str] | None = None,
     report: Callable[[str], object] | None = None,
+    is_foreground: bool = True,
 ) -> Generator[RunningServer]:
     """Start `python -m server`, wait until it is ready, and stop it at the end.
 
     `settings` are BTCHAT_* variables without their prefix, in lower case; `report` is told now and then that
-    it still starts.
+    it still starts. Ctrl-C on the terminal reaches a server in the foreground.
 
     Raises:
         BtchatError: the port is taken, the process ended, or was not ready in time.
@@ -58,7 +59,9 @@ def running_server(
     values = {"port": str(chosen), "data_dir": str(data_dir), "model": model, **(settings or {})}
     environment = {**os.environ, **{f"BTCHAT_{name.upper()}": value for name, value in values.items()}}
     # the server's log goes to stderr: stdout is for the caller's own output
-    process = subprocess.Popen([sys.executable, "-m", "server"], env=environment, stdout=STDERR)
+    group = None if is_foreground else 0
+    command = [sys.executable, "-m", "server"]
+    process = subprocess.Popen(command, env=environment, stdout=STDERR, process_group=group)
     try:
         url = f"http://127.0.0.1:{chosen}"
         _wait_until_ready(url, process, report)

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from bt_model.decoding.decoded import Decoded
-from bt_model.types import ModelCard, Sampling
+from bt_model.types import Frames, ModelCard, Sampling
 from bt_model.video.facts import Picture
 from bt_model.video.sample import rounding_warnings
 from server.features.keys import shown
@@ -28,7 +28,7 @@ class EncodedVideo:
 _NO_VIDEO = EncodedVideo(b"", {}, None)
 
 
-def frame_facts(frames: Decoded, sampling: Sampling) -> dict[str, Any]:
+def frame_facts(frames: Decoded | Frames, sampling: Sampling) -> dict[str, Any]:
     """Which frames the model sees: the part of a receipt that is kept with the tokens."""
     return {
         "frames": {

@@ -200,14 +200,18 @@ COMMANDS = {
     " --upload-ttl-seconds --body-idle-seconds --decode-seconds --request-seconds --engine-start-seconds"
     " --stream-hold-seconds --stream-stall-seconds --ping-seconds --grace-seconds",
     "demo": "--port --once",
-    "ask": "VIDEO QUESTION --temperature --max-tokens --model --weights-dir --device --num-frames --fps"
-    " --start --end --strategy --seed --dtype --quantise",
-    "frames": "VIDEO -o --output --model --weights-dir --device --num-frames --fps --start --end --strategy"
-    " --seed",
-    "tokens": "VIDEO -o --output --model --weights-dir --device --num-frames --fps --start --end --strategy"
-    " --seed --dtype --quantise",
+    "chat": "VIDEO --temperature --max-tokens --url --key-file --model --weights-dir --device --num-frames"
+    " --fps --start --end --strategy --seed --dtype --quantise",
+    "upload": "FILES --json --url --key-file",
+    "status": "--json --url --key-file",
+    "ask": "VIDEO QUESTION --temperature --max-tokens --json --url --key-file --model --weights-dir --device"
+    " --num-frames --fps --start --end --strategy --seed --dtype --quantise",
+    "frames": "VIDEO -o --output --json --url --key-file --model --weights-dir --device --num-frames --fps"
+    " --start --end --strategy --seed",
+    "tokens": "VIDEO -o --output --url --key-file --model --weights-dir --device --num-frames --fps --start"
+    " --end --strategy --seed --dtype --quantise",
     "models": "--weights-dir --json",
-    "weights list": "--weights-dir --manifest",
+    "weights list": "--weights-dir --manifest --json",
     "weights fetch": "NAME --dry-run --weights-dir --manifest",
     "weights convert": "SOURCE --out --base --dtype --blocks",
     "weights verify": "NAME --weights-dir",

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 from time import monotonic
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -11,16 +11,31 @@ from bt_model.assembly.catalog import BUILT_IN, WEIGHTS_DIR
 from bt_model.types import Dtype
 from btchat.commands.options import NewWeightsDir, WeightsDir
 
+if TYPE_CHECKING:
+    from btchat.commands.weights.manifest import WeightSet
+
 _LINE_SECONDS = 30.0
 
 Manifest = Annotated[Path | None, Parameter(help="list of sets (default: that of this version)")]
 
 
-def list_sets(*, weights_dir: NewWeightsDir = WEIGHTS_DIR, manifest: Manifest = None) -> None:
-    """Show the sets that can be fetched, and what of them is here."""
+def list_sets(
+    *, weights_dir: NewWeightsDir = WEIGHTS_DIR, manifest: Manifest = None, json: bool = False
+) -> None:
+    """Show the sets that can be fetched, and what of them is here.
+
+    Args:
+        json: for machines
+    """
+    from json import dumps
+
     from btchat.commands.weights.manifest import read_manifest
 
-    for name, chosen in read_manifest(manifest or BUILT_IN / "manifest.toml").items():
+    sets = read_manifest(manifest or BUILT_IN / "manifest.toml")
+    if json:
+        print(dumps([_as_json(name, chosen, weights_dir / name) for name, chosen in sets.items()], indent=2))
+        return
+    for name, chosen in sets.items():
         here = sum((weights_dir / name / item.to).exists() for item in chosen.items)
         size = f"at least {chosen.num_bytes / 1e9:.1f} GB" if chosen.num_bytes else "size unknown"
         print(f"{name}  ({here} of {len(chosen.items)} parts here, {size})\n  {chosen.about}")
@@ -28,6 +43,20 @@ def list_sets(*, weights_dir: NewWeightsDir = WEIGHTS_DIR, manifest: Manifest = 
             print(f"  {item.to:24s} {item.source}  [{item.licence}]")
             if item.note:
                 print(f"  {'':24s} {item.note}")
+
+
+def _as_json(name: str, chosen: "WeightSet", folder: Path) -> dict[str, object]:
+    items = [
+        {
+            "to": item.to,
+            "source": item.source,
+            "licence": item.licence,
+            "note": item.note or None,
+            "is_here": (folder / item.to).exists(),
+        }
+        for item in chosen.items
+    ]
+    return {"name": name, "about": chosen.about, "bytes": chosen.num_bytes or None, "items": items}
 
 
 def fetch(

@@ -11,12 +11,8 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from btchat import AsyncClient, Client
 from btchat.client import AsyncChatStream
-from server.settings import Settings
-from tests import fakes
-from tests.clips import write_clip
-from tests.server.conftest import QUICK, RunningServer, running
+from tests.server.conftest import RunningServer
 
-MODELS = (fakes.MODEL, fakes.OTHER, fakes.BAD, fakes.MANY)
 Connect = Callable[..., Any]
 """Makes a client of one kind or the other, with the arguments of either."""
 
@@ -54,13 +50,6 @@ def portal() -> Iterator[BlockingPortal]:
         yield portal
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    settings = Settings.model_validate(QUICK | {"data_dir": tmp_path_factory.mktemp("data"), "model": MODELS})
-    with running(settings, fakes.command(*MODELS)) as server:
-        yield server
-
-
 @pytest.fixture(params=["Client", "AsyncClient"])
 def connect(request: pytest.FixtureRequest, portal: BlockingPortal, tmp_path: Path) -> Iterator[Connect]:
     made: list[Any] = []
@@ -79,12 +68,6 @@ def connect(request: pytest.FixtureRequest, portal: BlockingPortal, tmp_path: Pa
 @pytest.fixture
 def client(connect: Connect, server: RunningServer) -> Any:
     return connect(server.url)
-
-
-@pytest.fixture(scope="session")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A good clip of 30 frames, 1.2 seconds."""
-    return write_clip(tmp_path_factory.mktemp("clip") / "clip.mp4")
 
 
 def padded(clip: Path, path: Path, num_bytes: int) -> str:

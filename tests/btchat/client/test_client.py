@@ -1,5 +1,6 @@
 """Everything but uploads and answers, through both clients; and what they do when something is wrong."""
 
+import json
 import socket
 import subprocess
 import sys
@@ -239,6 +240,39 @@ def test_fields_of_a_newer_server_are_kept(connect: Connect) -> None:
     assert model.size == "7B"
     with pytest.raises(ValueError, match="frozen"):
         model.id = "n"
+
+
+def test_an_estimate_is_asked_for_with_the_dialogue_and_is_typed(connect: Connect) -> None:
+    asked: list[dict[str, Any]] = []
+    tokens = {"video": 65, "text": None, "prompt": None, "max_tokens": 9, "room": -1, "context": 64}
+    problem = {"message": "too long", "code": "context_length_exceeded", "param": "messages"}
+    body = {
+        "model": "m", "fits": False, "problem": problem, "would_fit": [{"sampling": {"num_frames": 4}}],
+        "tokens": tokens, "videos": [],
+    }  # fmt: skip
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        asked.append({"path": request.url.path, **json.loads(request.content)})
+        return httpx.Response(200, json=body)
+
+    client = connect("http://x", transport=httpx.MockTransport(handle))
+    estimate = client.estimate("vid_1", "what?", sampling={"fps": 2}, max_tokens=9)
+    messages = [{"role": "user", "content": "what?"}]
+    assert asked == [
+        {
+            "path": "/v1/video/estimate",
+            "video": "vid_1",
+            "messages": messages,
+            "sampling": {"fps": 2},
+            "max_tokens": 9,
+        }
+    ]
+    assert (estimate.fits, estimate.problem.code, estimate.tokens.room) == (
+        False,
+        "context_length_exceeded",
+        -1,
+    )
+    assert estimate.would_fit[0].sampling == {"num_frames": 4}
 
 
 def stream_of(*lines: str) -> httpx.Response:

@@ -50,6 +50,7 @@ from server.problems import show_problem
 from server.routes import health
 from server.routes.document import DESCRIPTION, SUMMARY, TAGS, document, operation_id
 from server.routes.page_files import keep_in_memory
+from server.routes.query import refuse_unknown_query
 from server.routes.table import ROUTERS
 from server.settings import Settings
 from server.uploads.expiry import expiring
@@ -130,7 +131,7 @@ def create_app(settings: Settings, start: Start) -> FastAPI:
     """The application around the services that `start` opens.
 
     Raises:
-        InvalidValueError: a keys file that cannot be used.
+        InvalidValueError: a keys file that cannot be used, or an origin that no browser sends.
     """
     keys = load_keys(settings)
     inside = InsideCalls()
@@ -158,7 +159,8 @@ def create_app(settings: Settings, start: Start) -> FastAPI:
     document(app)
     asked = [Depends(HTTPBearer(auto_error=False))] if keys.all else []  # KeyCheck is what refuses
     for router in ROUTERS:
-        app.include_router(router, dependencies=asked if router is not health.probes else [])
+        of_key = asked if router is not health.probes else []
+        app.include_router(router, dependencies=[Depends(refuse_unknown_query), *of_key])
     for kind in (BtchatError, HTTPException, TimeoutError):
         app.add_exception_handler(kind, show_problem)
     app.add_exception_handler(RequestValidationError, show_refusal)

@@ -150,6 +150,7 @@ class Metrics:
             if isinstance(route, Route) and route.include_in_schema
             for method in route.methods or ()
         ]
+        asked += [(path, "HEAD") for path, method in asked if method == "GET"]
         self._handlers = frozenset(handler for handler, _ in asked)
         for handler, method in (*asked, *((UNMATCHED, method) for method in (*METHODS, OTHER))):
             for status in _STATUSES:

@@ -76,6 +76,11 @@ class Network(Group):
         description="names that clients may call this server by, or *; without it any, but on a loopback "
         "address without API keys only localhost and loopback addresses",
     )
+    cors_origins: Names | None = Field(
+        default=None,
+        description="origins whose pages browsers let use this server, such as https://pages.example; "
+        "without it none",
+    )
     max_connections: Count = Field(
         default=4096, description="connections at once; fewer where the process may have few descriptors"
     )

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from server.deps import LifespanState
 from server.log.request import FACTS, ID_HEADER, REQUEST_ID, Facts, begin
 from server.log.secrets import redacted
+from server.middleware.gate import LIVE
 from server.middleware.keys import PAGES
 from server.problems import problem_of, status_on
 
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 
 # what a page loads comes from this server alone; both pages have scripts and styles in their HTML
 _PAGE_POLICY = "default-src 'self' 'unsafe-inline' data: blob:"
-_PROBES = frozenset({"/health/live", "/health/ready", "/metrics"})  # asked every few seconds
+_PROBES = LIVE | {"/health/ready", "/metrics"}  # asked every few seconds
 _LONGEST_PATH = 200
 _LINGER_SECONDS = 1.0
 _PAUSE_SECONDS = 0.25  # for a client that is sending to find its answer
@@ -121,7 +122,8 @@ def _record(scope: Scope, facts: Facts, status: int, seconds: float, failure: Ex
     """
     services = cast(LifespanState, scope["state"])["services"]
     route, method = scope.get("route"), scope["method"]
-    template = route.path if isinstance(route, APIRoute) and method in route.methods else None
+    asked = {method, "GET"} if method == "HEAD" else {method}
+    template = route.path if isinstance(route, APIRoute) and asked & (route.methods or set()) else None
     services.metrics.requested(template or "", method, f"{status // 100}xx" if status else "none", seconds)
     if status >= HTTPStatus.BAD_REQUEST:
         services.metrics.rejected(str(facts.get("code")))

@@ -9,7 +9,9 @@ from server.problems import Problem
 from server.settings import Settings
 
 _ANY = ("*",)
-ALWAYS_OPEN = frozenset({"/health/live", "/metrics"})
+LIVE = frozenset({"/health/live", "/health", "/ping"})
+"""Probes of the process alone."""
+ALWAYS_OPEN = LIVE | {"/metrics"}
 """What is asked of a server that stops, or is full, as well."""
 
 

@@ -9,11 +9,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from server.admission import PUBLIC
 from server.keys.file import ApiKey, digest_of
 from server.keys.rates import WrongKeys
+from server.middleware.gate import LIVE
 from server.problems import Problem, RateLimitError, problem_of
 
 PAGES = frozenset({"/docs", "/redoc"})
 # probes have no key; the pages of the documentation hold nothing secret, and ask for a key to try a route
-OPEN_PATHS = PAGES | {"/", "/health/live", "/health/ready", "/openapi.json"}
+OPEN_PATHS = PAGES | LIVE | {"/", "/health/ready", "/openapi.json"}
 PAGE_FILES = "/static-offline-docs"
 _READING = frozenset({"GET", "HEAD"})
 

@@ -1,13 +1,16 @@
 """All middleware, in the one order in which it holds. Pure ASGI."""
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from server.keys.file import ApiKeys
 from server.middleware.bounds import BodyBounds, BodyPace
+from server.middleware.cors import cors_rules
 from server.middleware.costs import RequestCost, RequestCosts
 from server.middleware.door import Door
 from server.middleware.envelope import Envelope
 from server.middleware.gate import Gate, allowed_hosts
+from server.middleware.head import HeadAsGet
 from server.middleware.inline import InlineVideos
 from server.middleware.inside import Inside, InsideCalls
 from server.middleware.keys import KeyCheck
@@ -40,8 +43,13 @@ def request_costs(settings: Settings) -> RequestCosts:
 
 
 def guard(app: FastAPI, settings: Settings, keys: ApiKeys, inside: InsideCalls) -> None:
-    """Put everything around an application that lets its requests in; the last is the outermost."""
+    """Put everything around an application that lets its requests in; the last is the outermost.
+
+    Raises:
+        InvalidValueError: an origin that no browser sends.
+    """
     costs = request_costs(settings)
+    app.add_middleware(HeadAsGet)
     app.add_middleware(InlineVideos, paths=WITH_VIDEOS_INSIDE, max_bytes=settings.max_json_bytes)
     app.add_middleware(Door, costs=costs)
     pace = BodyPace(settings.body_idle_seconds, settings.min_body_rate)
@@ -50,3 +58,5 @@ def guard(app: FastAPI, settings: Settings, keys: ApiKeys, inside: InsideCalls) 
     app.add_middleware(KeyCheck, keys=keys.all, wrong_per_minute=settings.wrong_keys_per_minute)
     app.add_middleware(Gate, hosts=allowed_hosts(settings))
     app.add_middleware(Envelope)
+    if settings.cors_origins:  # outermost: a page may read every answer, an error of the envelope as well
+        app.add_middleware(CORSMiddleware, **cors_rules(settings.cors_origins))

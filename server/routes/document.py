@@ -105,7 +105,7 @@ def _complete(document: dict[str, Any]) -> None:
             content = operation["requestBody"]["content"]["application/json"]
             content.setdefault("examples", {})[summary] = {"value": body}
         has_key = "security" in operation
-        every = {401: has_key, 421: True, 429: has_key, 500: True, 503: path not in ALWAYS_OPEN}
+        every = {400: True, 401: has_key, 421: True, 429: has_key, 500: True, 503: path not in ALWAYS_OPEN}
         for status in (status for status, is_sent in every.items() if is_sent):
             responses[str(status)] = error_response(status)
         rename_errors(path, responses)

@@ -31,6 +31,8 @@ async def show_start() -> RedirectResponse:
 
 
 @probes.get("/health/live")
+@probes.get("/health", name="health")
+@probes.get("/ping", name="ping")
 async def live() -> dict[str, str]:
     """200 as long as the web process answers."""
     return {"status": "ok"}

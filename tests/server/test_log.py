@@ -69,7 +69,8 @@ def test_a_request_has_one_line_with_the_id_that_its_client_has(server: RunningS
         "method": "GET",
         "path": "/v1/models",
         "route": "/v1/models",
-        "status": 200,
+        "status": 400,
+        "code": "unknown_parameter",
         "client": "127.0.0.1",
     }
     assert (second["status"], second["code"], second["request_id"]) == (

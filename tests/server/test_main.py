@@ -62,6 +62,8 @@ ROUTES = {
     ("delete", "/v1/responses/{response_id}"),
     ("get", "/v1/models"),
     ("get", "/v1/models/{model_id}"),
+    ("get", "/health"),
+    ("get", "/ping"),
     ("get", "/health/live"),
     ("get", "/health/ready"),
     ("get", "/metrics"),

@@ -44,6 +44,7 @@ CODES: Mapping[int, tuple[str, ...]] = {
         "missing_required_parameter",
         "unknown_parameter",
         "unsupported_parameter",
+        "idempotency_key_reused",
         "context_length_exceeded",
         "too_many_videos",
         "video_required",

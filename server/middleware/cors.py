@@ -9,6 +9,7 @@ from bt_model.errors import require
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _EXPOSED = (
     "ETag",
+    "Idempotent-Replayed",
     "Location",
     "Retry-After",
     "Server-Timing",

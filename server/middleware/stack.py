@@ -11,6 +11,7 @@ from server.middleware.door import Door
 from server.middleware.envelope import Envelope
 from server.middleware.gate import Gate, allowed_hosts
 from server.middleware.head import HeadAsGet
+from server.middleware.idempotency import Idempotency
 from server.middleware.inline import InlineVideos
 from server.middleware.inside import Inside, InsideCalls
 from server.middleware.keys import KeyCheck
@@ -51,6 +52,7 @@ def guard(app: FastAPI, settings: Settings, keys: ApiKeys, inside: InsideCalls) 
     costs = request_costs(settings)
     app.add_middleware(HeadAsGet)
     app.add_middleware(InlineVideos, paths=WITH_VIDEOS_INSIDE, max_bytes=settings.max_json_bytes)
+    app.add_middleware(Idempotency, num_tenants=keys.num_tenants)
     app.add_middleware(Door, costs=costs)
     pace = BodyPace(settings.body_idle_seconds, settings.min_body_rate)
     app.add_middleware(BodyBounds, costs=costs, pace=pace)  # what is refused by its length alone is not held

@@ -26,7 +26,7 @@ from bt_model.errors import BtchatError, VideoLimitError
 from bt_model.types import Frames, ReaderName
 from bt_model.video import decord_reader, index, picture_reader, refusals
 from bt_model.video.attempt import Attempt, OutOfTimeError
-from bt_model.video.decode import DEFAULT_LIMITS, Wanted, decode_clip, scan
+from bt_model.video.decode import DEFAULT_LIMITS, Wanted, decode_clip, plan, scan
 from bt_model.video.opening import demuxed
 from bt_model.video.packets import Clip
 from bt_model.video.refusals import DecodeLimits
@@ -103,7 +103,7 @@ def _work(
         known = index.unpack(request.index, file, limits) if request.index else None
         clip, by_size = (before := known or scan(file, limits)), list[Frames]()
         middle = demuxed.total
-        if request.job != "probe":
+        if request.job in ("frames", "thumbnails"):
             attempt = Attempt(clock.allowed, [_mapped(memory, request.done) for memory in kept])
             try:
                 clip, by_size = _read(file, clip, request, reader, limits, attempt)
@@ -115,7 +115,7 @@ def _work(
     counts = wire.Demuxed(middle - begin, demuxed.total - middle)
     reply = wire.Reply(clip.facts, index=news, demuxed=counts, is_recounted=clip is not before)
     if not by_size:
-        return reply
+        return _planned(reply, clip, request, setup) if request.job == "plan" else reply
     frames = by_size[0]
     reply = replace(
         reply,
@@ -129,6 +129,20 @@ def _work(
     for each, size, memory in zip(by_size, request.sizes, memories, strict=True):
         _hand_over(each.pixels, memory, request.max_bytes(size))
     return reply
+
+
+def _planned(reply: wire.Reply, clip: Clip, request: wire.Request, setup: wire.Setup) -> wire.Reply:
+    """The frames that a decode would give, and what it would take, without one."""
+    found = plan(clip, Wanted(request.sampling, request.sizes, request.default_frames), setup.limits)
+    indices = found.choice.indices
+    return replace(
+        reply,
+        indices=indices,
+        timestamps=tuple(clip.times[i] for i in indices),
+        num_wanted=found.choice.num_wanted,
+        num_pixels=found.num_pixels,
+        allowed_seconds=float(setup.child_limits.allowed(found.num_pixels)),
+    )
 
 
 class _Clock:

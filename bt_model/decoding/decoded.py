@@ -51,7 +51,7 @@ class Decoded:
     (num_frames, side, side, 3), `jpegs` the thumbnails, each only where it was asked for. `num_wanted` and
     `reader` are those of `Frames`. `seconds` counts from the request on. `index` is to be kept for the file's
     next decode, where it is not empty: then more was found out than was known. `is_recounted`: decoding gave
-    other frames than `facts` had before.
+    other frames than `facts` had before. `num_pixels` and `allowed_seconds` are a plan's: see `wire.Reply`.
     """
 
     facts: VideoFacts
@@ -65,6 +65,8 @@ class Decoded:
     index: bytes = b""
     demuxed: Demuxed = field(default_factory=Demuxed)
     is_recounted: bool = False
+    num_pixels: int = 0
+    allowed_seconds: float = 0.0
 
     @property
     def num_frames(self) -> int:

@@ -134,6 +134,10 @@ class DecodePool:
         """Facts of a video; every packet counted, the first frame decoded."""
         return self._submit(DecodeJob(path, wire.Request("probe", index=b""), _as_it_is, owner))
 
+    def plan(self, path: Path, request: wire.Request, *, owner: str = "") -> Future[Decoded]:
+        """Which frames a request gives, and what its decode takes, by the packets; nothing is decoded."""
+        return self._submit(DecodeJob(path, replace(request, job="plan"), _as_it_is, owner))
+
     def decode(
         self,
         path: Path,
@@ -176,7 +180,7 @@ class DecodePool:
                 self._jobs.add(job)
                 self._changed.notify_all()
         except EngineError as error:
-            _fail(job, error)
+            job.fail(error)
         else:
             job.future.add_done_callback(lambda future: self._leave(job) if future.cancelled() else None)
         return job.future
@@ -246,7 +250,7 @@ class DecodePool:
         with self._changed:
             waiting = self._jobs.clear()
         for job in waiting:
-            _fail(job, error)
+            job.fail(error)
 
     def _answer(self, child: ChildProcess, job: DecodeJob) -> bool:
         """Let a child do a job; whether it may do another one, only after a clean answer."""
@@ -263,7 +267,7 @@ class DecodePool:
                 self._changed.notify_all()
             return False
         except Exception as error:  # noqa: BLE001 - whatever it is, the one who waits must hear of it
-            return _fail(job, error) and self._is_good(child)
+            return job.fail(error) and self._is_good(child)
         finally:
             with self._changed:
                 self._jobs.learn(time.monotonic() - begin)
@@ -280,15 +284,6 @@ class DecodePool:
 
 def _as_it_is(decoded: Decoded) -> Decoded:
     return decoded
-
-
-def _fail(job: DecodeJob, error: BaseException) -> bool:
-    """Tell it; False where nobody waits any more."""
-    try:
-        job.future.set_exception(error)
-    except InvalidStateError:
-        return False
-    return True
 
 
 def _stopping() -> EngineError:

@@ -81,13 +81,14 @@ class ChildProcess:
             DiedError: the file deserves a second try.
             OSError: the file cannot be opened.
         """
-        memories, kept = FrameMemories(), keeper.take(job)
+        is_plan = job.request.job == "plan"  # leaves what is kept for the decode
+        memories, kept = FrameMemories(), KeptFrames() if is_plan else keeper.take(job)
         try:
             with _opened(job.path) as video:
                 memories.make(job.request)
                 reply = self.ask(job, kept, [video, *memories.values(), *kept.memories.values()])
-            if job.request.job == "thumbnails":
-                memories.close()  # they are handed over as JPEG
+            if is_plan or job.request.job == "thumbnails":
+                memories.close()  # these are handed over as JPEG
             memories.check(job.request, len(reply.indices))
             kept.memories.close()
         except PartlyDecodedError as error:
@@ -100,7 +101,7 @@ class ChildProcess:
             raise
         took = time.monotonic() - job.begin
         chosen = reply.indices, reply.timestamps, reply.num_wanted, reply.reader
-        found = reply.index, reply.demuxed, reply.is_recounted
+        found = reply.index, reply.demuxed, reply.is_recounted, reply.num_pixels, reply.allowed_seconds
         return Decoded(reply.facts, *chosen, reply.jpegs, memories, took, *found)
 
     def ask(self, job: DecodeJob, kept: KeptFrames, fds: Sequence[int]) -> wire.Reply:

@@ -4,7 +4,7 @@ import math
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,14 @@ class DecodeJob:
     owner: str
     begin: float = field(default_factory=time.monotonic)
     future: Future[Any] = field(default_factory=Future[Any])
+
+    def fail(self, error: BaseException) -> bool:
+        """Tell who waits; False where nobody does any more."""
+        try:
+            self.future.set_exception(error)
+        except InvalidStateError:
+            return False
+        return True
 
 
 class JobQueue:

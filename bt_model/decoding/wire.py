@@ -41,7 +41,7 @@ _ERRORS: dict[str, type[BtchatError]] = {
 }
 
 _T = TypeVar("_T")
-Job = Literal["probe", "frames", "thumbnails"]
+Job = Literal["probe", "plan", "frames", "thumbnails"]
 
 
 class WireError(Exception):
@@ -140,6 +140,8 @@ class Demuxed:
 class Reply:
     """A child's result. `jpegs` only for thumbnails; `indices` and those after them not for a probe.
 
+    Of a plan `reader` is empty; `num_pixels` and `allowed_seconds` are what its decode takes and is given.
+
     `index` is what to hand over with the next request about this file; empty where that is what came with
     this one, or where it is too long. Only a child can read it. `is_recounted`: see `Decoded`.
     """
@@ -153,6 +155,8 @@ class Reply:
     index: bytes = b""
     demuxed: Demuxed = field(default_factory=Demuxed)
     is_recounted: bool = False
+    num_pixels: int = 0
+    allowed_seconds: float = 0.0
 
     def pack(self) -> bytes:
         return _framed(["ok", *astuple(self)])
@@ -192,12 +196,14 @@ def unpack_reply(payload: bytes) -> Reply | Refusal | Workload:
     try:
         kind, *values = cast(list[Any], msgpack.unpackb(payload))
         if kind == "ok":
-            facts, indices, timestamps, num_wanted, reader, jpegs, index, demuxed, recounted = values
+            facts, indices, timestamps, num_wanted, reader, jpegs, index, demuxed, recounted, *cost = values
             (num_wanted,), (reader,) = _all([num_wanted], int), _all([reader], str)
             (recounted,) = _all([recounted], bool)
+            num_pixels, seconds = cost
+            (num_pixels,), (seconds,) = _all([num_pixels], int), _all([seconds], float)
             chosen = _all(indices, int), _all(timestamps, float), num_wanted, reader[:_MAX_TEXT]
             found = _all(jpegs, bytes), _index(index), _demuxed(demuxed), recounted
-            return Reply(_facts(facts), *chosen, *found)
+            return Reply(_facts(facts), *chosen, *found, num_pixels, seconds)
         if kind == "work":
             return Workload(*_all(values, int))
         if kind == "partly":

@@ -37,6 +37,14 @@ class Wanted:
     default_frames: int
 
 
+@dataclass(frozen=True, slots=True)
+class DecodePlan:
+    """The frames of a clip that are wanted, and the pixels of all pictures that are decoded for them."""
+
+    choice: FrameChoice
+    num_pixels: int
+
+
 def probe(source: Path | BinaryIO, limits: DecodeLimits = DEFAULT_LIMITS) -> VideoFacts:
     """Facts of a video file; every packet is counted and the first frame decoded.
 
@@ -138,6 +146,13 @@ def decode_clip(
     timestamps = tuple(clip.times[i] for i in indices)
     chosen_frames = indices, timestamps, clip.facts, choice.num_wanted, used
     return clip, [Frames(np.stack([by_index[i] for i in indices]), *chosen_frames) for by_index in found]
+
+
+def plan(clip: Clip, wanted: Wanted, limits: DecodeLimits = DEFAULT_LIMITS) -> DecodePlan:
+    """What `decode_clip` is about to do, as far as the packets tell. Raises as `decode_clip` does before."""
+    choice = _choice(clip, wanted)
+    _check_budget(clip, len(choice.indices), wanted.sizes, limits)
+    return DecodePlan(choice, clip.num_needed(choice.indices) * clip.width * clip.height)
 
 
 def _choice(clip: Clip, wanted: Wanted) -> FrameChoice:

@@ -71,7 +71,8 @@ def _as_messages(value: object) -> object:
     return [{"role": "user", "content": value}] if isinstance(value, str) else value
 
 
-Messages = Annotated[FewErrors[MessageBody], Field(min_length=1, max_length=MAX_MESSAGES)]
+_Messages = Annotated[FewErrors[MessageBody], Field(min_length=1, max_length=MAX_MESSAGES)]
+Messages = Annotated[_Messages, BeforeValidator(_as_messages, json_schema_input_type=Text | _Messages)]
 
 
 class ChatBody(ChatOptions):
@@ -83,9 +84,7 @@ class ChatBody(ChatOptions):
     """what the first user's message shows: id, data URL or address, alone or with a sampling, or a list"""
     model: str | Models | None = None
     """one of /v1/models; a list asks them all; without it the first of them"""
-    messages: (
-        Annotated[Messages, BeforeValidator(_as_messages, json_schema_input_type=Text | Messages)] | None
-    ) = None
+    messages: Messages | None = None
     """the dialogue; a text is a question alone"""
     question: Annotated[Text | None, Field(description="in place of messages")] = None
 

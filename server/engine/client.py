@@ -18,12 +18,12 @@ from server.engine.channel import close_all
 from server.engine.errors import exception_of, failed
 from server.engine.replies import ClipEncoding, EngineInfo, Inbox, Reply, TokenFile, card_of
 from server.engine.supervisor import Command, Launch, RestartRule, Supervisor, launch_process
-from server.engine.wire import Encoded, Features, Message, Opened, Stats, TokenData
+from server.engine.wire import Encoded, Features, Measured, Message, Opened, Stats, TokenData
 from server.log.request import current_id
 
 log = logging.getLogger(__name__)
 
-_R = TypeVar("_R", Opened, Features, Encoded, TokenFile, Stats)
+_R = TypeVar("_R", Opened, Features, Encoded, TokenFile, Measured, Stats)
 
 
 class EngineClient:
@@ -177,6 +177,11 @@ class EngineClient:
             FeaturesMissingError: they are no longer cached.
         """
         return await self._request(wire.Fetch(self._new_id(), key), TokenFile)
+
+    async def measure(self, model: str, places: Sequence[Place], turns: Sequence[Turn]) -> Measured:
+        """The tokens of a prompt; raises ContextLengthError where its text is too long to be counted."""
+        seen, dialogue = [[each.turn, each.at] for each in places], [[each.role, each.text] for each in turns]
+        return await self._request(wire.Measure(self._new_id(), model, seen, dialogue), Measured)
 
     async def stats(self) -> Stats:
         """Counters and gauges of the engine, and of each loaded model, by metric name."""

@@ -9,7 +9,18 @@ from typing import Any
 from bt_model.errors import BtchatError
 from bt_model.types import FrameSize, ModelCard, TokenBound
 from server.engine.errors import exception_of
-from server.engine.wire import Done, Encoded, Failed, Features, Opened, Piece, Ready, Stats, TokenData
+from server.engine.wire import (
+    Done,
+    Encoded,
+    Failed,
+    Features,
+    Measured,
+    Opened,
+    Piece,
+    Ready,
+    Stats,
+    TokenData,
+)
 
 _LENGTH_BYTES = 8
 
@@ -35,7 +46,7 @@ class TokenFile:
         return self.content[_LENGTH_BYTES + header_bytes :]
 
 
-Reply = Opened | Features | Encoded | TokenFile | Stats | Piece | Done | Failed
+Reply = Opened | Features | Encoded | TokenFile | Measured | Stats | Piece | Done | Failed
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,19 @@ class Ask(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class Measure(Message):
+    """How long is the prompt of this dialogue? Answered by `Measured`.
+
+    Its `videos` are [turn, place in its text]. No language model runs.
+    """
+
+    id: str
+    model: str
+    videos: list[list[int]]
+    turns: list[list[str]]
+
+
+@dataclass(frozen=True, slots=True)
 class Cancel(Message):
     """Stop answering `id`; its terminal message follows within one step."""
 
@@ -113,7 +126,7 @@ class Shutdown(Message):
     drain: float
 
 
-Request = Open | Lookup | Encode | Fetch | Ask | AskStats
+Request = Open | Lookup | Encode | Fetch | Ask | Measure | AskStats
 """What is answered by at least one message of the same id."""
 
 # --- engine -> web
@@ -191,6 +204,15 @@ class TokenData(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class Measured(Message):
+    """Tokens of a prompt, and those of its videos among them."""
+
+    id: str
+    num_prompt: int
+    num_video: int
+
+
+@dataclass(frozen=True, slots=True)
 class Piece(Message):
     """New text of one answer; whole code points only.
 
@@ -234,8 +256,9 @@ class Stats(Message):
 
 
 MESSAGES: tuple[type[Message], ...] = (
-    Open, Lookup, Encode, Fetch, Ask, Cancel, Forget, AskStats, Shutdown,
-    Loading, Ready, StartFailed, Holding, Opened, Features, Encoded, TokenData, Piece, Done, Failed, Stats,
+    Open, Lookup, Encode, Fetch, Ask, Measure, Cancel, Forget, AskStats, Shutdown,
+    Loading, Ready, StartFailed, Holding, Opened, Features, Encoded, TokenData, Measured, Piece, Done,
+    Failed, Stats,
 )  # fmt: skip
 _BY_NAME = {kind.__name__: kind for kind in MESSAGES}
 

@@ -14,7 +14,7 @@ from bt_model.types import ModelCard, Sampling
 from server.decoding.futures import finished
 from server.engine.client import EngineClient
 from server.features.keys import check_frames, count_name, feature_key, for_models
-from server.features.receipt import EncodedVideo, frame_facts
+from server.features.receipt import Cached, EncodedVideo, frame_facts
 from server.keys.rates import Rates
 from server.metrics import Metrics
 from server.uploads.sources import VideoSource
@@ -117,6 +117,13 @@ class VideoFeatures:
                 outcome = replace(outcome, cache="joined")
             outcomes[model] = outcome
         return outcomes
+
+    async def cached(self, source: VideoSource, sampling: Sampling, card: ModelCard) -> Cached:
+        """Whether a model's tokens are there ("hit") or being made ("joined"); of a `for_models` sampling."""
+        key = self._key(source, sampling, card)
+        if key in self._flights:
+            return "joined"
+        return "miss" if await self._engine.lookup(key) is None else "hit"
 
     async def encode_ahead(self, source: VideoSource, card: ModelCard) -> bool:
         """Make the tokens of a model's default sampling before anybody asks; questions go first, or join.

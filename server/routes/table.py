@@ -6,6 +6,7 @@ from server.routes import (
     batches,
     chat,
     content,
+    estimate,
     files,
     frames,
     health,
@@ -19,5 +20,5 @@ from server.routes import (
 ROUTERS: tuple[APIRouter, ...] = (
     *(health.probes, health.router, models.router),
     *(resumable.router, uploads.router, content.router, files.router, parts.router, parts.bodies),
-    *(frames.router, chat.router, responses.router, batches.router),
+    *(frames.router, estimate.router, chat.router, responses.router, batches.router),
 )

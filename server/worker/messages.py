@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from server.worker.models import LoadedModel
+    from server.worker.token_file import PooledTokens
 
 
 def stats_of(model: "LoadedModel") -> dict[str, float]:
@@ -31,6 +32,16 @@ def read_frames(message: wire.Encode, fd: int) -> "Tensor":
     finally:
         os.close(fd)
     return torch.from_numpy(data.reshape(shape))
+
+
+def token_data(request_id: str, found: "PooledTokens") -> tuple[wire.TokenData, int]:
+    """The message that hands tokens over, and the descriptor of their file, which the channel closes."""
+    data = found.safetensors()
+    fd = os.memfd_create("tokens", os.MFD_CLOEXEC)
+    with os.fdopen(fd, "wb", closefd=False) as file:
+        file.write(data)
+    dtype = str(found.tokens.dtype).removeprefix("torch.")
+    return wire.TokenData(request_id, len(data), list(found.tokens.shape), dtype), fd
 
 
 def cancelled(request_id: str) -> wire.Done:

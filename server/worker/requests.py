@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import logging
 import math
-import os
 import socket
 import time
 from collections.abc import Coroutine, Sequence
@@ -29,8 +28,9 @@ from server.engine.errors import failed, fields_of
 from server.engine.usage import Usage
 from server.engine.wire import Message
 from server.log.request import begin
+from server.worker.measure import measured
 from server.worker.memory import memory_stats
-from server.worker.messages import cancelled, read_frames, stats_of
+from server.worker.messages import cancelled, read_frames, stats_of, token_data
 from server.worker.models import LoadedModel, Loader, ModelPool
 from server.worker.pieces import AnswerPieces
 from server.worker.thread import WorkThread
@@ -129,9 +129,10 @@ class Worker:
         self._send(wire.Loading(name, number, count))
 
     def _receive(self, message: Message, fds: list[int]) -> None:
+        if isinstance(message, wire.Request):
+            self._begin(message.id, self._reply_to(message, fds))
+            return
         match message:
-            case wire.Open() | wire.Lookup() | wire.Encode() | wire.Fetch() | wire.Ask() | wire.AskStats():
-                self._begin(message.id, self._reply_to(message, fds))
             case wire.Cancel(id=id):
                 self._cancel(id)
             case wire.Forget(prefix=prefix):
@@ -149,18 +150,21 @@ class Worker:
     def _reply_to(self, message: wire.Request, fds: list[int]) -> Coroutine[Any, Any, Message | None]:
         match message:
             case wire.Ask():
-                return self._answer(message)
+                work = self._answer(message)
             case wire.Encode():
                 self._encoding[message.id] = {key for _, key in message.targets}
-                return self._encode(message, fds[0])
+                work = self._encode(message, fds[0])
             case wire.Open():
-                return self._open(message)
+                work = self._open(message)
             case wire.Lookup():
-                return self._lookup(message)
+                work = self._lookup(message)
             case wire.Fetch():
-                return self._fetch(message)
+                work = self._fetch(message)
+            case wire.Measure():
+                work = measured(message, self._models, self._prompts)
             case wire.AskStats():
-                return self._stats(message)
+                work = self._stats(message)
+        return work
 
     def _begin(self, request_id: str, work: Coroutine[Any, Any, Message | None]) -> None:
         """Work on a request beside the others; what it returns or raises is its one terminal message."""
@@ -258,13 +262,8 @@ class Worker:
         return wire.Encoded(message.id, failures, made.seconds)
 
     async def _fetch(self, message: wire.Fetch) -> None:
-        found = await self._tokens.tokens(message.key)
-        data = found.safetensors()
-        fd = os.memfd_create("tokens", os.MFD_CLOEXEC)
-        with os.fdopen(fd, "wb", closefd=False) as file:
-            file.write(data)
-        dtype = str(found.tokens.dtype).removeprefix("torch.")
-        self._send(wire.TokenData(message.id, len(data), list(found.tokens.shape), dtype), [fd])
+        reply, fd = token_data(message.id, await self._tokens.tokens(message.key))
+        self._send(reply, [fd])
 
     async def _stats(self, message: wire.AskStats) -> wire.Stats:
         loaded = self._models.loaded()

@@ -49,6 +49,7 @@ ROUTES = {
     ("post", "/v1/uploads/{upload_id}/parts"),
     ("post", "/v1/uploads/{upload_id}/complete"),
     ("post", "/v1/uploads/{upload_id}/cancel"),
+    ("post", "/v1/video/estimate"),
     ("post", "/v1/video/frames"),
     ("post", "/v1/video/tokens"),
     ("post", "/v1/video/chat"),

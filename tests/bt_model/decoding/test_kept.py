@@ -55,6 +55,16 @@ def test_the_same_request_goes_on_where_the_last_one_ended(pool: DecodePool, slo
     assert open_files() == before
 
 
+def test_a_plan_leaves_what_is_kept(pool: DecodePool, slow: Path) -> None:
+    before = open_files()
+    stopped(pool, slow)
+    asked = wire.Request("plan", ALL, (SIZE, PADDED), 8, b"")
+    assert pool.plan(slow, asked).result().indices == tuple(range(30))
+    assert stopped(pool, slow).indices == tuple(range(2 * HURRIED_FRAMES))
+    pool.keeper.close()
+    assert open_files() == before
+
+
 def test_frames_to_be_shown_are_those_that_an_answer_left(pool: DecodePool, slow: Path) -> None:
     for _ in range(2):
         with pytest.raises(PartlyDecodedError):

@@ -45,6 +45,7 @@ CODES: Mapping[int, tuple[str, ...]] = {
         "unknown_parameter",
         "unsupported_parameter",
         "idempotency_key_reused",
+        "fingerprint_changed",
         "context_length_exceeded",
         "too_many_videos",
         "video_required",

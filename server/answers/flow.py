@@ -2,17 +2,20 @@
 
 import asyncio
 import logging
+import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from time import monotonic
 
 from starlette.exceptions import HTTPException
 
 from bt_model.errors import BtchatError, InvalidValueError
-from bt_model.types import ModelCard, Turn
+from bt_model.types import ModelCard
 from server.admission import Admission
 from server.answers.missing_video import warnings_without_video
 from server.answers.question import Answer, AnswerEvent, Broken, Finished, Progress, Question, Text
+from server.answers.replay import check_fingerprint, request_of
 from server.engine.client import EngineClient
 from server.engine.usage import Usage
 from server.engine.wire import Done, Piece
@@ -60,6 +63,7 @@ class ChatFlow:
         Raises:
             BusyError: the server is full.
         """
+        question = _seeded(question)
         deadline = asyncio.get_running_loop().time() + self._request_seconds
         numbers, said = range(len(question.models)), asyncio.Event()
         answers = [Answer(question, number, monotonic(), deadline, said) for number in numbers]
@@ -87,7 +91,7 @@ class ChatFlow:
             for each in progress:
                 each.stage = stage
 
-        await asyncio.gather(*(self._open(each, question.turns) for each in progress))
+        await asyncio.gather(*(self._open(each, question) for each in progress))
         cards = _cards(progress)
         clips = distinct(question.clips, cards) if cards else []
         for each in progress:
@@ -99,12 +103,13 @@ class ChatFlow:
         cards = _cards(progress)
         return await prepare_all(self._features, clips if cards else [], cards, report)
 
-    async def _open(self, progress: Progress, turns: Sequence[Turn]) -> None:
+    async def _open(self, progress: Progress, question: Question) -> None:
         if self._engine.known_card(progress.model) is None:
             progress.stage = "load"
         try:
             card = await self._engine.open(progress.model)
-            card.check_length(turns)  # before a video is decoded, or the engine hears of it
+            check_fingerprint(card, question.fingerprint)
+            card.check_length(question.turns)  # before a video is decoded, or the engine hears of it
             progress.card = card
         except BtchatError as error:
             progress.error = error
@@ -195,8 +200,17 @@ class ChatFlow:
         }
         videos = [(each.clip.source.name, each.video) for each in encoded]
         receipt = receipt_of(videos, card, seconds=seconds, cache={"prompt_tokens": usage.cached})
+        receipt["request"] = request_of(card, answer.question.turns, encoded, answer.options)
         warnings = () if videos else warnings_without_video(answer.question.turns)
         return Finished(answer.index, done.reason, usage, receipt, warnings)
+
+
+def _seeded(question: Question) -> Question:
+    """With a seed, that its receipt tells, where it has none: of 53 bits, as clients' numbers are floats."""
+    if question.options.seed is not None:
+        return question
+    seed = int.from_bytes(secrets.token_bytes(8)) >> 11
+    return replace(question, options=replace(question.options, seed=seed))
 
 
 def _cards(progress: Sequence[Progress]) -> list[ModelCard]:

@@ -35,6 +35,7 @@ class Question:
     turns: tuple[Turn, ...]
     options: GenerateOptions
     clips: tuple[ShownClip, ...] = ()  # in the order of their places
+    fingerprint: str | None = None  # that the models must have
 
     @property
     def num_choices(self) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Annotated
 
-from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from bt_model.errors import InvalidValueError, require
 from bt_model.types import MAX_VIDEOS, Role, Sampling
@@ -21,6 +21,7 @@ from server.bodies.own import (
     SamplingBody,
     Text,
 )
+from server.bodies.replay import Fingerprint, replayed
 from server.bodies.rules import say_chat, say_own_message
 from server.bodies.video_part import VideoPart
 
@@ -76,17 +77,23 @@ Messages = Annotated[_Messages, BeforeValidator(_as_messages, json_schema_input_
 
 
 class ChatBody(ChatOptions):
-    """A dialogue about videos, which the first user's message shows; a list of models all answer it."""
+    """A dialogue about videos, which the first user's message shows; a list of models all answer it.
+
+    With a `receipt` it is the request of that, in which the fields beside it take the place of others.
+    """
 
     model_config = ConfigDict(json_schema_extra=say_chat)
 
-    video: Videos
-    """what the first user's message shows: id, data URL or address, alone or with a sampling, or a list"""
+    video: Videos | None
+    """what the first user's message shows: id, data URL or address, alone or with a sampling, a list, or null"""
     model: str | Models | None = None
     """one of /v1/models; a list asks them all; without it the first of them"""
     messages: Messages | None = None
     """the dialogue; a text is a question alone"""
     question: Annotated[Text | None, Field(description="in place of messages")] = None
+    fingerprint: Fingerprint = None
+
+    _replay = model_validator(mode="before")(replayed)
 
     def models(self) -> tuple[str | None, ...]:
         """The models named, None for the default one, each as often as it has choices.
@@ -121,7 +128,8 @@ class ChatBody(ChatOptions):
             MessageParts(message.role, [*self._shown(message, number), *message.texts])
             for number, message in enumerate(given)
         ]
-        return with_videos(messages, shown_first(self.video, self._sampling_for))
+        shown = () if self.video is None else shown_first(self.video, self._sampling_for)
+        return with_videos(messages, shown)
 
     def _sampling_for(self, part: PartSampling) -> Sampling:
         return merged(self.sampling, part)

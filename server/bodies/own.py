@@ -16,6 +16,7 @@ from bt_model.types import (
 from server.bodies.described import Described, ResponseBody
 from server.bodies.facts import FactsObject
 from server.bodies.rules import say_options, say_sampling
+from server.bodies.video_part import VideoId
 from server.uploads.rows import StoredVideo
 
 MAX_MESSAGES = 512
@@ -47,7 +48,6 @@ def _unlimited(value: object) -> object:
 
 MaxTokens = Annotated[Whole | None, BeforeValidator(_unlimited)]
 Text = Annotated[str, Field(max_length=MAX_CHARACTERS)]
-VideoId = Annotated[str, Field(max_length=64, description="id of an upload, vid_ and 32 hexadecimal digits")]
 MAX_NAME_CHARACTERS = 255
 FILENAME = re.compile(r"^[^\x00-\x1f\x7f]*$")
 Filename = Annotated[

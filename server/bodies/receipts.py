@@ -1,6 +1,6 @@
 """The receipt of an answer: what the model saw, how it came to be, and how long that took."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from bt_model.types import Strategy
 from server.bodies.described import ResponseBody
@@ -136,5 +136,7 @@ class Receipt(SeenVideo):
     """of its weights and of what affects its answers"""
     notice: str | None
     """what the model's file says that one should know of it"""
+    request: dict[str, Any] | None = None
+    """the body of /v1/video/chat that gives the same answer; none for tokens"""
     videos: list[VideoReceipt] | None = None
     """each of several videos; left out where there is only one"""

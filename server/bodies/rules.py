@@ -12,6 +12,12 @@ from bt_model.types import MAX_FPS, MAX_FRAMES, MAX_STOP_LENGTH, MAX_STOPS, OPTI
 Schema = dict[str, Any]
 
 _TEXT: dict[str, Any] = {"type": "string", "pattern": r"\S"}
+_RECEIPT: Schema = {
+    "type": "object",
+    "description": "of an earlier answer; fields beside it take the place of those of its request",
+    "properties": {"request": {"type": "object"}},
+    "required": ["request"],
+}
 _NULL: Schema = {"type": "null"}
 _STOP: Schema = {"type": "string", "minLength": 1, "maxLength": MAX_STOP_LENGTH}
 
@@ -40,15 +46,21 @@ def say_options(schema: Schema) -> None:
 
 
 def say_chat(schema: Schema) -> None:
-    """Of a question of our own route: its options, messages or a question, and one choice of each model."""
+    """Of a question of our own route: its options, messages or a question, and one choice of each model.
+
+    In a receipt that is sent back all may be that is needed.
+    """
     say_options(schema)
+    schema["properties"]["receipt"] = _RECEIPT
+    replay: Schema = {"required": ["receipt"]}
+    seen: list[Schema] = [{"required": schema.pop("required")}, replay]
     given: list[Schema] = [
         {"properties": {name: {"not": _NULL}, other: _NULL}, "required": [name]}
         for name, other in (("messages", "question"), ("question", "messages"))
     ]
     given[1]["properties"]["question"] = _TEXT
     one = {"properties": {"model": {"type": ["string", "null"]}}}
-    _say(schema, given, [one, {"properties": {"n": {"enum": [1, None]}}}])
+    _say(schema, [*given, replay], [one, {"properties": {"n": {"enum": [1, None]}}}], seen)
 
 
 def say_completion(schema: Schema) -> None:

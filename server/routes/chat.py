@@ -59,7 +59,7 @@ async def chat(
     models = tuple(services.engine.resolve(name) for name in body.models())
     said, options = conversation_of(body.said()), body.options()
     clips = await _clips(said.videos, _finder(inline, request, services, tenant, lifetime))
-    question = Question(tenant, models, said.turns, options, clips)
+    question = Question(tenant, models, said.turns, options, clips, body.fingerprint)
     include_usage = body.stream_options is None or body.stream_options.include_usage is not False
     one = partial(CompletionShape, include_usage=include_usage)
     shape = ChoicesShape if isinstance(body.model, list) else one

@@ -71,6 +71,7 @@ def _object(found: QuestionEstimate, card: ModelCard, max_tokens: int | None) ->
     error = found.obstacles[0].error if found.obstacles else None
     length = found.length
     return EstimateObject(
+        object="video.estimate",
         model=card.id,
         fits=error is None,
         problem=error and EstimateProblem(message=error.message, code=error.code, param=error.param),

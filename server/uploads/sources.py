@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from bt_model.errors import BtchatError, InvalidValueError, VideoError
+from bt_model.errors import BtchatError, InvalidValueError, UnknownNameError, VideoError
 from bt_model.types import VideoFacts
 from server.uploads.data_url import DATA
 from server.uploads.receive import Received, VideoFile
@@ -14,10 +14,11 @@ from server.uploads.rows import StoredVideo
 from server.uploads.store import VideoStore
 from server.uploads.usage import kept_index
 
-ACCEPTED_URLS = (
-    "a data: URL in base64, vid_ and 32 hexadecimal digits, or https://… where fetching is enabled"
-)
-VIDEO_URL = r"^(vid_[0-9a-f]{32}$|[dD][aA][tT][aA]:|[hH][tT][tT][pP][sS]://)"  # as OpenAPI says it
+DIGEST = "sha256:"
+"""How the name of a video begins that is known by its bytes alone."""
+ACCEPTED_URLS = "a data: URL in base64, vid_ and 32 or sha256: and 64 hexadecimal digits, or https://… where fetching is enabled"
+# as OpenAPI says it
+VIDEO_URL = r"^(vid_[0-9a-f]{32}$|sha256:[0-9a-f]{64}$|[dD][aA][tT][aA]:|[hH][tT][tT][pP][sS]://)"
 
 
 class VideoSource(Protocol):
@@ -119,8 +120,15 @@ async def lend(
 
 
 async def find_video(store: VideoStore, tenant: str, video_id: str, param: str = "video") -> UploadedVideo:
-    """Raises UnknownNameError where this tenant has no such video."""
-    return UploadedVideo(await store.get(tenant, video_id, param=param), store)
+    """An upload by its id, or by the SHA-256 of its bytes; UnknownNameError where this tenant has none."""
+    if not video_id.startswith(DIGEST):
+        return UploadedVideo(await store.get(tenant, video_id, param=param), store)
+    if (found := await store.find_bytes(tenant, video_id.removeprefix(DIGEST))) is None:
+        text = (
+            f"no upload has the {video_id!r}; upload the same file (POST /v1/video/uploads), then ask again"
+        )
+        raise UnknownNameError(text, code="video_not_found", param=param)
+    return UploadedVideo(found, store)
 
 
 async def find_source(
@@ -134,7 +142,7 @@ async def find_source(
     """
     if is_data(url):
         return found_inline(inline, url, param)
-    if url.startswith(UPLOAD):
+    if url.startswith((UPLOAD, DIGEST)):
         return await find_video(store, tenant, url, param)
     raise InvalidValueError(f"{param} is {url[:40]!r}; allowed: {ACCEPTED_URLS}", param=param)
 

@@ -68,6 +68,7 @@ def videos(client: httpx.Client, tmp_path_factory: pytest.TempPathFactory) -> di
 def estimated(client: httpx.Client, video: str, **more: object) -> dict[str, Any]:
     answer = client.post(ESTIMATE, json={"video": video, **more})
     assert answer.status_code == 200, answer.text
+    assert answer.json()["object"] == "video.estimate"
     return answer.json()
 
 

@@ -145,6 +145,10 @@ class ChatFlow:
 
         async def ask(encoded: Sequence[EncodedClip]) -> Finished:
             progress.stage = "answer"
+            progress.seconds = {
+                "decode": sum(each.video.decode_seconds for each in encoded),
+                "encode": sum(each.video.encode_seconds for each in encoded),
+            }
             return await self._ask(answer, card, encoded, put)
 
         def report(stage: Stage) -> None:

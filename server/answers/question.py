@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bt_model.errors import BtchatError
@@ -76,12 +76,16 @@ class Answer:
 
 @dataclass(slots=True)
 class Progress:
-    """What one model's answer waits for now; once the model is open, its card, or why it cannot be had."""
+    """What one model's answer waits for now; once the model is open, its card, or why it cannot be had.
+
+    `seconds` are those that its videos took, once their tokens are there.
+    """
 
     model: str
     stage: Stage = "lookup"
     card: ModelCard | None = None
     error: BtchatError | None = None
+    seconds: dict[str, float] = field(default_factory=dict[str, float])
 
     @property
     def fingerprint(self) -> str | None:

@@ -85,7 +85,7 @@ class ChatBody(ChatOptions):
     model_config = ConfigDict(json_schema_extra=say_chat)
 
     video: Videos | None
-    """what the first user's message shows: id, data URL or address, alone or with a sampling, a list, or null"""
+    """what the first user's message shows: id, data URL or address, alone or with a sampling, a list, null"""
     model: str | Models | None = None
     """one of /v1/models; a list asks them all; without it the first of them"""
     messages: Messages | None = None

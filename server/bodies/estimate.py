@@ -4,10 +4,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from bt_model.types import GenerateOptions, VideoFacts
+from bt_model.types import GenerateOptions
 from server.bodies.chat import ChatBody, Messages
 from server.bodies.described import ResponseBody
 from server.bodies.dialogue import Conversation, conversation_of
+from server.bodies.facts import FactsObject
 from server.bodies.media import Videos
 from server.bodies.own import Body, MaxTokens, ModelName, SamplingBody, Text
 from server.bodies.receipts import ReceiptSampling
@@ -20,6 +21,7 @@ class EstimateBody(Body):
 
     video: Annotated[Videos, Field(description="uploads, each with its own sampling if it has one")]
     sampling: SamplingBody | None = None
+    """which frames the model would see"""
     model: ModelName = None
     messages: Annotated[Messages | None, Field(description="the dialogue, as on /v1/video/chat")] = None
     question: Annotated[Text | None, Field(description="in place of messages")] = None
@@ -81,7 +83,7 @@ class EstimatedVideo(ResponseBody):
     """what the file lacks, and how the sampling is rounded"""
     decode: EstimatedDecode
     """what a decode takes"""
-    facts: VideoFacts
+    facts: FactsObject
     """what the container says"""
 
 

@@ -28,6 +28,7 @@ from server.streams.one_model import CompletionShape
 from server.streams.reader import EventReader, while_connected
 from server.streams.several_models import ChoicesShape
 from server.streams.sse import AnswerStream, Shape
+from server.streams.timing import timing_of
 from server.uploads.sources import Inline, VideoSource, find_source, is_remote, lend
 
 router = APIRouter(prefix="/v1", tags=["chat"], route_class=JsonRoute)
@@ -169,6 +170,7 @@ async def _respond(
     progress = await lifetime.enter_async_context(services.flow.answer(question, reader.put))
     shape = shape_of(uuid4().hex, int(time.time()), progress)
     if not is_stream:
-        return JSONResponse(shape.whole(await reader.whole(request)))
+        events = await reader.whole(request)
+        return JSONResponse(shape.whole(events), headers=timing_of(events))
     await reader.wait_for_first(request, services.settings.stream_hold_seconds)
     return AnswerStream(reader, shape).response(services.settings)

@@ -18,6 +18,7 @@ from server.bodies.estimate import (
     EstimateProblem,
     WouldFit,
 )
+from server.bodies.facts import FactsObject
 from server.bodies.receipts import ReceiptSampling
 from server.bodies.video_part import VideoPart
 from server.deps import Services, ServicesDep, Tenant
@@ -102,5 +103,5 @@ def _video(planned: PlannedClip) -> EstimatedVideo:
         sampling=ReceiptSampling(**shown(planned.clip.sampling, plan.num_frames)),
         warnings=[*plan.facts.warnings, *rounding_warnings(plan.num_frames, plan.num_wanted)],
         decode=EstimatedDecode(gigapixels=plan.num_pixels / _GIGA, seconds_allowed=plan.allowed_seconds),
-        facts=plan.facts,
+        facts=FactsObject.of(plan.facts),
     )

@@ -43,6 +43,14 @@ class EventReader:
 
         await while_connected(request, fill())
 
+    async def is_ready(self, seconds: float) -> bool:
+        """Whether within so long there is an event, or none will come any more. Raises Problem as `whole`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._fill()
+            return True
+        return False
+
     async def whole(self, request: Request) -> list[AnswerEvent]:
         """All events. Raises as `wait_for_first`; after a client who left nothing goes on."""
 

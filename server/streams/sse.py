@@ -9,14 +9,17 @@ from typing import Any, Protocol
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from server.answers.question import AnswerEvent, Finished, Progress
+from server.features.flights import Stage
 from server.log.request import note
 from server.problems import Problem, problem_of
 from server.settings import Settings
 from server.streams.reader import EventReader
+from server.streams.timing import server_timing
 
 log = logging.getLogger(__name__)
 
 _SEPARATOR = "\n"
+_LOOK_SECONDS = 0.25  # how often it is looked whether the stage is another one
 _END = ServerSentEvent("[DONE]", sep=_SEPARATOR)
 
 
@@ -53,6 +56,7 @@ class AnswerStream:
         """The response; comments name the stage."""
         return EventSourceResponse(
             self._events(),
+            headers=server_timing(self.shape.answers[0].seconds),
             sep=_SEPARATOR,
             ping=settings.ping_seconds,
             ping_message_factory=self._comment,
@@ -63,12 +67,23 @@ class AnswerStream:
         """What the first answer waits for: the way to all answers is the same."""
         return ServerSentEvent(comment=self.shape.answers[0].stage, sep=_SEPARATOR)
 
+    async def _opening(self) -> AsyncGenerator[ServerSentEvent]:
+        """What comes before all answers, and a comment for each stage until one of them says something."""
+        for body in self.shape.opening():
+            yield _event(body)
+        shown: Stage | None = None
+        while True:
+            if shown != (stage := self.shape.answers[0].stage):
+                shown = stage
+                yield self._comment()
+            if await self.reader.is_ready(_LOOK_SECONDS):
+                return
+
     async def _events(self) -> AsyncGenerator[ServerSentEvent]:
         ends: list[Finished] = []
         try:
-            for body in self.shape.opening():
-                yield _event(body)
-            yield self._comment()
+            async for sent in self._opening():
+                yield sent
             async for event in self.reader:
                 if isinstance(event, Finished):
                     ends.append(event)

@@ -16,7 +16,10 @@ from server.uploads.usage import kept_index
 
 DIGEST = "sha256:"
 """How the name of a video begins that is known by its bytes alone."""
-ACCEPTED_URLS = "a data: URL in base64, vid_ and 32 or sha256: and 64 hexadecimal digits, or https://… where fetching is enabled"
+ACCEPTED_URLS = (
+    "a data: URL in base64, vid_ and 32 or sha256: and 64 hexadecimal digits, or https://… where "
+    "fetching is enabled"
+)
 # as OpenAPI says it
 VIDEO_URL = r"^(vid_[0-9a-f]{32}$|sha256:[0-9a-f]{64}$|[dD][aA][tT][aA]:|[hH][tT][tT][pP][sS]://)"
 

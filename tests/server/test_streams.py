@@ -3,11 +3,19 @@
 import asyncio
 import json
 import time
+from typing import cast
 
 import httpx
 import pytest
+from sse_starlette import ServerSentEvent
 
+from server.answers.question import Broken, Progress, Text
+from server.features.flights import Stage
+from server.problems import Problem
 from server.settings import Settings
+from server.streams.one_model import CompletionShape
+from server.streams.reader import EventReader
+from server.streams.sse import AnswerStream
 from tests.server.conftest import QUICK, RunningServer, count, question, running
 
 
@@ -69,6 +77,44 @@ def test_a_wait_before_the_first_text_is_filled_with_comments(client: httpx.Clie
     lines = events(client, video, "!late")  # later than the server holds the status back
     first_text = next(i for i, line in enumerate(lines) if '"content": "!late' in line)
     assert any(line.startswith(": ") for line in lines[:first_text])
+
+
+async def test_comments_tell_of_each_stage_once_when_it_begins() -> None:
+    progress, reader = Progress("m"), EventReader(1)
+    shape = CompletionShape("id", 0, [progress])
+    sent: list[str] = []
+
+    async def read() -> None:
+        async for event in AnswerStream(reader, shape).response(Settings()).body_iterator:
+            sent.append(cast(ServerSentEvent, event).encode().decode())
+
+    reading = asyncio.create_task(read())
+    stages: tuple[Stage, ...] = ("decode", "encode", "answer")
+    for stage in stages:
+        await asyncio.sleep(0.6)  # more than twice as long as it takes to be seen
+        progress.stage = stage
+    await asyncio.sleep(0.6)
+    await reader.put(Text(0, "hello"))
+    await reader.put(Broken(0, Problem(503, "late", code="overloaded")))
+    await reading
+    comments = [event.strip() for event in sent if event.startswith(": ")]
+    assert comments == [": lookup", ": decode", ": encode", ": answer"]
+    assert "hello" in sent[5]
+
+
+def test_steps_are_timed_in_a_header(client: httpx.Client, unseen: bytes) -> None:
+    fresh = client.post("/v1/video/uploads", content=unseen).json()["id"]
+    whole = client.post("/v1/video/chat", json=question(fresh))
+    timed = dict(part.split(";dur=") for part in whole.headers["server-timing"].split(", "))
+    seconds = whole.json()["receipt"]["seconds"]
+    assert set(timed) == {"queue", "decode", "encode", "prefill", "generate", "total"}
+    assert {name: float(value) for name, value in timed.items()} == pytest.approx(
+        {name: 1e3 * seconds[name] for name in timed}, abs=0.06
+    )
+    assert float(timed["decode"]) > 0
+    with client.stream("POST", "/v1/video/chat", json=question(fresh, stream=True)) as stream:
+        assert stream.headers["server-timing"] == "decode;dur=0.0, encode;dur=0.0"
+    assert "server-timing" not in client.post("/v1/video/chat", json=question(fresh, "!too long")).headers
 
 
 def test_leaving_a_stream_cancels_the_answer(server: RunningServer, client: httpx.Client, video: str) -> None:

@@ -51,10 +51,14 @@ def test_an_upload_that_is_sent_again_is_one_video(
     client: httpx.Client, unseen: bytes, key: dict[str, str]
 ) -> None:
     before = count(client, "btchat_store_videos")
-    raw = [client.post(UPLOADS, content=unseen, headers=key).json()["id"] for _ in range(2)]
+    sent = [client.post(UPLOADS, content=unseen, headers=key) for _ in range(2)]
+    raw = [answer.json()["id"] for answer in sent]
+    assert sent[1].headers[REPLAYED]
     form = {"idempotency-key": f"{key['idempotency-key']} form"}
-    forms = [client.post(UPLOADS, files={"file": unseen}, headers=form).json()["id"] for _ in range(2)]
-    assert raw[0] == raw[1] != forms[0] == forms[1]
+    other = unseen + bytes(8)
+    forms = [client.post(UPLOADS, files={"file": other}, headers=form) for _ in range(2)]
+    assert forms[1].headers[REPLAYED]
+    assert raw[0] == raw[1] != forms[0].json()["id"] == forms[1].json()["id"]
     assert count(client, "btchat_store_videos") == before + 2
 
 
@@ -152,7 +156,8 @@ def test_a_repetition_whose_body_stalls_is_refused_as_others_are(
         time.sleep(1.5)
         yield content[10:]
 
-    assert client.post(COMPLETIONS, content=stalling(), headers=headers).status_code == 408
+    stalled = client.post(COMPLETIONS, content=stalling(), headers=headers)
+    assert (stalled.is_error, error_of(stalled)["code"]) == (True, "body_timeout")
 
 
 def test_nobody_gets_the_answer_of_another_and_a_deletion_forgets(tmp_path: Path, clip: bytes) -> None:

@@ -12,6 +12,8 @@ import torch
 
 from bt_model.errors import ContextLengthError, EngineError
 from bt_model.generation.request import Delta, Engine, Finish, GenRequest, Soft, Tokens
+from bt_model.grammar.grammars import Grammar, Grammars
+from bt_model.grammar.vocabulary import Vocabulary
 from bt_model.prompt.text_stream import CONTEXT, TextStream
 from bt_model.types import GenerateOptions, ModelCard, Turn, VideoTokens
 from bt_model.video.transform import normalise
@@ -49,19 +51,23 @@ class VideoChat:
         *,
         request_id: str,
         deadline: float | None = None,
+        grammar: Grammar | None = None,
     ) -> GenRequest:
         """The engine's request for one answer; without `max_tokens` it may fill the context.
+
+        `grammar` is that of the options' schema. It says where the answer ends, whatever `ignore_eos` is.
 
         Raises:
             InvalidValueError: turns in a wrong order or without text.
             ContextLengthError: the prompt leaves no room for an answer.
         """
         chosen = options.or_else(self.backend.defaults)
+        goes_on = chosen.ignore_eos and grammar is None
         request = GenRequest(
             request_id,
             self.backend.segments(turns, videos),
             max_new_tokens=chosen.max_tokens or self.card.max_context,
-            stop_token_ids=frozenset() if chosen.ignore_eos else self.backend.stop_token_ids,
+            stop_token_ids=frozenset() if goes_on else self.backend.stop_token_ids,
             temperature=chosen.temperature or 0.0,
             top_p=1.0 if chosen.top_p is None else chosen.top_p,
             top_k=chosen.top_k or 0,
@@ -73,6 +79,7 @@ class VideoChat:
             logprobs=chosen.logprobs is not None,
             top_logprobs=chosen.logprobs or 0,
             deadline=deadline,
+            grammar=grammar,
         )
         num_prompt, num_video = request.num_prompt_tokens, request.num_video_tokens
         room = self.card.max_context - num_prompt
@@ -86,14 +93,23 @@ class VideoChat:
         before = _last_ids(request) if turns[-1].role == "assistant" else ()
         return replace(request, max_new_tokens=min(request.max_new_tokens, room), before=before)
 
+    def grammars(self) -> Grammars:
+        """Compiles the schemas that answers of this model are to follow."""
+        backend = self.backend
+
+        def vocabulary() -> Vocabulary:
+            return Vocabulary.of(backend.token, backend.lm.vocab_size, tuple(backend.stop_token_ids))
+
+        return Grammars(vocabulary, backend.encode)
+
     def text_stream(self, options: GenerateOptions, before: Sequence[int] = ()) -> TextStream:
-        """What turns the answer's token ids into text; the model's own stop strings always hold.
+        """What turns the answer's token ids into text; the model's own stop strings hold but in JSON.
 
         `before` are the request's.
         """
         backend = self.backend
-        stops = (*options.stop, *backend.defaults.stop, *backend.stop_strings)
-        return TextStream(backend.decode, stops, before)
+        own = () if options.schema else (*backend.defaults.stop, *backend.stop_strings)
+        return TextStream(backend.decode, (*options.stop, *own), before)
 
     def answer(
         self, engine: Engine, turns: Sequence[Turn], videos: Sequence[VideoTokens], options: GenerateOptions

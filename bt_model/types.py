@@ -201,6 +201,7 @@ class GenerateOptions:
     ignore_eos: bool | None = None
     seed: int | None = None
     logprobs: int | None = None  # 0: of the tokens alone; n: and of the n likeliest at each place
+    schema: str | None = None  # JSON Schema that the answer follows, as `bt_model.grammar.schema` writes it
     stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -51,6 +51,7 @@ SLOW = "slow-"  # and the seconds that it takes to load
 BAD_LINE = "weights/bad.safetensors: tensor proj.bias is missing"
 START_LINE = "weights/fake.safetensors: tensor proj.weight is missing"
 REFUSED_FRAMES = 7  # as a model that averages pairs refuses odd counts
+REFUSED_SCHEMA = "refuse me"
 _PIECE_SECONDS = 0.005
 _LONG = 4000
 _LATE_SECONDS = 0.6
@@ -77,6 +78,7 @@ class FakeEngine:
             "fake_forgotten_total": 0,
             "fake_opened_total": 0,
             "fake_encoded_total": 0,
+            "fake_compiled_total": 0,
         }
         self._evictions = 1
         self._loaded = [loaded]
@@ -87,8 +89,8 @@ class FakeEngine:
 
     def _receive(self, message: Message, fds: list[int]) -> None:  # noqa: C901 - a case for each message
         match message:
-            case wire.Open():
-                self._open(message)
+            case wire.Open() | wire.Compile():
+                self._prepare(message)
             case wire.Lookup(id=id, key=key):
                 self.send(wire.Features(id, key in self._receipts, self._receipts.get(key, {})))
             case wire.Encode():
@@ -119,7 +121,10 @@ class FakeEngine:
             self._counts["fake_cancelled_total"] += 1
             self._answers[request_id].cancel()
 
-    def _open(self, message: wire.Open) -> None:
+    def _prepare(self, message: wire.Open | wire.Compile) -> None:
+        if isinstance(message, wire.Compile):
+            self._compile(message)
+            return
         self._counts["fake_opened_total"] += 1
         if message.model == BAD:
             self.send(wire.Failed(message.id, "CheckpointError", BAD_LINE, "bad_checkpoint", None))
@@ -127,6 +132,14 @@ class FakeEngine:
         self._loaded.append(message.model)
         self.send(wire.Holding(self._loaded))
         self.send(wire.Opened(message.id, asdict(CARDS[message.model])))
+
+    def _compile(self, message: wire.Compile) -> None:
+        self._counts["fake_compiled_total"] += 1
+        if REFUSED_SCHEMA in message.schema:
+            param = "response_format.json_schema.schema"
+            self.send(wire.Failed(message.id, "InvalidValueError", "scripted", "invalid_value", param))
+            return
+        self.send(wire.Compiled(message.id))
 
     def _encode(self, message: wire.Encode, fd: int) -> None:
         expected = message.num_frames * message.height * message.width * 3

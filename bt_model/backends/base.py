@@ -79,6 +79,10 @@ class Backend(Protocol):
         """
         ...
 
+    def encode(self, text: str) -> Sequence[int]:
+        """A text to ids, without special ones; only answers that follow a schema need it."""
+        ...
+
     def decode(self, ids: Sequence[int]) -> str:
         """Ids to text; may end in U+FFFD where a character is not complete yet."""
         ...

@@ -95,6 +95,9 @@ class EchoBackend:
         softs = (one_hot(each, VOCAB).float() for each in zeros)
         return (*(Soft(video.key, soft) for video, soft in zip(videos, softs, strict=True)), question)
 
+    def encode(self, text: str) -> Sequence[int]:
+        return list(text.encode())
+
     def decode(self, ids: Sequence[int]) -> str:
         return bytes(ids).decode(errors="replace")
 

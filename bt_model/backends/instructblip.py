@@ -72,11 +72,14 @@ class InstructBlipBackend:
         ids = known.encode(text).ids[-(MAX_INSTRUCTION - 2) :]
         return torch.tensor([known.special("[CLS]"), *ids, known.special("[SEP]")])
 
+    def encode(self, text: str) -> Sequence[int]:
+        return self.tokenizer.encode(text).ids
+
     def decode(self, ids: Sequence[int]) -> str:
         return self.tokenizer.decode([number for number in ids if number != _UNKNOWN])
 
     def token(self, number: int) -> TokenText:
-        return self.tokenizer.token(number)
+        return TokenText("<unk>", None) if number == _UNKNOWN else self.tokenizer.token(number)
 
 
 def prompt_text(turns: Sequence[Turn]) -> str:

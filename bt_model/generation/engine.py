@@ -264,6 +264,9 @@ class BatchEngine:
         self, runner: "Runner", work: Work, token: int | None, logprobs: tuple[TokenLogprobs, ...]
     ) -> None:
         job = work.job
+        if job.fault:
+            self._finish(job, "refused", job.fault)
+            return
         if token is None:
             self._end(runner, job, "the model's logits are not finite")
             return
@@ -275,11 +278,11 @@ class BatchEngine:
         if token in job.request.stop_token_ids:
             self._finish(job, "stop")
             return
-        job.new_ids.append(token)
+        reason = job.add(token)
         self._tokens_total += 1
         job.emit(Delta((token,), logprobs))
-        if len(job.new_ids) == job.request.max_new_tokens:
-            self._finish(job, "length")
+        if reason is not None:
+            self._finish(job, reason)
 
     def _end(self, runner: "Runner", job: Job, message: str) -> None:
         """End a request in an error; what it left in its pages may not be finite."""

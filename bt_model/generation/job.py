@@ -4,10 +4,14 @@ import logging
 import time
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import TYPE_CHECKING
 
 from bt_model.generation.chunk import Chunk
 from bt_model.generation.pages import Key
 from bt_model.generation.request import Event, Finish, FinishReason, GenRequest, GenTiming, Sink, Tokens
+
+if TYPE_CHECKING:
+    from bt_model.grammar.matching import GrammarRun
 
 _logger = logging.getLogger(__name__)
 
@@ -37,8 +41,10 @@ class Job:
     prefilled: float | None = None
     cancel_message: str | None = None
     keys: tuple[Key, ...] = field(init=False)  # what stands at each position of the prompt
+    grammar: "GrammarRun | None" = field(init=False)  # behind all that was said
 
     def __post_init__(self) -> None:
+        self.grammar = None if self.request.grammar is None else self.request.grammar.begin()
         keys: list[Key] = []
         for segment in self.request.segments:
             if isinstance(segment, Tokens):
@@ -65,6 +71,20 @@ class Job:
     def is_row(self) -> bool:
         """Its next step is one token of its own, not a part of a prompt or of what was preempted."""
         return bool(self.new_ids) and self.num_missing == 1
+
+    @property
+    def fault(self) -> str:
+        """Why its grammar cannot be followed any further."""
+        return "" if self.grammar is None else self.grammar.fault
+
+    def add(self, token: int) -> FinishReason | None:
+        """Append a new token; the reason to end behind it, if there is one."""
+        self.new_ids.append(token)
+        if self.grammar is not None:
+            self.grammar.accept(token)
+            if self.grammar.is_complete:
+                return "stop"
+        return "length" if len(self.new_ids) == self.request.max_new_tokens else None
 
     def emit(self, event: Event) -> None:
         """Tell the receiver; one that fails ends the job, and hurts nobody else."""

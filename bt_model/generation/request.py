@@ -13,7 +13,9 @@ from bt_model.errors import ContextLengthError, require
 if TYPE_CHECKING:
     from torch import Tensor
 
-FinishReason = Literal["stop", "length", "cancelled", "error"]
+    from bt_model.grammar.grammars import Grammar
+
+FinishReason = Literal["stop", "length", "cancelled", "error", "refused"]  # refused: by its grammar
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class GenRequest:
     top_logprobs: int = 0  # the likeliest ids beside each chosen one, where `logprobs`
     deadline: float | None = None
     before: tuple[int, ...] = ()  # the prompt's last ids, where the answer goes on a text of theirs
+    grammar: "Grammar | None" = None  # what the answer follows, to its end
     owner: bytes = b""  # only requests of one owner share what is computed of their prompts
 
     @property

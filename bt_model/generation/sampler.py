@@ -1,8 +1,8 @@
 """From next-token logits to token ids, on whole batches of rows with options of their own.
 
 B rows, S of them sampled, V vocabulary. A row's choice depends on that row alone: its logits, options,
-history and its own uniform number. Order of steps as in transformers: penalties, temperature, top-k, top-p,
-min-p.
+history and its own uniform number. Order of steps as in transformers: penalties, what a grammar allows,
+temperature, top-k, top-p, min-p.
 
 A vocabulary is looked at in blocks: their maxima and sums are cheap, and lead to the few ids that matter.
 """
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bt_model.generation.allowed import AllowedRows
 from bt_model.generation.history import History, Said
 from bt_model.generation.logprobs import LogprobRows
 from bt_model.generation.nucleus import BLOCK, Bounds, draw
@@ -62,12 +63,20 @@ class RowOptions:
         self._scores = torch.empty(len(sampled), width, device=device)  # used again and again
         self._shares = torch.empty_like(self._scores)
 
-    def choose(self, logits: Tensor, said: Sequence[History], uniforms: Sequence[float]) -> Choice:
+    def choose(
+        self,
+        logits: Tensor,
+        said: Sequence[History],
+        uniforms: Sequence[float],
+        allowed: AllowedRows | None = None,
+    ) -> Choice:
         """(B, V) logits, which may be changed; the ids of each row so far; one uniform number a row."""
         given = logits.float()
         asked = self._logprobs.of(given)
         if self.has_history:
             Said.of(said, self._requests).penalise(given)
+        if allowed is not None:
+            allowed.keep(given)
         if uniforms and all(self._is_sampled):
             values = given.amax(-1)
             ids = self._draw(given, values, uniforms)

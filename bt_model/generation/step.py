@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from bt_model.generation.allowed import AllowedRows
 from bt_model.generation.draw import uniform
 from bt_model.generation.history import History
 from bt_model.generation.request import Tokens
@@ -40,7 +41,9 @@ class StepTensors:
         if rows != self._rows:
             self._rows, self._options = rows, self._options_of(rows)
         numbers = [uniform(job.seed, len(job.new_ids)) for job in rows]
-        return self._options.choose(logits, self._histories(rows), numbers)
+        runs = [job.grammar for job in rows]
+        allowed = AllowedRows.of(runs, logits.device) if any(runs) else None
+        return self._options.choose(logits, self._histories(rows), numbers, allowed)
 
     def _prompt_rows(self, work: "Sequence[Work]") -> "list[Tensor]":
         begun = self._prompts

@@ -224,4 +224,6 @@ class SentencePieceTokenizer(_Specials):
 
     def _bytes(self, number: int) -> bytes:
         is_known = number < self._pieces.GetPieceSize()
+        if is_known and self._pieces.IsUnknown(number):
+            return str(self._pieces.DecodeIds([number])).encode()  # no text is spelled like its name
         return bytes_of_piece(self._pieces.IdToPiece(number), is_byte_level=False) if is_known else b""

@@ -110,6 +110,8 @@ class ChatFlow:
             card = await self._engine.open(progress.model)
             check_fingerprint(card, question.fingerprint)
             card.check_length(question.turns)  # before a video is decoded, or the engine hears of it
+            if (schema := question.options.schema) is not None:
+                await self._engine.compile(progress.model, question.tenant, schema)
             progress.card = card
         except BtchatError as error:
             progress.error = error

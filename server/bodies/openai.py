@@ -102,13 +102,6 @@ class StreamOptions(Body):
     include_obfuscation: Ignored = None
 
 
-class TextFormat(Body):
-    """The format of an answer."""
-
-    type: Literal["text"]
-    """always text"""
-
-
 class MediaKwargs(Body):
     """Sampling for all videos of a request, as vLLM's clients send it."""
 
@@ -166,8 +159,6 @@ class CompletionBody(ChatOptions):
     """no function is ever called"""
     logit_bias: Empty | None = None
     """what is added to the logits of tokens, by their ids"""
-    response_format: TextFormat | None = None
-    """what the answer's text is"""
     modalities: FewErrors[Literal["text"]] | None = None
     """only text is offered"""
     mm_processor_kwargs: Empty | None = None

@@ -15,6 +15,7 @@ from bt_model.types import (
 )
 from server.bodies.described import Described, ResponseBody
 from server.bodies.facts import FactsObject
+from server.bodies.formats import ResponseFormat
 from server.bodies.rules import say_options, say_sampling
 from server.bodies.video_part import VideoId
 from server.uploads.rows import StoredVideo
@@ -169,6 +170,8 @@ class OptionsBody(Body):
     """so many of the likeliest tokens at each place, with `logprobs`"""
     stop: str | FewErrors[str] | None = None
     """texts that end the answer, and are no part of it"""
+    response_format: ResponseFormat | None = None
+    """what the answer's text is: any text, a JSON object, or JSON by a schema"""
 
     def options(self) -> GenerateOptions:
         """Raises InvalidValueError for a value out of range, or `top_logprobs` without `logprobs`."""
@@ -188,6 +191,7 @@ class OptionsBody(Body):
             seed=self.seed,
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
             stop=tuple(stop),
+            schema=self.response_format and self.response_format.schema_text(),
         )
 
 

@@ -54,7 +54,7 @@ class AskedResponse:
             "messages": [*system, *self.dialogue],
             "max_tokens": body.max_tokens if body.max_output_tokens is None else body.max_output_tokens,
             "logprobs": asks_logprobs or None,
-            "response_format": body.response_format(),
+            "response_format": body.completion_format(),
             "sampling": body.sampling and body.sampling.model_dump(exclude_unset=True),
         }
         try:

@@ -126,6 +126,8 @@ class ResponsesBody(OptionsBody):
     """whether it is kept for an hour, to go on from; true by default"""
     text: TextConfig | None = None
     """what the answer's text is"""
+    response_format: None = None  # pyright: ignore[reportIncompatibleVariableOverride] - here it is text.format
+    """not a field of responses: `text` has the format"""
     include: Annotated[list[str], Field(max_length=16)] | None = None
     """`message.output_text.logprobs` asks for log probabilities; others change nothing"""
     video: Any = None
@@ -165,7 +167,7 @@ class ResponsesBody(OptionsBody):
     def is_kept(self) -> bool:
         return self.store is not False
 
-    def response_format(self) -> Message | None:
+    def completion_format(self) -> Message | None:
         """As chat completions have it: the schema one level deeper."""
         given = self.text and self.text.format
         if not given or given.get("type") != "json_schema":

@@ -18,12 +18,12 @@ from server.engine.channel import close_all
 from server.engine.errors import exception_of, failed
 from server.engine.replies import ClipEncoding, EngineInfo, Inbox, Reply, TokenFile, card_of
 from server.engine.supervisor import Command, Launch, RestartRule, Supervisor, launch_process
-from server.engine.wire import Encoded, Features, Measured, Message, Opened, Stats, TokenData
+from server.engine.wire import Compiled, Encoded, Features, Measured, Message, Opened, Stats, TokenData
 from server.log.request import current_id
 
 log = logging.getLogger(__name__)
 
-_R = TypeVar("_R", Opened, Features, Encoded, TokenFile, Measured, Stats)
+_R = TypeVar("_R", Opened, Compiled, Features, Encoded, TokenFile, Measured, Stats)
 
 
 class EngineClient:
@@ -94,6 +94,10 @@ class EngineClient:
             reply = await self._request(wire.Open(self._new_id(), model), Opened)
             card = self._cards[model] = card_of(reply.card)
         return card
+
+    async def compile(self, model: str, owner: str, schema: str) -> None:
+        """Make a model ready to answer by a schema; raises InvalidValueError where it cannot."""
+        await self._request(wire.Compile(self._new_id(), model, owner, schema), Compiled)
 
     @property
     def num_restarts(self) -> int:

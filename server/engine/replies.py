@@ -10,6 +10,7 @@ from bt_model.errors import BtchatError
 from bt_model.types import FrameSize, ModelCard, TokenBound
 from server.engine.errors import exception_of
 from server.engine.wire import (
+    Compiled,
     Done,
     Encoded,
     Failed,
@@ -46,7 +47,7 @@ class TokenFile:
         return self.content[_LENGTH_BYTES + header_bytes :]
 
 
-Reply = Opened | Features | Encoded | TokenFile | Measured | Stats | Piece | Done | Failed
+Reply = Opened | Compiled | Features | Encoded | TokenFile | Measured | Stats | Piece | Done | Failed
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,16 @@ class Open(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class Compile(Message):
+    """Make ready to answer by a JSON schema, given as its text. Answered by `Compiled`."""
+
+    id: str
+    model: str
+    owner: str
+    schema: str
+
+
+@dataclass(frozen=True, slots=True)
 class Lookup(Message):
     """Are this key's tokens cached? Answered by `Features`."""
 
@@ -126,7 +136,7 @@ class Shutdown(Message):
     drain: float
 
 
-Request = Open | Lookup | Encode | Fetch | Ask | Measure | AskStats
+Request = Open | Compile | Lookup | Encode | Fetch | Ask | Measure | AskStats
 """What is answered by at least one message of the same id."""
 
 # --- engine -> web
@@ -169,6 +179,13 @@ class Opened(Message):
 
     id: str
     card: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled(Message):
+    """The model can follow that schema."""
+
+    id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,9 +273,9 @@ class Stats(Message):
 
 
 MESSAGES: tuple[type[Message], ...] = (
-    Open, Lookup, Encode, Fetch, Ask, Measure, Cancel, Forget, AskStats, Shutdown,
-    Loading, Ready, StartFailed, Holding, Opened, Features, Encoded, TokenData, Measured, Piece, Done,
-    Failed, Stats,
+    Open, Compile, Lookup, Encode, Fetch, Ask, Measure, Cancel, Forget, AskStats, Shutdown,
+    Loading, Ready, StartFailed, Holding, Opened, Compiled, Features, Encoded, TokenData, Measured, Piece,
+    Done, Failed, Stats,
 )  # fmt: skip
 _BY_NAME = {kind.__name__: kind for kind in MESSAGES}
 

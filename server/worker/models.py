@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from bt_model.assembly.memory import shown
 from bt_model.errors import BtchatError, CheckpointError, EngineError, UnknownNameError
 from bt_model.generation.engine import BatchEngine
+from bt_model.grammar.grammars import Grammars
 from server.worker.thread import WorkThread
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class LoadedModel:
     chat: "VideoChat"
     engine: BatchEngine
     num_bytes: int
+    grammars: Grammars
     num_users: int = 0
 
 
@@ -225,7 +227,7 @@ class ModelPool:
             keep_weights=False,
         )
         await self._thread.run(engine.start)  # which reserves its cache
-        return LoadedModel(name, chat, engine, estimate.total)
+        return LoadedModel(name, chat, engine, estimate.total, chat.grammars())
 
     def _check_same(self, name: str, fingerprint: str) -> None:
         """Raise if a model's weights changed since its first load, whose card the web process has."""

@@ -10,18 +10,17 @@ import logging
 import math
 import socket
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import copy_context
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from typing import Any
-
-import torch
 
 from bt_model.errors import EngineError
 from bt_model.generation.faults import breaks_device
 from bt_model.generation.request import Delta, Event, GenRequest
-from bt_model.types import GenerateOptions, Place, Turn, VideoTokens
+from bt_model.grammar.schema import refused
+from bt_model.types import GenerateOptions, Place, VideoTokens
 from server.engine import wire
 from server.engine.channel import Channel
 from server.engine.errors import failed, fields_of
@@ -29,10 +28,12 @@ from server.engine.usage import Usage
 from server.engine.wire import Message
 from server.log.request import begin
 from server.worker.measure import measured
+from server.worker.asked import options_of, request_of
 from server.worker.memory import memory_stats
 from server.worker.messages import cancelled, read_frames, stats_of, token_data
 from server.worker.models import LoadedModel, Loader, ModelPool
 from server.worker.pieces import AnswerPieces
+from server.worker.schemas import SchemaCompiler
 from server.worker.thread import WorkThread
 from server.worker.token_cache import TokenCache
 from server.worker.token_file import PooledTokens
@@ -62,6 +63,7 @@ class Worker:
         self._models = ModelPool(loader, self._report, self._tell_loading, max_bytes=max_model_bytes)
         self._vision = VisionBatcher()
         self._prompts = WorkThread("prompts")  # a long dialogue must not keep the others waiting
+        self._schemas = SchemaCompiler()
         self._requests: dict[str, asyncio.Task[Message | None]] = {}
         self._encoding: dict[str, set[bytes]] = {}  # the keys that a request is to fill, if not forgotten
         self._generating: dict[str, LoadedModel] = {}  # by the requests that a generation thread knows
@@ -103,7 +105,7 @@ class Worker:
     async def _watch(self) -> None:
         while self._fault is None:
             await asyncio.sleep(_WATCH_SECONDS)
-            threads = (self._vision.thread, self._prompts)
+            threads = (self._vision.thread, self._prompts, self._schemas.thread)
             self._end_for(find_fault(self._models.loaded(), threads, self._watchdog_seconds))
 
     def _end_for(self, fault: str | None) -> None:
@@ -144,27 +146,25 @@ class Worker:
             case wire.Shutdown(drain=seconds):
                 self._drain_seconds = seconds
                 self._ended.set()
+            case _ if isinstance(message, wire.Request):
+                self._begin(message.id, self._reply_to(message, fds))
             case _:
                 log.warning("ignored a %s from the web process", type(message).__name__)
 
     def _reply_to(self, message: wire.Request, fds: list[int]) -> Coroutine[Any, Any, Message | None]:
-        match message:
-            case wire.Ask():
-                work = self._answer(message)
-            case wire.Encode():
-                self._encoding[message.id] = {key for _, key in message.targets}
-                work = self._encode(message, fds[0])
-            case wire.Open():
-                work = self._open(message)
-            case wire.Lookup():
-                work = self._lookup(message)
-            case wire.Fetch():
-                work = self._fetch(message)
-            case wire.Measure():
-                work = measured(message, self._models, self._prompts)
-            case wire.AskStats():
-                work = self._stats(message)
-        return work
+        if isinstance(message, wire.Encode):
+            self._encoding[message.id] = {key for _, key in message.targets}
+            return self._encode(message, fds[0])
+        work: dict[type[Message], Callable[[Any], Coroutine[Any, Any, Message | None]]] = {
+            wire.Ask: self._answer,
+            wire.Open: self._open,
+            wire.Compile: self._compile,
+            wire.Lookup: self._lookup,
+            wire.Fetch: self._fetch,
+            wire.Measure: partial(measured, models=self._models, prompts=self._prompts),
+            wire.AskStats: self._stats,
+        }
+        return work[type(message)](message)
 
     def _begin(self, request_id: str, work: Coroutine[Any, Any, Message | None]) -> None:
         """Work on a request beside the others; what it returns or raises is its one terminal message."""
@@ -197,16 +197,17 @@ class Worker:
 
     async def _answer(self, ask: wire.Ask) -> wire.Done:
         """Send the pieces of an answer; its model is given back before the end is sent."""
-        options, deadline = _options_of(ask), time.monotonic() + ask.timeout
+        options, deadline = options_of(ask), time.monotonic() + ask.timeout
         async with self._models.borrowed([ask.model]) as lease:
             model = lease.model(ask.model)
             videos = [
                 VideoTokens(key, (await self._tokens.tokens(key)).tokens, Place(turn, at))
                 for key, turn, at in ask.videos
             ]
+            grammar = await self._schemas.grammar(model, ask.owner, options.schema)
             length = sum(len(text) for _, text in ask.turns)  # a small question waits for one large at most
-            prompt = self._prompts.run(_request_of, ask, options, model, videos, deadline, weight=length)
-            request = await prompt
+            asked = (ask, options, model, videos, grammar, deadline)
+            request = await self._prompts.run(request_of, *asked, weight=length)
             self._generating[ask.id] = model
             try:
                 return await self._generate(request, options, model)
@@ -230,6 +231,9 @@ class Worker:
                 model.engine.cancel(request.id)
         if event.reason == "error":
             raise EngineError(event.message)
+        if event.reason == "refused" and options.schema is not None:
+            model.grammars.forget(options.schema)
+            raise refused(event.message)
         if rest := pieces.finish():
             self._send(rest)
         usage = Usage(event.num_prompt, event.num_new, request.num_video_tokens, event.num_cached)
@@ -239,6 +243,11 @@ class Worker:
     async def _open(self, message: wire.Open) -> wire.Opened:
         async with self._models.borrowed([message.model]) as lease:
             return wire.Opened(message.id, asdict(lease.model(message.model).chat.card))
+
+    async def _compile(self, message: wire.Compile) -> wire.Compiled:
+        async with self._models.borrowed([message.model]) as lease:
+            await self._schemas.grammar(lease.model(message.model), message.owner, message.schema)
+        return wire.Compiled(message.id)
 
     async def _lookup(self, message: wire.Lookup) -> wire.Features:
         entry = await self._tokens.get(message.key)
@@ -278,22 +287,3 @@ class Worker:
             "model_unloads_total": float(self._models.num_unloads),
         }
         return wire.Stats(message.id, values, {model.name: stats_of(model) for model in loaded})
-
-
-def _options_of(ask: wire.Ask) -> GenerateOptions:
-    given = dict(ask.options)
-    stop = tuple(given.pop("stop", ()))  # a list on the wire
-    return GenerateOptions(**given, stop=stop)
-
-
-@torch.inference_mode()
-def _request_of(
-    ask: wire.Ask,
-    options: GenerateOptions,
-    model: LoadedModel,
-    videos: Sequence[VideoTokens],
-    deadline: float,
-) -> GenRequest:
-    turns = tuple(Turn(role, text) for role, text in ask.turns)  # pyright: ignore[reportArgumentType] - checked by the web side's schema
-    request = model.chat.request(turns, videos, options, request_id=ask.id, deadline=deadline)
-    return replace(request, owner=ask.owner.encode())

@@ -201,14 +201,6 @@ def test_each_choice_counts_as_a_request(server: RunningServer, video: str) -> N
         assert client.post("/v1/chat/completions", json=body | {"n": 7}).status_code == 503
 
 
-def test_a_json_answer_format_is_refused(api: openai.OpenAI, video: str) -> None:
-    with pytest.raises(openai.BadRequestError) as caught:
-        api.chat.completions.create(
-            model=fakes.MODEL, messages=about(video), response_format={"type": "json_object"}
-        )
-    assert caught.value.param == "response_format.type"
-
-
 WRONG_VIDEOS: dict[str, tuple[object, str, str, str]] = {
     "remote": ({"url": "https://example.com/a.mp4"}, "video_url", "url_fetching_disabled", "video_url.url"),
     "local": ({"url": "file:///etc/passwd"}, "video_url", "invalid_value", "video_url.url"),

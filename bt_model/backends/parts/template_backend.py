@@ -77,6 +77,9 @@ class TemplateBackend:
             return self.template.segments(turns, encode, placed)
         return segments(turns, self.template, self.ids, encode, placed)
 
+    def encode(self, text: str) -> Sequence[int]:
+        return self.tokenizer.encode(text).ids
+
     def decode(self, ids: Sequence[int]) -> str:
         return self.tokenizer.decode(ids)
 

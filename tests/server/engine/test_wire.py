@@ -13,6 +13,7 @@ from server.engine.wire import HEADER, MAX_MESSAGE_BYTES, MESSAGES, Message, Mes
 KEY = b"\x00\xff"
 SAMPLES: tuple[Message, ...] = (
     wire.Open("a", "m/é"),
+    wire.Compile("a", "m", "public", '{"type":"é"}'),
     wire.Lookup("é 🎬", KEY),
     wire.Encode(
         "a", [["m", KEY], ["n", b""]], 8, 224, 200, {"indices": [1, 2], "facts": {"fps": 25.0, "codec": None}}
@@ -29,6 +30,7 @@ SAMPLES: tuple[Message, ...] = (
     wire.StartFailed("no file"),
     wire.Holding(["m"]),
     wire.Opened("a", {"id": "n"}),
+    wire.Compiled("a"),
     wire.Features("a", True, {}),
     wire.Encoded("a", {"m": ["EngineError", "why", "engine_error", None]}, 0.25),
     wire.TokenData("a", 2**40, [257, 1024], "bfloat16"),

@@ -64,7 +64,7 @@ class StandIns:
         self.alive[name] = weakref.ref(lm)
         backend = SimpleNamespace(lm=lm)
         card = replace(fakes.CARD, id=name, fingerprint=self.fingerprint)
-        return cast("VideoChat", SimpleNamespace(backend=backend, card=card))
+        return cast("VideoChat", SimpleNamespace(backend=backend, card=card, grammars=dict))
 
     def free_bytes(self) -> int:
         held = sum(ref() is not None for ref in self.alive.values())

@@ -37,6 +37,9 @@ class MirrorBackend:
         last = replace(turns[-1], text=f"{turns[-1].text[::-1]} ({seen} video tokens)")
         return self.echo.segments([*turns[:-1], last], videos)
 
+    def encode(self, text: str) -> Sequence[int]:
+        return self.echo.encode(text)
+
     def decode(self, ids: Sequence[int]) -> str:
         return self.echo.decode(ids)
 

@@ -72,6 +72,8 @@ class VideoChat:
             top_p=1.0 if chosen.top_p is None else chosen.top_p,
             top_k=chosen.top_k or 0,
             min_p=chosen.min_p or 0.0,
+            min_new_tokens=chosen.min_tokens or 0,
+            logit_bias=chosen.logit_bias,
             presence_penalty=chosen.presence_penalty or 0.0,
             frequency_penalty=chosen.frequency_penalty or 0.0,
             repetition_penalty=1.0 if chosen.repetition_penalty is None else chosen.repetition_penalty,
@@ -81,24 +83,18 @@ class VideoChat:
             deadline=deadline,
             grammar=grammar,
         )
-        num_prompt, num_video = request.num_prompt_tokens, request.num_video_tokens
-        room = self.card.max_context - num_prompt
-        needed = options.max_tokens or 1
-        if room < needed:
-            raise ContextLengthError(
-                f"the prompt has {num_prompt} tokens ({num_video} for {_videos(request)}) and {needed} are "
-                f"to be generated; the context holds {self.card.max_context}",
-                param="messages" if room < 1 else "max_tokens",
-            )
         before = _last_ids(request) if turns[-1].role == "assistant" else ()
-        return replace(request, max_new_tokens=min(request.max_new_tokens, room), before=before)
+        return replace(_within(request, self.card.max_context, options.max_tokens or 1), before=before)
 
     def grammars(self) -> Grammars:
         """Compiles the schemas that answers of this model are to follow."""
         backend = self.backend
 
+        def data(number: int) -> bytes | None:
+            return backend.token(number).data
+
         def vocabulary() -> Vocabulary:
-            return Vocabulary.of(backend.token, backend.lm.vocab_size, tuple(backend.stop_token_ids))
+            return Vocabulary.of(data, backend.lm.vocab_size, tuple(backend.stop_token_ids))
 
         return Grammars(vocabulary, backend.encode)
 
@@ -142,6 +138,19 @@ def _last_ids(request: GenRequest) -> tuple[int, ...]:
     """Enough of them that an id behind them is decoded as in the whole text."""
     last = request.segments[-1]
     return last.ids[-CONTEXT.stop :] if isinstance(last, Tokens) else ()
+
+
+def _within(request: GenRequest, max_context: int, needed: int) -> GenRequest:
+    """The same with no more new tokens than the context has room for; raises where `needed` do not fit."""
+    num_prompt, num_video = request.num_prompt_tokens, request.num_video_tokens
+    room = max_context - num_prompt
+    if room < needed:
+        raise ContextLengthError(
+            f"the prompt has {num_prompt} tokens ({num_video} for {_videos(request)}) and {needed} are "
+            f"to be generated; the context holds {max_context}",
+            param="messages" if room < 1 else "max_tokens",
+        )
+    return replace(request, max_new_tokens=min(request.max_new_tokens, room))
 
 
 def _videos(request: GenRequest) -> str:

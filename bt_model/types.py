@@ -35,6 +35,7 @@ MAX_STOP_LENGTH = 256
 MAX_TOP_LOGPROBS = 20
 OPTION_BOUNDS: dict[str, tuple[float, float]] = {  # of `GenerateOptions`; top_p is above its lower one
     "max_tokens": (1, 4096),
+    "min_tokens": (0, 4096),
     "temperature": (0.0, 2.0),
     "top_p": (0.0, 1.0),
     "top_k": (0, 1_000_000),
@@ -201,6 +202,8 @@ class GenerateOptions:
     ignore_eos: bool | None = None
     seed: int | None = None
     logprobs: int | None = None  # 0: of the tokens alone; n: and of the n likeliest at each place
+    min_tokens: int | None = None
+    logit_bias: tuple[tuple[int, float], ...] = ()  # (id, what is added to its logit)
     schema: str | None = None  # JSON Schema that the answer follows, as `bt_model.grammar.schema` writes it
     stop: tuple[str, ...] = ()
 
@@ -212,6 +215,8 @@ class GenerateOptions:
 
         for name, (low, high) in OPTION_BOUNDS.items():
             check(name, low, high, above=name == "top_p")
+        most, least = self.max_tokens, self.min_tokens
+        require(most is None or (least or 0) <= most, "min_tokens", least, f"up to max_tokens, {most}")
         are_fit = all(0 < len(s) <= MAX_STOP_LENGTH and not _HALF_CHARACTER.search(s) for s in self.stop)
         allowed = f"up to {MAX_STOPS} strings of 1 to {MAX_STOP_LENGTH} characters"
         require(len(self.stop) <= MAX_STOPS and are_fit, "stop", list(self.stop), allowed)

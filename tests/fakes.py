@@ -214,7 +214,8 @@ class FakeEngine:
                 -0.5,
                 [[word, word.encode(), -0.5]] * ask.options.get("logprobs", 0),
             ]
-            self.send(wire.Piece(ask.id, word, [entry] if "logprobs" in ask.options else []))
+            logprobs = [entry] if "logprobs" in ask.options else []
+            self.send(wire.Piece(ask.id, word, logprobs, 7, number + 1))
             await asyncio.sleep(_PIECE_SECONDS)
             if number == 2 and text == "!die later":
                 os._exit(9)

@@ -73,6 +73,11 @@ class Job:
         return bool(self.new_ids) and self.num_missing == 1
 
     @property
+    def is_early(self) -> bool:
+        """Whether it is too short to end by a stop token."""
+        return len(self.new_ids) < self.request.min_new_tokens
+
+    @property
     def fault(self) -> str:
         """Why its grammar cannot be followed any further."""
         return "" if self.grammar is None else self.grammar.fault

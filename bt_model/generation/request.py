@@ -51,6 +51,8 @@ class GenRequest:
     repetition_penalty: float = 1.0
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
+    min_new_tokens: int = 0  # before a stop token may come
+    logit_bias: tuple[tuple[int, float], ...] = ()  # (id, what is added to its logit)
     seed: int | None = None
     logprobs: bool = False
     top_logprobs: int = 0  # the likeliest ids beside each chosen one, where `logprobs`
@@ -159,6 +161,8 @@ def check(request: GenRequest, caps: EngineCaps, vocab_size: int) -> None:
         require(math.isfinite(getattr(r, name)), name, getattr(r, name), "a number")
     penalty = r.repetition_penalty
     require(math.isfinite(penalty) and penalty > 0, "repetition_penalty", penalty, "above 0")
+    strangers = [number for number, _ in r.logit_bias if not 0 <= number < vocab_size]
+    require(not strangers, "logit_bias", strangers[:1], f"token ids 0 to {vocab_size - 1}")
     runs = [s.ids for s in r.segments if isinstance(s, Tokens) and s.ids]
     outside = [i for ids in runs for i in (min(ids), max(ids)) if not 0 <= i < vocab_size]
     require(not outside, "segments", outside, f"token ids 0 to {vocab_size - 1}")

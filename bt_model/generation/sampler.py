@@ -1,8 +1,8 @@
 """From next-token logits to token ids, on whole batches of rows with options of their own.
 
 B rows, S of them sampled, V vocabulary. A row's choice depends on that row alone: its logits, options,
-history and its own uniform number. Order of steps as in transformers: penalties, what a grammar allows,
-temperature, top-k, top-p, min-p.
+history and its own uniform number. Order of steps as in transformers: biases, penalties, what may come
+next, temperature, top-k, top-p, min-p.
 
 A vocabulary is looked at in blocks: their maxima and sums are cheap, and lead to the few ids that matter.
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bt_model.generation.allowed import AllowedRows
+from bt_model.generation.allowed import AllowedRows, BiasRows
 from bt_model.generation.history import History, Said
 from bt_model.generation.logprobs import LogprobRows
 from bt_model.generation.nucleus import BLOCK, Bounds, draw
@@ -52,6 +52,7 @@ class RowOptions:
 
         sampled = [r for r in requests if r.temperature > 0]
         self._logprobs = LogprobRows(requests, device)
+        self._bias = BiasRows.of(requests, device)
         self.has_history = any(r.has_penalty for r in requests)
         self._requests = requests
         self._is_sampled = [r.temperature > 0 for r in requests]
@@ -73,6 +74,8 @@ class RowOptions:
         """(B, V) logits, which may be changed; the ids of each row so far; one uniform number a row."""
         given = logits.float()
         asked = self._logprobs.of(given)
+        if self._bias is not None:
+            self._bias.add(given)
         if self.has_history:
             Said.of(said, self._requests).penalise(given)
         if allowed is not None:

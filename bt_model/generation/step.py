@@ -41,8 +41,7 @@ class StepTensors:
         if rows != self._rows:
             self._rows, self._options = rows, self._options_of(rows)
         numbers = [uniform(job.seed, len(job.new_ids)) for job in rows]
-        runs = [job.grammar for job in rows]
-        allowed = AllowedRows.of(runs, logits.device) if any(runs) else None
+        allowed = AllowedRows.of(rows, self._lm.vocab_size, logits.device)
         return self._options.choose(logits, self._histories(rows), numbers, allowed)
 
     def _prompt_rows(self, work: "Sequence[Work]") -> "list[Tensor]":

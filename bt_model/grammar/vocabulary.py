@@ -7,7 +7,6 @@ from typing import Self
 from llguidance import LLTokenizer, TokenizerWrapper
 
 from bt_model.errors import InvalidValueError
-from bt_model.types import TokenText
 
 _MARK = "\x02"  # in front of what goes on: tokenizers treat the beginning of a text in another way
 _NEEDED = frozenset(bytes([byte]) for byte in range(0x20, 0x7F))
@@ -21,14 +20,14 @@ class Vocabulary:
     ends: tuple[int, ...]
 
     @classmethod
-    def of(cls, token: Callable[[int], TokenText], size: int, ends: Sequence[int]) -> Self:
-        """From what each of `size` ids stands for.
+    def of(cls, data: Callable[[int], bytes | None], size: int, ends: Sequence[int]) -> Self:
+        """From what each of `size` ids adds to a text.
 
         Raises:
             InvalidValueError: too few tokens for JSON, or none that ends an answer.
         """
         last = set(ends)
-        tokens = tuple(b"" if number in last else token(number).data or b"" for number in range(size))
+        tokens = tuple(b"" if number in last else data(number) or b"" for number in range(size))
         missing = sorted(byte.decode() for byte in _NEEDED.difference(tokens))
         if missing or not last:
             lack = (

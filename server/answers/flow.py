@@ -177,7 +177,8 @@ class ChatFlow:
                     first, last = first or now, now
                     answer.said.set()
                     spent += 1  # of an answer that is left, the engine does not say how many tokens it took
-                    await put(Text(answer.index, reply.text, reply.logprobs))
+                    so_far = Usage(reply.num_prompt, reply.num_new)
+                    await put(Text(answer.index, reply.text, reply.logprobs, so_far))
             assert isinstance(reply, Done)
             usage = Usage(**reply.usage)
             spent = usage.completion if answer.choice else usage.total  # the prompt is computed once

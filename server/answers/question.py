@@ -99,6 +99,7 @@ class Text:
     index: int
     text: str
     logprobs: Sequence[Sequence[Any]] = ()  # as in `wire.Piece`
+    usage: Usage | None = None  # so far
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,7 +168,7 @@ class CompletionChunk(ResponseBody):
     choices: list[ChunkChoice]
     """what is new; empty in the chunk with the usage"""
     usage: CompletionUsage | None = None
-    """what all answers took, in the last chunk where it was asked for"""
+    """what all answers took, in the last chunk where it was asked for; or this one so far, in every chunk"""
     receipt: Receipt | None = None
     """what the answer was made of, in the chunk with its finish_reason"""
     warnings: list[AnswerNote] | None = None

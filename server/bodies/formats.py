@@ -1,13 +1,39 @@
-"""What an answer is to look like: any text, any JSON object, or JSON by a schema; in OpenAI's form."""
+"""What an answer is to look like, in OpenAI's form: JSON by a schema, tokens more or less likely."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from bt_model.errors import require
 from bt_model.grammar.schema import ANY_OBJECT, MAX_SCHEMA_BYTES, schema_text
 
+MAX_BIASES = 1024
+_MOST_BIAS = 100.0
+_LONGEST_ID = 8  # digits
+
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+def _few(value: object) -> object:
+    """One error, and not one for each of a hundred thousand."""
+    if isinstance(value, dict) and len(cast(dict[object, object], value)) > MAX_BIASES:
+        raise PydanticCustomError("too_long", "at most {most} token ids are allowed", {"most": MAX_BIASES})
+    return value
+
+
+LogitBias = Annotated[
+    dict[str, Annotated[float, Field(ge=-_MOST_BIAS, le=_MOST_BIAS)]],
+    BeforeValidator(_few),
+]
+
+
+def bias_of(given: dict[str, float] | None) -> tuple[tuple[int, float], ...]:
+    """As `GenerateOptions.logit_bias`; raises InvalidValueError for what is no id."""
+    for name in given or ():
+        is_id = name.isascii() and name.isdecimal() and len(name) <= _LONGEST_ID
+        require(is_id, "logit_bias", name[:40], "token ids of the model as keys")
+    return tuple((int(name), value) for name, value in (given or {}).items())
 
 
 class NamedSchema(BaseModel):

@@ -99,6 +99,8 @@ class StreamOptions(Body):
 
     include_usage: bool | None = None
     """whether a last chunk has the usage"""
+    continuous_usage_stats: bool | None = None
+    """whether every chunk with text has the usage so far"""
     include_obfuscation: Ignored = None
 
 
@@ -124,6 +126,10 @@ class ChatOptions(OptionsBody):
     @property
     def num_choices(self) -> int:
         return self.n or 1
+
+    @property
+    def continuous_usage(self) -> bool:
+        return bool(self.stream_options and self.stream_options.continuous_usage_stats)
 
     def options(self) -> GenerateOptions:
         """Raises InvalidValueError for a value out of range; `max_completion_tokens` wins."""
@@ -157,8 +163,6 @@ class CompletionBody(ChatOptions):
     """no tool is ever called"""
     function_call: Literal["none", "auto"] | None = None
     """no function is ever called"""
-    logit_bias: Empty | None = None
-    """what is added to the logits of tokens, by their ids"""
     modalities: FewErrors[Literal["text"]] | None = None
     """only text is offered"""
     mm_processor_kwargs: Empty | None = None

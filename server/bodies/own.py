@@ -15,7 +15,7 @@ from bt_model.types import (
 )
 from server.bodies.described import Described, ResponseBody
 from server.bodies.facts import FactsObject
-from server.bodies.formats import ResponseFormat
+from server.bodies.formats import LogitBias, ResponseFormat, bias_of
 from server.bodies.rules import say_options, say_sampling
 from server.bodies.video_part import VideoId
 from server.uploads.rows import StoredVideo
@@ -172,6 +172,10 @@ class OptionsBody(Body):
     """texts that end the answer, and are no part of it"""
     response_format: ResponseFormat | None = None
     """what the answer's text is: any text, a JSON object, or JSON by a schema"""
+    min_tokens: Whole | None = None
+    """the least tokens of the answer, before which the model does not end it"""
+    logit_bias: LogitBias | None = None
+    """what is added to the logits of tokens, by their ids"""
 
     def options(self) -> GenerateOptions:
         """Raises InvalidValueError for a value out of range, or `top_logprobs` without `logprobs`."""
@@ -191,6 +195,8 @@ class OptionsBody(Body):
             seed=self.seed,
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
             stop=tuple(stop),
+            min_tokens=self.min_tokens,
+            logit_bias=bias_of(self.logit_bias),
             schema=self.response_format and self.response_format.schema_text(),
         )
 

@@ -36,7 +36,6 @@ NOT_OFFERED: Mapping[str, str] = {
     "best_of": "best_of is not offered by this server; n gives several answers",
     "length_penalty": "length_penalty is not offered by this server, which has no beam search",
     "early_stopping": "early_stopping is not offered by this server, which has no beam search",
-    "min_tokens": "min_tokens is not offered by this server; ignore_eos and max_tokens fix a length",
     "suffix": "suffix is not offered by this server; its answers stand behind the messages",
     "prompt": "prompt is not offered by this route; send messages",
     "prompt_logprobs": "log probabilities of a prompt are not offered by this server; use logprobs",

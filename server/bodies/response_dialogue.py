@@ -17,7 +17,8 @@ _PLACE = re.compile(r"messages\[(\d+)\](?:\.content\[(\d+)\](?:\.\w+(?:\.\w+)?)?
 _FORMAT = re.compile(r"response_format(?:\.json_schema)?")
 _SAME = (
     *("model", "stream", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty"),
-    *("frequency_penalty", "ignore_eos", "seed", "stop", "top_logprobs", "tools", "tool_choice", "video"),
+    *("frequency_penalty", "ignore_eos", "seed", "stop", "min_tokens", "logit_bias", "top_logprobs"),
+    *("tools", "tool_choice", "video"),
 )
 
 Refer = Callable[[str], Message]

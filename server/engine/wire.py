@@ -235,11 +235,14 @@ class Piece(Message):
 
     `logprobs`, if they were asked for: [text, bytes or None, log probability, likeliest] of each token since
     the last piece; the likeliest tokens at its place are [text, bytes or None, log probability].
+    `num_prompt` and `num_new` are the tokens of prompt and answer so far.
     """
 
     id: str
     text: str
     logprobs: list[list[Any]]
+    num_prompt: int = 0
+    num_new: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,8 @@ async def chat(
     clips = await _clips(said.videos, _finder(inline, request, services, tenant, lifetime))
     question = Question(tenant, models, said.turns, options, clips, body.fingerprint)
     include_usage = body.stream_options is None or body.stream_options.include_usage is not False
-    one = partial(CompletionShape, include_usage=include_usage)
+    usage = {"include_usage": include_usage, "continuous_usage": body.continuous_usage}
+    one = partial(CompletionShape, **usage)
     shape = ChoicesShape if isinstance(body.model, list) else one
     return await _respond(question, shape, request, services, lifetime, is_stream=body.stream)
 
@@ -77,8 +78,8 @@ async def complete(
     lifetime: Lifetime,
 ) -> Response:
     """The same for OpenAI's clients; a video is a part of a user message."""
-    shape = partial(CompletionShape, include_usage=body.include_usage)
-    return await ask(body, shape, inline, request, services, tenant, lifetime)
+    usage = {"include_usage": body.include_usage, "continuous_usage": body.continuous_usage}
+    return await ask(body, partial(CompletionShape, **usage), inline, request, services, tenant, lifetime)
 
 
 async def ask(

@@ -21,6 +21,7 @@ class CompletionShape:
     created: int
     answers: Sequence[Progress]
     include_usage: bool = True
+    continuous_usage: bool = False
 
     is_done_sent = True
 
@@ -37,10 +38,10 @@ class CompletionShape:
         match event:
             case Text():
                 more = {"logprobs": logprobs_body([event])}
-                return [self._chunk(event.index, {"content": event.text}, None, **more)]
+                return [self._chunk(event.index, {"content": event.text}, None, **more) | self._so_far(event)]
             case Finished():
                 reason = REASONS.get(event.reason, "length")
-                return [self._chunk(event.index, {}, reason) | additions(event)]
+                return [self._chunk(event.index, {}, reason) | additions(event) | self._so_far(event)]
             case Broken():
                 raise event.problem
 
@@ -71,6 +72,12 @@ class CompletionShape:
             "usage": usage_body(_usage_of_choices(ends)),
             **additions(ends[0]),
         }
+
+    def _so_far(self, event: Text | Finished) -> dict[str, Any]:
+        """The tokens of one choice up to here, for those who want them in every chunk."""
+        if not self.continuous_usage or event.usage is None:
+            return {}
+        return {"usage": usage_body(event.usage)}
 
     def _chunk(self, index: int, delta: dict[str, str], reason: str | None, **more: Any) -> dict[str, Any]:
         choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason, **more}

@@ -15,8 +15,9 @@ from server.worker.models import LoadedModel
 def options_of(ask: wire.Ask) -> GenerateOptions:
     """Those that were given."""
     given = dict(ask.options)
-    stop = tuple(given.pop("stop", ()))  # a list on the wire
-    return GenerateOptions(**given, stop=stop)
+    stop = tuple(given.pop("stop", ()))  # lists on the wire
+    bias = tuple((number, value) for number, value in given.pop("logit_bias", ()))
+    return GenerateOptions(**given, stop=stop, logit_bias=bias)
 
 
 @torch.inference_mode()

@@ -215,7 +215,7 @@ class Worker:
                 del self._generating[ask.id]
 
     async def _generate(self, request: GenRequest, options: GenerateOptions, model: LoadedModel) -> wire.Done:
-        pieces = AnswerPieces(request.id, model.chat, options, request.before)
+        pieces = AnswerPieces(request, model.chat, options)
         events: asyncio.Queue[Event] = asyncio.Queue()
         loop = asyncio.get_running_loop()
 

@@ -49,6 +49,19 @@ def test_a_stream_with_usage_is_read(api: openai.OpenAI, video: str) -> None:
     assert receipt["frames"]["count"] == fakes.CARD.default_frames
 
 
+def test_usage_comes_with_every_chunk_where_that_is_asked_for(api: openai.OpenAI, video: str) -> None:
+    stream = api.chat.completions.create(
+        model=fakes.MODEL,
+        messages=about(video, "one two three"),
+        stream=True,
+        stream_options=cast(Any, {"include_usage": True, "continuous_usage_stats": True}),
+    )
+    role, *others = list(stream)
+    assert role.usage is None  # before the prompt is made
+    counts = [(each.usage.prompt_tokens, each.usage.completion_tokens) for each in others if each.usage]
+    assert counts == [(7, 1), (7, 2), (7, 3), (7, 3), (7, 3)]
+
+
 def test_usage_is_left_out_unless_asked_for(api: openai.OpenAI, video: str) -> None:
     chunks = list(api.chat.completions.create(model=fakes.MODEL, messages=about(video), stream=True))
     assert all(chunk.choices and chunk.usage is None for chunk in chunks)
@@ -144,7 +157,6 @@ UNSUPPORTED: dict[str, object] = {
     "n": 9,
     "top_logprobs": 21,
     "tools": [{"type": "function", "function": {"name": "f"}}],
-    "logit_bias": {"1": 2},
     "best_of": 3,
     "chat_template": "{{ x }}",
 }

@@ -82,6 +82,11 @@ def test_neighbours_say_what_they_say_without_it(engine: Engine, grammar: Gramma
     assert [tokens_of(events) for events in mixed[1::2]] == alone
 
 
+def test_a_complete_answer_ends_however_long_it_is_to_be(engine: Engine) -> None:
+    (events,) = run_all(engine, [asked(0, GRAMMARS.get('{"const":true}'), min_new_tokens=50)])
+    assert (text_of(events), finish_of(events).reason) == ("true", "stop")
+
+
 def test_an_answer_that_is_cut_says_so(engine: Engine, grammar: Grammar) -> None:
     (events,) = run_all(engine, [asked(0, grammar, max_new_tokens=5)])
     assert finish_of(events).reason == "length"

@@ -12,8 +12,12 @@ from bt_model.grammar.vocabulary import Vocabulary
 ECHO = EchoBackend()
 
 
+def data(number: int) -> bytes | None:
+    return ECHO.token(number).data
+
+
 def byte_vocabulary() -> Vocabulary:
-    return Vocabulary.of(ECHO.token, VOCAB, (EOS,))
+    return Vocabulary.of(data, VOCAB, (EOS,))
 
 
 def byte_grammars() -> Grammars:

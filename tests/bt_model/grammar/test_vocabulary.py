@@ -9,8 +9,7 @@ from bt_model.backends.echo import EOS, VOCAB
 from bt_model.errors import InvalidValueError
 from bt_model.grammar.matching import GrammarRun, matcher_of
 from bt_model.grammar.vocabulary import Vocabulary
-from bt_model.types import TokenText
-from tests.bt_model.grammar.spelled import ECHO, byte_vocabulary
+from tests.bt_model.grammar.spelled import byte_vocabulary, data
 
 
 def test_special_tokens_have_no_bytes_and_no_text_becomes_one() -> None:
@@ -22,21 +21,21 @@ def test_special_tokens_have_no_bytes_and_no_text_becomes_one() -> None:
 
 @pytest.mark.parametrize("missing", ['"', "{", "7"])
 def test_a_vocabulary_that_cannot_write_json_says_so(missing: str) -> None:
-    def token(number: int) -> TokenText:
-        return TokenText("", b"") if number == ord(missing) else ECHO.token(number)
+    def without(number: int) -> bytes | None:
+        return b"" if number == ord(missing) else data(number)
 
     with pytest.raises(InvalidValueError, match=f"has no token for {missing}") as caught:
-        Vocabulary.of(token, VOCAB, (EOS,))
+        Vocabulary.of(without, VOCAB, (EOS,))
     assert (caught.value.code, caught.value.param) == ("unsupported_parameter", "response_format")
 
 
 def test_without_an_end_nothing_can_end() -> None:
     with pytest.raises(InvalidValueError, match="no token that ends an answer"):
-        Vocabulary.of(ECHO.token, VOCAB, ())
+        Vocabulary.of(data, VOCAB, ())
 
 
 def test_every_end_is_allowed_where_the_answer_may_end() -> None:
-    vocabulary = Vocabulary.of(ECHO.token, VOCAB, (EOS, EOS + 1))
+    vocabulary = Vocabulary.of(data, VOCAB, (EOS, EOS + 1))
     run = GrammarRun(matcher_of(vocabulary.tokenizer(), '{"type":"integer"}'), VOCAB)
     assert not run.allowed()[[EOS, EOS + 1]].any()
     run.accept(ord("7"))
@@ -49,10 +48,7 @@ def merging() -> tuple[Vocabulary, Pipeline]:
     pipeline = Pipeline(BPE(pieces, [("n", "a"), ("m", "e"), ("na", "me")]))
     texts = {number: piece for piece, number in pieces.items()}
 
-    def token(number: int) -> TokenText:
-        return TokenText.of(texts.get(number, "").encode())
-
-    return Vocabulary.of(token, 210, (209,)), pipeline
+    return Vocabulary.of(lambda number: texts.get(number, "").encode(), 210, (209,)), pipeline
 
 
 def test_what_has_one_spelling_only_is_said_as_the_tokenizer_spells_it() -> None:

@@ -4,7 +4,7 @@ from typing import Any, cast
 
 from bt_model.backends.echo import EOS, EchoBackend
 from bt_model.chat import VideoChat
-from bt_model.generation.request import Delta, TokenLogprobs
+from bt_model.generation.request import Delta, GenRequest, TokenLogprobs, Tokens
 from bt_model.types import GenerateOptions
 from server.worker.pieces import AnswerPieces
 from tests import fakes
@@ -12,7 +12,8 @@ from tests import fakes
 
 def pieces(*stop: str) -> AnswerPieces:
     chat = VideoChat(cast(Any, None), EchoBackend(), fakes.CARD)
-    return AnswerPieces("a", chat, GenerateOptions(stop=stop, logprobs=1))
+    request = GenRequest("a", (Tokens((1, 2, 3)),), 9, frozenset())
+    return AnswerPieces(request, chat, GenerateOptions(stop=stop, logprobs=1))
 
 
 def delta(number: int) -> Delta:
@@ -29,6 +30,12 @@ def test_a_token_is_sent_with_its_text_and_the_likeliest_tokens_at_its_place() -
     piece = pieces().push(delta(ord("a")))
     assert piece is not None
     assert piece.logprobs == [["a", b"a", -0.5, [["</s>", None, -0.25]]]]
+
+
+def test_a_piece_tells_how_many_tokens_there_are_so_far() -> None:
+    answer = pieces()
+    made = [answer.push(delta(byte)) for byte in "aéb".encode()]
+    assert [(each.num_prompt, each.num_new) for each in made if each] == [(3, 1), (3, 3), (3, 4)]
 
 
 def test_tokens_of_one_character_are_sent_with_it() -> None:

@@ -73,6 +73,31 @@ def load(
     return VideoChat(encoder, backend, replace(card, notes=(*notes, *drawn)))
 
 
+def load_beside(chat: VideoChat, path: Path, adapter: str, place: Placement, towers: TowerCache) -> VideoChat:
+    """A loaded model with another adapter of its file; tower, projector and LLM are the same objects.
+
+    Raises:
+        CheckpointError: a file or tensor that is missing, unexpected or of the wrong shape, or parts that do
+            not fit together.
+    """
+    model = read_model_file(path).with_adapter(adapter)
+    parts = open_parts(path.parent, model)
+    accepted = check_model(parts, model.accept)
+    encoder, notes = load_encoder(parts, model, place, towers)
+    card = replace(
+        chat.card,
+        id=model.id,
+        notice=model.notice,
+        max_frames=min(MAX_FRAMES, encoder.max_frames or MAX_FRAMES),
+        fingerprint=_digest(model, encoder.eval(), towers),
+        versions={**chat.card.versions, "temporal": encoder.config.name},
+        even_above=even_above(model, parts.adapter),
+        notes=notes,
+        accepted=accepted,
+    )
+    return VideoChat(encoder, chat.backend, card)
+
+
 def _watch(files: Sequence[Weights], report: OnFile) -> None:
     numbers = count(1)
     for file in files:

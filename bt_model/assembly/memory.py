@@ -69,6 +69,21 @@ def memory_estimate(
     )
 
 
+def adapter_bytes(path: Path, adapter: str, dtype: "torch.dtype") -> int:
+    """What another adapter of a model's file takes beside the model, its own tower included if it has one.
+
+    Raises:
+        CheckpointError: a file that is missing or cannot be read.
+    """
+    name = read_model_file(path).adapters[adapter]
+    if name is None:
+        return 0
+    checkpoint = open_checkpoint(path.parent / name)
+    is_open = checkpoint.temporal is not None and checkpoint.temporal.is_open
+    parts = ("adapter", "vision") if is_open else ("adapter",)
+    return sum(_plain(checkpoint.shapes(part).values(), dtype) for part in parts)
+
+
 def encode_bytes(path: Path, dtype: "torch.dtype") -> int:
     """Activations of the largest clip that a model takes, at their peak in one layer of its tower.
 

@@ -6,7 +6,8 @@ generation defaults. Paths are relative to the file. Without torch, so that list
 """
 
 import os
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,15 +31,17 @@ _OF_BACKEND: dict[str, dict[str, Any]] = {
     "video-chatgpt": {"pooling": "temporal_spatial"},
 }
 _MAX_SCALE = 1e6
+_ADAPTER_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
     """The model file's fields.
 
-    `adapter`: a file with a temporal model of any kind, which its metadata names. `gates`: scales of a
-    branch's middle and output gates, None for plain sums; not given, they are those of the adapter file, or
-    the published ones. `entry`: how video features enter a Q-Former (docs/published-models.md, "Q-Former").
+    `adapter`: a file with a temporal model of any kind, which its metadata names. `adapters`: others by name,
+    null for none, that a request chooses as `id@name`; all else is shared. `gates`: scales of a branch's
+    middle and output gates, None for plain sums; not given, they are those of the adapter file, or the
+    published ones. `entry`: how video features enter a Q-Former (docs/published-models.md, "Q-Former").
     `select_layer`: which hidden state of tower and branch the chat side reads, -1 for a tower that was
     published without its last layer. `max_videos`: how many a dialogue may have, where the backend takes so
     many. `lora`: a folder in PEFT's layout, added to the LLM. `accept`: fit checks that may fail. Some
@@ -57,6 +60,7 @@ class ModelFile:
     projector: str = ""
     qformer: str | None = None
     adapter: str | None = None
+    adapters: dict[str, str | None] = field(default_factory=dict[str, str | None])
     gates: tuple[float | None, float | None] | None = None
     upstream_compat: bool = False
     select_layer: Annotated[int, Field(ge=SECOND_TO_LAST, le=LAST_LAYER)] = SECOND_TO_LAST
@@ -75,6 +79,8 @@ class ModelFile:
         for name in ("id", "backend", "tower"):
             text = getattr(self, name)
             require(bool(text) and text.isprintable(), name, text, "text that can be printed, not empty")
+        wrong = [name for name in self.adapters if not _ADAPTER_NAME.fullmatch(name)]
+        require(not wrong, "adapters", wrong[:1], "names of 1 to 64 letters, digits, '.', '_' and '-'")
         allowed = f"two numbers, -{_MAX_SCALE:.0f} to {_MAX_SCALE:.0f}, or [null, null] for sums"
         scales = [each for each in self.gates or () if each is not None]
         ok = len(scales) != 1 and all(-_MAX_SCALE <= each <= _MAX_SCALE for each in scales)
@@ -84,7 +90,18 @@ class ModelFile:
     def parts(self) -> dict[str, str]:
         """What the file names, by field."""
         named = {name: getattr(self, name) for name in PARTS}
-        return {name: path for name, path in named.items() if path}
+        others = {f"adapters.{name}": path for name, path in self.adapters.items()}
+        return {name: path for name, path in {**named, **others}.items() if path}
+
+    def ids_beside(self) -> dict[str, str]:
+        """The names of its adapters by the ids under which they are asked."""
+        return {f"{self.id}@{name}": name for name in self.adapters}
+
+    def with_adapter(self, name: str) -> "ModelFile":
+        """The same model with one of its other adapters, as a model of its own."""
+        notice = f"With the adapter {name} in the place of the model's own. {self.notice}".strip()
+        own = {"id": f"{self.id}@{name}", "adapter": self.adapters[name], "notice": notice}
+        return replace(self, **own, adapters={})
 
 
 def read_model_file(path: Path, weights_dir: Path | None = None) -> ModelFile:

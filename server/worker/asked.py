@@ -9,7 +9,7 @@ from bt_model.generation.request import GenRequest
 from bt_model.grammar.grammars import Grammar
 from bt_model.types import GenerateOptions, Turn, VideoTokens
 from server.engine import wire
-from server.worker.models import LoadedModel
+from server.worker.loaded import LoadedModel
 
 
 def options_of(ask: wire.Ask) -> GenerateOptions:

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from bt_model.assembly.catalog import find
-from bt_model.assembly.load import OnFile, load
-from bt_model.assembly.memory import MemoryEstimate, encode_bytes, memory_estimate, shown
+from bt_model.assembly.load import OnFile, load, load_beside
+from bt_model.assembly.memory import MemoryEstimate, adapter_bytes, encode_bytes, memory_estimate, shown
 from bt_model.assembly.model_file import read_model_file
 from bt_model.assembly.placement import Placement
 from bt_model.assembly.towers import TowerCache
@@ -98,17 +98,27 @@ class DiskLoader:
         self._place = Placement.pick(device, dtype, quantise)
         self._towers = TowerCache()
         self._files: dict[str, Path] = {}
+        self._beside: dict[str, tuple[str, str]] = {}  # model and adapter by id
         for name in names:
             path = find(name, weights_dir)
-            known = self._files.setdefault(read_model_file(path, weights_dir).id, path)
+            model = read_model_file(path, weights_dir)
+            known = self._files.setdefault(model.id, path)
             if known != path:
                 raise CheckpointError(
                     f"{path}: has the same id as {known}; models in one server need their own"
                 )
+            self._beside |= {id_: (model.id, adapter) for id_, adapter in model.ids_beside().items()}
+        if twice := self._files.keys() & self._beside.keys():
+            raise CheckpointError(
+                f"{', '.join(twice)} is a model and an adapter of one; each needs its own id"
+            )
 
     @property
     def ids(self) -> tuple[str, ...]:
-        return tuple(self._files)
+        return (*self._files, *self._beside)
+
+    def base_of(self, name: str) -> str | None:
+        return self._beside[name][0] if name in self._beside else None
 
     def estimate(self, name: str) -> Need:
         """What a model takes now: as many pages as it can use, or as memory allows, but one whole context.
@@ -117,6 +127,10 @@ class DiskLoader:
             CheckpointError: files that are missing.
             InvalidValueError: a cache that was set too small for one request.
         """
+        if name in self._beside:
+            base, adapter = self._beside[name]
+            num_bytes = adapter_bytes(self._files[base], adapter, self._place.dtype)
+            return Need(MemoryEstimate(num_bytes, 0, 0), 0, 0, 0, self._cache.max_batch, 0)
         path, place = self._files[name], self._place
         weights = memory_estimate(str(path), self._weights_dir, place.dtype, self._quantise)
         model = read_model_file(path)
@@ -152,6 +166,10 @@ class DiskLoader:
         )
         context = min(chat.card.max_context, self._cache.max_context or chat.card.max_context)
         return replace(chat, card=replace(chat.card, max_context=context))
+
+    def load_beside(self, name: str, base: VideoChat) -> VideoChat:
+        model, adapter = self._beside[name]
+        return load_beside(base, self._files[model], adapter, self._place, self._towers)
 
     def free_bytes(self) -> int:
         return free_bytes(self._place.device)

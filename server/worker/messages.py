@@ -14,7 +14,7 @@ from server.engine.usage import Usage
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from server.worker.models import LoadedModel
+    from server.worker.loaded import LoadedModel
     from server.worker.token_file import PooledTokens
 
 

@@ -10,86 +10,20 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from bt_model.assembly.memory import shown
 from bt_model.errors import BtchatError, CheckpointError, EngineError, UnknownNameError
 from bt_model.generation.engine import BatchEngine
-from bt_model.grammar.grammars import Grammars
+from server.worker.loaded import Lease, LoadedModel, Loader
 from server.worker.thread import WorkThread
 
 if TYPE_CHECKING:
-    from bt_model.chat import VideoChat
     from bt_model.types import ModelCard
 
 
 log = logging.getLogger(__name__)
-
-
-class Estimate(Protocol):
-    """The memory that a model will need, and what its engine may take; `str` is one line."""
-
-    @property
-    def total(self) -> int: ...
-
-    @property
-    def max_batch(self) -> int: ...
-
-    @property
-    def max_context(self) -> int:
-        """Of a request; 0 is the model's own."""
-        ...
-
-    @property
-    def num_pages(self) -> int:
-        """Of the cache; 0 is enough for whole contexts."""
-        ...
-
-
-class Loader(Protocol):
-    """Where models come from: `ids` can be had, the first at the start."""
-
-    @property
-    def ids(self) -> tuple[str, ...]: ...
-
-    def estimate(self, name: str) -> Estimate: ...
-
-    def load(self, name: str, report: Callable[[int, int], None]) -> "VideoChat":
-        """`report` is told which file is being read, and of how many."""
-        ...
-
-    def free_bytes(self) -> int: ...
-
-    def collect(self) -> None:
-        """Return the memory of unreferenced models to the system."""
-        ...
-
-
-@dataclass(slots=True, eq=False)
-class LoadedModel:
-    """A model and its generation engine."""
-
-    name: str
-    chat: "VideoChat"
-    engine: BatchEngine
-    num_bytes: int
-    grammars: Grammars
-    num_users: int = 0
-
-
-@dataclass(slots=True)
-class Lease:
-    """Borrowed models by name, and the errors of those that could not be loaded."""
-
-    models: dict[str, LoadedModel] = field(default_factory=dict[str, LoadedModel])
-    failures: dict[str, BtchatError] = field(default_factory=dict[str, BtchatError])
-
-    def model(self, name: str) -> LoadedModel:
-        """Raises why it could not be had."""
-        if name in self.failures:
-            raise self.failures[name]
-        return self.models[name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +102,8 @@ class ModelPool:
     async def stop(self) -> None:
         """End all generation; nothing is loaded any more."""
         self._is_stopping = True
-        await asyncio.gather(*(asyncio.to_thread(model.engine.stop) for model in self._loaded.values()))
+        engines = {model.engine for model in self._loaded.values()}
+        await asyncio.gather(*(asyncio.to_thread(engine.stop) for engine in engines))
 
     async def _take(self, name: str, since: float) -> LoadedModel:
         """One more user of a model; those who waited while it failed to load share that failure."""
@@ -209,6 +144,8 @@ class ModelPool:
         raise _without_trace(failure)
 
     async def _loaded_model(self, name: str) -> LoadedModel:
+        if (base := self._loader.base_of(name)) is not None:
+            return await self._loaded_beside(name, self._loaded.get(base) or await self._load(base))
         estimate = await self._thread.run(self._loader.estimate, name)
         log.info("loading %s: %s", name, estimate)
         await self._make_room(name, estimate.total)
@@ -229,6 +166,19 @@ class ModelPool:
         await self._thread.run(engine.start)  # which reserves its cache
         return LoadedModel(name, chat, engine, estimate.total, chat.grammars())
 
+    async def _loaded_beside(self, name: str, base: LoadedModel) -> LoadedModel:
+        """A model that shares all but its adapter with another, whose engine answers for both."""
+        base.num_users += 1
+        try:
+            estimate = await self._thread.run(self._loader.estimate, name)
+            log.info("loading %s beside %s: %s", name, base.name, estimate)
+            await self._make_room(name, estimate.total)
+            chat = await self._thread.run(self._loader.load_beside, name, base.chat)
+        finally:
+            base.num_users -= 1
+        self._check_same(name, chat.card.fingerprint)
+        return LoadedModel(name, chat, base.engine, estimate.total, base.grammars, base)
+
     def _check_same(self, name: str, fingerprint: str) -> None:
         """Raise if a model's weights changed since its first load, whose card the web process has."""
         if self._fingerprints.setdefault(name, fingerprint) != fingerprint:
@@ -242,7 +192,7 @@ class ModelPool:
         Raises:
             EngineError: code model_memory, with needed and available bytes.
         """
-        idle = sum(model.num_bytes for model in self._loaded.values() if not model.num_users)
+        idle = sum(model.num_bytes for model in self._idle())
         if complaint := self._shortage(name, num_bytes, idle):
             raise EngineError(complaint, code="model_memory")
         while complaint := self._shortage(name, num_bytes, 0):
@@ -263,14 +213,27 @@ class ModelPool:
             return f"{name} needs {shown(needed)}; {shown(free)} are free on this device; {way_out}"
         return ""
 
+    def _idle(self) -> list[LoadedModel]:
+        """Those that nobody uses, least recently used first; a model is in use while one beside it is."""
+        used = {(model.base or model).name for model in self._loaded.values() if model.num_users}
+        return [
+            model
+            for model in self._loaded.values()
+            if not model.num_users and (model.base is not None or model.name not in used)
+        ]
+
     async def _unload_one(self) -> bool:
-        """Unload the least recently used model that is not borrowed; False if there is none."""
-        idle = next((model.name for model in self._loaded.values() if not model.num_users), None)
+        """Unload the least recently used idle model, after those beside it; False if there is none."""
+        bases = [model.base for model in self._loaded.values()]
+        idle = next((model for model in self._idle() if model not in bases), None)
         if idle is None:
             return False
-        await self._thread.run(self._loaded.pop(idle).engine.stop)
+        del self._loaded[idle.name]
+        if idle.base is None:
+            await self._thread.run(idle.engine.stop)
         self.num_unloads += 1
-        log.info("unloaded %s", idle)
+        log.info("unloaded %s", idle.name)
+        del idle, bases  # or their memory would be taken still
         await self._thread.run(self._loader.collect)
         self._report()
         return True

@@ -29,9 +29,10 @@ from server.engine.wire import Message
 from server.log.request import begin
 from server.worker.measure import measured
 from server.worker.asked import options_of, request_of
+from server.worker.loaded import LoadedModel, Loader
 from server.worker.memory import memory_stats
 from server.worker.messages import cancelled, read_frames, stats_of, token_data
-from server.worker.models import LoadedModel, Loader, ModelPool
+from server.worker.models import ModelPool
 from server.worker.pieces import AnswerPieces
 from server.worker.schemas import SchemaCompiler
 from server.worker.thread import WorkThread
@@ -286,4 +287,6 @@ class Worker:
             "model_loads_total": float(self._models.num_loads),
             "model_unloads_total": float(self._models.num_unloads),
         }
-        return wire.Stats(message.id, values, {model.name: stats_of(model) for model in loaded})
+        return wire.Stats(
+            message.id, values, {model.name: stats_of(model) for model in loaded if model.base is None}
+        )

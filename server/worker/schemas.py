@@ -3,7 +3,7 @@
 from collections import Counter
 
 from bt_model.grammar.grammars import Grammar
-from server.worker.models import LoadedModel
+from server.worker.loaded import LoadedModel
 from server.worker.thread import WorkThread
 from server.worker.vision import NICENESS
 

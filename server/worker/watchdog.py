@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from server.worker.models import LoadedModel
+    from server.worker.loaded import LoadedModel
     from server.worker.thread import WorkThread
 
 

@@ -34,6 +34,10 @@ ODD: list[tuple[str, Any, str]] = [
     ("qformer", 5, "allowed: a string, or null"),
     ("lora", 5, "allowed: a string, or null"),
     ("adapter", [], "allowed: a string, or null"),
+    ("adapters", [], "allowed: a table of names and values"),
+    ("adapters", {"a b": "x.safetensors"}, "allowed: names of 1 to 64 letters"),
+    ("adapters", {"a@b": None}, "allowed: names of 1 to 64 letters"),
+    ("adapters.a", {"a": 5}, "allowed: a string, or null"),
     ("gates", 1, "allowed: a list of 2, or null"),
     ("gates", [1, 1, 1], "allowed: a list of 2, or null"),
     ("gates", [1, None], "allowed: two numbers"),
@@ -211,3 +215,21 @@ def test_a_link_that_came_with_a_model_may_not_leave(tmp_path: Path, part: str) 
     said(mine, llm=part)
     with pytest.raises(CheckpointError, match=rf"mine/a\.model\.json: llm is '{part}'; allowed: a path that"):
         read_model_file(mine / "a.model.json", weights)
+
+
+def test_an_adapter_beside_the_models_own_makes_a_model_of_its_own(tmp_path: Path) -> None:
+    model = said(tmp_path, adapter="own.safetensors", adapters={"other": "b.safetensors", "none": None})
+    assert model.ids_beside() == {f"{model.id}@other": "other", f"{model.id}@none": "none"}
+    beside = model.with_adapter("other")
+    assert (beside.id, beside.adapter, beside.adapters) == (f"{model.id}@other", "b.safetensors", {})
+    assert model.with_adapter("none").adapter is None
+
+
+def test_another_adapter_may_not_lie_elsewhere_either(tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    folder.mkdir()
+    path = folder / "a.model.json"
+    values = {"id": "a", "backend": "echo", "tower": "clip", "adapters": {"x": "../../x.safetensors"}}
+    path.write_text(json.dumps(values), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"adapters\.x is .*; allowed: a path that stays in"):
+        read_model_file(path, tmp_path)

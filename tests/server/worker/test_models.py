@@ -15,7 +15,8 @@ import pytest
 from bt_model.backends.echo import EchoLM
 from bt_model.chat import VideoChat
 from bt_model.errors import CheckpointError, UnknownNameError
-from server.worker.models import Lease, ModelPool
+from server.worker.loaded import Lease
+from server.worker.models import ModelPool
 from server.worker.watchdog import find_fault
 from tests import fakes
 
@@ -65,6 +66,17 @@ class StandIns:
         backend = SimpleNamespace(lm=lm)
         card = replace(fakes.CARD, id=name, fingerprint=self.fingerprint)
         return cast("VideoChat", SimpleNamespace(backend=backend, card=card, grammars=dict))
+
+    def base_of(self, name: str) -> str | None:
+        base, _, adapter = name.partition("@")
+        return base if adapter else None
+
+    def load_beside(self, name: str, base: VideoChat) -> VideoChat:
+        self.loads.append(name)
+        if name in self.broken:
+            raise CheckpointError(f"{name}.safetensors: tensor x is missing")
+        card = replace(fakes.CARD, id=name, fingerprint=self.fingerprint)
+        return cast("VideoChat", SimpleNamespace(backend=base.backend, card=card, grammars=dict))
 
     def free_bytes(self) -> int:
         held = sum(ref() is not None for ref in self.alive.values())
@@ -343,3 +355,48 @@ async def loading(site: Site, name: str) -> None:
     async with asyncio.timeout(10):
         while site.loader.loads[-1:] != [name]:  # noqa: ASYNC110 - another thread does it
             await asyncio.sleep(0.005)
+
+
+BESIDE = {"a": 100, "a@x": 10, "a@y": 10, "b": 100, "c": 100}
+
+
+async def test_a_model_with_another_adapter_shares_the_engine_and_brings_its_model(start: Start) -> None:
+    site = await start(sizes=BESIDE, ids=tuple(BESIDE), max_bytes=120)
+    async with site.models.borrowed(["a@x", "a", "a@y"]) as lease:
+        assert len({lease.models[name].engine for name in ("a", "a@x", "a@y")}) == 1
+        assert lease.model("a@x").chat.backend is lease.model("a").chat.backend
+    assert site.loader.loads == ["a", "a@x", "a@y"]
+
+
+async def test_a_model_stays_while_one_beside_it_is_used(start: Start) -> None:
+    site = await start(sizes=BESIDE | {"c": 150}, ids=tuple(BESIDE), max_bytes=210)
+    async with site.models.borrowed(["a@x"]) as lease:
+        await site.use("b")
+        assert (await site.use("c")).failures["c"].code == "model_memory"
+        assert lease.model("a@x").engine.stats().alive
+    assert site.loaded() == ["a", "a@x", "b"]  # none was unloaded in vain
+
+
+async def test_a_model_is_unloaded_after_those_beside_it(start: Start) -> None:
+    site = await start(sizes=BESIDE, ids=tuple(BESIDE), max_bytes=150)
+    await site.use("a@x", "a@y")
+    await site.use("b")
+    assert site.loaded() == ["b"]
+    assert site.loader.alive["a"]() is None
+    assert site.models.num_unloads == 3
+
+
+async def test_an_adapter_that_is_unloaded_leaves_the_engine_of_its_model(start: Start) -> None:
+    site = await start(sizes=BESIDE, ids=tuple(BESIDE), max_bytes=205)
+    await site.use("a@x")
+    await site.use("b", "a")
+    assert site.loaded() == ["b", "a"]
+    assert all(model.engine.stats().alive for model in site.models.loaded())
+
+
+async def test_an_adapter_whose_model_was_unloaded_brings_it_again(start: Start) -> None:
+    site = await start(sizes=BESIDE, ids=tuple(BESIDE), max_bytes=110)
+    await site.use("b")
+    await site.use("a@y")
+    assert site.loaded() == ["a", "a@y"]
+    assert site.loader.loads == ["a", "b", "a", "a@y"]

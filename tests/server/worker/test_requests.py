@@ -82,6 +82,12 @@ class EchoLoader:
     def load(self, name: str, report: object) -> VideoChat:
         return VideoChat(cast(Any, None), cast("Backend", self.backend), replace(fakes.CARD, id=name))
 
+    def base_of(self, name: str) -> None:
+        return None
+
+    def load_beside(self, name: str, base: VideoChat) -> VideoChat:
+        raise NotImplementedError
+
     def free_bytes(self) -> int:
         return 1000
 

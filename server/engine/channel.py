@@ -8,7 +8,8 @@ import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
-from server.engine.wire import HEADER, MAX_MESSAGE_BYTES, Message, MessageError, pack, unpack
+from server.engine.packing import HEADER, MAX_MESSAGE_BYTES, MessageError, pack, unpack
+from server.engine.wire import Message
 
 log = logging.getLogger(__name__)
 

@@ -282,10 +282,8 @@ class EngineClient:
         progress = f": {loading.model}, file {loading.number} of {loading.count}" if loading else ""
         if self._starting is None or self._starting.done():
             return EngineDeadError(f"the engine is starting again{progress}; try again soon")
-        seconds = time.monotonic() - self._begun_at
-        return EngineDeadError(
-            f"the model is being loaded, for {seconds:.0f} s now{progress}", code="not_ready"
-        )
+        text = f"the model is being loaded, for {time.monotonic() - self._begun_at:.0f} s now{progress}"
+        return EngineDeadError(text, code="not_ready")
 
     def _receive(self, message: Message, fds: list[int]) -> None:
         if isinstance(message, wire.Holding):

@@ -17,6 +17,7 @@ from bt_model.assembly.placement import DTYPES
 from bt_model.errors import BtchatError
 from bt_model.types import Quantise
 from server.engine import wire
+from server.engine.packing import pack
 from server.log.lines import LogFormat, configure_log
 from server.worker.loader import DEFAULT_CACHE, CacheSettings, DiskLoader
 from server.worker.requests import Worker
@@ -81,7 +82,7 @@ async def _serve(arguments: argparse.Namespace) -> int:
         return 0 if await worker.run() else 1
     except BtchatError as error:
         sock.setblocking(True)
-        sock.sendall(wire.pack(wire.StartFailed(error.message)))
+        sock.sendall(pack(wire.StartFailed(error.message)))
         return 1
 
 

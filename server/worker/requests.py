@@ -27,9 +27,9 @@ from server.engine.errors import failed, fields_of
 from server.engine.usage import Usage
 from server.engine.wire import Message
 from server.log.request import begin
-from server.worker.measure import measured
 from server.worker.asked import options_of, request_of
 from server.worker.loaded import LoadedModel, Loader
+from server.worker.measure import measured
 from server.worker.memory import memory_stats
 from server.worker.messages import cancelled, read_frames, stats_of, token_data
 from server.worker.models import ModelPool

@@ -13,6 +13,7 @@ from typing import cast
 
 from bt_model.types import FrameSize, ModelCard, TokenBound
 from server.engine import wire
+from server.engine.packing import HEADER, pack, unpack
 from server.engine.supervisor import Command, Process
 from server.worker.feature_cache import FeatureCache
 from tests.simulation.draws import Draws
@@ -188,18 +189,18 @@ class SimulatedEngine:
             self._loop.call_at(self.hangs_until, self._read)
             return
         self._bytes += self._inbound.popleft()
-        while len(self._bytes) >= wire.HEADER.size:
-            num_bytes, num_fds = wire.HEADER.unpack_from(self._bytes)
-            end = wire.HEADER.size + num_bytes
+        while len(self._bytes) >= HEADER.size:
+            num_bytes, num_fds = HEADER.unpack_from(self._bytes)
+            end = HEADER.size + num_bytes
             if len(self._bytes) < end:
                 return
-            message = wire.unpack(bytes(self._bytes[wire.HEADER.size : end]))
+            message = unpack(bytes(self._bytes[HEADER.size : end]))
             del self._bytes[:end]
             self._receive(message, [self._fds.popleft() for _ in range(num_fds)])
 
     def _send(self, message: wire.Message, fds: Sequence[int] = ()) -> None:
         if self.returncode is None:
-            self.socket.put(wire.pack(message), fds)
+            self.socket.put(pack(message), fds)
 
     def _after(self, low: float, high: float, function: Callable[..., None], *arguments: object) -> None:
         seconds = self._draws.between(low, high) * self._faults.slowness

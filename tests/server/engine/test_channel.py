@@ -9,16 +9,8 @@ import pytest
 
 from server.engine import wire
 from server.engine.channel import Channel
-from server.engine.wire import (
-    HEADER,
-    MAX_MESSAGE_BYTES,
-    Forget,
-    Lookup,
-    Message,
-    MessageError,
-    TokenData,
-    pack,
-)
+from server.engine.packing import HEADER, MAX_MESSAGE_BYTES, MessageError, pack
+from server.engine.wire import Forget, Lookup, Message, TokenData
 from tests.leaks import memory_file, no_leaks
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from bt_model.errors import CheckpointError
 from server.engine import wire
+from server.engine.packing import pack
 from server.engine.supervisor import Command, RestartRule, Supervisor, launch_process
 from tests.fakes import CARD
 
@@ -55,7 +56,7 @@ async def test_what_an_engine_answers_before_it_is_ready_is_passed_on() -> None:
     )
     with theirs:
         for message in (reply, wire.Ready(asdict(CARD), [CARD.id])):
-            theirs.send(wire.pack(message))
+            theirs.send(pack(message))
         await supervisor.start()
         assert heard == [reply]
         await supervisor.stop(0)
@@ -74,9 +75,9 @@ async def test_an_engine_that_could_not_be_launched_is_tried_again() -> None:
     rule = RestartRule(backoff_seconds=0)
     supervisor = Supervisor(lambda _: [], lambda *_: again.set(), lambda: None, rule, launch)
     with sockets[0][1] as first, sockets[1][1] as second:
-        ready = wire.pack(wire.Ready(asdict(CARD), [CARD.id]))
+        ready = pack(wire.Ready(asdict(CARD), [CARD.id]))
         first.send(ready)
-        second.send(ready + wire.pack(wire.Features("a", False, {})))
+        second.send(ready + pack(wire.Features("a", False, {})))
         await supervisor.start()
         first.close()
         await asyncio.wait_for(again.wait(), 10)

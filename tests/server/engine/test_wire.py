@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.engine import wire
-from server.engine.wire import HEADER, MAX_MESSAGE_BYTES, MESSAGES, Message, MessageError, pack, unpack
+from server.engine.packing import HEADER, MAX_MESSAGE_BYTES, MessageError, pack, unpack
+from server.engine.wire import MESSAGES, Message
 
 KEY = b"\x00\xff"
 SAMPLES: tuple[Message, ...] = (

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from server.engine import wire
-from server.engine.wire import HEADER, Message
+from server.engine.packing import HEADER, pack, unpack
+from server.engine.wire import Message
 from tests import tiny
 
 SECONDS = 90  # a busy machine takes long to import torch
@@ -34,12 +35,12 @@ class Peer:
         self.loading: list[wire.Loading] = []
 
     def send(self, message: Message, fds: Sequence[int] = ()) -> None:
-        socket.send_fds(self._sock, [wire.pack(message)], list(fds))
+        socket.send_fds(self._sock, [pack(message)], list(fds))
 
     def receive(self) -> tuple[Message, list[int]]:
         """The next message but for those that tell how far a model is loaded."""
         num_bytes, num_fds = HEADER.unpack(self._take(HEADER.size))
-        message = wire.unpack(self._take(num_bytes))
+        message = unpack(self._take(num_bytes))
         fds, self._fds = self._fds[:num_fds], self._fds[num_fds:]
         if isinstance(message, wire.Loading):
             self.loading.append(message)

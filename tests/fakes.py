@@ -173,14 +173,10 @@ class FakeEngine:
 
     async def _answer(self, ask: wire.Ask) -> None:
         text = ask.turns[-1][1]
-        words = [f"{word} " for word in (text.upper() if ask.model == OTHER else text).split()]
+        words = _words(ask, text)
         match text:
             case "!die":
                 os._exit(9)
-            case _ if text.endswith("!videos"):
-                words = [f"{turn}:{at} " for _, turn, at in ask.videos]
-            case _ if text.endswith("!turns"):  # what it was asked
-                words = [json.dumps(ask.turns)]
             case "!too long":
                 self._fail(ask.id, "ContextLengthError", "context_length_exceeded", "messages")
                 return
@@ -197,8 +193,6 @@ class FakeEngine:
                 return
             case "!late":
                 await asyncio.sleep(_LATE_SECONDS)
-            case _ if text in ("!slow", "!die later") or text.startswith("!fail after "):
-                words = [f"{number} " for number in range(_LONG)]
             case _:
                 pass
         await self._say(ask, words, text)
@@ -228,6 +222,19 @@ class FakeEngine:
 
     def _fail(self, request_id: str, error: str, code: str, param: str | None) -> None:
         self.send(wire.Failed(request_id, error, f"scripted {code}", code, param))
+
+
+def _words(ask: wire.Ask, text: str) -> list[str]:
+    """What is answered: the question itself, or what some questions are told of themselves."""
+    if text.endswith("!videos"):
+        return [f"{turn}:{at} " for _, turn, at in ask.videos]
+    if text.endswith("!turns"):
+        return [json.dumps(ask.turns)]
+    if text == "!options":
+        return [f"{name}={ask.options[name]} " for name in sorted(ask.options)]
+    if text in ("!slow", "!die later") or text.startswith("!fail after "):
+        return [f"{number} " for number in range(_LONG)]
+    return [f"{word} " for word in (text.upper() if ask.model == OTHER else text).split()]
 
 
 async def _serve(sock: socket.socket, models: Sequence[str]) -> int:

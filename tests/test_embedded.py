@@ -96,6 +96,22 @@ def test_second_question_decodes_and_encodes_nothing(server: RunningServer, tmp_
     assert after[hits] == before.get(hits, 0) + 1
 
 
+def test_two_videos_asked_the_same_in_turn_have_each_its_own_answer(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    """Both hold the same frames, one of them backwards: what is kept of the one is wrong for the other."""
+    (scene,) = scenes("test", 1, seed=1, kinds=["change"])
+    asked = [questions(each, Random(0))[0] for each in (scene, scene.twin())]
+    assert asked[0].text == asked[1].text
+    assert asked[0].answer != asked[1].answer
+    for number, each in enumerate((scene, scene.twin())):
+        write_clip(tmp_path / f"{number}.mp4", each)
+    videos = [upload(server, (tmp_path / f"{number}.mp4").read_bytes()) for number in range(2)]
+    for _ in range(3):
+        for video, of_it in zip(videos, asked, strict=True):
+            assert is_right(of_it, ask(server, video, of_it.text))
+
+
 def test_follow_up_question_is_answered_in_the_same_dialogue(server: RunningServer) -> None:
     messages = [
         {"role": "user", "content": QUESTION},

@@ -2,6 +2,7 @@
 
 import base64
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from safetensors.numpy import load
 
 from tests import fakes
+from tests.clips import ClipSpec, write_clip
 from tests.server.conftest import RunningServer, count, error_of, question
 from tests.server.test_uploads import upload
 
@@ -126,6 +128,15 @@ def test_tokens_come_as_json(client: httpx.Client, video: str, wanted: str) -> N
     assert array.tolist() == np.arange(12).reshape(3, 4).tolist()
     assert (tokens["fingerprint"], tokens["pooling"]) == (fakes.CARD.fingerprint, fakes.CARD.pooling)
     assert tokens["receipt"]["frames"]["count"] == fakes.CARD.default_frames
+
+
+@pytest.mark.parametrize("has_sound", [True, False])
+def test_a_receipt_says_that_sound_was_not_heard(
+    client: httpx.Client, tmp_path: Path, *, has_sound: bool
+) -> None:
+    clip = write_clip(tmp_path / "a.mp4", ClipSpec(audio=has_sound)).read_bytes()
+    receipt = client.post("/v1/video/chat", json=question(upload(client, clip))).json()["receipt"]
+    assert receipt["audio_ignored"] is has_sound
 
 
 def test_text_that_spells_a_special_token_is_carried_unchanged(client: httpx.Client, video: str) -> None:

@@ -24,6 +24,7 @@ from tests.server.dialogues.bodies import (
     user,
     videos,
 )
+from tests.server.test_frame_lists import data_of
 from tests.server.test_streams import until
 from tests.server.test_uploads import upload
 
@@ -55,6 +56,12 @@ def test_a_second_video_is_seen_as_well(client: httpx.Client, first: str, second
     again = asked(client, dialogue(said(part(second), "a"), ANSWER, said(part(first), ASK)))
     assert [each["video"] for each in videos(again["receipt"])] == [second, first]
     assert [each["cache"]["features"] for each in videos(again["receipt"])] == ["hit", "hit"]
+
+
+def test_a_picture_and_a_video_are_both_seen(client: httpx.Client, first: str) -> None:
+    picture = {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{data_of(0, 'JPEG')}"}}
+    body = asked(client, dialogue(said(picture, "Like this?", part(first), ASK)))
+    assert [each["frames"]["count"] for each in videos(body["receipt"])] == [1, 4]
 
 
 SAME = {

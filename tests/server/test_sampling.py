@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from bt_model.types import STRATEGIES
+from bt_model.types import STRATEGIES, Sampling
+from bt_model.video.sample import choose_frames
 from server.main import engine_command
 from server.settings import Settings
 from tests import tiny
@@ -96,6 +97,13 @@ def test_a_receipts_sampling_sent_back_gives_the_same_frames(
     assert again["frames"] == receipt["frames"]
     assert frames(client, video, receipt["sampling"]) == of_receipt(receipt)
     assert receipt["warnings"] == []
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_the_strategy_that_was_asked_for_is_used(client: httpx.Client, video: str, name: str) -> None:
+    sampling: dict[str, Any] = {"num_frames": 5, "strategy": name, "seed": 3}
+    expected = choose_frames(30, Sampling(**sampling), 25.0, 5).indices
+    assert frames(client, video, sampling)["indices"] == list(expected)
 
 
 @pytest.mark.parametrize("name", ROUNDED)

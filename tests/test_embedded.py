@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import httpx
 import pytest
-from openai import NotFoundError, OpenAI
+from openai import BadRequestError, OpenAI
 from prometheus_client.parser import text_string_to_metric_families
 
 from btchat.commands.running_server import RunningServer, free_port, running_server
@@ -77,7 +77,7 @@ def test_openai_client_streams_the_right_answer(server: RunningServer) -> None:
 
 def test_openai_client_reads_an_error(server: RunningServer) -> None:
     client = OpenAI(base_url=f"{server.url}/v1", api_key="none")
-    with pytest.raises(NotFoundError) as caught:
+    with pytest.raises(BadRequestError) as caught:
         client.chat.completions.create(model="gpt-4", messages=[{"role": "user", "content": "hello"}])
     assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from bt_model.errors import InvalidValueError
 from bt_model.types import GenerateOptions, ModelCard, Role, Turn
+from server.bodies.formats import format_of
 from server.features.clips import EncodedClip
 from server.uploads.sources import DIGEST, InlineVideo
 
@@ -62,10 +63,14 @@ def check_fingerprint(card: ModelCard, expected: str | None) -> None:
 
 def _given(options: GenerateOptions) -> dict[str, Any]:
     """Those that are no defaults of the model, as a body has them."""
-    names = set(GenerateOptions.__slots__) - {"logprobs", "stop"}
+    names = set(GenerateOptions.__slots__) - {"logprobs", "stop", "logit_bias", "schema"}
     given = {name: value for name in sorted(names) if (value := getattr(options, name)) is not None}
     if options.stop:
         given["stop"] = list(options.stop)
+    if options.logit_bias:
+        given["logit_bias"] = {str(number): bias for number, bias in options.logit_bias}
+    if options.schema is not None:
+        given["response_format"] = format_of(options.schema)
     if options.logprobs is not None:
         given |= {"logprobs": True, "top_logprobs": options.logprobs}
     return given

@@ -1,5 +1,6 @@
 """What an answer is to look like, in OpenAI's form: JSON by a schema, tokens more or less likely."""
 
+import json
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -7,6 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from bt_model.errors import require
 from bt_model.grammar.schema import ANY_OBJECT, MAX_SCHEMA_BYTES, schema_text
+from server.bodies.rules import say_format
 
 MAX_BIASES = 1024
 _MOST_BIAS = 100.0
@@ -55,17 +57,7 @@ class NamedSchema(BaseModel):
 class ResponseFormat(BaseModel):
     """The form of an answer; `json_schema` has its schema."""
 
-    model_config = _STRICT | ConfigDict(
-        json_schema_extra={
-            "anyOf": [
-                {"properties": {"type": {"enum": ["text", "json_object"]}, "json_schema": {"type": "null"}}},
-                {
-                    "properties": {"type": {"const": "json_schema"}, "json_schema": {"type": "object"}},
-                    "required": ["json_schema"],
-                },
-            ]
-        }
-    )
+    model_config = _STRICT | ConfigDict(json_schema_extra=say_format)
 
     type: Literal["text", "json_object", "json_schema"]
     """json_schema with a schema"""
@@ -86,3 +78,10 @@ class ResponseFormat(BaseModel):
             return schema_text(schema.given)
         require(not is_named, "response_format.json_schema", None, "an object with name and schema")
         return ANY_OBJECT if self.type == "json_object" else None
+
+
+def format_of(schema: str) -> dict[str, Any]:
+    """The `response_format` of what `ResponseFormat.schema_text` gave."""
+    if schema == ANY_OBJECT:
+        return {"type": "json_object"}
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": json.loads(schema)}}

@@ -12,12 +12,6 @@ from bt_model.types import MAX_FPS, MAX_FRAMES, MAX_STOP_LENGTH, MAX_STOPS, OPTI
 Schema = dict[str, Any]
 
 _TEXT: dict[str, Any] = {"type": "string", "pattern": r"\S"}
-_RECEIPT: Schema = {
-    "type": "object",
-    "description": "of an earlier answer; fields beside it take the place of those of its request",
-    "properties": {"request": {"type": "object"}},
-    "required": ["request"],
-}
 _NULL: Schema = {"type": "null"}
 _STOP: Schema = {"type": "string", "minLength": 1, "maxLength": MAX_STOP_LENGTH}
 
@@ -46,21 +40,15 @@ def say_options(schema: Schema) -> None:
 
 
 def say_chat(schema: Schema) -> None:
-    """Of a question of our own route: its options, messages or a question, and one choice of each model.
-
-    In a receipt that is sent back all may be that is needed.
-    """
+    """Of a question of our own route: its options, messages or a question, and one choice of each model."""
     say_options(schema)
-    schema["properties"]["receipt"] = _RECEIPT
-    replay: Schema = {"required": ["receipt"]}
-    seen: list[Schema] = [{"required": schema.pop("required")}, replay]
     given: list[Schema] = [
         {"properties": {name: {"not": _NULL}, other: _NULL}, "required": [name]}
         for name, other in (("messages", "question"), ("question", "messages"))
     ]
     given[1]["properties"]["question"] = _TEXT
     one = {"properties": {"model": {"type": ["string", "null"]}}}
-    _say(schema, [*given, replay], [one, {"properties": {"n": {"enum": [1, None]}}}], seen)
+    _say(schema, given, [one, {"properties": {"n": {"enum": [1, None]}}}])
 
 
 def say_completion(schema: Schema) -> None:
@@ -93,6 +81,13 @@ def say_part(schema: Schema) -> None:
             for kind in kinds
         ],
     )
+
+
+def say_format(schema: Schema) -> None:
+    """Of what an answer looks like: the schema is there with its type, and with no other."""
+    free = {"properties": {"type": {"not": {"const": "json_schema"}}, "json_schema": _NULL}}
+    given: Schema = {"type": {"const": "json_schema"}, "json_schema": {"not": _NULL}}
+    _say(schema, [free, {"properties": given, "required": ["json_schema"]}])
 
 
 def say_file(schema: Schema) -> None:

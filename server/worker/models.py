@@ -95,6 +95,16 @@ class ModelPool:
             for model in lease.models.values():
                 model.num_users -= 1
 
+    def stats(self) -> dict[str, float]:
+        """By the names of metrics."""
+        loaded = self.loaded()
+        return {
+            "models_loaded": float(len(loaded)),
+            "model_memory_bytes": float(sum(model.num_bytes for model in loaded)),
+            "model_loads_total": float(self.num_loads),
+            "model_unloads_total": float(self.num_unloads),
+        }
+
     def loaded(self) -> list[LoadedModel]:
         """The loaded models, least recently used first; they are not borrowed, so only for inspection."""
         return list(self._loaded.values())

@@ -1,7 +1,6 @@
 """Requests of the web process: each works on a task of its own and has one terminal message.
 
-One event loop owns the socket and all state; threads beside it load models, build prompts, encode clips and
-generate.
+One event loop owns the socket and all state; threads load models, build prompts, encode and generate.
 """
 
 import asyncio
@@ -12,9 +11,11 @@ import socket
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import copy_context
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
+
+import torch
 
 from bt_model.errors import EngineError
 from bt_model.generation.faults import breaks_device
@@ -27,7 +28,7 @@ from server.engine.errors import failed, fields_of
 from server.engine.usage import Usage
 from server.engine.wire import Message
 from server.log.request import begin
-from server.worker.asked import options_of, request_of
+from server.worker.asked import RequestTerms, options_of, turns_of
 from server.worker.loaded import LoadedModel, Loader
 from server.worker.measure import measured
 from server.worker.memory import memory_stats
@@ -207,8 +208,8 @@ class Worker:
             ]
             grammar = await self._schemas.grammar(model, ask.owner, options.schema)
             length = sum(len(text) for _, text in ask.turns)  # a small question waits for one large at most
-            asked = (ask, options, model, videos, grammar, deadline)
-            request = await self._prompts.run(request_of, *asked, weight=length)
+            ask_model = partial(_request_of, ask, model, grammar=grammar, deadline=deadline)
+            request = await self._prompts.run(ask_model, options, videos, weight=length)
             self._generating[ask.id] = model
             try:
                 return await self._generate(request, options, model)
@@ -237,9 +238,8 @@ class Worker:
             raise refused(event.message)
         if rest := pieces.finish():
             self._send(rest)
-        usage = Usage(event.num_prompt, event.num_new, request.num_video_tokens, event.num_cached)
-        reason = "stop" if pieces.stopped else event.reason
-        return wire.Done(request.id, reason, asdict(usage), asdict(event.timing))
+        usage = asdict(Usage(event.num_prompt, event.num_new, request.num_video_tokens, event.num_cached))
+        return wire.Done(request.id, "stop" if pieces.stopped else event.reason, usage, asdict(event.timing))
 
     async def _open(self, message: wire.Open) -> wire.Opened:
         async with self._models.borrowed([message.model]) as lease:
@@ -276,17 +276,25 @@ class Worker:
         self._send(reply, [fd])
 
     async def _stats(self, message: wire.AskStats) -> wire.Stats:
-        loaded = self._models.loaded()
         values = {
             **self._tokens.stats(),
             **memory_stats(),
             "engine_encode_seconds_total": self._encode_seconds,
             "tower_encodes_total": float(self._vision.passes.total),
-            "models_loaded": float(len(loaded)),
-            "model_memory_bytes": float(sum(model.num_bytes for model in loaded)),
-            "model_loads_total": float(self._models.num_loads),
-            "model_unloads_total": float(self._models.num_unloads),
+            **self._models.stats(),
         }
-        return wire.Stats(
-            message.id, values, {model.name: stats_of(model) for model in loaded if model.base is None}
-        )
+        models = {each.name: stats_of(each) for each in self._models.loaded() if each.base is None}
+        return wire.Stats(message.id, values, models)
+
+
+@torch.inference_mode()
+def _request_of(
+    ask: wire.Ask,
+    model: LoadedModel,
+    options: GenerateOptions,
+    videos: Sequence[VideoTokens],
+    **more: Unpack[RequestTerms],
+) -> GenRequest:
+    """The engine's request, in the thread of prompts; raises as `VideoChat.request`."""
+    request = model.chat.request(turns_of(ask), videos, options, request_id=ask.id, **more)
+    return replace(request, owner=ask.owner.encode())

@@ -25,9 +25,11 @@ def dialogue(count: int) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("excess", [0, 1])
-def test_a_name_of_an_upload_has_up_to_255_characters(client: httpx.Client, clip: bytes, excess: int) -> None:
+def test_a_name_of_an_upload_has_up_to_255_characters(
+    client: httpx.Client, unseen: bytes, excess: int
+) -> None:
     name = "n" * (255 + excess)
-    answer = client.post("/v1/video/uploads", content=clip, params={"filename": name})
+    answer = client.post("/v1/video/uploads", content=unseen, params={"filename": name})
     if excess:
         assert (answer.status_code, error_of(answer)["param"]) == (400, "filename")
     else:
@@ -45,8 +47,8 @@ def test_a_cursor_has_up_to_64_characters(client: httpx.Client, length: int, sta
     assert (answer.status_code, error_of(answer)["param"]) == (status, "after")
 
 
-@pytest.mark.parametrize(("length", "code"), [(64, "video_not_found"), (65, "invalid_value")])
-def test_an_id_of_a_video_has_up_to_64_characters(client: httpx.Client, length: int, code: str) -> None:
+@pytest.mark.parametrize(("length", "code"), [(71, "video_not_found"), (72, "invalid_value")])
+def test_a_name_of_a_video_has_up_to_71_characters(client: httpx.Client, length: int, code: str) -> None:
     assert error_of(client.post("/v1/video/frames", json={"video": "v" * length}))["code"] == code
 
 

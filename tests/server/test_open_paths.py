@@ -50,7 +50,7 @@ def test_a_body_that_is_too_long_is_refused_before_it_is_counted(server: Running
     admission = server.services.admission
     with admission.enter("public") as other, socket.create_connection(("127.0.0.1", port)) as long:
         other.add(admission._bytes.total)  # pyright: ignore[reportPrivateUsage]
-        long.sendall(b"POST /v1/video/chat" + HALF.replace(b"1000000", b"20000000"))
+        long.sendall(b"POST /v1/video/frames" + HALF.replace(b"1000000", b"20000000"))
         assert b" 413 " in long.recv(100)
 
 

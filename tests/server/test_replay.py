@@ -175,6 +175,22 @@ def test_a_completion_is_replayed_on_our_own_route(client: httpx.Client, tmp_pat
     assert again.json()["choices"][0]["logprobs"] == first.json()["choices"][0]["logprobs"]
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"response_format": {"type": "json_object"}},
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"const": 7}}}},
+        {"logit_bias": {"300": 5}, "min_tokens": 3, "stop": ["zzz"], "logprobs": True},
+    ],
+)
+def test_formats_and_biases_are_replayed(client: httpx.Client, sample: str, more: dict[str, Any]) -> None:
+    asked = question(sample, "what moves?", max_tokens=12, temperature=0) | {"model": "embedded"}
+    answer = client.post(CHAT, json=asked | more).json()
+    again = client.post(CHAT, json={"receipt": answer["receipt"]}).json()
+    assert again["choices"] == answer["choices"]
+    assert answer["receipt"]["request"].keys() >= more.keys()
+
+
 def test_a_question_without_a_video_is_replayed(client: httpx.Client) -> None:
     first = client.post(COMPLETIONS, json=dialogue(said("what moves?"), model=MODELS[0], max_tokens=9))
     assert first.json()["receipt"]["request"]["video"] is None

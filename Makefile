@@ -9,7 +9,7 @@ RUNTIME := $(VENV)/.runtime
 UV := .work/uv/bin/uv
 CLIP_VOCABULARY := clip-anytorch==2.6.0
 
-.PHONY: help setup lock demo test test-python test-random test-gpu test-triton check fmt fmt-check lint types imports parity mutate soak reliability videos simulate simulate-faults wheel-check demo-check image-check bench train docker clean
+.PHONY: help setup lock demo test test-python test-random test-gpu test-triton check fmt fmt-check lint types imports parity mutate soak reliability videos clients simulate simulate-faults wheel-check demo-check image-check bench train docker clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -131,6 +131,9 @@ reliability: $(STAMP) $(SCHEMATHESIS)  ## every goal of docs/reliability.md in i
 
 videos: $(STAMP)  ## every container and codec beside the ffmpeg program, into docs/videos.md: make videos ONLY="vfr|slots" repeats some
 	nice $(BIN)/python -m tests.videos $(if $(ONLY),"$(ONLY)")
+
+clients: $(STAMP) $(UV)  ## published clients against a server, into docs/clients.md: make clients ONLY="litellm|langchain" tries some
+	nice $(BIN)/python -m tests.clients $(if $(ONLY),"$(ONLY)")
 
 simulate: $(STAMP)  ## the web process between simulated edges, replayed by seed: make simulate SEEDS=500, 100-900 or =7
 	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),100)

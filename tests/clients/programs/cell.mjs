@@ -1,6 +1,8 @@
 // The frame of a client's program, as cell.py: what the client does about each ability, a JSON object a line.
-import { readFileSync } from "node:fs";
+import { randomBytes } from "node:crypto";
+import { readFileSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
+import { join } from "node:path";
 
 export const PLACE = JSON.parse(process.env.CLIENT_PLACE);
 export const QUESTION = "does the circle appear or disappear?";
@@ -19,6 +21,13 @@ export function must(isSo, what) {
 
 export function same(found, expected) {
   must(JSON.stringify(found) === JSON.stringify(expected), { found, expected });
+}
+
+// As in cell.py: the video under a name and with bytes that no upload has.
+export function fresh() {
+  const path = join(PLACE.folder, `clip-${randomBytes(4).toString("hex")}.mp4`);
+  writeFileSync(path, Buffer.concat([readFileSync(PLACE.video), randomBytes(8)]));
+  return path;
 }
 
 export function dataUrl(path, label) {

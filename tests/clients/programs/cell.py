@@ -3,6 +3,7 @@
 It runs in the client's environment, so that it takes nothing but the standard library.
 """
 
+import asyncio
 import base64
 import json
 import os
@@ -11,7 +12,7 @@ import sys
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,12 @@ class Place:
     @property
     def broken_url(self) -> str:
         return self.data_url(self.broken, "video/mp4")
+
+    def fresh(self) -> Path:
+        """The video under a name and with bytes that no upload has: what is deleted is nobody else's."""
+        path = Path(self.folder, f"clip-{os.urandom(4).hex()}.mp4")
+        path.write_bytes(Path(self.video).read_bytes() + os.urandom(8))
+        return path
 
 
 PLACE = Place(**json.loads(os.environ["CLIENT_PLACE"]))
@@ -125,6 +132,26 @@ def retried(ask: Callable[[], object]) -> None:
             upload.close()
             assert asked.result()
     assert num_refused() > before, "it was not refused"
+
+
+def cancelled(read: Callable[[Callable[[], None]], Coroutine[Any, Any, None]]) -> None:
+    """A task that reads a stream, and says when it has begun, is cancelled.
+
+    So does a web server whose own client leaves; btchat then stops, too.
+    """
+    before = metric("btchat_requests_aborted_total")
+
+    async def leave() -> None:
+        begun = asyncio.Event()
+        task = asyncio.create_task(read(begun.set))
+        await asyncio.wait({task, asyncio.create_task(begun.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.result()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(leave())
+    until(lambda: metric("btchat_requests_aborted_total") > before, "an aborted request")
 
 
 def server(path: str, body: object = None) -> Any:

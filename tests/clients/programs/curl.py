@@ -174,13 +174,14 @@ def json_schema() -> None:
 
 @ability("files")
 def files() -> None:
-    file = json.loads(curl("/files", "-F", "purpose=user_data", "-F", f"file=@{PLACE.video}"))
+    clip = PLACE.fresh()
+    file = json.loads(curl("/files", "-F", "purpose=user_data", "-F", f"file=@{clip}"))
     assert file["object"] == "file", file
     assert file["id"] in [each["id"] for each in json.loads(curl("/files"))["data"]]
     curl(f"/files/{file['id']}/content", "-o", "copy.mp4")
-    assert Path(PLACE.folder, "copy.mp4").read_bytes() == Path(PLACE.video).read_bytes()
+    assert Path(PLACE.folder, "copy.mp4").read_bytes() == clip.read_bytes()
     curl(f"/files/{file['id']}/content", "-r", "10-19", "-o", "piece")
-    assert Path(PLACE.folder, "piece").read_bytes() == Path(PLACE.video).read_bytes()[10:20]
+    assert Path(PLACE.folder, "piece").read_bytes() == clip.read_bytes()[10:20]
     assert json.loads(curl(f"/files/{file['id']}", "-X", "DELETE"))["deleted"]
 
 

@@ -19,8 +19,8 @@ def errors() -> None:
     """The status is the server's, and its words are in the message; the provider hosted_vllm has no code."""
     for wrong, words in (
         (lambda: ask(video(PLACE.stale_id)), "no video"),
-        (lambda: ask(video(PLACE.broken_url)), "video"),
-        (lambda: ask(video(PLACE.broken_url), stream=True), "video"),
+        (lambda: ask(video(PLACE.broken_url)), "cut off"),
+        (lambda: ask(video(PLACE.broken_url), stream=True), "cut off"),
         (lambda: ask(temperature=9), "temperature"),
         (lambda: ask(n=99), "n is 99"),
     ):

@@ -5,7 +5,6 @@ import io
 import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import cell
@@ -162,9 +161,9 @@ def stream_receipt() -> None:
 def errors() -> None:
     for wrong, words in (
         (lambda: ask(video(PLACE.stale_id)), "no video"),
-        (lambda: ask(video(PLACE.broken_url)), "video"),
-        (lambda: ask(video(PLACE.broken_url), stream=True), "video"),
-        (lambda: asyncio.run(ask_later(video(PLACE.broken_url))), "video"),
+        (lambda: ask(video(PLACE.broken_url)), "cut off"),
+        (lambda: ask(video(PLACE.broken_url), stream=True), "cut off"),
+        (lambda: asyncio.run(ask_later(video(PLACE.broken_url))), "cut off"),
         (lambda: ask(temperature=9), "temperature"),
         (lambda: ask(n=99), "n is 99"),
     ):
@@ -210,11 +209,12 @@ def json_schema() -> None:
 @ability("files")
 def files() -> None:
     host: dict[str, Any] = {**HOST, "custom_llm_provider": PROVIDER}
-    with Path(PLACE.video).open("rb") as content:
+    clip = PLACE.fresh()
+    with clip.open("rb") as content:
         file = litellm.create_file(file=content, purpose="user_data", **host)
     assert file.id in [each.id for each in litellm.file_list(**host)]
-    assert litellm.file_retrieve(file.id, **host).bytes == Path(PLACE.video).stat().st_size
-    assert litellm.file_content(file.id, **host).content == Path(PLACE.video).read_bytes()
+    assert litellm.file_retrieve(file.id, **host).bytes == clip.stat().st_size
+    assert litellm.file_content(file.id, **host).content == clip.read_bytes()
     assert litellm.file_delete(file.id, **host).deleted
 
 
@@ -266,16 +266,7 @@ def retries() -> None:
 
 @ability("cancel")
 def cancel() -> None:
-    before = cell.metric("btchat_requests_aborted_total")
-    asyncio.run(left())
-    cell.until(lambda: cell.metric("btchat_requests_aborted_total") > before, "an aborted request")
-
-
-async def left() -> None:
-    """Cancelled while it reads, as a web server does when its own client leaves."""
-    begun = asyncio.Event()
-
-    async def read() -> None:
+    async def read(begun: Callable[[], None]) -> None:
         running = await litellm.acompletion(
             model=PLACE.model,
             messages=[said_by_user(video(PLACE.video_id))],
@@ -285,12 +276,9 @@ async def left() -> None:
             **HOST,
         )
         async for _chunk in running:
-            begun.set()
+            begun()
 
-    task = asyncio.create_task(read())
-    await begun.wait()
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    cell.cancelled(read)
 
 
 if __name__ == "__main__":

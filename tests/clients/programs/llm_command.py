@@ -1,5 +1,6 @@
 """The command `llm`, with the server among its extra models."""
 
+import functools
 import json
 import os
 import subprocess
@@ -118,14 +119,12 @@ def pictures() -> None:
 
 @ability("video_field")
 def video_field() -> None:
-    refuses(
-        "`llm` has no option for further fields", lambda: run(QUESTION, "-o", "video", PLACE.video_id), Failed
-    )
+    no_option("video")
 
 
 @ability("sampling")
 def sampling() -> None:
-    refuses("`llm` has no option for further fields", lambda: run(QUESTION, "-o", "sampling", "{}"), Failed)
+    no_option("sampling")
 
 
 @ability("receipt")
@@ -160,7 +159,7 @@ def errors() -> None:
 
 @ability("n")
 def n() -> None:
-    refuses("`llm` has no option for further fields", lambda: run(QUESTION, "-o", "n", "2"), Failed)
+    no_option("n")
 
 
 @ability("logprobs")
@@ -171,9 +170,7 @@ def logprobs() -> None:
 
 @ability("tools_none")
 def tools_none() -> None:
-    refuses(
-        "`llm` has no option for further fields", lambda: run(QUESTION, "-o", "tool_choice", "none"), Failed
-    )
+    no_option("tool_choice")
 
 
 @ability("json_object")
@@ -203,9 +200,20 @@ def batches() -> None:
     no_command("batches")
 
 
+@functools.cache
+def told(*words: str) -> str:
+    return run(*words, is_plain=True)
+
+
+def no_option(name: str) -> None:
+    options = told("models", "list", "--options", "-m", "video")
+    assert f"\n    {name}:" not in options, options
+    raise cell.Cannot("`llm` has no option for further fields")
+
+
 def no_command(name: str) -> None:
     """A word that is no command of it would be a prompt."""
-    assert name not in run("--help", is_plain=True).partition("Commands:")[2]
+    assert name not in told("--help").partition("Commands:")[2]
     raise cell.Cannot("`llm` has no commands for files and batches")
 
 
@@ -232,9 +240,7 @@ def cancel() -> None:
 
 
 def end_early() -> None:
-    unknown = FOLDER / "unknown.mp4"
-    unknown.write_bytes(Path(PLACE.video).read_bytes() + os.urandom(8))
-    command = [sys.executable, "-m", "llm", QUESTION, "--at", str(unknown), "image/gif", "-m", "video"]
+    command = [sys.executable, "-m", "llm", QUESTION, "--at", str(PLACE.fresh()), "image/gif", "-m", "video"]
     running = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
     while cell.metric("btchat_num_requests_in_flight") == 0 and running.poll() is None:
         time.sleep(0.005)

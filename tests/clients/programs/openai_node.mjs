@@ -1,8 +1,9 @@
 // openai-npm.
 import { createReadStream, readFileSync, statSync } from "node:fs";
+import { basename } from "node:path";
 import OpenAI, { toFile } from "openai";
 import {
-  ANSWER, PLACE, QUESTION, ability, dataUrl, main, must, numAborted, retried, same, until,
+  ANSWER, PLACE, QUESTION, ability, dataUrl, fresh, main, must, numAborted, retried, same, until,
 } from "./cell.mjs";
 
 const client = new OpenAI({ baseURL: `${PLACE.url}/v1`, apiKey: PLACE.key, maxRetries: 0, timeout: 60_000 });
@@ -149,17 +150,18 @@ ability("json_schema", async () => {
 });
 
 ability("files", async () => {
-  const file = await client.files.create({ file: createReadStream(PLACE.video), purpose: "user_data" });
-  same(file.bytes, statSync(PLACE.video).size);
+  const clip = fresh();
+  const file = await client.files.create({ file: createReadStream(clip), purpose: "user_data" });
+  same(file.bytes, statSync(clip).size);
   must((await all(await client.files.list())).some((each) => each.id === file.id), "in the list");
-  same((await client.files.retrieve(file.id)).filename, "sample.mp4");
+  same((await client.files.retrieve(file.id)).filename, basename(clip));
   const content = Buffer.from(await (await client.files.content(file.id)).arrayBuffer());
-  must(content.equals(readFileSync(PLACE.video)), "the same bytes");
+  must(content.equals(readFileSync(clip)), "the same bytes");
   same((await client.files.delete(file.id)).deleted, true);
 });
 
 ability("uploads", async () => {
-  const bytes = readFileSync(PLACE.video);
+  const bytes = readFileSync(fresh());
   const upload = await client.uploads.create({
     bytes: bytes.length, filename: "clip.mp4", mime_type: "video/mp4", purpose: "user_data",
   });

@@ -3,7 +3,6 @@
 import io
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import cell
@@ -209,12 +208,13 @@ def json_schema() -> None:
 
 @ability("files")
 def files() -> None:
-    with Path(PLACE.video).open("rb") as content:
+    clip = PLACE.fresh()
+    with clip.open("rb") as content:
         file = client.files.create(file=content, purpose="user_data", **FILES)
-    assert (file.object, file.bytes) == ("file", Path(PLACE.video).stat().st_size)
+    assert (file.object, file.bytes) == ("file", clip.stat().st_size)
     assert file.id in [each.id for each in client.files.list(**FILES)]
-    assert client.files.retrieve(file.id, **FILES).filename == Path(PLACE.video).name
-    assert client.files.content(file.id, **FILES).content == Path(PLACE.video).read_bytes()
+    assert client.files.retrieve(file.id, **FILES).filename == clip.name
+    assert client.files.content(file.id, **FILES).content == clip.read_bytes()
     assert text(ask({"type": "file", "file": {"file_id": file.id}})) == ANSWER
     assert client.files.delete(file.id, **FILES).deleted
     try:
@@ -229,12 +229,13 @@ FILES: dict[str, Any] = {}
 
 @ability("uploads")
 def uploads() -> None:
+    clip = PLACE.fresh()
     upload = client.uploads.upload_file_chunked(
-        file=Path(PLACE.video), mime_type="video/mp4", purpose="user_data", part_size=10_000
+        file=clip, mime_type="video/mp4", purpose="user_data", part_size=10_000
     )
     assert upload.status == "completed"
     assert upload.file is not None
-    assert client.files.content(upload.file.id).content == Path(PLACE.video).read_bytes()
+    assert client.files.content(upload.file.id).content == clip.read_bytes()
 
 
 @ability("responses")

@@ -74,7 +74,7 @@ def _read(lines: Iterable[str]) -> Iterable[tuple[str, Cell]]:
 def recipe_fault(column: Column, place: Place, recipe: Path) -> str:
     """What is wrong with a recipe that is run as it is printed; empty where it answers."""
     code = recipe.read_text(encoding="utf-8")
-    code = code.replace("http://localhost:8000", place.url).replace("none", place.key)
+    code = code.replace("localhost:8000", place.url.removeprefix("http://")).replace("none", place.key)
     folder = WORK / "node" if recipe.suffix == ".mjs" else Path(place.folder)
     (folder / recipe.name).write_text(code, encoding="utf-8")
     (folder / "clip.mp4").write_bytes(Path(place.video).read_bytes())

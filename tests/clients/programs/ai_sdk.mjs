@@ -4,19 +4,14 @@ import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { APICallError, generateObject, generateText, jsonSchema, streamText, tool } from "ai";
 import {
-  ANSWER, PLACE, QUESTION, ability, dataUrl, lacks, main, must, numAborted, retried, same, until,
+  ANSWER, PLACE, QUESTION, SCHEMA, ability, dataUrl, lacks, main, must, mustBeObject, numAborted, retried, same, until,
 } from "./cell.mjs";
 
 const settings = { name: "btchat", baseURL: `${PLACE.url}/v1`, includeUsage: true, supportsStructuredOutputs: true };
 const provider = createOpenAICompatible({ ...settings, apiKey: PLACE.key });
 const narrow = createOpenAICompatible({ ...settings, apiKey: PLACE.key_of_one });
 const model = provider(PLACE.model);
-const SEEN = jsonSchema({
-  type: "object",
-  properties: { shape: { type: "string" }, moves: { type: "boolean" } },
-  required: ["shape", "moves"],
-  additionalProperties: false,
-});
+const SEEN = jsonSchema(SCHEMA);
 
 const said = (...parts) => ({ role: "user", content: [{ type: "text", text: QUESTION }, ...parts] });
 const given = (btchat) => ({ providerOptions: { btchat } });
@@ -124,7 +119,8 @@ ability("tools_none", async () => {
 
 ability("json_object", async () => {
   const options = { model, output: "no-schema", messages: [said()], maxOutputTokens: 200, maxRetries: 0 };
-  same(typeof (await generateObject({ ...options, ...given(BY_ID) })).object, "object");
+  const asked = generateObject({ ...options, ...given(BY_ID) });
+  mustBeObject(await asked.then((answer) => JSON.stringify(answer.object), (error) => error.text ?? error.message));
 });
 
 ability("json_schema", async () => {

@@ -7,6 +7,12 @@ import { join } from "node:path";
 export const PLACE = JSON.parse(process.env.CLIENT_PLACE);
 export const QUESTION = "does the circle appear or disappear?";
 export const ANSWER = "It disappears.";
+export const SCHEMA = {
+  type: "object",
+  properties: { shape: { enum: ["circle", "square"] }, moves: { type: "boolean" } },
+  required: ["shape", "moves"],
+  additionalProperties: false,
+};
 const abilities = new Map();
 
 class Cannot extends Error {}
@@ -17,6 +23,12 @@ export function ability(name, tries) {
 
 export function must(isSo, what) {
   if (!isSo) throw new Error(`not so: ${JSON.stringify(what)}`);
+}
+
+// As in cell.py: the embedded model ends no string that no schema ends.
+export function mustBeObject(text) {
+  must(text.trim().startsWith("{"), text);
+  if (text.trim().endsWith("}")) same(typeof JSON.parse(text), "object");
 }
 
 export function same(found, expected) {

@@ -20,6 +20,12 @@ from typing import Any, NoReturn
 
 QUESTION = "does the circle appear or disappear?"
 ANSWER = "It disappears."
+SCHEMA = {
+    "type": "object",
+    "properties": {"shape": {"enum": ["circle", "square"]}, "moves": {"type": "boolean"}},
+    "required": ["shape", "moves"],
+    "additionalProperties": False,
+}
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,13 @@ def refuses(why: str, call: Callable[[], object], *errors: type[BaseException]) 
         assert sent == 0, f"{sent} requests were sent: {error}"  # noqa: PT017
         raise Cannot(why) from error
     raise AssertionError(f"the client can, by now: {why}")
+
+
+def must_be_object(text: str) -> None:
+    """JSON, or where its tokens end: the embedded model ends no string that no schema ends."""
+    assert text.lstrip().startswith("{"), text
+    if text.rstrip().endswith("}"):
+        assert isinstance(json.loads(text), dict)
 
 
 def lacks(why: str, thing: object, name: str) -> NoReturn:

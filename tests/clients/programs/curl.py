@@ -162,13 +162,12 @@ def tools_none() -> None:
 @ability("json_object")
 def json_object() -> None:
     answer = ask(shown=PLACE.video_id, response_format={"type": "json_object"}, max_tokens=200)
-    assert isinstance(json.loads(text(answer)), dict)
+    cell.must_be_object(text(answer))
 
 
 @ability("json_schema")
 def json_schema() -> None:
-    schema = {"type": "object", "properties": {"shape": {"type": "string"}}, "required": ["shape"]}
-    wanted = {"type": "json_schema", "json_schema": {"name": "seen", "schema": schema, "strict": True}}
+    wanted = {"type": "json_schema", "json_schema": {"name": "seen", "schema": cell.SCHEMA, "strict": True}}
     assert "shape" in json.loads(text(ask(shown=PLACE.video_id, response_format=wanted, max_tokens=200)))
 
 

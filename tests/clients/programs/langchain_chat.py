@@ -1,6 +1,7 @@
 """LangChain's ChatOpenAI."""
 
-from typing import Any
+import json
+from typing import Any, Literal
 
 import cell
 import openai
@@ -13,7 +14,7 @@ from pydantic import BaseModel
 class Seen(BaseModel):
     """What is seen in the video."""
 
-    shape: str
+    shape: Literal["circle", "square"]
     moves: bool
 
 
@@ -172,8 +173,11 @@ def tools_none() -> None:
 
 @ability("json_object")
 def json_object() -> None:
-    model = chat_model(max_tokens=200).with_structured_output(None, method="json_mode")
-    assert isinstance(model.invoke([said(video(PLACE.video_id))]), dict)
+    model = chat_model(max_tokens=100).with_structured_output(None, method="json_mode")
+    try:
+        cell.must_be_object(json.dumps(model.invoke([said(video(PLACE.video_id))])))
+    except openai.LengthFinishReasonError as error:
+        cell.must_be_object(error.completion.choices[0].message.content)
 
 
 @ability("json_schema")

@@ -5,7 +5,7 @@ import io
 import json
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import cell
 import litellm
@@ -20,7 +20,7 @@ TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": 
 
 
 class Seen(BaseModel):
-    shape: str
+    shape: Literal["circle", "square"]
     moves: bool
 
 
@@ -197,8 +197,8 @@ def tools_none() -> None:
 
 @ability("json_object")
 def json_object() -> None:
-    answer = ask(video(PLACE.video_id), response_format={"type": "json_object"}, max_tokens=200)
-    assert isinstance(json.loads(text(answer)), dict)
+    answer = ask(video(PLACE.video_id), response_format={"type": "json_object"}, max_tokens=100)
+    cell.must_be_object(text(answer))
 
 
 @ability("json_schema")

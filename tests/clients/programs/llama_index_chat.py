@@ -1,9 +1,8 @@
 """LlamaIndex's OpenAILike."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cell
 import openai
@@ -22,7 +21,7 @@ from pydantic import BaseModel
 class Seen(BaseModel):
     """What is seen in the video."""
 
-    shape: str
+    shape: Literal["circle", "square"]
     moves: bool
 
 
@@ -179,8 +178,8 @@ def tools_none() -> None:
 
 @ability("json_object")
 def json_object() -> None:
-    answer = ask(VIDEO, max_tokens=200, extra={"response_format": {"type": "json_object"}})
-    assert isinstance(json.loads(text(answer)), dict)
+    answer = ask(VIDEO, max_tokens=100, extra={"response_format": {"type": "json_object"}})
+    cell.must_be_object(text(answer))
 
 
 @ability("json_schema")

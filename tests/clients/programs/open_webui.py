@@ -267,13 +267,12 @@ def tools_none() -> None:
 def json_object() -> None:
     """The slider `response_format` of a model."""
     answer = chat(QUESTION, video=PLACE.video_id, response_format={"type": "json_object"}, max_tokens=200)
-    assert isinstance(json.loads(text(answer)), dict)
+    cell.must_be_object(text(answer))
 
 
 @ability("json_schema")
 def json_schema() -> None:
-    schema = {"type": "object", "properties": {"shape": {"type": "string"}}, "required": ["shape"]}
-    wanted = {"type": "json_schema", "json_schema": {"name": "seen", "schema": schema}}
+    wanted = {"type": "json_schema", "json_schema": {"name": "seen", "schema": cell.SCHEMA}}
     answer = chat(QUESTION, video=PLACE.video_id, response_format=wanted, max_tokens=200)
     assert "shape" in json.loads(text(answer))
 

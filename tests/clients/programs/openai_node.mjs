@@ -3,18 +3,12 @@ import { createReadStream, readFileSync, statSync } from "node:fs";
 import { basename } from "node:path";
 import OpenAI, { toFile } from "openai";
 import {
-  ANSWER, PLACE, QUESTION, ability, dataUrl, fresh, main, must, numAborted, retried, same, until,
+  ANSWER, PLACE, QUESTION, SCHEMA, ability, dataUrl, fresh, main, must, mustBeObject, numAborted, retried, same, until,
 } from "./cell.mjs";
 
 const client = new OpenAI({ baseURL: `${PLACE.url}/v1`, apiKey: PLACE.key, maxRetries: 0, timeout: 60_000 });
 const model = PLACE.model;
 const TOOL = { type: "function", function: { name: "look", parameters: { type: "object", properties: {} } } };
-const SCHEMA = {
-  type: "object",
-  properties: { shape: { type: "string" }, moves: { type: "boolean" } },
-  required: ["shape", "moves"],
-  additionalProperties: false,
-};
 
 const video = (url, sampling = {}) => ({ type: "video_url", video_url: { url, ...sampling } });
 const said = (...parts) => ({ role: "user", content: [{ type: "text", text: QUESTION }, ...parts] });
@@ -139,7 +133,7 @@ ability("tools_none", async () => {
 
 ability("json_object", async () => {
   const answer = await ask(stored, { response_format: { type: "json_object" }, max_tokens: 200 });
-  same(typeof JSON.parse(text(answer)), "object");
+  mustBeObject(text(answer));
 });
 
 ability("json_schema", async () => {

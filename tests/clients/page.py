@@ -20,6 +20,9 @@ and has each of them try everything against a server on this machine.
 * **a number**: the client itself is in the way, as the note says and its program shows: it raises
   before anything is sent, has no such call, or loses what the server sent.
 
+Of Open WebUI its code was read and its requests are sent: what it does not do is said, not
+shown. So is what AIPerf does not read.
+
 LiteLLM is tried with `drop_params` on and off, and has a `yes` where both are.
 """
 

@@ -209,6 +209,7 @@ def batches() -> None:
     """Its `batch` is many requests at once."""
     answers = chat_model().batch([[said(video(PLACE.video_id))]] * 3)
     assert {answer.text for answer in answers} == {ANSWER}
+    lacks("LangChain has no calls for batches: its `batch` is many requests at once", ChatOpenAI, "batches")
 
 
 @ability("retries")

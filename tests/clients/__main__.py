@@ -14,6 +14,7 @@ from tests.clients import page
 from tests.clients.columns import COLUMNS, Column
 from tests.clients.environments import AbsentError
 from tests.clients.faults import Interleaved, interleaved
+from tests.clients.generated import NAME, generated_fault
 from tests.clients.host import Place, gateways, hosted
 from tests.clients.trial import Tried, recipe_fault, tried
 
@@ -41,7 +42,7 @@ def main() -> int:
     columns = [column for column in COLUMNS if only.search(column.name)]
     absent = {column.name: why for column in columns if (why := _absence(column))}
     _say(f"installed in {time.monotonic() - begin:.0f} s")
-    found = list(_measured([column for column in columns if column.name not in absent]))
+    found = list(_measured([column for column in columns if column.name not in absent], only))
     results = [each for each in found if isinstance(each, Result)]
     behind = [each for each in found if isinstance(each, Interleaved)]
     if not only.pattern:
@@ -49,9 +50,10 @@ def main() -> int:
         page.PAGE.write_text(page.text(table, absent, [each.text for each in behind]), encoding="utf-8")
     faults = [f"{result.column.name}: {fault}" for result in results for fault in result.faults]
     faults += [f"gateway: {fault}" for each in behind for fault in each.faults[:5]]
+    faults += [f"{NAME}: {each}" for each in found if isinstance(each, str) and each]
     _say("\n".join(faults))
     _say(f"{len(results)} clients, {len(faults)} red in {time.monotonic() - begin:.0f} s")
-    return 1 if faults or not results else 0
+    return 1 if faults or not found else 0
 
 
 def _absence(column: Column) -> str:
@@ -64,8 +66,8 @@ def _absence(column: Column) -> str:
     return ""
 
 
-def _measured(columns: Sequence[Column]) -> Iterator[Result | Interleaved]:
-    """Each client's result, and what the gateways make of faulty requests."""
+def _measured(columns: Sequence[Column], only: re.Pattern[str]) -> Iterator[Result | Interleaved | str]:
+    """Each client's result, what gateways make of faulty requests, and what is wrong with a generated one."""
     with tempfile.TemporaryDirectory(prefix="btchat-clients-") as name, ExitStack() as stack:
         place = stack.enter_context(hosted(Path(name)))
         through = stack.enter_context(gateways(place)) if any(each.is_gateway for each in columns) else []
@@ -75,6 +77,10 @@ def _measured(columns: Sequence[Column]) -> Iterator[Result | Interleaved]:
             found = interleaved(through)
             _say(found.text)
             yield found
+        if only.search(NAME):
+            fault = generated_fault(place)
+            _say(f"{NAME}: {'red' if fault else 'yes'}")
+            yield fault
 
 
 def _result(column: Column, place: Place, places: Sequence[Place]) -> Result:

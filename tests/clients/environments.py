@@ -76,6 +76,7 @@ def _node() -> list[str]:
 OPENAI3 = _python("openai3")
 OPENAI2 = _python("openai2")
 AIPERF = _python("aiperf")
+OPENAPI = _python("openapi")
 NODE = Environment("node", HERE / "package.json", _node)
 
 

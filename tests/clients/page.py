@@ -27,6 +27,11 @@ LiteLLM is tried with `drop_params` on and off, and has a `yes` where both are.
 """
 
 
+_GENERATED = """## Made from the OpenAPI document
+
+`make clients` has openapi-python-client make a client of `/openapi.json`, which uploads a video, asks about
+it, and reads the receipt as types; it skips only the pieces of tus, whose content type it does not know.
+"""
 _RECIPES = """## Recipes
 
 Each is run by `make clients`, beside a video `clip.mp4`. A server with API keys wants one for `none`.
@@ -53,6 +58,7 @@ def text(table: Mapping[Column, Tried], absent: Mapping[str, str], behind: Seque
         "## Behind a gateway\n",
         "Through LiteLLM's proxy, by both providers, with `drop_params` on and off:",
         *(f"{line}.\n" for line in behind),
+        _GENERATED,
         recipes(),
     ]
     return "\n".join(parts)

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError
 from server.batches.records import Document
 from server.bodies.described import ResponseBody
 from server.bodies.own import WHOLE, Body, FewErrors, Filename
+from server.features.ahead import READY, Readiness
 from server.uploads.parts import MAX_PARTS
 from server.uploads.rows import Pieces, StoredVideo, Terms
 
@@ -95,15 +96,18 @@ class FileObject(ResponseBody):
     """as it was sent; shown, never used as a path"""
     purpose: str
     """as it was sent; `batch_output` of what a batch wrote"""
-    status: Literal["processed"] = "processed"
-    """always processed: what cannot be read is refused"""
-    status_details: None = None
-    """always null"""
+    status: Literal["uploaded", "processed", "error"]
+    """uploaded while a video's tokens are made before anybody asks; error where its frames cannot be decoded;
+    else processed"""
+    status_details: str | None = None
+    """what is wrong, where status is error"""
     sha256: str | None
     """of a video's bytes, in hexadecimal digits"""
+    duration: float | None
+    """seconds that a video plays"""
 
     @classmethod
-    def of(cls, video: StoredVideo) -> Self:
+    def of(cls, video: StoredVideo, readiness: Readiness = READY) -> Self:
         return cls(
             id=video.id,
             bytes=video.num_bytes,
@@ -111,7 +115,10 @@ class FileObject(ResponseBody):
             expires_at=video.expires_at,
             filename=video.filename,
             purpose=video.purpose,
+            status="uploaded" if readiness.status == "processing" else readiness.status,
+            status_details=readiness.reason,
             sha256=video.sha256,
+            duration=video.facts.seconds,
         )
 
     @classmethod
@@ -123,7 +130,9 @@ class FileObject(ResponseBody):
             expires_at=document.expires_at,
             filename=document.filename,
             purpose=document.purpose,
+            status="processed",
             sha256=None,
+            duration=None,
         )
 
 
@@ -188,8 +197,8 @@ class UploadObject(ResponseBody):
         )
 
     @classmethod
-    def completed(cls, upload_id: str, video: StoredVideo) -> Self:
-        file = FileObject.of(video)
+    def completed(cls, upload_id: str, video: StoredVideo, readiness: Readiness = READY) -> Self:
+        file = FileObject.of(video, readiness)
         shown = file.model_dump(include={"bytes", "created_at", "expires_at", "filename", "purpose"})
         return cls(id=upload_id, status="completed", file=file, **shown)
 

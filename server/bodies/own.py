@@ -1,7 +1,7 @@
 """Bodies of our own routes but the chat's. Unknown fields, wrong types and NaN are refused."""
 
 import re
-from typing import Annotated, Literal, Self, TypeVar, cast
+from typing import Annotated, Literal, TypeVar, cast
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -13,12 +13,10 @@ from bt_model.types import (
     Sampling,
     Strategy,
 )
-from server.bodies.described import Described, ResponseBody
-from server.bodies.facts import FactsObject
+from server.bodies.described import Described
 from server.bodies.formats import LogitBias, ResponseFormat, bias_of
 from server.bodies.rules import say_options, say_sampling
 from server.bodies.video_part import VideoId
-from server.uploads.rows import StoredVideo
 
 MAX_MESSAGES = 512
 MAX_MODELS = 8
@@ -199,62 +197,3 @@ class OptionsBody(Body):
             logit_bias=bias_of(self.logit_bias),
             schema=self.response_format and self.response_format.schema_text(),
         )
-
-
-class VideoObject(ResponseBody):
-    """One upload in a response."""
-
-    id: str
-    """what all routes take"""
-    object: Literal["video"] = "video"
-    """always video"""
-    bytes: int
-    """its length"""
-    sha256: str
-    """of its bytes, in hexadecimal digits"""
-    filename: str
-    """as it was sent; shown, never used as a path"""
-    created_at: int
-    """when it came, in seconds since 1970"""
-    expires_at: int | None
-    """when it will be deleted; null keeps it"""
-    facts: FactsObject
-    """what the file tells"""
-
-    @classmethod
-    def of(cls, video: StoredVideo) -> Self:
-        return cls(
-            id=video.id,
-            bytes=video.num_bytes,
-            sha256=video.sha256,
-            filename=video.filename,
-            created_at=video.created_at,
-            expires_at=video.expires_at,
-            facts=FactsObject.of(video.facts),
-        )
-
-
-class VideoPage(ResponseBody):
-    """A page of uploads."""
-
-    object: Literal["list"] = "list"
-    """always list"""
-    data: list[VideoObject]
-    """the uploads"""
-    has_more: bool
-    """whether others follow"""
-    first_id: str | None
-    """of the first of the page"""
-    last_id: str | None
-    """of the last of the page: `after` of the next"""
-
-
-class Deleted(ResponseBody):
-    """The response to a deletion."""
-
-    id: str
-    """of the upload that is gone"""
-    object: Literal["video"] = "video"
-    """always video"""
-    deleted: Literal[True] = True
-    """always true"""

@@ -4,18 +4,18 @@ from collections.abc import AsyncGenerator
 from functools import partial
 from typing import Annotated, get_args
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 
 from bt_model.errors import InvalidValueError
 from server.batches.records import DOCUMENT, DocumentPurpose
 from server.bodies.files import FORM_FIELDS, FileDeleted, FileObject, FilePage, FileTerms, Listed, Purpose
-from server.deps import ServicesDep, Tenant
+from server.deps import Services, ServicesDep, Tenant
 from server.problems import Problem
 from server.routes.errors import errors
 from server.routes.uploads import BYTES, MAX_PAGE, keep
 from server.uploads.catalog import Order
 from server.uploads.form import FIELD, FORM, FormVideo
-from server.uploads.rows import Terms
+from server.uploads.rows import StoredVideo, Terms
 
 router = APIRouter(prefix="/v1/files", tags=["files"])
 
@@ -35,8 +35,13 @@ _BODY = {"requestBody": {"required": True, "content": {FORM: {"schema": _FIELDS}
 
 
 @router.post("", openapi_extra=_BODY, responses=errors(400, 408, 413, 415, 422, 429, 503, 507))
-async def create_file(request: Request, services: ServicesDep, tenant: Tenant) -> FileObject:
-    """Store a video, or JSON lines for a batch, as a form with the fields `file` and `purpose`."""
+async def create_file(
+    request: Request, response: Response, services: ServicesDep, tenant: Tenant
+) -> FileObject:
+    """Store a video, or JSON lines for a batch, as a form with the fields `file` and `purpose`.
+
+    Location of the answer is where it is shown.
+    """
     form = announced(request, FIELD, FORM_FIELDS)
     content = form.content(request.stream())
     begin = await anext(content, b"")
@@ -53,10 +58,13 @@ async def create_file(request: Request, services: ServicesDep, tenant: Tenant) -
     if is_lines:
         described = partial(_described, form)
         document = await services.batches.receive(checked(), tenant, described)
+        response.headers["location"] = f"{router.prefix}/{document.id}"
         return FileObject.of_document(document)
     async with services.store.receiving(checked(), tenant) as received:
         terms = _terms(form, is_lines=False)
-        return FileObject.of(await keep(request, services, received, tenant, form.filename, terms))
+        video = await keep(request, services, received, tenant, form.filename, terms)
+    response.headers["location"] = f"{router.prefix}/{video.id}"
+    return shown(services, video)
 
 
 @router.get("", responses=errors(400, 404, 503))
@@ -77,7 +85,7 @@ async def list_files(
         data = [FileObject.of_document(document) for document in documents]
     else:
         videos = await services.store.page(tenant, after, limit + 1, order, purpose)
-        data = [FileObject.of(video) for video in videos]
+        data = [shown(services, video) for video in videos]
     has_more, data = len(data) > limit, data[:limit]
     return FilePage(
         data=data,
@@ -92,7 +100,7 @@ async def show_file(file_id: str, services: ServicesDep, tenant: Tenant) -> File
     """One file."""
     if file_id.startswith(DOCUMENT):
         return FileObject.of_document(await services.batches.document(tenant, file_id))
-    return FileObject.of(await services.store.get(tenant, file_id, param="file_id"))
+    return shown(services, await services.store.get(tenant, file_id, param="file_id"))
 
 
 @router.delete("/{file_id}", responses=errors(404, 409, 503, 507))
@@ -120,6 +128,11 @@ def _terms(form: FormVideo, *, is_lines: bool) -> Terms:
         )
         raise InvalidValueError(text, param="purpose")
     return terms
+
+
+def shown(services: Services, video: StoredVideo) -> FileObject:
+    """A file as it is now."""
+    return FileObject.of(video, services.ahead.readiness(video.tenant, video.sha256))
 
 
 def announced(request: Request, field: str, others: tuple[str, ...] = ()) -> FormVideo:

@@ -5,13 +5,14 @@ import time
 from fastapi import APIRouter, Request
 
 from server.bodies.files import CompleteBody, PartObject, UploadBody, UploadObject
-from server.deps import ServicesDep, Tenant
+from server.deps import Services, ServicesDep, Tenant
 from server.problems import Problem
 from server.routes.errors import errors
 from server.routes.files import announced
 from server.routes.json_body import JsonRoute
 from server.routes.uploads import BYTES, keep
 from server.uploads.form import FORM
+from server.uploads.rows import StoredVideo
 
 router = APIRouter(prefix="/v1/uploads", tags=["files"], route_class=JsonRoute)
 bodies = APIRouter(prefix="/v1/uploads", tags=["files"])
@@ -58,10 +59,10 @@ async def complete_upload(
     store = services.store
     with store.resumable.turn(upload_id):
         if (pieces := await store.parts.find(tenant, upload_id)) is None:
-            return UploadObject.completed(upload_id, await store.completed(tenant, upload_id))
+            return _completed(services, upload_id, await store.completed(tenant, upload_id))
         async with store.parts.whole(pieces, body.part_ids, body.md5) as received:
             video = await keep(request, services, received, tenant, pieces.filename, pieces.terms)
-    return UploadObject.completed(upload_id, video)
+    return _completed(services, upload_id, video)
 
 
 @router.post("/{upload_id}/cancel", responses=errors(404, 423, 429, 503, 507))
@@ -72,3 +73,7 @@ async def cancel_upload(upload_id: str, services: ServicesDep, tenant: Tenant) -
         pieces = await store.parts.get(tenant, upload_id)
         await store.resumable.delete(pieces)
     return UploadObject.of(pieces, store.resumable.end_of(pieces), "cancelled")
+
+
+def _completed(services: Services, upload_id: str, video: StoredVideo) -> UploadObject:
+    return UploadObject.completed(upload_id, video, services.ahead.readiness(video.tenant, video.sha256))

@@ -2,21 +2,15 @@
 
 import re
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, nullcontext
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from bt_model.video.formats import CODECS, accepted_containers
 from server.bodies.link import JSON, Link, LinkBody, link_or_file
-from server.bodies.own import (
-    FILENAME,
-    MAX_NAME_CHARACTERS,
-    Deleted,
-    Filename,
-    VideoObject,
-    VideoPage,
-)
+from server.bodies.own import FILENAME, MAX_NAME_CHARACTERS, Filename
+from server.bodies.uploads import Deleted, VideoObject, VideoPage
 from server.decoding.futures import finished
 from server.deps import Services, ServicesDep, Tenant
 from server.log.request import note
@@ -38,6 +32,10 @@ BYTES = {"type": "string", "format": "binary", "minLength": 1}
 _MAX_LIFE = 10 * 365 * 86_400
 Life = Annotated[
     int | None, Query(ge=1, le=_MAX_LIFE, description="seconds until it is deleted, unless others are before")
+]
+Wait = Annotated[
+    bool,
+    Query(description="answer when the tokens of the default model and sampling are there, or cannot be"),
 ]
 _FIELDS = {
     "type": "object",
@@ -72,12 +70,22 @@ _RAW = {
 @router.post("", openapi_extra=_BODY, responses=_STORED)
 async def upload(
     request: Request,
+    response: Response,
     services: ServicesDep,
     tenant: Tenant,
     filename: Filename = "",
     expires_after: Life = None,
+    wait: Wait = False,
 ) -> VideoObject:
     """Store a video. It is probed before the response; bytes that are there already keep their id."""
+    video = await _received(request, services, tenant, filename, expires_after)
+    return await _created(request, response, services, video, is_waited_for=wait)
+
+
+async def _received(
+    request: Request, services: Services, tenant: str, filename: str, expires_after: int | None
+) -> StoredVideo:
+    """The video that the body is, holds or names, stored. Raises as `keep` and the fetcher."""
     terms = Terms(seconds=expires_after)
     async with AsyncExitStack() as stack:
 
@@ -88,38 +96,64 @@ async def upload(
         if isinstance(sent, Link):
             name = filename or sent.body.filename
             if sent.received is None:
-                return VideoObject.of(await _fetched(request, services, tenant, sent.body.url, name, terms))
-            return VideoObject.of(await keep(request, services, sent.received, tenant, name, terms))
+                return await _fetched(request, services, tenant, sent.body.url, name, terms)
+            return await keep(request, services, sent.received, tenant, name, terms)
     form = FormVideo.announced(request.headers.get("content-type", ""))
     body = form.content(sent) if form else sent
     declared = 0 if form else int(request.headers.get("content-length", 0))  # a form's is not its file's
     async with services.store.receiving(body, tenant, declared) as received:
         name = filename or (form.filename if form else "")
-        video = await keep(request, services, received, tenant, name, terms)
-    return VideoObject.of(video)
+        return await keep(request, services, received, tenant, name, terms)
 
 
 @router.put("", openapi_extra=_RAW, responses=_STORED)
 async def put_upload(
     request: Request,
+    response: Response,
     services: ServicesDep,
     tenant: Tenant,
     filename: Filename = "",
     expires_after: Life = None,
+    wait: Wait = False,
 ) -> VideoObject:
     """Store a video, which is the body."""
     declared = int(request.headers.get("content-length", 0))
     async with services.store.receiving(request.stream(), tenant, declared) as received:
         terms = Terms(seconds=expires_after)
-        return VideoObject.of(await keep(request, services, received, tenant, filename, terms))
+        video = await keep(request, services, received, tenant, filename, terms)
+    return await _created(request, response, services, video, is_waited_for=wait)
 
 
 @router.put("/{name}", openapi_extra=_RAW, responses=_STORED)
 async def put_named_upload(
-    name: Name, request: Request, services: ServicesDep, tenant: Tenant, expires_after: Life = None
+    name: Name,
+    request: Request,
+    response: Response,
+    services: ServicesDep,
+    tenant: Tenant,
+    expires_after: Life = None,
+    wait: Wait = False,
 ) -> VideoObject:
     """Store a video under a name that is shown, as `curl -T` sends it; each PUT is an upload of its own."""
-    return await put_upload(request, services, tenant, name, expires_after)
+    return await put_upload(request, response, services, tenant, name, expires_after, wait)
+
+
+async def _created(
+    request: Request, response: Response, services: Services, video: StoredVideo, *, is_waited_for: bool
+) -> VideoObject:
+    response.headers["location"] = f"{router.prefix}/{video.id}"
+    return await _shown(request, services, video, is_waited_for=is_waited_for)
+
+
+async def _shown(
+    request: Request, services: Services, video: StoredVideo, *, is_waited_for: bool
+) -> VideoObject:
+    """An upload as it is now, or when its tokens are there. Raises ClientDisconnect, UnknownNameError."""
+    readiness = services.ahead.readiness(video.tenant, video.sha256)
+    if is_waited_for and readiness.status != "error":
+        source, seconds = UploadedVideo(video, services.store), services.settings.request_seconds
+        readiness = await while_connected(request, services.ahead.wait(source, seconds))
+    return VideoObject.of(video, readiness)
 
 
 async def _fetched(
@@ -174,22 +208,26 @@ async def list_uploads(
     else:
         found = await services.store.find_bytes(tenant, sha256)
         videos = [found] if found else []
-    data = [VideoObject.of(video) for video in videos[:limit]]
-    return VideoPage(
-        data=data,
-        has_more=len(videos) > limit,
-        first_id=data[0].id if data else None,
-        last_id=data[-1].id if data else None,
-    )
+    data = [VideoObject.of(video, services.ahead.readiness(tenant, video.sha256)) for video in videos[:limit]]
+    return VideoPage.of(data, has_more=len(videos) > limit)
 
 
-@router.head("/{video_id}", name="find_upload", responses=errors(404, 503))
-@router.get("/{video_id}", responses=errors(404, 503))
-async def show_upload(video_id: str, services: ServicesDep, tenant: Tenant) -> VideoObject:
+@router.head("/{video_id}", name="find_upload", responses=errors(400, 404, 429, 503))
+@router.get("/{video_id}", responses=errors(400, 404, 429, 503))
+async def show_upload(
+    video_id: str,
+    request: Request,
+    services: ServicesDep,
+    tenant: Tenant,
+    wait: Wait = False,
+) -> VideoObject:
     """One upload, by its id or the SHA-256 of its bytes."""
-    if re.fullmatch(DIGEST, video_id) and (found := await services.store.find_bytes(tenant, video_id)):
-        return VideoObject.of(found)
-    return VideoObject.of(await services.store.get(tenant, video_id, param="video_id"))
+    video = None
+    if re.fullmatch(DIGEST, video_id):
+        video = await services.store.find_bytes(tenant, video_id)
+    video = video or await services.store.get(tenant, video_id, param="video_id")
+    with services.admission.enter(tenant) if wait else nullcontext():
+        return await _shown(request, services, video, is_waited_for=wait)
 
 
 @router.delete("/{video_id}", responses=errors(404, 503, 507))

@@ -196,7 +196,7 @@ class Client:
     async def _upload(self) -> str:
         world, action = self.world, self.action
         begin = world.loop.time()
-        shown = await uploads.upload(self._request, world.services, action.tenant)
+        shown = await uploads.upload(self._request, Response(), world.services, action.tenant)
         if action.which >= NUM_CONTENTS - NUM_BROKEN:
             world.find("a broken video is accepted", self.name)
         upload = Upload(shown.id, action.tenant, action.which, world.expiry(begin))
@@ -219,7 +219,7 @@ class Client:
 
     async def _show(self) -> str:
         upload = self._upload_asked
-        shown = await uploads.show_upload(upload.id, self.world.services, self.action.tenant)
+        shown = await uploads.show_upload(upload.id, self._request, self.world.services, self.action.tenant)
         self._succeeds(upload)
         if shown.id != upload.id:
             self.world.find("another video is shown", self.name)
@@ -232,7 +232,7 @@ class Client:
             return "nothing to see"
         upload = others[self.action.which % len(others)]
         try:
-            await uploads.show_upload(upload.id, self.world.services, self.action.tenant)
+            await uploads.show_upload(upload.id, self._request, self.world.services, self.action.tenant)
         except BtchatError as error:
             if error.code == "video_not_found":
                 return "not seen"

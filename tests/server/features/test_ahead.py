@@ -12,10 +12,10 @@ import pytest
 
 from bt_model.decoding.decoded import Decoded, FrameMemories
 from bt_model.decoding.kept import FrameKeeper
-from bt_model.errors import BtchatError, UnknownNameError, VideoError
+from bt_model.errors import BtchatError, PartlyDecodedError, UnknownNameError, VideoError
 from bt_model.types import ModelCard, Sampling, VideoFacts
 from server.engine.replies import ClipEncoding
-from server.features.ahead import MAX_WAITING, EncodeAhead
+from server.features.ahead import MAX_WAITING, READY, EncodeAhead, Readiness
 from server.features.flights import VideoFeatures
 from server.features.receipt import EncodedVideo
 from server.keys.file import ApiKeys
@@ -54,10 +54,15 @@ class HeldEngine:
     def __init__(self) -> None:
         self.card: ModelCard | BtchatError = CARD
         self.loaded: tuple[str, ...] = (CARD.id,)
+        self.models: tuple[str, ...] = (CARD.id,)
         self.encoded: list[bytes] = []
         self.forgotten: list[bytes] = []
         self.gate = asyncio.Event()  # of lookups
         self.gate.set()
+
+    async def open(self, model: str) -> ModelCard:
+        assert model == CARD.id
+        return CARD
 
     async def lookup(self, key: bytes) -> dict[str, Any] | None:
         await self.gate.wait()
@@ -93,11 +98,11 @@ class Upload:
 class Site:
     """All that takes part; uploads have one letter."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_on: bool = True) -> None:
         self.decoder, self.engine, self.metrics = HeldDecoder(), HeldEngine(), Metrics()
         engine, decoder, rates = cast(Any, self.engine), cast(Any, self.decoder), Rates(ApiKeys())
         self.features = VideoFeatures(engine, decoder, self.metrics, rates)
-        self.ahead = EncodeAhead(cast(Any, self.engine), self.features, self.metrics, is_on=True)
+        self.ahead = EncodeAhead(cast(Any, self.engine), self.features, self.metrics, is_on=is_on)
 
     def upload(self, name: str) -> None:
         self.ahead.submit(Upload(name))
@@ -335,3 +340,69 @@ async def test_a_server_that_does_not_encode_ahead_does_nothing(site: Site) -> N
     ahead.submit(Upload("a"))
     assert await site.decoding()
     assert site.outcomes() == {}
+
+
+@pytest.mark.parametrize("is_on", [True, False])
+async def test_who_waits_for_the_tokens_has_them_also_where_uploads_are_not_encoded(*, is_on: bool) -> None:
+    site = Site(is_on=is_on)
+    async with site.ahead.running():
+        site.upload("a")
+        waiting = asyncio.create_task(site.ahead.wait(Upload("a"), 5))
+        assert await site.decoding("a")
+        site.decoder.finish("a")
+        assert await waiting == READY
+        assert (await site.ask("a")).cache == "hit"
+
+
+async def test_an_upload_is_being_processed_until_its_tokens_are_there(site: Site) -> None:
+    assert site.ahead.readiness("me", "a") == READY
+    site.upload("a")
+    assert site.ahead.readiness("me", "a") == Readiness("processing")
+    assert await site.decoding("a")
+    site.decoder.finish("a")
+    await until(lambda: site.ahead.readiness("me", "a") == READY)
+
+
+@pytest.mark.parametrize("is_waited_for", [True, False])
+async def test_a_file_that_cannot_be_decoded_says_so_until_it_is_deleted(
+    site: Site, *, is_waited_for: bool
+) -> None:
+    expected = Readiness("error", "it is broken")
+    waiting = asyncio.create_task(site.ahead.wait(Upload("a"), 5)) if is_waited_for else None
+    if waiting is None:
+        site.upload("a")
+    assert await site.decoding("a")
+    site.decoder.asked["a"].set_exception(VideoError("it is broken"))
+    await until(lambda: site.ahead.readiness("me", "a") == expected)
+    assert waiting is None or await waiting == expected
+    assert site.ahead.readiness("other", "a") == READY
+    site.ahead.forget("me", "a")
+    assert site.ahead.readiness("me", "a") == READY
+
+
+async def test_an_upload_that_only_had_no_turn_is_not_broken(site: Site) -> None:
+    waiting = asyncio.create_task(site.ahead.wait(Upload("a"), 5))
+    assert await site.decoding("a")
+    site.decoder.asked["a"].set_exception(BtchatError("the queue is full"))
+    assert await waiting == Readiness("error", "the queue is full")
+    assert site.ahead.readiness("me", "a") == READY
+
+
+async def test_who_waits_goes_on_with_frames_that_were_not_enough(site: Site) -> None:
+    waiting = asyncio.create_task(site.ahead.wait(Upload("a"), 5))
+    assert await site.decoding("a")
+    site.decoder.asked.pop("a").set_exception(PartlyDecodedError("more time", (0,)))
+    assert await site.decoding("a")
+    site.decoder.finish("a")
+    assert await waiting == READY
+
+
+async def test_tokens_that_take_longer_than_a_client_waits_are_made_all_the_same() -> None:
+    site = Site(is_on=False)
+    async with site.ahead.running():
+        assert await site.ahead.wait(Upload("a"), 0.05) == Readiness("processing")
+        site.decoder.asked.clear()  # that decode was left
+        assert await site.decoding("a")
+        site.decoder.finish("a")
+        await until(lambda: site.ahead.readiness("me", "a") == READY)
+        assert (await site.ask("a")).cache == "hit"

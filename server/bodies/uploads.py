@@ -1,0 +1,83 @@
+"""What the routes of uploads send."""
+
+from collections.abc import Sequence
+from typing import Literal, Self
+
+from bt_model.types import VideoFacts
+from server.bodies.described import ResponseBody
+from server.features.ahead import READY, Readiness, Status
+from server.uploads.rows import StoredVideo
+
+
+class VideoObject(ResponseBody):
+    """One upload."""
+
+    id: str
+    """what requests name it by: vid_ and 32 hexadecimal digits"""
+    object: Literal["video"] = "video"
+    """always video"""
+    status: Status
+    """processing while its tokens are made before anybody asks; error where its frames cannot be decoded;
+    else processed, so that questions about it can be answered"""
+    status_details: str | None = None
+    """what is wrong, where status is error"""
+    bytes: int
+    """of the file"""
+    sha256: str
+    """of the file, in 64 hexadecimal digits"""
+    filename: str
+    """the name that the client gave, or nothing"""
+    created_at: int
+    """seconds since 1970, when it was stored"""
+    expires_at: int | None
+    """seconds since 1970, when it will be deleted; null: never"""
+    duration: float
+    """seconds that it plays"""
+    facts: VideoFacts
+    """what its container says, and its packets"""
+
+    @classmethod
+    def of(cls, video: StoredVideo, readiness: Readiness = READY) -> Self:
+        return cls(
+            id=video.id,
+            status=readiness.status,
+            status_details=readiness.reason,
+            bytes=video.num_bytes,
+            sha256=video.sha256,
+            filename=video.filename,
+            created_at=video.created_at,
+            expires_at=video.expires_at,
+            duration=video.facts.seconds,
+            facts=video.facts,
+        )
+
+
+class VideoPage(ResponseBody):
+    """A page of uploads."""
+
+    object: Literal["list"] = "list"
+    """always list"""
+    data: list[VideoObject]
+    """the uploads, in the order that was asked for"""
+    has_more: bool
+    """whether there are more of them behind the last"""
+    first_id: str | None
+    """the id of the first; null where there is none"""
+    last_id: str | None
+    """the id of the last, for `after` of the next page; null where there is none"""
+
+    @classmethod
+    def of(cls, data: list[VideoObject], *, has_more: bool) -> Self:
+        ids: Sequence[str | None] = [video.id for video in data] or [None]
+        return cls(data=data, has_more=has_more, first_id=ids[0], last_id=ids[-1])
+
+
+class Deleted(ResponseBody):
+    """The response to a deletion."""
+
+    id: str
+    """the upload's"""
+    object: Literal["video"] = "video"
+    """always video"""
+    deleted: Literal[True] = True
+    """always true"""

@@ -92,11 +92,11 @@ class FrameSize:
     """The square that frames are resized to.
 
     `squash` ignores the aspect ratio, `crop` keeps the centre, `pad` keeps everything and adds two bars.
-    `whole` is no square: the shorter side becomes `side`, uncropped, for training's random crops.
+    `whole` is no square: the shorter side becomes `side`, for training's random crops; of `wide` the width.
     """
 
     side: int
-    fit: ResizeMode | Literal["whole"] = "crop"
+    fit: ResizeMode | Literal["whole", "wide"] = "crop"
 
 
 @dataclass(frozen=True, slots=True)

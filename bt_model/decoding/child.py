@@ -125,7 +125,7 @@ def _work(
         reader=frames.reader,
     )
     if request.job == "thumbnails":
-        return replace(reply, jpegs=_jpegs(frames, request.thumbnail_side))
+        return replace(reply, jpegs=_jpegs(frames))
     for each, size, memory in zip(by_size, request.sizes, memories, strict=True):
         _hand_over(each.pixels, memory, request.max_bytes(size))
     return reply
@@ -203,7 +203,7 @@ def _read(
     limits: DecodeLimits,
     attempt: Attempt | None = None,
 ) -> tuple[Clip, list[Frames]]:
-    wanted = Wanted(request.sampling, request.sizes, request.default_frames)
+    wanted = Wanted(request.sampling, request.sizes, request.default_frames, request.single)
     found, by_size = decode_clip(file, clip, wanted, reader, limits, attempt)
     if (cutout := request.cutout) is None:
         return found, by_size
@@ -218,14 +218,12 @@ def _hand_over(pixels: NDArray[np.uint8], memory: int, num_bytes: int) -> None:
     fcntl.fcntl(memory, fcntl.F_ADD_SEALS, _SEALS)
 
 
-def _jpegs(frames: Frames, side: int) -> tuple[bytes, ...]:
-    """Exactly the model's input frames, as JPEG."""
+def _jpegs(frames: Frames) -> tuple[bytes, ...]:
+    """Exactly these frames, as JPEG."""
 
     def encoded(pixels: NDArray[np.uint8]) -> bytes:
-        image, data = Image.fromarray(pixels), io.BytesIO()
-        if side:
-            image = image.resize((side, side), Image.Resampling.BICUBIC)
-        image.save(data, "JPEG", quality=_JPEG_QUALITY)
+        data = io.BytesIO()
+        Image.fromarray(pixels).save(data, "JPEG", quality=_JPEG_QUALITY)
         return data.getvalue()
 
     return tuple(encoded(pixels) for pixels in frames.pixels)

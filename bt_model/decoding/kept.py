@@ -106,4 +106,8 @@ def _key(job: DecodeJob) -> _Key:
     """The same frames are wanted of the same file, for answers or to be shown."""
     request = job.request
     counted_by = sha256(request.index or b"").digest()
-    return job.owner, job.path, (request.sampling, request.sizes, request.default_frames, counted_by)
+    return (
+        job.owner,
+        job.path,
+        (request.sampling, request.single, request.sizes, request.default_frames, counted_by),
+    )

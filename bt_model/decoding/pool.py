@@ -26,6 +26,7 @@ from bt_model.decoding.sandbox import ChildLimits
 from bt_model.errors import EngineError
 from bt_model.types import FrameSize, ReaderName, Sampling
 from bt_model.video.refusals import DecodeLimits
+from bt_model.video.sample import SingleFrame
 
 _START_SECONDS = 60.0
 _FIRST_PAUSE = 0.1
@@ -132,11 +133,11 @@ class DecodePool:
 
     def probe(self, path: Path, *, owner: str = "") -> Future[Decoded]:
         """Facts of a video; every packet counted, the first frame decoded."""
-        return self._submit(DecodeJob(path, wire.Request("probe", index=b""), _as_it_is, owner))
+        return self._submit(DecodeJob(path, wire.Request("probe", index=b""), owner))
 
     def plan(self, path: Path, request: wire.Request, *, owner: str = "") -> Future[Decoded]:
         """Which frames a request gives, and what its decode takes, by the packets; nothing is decoded."""
-        return self._submit(DecodeJob(path, replace(request, job="plan"), _as_it_is, owner))
+        return self._submit(DecodeJob(path, replace(request, job="plan"), owner))
 
     def decode(
         self,
@@ -150,7 +151,7 @@ class DecodePool:
     ) -> Future[Decoded]:
         """The sampled frames in every size, decoded once, as sealed memory files; `index`: see `Decoded`."""
         request = wire.Request("frames", sampling, tuple(dict.fromkeys(sizes)), default_frames, index)
-        return self._submit(DecodeJob(path, request, _as_it_is, owner))
+        return self._submit(DecodeJob(path, request, owner))
 
     def thumbnails(
         self,
@@ -158,18 +159,24 @@ class DecodePool:
         sampling: Sampling,
         size: FrameSize,
         default_frames: int,
-        side: int = 0,
         *,
         owner: str = "",
         index: bytes = b"",
     ) -> Future[Decoded]:
-        """Exactly a model's input frames, as JPEG; `side` scales them for display."""
-        request = wire.Request("thumbnails", sampling, (size,), default_frames, index, side)
-        return self._submit(DecodeJob(path, request, _as_it_is, owner))
+        """Exactly a model's input frames, as JPEG."""
+        request = wire.Request("thumbnails", sampling, (size,), default_frames, index)
+        return self._submit(DecodeJob(path, request, owner))
+
+    def picture(
+        self, path: Path, single: SingleFrame, width: int, *, owner: str = "", index: bytes = b""
+    ) -> Future[Decoded]:
+        """One frame as a player shows it, so wide, as JPEG."""
+        request = wire.Request("thumbnails", sizes=(FrameSize(width, "wide"),), index=index, single=single)
+        return self._submit(DecodeJob(path, request, owner))
 
     def read(self, path: Path, request: wire.Request) -> Future[NDArray[np.uint8]]:
         """A request's frames in memory of this process, (num_frames, side, side, 3); for training."""
-        return self._submit(DecodeJob(path, request, Decoded.take_pixels, ""))
+        return self._submit(DecodeJob(path, request, "", Decoded.take_pixels))
 
     def _submit(self, job: DecodeJob) -> Future[Any]:
         """Let the next free child answer a request about a file."""
@@ -280,10 +287,6 @@ class DecodePool:
 
     def _is_good(self, child: ChildProcess) -> bool:
         return child.is_clean and child.files < self._child_limits.files
-
-
-def _as_it_is(decoded: Decoded) -> Decoded:
-    return decoded
 
 
 def _stopping() -> EngineError:

@@ -16,14 +16,18 @@ from bt_model.errors import DecodeQueueFullError
 _SMOOTHING = 0.2
 
 
+def _as_it_is(decoded: Decoded) -> Decoded:
+    return decoded
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class DecodeJob:
     """One file to decode, and the future that gets what `finish` makes of it."""
 
     path: Path
     request: wire.Request
-    finish: Callable[[Decoded], Any]
     owner: str
+    finish: Callable[[Decoded], Any] = _as_it_is
     begin: float = field(default_factory=time.monotonic)
     future: Future[Any] = field(default_factory=Future[Any])
 

@@ -7,7 +7,7 @@ child's replies are validated like untrusted input, since a hostile video may co
 
 import math
 import struct
-from dataclasses import astuple, dataclass, field, fields
+from dataclasses import astuple, dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar, cast
 
 import msgpack
@@ -25,6 +25,7 @@ from bt_model.errors import (
 from bt_model.types import MAX_FRAMES, FrameSize, ReaderName, Sampling, VideoFacts
 from bt_model.video.crop import Crop, Cutout
 from bt_model.video.refusals import DecodeLimits
+from bt_model.video.sample import SingleFrame
 
 HEADER = struct.Struct("<I")  # payload bytes
 MAX_REPLY_BYTES = 64 * 1024 * 1024
@@ -86,10 +87,10 @@ class ChildReport:
 class Request:
     """One file, or `length` bytes of it from `start` on, decoded once for all `sizes`.
 
-    `thumbnail_side` is in pixels; 0 leaves thumbnails as large as the model's frames. `cutout` is the part of
-    the frames that is handed over, `index` what earlier work found out; b"": none did, None: nobody keeps it.
-    `done` are frames that are handed over with it, of an earlier try. A second try is PyAV's, whatever the
-    child was set up for.
+    `cutout` is the part of the frames that is handed over, `index` what earlier work found out; b"": none
+    did, None: nobody keeps it. `single` is the one frame that is wanted in place of a sampling. `done` are
+    frames that are handed over with it, of an earlier try. A second try is PyAV's, whatever the child was set
+    up for.
     """
 
     job: Job
@@ -97,12 +98,12 @@ class Request:
     sizes: tuple[FrameSize, ...] = ()
     default_frames: int = 1
     index: bytes | None = None
-    thumbnail_side: int = 0
     start: int = 0
     length: int = 0
     done: tuple[int, ...] = ()
     cutout: Cutout | None = None
     is_second_try: bool = False
+    single: SingleFrame | None = None
 
     def side(self, size: FrameSize) -> int:
         """Height and width of the frames that are handed over."""
@@ -119,13 +120,14 @@ class Request:
 
     @classmethod
     def unpack(cls, payload: bytes) -> "Request":
-        job, sampling, sizes, *others, done, cutout, again = msgpack.unpackb(payload)
+        job, sampling, sizes, *others, done, cutout, again, single = msgpack.unpackb(payload)
         all_sizes = tuple(FrameSize(*each) for each in sizes)
         if cutout is not None:
             side, seed, crop = cutout
             cutout = Cutout(side, seed, Crop(*crop))
-        chosen = Sampling(*sampling), all_sizes
-        return cls(job, *chosen, *others, done=tuple(done), cutout=cutout, is_second_try=again)
+        begin = cls(job, Sampling(*sampling), all_sizes, *others)
+        single = None if single is None else SingleFrame(*single)
+        return replace(begin, done=tuple(done), cutout=cutout, is_second_try=again, single=single)
 
 
 @dataclass(frozen=True, slots=True)

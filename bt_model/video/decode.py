@@ -19,9 +19,9 @@ from bt_model.video import decord_reader, picture_reader, pyav_reader, refusals
 from bt_model.video.attempt import Attempt, OutOfTimeError
 from bt_model.video.packets import Clip
 from bt_model.video.refusals import DecodeLimits
-from bt_model.video.sample import FrameChoice, choose_frames
+from bt_model.video.sample import FrameChoice, SingleFrame, choose_frames, chosen_frame
 from bt_model.video.sniff import sniff
-from bt_model.video.square import scaled_size
+from bt_model.video.square import UNCROPPED, scaled_size
 
 READER_NAMES: tuple[ReaderName, ...] = get_args(ReaderName)
 DEFAULT_LIMITS = DecodeLimits()
@@ -30,11 +30,15 @@ _MAY_BE_CUT = ("no_frames", "undecodable_video")  # for want of the rest
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Frames that are asked for, in one or more sizes; as many as the default where `sampling` says none."""
+    """Frames that are asked for, in one or more sizes; as many as the default where `sampling` says none.
+
+    A `single` is wanted in place of a sampling.
+    """
 
     sampling: Sampling
     sizes: Sequence[FrameSize]
     default_frames: int
+    single: SingleFrame | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +160,8 @@ def plan(clip: Clip, wanted: Wanted, limits: DecodeLimits = DEFAULT_LIMITS) -> D
 
 
 def _choice(clip: Clip, wanted: Wanted) -> FrameChoice:
+    if wanted.single is not None:
+        return chosen_frame(wanted.single, clip.times, clip.seconds)
     sampling, default = wanted.sampling, wanted.default_frames
     return choose_frames(len(clip.times), sampling, clip.fps, default, clip.times, clip.seconds)
 
@@ -165,7 +171,7 @@ def _check_budget(clip: Clip, num_frames: int, sizes: Sequence[FrameSize], limit
     areas = [width * height for width, height in (scaled_size(*clip.displayed, size) for size in sizes)]
     widest = max(areas)
     given = zip(sizes, areas, strict=True)
-    handed = num_frames * sum(area if size.fit == "whole" else size.side**2 for size, area in given)
+    handed = num_frames * sum(area if size.fit in UNCROPPED else size.side**2 for size, area in given)
     most = 3 * max(handed, widest)
     if most > limits.max_decoded_bytes:
         raise refusals.too_large("decoded bytes", most, limits.max_decoded_bytes)

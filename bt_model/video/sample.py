@@ -26,6 +26,14 @@ class FrameChoice:
 
 
 @dataclass(frozen=True, slots=True)
+class SingleFrame:
+    """One frame, by its index in the whole file or, where that is None, the one on screen at `seconds`."""
+
+    index: int | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Stretch:
     """The `frames` that a sampling may take, and the seconds from `start` to `end` that it is about.
 
@@ -88,6 +96,18 @@ def choose_frames(
     # chosen anew, so that they are still spread over all of the stretch
     fewer = replace(sampling, **{"num_frames" if sampling.fps is None else "max_frames": count})
     return FrameChoice(tuple(_indices(stretch, fewer, default_frames)), len(wanted))
+
+
+def chosen_frame(single: SingleFrame, times: Sequence[float], seconds: float) -> FrameChoice:
+    """The frame of a video whose last one ends at `seconds`. Raises InvalidValueError: it ends before."""
+    index = single.index
+    if index is None:
+        lasts = f"0 to {seconds:g}, the seconds of the video"
+        require(0 <= single.seconds <= seconds + _EPSILON, "t", single.seconds, lasts)
+        index = max(bisect_right(times, single.seconds + _EPSILON) - 1, 0)
+    last = len(times) - 1
+    require(0 <= index <= last, "index", index, f"0 to {last}, the frames of the video")
+    return FrameChoice((index,), 1)
 
 
 def rounded_down(count: int, even_above: int) -> int:

@@ -15,6 +15,9 @@ from bt_model.video.crop import centre
 from bt_model.video.packets import Clip
 from bt_model.video.tone import Tone
 
+UNCROPPED = ("whole", "wide")
+"""Sizes of the whole picture, which is no square."""
+
 PAD_COLOUR = (122, 116, 104)  # CLIP's mean, so that the bars are zero after normalisation
 
 
@@ -32,7 +35,7 @@ class Squarer:
         self._scaler = VideoReformatter()
 
     def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        """A stored frame -> (side, side, 3) as displayed; (H, W, 3) for size `whole`."""
+        """A stored frame -> (side, side, 3) as displayed; (H, W, 3) for a size that is uncropped."""
         return self.finished(self._scaled(frame, *self.stored, self._tone.pixel_format))
 
     def finished(self, pixels: NDArray[np.unsignedinteger[Any]]) -> NDArray[np.uint8]:
@@ -40,7 +43,7 @@ class Squarer:
         shown = self._orientation.apply(pixels)
         if self._size.fit == "pad":
             return self._pad(self._tone(shown))
-        return self._tone(shown if self._size.fit == "whole" else centre(shown, self._size.side))
+        return self._tone(shown if self._size.fit in UNCROPPED else centre(shown, self._size.side))
 
     def _pad(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         square = VideoFrame.from_ndarray(padded(pixels), format="rgb24")
@@ -71,6 +74,8 @@ def scaled_size(width: int, height: int, size: FrameSize) -> tuple[int, int]:
         return size.side, size.side
     if size.fit == "pad":
         return max(width, height), max(width, height)
+    if size.fit == "wide":
+        return size.side, max(1, round(height * size.side / width))
     shorter = min(width, height)
     if size.fit == "whole":  # the published retrieval pipeline rounds to nearest, CLIP's processor down
         scale = size.side / shorter

@@ -12,6 +12,7 @@ from server.routes import (
     health,
     models,
     parts,
+    pictures,
     responses,
     resumable,
     uploads,
@@ -19,6 +20,7 @@ from server.routes import (
 
 ROUTERS: tuple[APIRouter, ...] = (
     *(health.probes, health.router, models.router),
-    *(resumable.router, uploads.router, content.router, files.router, parts.router, parts.bodies),
+    *(resumable.router, uploads.router, content.router, pictures.router),
+    *(files.router, parts.router, parts.bodies),
     *(frames.router, estimate.router, chat.router, responses.router, batches.router),
 )

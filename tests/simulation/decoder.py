@@ -77,7 +77,7 @@ class SimulatedDecoder:
         self.working: dict[Future[Decoded], str] = {}  # what children are at work on
 
     def probe(self, path: Path, *, owner: str = "") -> Future[Decoded]:
-        return self._submit(DecodeJob(path, Request("probe", index=b""), _as_it_is, owner))
+        return self._submit(DecodeJob(path, Request("probe", index=b""), owner))
 
     def decode(
         self,
@@ -90,7 +90,7 @@ class SimulatedDecoder:
         index: bytes = b"",
     ) -> Future[Decoded]:
         request = Request("frames", sampling, tuple(dict.fromkeys(sizes)), default, index)
-        return self._submit(DecodeJob(path, request, _as_it_is, owner))
+        return self._submit(DecodeJob(path, request, owner))
 
     def thumbnails(
         self,
@@ -103,7 +103,7 @@ class SimulatedDecoder:
         index: bytes = b"",
     ) -> Future[Decoded]:
         request = Request("thumbnails", sampling, (size,), default, index)
-        return self._submit(DecodeJob(path, request, _as_it_is, owner))
+        return self._submit(DecodeJob(path, request, owner))
 
     def _submit(self, job: DecodeJob) -> Future[Decoded]:
         try:
@@ -174,10 +174,6 @@ class SimulatedDecoder:
     def _free(self) -> None:
         self.num_idle += 1
         self._next()
-
-
-def _as_it_is(decoded: Decoded) -> Decoded:
-    return decoded
 
 
 def video_text(content: bytes, sampling: Sampling, number: int) -> str:

@@ -68,7 +68,7 @@ def test_a_plan_leaves_what_is_kept(pool: DecodePool, slow: Path) -> None:
 def test_frames_to_be_shown_are_those_that_an_answer_left(pool: DecodePool, slow: Path) -> None:
     for _ in range(2):
         with pytest.raises(PartlyDecodedError):
-            pool.thumbnails(slow, ALL, SIZE, 8, side=16).result()
+            pool.thumbnails(slow, ALL, SIZE, 8).result()
     with pool.decode(slow, ALL, [SIZE], 8).result() as frames:
         assert frames.num_frames == 30
 
@@ -98,7 +98,7 @@ def test_the_time_is_in_proportion_to_the_pixels_within_bounds(gigapixels: float
 
 def job(owner: str, number: int) -> DecodeJob:
     request = wire.Request("frames", Sampling(num_frames=number), (SIZE,))
-    return DecodeJob(Path("a"), request, lambda decoded: decoded, owner)
+    return DecodeJob(Path("a"), request, owner)
 
 
 def frames_of(num_bytes: int) -> KeptFrames:

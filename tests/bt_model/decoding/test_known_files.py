@@ -106,7 +106,7 @@ def test_frames_are_recounted_also_where_no_index_is_handed_over(pool: DecodePoo
     with pool.decode(path, EVERY, [SIZE], 8).result() as found:
         assert (found.facts.num_frames, found.is_recounted) == (20, True)
     request = wire.Request("frames", EVERY, (SIZE,))  # as where it is too long
-    with pool._submit(DecodeJob(path, request, lambda decoded: decoded, "")).result() as found:  # pyright: ignore[reportPrivateUsage]
+    with pool._submit(DecodeJob(path, request, "")).result() as found:  # pyright: ignore[reportPrivateUsage]
         assert (found.index, found.is_recounted) == (b"", True)
 
 

@@ -19,6 +19,7 @@ from bt_model.decoding.sandbox import ChildLimits
 from bt_model.errors import EngineError, InvalidValueError, VideoError
 from bt_model.types import FrameSize, Sampling
 from bt_model.video.decode import decode, probe
+from bt_model.video.sample import SingleFrame
 from tests.bt_model.decoding.pools import FOUR, SIZE, is_there, open_files, pixels_of, until_ready
 from tests.clips import ClipSpec, numbers_in, write_clip
 
@@ -82,9 +83,32 @@ def test_thumbnails_show_the_frames_of_the_model(pool: DecodePool, clip: Path) -
     assert numbers_in(pictures) == list(found.indices)
 
 
-def test_thumbnails_have_the_side_that_was_asked_for(pool: DecodePool, clip: Path) -> None:
-    found = pool.thumbnails(clip, FOUR, SIZE, 8, side=32).result()
-    assert {Image.open(io.BytesIO(data)).size for data in found.jpegs} == {(32, 32)}
+def test_a_picture_is_one_frame_of_the_whole_file_uncropped(pool: DecodePool, clip: Path) -> None:
+    found = pool.picture(clip, SingleFrame(17), 48).result()
+    (jpeg,) = found.jpegs
+    picture = Image.open(io.BytesIO(jpeg))
+    assert (found.indices, picture.size) == ((17,), (48, 32))
+    assert numbers_in(np.asarray(picture)[None]) == [17]
+
+
+def test_a_picture_is_the_one_on_screen(pool: DecodePool, clip: Path) -> None:
+    times = pool.thumbnails(clip, Sampling(num_frames=30), SIZE, 8).result().timestamps
+    for seconds, index in ((0.0, 0), (times[5], 5), (times[6] - 0.001, 5), (times[-1] + 0.02, 29)):
+        assert pool.picture(clip, SingleFrame(seconds=seconds), 96).result().indices == (index,)
+
+
+@pytest.mark.parametrize(
+    ("single", "text"),
+    [
+        (SingleFrame(30), "index is 30; allowed: 0 to 29, the frames of the video"),
+        (SingleFrame(seconds=9), "t is 9; allowed: 0 to 1.2, the seconds of the video"),
+    ],
+)
+def test_a_picture_behind_the_end_is_refused(
+    pool: DecodePool, clip: Path, single: SingleFrame, text: str
+) -> None:
+    with pytest.raises(InvalidValueError, match=text):
+        pool.picture(clip, single, 96).result()
 
 
 def test_a_refusal_of_the_child_is_raised_here(pool: DecodePool, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from tests.bt_model.decoding.pools import stop_child, until
 
 def job(name: str) -> DecodeJob:
     """One of the owner that its name begins with."""
-    return DecodeJob(Path(name), Request("probe"), Decoded.close, name[0])
+    return DecodeJob(Path(name), Request("probe"), name[0], Decoded.close)
 
 
 def filled(*names: str, most: float = 100, most_per_owner: float = 100, num_children: int = 1) -> JobQueue:

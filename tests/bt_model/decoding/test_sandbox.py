@@ -112,7 +112,7 @@ def test_every_container_is_read_inside(reader: ReaderName, tmp_path: Path) -> N
             with pool.decode(path, FOUR, [SIZE, FrameSize(32, "pad")], 8).result() as frames:
                 assert frames.num_frames == min(4, frames.facts.num_frames)
                 containers.add(frames.facts.container)
-            shown = pool.thumbnails(path, FOUR, SIZE, 8, side=16).result()
+            shown = pool.thumbnails(path, FOUR, SIZE, 8).result()
             assert len(shown.jpegs) == frames.num_frames
     assert containers == FORMATS.keys()
 

@@ -44,6 +44,8 @@ def chat(
     """
     from btchat.commands.chat_session import ChatSession
 
+    if sys.stdin.isatty():
+        _stop_on_interrupt()
     options = {"temperature": temperature, "max_tokens": max_tokens}
     with _url(server, model, formats, video) as url, server.client(url) as client:
         session = ChatSession(client, model.model if server.url else None, frames.body, options)
@@ -91,3 +93,8 @@ def _end_on_hangup() -> None:
 
     for each in (signal.SIGHUP, signal.SIGTERM):
         signal.signal(each, leave)
+
+
+def _stop_on_interrupt() -> None:
+    """Ctrl-C raises KeyboardInterrupt also where a script has started us behind an `&`, which ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)

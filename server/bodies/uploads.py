@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Literal, Self
 
-from bt_model.types import VideoFacts
 from server.bodies.described import ResponseBody
+from server.bodies.facts import FactsObject
 from server.features.ahead import READY, Readiness, Status
 from server.uploads.rows import StoredVideo
 
@@ -33,7 +33,7 @@ class VideoObject(ResponseBody):
     """seconds since 1970, when it will be deleted; null: never"""
     duration: float
     """seconds that it plays"""
-    facts: VideoFacts
+    facts: FactsObject
     """what its container says, and its packets"""
 
     @classmethod
@@ -48,7 +48,7 @@ class VideoObject(ResponseBody):
             created_at=video.created_at,
             expires_at=video.expires_at,
             duration=video.facts.seconds,
-            facts=video.facts,
+            facts=FactsObject.of(video.facts),
         )
 
 

@@ -62,7 +62,7 @@ async def test_a_request_that_ends_at_any_moment_leaves_what_it_sent(
         assert CONTENT.startswith(written)
     async with store.resumable.whole(pieces) as received:
         assert received.sha256 == sha256(CONTENT).hexdigest()
-    assert num_turns > 3
+    assert num_turns > (1 if is_last else 3)  # a busy machine sends much in half a millisecond
 
 
 async def test_what_stands_behind_the_end_of_an_upload_is_not_stored(store: VideoStore) -> None:

@@ -53,10 +53,10 @@ def test_head_is_get_without_its_body(
 ) -> None:
     paths = [path for method, path, _ in operations if method == "GET"] + DOCUMENT_PATHS
     assert "/v1/video/uploads" in paths
-    for path in paths:
+    for path in (f"{path}?t=0" if path.endswith("/at.jpg") else path for path in paths):
         whole, head = client.get(path), client.head(path)
         assert (head.status_code, head.content) == (whole.status_code, b""), path
-        assert whole.is_success or path.endswith("/none")
+        assert whole.is_success or path.endswith(("/none", "/none.jpg"))
         changing = {"date", "x-request-id", *(["content-length"] if path == "/metrics" else [])}
         assert {name: value for name, value in head.headers.items() if name not in changing} == {
             name: value for name, value in whole.headers.items() if name not in changing

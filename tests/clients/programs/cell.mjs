@@ -75,7 +75,19 @@ export async function metric(name, labels = [], without = "\0") {
 
 const numRequests = () => metric("btchat_http_requests_total", [], "/metrics");
 const numRefused = () => metric("btchat_requests_rejected_total", ['reason="rate_limited"']);
-export const numAborted = () => metric("btchat_requests_aborted_total");
+const numAborted = () => metric("btchat_requests_aborted_total");
+
+// As in cell.py: it leaves again where the whole answer was already on its way.
+export async function aborted(leave) {
+  const before = await numAborted();
+  for (let turn = 0; turn < 8; turn += 1) {
+    await leave();
+    try {
+      return await until(async () => (await numAborted()) > before, "an aborted request", 2);
+    } catch {}
+  }
+  throw new Error("of 8 answers that were left none is counted as aborted");
+}
 
 export async function until(isSo, what, seconds = 10) {
   const begin = Date.now();

@@ -222,15 +222,17 @@ def retries() -> None:
 
 @ability("cancel")
 def cancel() -> None:
-    before = cell.metric("btchat_requests_aborted_total")
     body = {"model": PLACE.model, "stream": True, "max_tokens": 400, "ignore_eos": True}
     body["messages"] = said()
     command = ["curl", "-sN", f"{PLACE.url}/v1/chat/completions", *KEY, *JSON, "-d", json.dumps(body)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as running:
-        assert running.stdout is not None
-        running.stdout.readline()
-        running.kill()
-    cell.until(lambda: cell.metric("btchat_requests_aborted_total") > before, "an aborted request")
+
+    def leave() -> None:
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as running:
+            assert running.stdout is not None
+            running.stdout.readline()
+            running.kill()
+
+    cell.aborted(leave)
 
 
 if __name__ == "__main__":

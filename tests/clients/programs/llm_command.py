@@ -229,16 +229,11 @@ def retries() -> None:
 
 @ability("cancel")
 def cancel() -> None:
-    """It has no option that makes an answer long: its process is ended while the video is read."""
-    before = cell.metric("btchat_requests_aborted_total")
-    for _ in range(8):
-        end_early()
-        if cell.metric("btchat_requests_aborted_total") > before:
-            return
-    raise AssertionError("no aborted request")
+    cell.aborted(end_early)
 
 
 def end_early() -> None:
+    """It has no option that makes an answer long: its process is ended while the video is read."""
     command = [sys.executable, "-m", "llm", QUESTION, "--at", str(PLACE.fresh()), "image/gif", "-m", "video"]
     running = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
     while cell.metric("btchat_num_requests_in_flight") == 0 and running.poll() is None:
@@ -246,7 +241,6 @@ def end_early() -> None:
     time.sleep(0.03)
     running.kill()
     running.wait()
-    time.sleep(0.3)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@ import { createReadStream, readFileSync, statSync } from "node:fs";
 import { basename } from "node:path";
 import OpenAI, { toFile } from "openai";
 import {
-  ANSWER, PLACE, QUESTION, SCHEMA, ability, dataUrl, fresh, main, must, mustBeObject, numAborted, retried, same, until,
+  ANSWER, PLACE, QUESTION, SCHEMA, ability, aborted, dataUrl, fresh, main, must, mustBeObject, retried, same, until,
 } from "./cell.mjs";
 
 const client = new OpenAI({ baseURL: `${PLACE.url}/v1`, apiKey: PLACE.key, maxRetries: 0, timeout: 60_000 });
@@ -202,11 +202,10 @@ ability("retries", () => {
   return retried(async () => text(await narrow.chat.completions.create({ model, messages })));
 });
 
-ability("cancel", async () => {
-  const before = await numAborted();
-  const stream = await ask(stored, { stream: true, max_tokens: 400, ignore_eos: true });
-  for await (const _chunk of stream) break;
-  await until(async () => (await numAborted()) > before, "an aborted request");
-});
+ability("cancel", () =>
+  aborted(async () => {
+    const stream = await ask(stored, { stream: true, max_tokens: 400, ignore_eos: true });
+    for await (const _chunk of stream) break;
+  }));
 
 await main();

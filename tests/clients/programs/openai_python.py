@@ -293,11 +293,12 @@ def retries() -> None:
 
 @ability("cancel")
 def cancel() -> None:
-    before = cell.metric("btchat_requests_aborted_total")
-    running = ask(video(PLACE.video_id), stream=True, max_tokens=400, extra_body={"ignore_eos": True})
-    next(iter(running))
-    running.close()
-    cell.until(lambda: cell.metric("btchat_requests_aborted_total") > before, "an aborted request")
+    def leave() -> None:
+        running = ask(video(PLACE.video_id), stream=True, max_tokens=400, extra_body={"ignore_eos": True})
+        next(iter(running))
+        running.close()
+
+    cell.aborted(leave)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from bt_model.errors import UnknownNameError
 from server.batches.records import ENDED, Batch, BatchRequest, Document, Status
 from server.uploads.catalog import Order
+from server.uploads.disk import transaction
 
 _SCHEMA = """
 PRAGMA journal_mode = WAL;
@@ -47,7 +47,7 @@ class Ledger:
 
     def add_document(self, document: Document, lines: Iterable[BatchRequest] = ()) -> None:
         """A document and its lines, all or none; raises what the lines do."""
-        with self._transaction():
+        with transaction(self._db):
             values = [getattr(document, name) for name in _DOCUMENT.split(", ")]
             self._db.execute(f"INSERT INTO documents ({_DOCUMENT}) VALUES (?, ?, ?, ?, ?, ?, ?)", values)
             rows = ((document.id, line.number, line.text) for line in lines)
@@ -61,9 +61,10 @@ class Ledger:
             raise UnknownNameError(text, code="file_not_found", param="file_id")
         return rows[0]
 
-    def documents(self, tenant: str) -> list[Document]:
-        """All of a tenant, the oldest first."""
-        return self._documents("tenant = ? ORDER BY seq", tenant)
+    def taken(self, tenant: str) -> tuple[int, int]:
+        """How many documents a tenant has, and of how many bytes."""
+        rows = "SELECT count(*), coalesce(sum(num_bytes), 0) FROM documents WHERE tenant = ?"
+        return self._db.execute(rows, (tenant,)).fetchone()
 
     def page_of_documents(
         self, tenant: str, purpose: str, after: str | None, limit: int, order: Order
@@ -81,11 +82,7 @@ class Ledger:
 
     def expire(self, now: int) -> None:
         """Delete documents whose time is over, but for those of batches that still run."""
-        held = {
-            name
-            for (facts,) in self._db.execute(f"SELECT facts FROM batches WHERE status NOT IN ({_ended()})")
-            for name in (json.loads(facts)[each] for each in ("input_id", "output_id", "error_id"))
-        }
+        held = {name for batch in self.running() for name in batch.documents}
         for document in self._documents("expires_at <= ?", now):
             if document.id not in held:
                 self.delete_document(document)
@@ -107,10 +104,11 @@ class Ledger:
 
     def answer(self, document_id: str, number: int, text: str) -> None:
         """Write the line of one request; one that has been written stays."""
-        with self._transaction():
-            self._db.execute("INSERT OR IGNORE INTO lines VALUES (?, ?, ?)", (document_id, number, text))
-            size = "UPDATE documents SET num_bytes = num_bytes + ? WHERE id = ?"
-            self._db.execute(size, (len(text.encode()) + 1, document_id))
+        with transaction(self._db):
+            line = "INSERT OR IGNORE INTO lines VALUES (?, ?, ?)"
+            if self._db.execute(line, (document_id, number, text)).rowcount:
+                size = "UPDATE documents SET num_bytes = num_bytes + ? WHERE id = ?"
+                self._db.execute(size, (len(text.encode()) + 1, document_id))
 
     def add_batch(self, batch: Batch) -> None:
         values = (batch.id, batch.tenant, batch.status, _facts(batch))
@@ -126,15 +124,20 @@ class Ledger:
         if not rows:
             text = f"no batch {batch_id[:80]!r}; GET /v1/batches lists them"
             raise UnknownNameError(text, code="batch_not_found", param="batch_id")
-        return rows[0]
+        return self._counted(rows[0])
 
     def batches(self, tenant: str, after: str | None, limit: int) -> list[Batch]:
         """A tenant's, the newest first. Raises UnknownNameError where `after` is none."""
         start = 2**62 if after is None else self._seq(self.batch(tenant, after))
-        return self._batches("tenant = ? AND seq < ? ORDER BY seq DESC LIMIT ?", tenant, start, limit)
+        rows = self._batches("tenant = ? AND seq < ? ORDER BY seq DESC LIMIT ?", tenant, start, limit)
+        return [self._counted(each) for each in rows]
+
+    def status(self, batch: Batch) -> Status:
+        """As it is now."""
+        return self._db.execute("SELECT status FROM batches WHERE id = ?", (batch.id,)).fetchone()[0]
 
     def running(self) -> list[Batch]:
-        """Those that are not ended, the oldest first."""
+        """Those that are not ended, the oldest first; their answers are not counted."""
         return self._batches(f"status NOT IN ({_ended()}) ORDER BY seq")
 
     def _seq(self, batch: Batch) -> int:
@@ -146,27 +149,19 @@ class Ledger:
 
     def _batches(self, where: str, *values: Any) -> list[Batch]:
         rows = self._db.execute(f"SELECT status, facts FROM batches WHERE {where}", values).fetchall()
-        return [self._counted(status, json.loads(facts)) for status, facts in rows]
+        return [_batch(status, json.loads(facts)) for status, facts in rows]
 
-    def _counted(self, status: Status, facts: dict[str, Any]) -> Batch:
-        values: dict[str, Any] = facts | {"status": status, "errors": tuple(facts["errors"])}
-        batch = Batch(**values)
+    def _counted(self, batch: Batch) -> Batch:
         count = "SELECT count(*) FROM lines WHERE document = ?"
         completed, failed = (
             self._db.execute(count, (each,)).fetchone()[0] for each in (batch.output_id, batch.error_id)
         )
         return replace(batch, completed=completed, failed=failed)
 
-    @contextmanager
-    def _transaction(self) -> Generator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise
+
+def _batch(status: Status, facts: dict[str, Any]) -> Batch:
+    values: dict[str, Any] = facts | {"status": status, "errors": tuple(facts["errors"])}
+    return Batch(**values)
 
 
 def _facts(batch: Batch) -> str:

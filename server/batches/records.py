@@ -54,6 +54,11 @@ class Batch:
         return self.created_at + WINDOW_SECONDS
 
     @property
+    def documents(self) -> tuple[str, str, str]:
+        """The ids of those that it reads and writes."""
+        return self.input_id, self.output_id, self.error_id
+
+    @property
     def is_ended(self) -> bool:
         return self.status in ENDED
 

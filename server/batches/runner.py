@@ -23,7 +23,8 @@ _TRIES = 3  # of a request at which the engine ends: it may be the reason
 _MOST_WAIT = 30.0
 _LOOK_SECONDS = 1.0
 _MOST_ERRORS = 20  # that are told of one document
-_OK, _TOO_MANY, _UNAVAILABLE = 200, 429, 503
+_EXPIRED_AT_ONCE = 256
+_OK = 200
 _PASSES = ("overloaded", "not_ready", "rate_limited", "decode_timeout")  # will be over some time
 
 
@@ -89,7 +90,7 @@ class BatchRunner:
         if batch.status == "validating":
             await self._validate(batch)
         elif batch.status == "cancelling":
-            await self._store.move(batch, "cancelled")
+            await self._end(batch, "cancelled")
         elif time.time() >= batch.expires_at:
             await self._expire(batch)
         else:
@@ -98,9 +99,8 @@ class BatchRunner:
             if requests:
                 self._done[batch.id] = requests[-1].number
             else:
-                self._done.pop(batch.id, None)
                 await self._store.move(batch, "finalizing")
-                await self._store.move(batch, "completed")
+                await self._end(batch, "completed")
 
     async def _validate(self, batch: Batch) -> None:
         seen, errors, total = set[str](), list[dict[str, Any]](), 0
@@ -113,25 +113,19 @@ class BatchRunner:
         await self._store.move(batch, status, errors=tuple(errors), total=total)
 
     async def _answer(self, batch: Batch, request: BatchRequest) -> None:
-        asked = json.loads(request.text)
-        body = json.dumps(asked["body"]).encode()
+        body = json.dumps(json.loads(request.text)["body"]).encode()
         num_tries = 0
         while True:
             await self._wait_for_room()
-            if (await self._store.batch(batch.tenant, batch.id)).status != "in_progress":
+            if not await self._store.is_in_progress(batch):
                 return
             reply = await self._ask(batch.endpoint, body, batch.tenant)
             num_tries += not reply.is_passing
             if reply.retry_seconds is None or num_tries >= _TRIES or time.time() >= batch.expires_at:
                 break
             await asyncio.sleep(min(reply.retry_seconds, _MOST_WAIT))
-        line = {
-            "id": f"batch_req_{uuid4().hex}",
-            "custom_id": asked["custom_id"],
-            "response": {"status_code": reply.status, "request_id": reply.request_id, "body": reply.body},
-            "error": None,
-        }
-        await self._store.answer(batch, request, line, ok=reply.status == _OK)
+        response = {"status_code": reply.status, "request_id": reply.request_id, "body": reply.body}
+        await self._store.answer(batch, request, _line(request, response=response), ok=reply.status == _OK)
 
     async def _wait_for_room(self) -> None:
         while not self._has_room():  # noqa: ASYNC110 - who asks comes and goes without a word
@@ -139,9 +133,20 @@ class BatchRunner:
 
     async def _expire(self, batch: Batch) -> None:
         """Requests without an answer get an error that says why."""
-        while requests := await self._store.unanswered(batch, 0, 256):
+        error = {"code": "batch_expired", "message": "the batch was not done within 24 hours"}
+        while requests := await self._store.unanswered(batch, 0, _EXPIRED_AT_ONCE):
             for request in requests:
-                error = {"code": "batch_expired", "message": "the batch was not done within 24 hours"}
-                line = {"id": f"batch_req_{uuid4().hex}", "custom_id": json.loads(request.text)["custom_id"]}
-                await self._store.answer(batch, request, line | {"response": None, "error": error}, ok=False)
-        await self._store.move(batch, "expired")
+                await self._store.answer(batch, request, _line(request, error=error), ok=False)
+        await self._end(batch, "expired")
+
+    async def _end(self, batch: Batch, status: Status) -> None:
+        self._done.pop(batch.id, None)
+        await self._store.move(batch, status)
+
+
+def _line(
+    request: BatchRequest, response: dict[str, Any] | None = None, error: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """What became of a request, as the output has it."""
+    name = json.loads(request.text)["custom_id"]
+    return {"id": f"batch_req_{uuid4().hex}", "custom_id": name, "response": response, "error": error}

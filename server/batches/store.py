@@ -3,7 +3,6 @@
 import asyncio
 import json
 import secrets
-import sqlite3
 import tempfile
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator
@@ -17,7 +16,7 @@ from server.batches.ledger import Ledger
 from server.batches.records import DOCUMENT, Batch, BatchRequest, Document, DocumentPurpose, Status
 from server.problems import Problem
 from server.uploads.catalog import Order
-from server.uploads.disk import is_full
+from server.uploads.receive import storage_problems
 
 _T = TypeVar("_T")
 
@@ -80,7 +79,7 @@ class BatchStore:
 
     async def delete_document(self, document: Document) -> None:
         """Delete a document. Raises Problem: a batch that runs needs it."""
-        held = [each for each in await self._run(self._ledger.running) if document.id in _parts(each)]
+        held = [each for each in await self._run(self._ledger.running) if document.id in each.documents]
         if held:
             text = f"{document.id} is used by {held[0].id}, which is {held[0].status}; cancel that first"
             raise Problem(409, text, code="file_in_use", param="file_id")
@@ -88,10 +87,8 @@ class BatchStore:
 
     async def content(self, document: Document) -> AsyncGenerator[bytes]:
         """Its lines, each with its end."""
-        after = 0
-        while page := await self._run(self._ledger.page, document.id, after):
+        async for page in self._pages(document.id):
             yield "".join(f"{request.text}\n" for request in page).encode()
-            after = page[-1].number
 
     async def create(self, tenant: str, input_id: str, endpoint: str, metadata: dict[str, str]) -> Batch:
         """Begin a batch.
@@ -131,6 +128,10 @@ class BatchStore:
         """Raises UnknownNameError where this tenant has no such batch."""
         return await self._run(self._ledger.batch, tenant, batch_id)
 
+    async def is_in_progress(self, batch: Batch) -> bool:
+        """Whether its requests are still to be answered."""
+        return await self._run(self._ledger.status, batch) == "in_progress"
+
     async def batches(self, tenant: str, after: str | None, limit: int) -> list[Batch]:
         """The newest first. Raises UnknownNameError where `after` is none."""
         return await self._run(self._ledger.batches, tenant, after, limit)
@@ -145,11 +146,9 @@ class BatchStore:
 
     async def requests(self, batch: Batch) -> AsyncGenerator[BatchRequest]:
         """All of a batch."""
-        after = 0
-        while page := await self._run(self._ledger.page, batch.input_id, after):
+        async for page in self._pages(batch.input_id):
             for request in page:
                 yield request
-            after = page[-1].number
 
     async def answer(self, batch: Batch, request: BatchRequest, answer: dict[str, Any], *, ok: bool) -> None:
         """Keep what became of a request."""
@@ -169,11 +168,10 @@ class BatchStore:
         return moved
 
     async def _require_room(self, tenant: str) -> None:
-        documents = await self._run(self._ledger.documents, tenant)
-        num_bytes = sum(each.num_bytes for each in documents)
-        if len(documents) >= MAX_DOCUMENTS_OF_ONE or num_bytes >= MAX_BYTES_OF_ONE:
+        count, num_bytes = await self._run(self._ledger.taken, tenant)
+        if count >= MAX_DOCUMENTS_OF_ONE or num_bytes >= MAX_BYTES_OF_ONE:
             text = (
-                f"this key has {len(documents)} files of {num_bytes} bytes for batches; allowed: "
+                f"this key has {count} files of {num_bytes} bytes for batches; allowed: "
                 f"{MAX_DOCUMENTS_OF_ONE} of {MAX_BYTES_OF_ONE}; delete some (DELETE /v1/files/ID)"
             )
             raise Problem(413, text, code="storage_quota", param="file")
@@ -188,18 +186,15 @@ class BatchStore:
         filename = name if purpose == "batch" else f"{name}.jsonl"
         return Document(f"{DOCUMENT}{secrets.token_hex(16)}", tenant, filename, purpose, num_bytes, now, ends)
 
+    async def _pages(self, document_id: str) -> AsyncGenerator[list[BatchRequest]]:
+        after = 0
+        while page := await self._run(self._ledger.page, document_id, after):
+            yield page
+            after = page[-1].number
+
     async def _run(self, function: Callable[..., _T], *arguments: Any) -> _T:
-        loop = asyncio.get_running_loop()
-        try:
-            return await loop.run_in_executor(self._thread, function, *arguments)
-        except (OSError, sqlite3.Error) as error:
-            if is_full(error):
-                raise Problem(507, "the disk is full", code="storage_full") from error
-            raise Problem(503, "the disk fails to keep this", code="storage_failed") from error
-
-
-def _parts(batch: Batch) -> tuple[str, str, str]:
-    return batch.input_id, batch.output_id, batch.error_id
+        with storage_problems():
+            return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 
 
 def _lines(file: BinaryIO, max_bytes: int) -> Iterator[BatchRequest]:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from bt_model.errors import UnknownNameError
 from bt_model.types import VideoFacts
+from server.uploads.disk import transaction
 from server.uploads.rows import ADDED, SCHEMA, Pieces, StoredVideo, UploadPart
 from server.uploads.usage import StorageUsage
 
@@ -68,7 +69,7 @@ class Catalog:
     def _replacing(self, pieces_id: str, video: StoredVideo) -> Generator[None]:
         """A transaction in which pieces become a video, that is found under their id, too, from then on."""
         pieces = self.find_pieces(pieces_id)
-        with self._transaction():
+        with transaction(self._db):
             yield
             if pieces is not None:
                 self._db.execute("DELETE FROM pieces WHERE id = ?", (pieces_id,))
@@ -137,7 +138,7 @@ class Catalog:
     def delete(self, videos: Sequence[StoredVideo]) -> None:
         """All of them or, where that fails, none; fine if they are not there."""
         gone: list[StoredVideo] = []
-        with self._transaction():
+        with transaction(self._db):
             for video in videos:
                 if self._db.execute("DELETE FROM videos WHERE id = ?", (video.id,)).rowcount:
                     gone.append(video)
@@ -204,7 +205,7 @@ class Catalog:
 
     def insert_part(self, part: UploadPart, expires_at: float) -> None:
         """One more, with which its upload ends later."""
-        with self._transaction():
+        with transaction(self._db):
             self._insert("parts", _PARTS, tuple(getattr(part, name) for name in _PARTS.split(", ")))
             change = "UPDATE pieces SET expires_at = ? WHERE id = ?"
             self._db.execute(change, (expires_at, part.upload_id))
@@ -214,24 +215,13 @@ class Catalog:
         return self._db.execute("SELECT age, wall FROM clocks").fetchone()
 
     def note_clocks(self, clocks: tuple[float, float]) -> None:
-        with self._transaction():
+        with transaction(self._db):
             self._db.execute("DELETE FROM clocks")
             self._db.execute("INSERT INTO clocks VALUES (?, ?)", clocks)
 
     def reuse_log(self) -> None:
         """Move what the write-ahead log holds into the tables, so that it begins again and takes no space."""
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
-    @contextmanager
-    def _transaction(self) -> Generator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise
 
     def _insert(self, table: str, columns: str, values: tuple[object, ...]) -> None:
         marks = ", ".join("?" * len(values))

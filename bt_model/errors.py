@@ -4,6 +4,7 @@ BtchatError
 ├── InvalidValueError (also ValueError)   a caller's bad value: 400
 │   └── ContextLengthError                prompt and answer do not fit the context
 ├── UnknownNameError                      a model, video or backend that does not exist: 404
+│   └── PixelsForgottenError              a video of which only tokens are left: 410
 ├── VideoError                            a file that cannot be used: 422
 │   ├── UnsupportedMediaError             not a video container that we read: 415
 │   ├── DecodeTimeoutError                the decoder did not finish in time
@@ -19,7 +20,9 @@ BtchatError
 """
 
 import errno
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 _SHOWN = 200  # characters of a wrong value
 
@@ -53,6 +56,16 @@ class UnknownNameError(BtchatError):
     """A name of a model, video or backend that does not exist."""
 
     code = "not_found"
+
+
+class PixelsForgottenError(UnknownNameError):
+    """A video whose file was deleted, and whose tokens were kept: `kept` has their samplings, by file."""
+
+    code = "pixels_forgotten"
+
+    def __init__(self, message: str, kept: Mapping[str, Mapping[str, Any]]) -> None:
+        super().__init__(message)
+        self.kept = kept
 
 
 class VideoError(BtchatError):

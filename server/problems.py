@@ -18,6 +18,7 @@ from bt_model.errors import (
     EngineError,
     InvalidValueError,
     PartlyDecodedError,
+    PixelsForgottenError,
     UnknownNameError,
     UnsupportedMediaError,
     VideoError,
@@ -31,6 +32,7 @@ STATUSES: Mapping[type[BtchatError], int] = {
     VideoLimitError: 413,
     PartlyDecodedError: 503,
     VideoError: 422,
+    PixelsForgottenError: 410,
     UnknownNameError: 404,
     InvalidValueError: 400,
     EngineError: 503,
@@ -68,6 +70,7 @@ CODES: Mapping[int, tuple[str, ...]] = {
     405: ("method_not_allowed",),
     408: ("body_timeout", "header_timeout"),
     409: ("offset_mismatch", "file_in_use"),
+    410: ("pixels_forgotten",),
     412: ("unsupported_protocol",),
     413: ("body_too_large", "video_too_large", "storage_quota"),
     415: ("unsupported_media",),
@@ -103,7 +106,10 @@ CODES: Mapping[int, tuple[str, ...]] = {
 """Every code that a client may get, by status; the first is that of an error which has none of its own."""
 
 OPENAI_PATHS = frozenset({"/v1/chat/completions", "/v1/responses"})
-_FEW_STATUSES: Mapping[int, int] = {404: 400, 408: 400, 409: 400, 412: 400, 421: 403, 422: 400, 423: 400}
+_FEW_STATUSES: Mapping[int, int] = {
+    **dict.fromkeys((404, 408, 409, 410, 412, 422, 423), 400),
+    421: 403,
+}
 
 _TYPES: Mapping[int, str] = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _TAKES_LESS = (

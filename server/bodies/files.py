@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError
 from server.batches.records import Document
 from server.bodies.described import ResponseBody
 from server.bodies.own import WHOLE, Body, FewErrors, Filename
+from server.bodies.uploads import RemovedObject
 from server.features.ahead import READY, Readiness
 from server.uploads.parts import MAX_PARTS
 from server.uploads.rows import Pieces, StoredVideo, Terms
@@ -160,6 +161,8 @@ class FileDeleted(ResponseBody):
     """always file"""
     deleted: Literal[True] = True
     """always true"""
+    removed: RemovedObject
+    """what is gone"""
 
 
 class UploadObject(ResponseBody):

@@ -6,7 +6,7 @@ from typing import Literal, Self
 from server.bodies.described import ResponseBody
 from server.bodies.facts import FactsObject
 from server.features.ahead import READY, Readiness, Status
-from server.uploads.rows import StoredVideo
+from server.uploads.rows import Removed, StoredVideo
 
 
 class VideoObject(ResponseBody):
@@ -21,6 +21,8 @@ class VideoObject(ResponseBody):
     else processed, so that questions about it can be answered"""
     status_details: str | None = None
     """what is wrong, where status is error"""
+    pixels: bool
+    """whether its file is there; without it only what its tokens are there for is answered"""
     bytes: int
     """of the file"""
     sha256: str
@@ -42,6 +44,7 @@ class VideoObject(ResponseBody):
             id=video.id,
             status=readiness.status,
             status_details=readiness.reason,
+            pixels=video.has_pixels,
             bytes=video.num_bytes,
             sha256=video.sha256,
             filename=video.filename,
@@ -72,6 +75,23 @@ class VideoPage(ResponseBody):
         return cls(data=data, has_more=has_more, first_id=ids[0], last_id=ids[-1])
 
 
+class RemovedObject(ResponseBody):
+    """What a deletion took off the disk; all are 0 of what others still need."""
+
+    file_bytes: int
+    """of the video's file"""
+    token_files: int
+    """of its tokens, one for each model and sampling"""
+    token_bytes: int
+    """of these together"""
+    index_bytes: int
+    """of the index of its packets"""
+
+    @classmethod
+    def of(cls, removed: Removed) -> Self:
+        return cls(**{name: getattr(removed, name) for name in cls.model_fields})
+
+
 class Deleted(ResponseBody):
     """The response to a deletion."""
 
@@ -79,5 +99,7 @@ class Deleted(ResponseBody):
     """the upload's"""
     object: Literal["video"] = "video"
     """always video"""
-    deleted: Literal[True] = True
-    """always true"""
+    deleted: bool
+    """false where its tokens, and so its id, are kept"""
+    removed: RemovedObject
+    """what is gone"""

@@ -112,11 +112,19 @@ class EncodeAhead:
 
     def forget(self, tenant: str, sha256: str) -> None:
         """Drop everything that was computed of a deleted video, or is about to be."""
+        self._give_up(tenant, sha256)
+        self._features.forget(tenant, sha256)
+
+    def forget_pixels(self, tenant: str, sha256: str) -> None:
+        """Drop what is about to be computed of a video whose tokens are kept, and frames of it."""
+        self._give_up(tenant, sha256)
+        self._features.forget_pixels(tenant, sha256)
+
+    def _give_up(self, tenant: str, sha256: str) -> None:
         key = source_key(tenant, sha256)
         self._failures.pop(key, None)
         if (task := self._tasks.get(key)) is not None:
             task.cancel()
-        self._features.forget(tenant, sha256)
 
     async def _run(self, source: VideoSource) -> None:
         outcome: AheadOutcome = "cancelled"

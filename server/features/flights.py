@@ -9,10 +9,11 @@ from typing import Literal, TypeVar
 
 from bt_model.decoding.decoded import Decoded
 from bt_model.decoding.pool import DecodePool
-from bt_model.errors import BtchatError, InvalidValueError, UnknownNameError
+from bt_model.errors import BtchatError, InvalidValueError, PixelsForgottenError, UnknownNameError
 from bt_model.types import ModelCard, Sampling
 from server.decoding.futures import finished
 from server.engine.client import EngineClient
+from server.features.kept_samplings import with_samplings
 from server.features.keys import check_frames, count_name, feature_key, for_models
 from server.features.receipt import Cached, EncodedVideo, frame_facts
 from server.keys.rates import Rates
@@ -84,6 +85,7 @@ class VideoFeatures:
 
         Raises:
             VideoError: the video cannot be decoded.
+            PixelsForgottenError: there are other tokens, and no file.
             RateLimitError: the key's seconds of video are spent.
             EngineError: the engine is not running.
         """
@@ -107,10 +109,12 @@ class VideoFeatures:
             flight.ask()
         try:
             found |= await self._land(list({id(each): each for each in flights.values()}.values()), report)
-        except UnknownNameError:
-            if not joined:
-                raise
-            return await self.prepare(source, sampling, cards, report)  # who began had deleted his upload
+        except UnknownNameError as error:
+            if joined:  # who began had deleted his upload
+                return await self.prepare(source, sampling, cards, report)
+            if isinstance(error, PixelsForgottenError):
+                raise with_samplings(error, source, cards, self._decoder.reader) from error
+            raise
         for model, key in keys.items():
             outcome = found[key]
             if isinstance(outcome, EncodedVideo) and key in joined:
@@ -148,11 +152,15 @@ class VideoFeatures:
         if await source.learn(decoded.facts, decoded.index, is_recounted=decoded.is_recounted):
             self._engine.forget(source_key(source.tenant, source.sha256))
 
+    def forget_pixels(self, tenant: str, sha256: str) -> None:
+        """Drop the frames of a video whose tokens are kept."""
+        self._decoder.keeper.forget(tenant, sha256)  # files are named so
+
     def forget(self, tenant: str, sha256: str) -> None:
         """Drop everything that was computed from a deleted video, or is being computed."""
         prefix = source_key(tenant, sha256)
         self._engine.forget(prefix)
-        self._decoder.keeper.forget(tenant, sha256)  # files are named so
+        self.forget_pixels(tenant, sha256)
         for key, flight in self._flights.items():
             if key.startswith(prefix):
                 flight.task.add_done_callback(lambda _task, key=key: self._engine.forget(key))

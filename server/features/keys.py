@@ -14,6 +14,9 @@ from bt_model.video.sample import SAMPLERS
 from server.uploads.sources import VideoSource
 from server.uploads.token_folders import source_key
 
+SOURCE_BYTES = 32
+"""Of a key, with which it begins."""
+
 
 def check_frames(num_frames: int, sampling: Sampling, card: ModelCard) -> None:
     """Raise InvalidValueError for more frames than the model accepts."""

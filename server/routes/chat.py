@@ -39,7 +39,7 @@ ShapeOf = Callable[[str, int, Sequence[Progress]], Shape]
 Find = Callable[[VideoPart], Awaitable[VideoSource]]
 
 _RESPONSES = streamed(Completion, CHUNKS, "An answer") | errors(
-    400, 404, 408, 413, 415, 422, 429, 503, 504, 507
+    400, 404, 408, 410, 413, 415, 422, 429, 503, 504, 507
 )
 
 

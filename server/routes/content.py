@@ -45,7 +45,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: _FILE,
     206: _FILE | {"description": "Partial Content: the bytes that Range asks for"},
     304: {"description": "Not Modified: the client has them"},
-    **errors(404, 416, 503),
+    **errors(404, 410, 416, 503),
 }
 _LINES = {"content-type": "application/jsonl", "cache-control": "private, no-cache"}
 _UPLOAD, _OF_FILE = "/v1/video/uploads/{video_id}/content", "/v1/files/{file_id}/content"

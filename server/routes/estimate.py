@@ -34,7 +34,7 @@ from server.uploads.sources import UploadedVideo, find_video
 router = APIRouter(prefix="/v1/video", tags=["videos"], route_class=JsonRoute)
 
 _GIGA = 1e9
-_ERRORS = errors(400, 404, 408, 413, 415, 422, 429, 503, 504)
+_ERRORS = errors(400, 404, 408, 410, 413, 415, 422, 429, 503, 504)
 
 
 @router.post("/estimate", response_model_exclude_unset=True, responses=_ERRORS)

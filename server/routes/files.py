@@ -9,13 +9,14 @@ from fastapi import APIRouter, Query, Request, Response
 from bt_model.errors import InvalidValueError
 from server.batches.records import DOCUMENT, DocumentPurpose
 from server.bodies.files import FORM_FIELDS, FileDeleted, FileObject, FilePage, FileTerms, Listed, Purpose
+from server.bodies.uploads import RemovedObject
 from server.deps import Services, ServicesDep, Tenant
 from server.problems import Problem
 from server.routes.errors import errors
 from server.routes.uploads import BYTES, MAX_PAGE, keep
 from server.uploads.catalog import Order
 from server.uploads.form import FIELD, FORM, FormVideo
-from server.uploads.rows import StoredVideo, Terms
+from server.uploads.rows import Removed, StoredVideo, Terms
 
 router = APIRouter(prefix="/v1/files", tags=["files"])
 
@@ -107,12 +108,14 @@ async def show_file(file_id: str, services: ServicesDep, tenant: Tenant) -> File
 async def delete_file(file_id: str, services: ServicesDep, tenant: Tenant) -> FileDeleted:
     """Delete a file and what was computed from it; answers in progress may finish."""
     if file_id.startswith(DOCUMENT):
-        await services.batches.delete_document(await services.batches.document(tenant, file_id))
-        return FileDeleted(id=file_id)
+        document = await services.batches.document(tenant, file_id)
+        await services.batches.delete_document(document)
+        return FileDeleted(id=file_id, removed=RemovedObject.of(Removed(document.num_bytes)))
     video = await services.store.get(tenant, file_id, param="file_id")
-    if await services.store.delete(video):
+    removed = await services.store.delete(video)
+    if removed.is_last:
         services.ahead.forget(tenant, video.sha256)
-    return FileDeleted(id=video.id)
+    return FileDeleted(id=video.id, removed=RemovedObject.of(removed))
 
 
 def _described(form: FormVideo) -> tuple[str, int | None]:

@@ -28,7 +28,7 @@ from server.uploads.sources import UploadedVideo, find_video
 
 router = APIRouter(prefix="/v1/video", tags=["videos"], route_class=JsonRoute)
 
-_ERRORS = errors(400, 404, 408, 413, 415, 422, 429, 503, 504)
+_ERRORS = errors(400, 404, 408, 410, 413, 415, 422, 429, 503, 504)
 _SAFETENSORS = "application/octet-stream"
 _FILE: dict[int | str, dict[str, Any]] = {
     200: {"content": {_SAFETENSORS: {"schema": {"type": "string", "format": "binary"}}}}

@@ -26,7 +26,7 @@ _HEADERS = {
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"content": {_JPEG: {"schema": {"type": "string", "format": "binary"}}}},
     304: {"description": "Not Modified: the client has it"},
-    **errors(400, 404, 413, 415, 422, 429, 503),
+    **errors(400, 404, 410, 413, 415, 422, 429, 503),
 }
 Index = Annotated[int, Path(ge=0, le=_MOST, description="of the frame in the whole file, from 0")]
 Seconds = Annotated[

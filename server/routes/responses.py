@@ -20,7 +20,7 @@ from server.streams.response import ResponseShape
 
 router = APIRouter(prefix="/v1/responses", tags=["chat"], route_class=JsonRoute)
 
-_ERRORS = errors(400, 404, 408, 413, 415, 422, 429, 503, 504, 507)
+_ERRORS = errors(400, 404, 408, 410, 413, 415, 422, 429, 503, 504, 507)
 _RESPONSES = streamed(ResponseObject, RESPONSE_EVENTS, "A response") | _ERRORS
 
 

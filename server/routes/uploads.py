@@ -3,14 +3,14 @@
 import re
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing, nullcontext
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from bt_model.video.formats import CODECS, accepted_containers
 from server.bodies.link import JSON, Link, LinkBody, link_or_file
 from server.bodies.own import FILENAME, MAX_NAME_CHARACTERS, Filename
-from server.bodies.uploads import Deleted, VideoObject, VideoPage
+from server.bodies.uploads import Deleted, RemovedObject, VideoObject, VideoPage
 from server.decoding.futures import finished
 from server.deps import Services, ServicesDep, Tenant
 from server.log.request import note
@@ -212,8 +212,8 @@ async def list_uploads(
     return VideoPage.of(data, has_more=len(videos) > limit)
 
 
-@router.head("/{video_id}", name="find_upload", responses=errors(400, 404, 429, 503))
-@router.get("/{video_id}", responses=errors(400, 404, 429, 503))
+@router.head("/{video_id}", name="find_upload", responses=errors(400, 404, 410, 429, 503))
+@router.get("/{video_id}", responses=errors(400, 404, 410, 429, 503))
 async def show_upload(
     video_id: str,
     request: Request,
@@ -230,10 +230,22 @@ async def show_upload(
         return await _shown(request, services, video, is_waited_for=wait)
 
 
-@router.delete("/{video_id}", responses=errors(404, 503, 507))
-async def delete_upload(video_id: str, services: ServicesDep, tenant: Tenant) -> Deleted:
-    """Delete an upload and what was computed from it; answers in progress may finish."""
+@router.delete("/{video_id}", responses=errors(400, 404, 503, 507))
+async def delete_upload(
+    video_id: str,
+    services: ServicesDep,
+    tenant: Tenant,
+    keep: Annotated[
+        Literal["tokens"] | None, Query(description="what stays: questions that need nothing else go on")
+    ] = None,
+) -> Deleted:
+    """Delete an upload and what was computed from it, or its file alone; answers in progress may finish."""
     video = await services.store.get(tenant, video_id, param="video_id")
-    if await services.store.delete(video):
+    if keep is not None:
+        removed = await services.store.forget_pixels(video)
+        services.ahead.forget_pixels(tenant, video.sha256)
+        return Deleted(id=video.id, deleted=False, removed=RemovedObject.of(removed))
+    removed = await services.store.delete(video)
+    if removed.is_last:
         services.ahead.forget(tenant, video.sha256)
-    return Deleted(id=video.id)
+    return Deleted(id=video.id, deleted=True, removed=RemovedObject.of(removed))

@@ -9,11 +9,13 @@ import logging
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from bt_model.errors import PixelsForgottenError, UnknownNameError
 from server.uploads.disk import is_full
 from server.uploads.receive import Received, VideoFile
-from server.uploads.rows import StoredVideo
+from server.uploads.rows import Removed, StoredVideo
 from server.uploads.storage import Storage
 from server.uploads.token_folders import TokenFolders
 
@@ -35,15 +37,22 @@ class Blobs:
     def path(self, sha256: str) -> Path:
         return self._storage.folder.videos / sha256
 
-    def enter(self, video: StoredVideo) -> VideoFile | None:
-        """One more reader of these bytes; None where only who reads them has them, and not their owner.
+    def enter(self, video: StoredVideo) -> VideoFile | UnknownNameError:
+        """One more reader of these bytes, or why its owner has none, though who reads them may have them.
 
         On a full disk a deletion may have come as far as the file, and not to the row.
         """
         self._readers[video.sha256] += 1
         path = self.path(video.sha256)
-        known = self._catalog.known(video.tenant, video.sha256)
-        return VideoFile(path, known[1]) if known and self._disk.exists(path) else None
+        source = video.tenant, video.sha256
+        known, may_read = self._catalog.known(*source), self._catalog.may_read(*source)
+        if not may_read and self._catalog.find(video.tenant, video.id, self._storage.age.now()):
+            text = f"the pixels of video {video.id} were deleted and its tokens kept"
+            text = f"{text}; an upload of the same bytes brings them back"
+            return PixelsForgottenError(text, self._tokens.samplings(*source))
+        if known is None or not (may_read and self._disk.exists(path)):
+            return UnknownNameError(f"video {video.id} was deleted", code="video_deleted", param="video")
+        return VideoFile(path, known[1])
 
     def leave(self, sha256: str) -> None:
         self._readers[sha256] -= 1
@@ -65,15 +74,17 @@ class Blobs:
         is_new = not self._disk.exists(blob)
         self._storage.durability.check()
         known = self._same(video)
-        if known is None and not received.pieces_id:  # pieces were checked when they began
-            self._storage.usage.check(video.tenant, video.num_bytes, video.num_bytes if is_new else 0)
+        has_room = received.pieces_id or (known and known.has_pixels)  # pieces were checked when they began
+        if not has_room:
+            num_videos, file_bytes = int(known is None), video.num_bytes if is_new else 0
+            self._storage.usage.check(video.tenant, video.num_bytes, file_bytes, num_videos)
         try:
             if is_new:
                 self._storage.durability.rename(source, blob)
             if known is None:
                 self._catalog.insert(video, index, received.pieces_id)
             else:
-                video = self._catalog.renew(known, video, received.pieces_id)
+                video = self._catalog.renew(known, video, index, received.pieces_id)
         except (OSError, sqlite3.Error):
             if is_new and self._disk.exists(blob):
                 self._disk.rename(blob, source)
@@ -95,46 +106,60 @@ class Blobs:
         except OSError as error:
             log.warning("a file that was not stored is still there: %s", error)
 
-    def delete(self, videos: Sequence[StoredVideo]) -> list[StoredVideo]:
-        """Delete uploads; returns those that were their tenant's last with their bytes.
+    def delete(self, videos: Sequence[StoredVideo]) -> dict[str, Removed]:
+        """Delete uploads, with their tokens those that were their tenant's last with their bytes.
 
         It works on a disk without any space: rows are deleted with the reserve, or else after the files.
         """
         try:
-            self._storage.folder.with_reserve(lambda: self._catalog.delete(videos))
+            removed = self._storage.folder.with_reserve(lambda: self._catalog.delete(videos))
         except sqlite3.Error as error:
             if not is_full(error):
                 raise
             for video in videos:
-                if video.sha256 not in self._readers and len(self._catalog.with_bytes(video.sha256)) == 1:
+                owners = [each.id for each in self._catalog.with_file(video.sha256)]
+                if video.sha256 not in self._readers and owners == [video.id]:
                     self._disk.unlink(self.path(video.sha256))
             self._storage.reuse_log()
             try:
-                self._catalog.delete(videos)
+                removed = self._catalog.delete(videos)
             except sqlite3.Error:
                 self._unlisted |= {video.id: video for video in videos}
                 raise
         for video in videos:
             self._free(video.sha256)
-        last = [video for video in videos if not self._catalog.has_bytes(video.sha256, video.tenant)]
-        for video in last:
-            self._tokens.remove(video.tenant, video.sha256)
+            if not self._catalog.has_bytes(video.tenant, video.sha256):
+                files, num_bytes = self._tokens.remove(video.tenant, video.sha256)
+                known = removed.get(video.id, Removed())
+                removed[video.id] = replace(known, token_files=files, token_bytes=num_bytes, is_last=True)
         self._storage.fill_reserve()
-        return last
+        return removed
+
+    def forget_pixels(self, video: StoredVideo) -> Removed:
+        """Keep of an upload its tokens alone. Where the row cannot be changed, all is as it was."""
+        removed = self._storage.folder.with_reserve(lambda: self._catalog.forget_pixels(video))
+        self._free(video.sha256)
+        self._storage.fill_reserve()
+        return removed
 
     def retry(self) -> list[StoredVideo]:
-        """Delete files and rows that could not be deleted before; returns what `delete` does."""
+        """Delete files and rows that could not be deleted before; those that were their tenant's last."""
         unfreed, self._unfreed = self._unfreed, set()
         for sha256 in unfreed:
             self._free(sha256)
         unlisted, self._unlisted = [*self._unlisted.values()], {}
         try:
-            return self.delete(unlisted) if unlisted else []
+            return self.delete_all(unlisted) if unlisted else []
         except sqlite3.Error:  # the disk is still full
             return []
 
+    def delete_all(self, videos: Sequence[StoredVideo]) -> list[StoredVideo]:
+        """As `delete`; returns those that were their tenant's last with their bytes."""
+        removed = self.delete(videos)
+        return [video for video in videos if video.id in removed and removed[video.id].is_last]
+
     def _free(self, sha256: str) -> None:
-        if sha256 not in self._readers and not self._catalog.has_bytes(sha256):
+        if sha256 not in self._readers and not self._catalog.has_file(sha256):
             try:
                 self._disk.unlink(self.path(sha256))
             except OSError as error:
@@ -149,7 +174,7 @@ class Blobs:
         known, present = self._catalog.digests(), set(self._disk.names(self._storage.folder.videos))
         for name in present - known:
             self.discard(self.path(name))
-        lost = [video for sha256 in known - present for video in self._catalog.with_bytes(sha256)]
+        lost = [video for sha256 in known - present for video in self._catalog.with_file(sha256)]
         if lost:
             log.error("%d uploads are dropped: their files are gone", len(lost))
             self._storage.folder.with_reserve(lambda: self._catalog.delete(lost))
@@ -160,7 +185,7 @@ class Blobs:
         kept = set[str]()
         for pieces in self._catalog.all_pieces():
             path, blob = self._storage.folder.incoming / pieces.id, self.path(pieces.sha256)
-            if not self._disk.exists(path) and pieces.sha256 and not self._catalog.has_bytes(pieces.sha256):
+            if not self._disk.exists(path) and pieces.sha256 and not self._catalog.has_file(pieces.sha256):
                 with contextlib.suppress(FileNotFoundError):
                     self._disk.rename(blob, path)  # the commit was interrupted before its row
             if self._disk.exists(path) and self._disk.size(path) >= pieces.received:

@@ -10,7 +10,7 @@ from typing import Literal
 from bt_model.errors import UnknownNameError
 from bt_model.types import VideoFacts
 from server.uploads.disk import transaction
-from server.uploads.rows import ADDED, SCHEMA, Pieces, StoredVideo, UploadPart
+from server.uploads.rows import ADDED, SCHEMA, Pieces, Removed, StoredVideo, UploadPart
 from server.uploads.usage import StorageUsage
 
 Order = Literal["asc", "desc"]
@@ -33,10 +33,10 @@ class Catalog:
         for table, column, kind in ADDED:
             if column not in {each[1] for each in db.execute(f"PRAGMA table_info({table})")}:
                 db.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
-        shared = "SELECT max(num_bytes) AS each FROM videos GROUP BY sha256"
+        shared = "SELECT max(num_bytes) AS each FROM videos WHERE pixels GROUP BY sha256"
         usage.num_bytes = db.execute(f"SELECT coalesce(sum(each), 0) FROM ({shared})").fetchone()[0]
-        for table in ("videos", "pieces"):
-            rows = f"SELECT tenant, count(*), sum(num_bytes) FROM {table} GROUP BY tenant"
+        for table, size in (("videos", "num_bytes * pixels"), ("pieces", "num_bytes")):
+            rows = f"SELECT tenant, count(*), sum({size}) FROM {table} GROUP BY tenant"
             for tenant, num_videos, num_bytes in db.execute(rows):
                 usage.change(tenant, num_bytes, num_bytes if table == "pieces" else 0, num_videos)
 
@@ -47,23 +47,30 @@ class Catalog:
         """A video and the index of its packets, in the place of the pieces that it came in, if it did."""
         shown = replace(video, facts=json.dumps(asdict(video.facts)))  # pyright: ignore[reportArgumentType]
         values = (*(getattr(shown, name) for name in _COLUMNS.split(", ")), index)
-        is_first = not self.has_bytes(video.sha256)
+        is_first = not self.has_file(video.sha256)
         with self._replacing(pieces_id, video):
             self._insert("videos", f"{_COLUMNS}, packet_index", values)
         self.usage.change(video.tenant, video.num_bytes, video.num_bytes if is_first else 0, 1)
 
-    def renew(self, known: StoredVideo, video: StoredVideo, pieces_id: str = "") -> StoredVideo:
-        """The known upload of the same bytes, which now ends no earlier than the other one would."""
+    def renew(self, known: StoredVideo, video: StoredVideo, index: bytes, pieces_id: str = "") -> StoredVideo:
+        """The known upload of the same bytes: it has them now, and ends no earlier than the other would."""
         ends = (known.expires_at, video.expires_at)
         renewed = replace(
             known,
             filename=known.filename or video.filename,
             expires_at=max(end for end in ends if end is not None) if None not in ends else None,
         )
+        is_first = not self.has_file(video.sha256)
         with self._replacing(pieces_id, renewed):
             change = "UPDATE videos SET filename = ?, expires_at = ? WHERE id = ?"
             self._db.execute(change, (renewed.filename, renewed.expires_at, renewed.id))
-        return renewed
+            if not known.has_pixels:
+                change = "UPDATE videos SET pixels = 1, facts = ?, packet_index = ? WHERE id = ?"
+                self._db.execute(change, (json.dumps(asdict(video.facts)), index, known.id))
+        if known.has_pixels:
+            return renewed
+        self.usage.change(video.tenant, video.num_bytes, video.num_bytes if is_first else 0, 0)
+        return replace(renewed, facts=video.facts, has_pixels=True)
 
     @contextmanager
     def _replacing(self, pieces_id: str, video: StoredVideo) -> Generator[None]:
@@ -135,31 +142,55 @@ class Catalog:
         where = f"tenant = ? AND seq {sign} ? AND {alive} AND {fits} ORDER BY seq {order} LIMIT ?"
         return self._select(where, tenant, start, now, purpose, limit)
 
-    def delete(self, videos: Sequence[StoredVideo]) -> None:
-        """All of them or, where that fails, none; fine if they are not there."""
-        gone: list[StoredVideo] = []
+    def delete(self, videos: Sequence[StoredVideo]) -> dict[str, Removed]:
+        """All of them or, where that fails, none; what of each that was there is gone with its row."""
+        gone: list[tuple[StoredVideo, bool, int]] = []
+        delete = "DELETE FROM videos WHERE id = ? RETURNING pixels, length(packet_index)"
         with transaction(self._db):
             for video in videos:
-                if self._db.execute("DELETE FROM videos WHERE id = ?", (video.id,)).rowcount:
-                    gone.append(video)
-        left = {video.sha256 for video in gone if self.has_bytes(video.sha256)}
-        for video in gone:
-            self.usage.change(video.tenant, -video.num_bytes, 0, -1)
-        for sha256, num_bytes in {video.sha256: video.num_bytes for video in gone}.items():
-            self.usage.num_bytes -= 0 if sha256 in left else num_bytes
+                gone += [(video, *row) for row in self._db.execute(delete, (video.id,)).fetchall()]
+        for video, has_pixels, _ in gone:
+            self.usage.change(video.tenant, -video.num_bytes if has_pixels else 0, 0, -1)
+        unused = {each.sha256: each for each, has_pixels, _ in gone if has_pixels}
+        unused = {sha256: each for sha256, each in unused.items() if not self.has_file(sha256)}
+        self.usage.num_bytes -= sum(each.num_bytes for each in unused.values())
+        return {
+            video.id: Removed(video.num_bytes if video is unused.get(video.sha256) else 0, index_bytes)
+            for video, _, index_bytes in gone
+        }
+
+    def forget_pixels(self, video: StoredVideo) -> Removed:
+        """Keep an upload without its file and index; fine if it has none, or is not there."""
+        has = "FROM videos WHERE id = ? AND pixels"
+        row = self._db.execute(f"SELECT length(packet_index) {has}", (video.id,)).fetchone()
+        if row is None:
+            return Removed()
+        change = "UPDATE videos SET pixels = 0, packet_index = x'' WHERE id = ?"
+        self._db.execute(change, (video.id,))
+        file_bytes = 0 if self.has_file(video.sha256) else video.num_bytes
+        self.usage.change(video.tenant, -video.num_bytes, -file_bytes, 0)
+        return Removed(file_bytes, row[0])
 
     def expired(self, now: float, limit: int) -> list[StoredVideo]:
         return self._select("expires_at <= ? LIMIT ?", now, limit)
 
-    def with_bytes(self, sha256: str) -> list[StoredVideo]:
-        """All uploads that share these bytes."""
-        return self._select("sha256 = ?", sha256)
+    def with_file(self, sha256: str) -> list[StoredVideo]:
+        """All uploads that share this file."""
+        return self._select("sha256 = ? AND pixels", sha256)
 
-    def has_bytes(self, sha256: str, tenant: str | None = None) -> bool:
-        """Whether an upload, or one of this tenant, has these bytes."""
-        where, values = (
-            ("sha256 = ?", (sha256,)) if tenant is None else ("sha256 = ? AND tenant = ?", (sha256, tenant))
-        )
+    def has_file(self, sha256: str) -> bool:
+        """Whether an upload needs this file."""
+        return self._any("sha256 = ? AND pixels", sha256)
+
+    def may_read(self, tenant: str, sha256: str) -> bool:
+        """Whether an upload of this tenant does."""
+        return self._any("sha256 = ? AND tenant = ? AND pixels", sha256, tenant)
+
+    def has_bytes(self, tenant: str, sha256: str) -> bool:
+        """Whether an upload of this tenant has or had these bytes."""
+        return self._any("sha256 = ? AND tenant = ?", sha256, tenant)
+
+    def _any(self, where: str, *values: str) -> bool:
         return self._db.execute(f"SELECT 1 FROM videos WHERE {where} LIMIT 1", values).fetchone() is not None
 
     def sources(self) -> set[tuple[str, str]]:
@@ -167,7 +198,8 @@ class Catalog:
         return {(row[0], row[1]) for row in self._db.execute("SELECT DISTINCT tenant, sha256 FROM videos")}
 
     def digests(self) -> set[str]:
-        return {row[0] for row in self._db.execute("SELECT DISTINCT sha256 FROM videos")}
+        """Of all files."""
+        return {row[0] for row in self._db.execute("SELECT DISTINCT sha256 FROM videos WHERE pixels")}
 
     def begin_pieces(self, pieces: Pieces) -> None:
         values = tuple(getattr(pieces, name) for name in _PIECES.split(", "))
@@ -228,10 +260,13 @@ class Catalog:
         self._db.execute(f"INSERT INTO {table} ({columns}) VALUES ({marks})", values)
 
     def _select(self, where: str, *values: str | float | None) -> list[StoredVideo]:
-        rows = self._db.execute(f"SELECT {_COLUMNS} FROM videos WHERE {where}", values).fetchall()
+        rows = self._db.execute(f"SELECT {_COLUMNS}, pixels FROM videos WHERE {where}", values).fetchall()
         return [
-            StoredVideo(id, tenant, sha256, num_bytes, filename, created, expires, _facts(facts), purpose)
-            for id, tenant, sha256, num_bytes, filename, created, expires, facts, purpose in rows
+            StoredVideo(
+                *(id, tenant, sha256, num_bytes, filename, created, expires),
+                *(_facts(facts), purpose, bool(pixels)),
+            )
+            for id, tenant, sha256, num_bytes, filename, created, expires, facts, purpose, pixels in rows
         ]
 
 

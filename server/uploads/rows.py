@@ -56,6 +56,7 @@ CREATE TABLE IF NOT EXISTS clocks (age REAL NOT NULL, wall REAL NOT NULL);
 
 ADDED = (
     ("videos", "packet_index", "BLOB NOT NULL DEFAULT x''"),
+    ("videos", "pixels", "INTEGER NOT NULL DEFAULT 1"),
     ("videos", "purpose", "TEXT NOT NULL DEFAULT 'user_data'"),
     ("pieces", "purpose", "TEXT NOT NULL DEFAULT 'user_data'"),
     ("pieces", "seconds", "INTEGER"),
@@ -76,7 +77,7 @@ class Terms:
 class StoredVideo:
     """One upload. Times are seconds since 1970; several uploads may share the bytes that `sha256` names.
 
-    In the catalogue `expires_at` is a time of the `AgeClock`.
+    In the catalogue `expires_at` is a time of the `AgeClock`. Without `has_pixels` the file is nothing to it.
     """
 
     id: str
@@ -88,6 +89,18 @@ class StoredVideo:
     expires_at: int | None
     facts: VideoFacts
     purpose: str = "user_data"
+    has_pixels: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What a deletion took off the disk. `is_last`: its tenant has no other upload with the same bytes."""
+
+    file_bytes: int = 0
+    index_bytes: int = 0
+    token_files: int = 0
+    token_bytes: int = 0
+    is_last: bool = False
 
 
 @dataclass(frozen=True, slots=True)

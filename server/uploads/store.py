@@ -18,7 +18,7 @@ from server.uploads.disk import Clock, Disk
 from server.uploads.parts import PartUploads, is_in_parts, unknown_upload
 from server.uploads.receive import Received, VideoFile, storage_problems, write_video
 from server.uploads.resumable import UPLOAD, ResumableUploads
-from server.uploads.rows import StoredVideo, Terms
+from server.uploads.rows import Removed, StoredVideo, Terms
 from server.uploads.storage import Storage
 from server.uploads.usage import Incoming, StoreLimits, kept_index
 
@@ -226,9 +226,13 @@ class VideoStore:
             self._shown(each) for each in await self._run(page, tenant, after, limit, order, now, purpose)
         ]
 
-    async def delete(self, video: StoredVideo) -> bool:
-        """Delete an upload. True if it was the tenant's last with these bytes; then its tokens go, too."""
-        return bool(await self._run(self._blobs.delete, [video]))
+    async def delete(self, video: StoredVideo) -> Removed:
+        """Delete an upload, and its tokens if it was the tenant's last with these bytes."""
+        return (await self._run(self._blobs.delete, [video])).get(video.id, Removed())
+
+    async def forget_pixels(self, video: StoredVideo) -> Removed:
+        """Keep of an upload its tokens alone. Raises Problem where the disk is full or failing."""
+        return await self._run(self._blobs.forget_pixels, video)
 
     async def delete_expired(self) -> list[StoredVideo]:
         """Delete expired uploads; returns those that were their tenant's last with their bytes."""
@@ -244,12 +248,13 @@ class VideoStore:
 
         Raises:
             UnknownNameError: it was deleted just before.
+            PixelsForgottenError: only its tokens are left.
         """
         entering = self._run(self._blobs.enter, video)
         try:
             file = await asyncio.shield(entering)  # one who leaves now must have entered, to leave in turn
-            if file is None:
-                raise UnknownNameError(f"video {video.id} was deleted", code="video_deleted", param="video")
+            if isinstance(file, UnknownNameError):
+                raise file
             yield file
         finally:
             await asyncio.shield(self._run(self._blobs.leave, video.sha256))
@@ -263,7 +268,7 @@ class VideoStore:
     def _delete_batch(self) -> tuple[int, list[StoredVideo]]:
         """Delete some of what has expired; how many, and those that were their tenant's last."""
         expired = self._storage.catalog.expired(self._storage.age.now(), _BATCH)
-        return len(expired), self._blobs.delete(expired) if expired else []
+        return len(expired), self._blobs.delete_all(expired) if expired else []
 
     def _tidy(self) -> list[StoredVideo]:
         """What the next run must know, what could not be deleted before, and space for the next deletion."""

@@ -12,11 +12,15 @@ import secrets
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 TOKENS = "tokens"
 """The folder of these folders, in the data folder."""
 
 _PRIVATE_FOLDER = 0o700
+_DIGEST_BYTES, _LENGTH_BYTES = 32, 8
+_MAX_HEADER_BYTES = 1 << 20
+_MAX_SHOWN = 64
 
 
 def source_key(tenant: str, sha256: str) -> bytes:
@@ -36,9 +40,19 @@ class TokenFolders:
         with contextlib.suppress(OSError):
             self._path(tenant, sha256).mkdir(mode=_PRIVATE_FOLDER, exist_ok=True)
 
-    def remove(self, tenant: str, sha256: str) -> None:
-        """Delete a video's tokens."""
-        _remove(self._path(tenant, sha256))
+    def remove(self, tenant: str, sha256: str) -> tuple[int, int]:
+        """Delete a video's tokens; how many files that were, and their bytes."""
+        return _remove(self._path(tenant, sha256))
+
+    def samplings(self, tenant: str, sha256: str) -> dict[str, dict[str, Any]]:
+        """What a video's tokens were sampled by, for each file that can be read, by its name."""
+        found: dict[str, dict[str, Any]] = {}
+        for path in _files(self._path(tenant, sha256))[:_MAX_SHOWN]:
+            with contextlib.suppress(
+                OSError, ValueError, KeyError
+            ):  # a file that is being written, or damaged
+                found[path.name] = _receipt(path)["sampling"]
+        return found
 
     def sweep(self, sources: Iterable[tuple[str, str]]) -> None:
         """Have a folder for each of these owners and contents, and nothing else."""
@@ -53,10 +67,32 @@ class TokenFolders:
         return self._folder / source_key(tenant, sha256).hex()
 
 
-def _remove(folder: Path) -> None:
+def _receipt(path: Path) -> dict[str, Any]:
+    """Of a token file: it stands in a safetensors header, behind a checksum (server/worker/token_file.py)."""
+    with path.open("rb") as file:
+        file.seek(_DIGEST_BYTES)
+        num_bytes = min(int.from_bytes(file.read(_LENGTH_BYTES), "little"), _MAX_HEADER_BYTES)
+        return json.loads(json.loads(file.read(num_bytes))["__metadata__"]["receipt"])
+
+
+def _files(folder: Path) -> list[Path]:
+    with contextlib.suppress(OSError):
+        return sorted(folder.iterdir())
+    return []
+
+
+def _size(path: Path) -> int:
+    with contextlib.suppress(OSError):
+        return path.stat().st_size
+    return 0
+
+
+def _remove(folder: Path) -> tuple[int, int]:
     doomed = folder.with_name(f"{folder.name}.{secrets.token_hex(4)}.deleted")
     try:
         folder.rename(doomed)  # first, so that nobody can write into it while it is emptied
     except OSError:  # there is none, or its name cannot be changed
         doomed = folder
+    sizes = [_size(path) for path in _files(doomed)]
     shutil.rmtree(doomed, ignore_errors=True)
+    return len(sizes), sum(sizes)

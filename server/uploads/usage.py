@@ -71,10 +71,10 @@ class StorageUsage:
         """What `take` took."""
         self.num_bytes -= num_bytes
 
-    def check(self, tenant: str, num_bytes: int, file_bytes: int) -> None:
-        """Raises Problem: with one more upload, this tenant or all together would have too much."""
+    def check(self, tenant: str, num_bytes: int, file_bytes: int, num_videos: int = 1) -> None:
+        """Raises Problem: with so much more, this tenant or all together would have too much."""
         limits = self.limits
-        if self.videos_of[tenant] >= limits.max_videos_per_key:
+        if self.videos_of[tenant] + num_videos > limits.max_videos_per_key:
             text = f"{limits.max_videos_per_key} uploads (BTCHAT_MAX_VIDEOS_PER_KEY)"
             raise _over_quota(f"the uploads of this key are all it may have, {text}")
         if self.bytes_of[tenant] + num_bytes > limits.max_bytes_per_key:

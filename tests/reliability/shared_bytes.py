@@ -154,7 +154,7 @@ class _Machine(RuleBasedStateMachine):
             video, _ = self.videos.pop(draws.choice(sorted(self.videos)))
             others = [each for each, _ in self.videos.values() if each.tenant == video.tenant]
             is_last = all(each.sha256 != video.sha256 for each in others)
-            assert self.run(self.store.delete(video)) == is_last
+            assert self.run(self.store.delete(video)).is_last == is_last
 
     @rule(draws=st.randoms(use_true_random=False))
     def begin_to_read(self, draws: random.Random) -> None:

@@ -84,7 +84,8 @@ def test_the_same_bytes_are_stored_once_under_one_id(
     assert client.get(f"/v1/video/uploads/{video}").json()["filename"] == "again.mp4"  # it had none
     assert set(stored(settings)) - set(before) == {hashlib.sha256(unseen).hexdigest()}
     answer = client.delete(f"/v1/video/uploads/{video}").json()
-    assert answer == {"id": video, "object": "video", "deleted": True}
+    assert (answer["id"], answer["object"], answer["deleted"]) == (video, "video", True)
+    assert answer["removed"]["file_bytes"] == len(unseen)
     assert not blob(settings, unseen).exists()
     assert upload(client, unseen) != video
 

@@ -54,8 +54,8 @@ _PATHS = {
     "frames": "/v1/video/frames",
     "tokens": "/v1/video/tokens",
 }
-_METHODS = {"delete": "DELETE", "show": "GET", "list": "GET", "pry": "GET"}
-_ABOUT_UPLOADS = {"ask", "part", "delete", "show", "frames", "tokens"}
+_METHODS = {"delete": "DELETE", "forget": "DELETE", "show": "GET", "list": "GET", "pry": "GET"}
+_ABOUT_UPLOADS = {"ask", "part", "delete", "forget", "show", "frames", "tokens"}
 
 
 class Client:
@@ -196,7 +196,8 @@ class Client:
     async def _upload(self) -> str:
         world, action = self.world, self.action
         begin = world.loop.time()
-        shown = await uploads.upload(self._request, Response(), world.services, action.tenant)
+        with world.ledger.sending(action):
+            shown = await uploads.upload(self._request, Response(), world.services, action.tenant)
         if action.which >= NUM_CONTENTS - NUM_BROKEN:
             world.find("a broken video is accepted", self.name)
         upload = Upload(shown.id, action.tenant, action.which, world.expiry(begin))
@@ -216,6 +217,15 @@ class Client:
         if not upload.is_deleted:
             upload.is_deleted, upload.deleted_at = True, self.world.loop.time()
         return f"deleted {upload.which}"
+
+    async def _forget(self) -> str:
+        """Delete the file, and keep the tokens."""
+        upload = self._upload_asked
+        upload.may_lack_pixels = True
+        await uploads.delete_upload(upload.id, self.world.services, self.action.tenant, "tokens")
+        if not self.world.ledger.sent[upload.tenant, upload.which]:
+            upload.forgotten_at = self.world.loop.time()
+        return f"forgot {upload.which}"
 
     async def _show(self) -> str:
         upload = self._upload_asked
@@ -261,6 +271,8 @@ class Client:
         body = VideoBody(video=upload.id, model=action.models[0], sampling=self._sampling())  # pyright: ignore
         shown = await frames.show_frames(body, self._request, self.world.services, action.tenant)
         self._succeeds(upload)
+        if self.visit.begin > upload.forgotten_at:
+            self.world.find("forgotten pixels are shown", f"{self.name}: {upload.which} of {upload.tenant}")
         number = action.frames or FIRST.default_frames
         expected = [video_text(CONTENTS[upload.which], Sampling(), index) for index in range(number)]
         got = [base64.b64decode(each.image.split(",", 1)[1]).decode() for each in shown.frames]
@@ -414,6 +426,8 @@ class Client:
         action, upload = self.action, self.visit.upload
         if code in {"video_not_found", "video_deleted"}:
             return upload is not None and self.world.ledger.may_be_gone(upload)
+        if code == "pixels_forgotten":
+            return upload is not None and upload.may_lack_pixels
         if code == "engine_restarted" and self.world.services.engine.has_given_up:
             return True
         if code == "features_missing":  # they went with an upload of the same bytes, and once more

@@ -80,6 +80,11 @@ class SimulatedDisk(Disk):
         assert self._database is not None
         return set(self._database.execute("SELECT tenant, sha256 FROM videos"))
 
+    def files_of_rows(self) -> set[str]:
+        """Contents that an upload in the catalogue has, and has not forgotten."""
+        assert self._database is not None
+        return {row[0] for row in self._database.execute("SELECT sha256 FROM videos WHERE pixels")}
+
     def close_all(self) -> None:
         """The process that had files open has ended."""
         self.faults = DiskFaults()

@@ -113,8 +113,8 @@ FAULTS = (
     ),
     PlantedFault(
         "a video is read whose owner has deleted it", "server/uploads/blobs.py",
-        "return VideoFile(path, known[1]) if known and",
-        'return VideoFile(path, known[1] if known else b"") if',
+        "        if known is None or not (may_read and self._disk.exists(path)):\n",
+        "        known = known or (None, b'')\n        if not self._disk.exists(path):\n",
     ),
     PlantedFault(
         "the tenant is left out of the key", "server/uploads/token_folders.py",
@@ -212,8 +212,18 @@ FAULTS = (
     ),
     PlantedFault(
         "a file is freed that others have", "server/uploads/blobs.py",
-        "sha256 not in self._readers and not self._catalog.has_bytes(sha256)",
+        "sha256 not in self._readers and not self._catalog.has_file(sha256)",
         "sha256 not in self._readers",
+    ),
+    PlantedFault(
+        "a file whose pixels are to be forgotten stays", "server/uploads/blobs.py",
+        "self._catalog.forget_pixels(video))\n        self._free(video.sha256)\n",
+        "self._catalog.forget_pixels(video))\n",
+    ),
+    PlantedFault(
+        "pixels that are forgotten are read from another's file", "server/uploads/catalog.py",
+        'self._any("sha256 = ? AND tenant = ? AND pixels", sha256, tenant)',
+        'self._any("sha256 = ?", sha256)',
     ),
     PlantedFault(
         "a reader leaves who has not entered", "server/uploads/store.py",

@@ -1,7 +1,8 @@
 """What clients know: uploads that were acknowledged, requests under way, faults that explain an error."""
 
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 
@@ -46,6 +47,8 @@ class Upload:
     is_begun: bool = False  # deleting it
     is_deleted: bool = False  # for certain
     deleted_at: float = 0.0
+    may_lack_pixels: bool = False
+    forgotten_at: float = float("inf")  # for certain, since nobody began to send them again
 
 
 @dataclass(slots=True, eq=False)
@@ -74,6 +77,7 @@ class Ledger:
     now: Callable[[], float]
     has_keys: bool
     uploads: list[Upload] = field(default_factory=list[Upload])
+    sent: Counter[tuple[str, int]] = field(default_factory=Counter[tuple[str, int]])  # at the moment
     visits: dict[int, Visit] = field(default_factory=dict[int, Visit])
     left: deque[tuple[float, Visit]] = field(default_factory=deque[tuple[float, Visit]])  # lately
     faults: list[tuple[float, float, Fault]] = field(default_factory=list[tuple[float, float, Fault]])
@@ -99,6 +103,18 @@ class Ledger:
                 return "a deleted upload comes back" if is_back else ""
         self.uploads.append(upload)
         return ""
+
+    @contextmanager
+    def sending(self, action: Action) -> Generator[None]:
+        """Somebody sends bytes, which brings them back where they were forgotten."""
+        self.sent[action.tenant, action.which] += 1
+        for upload in self.of(action.tenant):
+            if upload.which == action.which:
+                upload.forgotten_at = float("inf")
+        try:
+            yield
+        finally:
+            self.sent[action.tenant, action.which] -= 1
 
     def may_be_gone(self, upload: Upload) -> bool:
         return upload.is_begun or self.now() + self.step_seconds >= upload.expires_at - 1.5

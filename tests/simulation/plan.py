@@ -8,7 +8,8 @@ from tests.simulation.draws import Draws
 from tests.simulation.engine import MODELS, REFUSED_FRAMES
 
 Deed = Literal[
-    "upload", "ask", "part", "complete", "delete", "show", "list", "pry", "frames", "tokens", "flood"
+    "upload", "ask", "part", "complete", "delete", "forget", "show", "list", "pry", "frames", "tokens",
+    "flood",
 ]  # fmt: skip
 Fault = Literal[
     "engine dies", "engine hangs", "engine is slow", "engine fails", "engine does not start",
@@ -24,8 +25,8 @@ FOREVER = 1e9
 _POPULAR = 6  # of all, those that most are about
 _SECONDS = 24.0  # of a life
 _DEEDS: tuple[tuple[Deed, int], ...] = (
-    ("upload", 16), ("ask", 34), ("part", 4), ("complete", 26), ("delete", 7), ("show", 3), ("list", 2),
-    ("pry", 2), ("frames", 4), ("tokens", 3), ("flood", 5),
+    ("upload", 16), ("ask", 34), ("part", 4), ("complete", 26), ("delete", 7), ("forget", 3), ("show", 3),
+    ("list", 2), ("pry", 2), ("frames", 4), ("tokens", 3), ("flood", 5),
 )  # fmt: skip
 _FAULTS: tuple[Fault, ...] = (
     *get_args(Fault), "engine dies", "engine hangs", "tokens evicted", "answers stall", "disk fails",

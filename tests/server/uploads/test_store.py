@@ -81,9 +81,9 @@ async def test_a_folder_with_two_ids_of_the_same_bytes_still_works(tmp_path: Pat
     store = await VideoStore.open(tmp_path, StoreLimits(max_videos_per_key=2))
     assert await store.page("public", None, 10, "asc") == [first, second]
     assert (await added(store)).id == first.id
-    assert not await store.delete(first)
+    assert not (await store.delete(first)).is_last
     assert (await added(store)).id == second.id
-    assert await store.delete(second)
+    assert (await store.delete(second)).is_last
     assert (store.num_videos, store.num_bytes) == (0, 0)
     await store.close()
 
@@ -184,7 +184,7 @@ async def test_tenants_share_bytes_but_never_see_each_other(tmp_path: Path) -> N
     with pytest.raises(UnknownNameError):
         await store.get("me", theirs.id)
     assert await store.page("me", None, 10, "asc") == [mine]
-    assert await store.delete(mine)
+    assert (await store.delete(mine)).is_last
     async with store.reading(theirs) as file:
         assert file.path.exists()
     await store.close()

@@ -77,3 +77,17 @@ ServicesDep = Annotated[Services, Depends(get_services)]
 Tenant = Annotated[str, Depends(get_tenant)]
 InlineDep = Annotated[Mapping[str, Inline], Depends(get_inline)]
 Lifetime = Annotated[AsyncExitStack, Depends(get_lifetime)]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestContext:
+    """A request for an answer, and what belongs to it; all of it ends with `lifetime`."""
+
+    request: Request
+    services: ServicesDep
+    tenant: Tenant
+    inline: InlineDep
+    lifetime: Lifetime
+
+
+RequestContextDep = Annotated[RequestContext, Depends()]

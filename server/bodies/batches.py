@@ -7,6 +7,7 @@ from pydantic import Field
 from server.batches.records import ENDPOINTS, Batch
 from server.bodies.described import ResponseBody
 from server.bodies.own import Body, Ignored
+from server.bodies.pages import Listed, ObjectPage
 
 _Name = Annotated[str, Field(max_length=64)]
 _Value = Annotated[str, Field(max_length=512)]
@@ -59,7 +60,7 @@ class BatchCounts(ResponseBody):
     """that were refused or failed, and stand in the errors"""
 
 
-class BatchObject(ResponseBody):
+class BatchObject(Listed):
     """A batch. Times are seconds since 1970."""
 
     id: str
@@ -124,19 +125,8 @@ class BatchObject(ResponseBody):
         )
 
 
-class BatchPage(ResponseBody):
-    """A page of batches."""
-
-    object: Literal["list"] = "list"
-    """always list"""
-    data: list[BatchObject]
-    """the newest first"""
-    has_more: bool
-    """whether older ones follow"""
-    first_id: str | None
-    """of the first of the page"""
-    last_id: str | None
-    """of the last of the page: `after` of the next"""
+class BatchPage(ObjectPage[BatchObject]):
+    """A page of batches, the newest first."""
 
 
 _TIMES = ("in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled")

@@ -9,13 +9,14 @@ from pydantic import Field, ValidationError
 from server.batches.records import Document
 from server.bodies.described import ResponseBody
 from server.bodies.own import WHOLE, Body, FewErrors, Filename
+from server.bodies.pages import Listed, ObjectPage
 from server.bodies.uploads import RemovedObject
 from server.features.ahead import READY, Readiness
 from server.uploads.parts import MAX_PARTS
 from server.uploads.rows import Pieces, StoredVideo, Terms
 
 Purpose = Literal["user_data", "vision", "video", "assistants", "batch"]
-Listed = Purpose | Literal["batch_output"]
+ListedPurpose = Purpose | Literal["batch_output"]
 
 FORM_FIELDS = ("purpose", "expires_after[anchor]", "expires_after[seconds]")
 _MAX_ID = 64
@@ -80,7 +81,7 @@ class CompleteBody(Body):
     """of the whole file, which is compared"""
 
 
-class FileObject(ResponseBody):
+class FileObject(Listed):
     """A video or a file of JSON lines, as OpenAI's clients read it."""
 
     id: str
@@ -137,19 +138,8 @@ class FileObject(ResponseBody):
         )
 
 
-class FilePage(ResponseBody):
+class FilePage(ObjectPage[FileObject]):
     """A page of files."""
-
-    object: Literal["list"] = "list"
-    """always list"""
-    data: list[FileObject]
-    """the files"""
-    has_more: bool
-    """whether others follow"""
-    first_id: str | None
-    """of the first of the page"""
-    last_id: str | None
-    """of the last of the page: `after` of the next"""
 
 
 class FileDeleted(ResponseBody):

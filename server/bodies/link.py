@@ -52,10 +52,10 @@ async def link_or_file(request: Request, keep: Keep[Received]) -> Link | AsyncGe
     async for chunk in body:
         given += chunk
         if container_of(bytes(given[:HEAD_BYTES])) is not None:
-            return _joined(bytes(given), body)
+            return joined(bytes(given), body)
         if len(given) >= HEAD_BYTES:
             break
-    inline = InlineJson(_joined(bytes(given), body), keep, _MAX_BODY_BYTES)
+    inline = InlineJson(joined(bytes(given), body), keep, _MAX_BODY_BYTES)
     try:
         link = LinkBody.model_validate_json(await inline.read())
     except json.JSONDecodeError as error:
@@ -66,7 +66,8 @@ async def link_or_file(request: Request, keep: Keep[Received]) -> Link | AsyncGe
     return Link(link, found_inline(inline.videos, link.url, "url") if is_data(link.url) else None)
 
 
-async def _joined(begin: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+async def joined(begin: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """A body of which the begin was read to see what it is."""
     yield begin
     async for chunk in rest:
         yield chunk

@@ -3,11 +3,10 @@
 from collections.abc import Callable, Iterator
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from bt_model.types import Sampling, Strategy
-from server.bodies.own import Body, FewErrors, SamplingBody, SamplingSeed, Whole
-from server.bodies.rules import say_sampling
+from server.bodies.own import FewErrors, SamplingBody, SamplingFields, SamplingSeed
 from server.bodies.video_part import VideoPart
 from server.uploads.sources import VIDEO_URL
 
@@ -27,21 +26,9 @@ def kind_of(value: object) -> str:
     return "List" if isinstance(value, list) else "One"
 
 
-class PartSampling(Body):
+class PartSampling(SamplingFields):
     """Sampling inside a video part; fields that are not given keep the request's values."""
 
-    model_config = ConfigDict(json_schema_extra=say_sampling)
-
-    num_frames: Whole | None = None
-    """how many frames; without it and `fps` the model's own number"""
-    fps: float | None = None
-    """frames a second, in place of a number"""
-    max_frames: Whole | None = None
-    """the most frames that `fps` may give"""
-    start: float | None = None
-    """the begin of a window, in seconds"""
-    end: float | None = None
-    """the end of a window, in seconds"""
     strategy: Strategy | None = None
     """which frames are taken"""
     seed: SamplingSeed | None = None

@@ -75,8 +75,8 @@ class Body(Described):
         return value
 
 
-class SamplingBody(Body):
-    """Which frames of a video the model sees."""
+class SamplingFields(Body):
+    """Which frames of a video the model sees: what has no value where it is not given."""
 
     model_config = ConfigDict(json_schema_extra=say_sampling)
 
@@ -90,6 +90,11 @@ class SamplingBody(Body):
     """the begin of a window, in seconds"""
     end: float | None = None
     """the end of a window, in seconds"""
+
+
+class SamplingBody(SamplingFields):
+    """Which frames of a video the model sees."""
+
     strategy: Strategy = "uniform"
     """which frames are taken"""
     seed: SamplingSeed = 0

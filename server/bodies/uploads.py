@@ -1,15 +1,15 @@
 """What the routes of uploads send."""
 
-from collections.abc import Sequence
 from typing import Literal, Self
 
 from server.bodies.described import ResponseBody
 from server.bodies.facts import FactsObject
+from server.bodies.pages import Listed, ObjectPage
 from server.features.ahead import READY, Readiness, Status
 from server.uploads.rows import Removed, StoredVideo
 
 
-class VideoObject(ResponseBody):
+class VideoObject(Listed):
     """One upload."""
 
     id: str
@@ -55,24 +55,8 @@ class VideoObject(ResponseBody):
         )
 
 
-class VideoPage(ResponseBody):
+class VideoPage(ObjectPage[VideoObject]):
     """A page of uploads."""
-
-    object: Literal["list"] = "list"
-    """always list"""
-    data: list[VideoObject]
-    """the uploads, in the order that was asked for"""
-    has_more: bool
-    """whether there are more of them behind the last"""
-    first_id: str | None
-    """the id of the first; null where there is none"""
-    last_id: str | None
-    """the id of the last, for `after` of the next page; null where there is none"""
-
-    @classmethod
-    def of(cls, data: list[VideoObject], *, has_more: bool) -> Self:
-        ids: Sequence[str | None] = [video.id for video in data] or [None]
-        return cls(data=data, has_more=has_more, first_id=ids[0], last_id=ids[-1])
 
 
 class RemovedObject(ResponseBody):

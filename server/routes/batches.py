@@ -31,13 +31,7 @@ async def list_batches(
 ) -> BatchPage:
     """Batches, the newest first."""
     batches = await services.batches.batches(tenant, after, limit + 1)
-    data = [BatchObject.of(batch) for batch in batches[:limit]]
-    return BatchPage(
-        data=data,
-        has_more=len(batches) > limit,
-        first_id=data[0].id if data else None,
-        last_id=data[-1].id if data else None,
-    )
+    return BatchPage.of([BatchObject.of(batch) for batch in batches], limit)
 
 
 @router.get("/{batch_id}", responses=errors(404, 503))

@@ -1,12 +1,12 @@
 """Questions about videos: our own route and OpenAI's, answered by one flow."""
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import aclosing
 from functools import partial
 from uuid import uuid4
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
 from bt_model.types import MAX_VIDEOS, ModelCard, Sampling
@@ -18,7 +18,7 @@ from server.bodies.dialogue import conversation_of
 from server.bodies.openai import CompletionBody
 from server.bodies.openai_dialogue import messages_of
 from server.bodies.video_part import VideoPart
-from server.deps import InlineDep, Lifetime, Services, ServicesDep, Tenant
+from server.deps import RequestContext, RequestContextDep
 from server.features.clips import ShownClip, check_count, distinct, too_many_videos
 from server.features.keys import canonical
 from server.routes.document import CHUNKS, streamed
@@ -29,7 +29,7 @@ from server.streams.reader import EventReader, while_connected
 from server.streams.several_models import ChoicesShape
 from server.streams.sse import AnswerStream, Shape
 from server.streams.timing import timing_of
-from server.uploads.sources import Inline, VideoSource, find_source, is_remote, lend
+from server.uploads.sources import VideoSource, find_source, is_remote, lend
 
 router = APIRouter(prefix="/v1", tags=["chat"], route_class=JsonRoute)
 
@@ -44,81 +44,56 @@ _RESPONSES = streamed(Completion, CHUNKS, "An answer") | errors(
 
 
 @router.post("/video/chat", response_class=Response, responses=_RESPONSES)
-async def chat(
-    body: ChatBody,
-    inline: InlineDep,
-    request: Request,
-    services: ServicesDep,
-    tenant: Tenant,
-    lifetime: Lifetime,
-) -> Response:
+async def chat(body: ChatBody, context: RequestContextDep) -> Response:
     """Answer the last message of a dialogue about videos, as JSON or as a stream.
 
     Where `model` is a list, every model answers: one choice for each, from one decode of each video.
     """
+    services, tenant = context.services, context.tenant
     services.admission.require_room(tenant, body.num_choices, "n")
     models = tuple(services.engine.resolve(name) for name in body.models())
     said, options = conversation_of(body.said()), body.options()
-    clips = await _clips(said.videos, _finder(inline, request, services, tenant, lifetime))
+    clips = await _clips(said.videos, partial(_find, context))
     question = Question(tenant, models, said.turns, options, clips, body.fingerprint)
     include_usage = body.stream_options is None or body.stream_options.include_usage is not False
     usage = {"include_usage": include_usage, "continuous_usage": body.continuous_usage}
     one = partial(CompletionShape, **usage)
     shape = ChoicesShape if isinstance(body.model, list) else one
-    return await _respond(question, shape, request, services, lifetime, is_stream=body.stream)
+    return await _respond(question, shape, context, is_stream=body.stream)
 
 
 @router.post("/chat/completions", response_class=Response, responses=_RESPONSES)
-async def complete(
-    body: CompletionBody,
-    inline: InlineDep,
-    request: Request,
-    services: ServicesDep,
-    tenant: Tenant,
-    lifetime: Lifetime,
-) -> Response:
+async def complete(body: CompletionBody, context: RequestContextDep) -> Response:
     """The same for OpenAI's clients; a video is a part of a user message."""
     usage = {"include_usage": body.include_usage, "continuous_usage": body.continuous_usage}
-    return await ask(body, partial(CompletionShape, **usage), inline, request, services, tenant, lifetime)
+    return await ask(body, partial(CompletionShape, **usage), context)
 
 
-async def ask(
-    body: CompletionBody,
-    shape_of: ShapeOf,
-    inline: Mapping[str, Inline],
-    request: Request,
-    services: Services,
-    tenant: str,
-    lifetime: AsyncExitStack,
-) -> Response:
+async def ask(body: CompletionBody, shape_of: ShapeOf, context: RequestContext) -> Response:
     """Answer a chat completion in any shape."""
+    services, tenant = context.services, context.tenant
     services.admission.require_room(tenant, body.num_choices, "n")
     model = services.engine.resolve(body.model)
-    find = _finder(inline, request, services, tenant, lifetime)
     said, options = conversation_of(messages_of(body)), body.options()
     body.check_offered(said.turns)
-    clips = await _clips(said.videos, find, services.engine.known_card(model))
+    clips = await _clips(said.videos, partial(_find, context), services.engine.known_card(model))
     if not clips and services.settings.require_video:
         raise video_required()
     question = Question(tenant, (model,) * body.num_choices, said.turns, options, clips)
-    return await _respond(question, shape_of, request, services, lifetime, is_stream=bool(body.stream))
+    return await _respond(question, shape_of, context, is_stream=bool(body.stream))
 
 
-def _finder(
-    inline: Mapping[str, Inline],
-    request: Request,
-    services: Services,
-    tenant: str,
-    lifetime: AsyncExitStack,
-) -> Find:
-    """Finds uploads, what came inside of the request, and what lies elsewhere."""
+async def _find(context: RequestContext, part: VideoPart) -> VideoSource:
+    """An upload, what came inside of the request, or what lies elsewhere, for the length of the request."""
+    store, tenant = context.services.store, context.tenant
+    if not is_remote(part.url):
+        return await find_source(store, context.inline, tenant, part.url, part.param)
 
-    async def find(part: VideoPart) -> VideoSource:
-        if is_remote(part.url):
-            return await while_connected(request, _fetched(part, services, tenant, lifetime))
-        return await find_source(services.store, inline, tenant, part.url, part.param)
+    async def fetched() -> VideoSource:
+        async with aclosing(context.services.fetcher.content(part.url, part.param, tenant)) as content:
+            return await lend(store, content, tenant, context.lifetime)
 
-    return find
+    return await while_connected(context.request, fetched())
 
 
 async def _clips(
@@ -151,27 +126,15 @@ async def _clips(
     return tuple(clips.values())
 
 
-async def _fetched(part: VideoPart, services: Services, tenant: str, lifetime: AsyncExitStack) -> VideoSource:
-    """A video from elsewhere, for the length of the request."""
-    async with aclosing(services.fetcher.content(part.url, part.param, tenant)) as content:
-        return await lend(services.store, content, tenant, lifetime)
-
-
 async def _respond(
-    question: Question,
-    shape_of: ShapeOf,
-    request: Request,
-    services: Services,
-    lifetime: AsyncExitStack,
-    *,
-    is_stream: bool,
+    question: Question, shape_of: ShapeOf, context: RequestContext, *, is_stream: bool
 ) -> Response:
     """Answers as a stream, or whole."""
-    reader = EventReader(len(question.models))
-    progress = await lifetime.enter_async_context(services.flow.answer(question, reader.put))
+    services, reader = context.services, EventReader(len(question.models))
+    progress = await context.lifetime.enter_async_context(services.flow.answer(question, reader.put))
     shape = shape_of(uuid4().hex, int(time.time()), progress)
     if not is_stream:
-        events = await reader.whole(request)
+        events = await reader.whole(context.request)
         return JSONResponse(shape.whole(events), headers=timing_of(events))
-    await reader.wait_for_first(request, services.settings.stream_hold_seconds)
+    await reader.wait_for_first(context.request, services.settings.stream_hold_seconds)
     return AnswerStream(reader, shape).response(services.settings)

@@ -34,12 +34,12 @@ _MEDIA: Mapping[Container, str] = {
     "webp": "image/webp",
     "pictures": _UNKNOWN,
 }
-_ALWAYS = {
+IMMUTABLE = {
     "cache-control": "private, max-age=31536000, immutable",
     "vary": "authorization",
     "x-content-type-options": "nosniff",
-    "content-security-policy": "sandbox; default-src 'none'",
 }
+_ALWAYS = IMMUTABLE | {"content-security-policy": "sandbox; default-src 'none'"}
 _FILE: dict[str, Any] = {"content": {_UNKNOWN: {"schema": {"type": "string", "format": "binary"}}}}
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: _FILE,

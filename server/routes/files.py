@@ -1,6 +1,5 @@
 """OpenAI's /v1/files: the uploads of /v1/video/uploads under the same ids, and JSON lines of batches."""
 
-from collections.abc import AsyncGenerator
 from functools import partial
 from typing import Annotated, get_args
 
@@ -8,7 +7,16 @@ from fastapi import APIRouter, Query, Request, Response
 
 from bt_model.errors import InvalidValueError
 from server.batches.records import DOCUMENT, DocumentPurpose
-from server.bodies.files import FORM_FIELDS, FileDeleted, FileObject, FilePage, FileTerms, Listed, Purpose
+from server.bodies.files import (
+    FORM_FIELDS,
+    FileDeleted,
+    FileObject,
+    FilePage,
+    FileTerms,
+    ListedPurpose,
+    Purpose,
+)
+from server.bodies.link import joined
 from server.bodies.uploads import RemovedObject
 from server.deps import Services, ServicesDep, Tenant
 from server.problems import Problem
@@ -49,19 +57,12 @@ async def create_file(
     is_lines = bytes(begin).lstrip(_BLANK).startswith(b"{")  # no video begins so
     if "purpose" in form.texts:  # which may also stand behind the file
         _terms(form, is_lines=is_lines)
-
-    async def checked() -> AsyncGenerator[bytes]:
-        yield begin
-        async for chunk in content:
-            yield chunk
-        _terms(form, is_lines=is_lines)
-
     if is_lines:
         described = partial(_described, form)
-        document = await services.batches.receive(checked(), tenant, described)
+        document = await services.batches.receive(joined(begin, content), tenant, described)
         response.headers["location"] = f"{router.prefix}/{document.id}"
         return FileObject.of_document(document)
-    async with services.store.receiving(checked(), tenant) as received:
+    async with services.store.receiving(joined(begin, content), tenant) as received:
         terms = _terms(form, is_lines=False)
         video = await keep(request, services, received, tenant, form.filename, terms)
     response.headers["location"] = f"{router.prefix}/{video.id}"
@@ -77,7 +78,7 @@ async def list_files(
         int, Query(ge=1, le=10_000, description=f"a page has {MAX_PAGE} at most, and says if there are more")
     ] = 10_000,
     order: Order = "desc",
-    purpose: Annotated[Listed | None, Query(description="without it all videos")] = None,
+    purpose: Annotated[ListedPurpose | None, Query(description="without it all videos")] = None,
 ) -> FilePage:
     """Files by time of arrival, by default the newest first."""
     limit = min(limit, MAX_PAGE)
@@ -87,13 +88,7 @@ async def list_files(
     else:
         videos = await services.store.page(tenant, after, limit + 1, order, purpose)
         data = [shown(services, video) for video in videos]
-    has_more, data = len(data) > limit, data[:limit]
-    return FilePage(
-        data=data,
-        has_more=has_more,
-        first_id=data[0].id if data else None,
-        last_id=data[-1].id if data else None,
-    )
+    return FilePage.of(data, limit)
 
 
 @router.get("/{file_id}", responses=errors(404, 503))

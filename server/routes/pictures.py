@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from bt_model.video.sample import SingleFrame
 from server.decoding.futures import finished
 from server.deps import Services, ServicesDep, Tenant
-from server.routes.content import has_etag
+from server.routes.content import IMMUTABLE, has_etag
 from server.routes.errors import errors
 from server.streams.reader import while_connected
 from server.uploads.rows import StoredVideo
@@ -18,11 +18,6 @@ router = APIRouter(prefix="/v1/video/uploads/{video_id}/frames", tags=["videos"]
 MIN_WIDTH, MAX_WIDTH = 16, 1920
 _MOST = 2**31 - 1
 _JPEG = "image/jpeg"
-_HEADERS = {
-    "cache-control": "private, max-age=31536000, immutable",
-    "vary": "authorization",
-    "x-content-type-options": "nosniff",
-}
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"content": {_JPEG: {"schema": {"type": "string", "format": "binary"}}}},
     304: {"description": "Not Modified: the client has it"},
@@ -69,7 +64,7 @@ async def _picture(
     """The picture, or that the client has it. Decoding one counts as decoding many does."""
     width = min(width or MAX_WIDTH, MAX_WIDTH, video.facts.width)
     name = f"t{single.seconds:g}" if single.index is None else str(single.index)
-    headers = {**_HEADERS, "etag": f'"{video.sha256}-{name}-{width}"'}
+    headers = {**IMMUTABLE, "etag": f'"{video.sha256}-{name}-{width}"'}
     if has_etag(request, headers["etag"].strip('"')):
         return Response(None, 304, headers)
     rates = services.admission.rates

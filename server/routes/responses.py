@@ -3,14 +3,14 @@
 from functools import partial
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
 from bt_model.errors import BtchatError
 from server.bodies.response_dialogue import AskedResponse
 from server.bodies.response_objects import ResponseObject
 from server.bodies.responses import DeletedResponse, ResponsesBody
-from server.deps import InlineDep, Lifetime, ServicesDep, Tenant
+from server.deps import RequestContextDep, ServicesDep, Tenant
 from server.problems import Problem, problem_of
 from server.routes.chat import ask
 from server.routes.document import RESPONSE_EVENTS, streamed
@@ -25,26 +25,19 @@ _RESPONSES = streamed(ResponseObject, RESPONSE_EVENTS, "A response") | _ERRORS
 
 
 @router.post("", response_class=Response, responses=_RESPONSES)
-async def respond(
-    body: ResponsesBody,
-    inline: InlineDep,
-    request: Request,
-    services: ServicesDep,
-    tenant: Tenant,
-    lifetime: Lifetime,
-) -> Response:
+async def respond(body: ResponsesBody, context: RequestContextDep) -> Response:
     """Answer a dialogue as a response: text, pictures and videos in, text out."""
-    kept = services.responses
+    kept, tenant = context.services.responses, context.tenant
     earlier = kept.dialogue(tenant, body.previous_response_id) if body.previous_response_id else ()
     asked = AskedResponse.read(body, earlier, partial(kept.message, tenant))
 
     def finished(response: dict[str, Any]) -> None:
         if body.is_kept:
-            kept.keep(tenant, response, None if inline else asked.answered(response))
+            kept.keep(tenant, response, None if context.inline else asked.answered(response))
 
     shape = partial(ResponseShape, asked=body, finished=finished)
     try:
-        return await ask(asked.completion(), shape, inline, request, services, tenant, lifetime)
+        return await ask(asked.completion(), shape, context)
     except (BtchatError, Problem) as error:
         raise asked.in_own_words(problem_of(error)) from error
 

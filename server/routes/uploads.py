@@ -208,8 +208,8 @@ async def list_uploads(
     else:
         found = await services.store.find_bytes(tenant, sha256)
         videos = [found] if found else []
-    data = [VideoObject.of(video, services.ahead.readiness(tenant, video.sha256)) for video in videos[:limit]]
-    return VideoPage.of(data, has_more=len(videos) > limit)
+    data = [VideoObject.of(video, services.ahead.readiness(tenant, video.sha256)) for video in videos]
+    return VideoPage.of(data, limit)
 
 
 @router.head("/{video_id}", name="find_upload", responses=errors(400, 404, 410, 429, 503))

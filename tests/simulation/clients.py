@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +17,14 @@ from bt_model.types import Sampling
 from server.bodies.chat import ChatBody
 from server.bodies.openai import CompletionBody
 from server.bodies.own import TokensBody, VideoBody
+from server.deps import RequestContext
 from server.middleware.door import Door
 from server.middleware.inline import InlineVideos
 from server.middleware.stack import request_costs
 from server.problems import Problem, problem_of
 from server.routes import chat, frames, uploads
 from server.settings import Settings
+from server.uploads.sources import Inline
 from tests.simulation.answers import Expected, check_stream, check_whole
 from tests.simulation.decoder import video_text
 from tests.simulation.draws import Draws
@@ -318,7 +320,7 @@ class Client:
         )
         expected = Expected(action.models, self._frames_of(upload.which), self.question, upload.id)
         async with AsyncExitStack() as lifetime:
-            response = await chat.chat(body, {}, self._request, self.world.services, action.tenant, lifetime)
+            response = await chat.chat(body, self._context({}, lifetime))
             outcome = await self._read(response, expected)
         self._succeeds(upload)
         return outcome
@@ -349,15 +351,17 @@ class Client:
         return json.dumps(body).encode()
 
     async def _complete(self) -> str:
-        services, request, tenant = self.world.services, self._request, self.action.tenant
-        body = CompletionBody.model_validate_json(await request.body())
+        body = CompletionBody.model_validate_json(await self._request.body())
         async with AsyncExitStack() as lifetime:
-            inline = request.scope["state"]["inline"]
-            response = await chat.complete(body, inline, request, services, tenant, lifetime)
+            context = self._context(self._request.scope["state"]["inline"], lifetime)
+            response = await chat.complete(body, context)
             outcome = await self._read(response, self._expected)
         if self.visit.upload is not None:
             self._succeeds(self.visit.upload)
         return outcome
+
+    def _context(self, inline: Mapping[str, Inline], lifetime: AsyncExitStack) -> RequestContext:
+        return RequestContext(self._request, self.world.services, self.action.tenant, inline, lifetime)
 
     # --- answers
 

@@ -27,6 +27,7 @@ from tests.escapes import Target, successes
 _MARK = b"fault:"
 _MOST = 4096
 HURRIED_FRAMES = 10
+SLOW_SECONDS = 0.15  # for each frame of a slow file
 COMMAND = ("-P", "-m", "tests.faulty_child")
 _STEPS = {
     "namespaces": "unshare",
@@ -76,8 +77,20 @@ def _hurry() -> None:
     Attempt.is_over = property(lambda _: next(checks) >= HURRIED_FRAMES)  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def _be_slow() -> None:
+    """Each frame takes its time."""
+    found = Attempt.found
+
+    def slowly(self: Attempt, num_frames: int) -> None:
+        time.sleep(SLOW_SECONDS)
+        found(self, num_frames)
+
+    Attempt.found = slowly
+
+
 FAULTS: dict[str, Callable[[], None]] = {
     "hurry": _hurry,
+    "slow": _be_slow,
     "hang": _hang,
     "abort": os.abort,
     "segfault": _segfault,
@@ -101,9 +114,15 @@ def main(missing: Sequence[str]) -> None:
         name, _, words = fault.partition(b"\0")
         if mark and name == b"escape":
             return _told(successes(Target.read(words)))
+        while mark and name == b"chatter":
+            send(wire.Count(1, 8).pack())
+        usual = Attempt.is_over, Attempt.found
         if mark:
             FAULTS[name.decode()]()
-        return real(setup, request, fds, send)
+        try:
+            return real(setup, request, fds, send)
+        finally:
+            Attempt.is_over, Attempt.found = usual  # pyright: ignore[reportAttributeAccessIssue]
 
     child._work = work  # pyright: ignore[reportPrivateUsage] - as above
     child.main()

@@ -9,6 +9,7 @@ import mmap
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import import_module
@@ -34,6 +35,7 @@ from bt_model.video.refusals import DecodeLimits
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 _JPEG_QUALITY = 85
 _SHARE = 0.9  # of the time that a parent gives its child
+_COUNT_SECONDS = 0.25  # between two counts of frames
 
 Send = Callable[[bytes], object]
 
@@ -104,7 +106,8 @@ def _work(
         clip, by_size = (before := known or scan(file, limits)), list[Frames]()
         middle = demuxed.total
         if request.job in ("frames", "thumbnails"):
-            attempt = Attempt(clock.allowed, [_mapped(memory, request.done) for memory in kept])
+            done = [_mapped(memory, request.done) for memory in kept]
+            attempt = Attempt(clock.allowed, done, clock.count)
             try:
                 clip, by_size = _read(file, clip, request, reader, limits, attempt)
             except OutOfTimeError as error:
@@ -146,11 +149,18 @@ def _planned(reply: wire.Reply, clip: Clip, request: wire.Request, setup: wire.S
 
 
 class _Clock:
-    """The time for one file, which follows from the work that the child tells its parent of."""
+    """The time for one file, which follows from the work that its parent is told of, and its progress."""
 
     def __init__(self, limits: ChildLimits, send: Send) -> None:
         self._limits, self._send = limits, send
         self.seconds = limits.seconds
+        self._counted_at = time.monotonic()
+
+    def count(self, num_frames: int, num_wanted: int) -> None:
+        """Tell how many frames there are, a few times a second; of a short decode nothing."""
+        if (now := time.monotonic()) - self._counted_at >= _COUNT_SECONDS:
+            self._counted_at = now
+            self._send(wire.Count(num_frames, num_wanted).pack())
 
     def allowed(self, num_pixels: int) -> float:
         """Seconds until it is to hand over what it has, before its parent ends it."""

@@ -21,7 +21,7 @@ from bt_model.decoding import wire
 from bt_model.decoding.decoded import Decoded
 from bt_model.decoding.kept import FrameKeeper
 from bt_model.decoding.process import ChildProcess, DiedError
-from bt_model.decoding.queue import DecodeJob, JobQueue
+from bt_model.decoding.queue import DecodeJob, FrameCount, JobQueue, ignored
 from bt_model.decoding.sandbox import ChildLimits
 from bt_model.errors import EngineError
 from bt_model.types import FrameSize, ReaderName, Sampling
@@ -148,10 +148,11 @@ class DecodePool:
         *,
         owner: str = "",
         index: bytes = b"",
+        count: FrameCount = ignored,
     ) -> Future[Decoded]:
         """The sampled frames in every size, decoded once, as sealed memory files; `index`: see `Decoded`."""
         request = wire.Request("frames", sampling, tuple(dict.fromkeys(sizes)), default_frames, index)
-        return self._submit(DecodeJob(path, request, owner))
+        return self._submit(DecodeJob(path, request, owner, count=count))
 
     def thumbnails(
         self,

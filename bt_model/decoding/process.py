@@ -14,7 +14,7 @@ from pathlib import Path
 from bt_model.decoding import wire
 from bt_model.decoding.decoded import Decoded, FrameMemories
 from bt_model.decoding.kept import FrameKeeper, KeptFrames
-from bt_model.decoding.queue import DecodeJob
+from bt_model.decoding.queue import DecodeJob, FrameCount
 from bt_model.errors import PartlyDecodedError, VideoError
 from bt_model.video import refusals
 
@@ -108,7 +108,7 @@ class ChildProcess:
         """Hand over one file, opened, and the memory files, and wait for the reply. Raises as `decode`."""
         self._seconds = self._limits.seconds
         try:
-            return self._reply(replace(job.request, done=kept.indices), fds)
+            return self._reply(replace(job.request, done=kept.indices), fds, job.count)
         except TimeoutError:
             raise refusals.too_slow(self._seconds) from None
         except (EOFError, OSError, wire.WireError) as error:
@@ -120,7 +120,7 @@ class ChildProcess:
                 raise DiedError from error
             raise refusals.undecodable() from error
 
-    def _reply(self, request: wire.Request, fds: Sequence[int]) -> wire.Reply:
+    def _reply(self, request: wire.Request, fds: Sequence[int], count: FrameCount) -> wire.Reply:
         self.files += 1
         self.is_clean = False
         deadline = time.monotonic() + self._seconds
@@ -128,17 +128,28 @@ class ChildProcess:
         self._socket.settimeout(self._seconds)
         sent = socket.send_fds(self._socket, [message], fds)
         self._socket.sendall(message[sent:])  # an index may be longer than what a socket holds
-        reply = wire.unpack_reply(self._message(deadline))
-        for _ in range(wire.MAX_WORKLOADS):
-            if isinstance(reply, wire.Workload):
-                self._seconds = self._limits.allowed(reply.num_pixels)
-                reply = wire.unpack_reply(self._message(time.monotonic() + self._seconds))
-        if isinstance(reply, wire.Workload):
-            raise wire.WireError(f"work is told more than {wire.MAX_WORKLOADS} times")
+        reply = self._told(deadline, count)
         self.is_clean = isinstance(reply, wire.Reply) or reply.is_clean
         if isinstance(reply, wire.Refusal):
             raise reply.error
         return reply
+
+    def _told(self, deadline: float, count: FrameCount) -> wire.Reply | wire.Refusal:
+        """The reply; what the child says of its work before is heard, so often and no more."""
+        num_workloads = num_counts = 0
+        while not isinstance(said := wire.unpack_reply(self._message(deadline)), (wire.Reply, wire.Refusal)):
+            if isinstance(said, wire.Workload):
+                num_workloads += 1
+                self._seconds = self._limits.allowed(said.num_pixels)
+                deadline = time.monotonic() + self._seconds
+            else:
+                num_counts += 1
+                count(said.num_frames, said.num_wanted)
+            if num_workloads > wire.MAX_WORKLOADS or num_counts > wire.MAX_COUNTS:
+                raise wire.WireError(
+                    f"{num_workloads} times work is told, and {num_counts} times how far it is"
+                )
+        return said
 
     def _message(self, deadline: float) -> bytes:
         (num_bytes,) = wire.HEADER.unpack(self._receive(wire.HEADER.size, deadline))

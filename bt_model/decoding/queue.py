@@ -16,6 +16,14 @@ from bt_model.errors import DecodeQueueFullError
 _SMOOTHING = 0.2
 
 
+FrameCount = Callable[[int, int], object]
+"""Told how many frames there are, and how many are wanted; called from a thread of the pool."""
+
+
+def ignored(_num_frames: int, _num_wanted: int) -> None:
+    """Nobody watches."""
+
+
 def _as_it_is(decoded: Decoded) -> Decoded:
     return decoded
 
@@ -28,6 +36,7 @@ class DecodeJob:
     request: wire.Request
     owner: str
     finish: Callable[[Decoded], Any] = _as_it_is
+    count: FrameCount = ignored
     begin: float = field(default_factory=time.monotonic)
     future: Future[Any] = field(default_factory=Future[Any])
 

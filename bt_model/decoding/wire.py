@@ -31,6 +31,7 @@ HEADER = struct.Struct("<I")  # payload bytes
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 MAX_INDEX_BYTES = 1024 * 1024
 MAX_WORKLOADS = 2  # the frames that are wanted, and all where some are lost
+MAX_COUNTS = 2 * MAX_FRAMES  # each frame as it comes, and once more where another reader begins anew
 MAX_SIZES = 8
 MAX_FDS = 1 + 2 * MAX_SIZES
 
@@ -175,6 +176,17 @@ class Workload:
 
 
 @dataclass(frozen=True, slots=True)
+class Count:
+    """How many frames of those that are wanted a child has decoded, which it tells now and then."""
+
+    num_frames: int
+    num_wanted: int
+
+    def pack(self) -> bytes:
+        return _framed(["count", self.num_frames, self.num_wanted])
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
     """Why a child has no result; `is_clean` where its decoder did nothing that it should not do."""
 
@@ -189,7 +201,7 @@ class Refusal:
         return _framed(["error", *values])
 
 
-def unpack_reply(payload: bytes) -> Reply | Refusal | Workload:
+def unpack_reply(payload: bytes) -> Reply | Refusal | Workload | Count:
     """One reply of a child, or what it says before.
 
     Raises:
@@ -208,6 +220,8 @@ def unpack_reply(payload: bytes) -> Reply | Refusal | Workload:
             return Reply(_facts(facts), *chosen, *found, num_pixels, seconds)
         if kind == "work":
             return Workload(*_all(values, int))
+        if kind == "count":
+            return _count(*_all(values, int))
         if kind == "partly":
             message, indices = values
             return Refusal(PartlyDecodedError(str(message)[:_MAX_TEXT], _all(indices, int)))
@@ -229,6 +243,12 @@ def _facts(values: list[Any]) -> VideoFacts:
     *others, warnings = values
     texts = _all(warnings, str, _MAX_WARNINGS)
     return VideoFacts(*others, warnings=tuple(text[:_MAX_TEXT] for text in texts))
+
+
+def _count(num_frames: int, num_wanted: int) -> Count:
+    if not 0 <= num_frames <= num_wanted <= MAX_FRAMES:
+        raise ValueError
+    return Count(num_frames, num_wanted)
 
 
 def _index(value: Any) -> bytes:

@@ -128,7 +128,7 @@ def decode_clip(
     _check_budget(clip, len(choice.indices), sizes, limits)
     done = attempt.done or [{} for _ in sizes]
     rest = [i for i in choice.indices if i not in done[0]]
-    attempt.begin(clip.num_needed(rest) * clip.width * clip.height)
+    attempt.begin(clip.num_needed(rest) * clip.width * clip.height, len(choice.indices))
     by_decord = reader == "decord" and decord_reader.read(file, clip, rest, sizes, limits, attempt)
     read = by_decord or chosen.read(file, clip, rest, sizes, limits, attempt)
     used = "decord" if by_decord else chosen.NAME
@@ -137,7 +137,7 @@ def decode_clip(
         if attempt.is_over:
             raise OutOfTimeError(found, len(choice.indices))
         # the decoder outputs fewer frames than there are packets
-        attempt.begin(len(clip.pts) * clip.width * clip.height)
+        attempt.begin(len(clip.pts) * clip.width * clip.height, len(choice.indices))
         clip, used = chosen.recount(file, clip, limits), chosen.NAME
         choice = _choice(clip, wanted)
         found = chosen.read(file, clip, choice.indices, sizes, limits, Attempt())

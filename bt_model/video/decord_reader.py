@@ -105,6 +105,7 @@ def read(
                 data = _file_of(group, stored, stream)
                 for by_index, squarer in zip(found, squarers, strict=True):
                     by_index.update(_frames(decord, data, group, squarer))
+                attempt.found(len(found[0]))
                 if attempt.is_over:
                     break
     except (_UnsureError, decord.DECORDError, decord.DECORDLimitReachedError, VideoError, ValueError):

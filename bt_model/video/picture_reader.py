@@ -98,6 +98,7 @@ def read(
                 pixels = over_white(video_frame(frame))
                 for by_index, square in zip(found, squarers, strict=True):
                     by_index[index] = square(pixels)
+                attempt.found(len(indices) - len(wanted))
             if not wanted or attempt.is_over:
                 break
     return found

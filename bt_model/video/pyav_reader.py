@@ -99,6 +99,7 @@ def read(
                     check_size(frame.width, frame.height, limits)
                     shown = ready(frame, clip)
                     found[index] = [square(shown) for square in squarers]
+                    attempt.found(len(found))
                 if not wanted or attempt.is_over:
                     break
         if not wanted or attempt.is_over:

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from btchat.commands.frame_listing import warn
 from btchat.commands.options import FormatOptions, ModelOptions
 from btchat.commands.server_options import ServerOptions
 from btchat.commands.server_videos import on_server
+from btchat.commands.stage_line import StageLine
 
 
 def local_answer(
@@ -58,18 +60,20 @@ def remote_answer(
 ) -> None:
     """Of a server. Raises BtchatError: it refuses, or cannot be reached."""
     with server.client() as client:
-        stored = on_server(client, video)
+        stored, stage = on_server(client, video), StageLine()
         stream = client.chat(
             question,
             video=stored,
             model=model,
             stream=True,
+            on_stage=stage.show,
             sampling=sampling or None,
             temperature=options.temperature,
             max_tokens=options.max_tokens,
         )
-        with stream:
+        with stream, closing(stage):
             for piece in stream:
+                stage.close()
                 _show(piece, as_json=as_json)
             if stream.receipt is not None:
                 warn(stream.receipt.warnings)

@@ -14,6 +14,7 @@ from btchat.client.options import ShowingMessage
 from btchat.commands.answering import answer_body
 from btchat.commands.frame_listing import warn
 from btchat.commands.server_videos import on_server
+from btchat.commands.stage_line import StageLine
 
 _HISTORY = Path("btchat", "history")
 _HISTORY_LINES = 1000
@@ -96,7 +97,7 @@ class ChatSession:
 
     def _ask(self, question: str) -> None:
         asked: ShowingMessage = {"role": "user", "content": question}
-        stage = _StageLine()
+        stage = StageLine()
         pieces: list[str] = []
         answer = None
         try:
@@ -111,14 +112,14 @@ class ChatSession:
                 max_tokens=self._options["max_tokens"],
             ) as stream:
                 for piece in stream:
-                    stage.clear()
+                    stage.close()
                     pieces.append(piece)
                     print(piece, end="", flush=True)
                 answer = stream.answer
         except KeyboardInterrupt:
             print(" (stopped)", end="")
         finally:
-            stage.clear()
+            stage.close()
             if pieces or answer is not None:
                 print()
             self._remember(asked, "".join(pieces), answer)
@@ -188,25 +189,6 @@ class ChatSession:
 
     def _quit(self, _words: list[str]) -> None:
         self._is_over = True
-
-
-class _StageLine:
-    """What an answer waits for, on a terminal, until its text comes."""
-
-    def __init__(self) -> None:
-        self._is_shown = False
-
-    def show(self, stage: str) -> None:
-        if sys.stderr.isatty():
-            sys.stderr.write(f"\r\033[K({stage})")
-            sys.stderr.flush()
-            self._is_shown = True
-
-    def clear(self) -> None:
-        if self._is_shown:
-            sys.stderr.write("\r\033[K")
-            sys.stderr.flush()
-            self._is_shown = False
 
 
 def _seconds(word: str) -> float:

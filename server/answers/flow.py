@@ -20,8 +20,9 @@ from server.engine.client import EngineClient
 from server.engine.usage import Usage
 from server.engine.wire import Done, Piece
 from server.features.clips import EncodedClip, PreparedClips, check_count, distinct, prepare_all
-from server.features.flights import Stage, VideoFeatures
+from server.features.flights import VideoFeatures
 from server.features.receipt import receipt_of
+from server.features.steps import WaitStep
 from server.log.request import count, note
 from server.metrics import Metrics
 from server.problems import problem_of
@@ -87,9 +88,9 @@ class ChatFlow:
     async def _inputs(self, question: Question, progress: Sequence[Progress]) -> PreparedClips:
         """What all answers have in common: their models opened, and the videos' tokens."""
 
-        def report(stage: Stage) -> None:
+        def report(step: WaitStep) -> None:
             for each in progress:
-                each.stage = stage
+                each.step = step
 
         await asyncio.gather(*(self._open(each, question) for each in progress))
         cards = _cards(progress)
@@ -105,7 +106,7 @@ class ChatFlow:
 
     async def _open(self, progress: Progress, question: Question) -> None:
         if self._engine.known_card(progress.model) is None:
-            progress.stage = "load"
+            progress.step = WaitStep("load")
         try:
             card = await self._engine.open(progress.model)
             check_fingerprint(card, question.fingerprint)
@@ -146,15 +147,15 @@ class ChatFlow:
         assert card is not None
 
         async def ask(encoded: Sequence[EncodedClip]) -> Finished:
-            progress.stage = "answer"
+            progress.step = WaitStep("answer")
             progress.seconds = {
                 "decode": sum(each.video.decode_seconds for each in encoded),
                 "encode": sum(each.video.encode_seconds for each in encoded),
             }
             return await self._ask(answer, card, encoded, put)
 
-        def report(stage: Stage) -> None:
-            progress.stage = stage
+        def report(step: WaitStep) -> None:
+            progress.step = step
 
         return await clips.use(card, ask, report)
 

@@ -9,7 +9,7 @@ from bt_model.errors import BtchatError
 from bt_model.types import GenerateOptions, ModelCard, Turn
 from server.engine.usage import Usage
 from server.features.clips import ShownClip
-from server.features.flights import Stage
+from server.features.steps import WaitStep
 from server.problems import Problem
 
 _HALF = 2**63  # seeds are 64 bits with a sign
@@ -82,7 +82,7 @@ class Progress:
     """
 
     model: str
-    stage: Stage = "lookup"
+    step: WaitStep = field(default_factory=lambda: WaitStep("lookup"))
     card: ModelCard | None = None
     error: BtchatError | None = None
     seconds: dict[str, float] = field(default_factory=dict[str, float])

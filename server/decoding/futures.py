@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from bt_model.decoding.decoded import Decoded
 from bt_model.decoding.pool import DecodePool
+from bt_model.decoding.queue import FrameCount
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +23,12 @@ async def running(pool: DecodePool) -> AsyncGenerator[DecodePool]:
         yield pool
     finally:
         await asyncio.to_thread(pool.close)
+
+
+def on_loop(count: FrameCount) -> FrameCount:
+    """The same for a thread of the pool, called on the running loop before the future has a result."""
+    loop = asyncio.get_running_loop()
+    return lambda num_frames, num_wanted: loop.call_soon_threadsafe(count, num_frames, num_wanted)
 
 
 async def finished(future: Future[Decoded]) -> Decoded:

@@ -3,13 +3,15 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from bt_model.errors import BtchatError, FeaturesMissingError, InvalidValueError, UnknownNameError, VideoError
 from bt_model.types import BEGIN, ModelCard, Place, Sampling
-from server.features.flights import Outcome, Report, VideoFeatures, ignored
+from server.features.flights import Outcome, VideoFeatures
 from server.features.keys import canonical, for_models
 from server.features.receipt import EncodedVideo
+from server.features.steps import Report, WaitStep, ignored
 from server.uploads.sources import VideoSource
 
 _OF_VIDEO = (InvalidValueError, UnknownNameError, VideoError)
@@ -107,14 +109,24 @@ async def prepare_all(
     """
     room = asyncio.Semaphore(features.num_decoders + 1)
 
-    async def prepared(clip: ShownClip) -> dict[str, Outcome]:
+    decodes: dict[int, WaitStep] = {}  # how far each is, or was
+
+    def report_all(number: int, step: WaitStep) -> None:
+        if step.stage == "decode":
+            decodes[number] = step
+            step = sum(decodes.values(), WaitStep("decode"))
+        report(step)
+
+    async def prepared(number: int, clip: ShownClip) -> dict[str, Outcome]:
         async with room:
             try:
-                return await features.prepare(clip.source, clip.sampling, cards, report)
+                return await features.prepare(clip.source, clip.sampling, cards, partial(report_all, number))
             except _OF_VIDEO as error:
                 raise at_clip(clip, error, is_alone=len(clips) == 1) from error
 
-    return PreparedClips(features, clips, await _all(prepared(clip) for clip in clips))
+    return PreparedClips(
+        features, clips, await _all(prepared(number, clip) for number, clip in enumerate(clips))
+    )
 
 
 async def _all(work: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:

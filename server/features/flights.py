@@ -2,33 +2,27 @@
 
 import asyncio
 from asyncio import FIRST_COMPLETED
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeVar
+from functools import partial
 
 from bt_model.decoding.decoded import Decoded
 from bt_model.decoding.pool import DecodePool
 from bt_model.errors import BtchatError, InvalidValueError, PixelsForgottenError, UnknownNameError
 from bt_model.types import ModelCard, Sampling
-from server.decoding.futures import finished
+from server.decoding.futures import finished, on_loop
 from server.engine.client import EngineClient
 from server.features.kept_samplings import with_samplings
 from server.features.keys import check_frames, count_name, feature_key, for_models
 from server.features.receipt import Cached, EncodedVideo, frame_facts
+from server.features.steps import Report, Stage, WaitStep, ignored
 from server.keys.rates import Rates
 from server.metrics import Metrics
 from server.uploads.sources import VideoSource
 from server.uploads.token_folders import source_key
 
-Stage = Literal["load", "lookup", "decode", "encode", "answer"]
-Report = Callable[[Stage], None]
-_T = TypeVar("_T")
 _LOOK_SECONDS = 0.1  # how often it is looked whether a decode child is free
-
-
-def ignored(_stage: Stage) -> None:
-    """Nobody watches."""
 
 
 Outcome = EncodedVideo | BtchatError
@@ -45,6 +39,7 @@ class _Flight:
     task: asyncio.Task[dict[bytes, Outcome]] = field(init=False)
     asked: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     reports: list[Report] = field(default_factory=list[Report])
+    step: WaitStep = field(default_factory=lambda: WaitStep("lookup"))
 
     @property
     def is_lost(self) -> bool:
@@ -56,9 +51,10 @@ class _Flight:
         if not self.asked.done():
             self.asked.set_result(None)
 
-    def report(self, stage: Stage) -> None:
+    def report(self, stage: Stage, num_frames: int = 0, num_wanted: int = 0) -> None:
+        self.step = WaitStep(stage, num_frames, num_wanted)
         for each in self.reports:
-            each(stage)
+            each(self.step)
 
 
 class VideoFeatures:
@@ -91,7 +87,7 @@ class VideoFeatures:
         """
         sampling = for_models(sampling, cards)
         keys, outcomes = self._keys(source, sampling, cards)
-        report("lookup")
+        report(WaitStep("lookup"))
         wanted = {keys[card.id]: card for card in reversed(cards) if card.id in keys}
         flights = self._running(wanted)
         found = await self._find([key for key in wanted if key not in flights])
@@ -214,6 +210,7 @@ class VideoFeatures:
         landed: dict[bytes, Outcome] = {}
         for flight in flights:
             flight.reports.append(report)
+            report(flight.step)
         try:
             for flight in flights:
                 landed |= await asyncio.shield(flight.task)
@@ -244,8 +241,9 @@ class VideoFeatures:
         self._rates.require_video(source.tenant)
         with ExitStack() as held:  # also by one who leaves while the file is given back
             async with source.reading() as file:
+                watched = on_loop(partial(flight.report, "decode"))
                 work = self._decoder.decode(
-                    file.path, sampling, sizes, default, owner=source.tenant, index=file.index
+                    file.path, sampling, sizes, default, owner=source.tenant, index=file.index, count=watched
                 )
                 frames = held.enter_context(await finished(work))
             self._rates.spend_video(source.tenant, frames.facts.seconds)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from server.answers.question import AnswerEvent, Finished, Progress
-from server.features.flights import Stage
+from server.features.steps import WaitStep
 from server.log.request import note
 from server.problems import Problem, problem_of
 from server.settings import Settings
@@ -19,7 +19,7 @@ from server.streams.timing import server_timing
 log = logging.getLogger(__name__)
 
 _SEPARATOR = "\n"
-_LOOK_SECONDS = 0.25  # how often it is looked whether the stage is another one
+_LOOK_SECONDS = 0.25  # how often it is looked whether the step is another one
 _END = ServerSentEvent("[DONE]", sep=_SEPARATOR)
 
 
@@ -53,7 +53,7 @@ class AnswerStream:
     shape: Shape
 
     def response(self, settings: Settings) -> EventSourceResponse:
-        """The response; comments name the stage."""
+        """The response; comments tell the progress."""
         return EventSourceResponse(
             self._events(),
             headers=server_timing(self.shape.answers[0].seconds),
@@ -65,16 +65,16 @@ class AnswerStream:
 
     def _comment(self) -> ServerSentEvent:
         """What the first answer waits for: the way to all answers is the same."""
-        return ServerSentEvent(comment=self.shape.answers[0].stage, sep=_SEPARATOR)
+        return ServerSentEvent(comment=str(self.shape.answers[0].step), sep=_SEPARATOR)
 
     async def _opening(self) -> AsyncGenerator[ServerSentEvent]:
-        """What comes before all answers, and a comment for each stage until one of them says something."""
+        """What comes before all answers, and a comment for each step until one of them says something."""
         for body in self.shape.opening():
             yield _event(body)
-        shown: Stage | None = None
+        shown: WaitStep | None = None
         while True:
-            if shown != (stage := self.shape.answers[0].stage):
-                shown = stage
+            if shown != (step := self.shape.answers[0].step):
+                shown = step
                 yield self._comment()
             if await self.reader.is_ready(_LOOK_SECONDS):
                 return

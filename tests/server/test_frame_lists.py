@@ -173,13 +173,17 @@ def test_a_list_over_is_kept_and_goes_on() -> None:
     clip = scan(file)
     wanted = Wanted(EVERY, (FrameSize(64, "squash"),), 8)
     done: Sequence[Mapping[int, Any]] = ()
+    counts: list[tuple[int, int]] = []
     for count in range(1, 4):
         with pytest.raises(OutOfTimeError) as caught:
-            decode_clip(file, clip, wanted, attempt=Attempt(lambda _: 0, done))
+            decode_clip(
+                file, clip, wanted, attempt=Attempt(lambda _: 0, done, lambda *each: counts.append(each))
+            )
         done = caught.value.found
         assert sorted(done[0]) == list(range(count))
     _, (frames,) = decode_clip(file, clip, wanted, attempt=Attempt(lambda _: 0, done))
     assert numbers_in(frames.pixels) == list(range(4))
+    assert counts == [(1, 4), (2, 4), (3, 4)]
 
 
 @pytest.mark.parametrize(("kind", "options"), [("WEBP", {"lossless": True}), ("PNG", {})])

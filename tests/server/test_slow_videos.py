@@ -9,7 +9,8 @@ import pytest
 from bt_model.decoding import process
 from server.settings import Settings
 from tests import fakes
-from tests.faulty_child import COMMAND, write_hurried
+from tests.clips import ClipSpec, write_clip
+from tests.faulty_child import COMMAND, with_fault, write_hurried
 from tests.server.conftest import QUICK, RunningServer, running
 
 FRAMES = {"num_frames": 8}
@@ -57,6 +58,35 @@ def test_a_client_that_tries_again_by_itself_gets_its_answer(server: RunningServ
             extra_body={"sampling": FRAMES},
         )
     assert completion.choices[0].message.content
+
+
+@pytest.mark.parametrize("route", ["video/chat", "chat/completions", "responses"])
+def test_a_stream_tells_how_many_frames_are_decoded(
+    server: RunningServer, tmp_path: Path, route: str
+) -> None:
+    path = write_clip(tmp_path / "a.mp4", ClipSpec(30))
+    slow = with_fault(path.read_bytes(), "slow", route.encode())
+    with server.client() as client:
+        video = client.post("/v1/video/uploads", content=slow).json()["id"]
+        messages = [{"role": "user", "content": "what happens?"}]
+        body: dict[str, object] = {"messages": messages, "video": video, "sampling": FRAMES}
+        if route == "responses":
+            parts = [
+                {"type": "input_video", "file_id": video, **FRAMES},
+                {"type": "input_text", "text": "what happens?"},
+            ]
+            body = {"input": [{"role": "user", "content": parts}]}
+        body |= {"stream": True}
+        lines = client.post(f"/v1/{route}", json=body).text.splitlines()
+    comments = [line for line in lines if line.startswith(": ")]
+    counts = [int(line.split()[2].removesuffix("/8")) for line in comments if line.startswith(": decode ")]
+    assert counts == sorted(set(counts))
+    assert len(counts) > 1
+    assert counts[0] > 0
+    assert counts[-1] <= 8
+    assert comments[0] == ": decode"
+    texts = [number for number, line in enumerate(lines) if "happens" in line]
+    assert max(number for number, line in enumerate(lines) if line.startswith(": ")) < min(texts)
 
 
 def test_without_a_frame_trying_again_is_of_no_use(server: RunningServer, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from sse_starlette import ServerSentEvent
 
 from server.answers.question import Broken, Progress, Text
-from server.features.flights import Stage
+from server.features.steps import WaitStep
 from server.problems import Problem
 from server.settings import Settings
 from server.streams.one_model import CompletionShape
@@ -79,7 +79,7 @@ def test_a_wait_before_the_first_text_is_filled_with_comments(client: httpx.Clie
     assert any(line.startswith(": ") for line in lines[:first_text])
 
 
-async def test_comments_tell_of_each_stage_once_when_it_begins() -> None:
+async def test_comments_tell_of_each_step_once_when_it_begins() -> None:
     progress, reader = Progress("m"), EventReader(1)
     shape = CompletionShape("id", 0, [progress])
     sent: list[str] = []
@@ -89,17 +89,16 @@ async def test_comments_tell_of_each_stage_once_when_it_begins() -> None:
             sent.append(cast(ServerSentEvent, event).encode().decode())
 
     reading = asyncio.create_task(read())
-    stages: tuple[Stage, ...] = ("decode", "encode", "answer")
-    for stage in stages:
+    for step in (WaitStep("decode"), WaitStep("decode", 40, 100), WaitStep("encode"), WaitStep("answer")):
         await asyncio.sleep(0.6)  # more than twice as long as it takes to be seen
-        progress.stage = stage
+        progress.step = step
     await asyncio.sleep(0.6)
     await reader.put(Text(0, "hello"))
     await reader.put(Broken(0, Problem(503, "late", code="overloaded")))
     await reading
     comments = [event.strip() for event in sent if event.startswith(": ")]
-    assert comments == [": lookup", ": decode", ": encode", ": answer"]
-    assert "hello" in sent[5]
+    assert comments == [": lookup", ": decode", ": decode 40/100", ": encode", ": answer"]
+    assert "hello" in sent[6]
 
 
 def test_steps_are_timed_in_a_header(client: httpx.Client, unseen: bytes) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bt_model.decoding.decoded import Decoded, FrameMemories
 from bt_model.decoding.kept import FrameKeeper
-from bt_model.decoding.queue import DecodeJob, JobQueue
+from bt_model.decoding.queue import DecodeJob, FrameCount, JobQueue, ignored
 from bt_model.decoding.wire import Request
 from bt_model.errors import DecodeQueueFullError, DecodeTimeoutError, VideoError
 from bt_model.types import FrameSize, ReaderName, Sampling, VideoFacts
@@ -88,9 +88,10 @@ class SimulatedDecoder:
         *,
         owner: str = "",
         index: bytes = b"",
+        count: FrameCount = ignored,
     ) -> Future[Decoded]:
         request = Request("frames", sampling, tuple(dict.fromkeys(sizes)), default, index)
-        return self._submit(DecodeJob(path, request, owner))
+        return self._submit(DecodeJob(path, request, owner, count=count))
 
     def thumbnails(
         self,

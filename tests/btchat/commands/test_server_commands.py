@@ -62,6 +62,20 @@ def test_one_file_that_fails_does_not_keep_the_others(
     assert "not a video container" in refused
 
 
+def test_on_a_terminal_ask_shows_what_it_waits_for_until_the_text_comes(
+    clip: Path, url: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ["ask", str(clip), "!late", *url]  # later than the server holds the status back
+    assert main(asked) == 0
+    assert "(answer)" not in capsys.readouterr().err
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert main(asked) == 0
+    shown, _, after = capsys.readouterr().err.partition("\r\033[K(answer)")
+    assert after.startswith("\r\033[K")
+    assert "(" not in after
+    assert "(answer)" not in shown
+
+
 @pytest.mark.parametrize("kind", ["file", "id"])
 def test_ask_streams_the_answer_of_a_server(
     kind: str, clip: Path, url: list[str], capsys: pytest.CaptureFixture[str]

@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from bt_model.errors import EngineError
-from server.answers.question import Progress, Stage
+from server.answers.question import Progress
+from server.features.steps import Stage
 from server.settings import Settings
 from tests import fakes
 from tests.fakes import BAD, MODEL, OTHER, TWIN
@@ -56,7 +57,7 @@ def test_an_error_that_nobody_foresaw_is_logged_with_its_trace(
 
 
 def test_what_an_answer_waits_for_first_is_a_stage() -> None:
-    assert Progress(MODEL).stage in get_args(Stage)
+    assert Progress(MODEL).step.stage in get_args(Stage)
 
 
 @pytest.fixture

@@ -12,10 +12,12 @@ import pytest
 
 from bt_model.decoding.decoded import Decoded, FrameMemories
 from bt_model.decoding.kept import FrameKeeper
+from bt_model.decoding.queue import FrameCount
 from bt_model.errors import BtchatError, PartlyDecodedError, UnknownNameError, VideoError
 from bt_model.types import ModelCard, Sampling, VideoFacts
 from server.engine.replies import ClipEncoding
 from server.features.ahead import MAX_WAITING, READY, EncodeAhead, Readiness
+from server.features.clips import ShownClip, prepare_all
 from server.features.flights import VideoFeatures
 from server.features.receipt import EncodedVideo
 from server.keys.file import ApiKeys
@@ -34,12 +36,16 @@ class HeldDecoder:
 
     reader = "pyav"
 
+    size = 2
+
     def __init__(self) -> None:
         self.num_idle = 1
         self.keeper = FrameKeeper(0)
         self.asked: dict[str, Future[Decoded]] = {}  # by name of the file
+        self.counts: dict[str, FrameCount] = {}
 
-    def decode(self, path: Path, *_: object, owner: str, index: bytes) -> Future[Decoded]:
+    def decode(self, path: Path, *_: object, owner: str, index: bytes, count: FrameCount) -> Future[Decoded]:
+        self.counts[path.name] = count
         return self.asked.setdefault(path.name, Future())
 
     def finish(self, name: str) -> None:
@@ -164,6 +170,38 @@ async def test_a_question_that_comes_meanwhile_joins(site: Site) -> None:
     site.decoder.finish("a")
     assert (await asked).cache == "joined"
     assert len(site.engine.encoded) == 1
+
+
+async def test_who_joins_is_told_how_far_it_is_and_how_it_goes_on(site: Site) -> None:
+    site.upload("a")
+    assert await site.decoding("a")
+    site.decoder.counts["a"](3, 8)
+    await settled()
+    told: list[str] = []
+    joined = asyncio.create_task(
+        site.features.prepare(Upload("a"), Sampling(), [CARD], lambda step: told.append(str(step)))
+    )
+    await settled()
+    site.decoder.counts["a"](7, 8)
+    site.decoder.finish("a")
+    await joined
+    assert told == ["lookup", "decode 3/8", "decode 7/8", "encode"]
+
+
+async def test_frames_of_several_videos_are_counted_together(site: Site) -> None:
+    told: list[str] = []
+    clips = [ShownClip(cast(Any, Upload(name)), Sampling()) for name in "ab"]
+    prepared = asyncio.create_task(
+        prepare_all(site.features, clips, [CARD], lambda step: told.append(str(step)))
+    )
+    assert await site.decoding("a", "b")
+    for name, num_frames in (("a", 2), ("b", 1), ("a", 4)):
+        site.decoder.counts[name](num_frames, 4)
+        await settled()
+    assert told[-3:] == ["decode 2/4", "decode 3/8", "decode 5/8"]
+    site.decoder.finish("a")
+    site.decoder.finish("b")
+    await prepared
 
 
 async def test_what_a_question_has_begun_is_not_begun_again(site: Site) -> None:

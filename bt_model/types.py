@@ -3,6 +3,7 @@
 T frames, H height, W width, K pooled tokens, D width of the vision tower.
 """
 
+import hashlib
 import math
 import re
 from collections.abc import Sequence
@@ -251,7 +252,11 @@ class TokenBound:
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What the web process knows of a loaded model; `even_above` as in `Sampling`."""
+    """What the web process knows of a loaded model; `even_above` as in `Sampling`.
+
+    `fingerprint` is of all that a video's tokens depend on, `language_fingerprint` of all that makes answers
+    of them.
+    """
 
     id: str
     backend: str
@@ -270,6 +275,12 @@ class ModelCard:
     even_above: int = MAX_FRAMES
     text_bound: TokenBound | None = None  # of a dialogue's texts; None: not known
     max_videos: int = 1  # in a dialogue
+    language_fingerprint: str = ""
+
+    @property
+    def model_fingerprint(self) -> str:
+        """Of all that an answer depends on."""
+        return hashlib.sha256(f"{self.fingerprint} {self.language_fingerprint}".encode()).hexdigest()
 
     def check_length(self, turns: Sequence[Turn]) -> None:
         """Refuse a dialogue that is too long however it is tokenised, which would take long to find out.

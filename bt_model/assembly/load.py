@@ -10,6 +10,7 @@ from typing import TypeAlias
 import torch
 
 from bt_model.assembly.catalog import find
+from bt_model.assembly.language_digest import language_digest
 from bt_model.assembly.model_file import ALL_FRAMES, LAST_LAYER, POOLED_WITH_CLS, ModelFile, read_model_file
 from bt_model.assembly.placement import Placement
 from bt_model.assembly.towers import TowerCache, vision_config
@@ -69,7 +70,12 @@ def load(
     backend = create(files)
     card = _card(model, encoder, files, _digest(model, encoder, cache), backend)
     drawn = dict.fromkeys(f"{UNTRAINED[check]} is untrained" for check in accepted if check in UNTRAINED)
-    card = replace(card, even_above=even_above(model, parts.adapter), accepted=accepted)
+    card = replace(
+        card,
+        language_fingerprint=language_digest(model, files),
+        even_above=even_above(model, parts.adapter),
+        accepted=accepted,
+    )
     return VideoChat(encoder, backend, replace(card, notes=(*notes, *drawn)))
 
 

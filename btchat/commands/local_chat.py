@@ -75,7 +75,7 @@ class LocalChat:
         warn(facts["warnings"])
         tokens = self._chat.encode(torch.from_numpy(frames.pixels)[None])[0]
         seconds = {"decode": decoded - begin, "encode": monotonic() - decoded}
-        known = {"model": card.id, "fingerprint": card.fingerprint, "notice": card.notice}
+        known = {"model": card.id, "fingerprint": card.model_fingerprint, "notice": card.notice}
         return EncodedFile(tokens, {"video": str(video), **facts, "seconds": seconds, **known})
 
     def ask(self, seen: "EncodedFile", question: str, options: GenerateOptions) -> Iterator[str]:

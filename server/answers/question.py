@@ -89,7 +89,7 @@ class Progress:
 
     @property
     def fingerprint(self) -> str | None:
-        return None if self.card is None else self.card.fingerprint
+        return None if self.card is None else self.card.model_fingerprint
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ def request_of(
     if (of_first := shown[asked[0]]) and (len(of_first) == 1 or not of_first[0].clip.place.at):
         first = _video(of_first.pop(0))
     messages = (message for number, turn in enumerate(turns) for message in _messages(turn, shown[number]))
-    given = {"model": card.id, "fingerprint": card.fingerprint, "messages": list(messages)}
+    given = {"model": card.id, "fingerprint": card.model_fingerprint, "messages": list(messages)}
     return {**first, **given, **_given(options)}
 
 
@@ -53,10 +53,10 @@ def _video(clip: EncodedClip) -> dict[str, Any]:
 
 def check_fingerprint(card: ModelCard, expected: str | None) -> None:
     """Raises InvalidValueError: the model is not what it was when a receipt was written."""
-    if expected not in (None, card.fingerprint):
+    if expected not in (None, card.model_fingerprint):
         text = (
-            f"fingerprint is {expected!r}; that of {card.id} is {card.fingerprint!r} now, which gives other "
-            "answers: ask without a fingerprint for one of them"
+            f"fingerprint is {expected!r}; that of {card.id} is {card.model_fingerprint!r} now, which gives "
+            "other answers: ask without a fingerprint for one of them"
         )
         raise InvalidValueError(text, code="fingerprint_changed", param="fingerprint")
 

@@ -50,7 +50,7 @@ class ModelObject(ResponseBody):
             max_frames=card.max_frames,
             max_videos=card.max_videos,
             num_video_tokens=card.num_video_tokens,
-            fingerprint=card.fingerprint,
+            fingerprint=card.model_fingerprint,
             notice=card.notice,
         )
 

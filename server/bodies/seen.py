@@ -51,7 +51,7 @@ class TokensObject(ResponseBody):
     dtype: str
     """of its numbers"""
     fingerprint: str
-    """of the model's weights and of what affects its answers"""
+    """of the model's tower and temporal model, and of what affects tokens"""
     pooling: str
     """how frames become tokens"""
     data: str

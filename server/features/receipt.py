@@ -67,7 +67,7 @@ def receipt_of(
         "seconds": {**spent, **(seconds or {})},
         "cache": {"features": _worst(part["cache"]["features"] for part in parts), **(cache or {})},
         "model": card.id,
-        "fingerprint": card.fingerprint,
+        "fingerprint": card.model_fingerprint,
         "notice": card.notice,
     }
 

@@ -64,7 +64,7 @@ async def show_version(services: ServicesDep) -> dict[str, object]:
         "python": platform.python_version(),
         "model": card.id,
         "backend": card.backend,
-        "fingerprint": card.fingerprint,
+        "fingerprint": card.model_fingerprint,
         "pooling": card.pooling,
         "temporal": card.versions.get("temporal"),
         "decoder": services.settings.decoder,
@@ -94,7 +94,7 @@ def _facts(card: ModelCard) -> dict[str, object]:
     return {
         "id": card.id,
         "backend": card.backend,
-        "fingerprint": card.fingerprint,
+        "fingerprint": card.model_fingerprint,
         "pooling": card.pooling,
         "temporal": card.versions.get("temporal"),
         "device": card.versions.get("device"),

@@ -165,7 +165,7 @@ class ModelPool:
             loop.call_soon_threadsafe(self._on_file, name, number, count)
 
         chat = await self._thread.run(self._loader.load, name, report)
-        self._check_same(name, chat.card.fingerprint)
+        self._check_same(name, chat.card.model_fingerprint)
         engine = BatchEngine(
             chat.backend.lm,
             max_batch=estimate.max_batch,
@@ -186,7 +186,7 @@ class ModelPool:
             chat = await self._thread.run(self._loader.load_beside, name, base.chat)
         finally:
             base.num_users -= 1
-        self._check_same(name, chat.card.fingerprint)
+        self._check_same(name, chat.card.model_fingerprint)
         return LoadedModel(name, chat, base.engine, estimate.total, base.grammars, base)
 
     def _check_same(self, name: str, fingerprint: str) -> None:

@@ -262,7 +262,7 @@ def test_health_and_version(client: httpx.Client) -> None:
     assert client.get("/health/live").json() == {"status": "ok"}
     assert client.get("/health/ready").json() == {"status": "ok", "model": fakes.MODEL, "storage": "ok"}
     version = client.get("/version").json()
-    assert (version["fingerprint"], version["decoder"]) == (fakes.CARD.fingerprint, "pyav")
+    assert (version["fingerprint"], version["decoder"]) == (fakes.CARD.model_fingerprint, "pyav")
     assert version["ffmpeg"] == {"pyav": av.ffmpeg_version_info}
     assert version["sandbox"] == ("reduced" if version["sandbox_reason"] else "full")
     assert {"limits", "no-new-privileges"} <= set(version["sandbox_parts"])

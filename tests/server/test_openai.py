@@ -77,7 +77,7 @@ def test_a_whole_answer_is_read(api: openai.OpenAI, video: str) -> None:
     answer = api.chat.completions.create(model=fakes.MODEL, messages=about(video), max_completion_tokens=9)
     assert answer.choices[0].message.content == "what is it "
     assert answer.usage is not None
-    assert answer.system_fingerprint == fakes.CARD.fingerprint
+    assert answer.system_fingerprint == fakes.CARD.model_fingerprint
     assert cast(Any, answer).receipt["video"] == video
 
 

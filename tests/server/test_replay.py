@@ -3,6 +3,7 @@
 import base64
 import json
 import random
+import shutil
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from server.main import engine_command
 from server.settings import Settings
@@ -225,6 +227,29 @@ def test_another_fingerprint_is_told(client: httpx.Client, sample: str) -> None:
     assert real in str(error["message"])
     assert "0" * 16 in str(error["message"])
     assert client.post(CHAT, json={"receipt": receipt, "fingerprint": None}).status_code == 200
+
+
+def test_another_language_model_under_the_same_name_is_told(tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    shutil.copytree(WEIGHTS / "embedded", weights / "embedded")
+    receipts, answers = [], []
+    for number in range(2):
+        for server in serving(tmp_path / "data", weights, MODELS[:1]):
+            with server.client() as client:
+                video = client.post(UPLOADS, content=SAMPLE.read_bytes()).json()["id"]
+                receipts.append(client.post(CHAT, json=question(video, max_tokens=2)).json()["receipt"])
+                answers.append(client.post(CHAT, json={"receipt": receipts[0]}))
+        if not number:
+            path = weights / "embedded" / "llava_video" / "model.safetensors"
+            tensors = load_file(path)
+            tensors["lm_head.weight"] = tensors["lm_head.weight"] * 2
+            save_file(tensors, path, {"format": "pt"})
+    assert [answer.status_code for answer in answers] == [200, 400]
+    error = error_of(answers[1])
+    assert (error["code"], error["param"]) == ("fingerprint_changed", "fingerprint")
+    assert receipts[1]["cache"]["features"] == "hit"  # the tokens are as good as before
+    assert receipts[0]["fingerprint"] in str(error["message"])
+    assert receipts[1]["fingerprint"] in str(error["message"])
 
 
 @pytest.mark.parametrize("receipt", [None, [], {}, {"request": 3}, {"request": {"video": 1}}])

@@ -139,6 +139,49 @@ def test_whatever_changes_features_changes_the_fingerprint(folder: Path, changes
 def test_equal_files_have_equal_fingerprints(folder: Path, tiny_weights: Path) -> None:
     path = edited(folder, notice="other words")
     assert loaded(path).card.fingerprint == load("embedded", tiny_weights, device="cpu").card.fingerprint
+    other = load("embedded", tiny_weights, device="cpu").card
+    assert loaded(path).card.model_fingerprint == other.model_fingerprint
+
+
+def _other_weight(folder: Path) -> None:
+    path = folder / "llava_video" / "model.safetensors"
+    tensors = load_file(path)
+    tensors["lm_head.weight"][0, 0] += 1
+    save_file(tensors, path)
+
+
+def _other_tokenizer(folder: Path) -> None:
+    with (folder / "llava_video" / "tokenizer.json").open("a") as file:
+        file.write(" ")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _other_weight,
+        _other_tokenizer,
+        lambda folder: edited(folder, template="vicuna_v1_1"),
+        lambda folder: edited(folder, defaults={"temperature": 0.5}),
+    ],
+)
+def test_what_changes_answers_alone_leaves_the_tokens_theirs(
+    folder: Path, change: Callable[[Path], object]
+) -> None:
+    path = folder / "embedded.model.json"
+    before = loaded(path).card
+    change(folder)
+    after = loaded(path).card
+    assert after.fingerprint == before.fingerprint
+    assert after.model_fingerprint != before.model_fingerprint
+
+
+def test_quantised_weights_are_another_model(folder: Path) -> None:
+    path = str(folder / "embedded.model.json")
+    prints = {
+        load(path, Path("nowhere"), device="cpu", quantise=quantise).card.model_fingerprint
+        for quantise in ("none", "int8")
+    }
+    assert len(prints) == 2
 
 
 @pytest.mark.parametrize(

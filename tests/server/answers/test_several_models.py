@@ -83,7 +83,7 @@ def test_a_named_model_answers(client: httpx.Client, video: str) -> None:
     body = asked(client, video, model=OTHER).json()
     assert body["choices"][0]["message"]["content"] == "WHO IS IT "
     assert (body["model"], body["receipt"]["model"]) == (OTHER, OTHER)
-    assert body["system_fingerprint"] == body["receipt"]["fingerprint"] == fakes.OTHER_CARD.fingerprint
+    assert body["system_fingerprint"] == body["receipt"]["fingerprint"] == fakes.OTHER_CARD.model_fingerprint
     assert body["receipt"]["frames"]["count"] == fakes.OTHER_CARD.default_frames
 
 
@@ -326,7 +326,7 @@ def test_models_are_listed_whether_loaded_or_not(tmp_path_factory: pytest.TempPa
             list(pool.map(lambda _: client.post("/v1/chat/completions", json=hello), range(4)))
         assert [each["loaded"] for each in client.get("/v1/models").json()["data"]] == [True, True]
         shown = client.get("/version").json()["models"][1]
-        assert (shown["id"], shown["fingerprint"]) == (OTHER, fakes.OTHER_CARD.fingerprint)
+        assert (shown["id"], shown["fingerprint"]) == (OTHER, fakes.OTHER_CARD.model_fingerprint)
         assert shown.keys() >= {
             "dtype",
             "quantise",

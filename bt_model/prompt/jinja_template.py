@@ -6,7 +6,7 @@ these is cut out of them. Each video is a character of its own until then.
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -27,7 +27,8 @@ class JinjaTemplate:
     """A template's source, the names that it knows tokens by (bos_token, …), and special tokens by name.
 
     A video comes before the text of its turn, in a line of its own; of several, each where it was given. Of a
-    last answer, which goes on, what the template writes behind it is left out.
+    last answer, which goes on, what the template writes behind it is left out. A greeting that the template
+    refuses, as many want the user first, is left out.
 
     Raises:
         CheckpointError: it cannot be rendered, or does not show the first user's turn just once.
@@ -57,7 +58,12 @@ class JinjaTemplate:
             InvalidValueError: see `check_turns`; or a dialogue that the template refuses.
         """
         check_turns(turns)
-        mark, parts = self._split(turns, videos)
+        try:
+            mark, parts = self._split(turns, videos)
+        except InvalidValueError:
+            if (later := _without_greeting(turns, videos)) is None:
+                raise
+            mark, parts = self._split(*later)
         made = (Tokens(self._ids(each, mark, encode)) if isinstance(each, str) else each for each in parts)
         return tuple(part for part in made if isinstance(part, Soft) or part.ids)
 
@@ -113,6 +119,17 @@ class JinjaTemplate:
         for number, piece in enumerate(pieces):
             ids += [self.specials[piece]] if number % 2 else encode(piece.replace(mark, "")).ids
         return tuple(ids)
+
+
+def _without_greeting(
+    turns: Sequence[Turn], videos: Sequence[PlacedVideo]
+) -> tuple[list[Turn], list[PlacedVideo]] | None:
+    """A dialogue without the assistant's turn before the first question; None if it has none."""
+    at = int(turns[0].role == "system")
+    if turns[at].role != "assistant":
+        return None
+    moved = [replace(each, place=replace(each.place, turn=max(at, each.place.turn - 1))) for each in videos]
+    return [*turns[:at], *turns[at + 1 :]], moved
 
 
 def _pattern(names: Iterable[str]) -> re.Pattern[str] | None:

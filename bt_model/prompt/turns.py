@@ -8,10 +8,10 @@ from bt_model.types import Turn
 
 
 def check_turns(turns: Sequence[Turn]) -> None:
-    """A dialogue is an optional system turn, then alternating user and assistant.
+    """A dialogue is an optional system turn, then alternating user and assistant, with a user's among them.
 
-    A last turn of the assistant is an answer that has begun and goes on. A user's turn before the last may do
-    without a text: it shows a video.
+    A first turn of the assistant is a greeting, as chat pages show one before anybody asks; a last one is an
+    answer that has begun and goes on. A user's turn before the last may do without a text: it shows a video.
 
     Raises:
         InvalidValueError: another order, no turn, or another turn without text.
@@ -23,10 +23,10 @@ def check_turns(turns: Sequence[Turn]) -> None:
             raise InvalidValueError(text, param=param)
     roles = [turn.role for turn in turns]
     spoken = roles[1:] if roles[:1] == ["system"] else roles
-    in_turn = spoken[:1] == ["user"] and all(a != b for a, b in pairwise(spoken))
+    in_turn = "user" in spoken and all(a != b for a, b in pairwise(spoken))
     if not in_turn or "system" in spoken:
         raise InvalidValueError(
             f"messages have the roles {', '.join(roles) or '(none)'}; allowed: an optional system message, "
-            "then user and assistant in turn, the user first",
+            "then user and assistant in turn, with a message of the user among them",
             param="messages",
         )

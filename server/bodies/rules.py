@@ -1,6 +1,6 @@
 """What the OpenAPI document says of bodies beside their types, of rules checked where values are used.
 
-Each function changes a schema in place. Not said, since JSON Schema cannot: that the user speaks first and
+Each function changes a schema in place. Not said, since JSON Schema cannot: that the user speaks, and
 something is asked, that a window ends after it starts, how many videos a model takes, and what a video's
 bytes are.
 """

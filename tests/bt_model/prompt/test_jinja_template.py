@@ -11,7 +11,7 @@ from bt_model.generation.request import Soft, Tokens
 from bt_model.prompt.jinja_template import JinjaTemplate
 from bt_model.prompt.layout import PlacedVideo
 from bt_model.prompt.tokenizer import TextTokenizer
-from bt_model.types import Turn
+from bt_model.types import Place, Turn
 from tests import tiny
 
 NAMES = {"bos_token": "<bos>", "eos_token": "<|end|>"}
@@ -99,6 +99,23 @@ def test_a_dialogue_that_the_template_refuses_is_the_clients_fault(tokenizer: Te
     with pytest.raises(InvalidValueError, match="the chat template says: roles must alternate") as caught:
         style.segments([Turn("system", "s"), Turn("user", "q")], tokenizer.encode, [])
     assert caught.value.param == "messages"
+
+
+def test_a_greeting_is_shown_where_the_template_takes_one(path: Path, tokenizer: TextTokenizer) -> None:
+    greeted = [Turn("assistant", "which way?"), *DIALOGUE]
+    reference = PreTrainedTokenizerFast(tokenizer_file=str(path), chat_template=CHATML, **NAMES)
+    messages = [{"role": turn.role, "content": turn.text} for turn in greeted]
+    expected = reference.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    assert ids_of(CHATML, tokenizer, greeted) == expected
+
+
+def test_a_greeting_that_the_template_refuses_is_left_out(tokenizer: TextTokenizer) -> None:
+    style = JinjaTemplate(MISTRAL, NAMES, tokenizer.specials)
+    plain = style.segments(DIALOGUE, tokenizer.encode, [PlacedVideo(VIDEO, Place(2))])
+    greeted = [Turn("assistant", "which way?"), *DIALOGUE]
+    assert style.segments(greeted, tokenizer.encode, [PlacedVideo(VIDEO, Place(3))]) == plain
+    first = style.segments(DIALOGUE, tokenizer.encode, [PlacedVideo(VIDEO)])
+    assert style.segments(greeted, tokenizer.encode, [PlacedVideo(VIDEO)]) == first != plain
 
 
 @pytest.mark.parametrize(

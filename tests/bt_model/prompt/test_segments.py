@@ -133,6 +133,12 @@ def test_a_dialogue_without_a_video_has_no_markers() -> None:
     assert prompt("vicuna_v1_1", ("user", "q1"), ("assistant", "a1"), ("user", "q2"), video=None) == expected
 
 
+def test_a_greeting_is_an_answer_before_the_first_question() -> None:
+    text = prompt("vicuna_v1_1", ("assistant", "Hello!"), ("user", "why?"))
+    system = SYSTEMS["vicuna_v1_1"]
+    assert text == f"<s>{system} ASSISTANT: Hello!</s>USER: why?\n{MARKED} ASSISTANT:"
+
+
 def test_a_dialogues_own_system_turn_replaces_the_templates() -> None:
     expected = f"<s>Be brief. USER: q1\n{MARKED} ASSISTANT:"
     assert prompt("video-chatgpt_v1", ("system", "Be brief."), ("user", "q1")) == expected
@@ -178,11 +184,10 @@ def test_an_unknown_template_is_refused_with_the_names_that_there_are() -> None:
         ["system"],
         ["assistant"],
         ["user", "user"],
-        ["assistant", "user"],
         ["user", "system", "user"],
         ["system", "system", "user"],
         ["user", "assistant", "assistant", "user"],
-        ["system", "assistant", "user"],
+        ["system", "assistant"],
     ],
 )
 def test_turns_out_of_order_are_refused(roles: list[Role]) -> None:

@@ -21,6 +21,9 @@ def turns(*roles: Role) -> list[Turn]:
         turns("user", "assistant", "user"),
         turns("user", "assistant"),
         turns("system", "user", "assistant", "user"),
+        turns("assistant", "user"),
+        turns("system", "assistant", "user"),
+        turns("assistant", "user", "assistant"),
     ],
 )
 def test_a_dialogue_in_turn_is_taken(dialogue: Sequence[Turn]) -> None:
@@ -33,11 +36,10 @@ def test_a_dialogue_in_turn_is_taken(dialogue: Sequence[Turn]) -> None:
         [],
         turns("system"),
         turns("assistant"),
+        turns("system", "assistant"),
         turns("user", "user"),
-        turns("assistant", "user"),
         turns("user", "system", "user"),
         turns("system", "system", "user"),
-        turns("system", "assistant", "user"),
         turns("user", "assistant", "assistant", "user"),
     ],
 )

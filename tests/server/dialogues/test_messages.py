@@ -57,6 +57,17 @@ def test_two_answers_in_a_row_are_one(client: httpx.Client) -> None:
     assert turns(asked(client, body))[1] == ["assistant", "b\nc"]
 
 
+@pytest.mark.parametrize("route", ["/v1/chat/completions", "/v1/video/chat"])
+def test_a_greeting_before_the_first_question_stays(client: httpx.Client, first: str, route: str) -> None:
+    messages = [SYSTEM, reply("Hello! Ask me."), {"role": "user", "content": TURNS}]
+    body = {"model": fakes.MODEL, "messages": messages, "video": first}
+    answer = client.post(route, json=body).json()
+    assert turns(answer) == [["system", "Be brief."], ["assistant", "Hello! Ask me."], ["user", TURNS]]
+    again = client.post("/v1/video/chat", json={"receipt": answer["receipt"]}).json()
+    assert turns(again) == turns(answer)
+    assert again["receipt"]["request"] == answer["receipt"]["request"]
+
+
 def test_our_own_route_takes_them_too(client: httpx.Client, first: str) -> None:
     answer = own(client, first, SYSTEM, user("a"), reply(None), SYSTEM, user("b"), reply(""), user(TURNS))
     expected = [["system", "Be brief.\nBe brief."], ["user", f"a\nb\n{TURNS}"]]
@@ -143,7 +154,7 @@ NOTHING: dict[str, tuple[list[dict[str, Any]], str]] = {
     "a question that is null": ([{"role": "user", "content": None}], "messages[0].content"),
     "no answer and no question": ([reply("")], "messages"),
     "instructions alone": ([SYSTEM], "messages"),
-    "an answer first": ([reply("hello"), said("a")], "messages"),
+    "a greeting alone": ([SYSTEM, reply("hello")], "messages"),
 }
 
 

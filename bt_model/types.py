@@ -276,6 +276,7 @@ class ModelCard:
     text_bound: TokenBound | None = None  # of a dialogue's texts; None: not known
     max_videos: int = 1  # in a dialogue
     language_fingerprint: str = ""
+    vocab_size: int | None = None  # of the language model; None: not known
 
     @property
     def model_fingerprint(self) -> str:

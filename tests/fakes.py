@@ -35,6 +35,7 @@ CARD = ModelCard(
     fingerprint="f" * 16,
     pooling="patches_cls",
     notice="a fake",
+    vocab_size=1000,
 )
 OTHER = "fake/other"  # looks at frames of another size, answers in capitals
 TWIN = "fake/twin"  # sees exactly what the first sees, and knows a long text by its length

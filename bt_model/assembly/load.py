@@ -262,6 +262,7 @@ def _card(
             "temporal": encoder.config.name,
         },
         text_bound=backend.text_bound,
+        vocab_size=backend.lm.vocab_size,
         max_videos=min(model.max_videos, backend.max_videos),
     )
 

@@ -10,8 +10,8 @@ from time import monotonic
 
 from starlette.exceptions import HTTPException
 
-from bt_model.errors import BtchatError, InvalidValueError
-from bt_model.types import ModelCard
+from bt_model.errors import BtchatError, InvalidValueError, require
+from bt_model.types import GenerateOptions, ModelCard
 from server.admission import Admission
 from server.answers.missing_video import warnings_without_video
 from server.answers.question import Answer, AnswerEvent, Broken, Finished, Progress, Question, Text
@@ -111,6 +111,7 @@ class ChatFlow:
             card = await self._engine.open(progress.model)
             check_fingerprint(card, question.fingerprint)
             card.check_length(question.turns)  # before a video is decoded, or the engine hears of it
+            _check_biases(question.options, card)
             if (schema := question.options.schema) is not None:
                 await self._engine.compile(progress.model, question.tenant, schema)
             progress.card = card
@@ -219,6 +220,13 @@ def _seeded(question: Question) -> Question:
         return question
     seed = int.from_bytes(secrets.token_bytes(8)) >> 11
     return replace(question, options=replace(question.options, seed=seed))
+
+
+def _check_biases(options: GenerateOptions, card: ModelCard) -> None:
+    """Raises InvalidValueError: a bias of a token that the model does not have."""
+    if (size := card.vocab_size) is not None:
+        strangers = [number for number, _ in options.logit_bias if number >= size]
+        require(not strangers, "logit_bias", strangers[:1], f"token ids 0 to {size - 1}")
 
 
 def _cards(progress: Sequence[Progress]) -> list[ModelCard]:

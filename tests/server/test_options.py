@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from tests import fakes
-from tests.server.conftest import question
+from tests.server.conftest import count, error_of, question
 
 OPTIONS: dict[str, Any] = {
     "max_tokens": 90, "temperature": 0.7, "top_p": 0.8, "top_k": 9, "min_p": 0.1, "seed": 3,
@@ -39,3 +39,21 @@ def test_an_answer_ends_at_the_most_tokens_whatever_they_are_called(
 ) -> None:
     choice = answered(client, "/v1/chat/completions", video, "one two three", **{name: 2})
     assert (choice["message"]["content"], choice["finish_reason"]) == ("one two ", "length")
+
+
+@pytest.mark.parametrize("path", [*ROUTES, "/v1/responses"])
+def test_a_bias_of_a_token_that_there_is_not_is_refused_before_a_video_is_decoded(
+    client: httpx.Client, unseen: bytes, path: str
+) -> None:
+    video = client.post("/v1/video/uploads", content=unseen).json()["id"]
+    size = fakes.CARD.vocab_size
+    assert size is not None
+    asked = {"input": "what?"} if path == "/v1/responses" else {"messages": question(video)["messages"]}
+    body = {"model": fakes.MODEL, "video": video, **asked}
+    decoded = count(client, "btchat_videos_decoded_total")
+    answer = client.post(path, json=body | {"logit_bias": {"5": 1, str(size): 1}})
+    error = error_of(answer)
+    assert (answer.status_code, error["code"], error["param"]) == (400, "invalid_value", "logit_bias")
+    assert error["message"] == f"logit_bias is [{size}]; allowed: token ids 0 to {size - 1}"
+    assert count(client, "btchat_videos_decoded_total") == decoded
+    assert client.post(path, json=body | {"logit_bias": {str(size - 1): 1}}).status_code == 200

@@ -78,7 +78,13 @@ class Ledger:
         return self._documents(where, tenant, purpose, start, limit)
 
     def delete_document(self, document: Document) -> None:
-        self._db.execute("DELETE FROM documents WHERE id = ?", (document.id,))
+        """Delete a document, and an ended batch with the last one of its own."""
+        of_batch = ", ".join(f"json_extract(facts, '$.{name}_id')" for name in ("input", "output", "error"))
+        left = f"SELECT 1 FROM documents WHERE id IN ({of_batch})"
+        where = f"status IN ({_ended()}) AND ? IN ({of_batch}) AND NOT EXISTS ({left})"
+        with transaction(self._db):
+            self._db.execute("DELETE FROM documents WHERE id = ?", (document.id,))
+            self._db.execute(f"DELETE FROM batches WHERE {where}", (document.id,))
 
     def expire(self, now: int) -> None:
         """Delete documents whose time is over, but for those of batches that still run."""

@@ -5,7 +5,7 @@ import json
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import uuid4
@@ -22,6 +22,7 @@ AT_ONCE = 8
 _TRIES = 3  # of a request at which the engine ends: it may be the reason
 _MOST_WAIT = 30.0
 _LOOK_SECONDS = 1.0
+_SWEEP_SECONDS = 60.0
 _MOST_ERRORS = 20  # that are told of one document
 _EXPIRED_AT_ONCE = 256
 _OK = 200
@@ -83,7 +84,8 @@ class BatchRunner:
                 log.error("batches wait for %g s", _MOST_WAIT, exc_info=failure)
                 await asyncio.sleep(_MOST_WAIT)
             elif not batches:
-                await self._store.news.wait()
+                with suppress(TimeoutError):  # then it is looked whether documents have expired
+                    await asyncio.wait_for(self._store.news.wait(), _SWEEP_SECONDS)
 
     async def _advance(self, batch: Batch, share: int) -> None:
         """A batch's next step: a few requests, or another status."""

@@ -95,6 +95,7 @@ class BatchStore:
 
         Raises:
             UnknownNameError: no such document.
+            Problem: there is no room for what it writes.
             InvalidValueError: it is none of requests, or too many batches run.
         """
         document = await self.document(tenant, input_id)
@@ -105,6 +106,7 @@ class BatchStore:
         if len(running) >= MAX_RUNNING_OF_ONE:
             text = f"{len(running)} batches of this key run; wait for one of them, or cancel it"
             raise InvalidValueError(text, param="input_file_id")
+        await self._require_room(tenant)
         outputs = [self._new_document(tenant, name, "batch_output") for name in ("output", "errors")]
         for each in outputs:
             await self._run(self._ledger.add_document, each)

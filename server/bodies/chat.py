@@ -58,7 +58,7 @@ class MessageBody(EchoedFields):
     """who speaks"""
     content: Content | None = None
     """what is said; neighbours of one role are one message"""
-    videos: FewErrors[MessageVideo] = Field(default=[], max_length=MAX_VIDEOS)
+    videos: Annotated[FewErrors[MessageVideo], Field(max_length=MAX_VIDEOS)] | None = None
     """videos that the user shows here"""
 
     @property
@@ -135,7 +135,7 @@ class ChatBody(ChatOptions):
         return merged(self.sampling, part)
 
     def _shown(self, message: MessageBody, number: int) -> Iterator[VideoPart]:
-        for index, video in enumerate(message.videos):
+        for index, video in enumerate(message.videos or ()):
             where = f"messages[{number}].videos[{index}]"
             if message.role != "user":
                 text = f"{where} is a video in a message of the {message.role}; allowed: user"

@@ -24,7 +24,7 @@ class LinkBody(Body):
     """A video that is fetched, or in its URL. An error of a bound would show what is secret in that."""
 
     url: Annotated[str, Field(description="https://… of a public host, or a data: URL in base64")]
-    filename: Filename = ""
+    filename: Filename | None = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,8 +150,6 @@ class CompletionBody(ChatOptions):
     """the dialogue"""
     video: Videos | None = None
     """what the first user's message shows: id, data URL or address, alone or with a sampling, or a list"""
-    stream: bool | None = None  # pyright: ignore[reportIncompatibleVariableOverride] - null is allowed here
-    """whether the answer comes in events"""
     media_io_kwargs: MediaKwargs | None = None
     """which frames, as vLLM's clients say it; `sampling` goes before it"""
 

@@ -95,23 +95,27 @@ class SamplingFields(Body):
 class SamplingBody(SamplingFields):
     """Which frames of a video the model sees."""
 
-    strategy: Strategy = "uniform"
+    strategy: Strategy | None = "uniform"
     """which frames are taken"""
-    seed: SamplingSeed = 0
+    seed: SamplingSeed | None = 0
     """of the strategy `random`"""
 
     def value(self) -> Sampling:
         """Raises InvalidValueError for a value out of range."""
-        return Sampling(**self.model_dump())
+        return Sampling(**self.model_dump(exclude_none=True))
 
 
 class VideoBody(Body):
     """A video, its sampling, and the model that encodes it."""
 
     video: VideoId
-    sampling: SamplingBody = SamplingBody()
+    sampling: SamplingBody | None = SamplingBody()
     """which frames"""
     model: ModelName = None
+
+    def chosen(self) -> Sampling:
+        """Raises InvalidValueError for a value out of range."""
+        return Sampling() if self.sampling is None else self.sampling.value()
 
 
 class TokensBody(VideoBody):
@@ -145,7 +149,7 @@ class OptionsBody(Body):
 
     model_config = ConfigDict(json_schema_extra=say_options)
 
-    stream: bool = False
+    stream: bool | None = False
     """whether the answer comes in events"""
     temperature: float | None = None
     """0 takes the likeliest token; without it the model's own"""

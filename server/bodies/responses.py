@@ -77,7 +77,7 @@ Parts = Annotated[FewErrors[InputPart], Field(max_length=MAX_PARTS)]
 class InputItem(Body):
     """A message, a reference to one of an earlier response, or what a model thought, which is left out."""
 
-    type: Literal["message", "item_reference", "reasoning"] = "message"
+    type: Literal["message", "item_reference", "reasoning"] | None = "message"
     """what the item is"""
     role: Literal["system", "developer", "user", "assistant"] | None = None
     """who speaks; a developer is a system"""
@@ -117,8 +117,6 @@ class ResponsesBody(OptionsBody):
     """a system message, which the next response does not have"""
     previous_response_id: Annotated[str, Field(max_length=64)] | None = None
     """a response to go on from"""
-    stream: bool | None = None  # pyright: ignore[reportIncompatibleVariableOverride] - null is allowed here
-    """whether the answer comes in events"""
     stream_options: Ignored = None
     max_output_tokens: Whole | None = None
     """the most tokens of the answer"""

@@ -106,7 +106,10 @@ def say_own_message(schema: Schema) -> None:
         schema,
         [
             {"properties": {"role": {"const": "user"}, "content": full}, "required": ["content"]},
-            {"properties": {"role": {"const": "user"}, "videos": {"minItems": 1}}, "required": ["videos"]},
+            {
+                "properties": {"role": {"const": "user"}, "videos": {"type": "array", "minItems": 1}},
+                "required": ["videos"],
+            },
             {"properties": {"role": {"enum": ["system", "assistant"]}, "videos": {"maxItems": 0}}},
         ],
     )

@@ -59,7 +59,7 @@ async def chat(body: ChatBody, context: RequestContextDep) -> Response:
     usage = {"include_usage": include_usage, "continuous_usage": body.continuous_usage}
     one = partial(CompletionShape, **usage)
     shape = ChoicesShape if isinstance(body.model, list) else one
-    return await _respond(question, shape, context, is_stream=body.stream)
+    return await _respond(question, shape, context, is_stream=bool(body.stream))
 
 
 @router.post("/chat/completions", response_class=Response, responses=_RESPONSES)

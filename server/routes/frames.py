@@ -42,7 +42,7 @@ async def show_frames(
     """Thumbnails of exactly the model's input frames."""
     model = services.engine.resolve(body.model)
     video = await find_video(services.store, tenant, body.video)
-    asked = body.sampling.value()
+    asked = body.chosen()
     note(model=model, video=video.name)
     card = await _opened(services, request, model)
     sampling = for_models(asked, [card])
@@ -83,7 +83,7 @@ async def show_tokens(
     """Pooled tokens as a safetensors file, or as JSON if `format` or the Accept header asks for it."""
     model = services.engine.resolve(body.model)
     video = await find_video(services.store, tenant, body.video)
-    sampling = body.sampling.value()
+    sampling = body.chosen()
     note(model=model, video=video.name)
     card = await _opened(services, request, model)
     async with asyncio.timeout(services.settings.request_seconds):

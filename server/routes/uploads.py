@@ -94,7 +94,7 @@ async def _received(
 
         sent = await link_or_file(request, receive)
         if isinstance(sent, Link):
-            name = filename or sent.body.filename
+            name = filename or sent.body.filename or ""
             if sent.received is None:
                 return await _fetched(request, services, tenant, sent.body.url, name, terms)
             return await keep(request, services, sent.received, tenant, name, terms)

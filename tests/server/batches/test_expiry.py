@@ -41,7 +41,7 @@ async def test_a_document_ends_while_no_batch_runs(
     async with BatchRunner(store, ask, lambda: True).running():
         short, long = await received(store, 1), await received(store)
         async with asyncio.timeout(5):
-            while len(await store.documents("me", "batch", None, 10, "asc")) == 2:
+            while len(await store.documents("me", "batch", None, 10, "asc")) == 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
     assert await store.documents("me", "batch", None, 10, "asc") == [long]
     with pytest.raises(UnknownNameError):

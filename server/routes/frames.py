@@ -24,6 +24,7 @@ from server.log.request import note
 from server.routes.errors import errors
 from server.routes.json_body import JsonRoute
 from server.streams.reader import while_connected
+from server.streams.timing import server_timing
 from server.uploads.sources import UploadedVideo, find_video
 
 router = APIRouter(prefix="/v1/video", tags=["videos"], route_class=JsonRoute)
@@ -37,7 +38,7 @@ _FILE: dict[int | str, dict[str, Any]] = {
 
 @router.post("/frames", responses=_ERRORS)
 async def show_frames(
-    body: VideoBody, request: Request, services: ServicesDep, tenant: Tenant
+    body: VideoBody, request: Request, response: Response, services: ServicesDep, tenant: Tenant
 ) -> FramesObject:
     """Thumbnails of exactly the model's input frames."""
     model = services.engine.resolve(body.model)
@@ -56,6 +57,7 @@ async def show_frames(
     services.metrics.decoded(shown)
     await services.features.learn(video, shown)
     check_frames(shown.num_frames, sampling, card)
+    response.headers.update(server_timing({"decode": shown.seconds}))
     frames = zip(shown.indices, shown.timestamps, shown.jpegs, strict=True)
     facts = frame_facts(shown, sampling)
     return FramesObject(
@@ -89,9 +91,10 @@ async def show_tokens(
     async with asyncio.timeout(services.settings.request_seconds):
         encoded, file = await while_connected(request, _fetched(services, video, sampling, card))
     wants_json = body.format == "json" or (body.format is None and "application/json" in accept)
+    timing = server_timing({"decode": encoded.decode_seconds, "encode": encoded.encode_seconds})
     if wants_json:
-        return _as_json(card, video.name, encoded, file)
-    headers = {
+        return _as_json(card, video.name, encoded, file, timing)
+    headers = timing | {
         "x-btchat-shape": ",".join(map(str, file.shape)),
         "x-btchat-dtype": file.dtype,
         "x-btchat-fingerprint": card.fingerprint,
@@ -117,7 +120,9 @@ async def _fetched(
     return await (await prepare_all(services.features, clips, [card])).use(card, fetch)
 
 
-def _as_json(card: ModelCard, name: str, encoded: EncodedVideo, file: TokenFile) -> Response:
+def _as_json(
+    card: ModelCard, name: str, encoded: EncodedVideo, file: TokenFile, timing: dict[str, str]
+) -> Response:
     tokens = {
         "object": "video.tokens",
         "video": name,
@@ -128,7 +133,7 @@ def _as_json(card: ModelCard, name: str, encoded: EncodedVideo, file: TokenFile)
         "data": base64.b64encode(file.array).decode(),
         "receipt": receipt_of([(name, encoded)], card),
     }
-    return JSONResponse(tokens)
+    return JSONResponse(tokens, headers=timing)
 
 
 def _data_url(jpeg: bytes) -> str:

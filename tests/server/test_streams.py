@@ -101,6 +101,24 @@ async def test_comments_tell_of_each_step_once_when_it_begins() -> None:
     assert "hello" in sent[6]
 
 
+@pytest.mark.parametrize("route", ["video/chat", "chat/completions", "responses"])
+def test_what_a_client_accepts_does_not_begin_a_stream(client: httpx.Client, route: str) -> None:
+    asked = {"input": "hi"} if route == "responses" else {"messages": [{"role": "user", "content": "hi"}]}
+    body = asked | ({"video": None} if route == "video/chat" else {})
+    answer = client.post(f"/v1/{route}", json=body, headers={"accept": "text/event-stream"})
+    assert answer.raise_for_status().headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("form", ["frames", "safetensors", "json"])
+def test_frames_and_tokens_are_timed_as_well(client: httpx.Client, unseen: bytes, form: str) -> None:
+    fresh = client.post("/v1/video/uploads", content=unseen).json()["id"]
+    route, more = ("frames", {}) if form == "frames" else ("tokens", {"format": form})
+    answer = client.post(f"/v1/video/{route}", json={"video": fresh} | more).raise_for_status()
+    timed = dict(part.split(";dur=") for part in answer.headers["server-timing"].split(", "))
+    assert set(timed) == ({"decode"} if form == "frames" else {"decode", "encode"})
+    assert float(timed["decode"]) > 0
+
+
 def test_steps_are_timed_in_a_header(client: httpx.Client, unseen: bytes) -> None:
     fresh = client.post("/v1/video/uploads", content=unseen).json()["id"]
     whole = client.post("/v1/video/chat", json=question(fresh))

@@ -271,7 +271,7 @@ class Client:
         upload = self._upload_asked
         action = self.action
         body = VideoBody(video=upload.id, model=action.models[0], sampling=self._sampling())  # pyright: ignore
-        shown = await frames.show_frames(body, self._request, self.world.services, action.tenant)
+        shown = await frames.show_frames(body, self._request, Response(), self.world.services, action.tenant)
         self._succeeds(upload)
         if self.visit.begin > upload.forgotten_at:
             self.world.find("forgotten pixels are shown", f"{self.name}: {upload.which} of {upload.tenant}")

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,16 +26,19 @@ NOTICE = "Trained by this project on its own drawn clips; it knows shapes, colou
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One model file: which branch it names, and which folder of a chat model with its projector."""
+    """One model file: its branch, others by name, and the folder of a chat model with its projector."""
 
     id: str
     adapter: str | None
     chat: str
     about: str
+    adapters: Mapping[str, str | None] = field(default_factory=dict[str, str | None])
 
 
+# What the chat model `llava_video` was not tuned beside: the tuned branch as it began, and no branch.
+OTHERS = {"pretrained": "bt_adapter.safetensors", "none": None}
 VARIANTS = (
-    Variant("embedded", "bt_adapter_tuned.safetensors", "llava_video", "Instruction-tuned."),
+    Variant("embedded", "bt_adapter_tuned.safetensors", "llava_video", "Instruction-tuned.", OTHERS),
     Variant("embedded-clip", None, "llava_clip", "Without the branch: CLIP's frame average."),
     Variant(
         "embedded-zeroshot",
@@ -88,6 +91,7 @@ def _model_file(variant: Variant, model: "EmbeddedModel") -> dict[str, Any]:
         "backend": "llava",
         "tower": "clip",
         "adapter": variant.adapter,
+        "adapters": dict(variant.adapters),
         "gates": gates,
         "llm": variant.chat,
         "projector": variant.chat,

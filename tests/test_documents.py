@@ -28,7 +28,12 @@ NOT_RUN = {
     "docker compose": "needs Docker and a GPU",
     "btchat weights fetch": "downloads 15 GB, and serves it on a GPU",
 }
-EXPECTED = {"btchat ask": "It disappears.", "curl": '"content":"It disappears."', "openai": "It disappears."}
+EXPECTED = {
+    "btchat ask": "It disappears.",
+    "embedded@none": "embedded\n  The circle moves right.\nembedded@pretrained\n  The circle moves left.\n",
+    "curl": '"content":"It disappears."',
+    "openai": "It disappears.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +90,10 @@ def test_readmes_blocks_run_as_they_are_printed(shell: Shell) -> None:
 def test_the_blocks_of_the_page_on_the_api_run(shell: Shell) -> None:
     found = blocks((ROOT / "docs" / "api.md").read_text(encoding="utf-8"))
     assert [language for language, _block in found] == ["sh"] * len(found)
-    assert all("vid_" in shell.run("bash", block) for _language, block in found)
+    said = [shell.run("bash", block) for _language, block in found]
+    assert all("vid_" in each for each in said)
+    (compared,) = [each for each in said if '"choices"' in each]
+    assert compared.count('"finish_reason":"stop"') == 3
 
 
 def commands(text: str) -> Iterator[list[str]]:

@@ -51,7 +51,7 @@ def counters(server: RunningServer) -> dict[str, float]:
         sample.name: sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
-        if set(sample.labels) <= {"model_name"}  # one model is served
+        if sample.labels.get("model_name", "embedded") == "embedded" and len(sample.labels) <= 1
     }
 
 
@@ -149,5 +149,19 @@ def test_demo_prints_the_answer_and_ends_well() -> None:
 def test_model_files_name_only_what_is_there() -> None:
     for path in EMBEDDED.glob("*.model.json"):
         model = json.loads(path.read_text())
-        parts = [model[name] for name in ("tower", "adapter", "llm", "projector") if model[name]]
-        assert all((EMBEDDED / part).exists() for part in parts)
+        parts = [model[name] for name in ("tower", "adapter", "llm", "projector")]
+        assert all((EMBEDDED / part).exists() for part in (*parts, *model["adapters"].values()) if part)
+
+
+def test_other_branches_answer_by_their_names_through_the_openai_client(server: RunningServer) -> None:
+    client = OpenAI(base_url=f"{server.url}/v1", api_key="none")
+    names = [model.id for model in client.models.list()]
+    assert names == ["embedded", "embedded@pretrained", "embedded@none"]
+    video = {"type": "video_url", "video_url": {"url": upload(server, SAMPLE.read_bytes())}}
+    content = cast(Any, [{"type": "text", "text": "which way does the circle move?"}, video])
+    said = [
+        client.chat.completions.create(model=name, messages=[{"role": "user", "content": content}])
+        for name in names
+    ]
+    assert [answer.model for answer in said] == names
+    assert len({answer.choices[0].message.content for answer in said}) == len(names)

@@ -3,6 +3,7 @@
 B clips, T frames, P patches, D width, K branch layers.
 """
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bt_model.atomic_files import write_json
 from bt_model.backends.llava import special_ids
 from bt_model.config import (
     BRANCH_KINDS,
@@ -218,10 +220,16 @@ def cached_clips(folder: Path, num_scenes: int, num_frames: int) -> CachedClips:
     return CachedClips([scene(number) for number in range(num_scenes)], TrunkCache(cache, tuple(reads)))
 
 
-def write_model_folder(weights_dir: Path) -> EmbeddedModel:
-    """Write `weights_dir`/tiny as `btchat train embedded` would; the parts that were written."""
+def write_model_folder(weights_dir: Path, *, with_adapters: bool = False) -> EmbeddedModel:
+    """Write `weights_dir`/tiny as `btchat train embedded` would; the parts that were written.
+
+    Without its further adapters, unless they are asked for, so that each model has one id.
+    """
     out = weights_dir / "tiny"
     out.mkdir(parents=True)
     parts = model(weights_dir)
     export(parts, out, weights_dir)
+    if not with_adapters:
+        path = out / f"{MODEL}.model.json"
+        write_json(path, {**json.loads(path.read_text(encoding="utf-8")), "adapters": {}})
     return parts

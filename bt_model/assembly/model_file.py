@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field
 
 from bt_model.checkpoints.json_files import read_json
-from bt_model.errors import CheckpointError, InvalidValueError, require
+from bt_model.errors import CheckpointError, InvalidValueError, UnknownNameError, require
 from bt_model.settings.refusal import validated
 from bt_model.types import MAX_FRAMES, MAX_VIDEOS, Entry, GenerateOptions, ResizeMode
 
@@ -98,7 +98,18 @@ class ModelFile:
         return {f"{self.id}@{name}": name for name in self.adapters}
 
     def with_adapter(self, name: str) -> "ModelFile":
-        """The same model with one of its other adapters, as a model of its own."""
+        """The same model with one of its other adapters, as a model of its own.
+
+        Raises:
+            UnknownNameError: no such adapter; the message lists what there is.
+        """
+        if name not in self.adapters:
+            there_are = ", ".join(self.ids_beside()) or "none"
+            raise UnknownNameError(
+                f"model is {f'{self.id}@{name}'!r}; with other adapters of {self.id} there are: {there_are}",
+                code="model_not_found",
+                param="model",
+            )
         notice = f"With the adapter {name} in the place of the model's own. {self.notice}".strip()
         own = {"id": f"{self.id}@{name}", "adapter": self.adapters[name], "notice": notice}
         return replace(self, **own, adapters={})

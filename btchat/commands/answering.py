@@ -2,18 +2,21 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 from pydantic import TypeAdapter
 
+from bt_model.errors import BtchatError
 from bt_model.types import GenerateOptions, Sampling
 from btchat.client import ChatAnswer
+from btchat.client.options import ChatOptions
 from btchat.client.receipts import Receipt
 from btchat.commands.frame_listing import warn
-from btchat.commands.options import FormatOptions, ModelOptions
+from btchat.commands.options import DEFAULT_MODEL, FormatOptions, ModelOptions
 from btchat.commands.server_options import ServerOptions
 from btchat.commands.server_videos import on_server
 from btchat.commands.stage_line import StageLine
@@ -29,28 +32,34 @@ def local_answer(
     *,
     as_json: bool,
 ) -> None:
-    """Of a model that is loaded here.
+    """Of a model that is loaded here, or of several.
 
     Raises:
         BtchatError: a model, a file or an option that cannot be used.
     """
-    from btchat.commands.local_chat import LocalChat
+    from btchat.commands.local_chat import LocalChats
 
-    chat = LocalChat(model, formats)
-    if chat.notice:
-        sys.stderr.write(f"{chat.notice}\n")
-    seen = chat.see(video, sampling)
-    pieces: list[str] = []
-    for piece in chat.ask(seen, question, options):
-        pieces.append(piece)
-        _show(piece, as_json=as_json)
-    receipt = Receipt.model_validate(seen.receipt)
-    _end(ChatAnswer("".join(pieces), receipt.model, receipt=receipt), as_json=as_json)
+    names = model.names or (DEFAULT_MODEL,)
+    everything = LocalChats(names, model, formats).see(video, sampling)
+    receipts = [Receipt.model_validate(seen.receipt) for seen in everything]
+    _tell_notices(receipt.notice for receipt in receipts)
+    is_one = len(everything) == 1
+    answers: list[ChatAnswer] = []
+    for seen, receipt in zip(everything, receipts, strict=True):
+        pieces: list[str] = []
+        for piece in seen.ask(question, options):
+            pieces.append(piece)
+            _show(piece, as_json=as_json or not is_one)
+        answers.append(ChatAnswer("".join(pieces), receipt.model, receipt=receipt))
+    if is_one:
+        _end(answers[0], as_json=as_json)
+    else:
+        _print_all(answers, as_json=as_json)
 
 
 def remote_answer(
     server: ServerOptions,
-    model: str | None,
+    models: Sequence[str],
     video: Path,
     question: str,
     sampling: Mapping[str, Any],
@@ -58,18 +67,24 @@ def remote_answer(
     *,
     as_json: bool,
 ) -> None:
-    """Of a server. Raises BtchatError: it refuses, or cannot be reached."""
+    """Of one model of a server or of several. Raises BtchatError: it refuses, or cannot be reached."""
     with server.client() as client:
         stored, stage = on_server(client, video), StageLine()
+        chosen: ChatOptions = {
+            "sampling": sampling or None,
+            "temperature": options.temperature,
+            "max_tokens": options.max_tokens,
+        }
+        if len(models) > 1:
+            answers = client.chat(question, video=stored, model=list(models), **chosen)
+            receipts = [answer.receipt for answer in answers if answer.receipt is not None]
+            warn(dict.fromkeys(warning for receipt in receipts for warning in receipt.warnings))
+            _tell_notices(receipt.notice for receipt in receipts)
+            _print_all(answers, as_json=as_json)
+            return
+        model = models[0] if models else None
         stream = client.chat(
-            question,
-            video=stored,
-            model=model,
-            stream=True,
-            on_stage=stage.show,
-            sampling=sampling or None,
-            temperature=options.temperature,
-            max_tokens=options.max_tokens,
+            question, video=stored, model=model, stream=True, on_stage=stage.show, **chosen
         )
         with stream, closing(stage):
             for piece in stream:
@@ -77,8 +92,7 @@ def remote_answer(
                 _show(piece, as_json=as_json)
             if stream.receipt is not None:
                 warn(stream.receipt.warnings)
-                if stream.receipt.notice:
-                    sys.stderr.write(f"{stream.receipt.notice}\n")
+                _tell_notices([stream.receipt.notice])
             _end(stream.answer, as_json=as_json)
 
 
@@ -91,6 +105,25 @@ def answer_body(answer: ChatAnswer) -> dict[str, Any]:
 def _show(piece: str, *, as_json: bool) -> None:
     if not as_json:
         print(piece, end="", flush=True)
+
+
+def _tell_notices(notices: Iterable[str | None]) -> None:
+    """What models' files say about their limits, each once."""
+    for notice in dict.fromkeys(notices):
+        if notice:
+            sys.stderr.write(f"{notice}\n")
+
+
+def _print_all(answers: Iterable[ChatAnswer], *, as_json: bool) -> None:
+    """Several answers, one below the other. Raises BtchatError: some of the models failed."""
+    if as_json:
+        print(json.dumps({"answers": [answer_body(each) for each in answers]}, indent=2, ensure_ascii=False))
+    else:
+        for answer in answers:
+            print(f"{answer.model}\n{indent(answer.text, '  ', lambda _line: True)}")
+    failed = [f"{answer.model}: {answer.error.message}" for answer in answers if answer.error is not None]
+    if failed:
+        raise BtchatError("; ".join(failed))
 
 
 def _end(answer: ChatAnswer, *, as_json: bool) -> None:

@@ -47,22 +47,23 @@ def chat(
     if sys.stdin.isatty():
         _stop_on_interrupt()
     options = {"temperature": temperature, "max_tokens": max_tokens}
-    with _url(server, model, formats, video) as url, server.client(url) as client:
-        session = ChatSession(client, model.model if server.url else None, frames.body, options)
+    with _server(server, model, formats, video) as (url, name), server.client(url) as client:
+        session = ChatSession(client, name, frames.body, options)
         if video is not None:
             session.show(video)
         return session.run()
 
 
 @contextmanager
-def _url(
+def _server(
     server: ServerOptions, model: ModelOptions, formats: FormatOptions, video: Path | None
-) -> Generator[str | None]:
-    """A server that runs, or one of our own."""
+) -> Generator[tuple[str | None, str | None]]:
+    """A server that runs, or one of our own: its URL, where it is ours, and the model to ask."""
     if server.url is not None:
         require_nothing_local(model, formats)
-        yield None
+        yield None, model.asked
         return
+    from btchat.commands.chosen_model import choose
     from btchat.commands.running_server import running_server
 
     if video is not None:
@@ -74,15 +75,19 @@ def _url(
         "quantise": formats.quantise,
         **({"dtype": formats.dtype} if formats.dtype else {}),
     }
-    sys.stderr.write(f"starting a server with the model {model.name}\n")
+    asked = choose(model.name, model.weights_dir)
+    sys.stderr.write(f"starting a server with the model {asked.id}\n")
     _end_on_hangup()
     with (
         tempfile.TemporaryDirectory(prefix="btchat-chat-") as folder,
         running_server(
-            Path(folder), model=model.name, settings={"log_level": "error", **chosen}, is_foreground=False
+            Path(folder),
+            model=str(asked.path),
+            settings={"log_level": "error", **chosen},
+            is_foreground=False,
         ) as own,
     ):
-        yield own.url
+        yield own.url, asked.id
 
 
 def _end_on_hangup() -> None:

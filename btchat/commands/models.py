@@ -66,6 +66,8 @@ def _model_lines(name: str, path: Path, weights_dir: Path, known: dict[str, Orig
     for part in parts(path.parent, model):
         size = "missing" if part.num_bytes is None else f"{part.num_bytes / 1e6:,.1f} MB"
         yield f"  {part.name:10s} {part.path}  {size}"
+    if beside := model.ids_beside():
+        yield f"  beside it  {', '.join(beside)}"
     if model.adapter is None:
         yield "  adapter    none: CLIP averaged over frames"
     elif kind := _kind(path.parent, model):
@@ -103,4 +105,4 @@ def _as_json(name: str, path: Path, weights_dir: Path) -> dict[str, Any]:
         return {"name": name, "file": str(path), "error": error.message}
     listed = [{"part": p.name, "path": str(p.path), "bytes": p.num_bytes} for p in parts(path.parent, model)]
     known = {"id": model.id, "backend": model.backend, "temporal": _kind(path.parent, model)}
-    return {"name": name, "file": str(path), **known, "parts": listed}
+    return {"name": name, "file": str(path), **known, "adapters": list(model.ids_beside()), "parts": listed}

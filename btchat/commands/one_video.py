@@ -40,7 +40,8 @@ def ask(
 ) -> None:
     """Ask one question about a video.
 
-    The model is loaded here, or, with --url, a server answers, to which the file is uploaded once.
+    The model is loaded here, or, with --url, a server answers, to which the file is uploaded once. Several
+    models, or adapters of one, look at the same frames, and their answers stand one below the other.
 
     Args:
         video: video file, or the id of an upload
@@ -54,7 +55,7 @@ def ask(
     options = GenerateOptions(max_tokens=max_tokens, temperature=temperature)
     if server.url is not None:
         require_nothing_local(model, formats)
-        remote_answer(server, model.model, video, question, frames.body, options, as_json=json)
+        remote_answer(server, model.names, video, question, frames.body, options, as_json=json)
         return
     _require_video(video)
     local_answer(model, formats, video, question, frames.sampling, options, as_json=json)
@@ -82,7 +83,7 @@ def frames(
         from btchat.commands.server_videos import list_frames as list_theirs
 
         require_nothing_local(model)
-        listing = list_theirs(server, model.model, video, frames.body)
+        listing = list_theirs(server, model.asked, video, frames.body)
     else:
         from btchat.commands.local_chat import list_frames
 
@@ -113,14 +114,15 @@ def tokens(
         from btchat.commands.server_videos import write_tokens
 
         require_nothing_local(model, formats)
-        print(write_tokens(server, model.model, video, frames.body, output))
+        print(write_tokens(server, model.asked, video, frames.body, output))
         return
-    from btchat.commands.local_chat import LocalChat
+    from btchat.commands.local_chat import LocalChats
 
-    sampling = frames.sampling
+    sampling, name = frames.sampling, model.name
     _require_video(video)
     output.parent.stat()
-    print(LocalChat(model, formats).write_tokens(video, sampling, output))
+    (seen,) = LocalChats([name], model, formats).see(video, sampling)
+    print(seen.write(output))
 
 
 def _require_video(path: Path) -> None:

@@ -13,6 +13,8 @@ from bt_model.errors import require
 from bt_model.types import Dtype, Quantise, Sampling, Strategy
 
 MAX_PORT = 65535
+MAX_MODELS = 8  # of one question, as on a server
+DEFAULT_MODEL = "embedded"
 
 
 def a_folder(_kind: object, path: Path | None) -> None:
@@ -83,18 +85,36 @@ class ModelOptions:
     """A model by name, and where it runs."""
 
     model: Annotated[
-        str | None,
+        tuple[str, ...],
         Parameter(
-            help="name or model file (default: embedded; of a server its first)", env_var="BTCHAT_MODEL"
+            help="name or model file, or NAME@ADAPTER; of several (a,b) ask prints each answer "
+            "(default: embedded; of a server its first)",
+            env_var="BTCHAT_MODEL",
+            env_var_split=lambda _kind, value: [value],
         ),
-    ] = None
+    ] = ()
     weights_dir: WeightsDir = WEIGHTS_DIR
     device: Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1 …")] = "auto"
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """All that were named, each once. Raises InvalidValueError: one twice, or too many."""
+        named = [part.strip() for each in self.model for part in each.split(",")]
+        names = tuple(name for name in named if name)
+        ok = len(set(names)) == len(names) <= MAX_MODELS
+        require(ok, "model", ",".join(names), f"up to {MAX_MODELS} different names")
+        return names
+
+    @property
+    def asked(self) -> str | None:
+        """The one that was named, if one was. Raises InvalidValueError: several."""
+        require(len(self.names) <= 1, "model", ",".join(self.names), "one name; `btchat ask` takes several")
+        return self.names[0] if self.names else None
+
+    @property
     def name(self) -> str:
-        """Of the model that is loaded in this process."""
-        return self.model or "embedded"
+        """Of the model that is loaded in this process. Raises as `asked`."""
+        return self.asked or DEFAULT_MODEL
 
 
 @Parameter(name="*", group=Group.create_ordered("Number formats"))

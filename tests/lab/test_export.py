@@ -30,6 +30,8 @@ from lab.model import EmbeddedModel
 from tests import tiny
 from tests.bt_model.training.data.test_tokens import ASKED
 
+ROOT = Path(__file__).parents[2]
+
 
 @dataclass(frozen=True)
 class Written:
@@ -42,7 +44,7 @@ class Written:
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     weights = tmp_path_factory.mktemp("weights")
-    model = tiny.write_model_folder(weights)
+    model = tiny.write_model_folder(weights, with_adapters=True)
     return Written(weights / "tiny", model)
 
 
@@ -149,6 +151,14 @@ def test_the_sample_clip_is_a_video(written: Written) -> None:
 def test_the_notice_says_what_the_model_is(written: Written) -> None:
     for name in ("embedded", "embedded-clip", "embedded-zeroshot"):
         assert "Trained by this project on its own drawn clips" in loaded(written, name).card.notice
+
+
+def test_the_model_files_in_the_repository_are_those_that_training_writes(written: Written) -> None:
+    for path in (ROOT / "weights" / "embedded").glob("*.model.json"):
+        ours, kept = (
+            json.loads((folder / path.name).read_text()) for folder in (written.folder, path.parent)
+        )
+        assert ours | {"default_frames": 8} == kept
 
 
 def test_sampling_defaults_to_the_plans_frames(written: Written) -> None:

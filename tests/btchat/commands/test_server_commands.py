@@ -92,6 +92,33 @@ def test_ask_streams_the_answer_of_a_server(
     assert told["usage"]["completion_tokens"] == 3
 
 
+@pytest.mark.parametrize("flags", [["--model", "FIRST,SECOND"], ["--model", "FIRST", "--model", "SECOND"]])
+def test_ask_shows_the_answers_of_several_models(
+    flags: list[str], clip: Path, url: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = {"FIRST": fakes.MODEL, "SECOND": fakes.OTHER}
+    models = [each.replace("FIRST", names["FIRST"]).replace("SECOND", names["SECOND"]) for each in flags]
+    assert main(["ask", str(clip), QUESTION, *models, *url]) == 0
+    said = capsys.readouterr()
+    assert said.out == f"{fakes.MODEL}\n  {QUESTION} \n{fakes.OTHER}\n  {QUESTION.upper()} \n"
+    assert said.err == f"{fakes.CARD.notice}\n"
+    assert main(["ask", str(clip), QUESTION, *models, "--json", *url]) == 0
+    told = json.loads(capsys.readouterr().out)["answers"]
+    assert [(each["model"], each["text"]) for each in told] == [
+        (fakes.MODEL, f"{QUESTION} "),
+        (fakes.OTHER, f"{QUESTION.upper()} "),
+    ]
+
+
+def test_one_of_several_models_that_fails_is_told_beside_the_answers(
+    clip: Path, url: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["ask", str(clip), QUESTION, "--model", f"{fakes.MODEL},{fakes.BAD}", *url]) == 1
+    said = capsys.readouterr()
+    assert said.out.startswith(f"{fakes.MODEL}\n  {QUESTION} \n")
+    assert f"btchat: {fakes.BAD}: " in said.err
+
+
 def test_a_server_is_named_by_a_variable_too(
     clip: Path, server: RunningServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -205,6 +232,7 @@ def test_a_server_that_is_not_there_is_one_line(
         (["--num-frames", "0"], "sampling.num_frames is 0"),
         (["--temperature", "9"], "temperature is 9"),
         (["--model", "gpt"], "gpt"),
+        (["--model", "a,b,a"], "model is 'a,b,a'; allowed: up to 8 different names"),
     ],
 )
 def test_what_makes_no_sense_with_a_server_is_one_line(

@@ -38,6 +38,7 @@ def command_line() -> App:
     )
     app.command("btchat.commands.chat:chat", group=group, help="Talk about a video on the terminal.")
     app.command("btchat.commands.upload:upload", group=group, help="Upload videos to a server.")
+    app.command("btchat.commands.delete:delete", group=group, help="Delete uploads from a server.")
     app.command("btchat.commands.status:status", group=group, help="Show what a server has loaded and does.")
     keys = App(name="key", help="Make API keys.", group=group)
     keys.command("btchat.commands.key:new", name="new")

@@ -97,9 +97,9 @@ class AsyncClient:
         """One upload, by its id."""
         return await self._run(self._routes.get(video))
 
-    async def delete(self, video: str) -> DeletedUpload:
-        """Delete an upload, and what was computed from it."""
-        return await self._run(self._routes.delete(video))
+    async def delete(self, video: str, *, keep: Literal["tokens"] | None = None) -> DeletedUpload:
+        """Delete an upload and what was computed from it, or its file alone: then questions go on."""
+        return await self._run(self._routes.delete(video, keep))
 
     async def ask(
         self, video: Video | None, question: str, *, model: str | None = None, **options: Unpack[ChatOptions]

@@ -41,7 +41,7 @@ class UploadFacts(ServerObject):
 
 
 class VideoUpload(ServerObject):
-    """A stored video; times are seconds since 1970."""
+    """A stored video; times are seconds since 1970. Without `pixels` only its tokens are there."""
 
     id: str
     bytes: int
@@ -49,6 +49,7 @@ class VideoUpload(ServerObject):
     filename: str = ""
     created_at: int
     expires_at: int | None = None
+    pixels: bool = True
     facts: UploadFacts
 
 
@@ -61,11 +62,21 @@ class UploadPage(ServerObject):
     last_id: str | None = None
 
 
+class RemovedFiles(ServerObject):
+    """What a deletion took off the server's disk; all are 0 of what others still need."""
+
+    file_bytes: int = 0
+    index_bytes: int = 0
+    token_files: int = 0
+    token_bytes: int = 0
+
+
 class DeletedUpload(ServerObject):
-    """A deletion that was done."""
+    """A deletion that was done; `deleted` is false where tokens, and so the id, are kept."""
 
     id: str
     deleted: bool = True
+    removed: RemovedFiles = RemovedFiles()
 
 
 class TokenDetails(ServerObject):

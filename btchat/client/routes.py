@@ -62,8 +62,8 @@ class Routes:
             yield from self.retries.read(Call("GET", _path(PATH, video)), VideoUpload.model_validate_json)
         )
 
-    def delete(self, video: str) -> Plan[DeletedUpload]:
-        call = Call("DELETE", _path(PATH, video))
+    def delete(self, video: str, keep: Literal["tokens"] | None) -> Plan[DeletedUpload]:
+        call = Call("DELETE", _path(PATH, video), {} if keep is None else {"keep": keep})
         return (yield from self.retries.read(call, DeletedUpload.model_validate_json))
 
     def frames(self, video: Video, sampling: SamplingOptions | None, model: str | None) -> Plan[FrameSet]:

@@ -2,10 +2,11 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from itertools import count
+from uuid import uuid4
 
 import httpx
 from pydantic import ValidationError
@@ -25,12 +26,13 @@ class Retries:
     most_seconds: float = 60.0
 
     def sent(self, call: Call) -> Plan[httpx.Response]:
-        """A success.
+        """A success. All attempts have one key, so that none does again what another has done.
 
         Raises:
             BtchatAPIError: the server refused.
             BtchatConnectionError: there was no answer.
         """
+        call = _named(call)
         for attempt in count():
             try:
                 response = yield from send(call)
@@ -52,6 +54,13 @@ class Retries:
         """A success, as an object. Raises as `sent`, and BtchatResponseError."""
         response = yield from self.sent(call)
         return parsed(response, kind)
+
+
+def _named(call: Call) -> Call:
+    """A POST with a key by which the server knows it again; what else is sent twice does no harm."""
+    if call.method != "POST":
+        return call
+    return replace(call, headers={"idempotency-key": uuid4().hex, **call.headers})
 
 
 def parsed(response: httpx.Response, kind: Callable[[bytes], T]) -> T:

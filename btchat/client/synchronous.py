@@ -96,9 +96,9 @@ class Client:
         """One upload, by its id."""
         return self._run(self._routes.get(video))
 
-    def delete(self, video: str) -> DeletedUpload:
-        """Delete an upload, and what was computed from it."""
-        return self._run(self._routes.delete(video))
+    def delete(self, video: str, *, keep: Literal["tokens"] | None = None) -> DeletedUpload:
+        """Delete an upload and what was computed from it, or its file alone: then questions go on."""
+        return self._run(self._routes.delete(video, keep))
 
     def ask(
         self, video: Video | None, question: str, *, model: str | None = None, **options: Unpack[ChatOptions]

@@ -67,7 +67,10 @@ class Upload:
         return stored
 
     def _known(self, sha256: str) -> Plan[VideoUpload | None]:
-        """What the server has under this hash; a server that does not know the question answers otherwise."""
+        """What the server has under this hash with its pixels, which the same bytes bring back otherwise.
+
+        A server that does not know the question answers otherwise.
+        """
         call = Call("GET", PATH, query={"sha256": sha256, "limit": 1})
         try:
             page = yield from self.retries.read(call, UploadPage.model_validate_json)
@@ -75,7 +78,7 @@ class Upload:
             if error.status in (400, _NOT_FOUND):
                 return None
             raise
-        return next((each for each in page.data if each.sha256 == sha256), None)
+        return next((each for each in page.data if each.sha256 == sha256 and each.pixels), None)
 
     def _whole(self, sha256: str) -> Plan[VideoUpload]:
         """In one request. Before another attempt the server is asked whether it has the video by now."""

@@ -88,6 +88,7 @@ def test_what_needs_pixels_names_the_samplings_that_need_none(
     refusal(asked_of_openai(later, video, num_frames=2), 400)
     refusal(later.post("/v1/video/tokens", json={"video": video, "sampling": other}))
     refusal(later.post("/v1/video/frames", json={"video": video}))
+    refusal(later.post("/v1/video/estimate", json={"video": video}))
     refusal(later.get(f"{path}/content"))
     refusal(later.get(f"{path}/frames/0.jpg"))
 

@@ -34,7 +34,9 @@ def test_uploads_are_listed_and_deleted(client: Any, clip: Path) -> None:
     page = client.list(limit=1)
     assert (page.data[0], page.last_id, page.data[0].facts.codec) == (video, video.id, "h264")
     assert client.list(after=video.id).data == ()
-    assert client.delete(video.id).deleted
+    gone = client.delete(video.id)
+    assert (gone.id, gone.deleted) == (video.id, True)
+    assert gone.removed.file_bytes == clip.stat().st_size
     with pytest.raises(BtchatAPIError) as caught:
         client.get(video.id)
     assert (caught.value.status, caught.value.code) == (404, "video_not_found")

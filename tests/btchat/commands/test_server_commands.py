@@ -15,6 +15,7 @@ from btchat.cli import main
 from btchat.client import BtchatAPIError, BtchatConnectionError
 from server.settings import Settings
 from tests import fakes
+from tests.btchat.client.conftest import padded
 from tests.server.conftest import QUICK, RunningServer, running
 
 QUESTION = "what happens here"
@@ -149,6 +150,23 @@ def test_tokens_of_a_server_are_written(
     assert main(["tokens", str(clip), "-o", str(output), *url]) == 0
     assert load_file(output)["tokens"].shape == (3, 4)
     assert capsys.readouterr().out.startswith(f"{output}: tokens 3 x 4 float32, weights ffff")
+
+
+def test_uploads_are_deleted_or_only_their_pixels(
+    clip: Path, server: RunningServer, url: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    padded(clip, tmp_path / "own.mp4", 99)
+    video = stored(tmp_path / "own.mp4", url, capsys)
+    num_bytes = (tmp_path / "own.mp4").stat().st_size
+    assert main(["delete", video, "--keep", "tokens", *url]) == 0
+    assert capsys.readouterr().out.startswith(f"{video}  tokens kept: video {num_bytes:,} bytes, index ")
+    with Client(server.url) as client:
+        assert client.get(video).pixels is False
+    assert main(["delete", video, "--json", *url]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["id"], told["deleted"], told["removed"]["file_bytes"]) == (video, True, 0)
+    assert main(["delete", video, *url]) == 1
+    assert video in capsys.readouterr().err
 
 
 def test_status_tells_what_a_server_has_and_does(

@@ -42,7 +42,10 @@ COLUMNS = (
         "LiteLLM `openai/`", OPENAI3, "litellm", "litellm_sdk.py", "openai/embedded", recipe="ask_litellm.py"
     ),
     Column("LiteLLM `hosted_vllm/`", OPENAI3, "litellm", "litellm_sdk.py", "hosted_vllm/embedded"),
-    Column("LiteLLM proxy `openai/`", OPENAI3, "litellm", "litellm_proxy.py", "openai", is_gateway=True),
+    Column(
+        *("LiteLLM proxy `openai/`", OPENAI3, "litellm", "litellm_proxy.py", "openai", True),
+        recipe="ask_litellm_proxy.sh",
+    ),
     Column("LiteLLM proxy `hosted_vllm/`", OPENAI3, "litellm", "litellm_proxy.py", "vllm", is_gateway=True),
     Column("LangChain", OPENAI3, "langchain-openai", "langchain_chat.py", recipe="ask_langchain.py"),
     Column(

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from btchat.commands.running_server import free_port
 from tests.clients.abilities import ABILITIES
 from tests.clients.columns import Column
 from tests.clients.environments import PROGRAMS, WORK
 from tests.clients.host import Place
 
 _MARK = "CELL "
+_GATEWAY_PORT = "4000"  # of recipes that start one
 _SECONDS = 300
 _WORST = ("no", "cannot", "yes")
 
@@ -75,6 +77,7 @@ def recipe_fault(column: Column, place: Place, recipe: Path) -> str:
     """What is wrong with a recipe that is run as it is printed; empty where it answers."""
     code = recipe.read_text(encoding="utf-8")
     code = code.replace("localhost:8000", place.url.removeprefix("http://")).replace("none", place.key)
+    code = code.replace(_GATEWAY_PORT, str(free_port()))
     folder = WORK / "node" if recipe.suffix == ".mjs" else Path(place.folder)
     (folder / recipe.name).write_text(code, encoding="utf-8")
     (folder / "clip.mp4").write_bytes(Path(place.video).read_bytes())

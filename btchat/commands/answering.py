@@ -74,6 +74,7 @@ def remote_answer(
             "sampling": sampling or None,
             "temperature": options.temperature,
             "max_tokens": options.max_tokens,
+            "on_stage": stage.show,
         }
         if len(models) > 1:
             answers = client.chat(question, video=stored, model=list(models), **chosen)
@@ -83,10 +84,10 @@ def remote_answer(
             _print_all(answers, as_json=as_json)
             return
         model = models[0] if models else None
-        stream = client.chat(
-            question, video=stored, model=model, stream=True, on_stage=stage.show, **chosen
-        )
-        with stream, closing(stage):
+        with (
+            client.chat(question, video=stored, model=model, stream=True, **chosen) as stream,
+            closing(stage),
+        ):
             for piece in stream:
                 stage.close()
                 _show(piece, as_json=as_json)

@@ -95,7 +95,7 @@ def test_several_models_answer_and_one_that_fails_says_why(client: Any, video: V
     for choices in both:
         assert [each.model for each in choices] == models
         assert [each.text for each in choices] == [f"{QUESTION} ", f"{QUESTION.upper()} ", ""]
-        assert choices[fakes.OTHER].receipt.fingerprint == fakes.OTHER_CARD.fingerprint
+        assert choices[fakes.OTHER].receipt.fingerprint == fakes.OTHER_CARD.model_fingerprint
         assert choices[0].usage.total_tokens * 2 == choices.usage.total_tokens
         failed = choices[2]
         assert failed.finish_reason == "error"

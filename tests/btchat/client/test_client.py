@@ -71,7 +71,7 @@ def test_models_versions_and_readiness_are_typed(client: Any) -> None:
     assert (first.id, first.loaded, first.max_frames) == (fakes.MODEL, True, fakes.CARD.max_frames)
     assert client.model(fakes.MODEL) == first
     version = client.version()
-    assert (version.model, version.models[0].fingerprint) == (fakes.MODEL, fakes.CARD.fingerprint)
+    assert (version.model, version.models[0].fingerprint) == (fakes.MODEL, fakes.CARD.model_fingerprint)
     assert (client.ready().status, client.ready().storage) == ("ok", "ok")
     assert "btchat_engine_ready 1.0" in client.metrics()
 

@@ -64,7 +64,7 @@ def test_videos_and_models_are_chosen(
     assert out.startswith("hello \nvid_")
     assert f"* {fakes.OTHER}  loaded\n" in out or f"* {fakes.OTHER}  not loaded\n" in out
     assert "\nNOW \n{" in out
-    assert f'"fingerprint": "{fakes.OTHER_CARD.fingerprint}"' in out
+    assert f'"fingerprint": "{fakes.OTHER_CARD.model_fingerprint}"' in out
     assert "/quit            end" in out
     video = re.search(r"vid_\w{32}", out)
     assert video is not None

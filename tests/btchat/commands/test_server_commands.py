@@ -182,7 +182,7 @@ def test_status_tells_what_a_server_has_and_does(
     assert main(["status", "--json", *url]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["url"], told["ready"], told["uploads"]["storage"]) == (server.url, True, "ok")
-    assert told["models"][0]["fingerprint"] == fakes.CARD.fingerprint
+    assert told["models"][0]["fingerprint"] == fakes.CARD.model_fingerprint
     assert told["memory_bytes"]["web"] > 1e6
 
 

@@ -26,6 +26,7 @@ ReaderName = Literal["pyav", "decord"]
 Entry = Literal["clip", "frames", "all_frames", "joint"]
 
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
+RATE_STRATEGIES: tuple[Strategy, ...] = ("uniform", "uniform_time")  # that go with a rate
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 ENTRIES: tuple[Entry, ...] = get_args(Entry)  # how video features enter a Q-Former
 MAX_FRAMES = 128
@@ -44,7 +45,7 @@ OPTION_BOUNDS: dict[str, tuple[float, float]] = {  # of `GenerateOptions`; top_p
     "presence_penalty": (-2.0, 2.0),
     "frequency_penalty": (-2.0, 2.0),
     "repetition_penalty": (0.01, 10.0),  # logits divided by much less are no longer finite
-    "seed": (-(2**63), 2**63 - 1),
+    "seed": (-9_223_372_036_854_776_000, 9_223_372_036_854_776_000),  # 64 bits, as floats round them
     "logprobs": (0, MAX_TOP_LOGPROBS),
 }
 SPACE_MARK = "\N{LOWER ONE EIGHTH BLOCK}"  # what sentencepiece writes for a space

@@ -11,10 +11,9 @@ from itertools import pairwise
 from random import Random
 
 from bt_model.errors import InvalidValueError, require
-from bt_model.types import MAX_FRAMES, Sampling, Strategy
+from bt_model.types import MAX_FRAMES, RATE_STRATEGIES, Sampling, Strategy
 
 _EPSILON = 1e-6  # seconds; far below one tick of any container, above the rounding of float times
-_WITH_RATE: tuple[Strategy, ...] = ("uniform", "uniform_time")
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,9 +240,9 @@ def _window(shown: Sequence[float], sampling: Sampling, seconds: float) -> range
 
 def _by_rate(stretch: Stretch, sampling: Sampling, rate: float) -> list[int]:
     """The frame on screen at start, start + 1/rate, ..., each once; or `max_frames` spread in time."""
-    if sampling.strategy not in _WITH_RATE:
+    if sampling.strategy not in RATE_STRATEGIES:
         raise InvalidValueError(
-            f"sampling.strategy is {sampling.strategy!r}; allowed with fps: {', '.join(_WITH_RATE)}",
+            f"sampling.strategy is {sampling.strategy!r}; allowed with fps: {', '.join(RATE_STRATEGIES)}",
             param="sampling.strategy",
         )
     most = sampling.max_frames or MAX_FRAMES

@@ -67,9 +67,9 @@ class Answer:
 
     @property
     def options(self) -> GenerateOptions:
-        """Choice number n has the seed that is n above the question's, if that has one."""
+        """Choice number n has the seed that is n above the question's, if that has one, in 64 bits."""
         options = self.question.options
-        if options.seed is None or not self.choice:
+        if options.seed is None:
             return options
         return replace(options, seed=(options.seed + self.choice + _HALF) % (2 * _HALF) - _HALF)
 

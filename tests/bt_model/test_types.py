@@ -68,6 +68,7 @@ def test_a_sampling_beyond_a_bound_is_refused_by_its_field(given: dict[str, Any]
     assert (caught.value.message, caught.value.param) == (message, message.split(" is ", maxsplit=1)[0])
 
 
+SEED = 9_223_372_036_854_776_000
 RANGES = [
     ("max_tokens", 1, 4096, 0, 4097, "1 to 4096"),
     ("temperature", 0.0, 2.0, -0.1, 2.1, "0.0 to 2.0"),
@@ -77,7 +78,7 @@ RANGES = [
     ("presence_penalty", -2.0, 2.0, -2.1, 2.1, "-2.0 to 2.0"),
     ("frequency_penalty", -2.0, 2.0, -2.1, 2.1, "-2.0 to 2.0"),
     ("repetition_penalty", 0.01, 10.0, 0.009, 10.1, "0.01 to 10.0"),
-    ("seed", -(2**63), 2**63 - 1, -(2**63) - 1, 2**63, f"{-(2**63)} to {2**63 - 1}"),
+    ("seed", -SEED, SEED, -SEED - 1, SEED + 1, f"{-SEED} to {SEED}"),
 ]
 
 

@@ -49,7 +49,7 @@ REFUSED: dict[str, tuple[dict[str, object], int, str, str]] = {
     "top_p": ({"top_p": 0}, 400, "invalid_value", "top_p"),
     "max_tokens": ({"max_tokens": 0}, 400, "invalid_value", "max_tokens"),
     "stop": ({"stop": ["a", "b", "c", "d", "e"]}, 400, "invalid_value", "stop"),
-    "huge seed": ({"seed": 2**63}, 400, "invalid_value", "seed"),
+    "huge seed": ({"seed": 2**64}, 400, "invalid_value", "seed"),
     "seed of 400 digits": ({"seed": 10**400}, 400, "invalid_value", "seed"),
     "max_tokens of 400 digits": ({"max_tokens": 10**400}, 400, "invalid_value", "max_tokens"),
     "vanishing penalty": ({"repetition_penalty": 1e-50}, 400, "invalid_value", "repetition_penalty"),

@@ -47,12 +47,12 @@ _PARAMETERS = {
     "response_id": "id of a response that is kept",
     "batch_id": "id of a batch",
     "model_id": "name of a model",
-    "name": "the file's name; shown, never used as a path",
     "after": "the last id of the page before",
     "limit": "the most of a page",
     "order": "by time: the newest (desc) or the oldest (asc) first",
     "accept": "application/json asks for JSON",
 }
+_JSON = "application/json"
 _REF = "#/components/schemas/{model}"
 _BEARER = {"type": "http", "scheme": "bearer", "description": "an API key; none where the server has no keys"}
 
@@ -66,11 +66,16 @@ def streamed(
     whole: type[BaseModel], events: tuple[type[BaseModel], ...], description: str
 ) -> dict[int | str, dict[str, Any]]:
     """The success of a route that answers whole or, where `stream` is true, in events of these kinds."""
-    items = [{"$ref": _REF.format(model=each.__name__)} for each in events]
-    text = "Server-sent events, each with one of these objects as its data; comments tell the progress."
-    stream = {"schema": {"type": "string", "description": text}, "itemSchema": {"anyOf": items}}
+    objects = [{"$ref": _REF.format(model=each.__name__)} for each in events]
+    data: dict[str, Any] = {"type": "string", "contentMediaType": _JSON, "contentSchema": {"anyOf": objects}}
+    event = {
+        "type": "object",
+        "description": "A server-sent event, the data of which is one of these; comments tell the progress.",
+        "properties": {"event": {"type": "string"}, "data": {"anyOf": [data, {"const": "[DONE]"}]}},
+        "required": ["data"],
+    }
     # programs that make clients take the first
-    content: dict[str, Any] = {"application/json": {}, "text/event-stream": stream}
+    content: dict[str, Any] = {_JSON: {}, "text/event-stream": {"itemSchema": event}}
     return {200: {"model": whole, "description": description, "content": content}}
 
 
@@ -102,7 +107,7 @@ def _complete(document: dict[str, Any]) -> None:
             if parameter["name"] in _PARAMETERS:
                 parameter.setdefault("description", _PARAMETERS[parameter["name"]])
         for summary, body in EXAMPLES.get(operation["operationId"], {}).items():
-            content = operation["requestBody"]["content"]["application/json"]
+            content = operation["requestBody"]["content"][_JSON]
             content.setdefault("examples", {})[summary] = {"value": body}
         has_key = "security" in operation
         every = {400: True, 401: has_key, 421: True, 429: has_key, 500: True, 503: path not in ALWAYS_OPEN}

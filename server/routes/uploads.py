@@ -43,7 +43,16 @@ _FIELDS = {
     "required": [FIELD],
     "additionalProperties": False,
 }
-Name = Annotated[str, Path(max_length=MAX_NAME_CHARACTERS, pattern=FILENAME.pattern)]
+Name = Annotated[
+    str,
+    Path(
+        # OpenAPI takes paths for the same that differ in the names of their parameters alone
+        alias="video_id",
+        max_length=MAX_NAME_CHARACTERS,
+        pattern=FILENAME.pattern,
+        description="the file's name; shown, never used as a path",
+    ),
+]
 _BODY: dict[str, dict[str, Any]] = {
     "requestBody": {
         "description": f"A video or a picture: {accepted_containers()}; codecs: {', '.join(CODECS)}.",
@@ -124,7 +133,7 @@ async def put_upload(
     return await _created(request, response, services, video, is_waited_for=wait)
 
 
-@router.put("/{name}", openapi_extra=_RAW, responses=_STORED)
+@router.put("/{video_id}", openapi_extra=_RAW, responses=_STORED)
 async def put_named_upload(
     name: Name,
     request: Request,

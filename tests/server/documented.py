@@ -66,8 +66,7 @@ class Documented:
             self.undocumented.add(f"{method} {path} {status} {code}")
 
     def _check_answer(self, where: str, content: list[dict[str, Any]], kind: str, body: bytes) -> None:
-        field = "schema" if kind == _JSON else "itemSchema"
-        schemas = [each[kind][field] for each in content if field in each.get(kind, {})]
+        schemas = [_data_schema(kind, each[kind]) for each in content if kind in each]
         values = [json.loads(body)] if kind == _JSON else list(_events(body))
         for value in values:
             errors = [next(self._validator(each).iter_errors(value), None) for each in schemas]
@@ -79,6 +78,13 @@ class Documented:
         if key not in self._validators:
             self._validators[key] = Draft202012Validator({**schema, "components": self._components})
         return self._validators[key]
+
+
+def _data_schema(kind: str, content: dict[str, Any]) -> dict[str, Any]:
+    """Of a body, or of the objects in the events of a stream."""
+    if kind == _JSON:
+        return content["schema"]
+    return content["itemSchema"]["properties"]["data"]["anyOf"][0]["contentSchema"]
 
 
 def _events(body: bytes) -> Iterator[Any]:

@@ -35,7 +35,7 @@ ROUTES = {
     ("patch", "/v1/video/uploads/resumable/{upload_id}"),
     ("delete", "/v1/video/uploads/resumable/{upload_id}"),
     ("put", "/v1/video/uploads"),
-    ("put", "/v1/video/uploads/{name}"),
+    ("put", "/v1/video/uploads/{video_id}"),
     ("head", "/v1/video/uploads/{video_id}"),
     ("get", "/v1/video/uploads/{video_id}/frames/{index}.jpg"),
     ("head", "/v1/video/uploads/{video_id}/frames/{index}.jpg"),

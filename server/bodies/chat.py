@@ -18,11 +18,12 @@ from server.bodies.own import (
     FewErrors,
     Ignored,
     Models,
+    Question,
     SamplingBody,
     Text,
 )
 from server.bodies.replay import Fingerprint, replayed
-from server.bodies.rules import say_chat, say_own_message
+from server.bodies.rules import ASKED, say_chat, say_own_message
 from server.bodies.video_part import VideoPart
 
 
@@ -72,8 +73,10 @@ def _as_messages(value: object) -> object:
     return [{"role": "user", "content": value}] if isinstance(value, str) else value
 
 
-_Messages = Annotated[FewErrors[MessageBody], Field(min_length=1, max_length=MAX_MESSAGES)]
-Messages = Annotated[_Messages, BeforeValidator(_as_messages, json_schema_input_type=Text | _Messages)]
+_Messages = Annotated[
+    FewErrors[MessageBody], Field(min_length=1, max_length=MAX_MESSAGES, json_schema_extra=ASKED)
+]
+Messages = Annotated[_Messages, BeforeValidator(_as_messages, json_schema_input_type=Question | _Messages)]
 
 
 class ChatBody(ChatOptions):

@@ -2,9 +2,8 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from bt_model.types import GenerateOptions
 from server.bodies.chat import ChatBody, Messages
 from server.bodies.described import ResponseBody
 from server.bodies.dialogue import Conversation, conversation_of
@@ -12,12 +11,15 @@ from server.bodies.facts import FactsObject
 from server.bodies.media import Videos
 from server.bodies.own import Body, MaxTokens, ModelName, SamplingBody, Text
 from server.bodies.receipts import ReceiptSampling
+from server.bodies.rules import say_estimate
 
 _ANY_QUESTION = "?"
 
 
 class EstimateBody(Body):
     """Videos as a model would see them; with a dialogue or a question, its text counts, too."""
+
+    model_config = ConfigDict(json_schema_extra=say_estimate)
 
     video: Annotated[Videos, Field(description="uploads, each with its own sampling if it has one")]
     sampling: SamplingBody | None = None
@@ -36,9 +38,8 @@ class EstimateBody(Body):
         """What `ChatBody` makes of it, about any question if there is none.
 
         Raises:
-            InvalidValueError: as `ChatBody.said` and `conversation_of`, or `max_tokens` out of range.
+            InvalidValueError: as `ChatBody.said` and `conversation_of`.
         """
-        GenerateOptions(max_tokens=self.max_tokens)
         asked = ChatBody.model_construct(
             video=self.video,
             sampling=self.sampling,

@@ -17,6 +17,10 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
         },
         "A frame a second, 32 at most": {"video": VIDEO, "sampling": {"fps": 1, "max_frames": 32}},
     },
+    "estimate": {
+        "A video alone": {"video": VIDEO, "sampling": {"num_frames": 8}},
+        "A question": {"video": VIDEO, "question": "What happens in this video?", "max_tokens": 40},
+    },
     "show_tokens": {"As JSON": {"video": VIDEO, "format": "json"}},
     "chat": {
         "A question": {"video": VIDEO, "question": "What happens in this video?"},

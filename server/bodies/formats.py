@@ -1,10 +1,11 @@
 """What an answer is to look like, in OpenAI's form: JSON by a schema, tokens more or less likely."""
 
 import json
+import re
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticKnownError
 
 from bt_model.errors import require
 from bt_model.grammar.schema import ANY_OBJECT, MAX_SCHEMA_BYTES, schema_text
@@ -12,30 +13,36 @@ from server.bodies.rules import say_format
 
 MAX_BIASES = 1024
 _MOST_BIAS = 100.0
-_LONGEST_ID = 8  # digits
+_ID = re.compile("^[0-9]{1,8}$")  # of a token
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 def _few(value: object) -> object:
     """One error, and not one for each of a hundred thousand."""
-    if isinstance(value, dict) and len(cast(dict[object, object], value)) > MAX_BIASES:
-        raise PydanticCustomError("too_long", "at most {most} token ids are allowed", {"most": MAX_BIASES})
+    if isinstance(value, dict) and (number := len(cast(dict[object, object], value))) > MAX_BIASES:
+        lengths = {"max_length": MAX_BIASES, "actual_length": number}
+        raise PydanticKnownError("too_long", {"field_type": "Object", **lengths})
     return value
 
 
 LogitBias = Annotated[
     dict[str, Annotated[float, Field(ge=-_MOST_BIAS, le=_MOST_BIAS)]],
     BeforeValidator(_few),
+    Field(json_schema_extra={"propertyNames": {"pattern": _ID.pattern}, "maxProperties": MAX_BIASES}),
 ]
 
 
 def bias_of(given: dict[str, float] | None) -> tuple[tuple[int, float], ...]:
     """As `GenerateOptions.logit_bias`; raises InvalidValueError for what is no id."""
     for name in given or ():
-        is_id = name.isascii() and name.isdecimal() and len(name) <= _LONGEST_ID
-        require(is_id, "logit_bias", name[:40], "token ids of the model as keys")
+        require(_ID.fullmatch(name) is not None, "logit_bias", name[:40], "token ids of the model as keys")
     return tuple((int(name), value) for name, value in (given or {}).items())
+
+
+SchemaName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+SchemaWords = Annotated[str, Field(max_length=4096)]
+SCHEMA = Field(alias="schema", description=f"JSON Schema, {MAX_SCHEMA_BYTES} bytes at most")
 
 
 class NamedSchema(BaseModel):
@@ -43,13 +50,11 @@ class NamedSchema(BaseModel):
 
     model_config = _STRICT
 
-    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+    name: SchemaName
     """changes nothing"""
-    description: Annotated[str, Field(max_length=4096)] | None = None
+    description: SchemaWords | None = None
     """changes nothing"""
-    given: Annotated[
-        dict[str, Any], Field(alias="schema", description=f"JSON Schema, {MAX_SCHEMA_BYTES} bytes at most")
-    ]
+    given: Annotated[dict[str, Any], SCHEMA]
     strict: bool | None = None
     """changes nothing: every schema is followed"""
 

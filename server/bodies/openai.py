@@ -15,18 +15,20 @@ from server.bodies.media import MAX_PARTS, Media, PartSampling, Url, Videos, mer
 from server.bodies.own import (
     MAX_MESSAGES,
     WHOLE,
+    Always,
     Body,
     EchoedFields,
     FewErrors,
     Ignored,
     MaxTokens,
     ModelName,
+    Never,
     OptionsBody,
     SamplingBody,
     Text,
 )
 from server.bodies.refusals import not_offered
-from server.bodies.rules import say_completion, say_file, say_message, say_part
+from server.bodies.rules import ASKED, say_completion, say_file, say_message, say_part
 
 MAX_CHOICES = 8
 
@@ -146,7 +148,10 @@ class CompletionBody(ChatOptions):
     model_config = ConfigDict(json_schema_extra=say_completion)
 
     model: ModelName = None
-    messages: Annotated[FewErrors[CompletionMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
+    messages: Annotated[
+        FewErrors[CompletionMessage],
+        Field(min_length=1, max_length=MAX_MESSAGES, json_schema_extra=ASKED),
+    ]
     """the dialogue"""
     video: Videos | None = None
     """what the first user's message shows: id, data URL or address, alone or with a sampling, or a list"""
@@ -175,17 +180,17 @@ class CompletionBody(ChatOptions):
     """whether the last message is not the assistant's; always so"""
     chat_template_kwargs: Empty | None = None
     """not offered: an empty object"""
-    skip_special_tokens: Literal[True] | None = None
+    skip_special_tokens: Always | None = None
     """always true"""
-    spaces_between_special_tokens: Literal[True] | None = None
+    spaces_between_special_tokens: Always | None = None
     """always true"""
-    include_stop_str_in_output: Literal[False] | None = None
+    include_stop_str_in_output: Never | None = None
     """always false"""
-    add_special_tokens: Literal[False] | None = None
+    add_special_tokens: Never | None = None
     """always false: the model's own format has them"""
-    echo: Literal[False] | None = None
+    echo: Never | None = None
     """not offered"""
-    use_beam_search: Literal[False] | None = None
+    use_beam_search: Never | None = None
     """not offered"""
 
     metadata: Ignored = None

@@ -4,18 +4,19 @@ import re
 from typing import Annotated, Literal, TypeVar, cast
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from bt_model.errors import require
 from bt_model.types import (
     MAX_TOP_LOGPROBS,
+    OPTION_BOUNDS,
     GenerateOptions,
     Sampling,
     Strategy,
 )
 from server.bodies.described import Described
 from server.bodies.formats import LogitBias, ResponseFormat, bias_of
-from server.bodies.rules import say_options, say_sampling
+from server.bodies.rules import VISIBLE, say_options, say_sampling
 from server.bodies.video_part import VideoId
 
 MAX_MESSAGES = 512
@@ -45,8 +46,28 @@ def _unlimited(value: object) -> object:
     return None if value == -1 else value
 
 
-MaxTokens = Annotated[Whole | None, BeforeValidator(_unlimited)]
+_LEAST, _MOST = map(int, OPTION_BOUNDS["max_tokens"])
+_SpelledTokens = Annotated[int, Field(ge=-1, le=_MOST, json_schema_extra={"not": {"const": 0}})]
+MaxTokens = Annotated[
+    Annotated[int, Field(ge=_LEAST, le=_MOST), WHOLE] | None,
+    BeforeValidator(_unlimited, json_schema_input_type=_SpelledTokens | None),
+]
+
+
+def _exactly(value: bool) -> BeforeValidator:
+    def checked(given: object) -> object:
+        if given == value and given is not value:  # to Python 1 is true, and 0 is false
+            raise PydanticKnownError("literal_error", {"expected": str(value)})
+        return given
+
+    return BeforeValidator(checked)
+
+
+Always = Annotated[Literal[True], _exactly(True)]
+Never = Annotated[Literal[False], _exactly(False)]
 Text = Annotated[str, Field(max_length=MAX_CHARACTERS)]
+Question = Annotated[Text, Field(json_schema_extra=VISIBLE)]
+"""A text that stands for a whole dialogue."""
 MAX_NAME_CHARACTERS = 255
 FILENAME = re.compile(r"^[^\x00-\x1f\x7f]*$")
 Filename = Annotated[

@@ -47,6 +47,9 @@ class AskedResponse:
             Problem: what a chat completion does not take, in the words of this route.
         """
         body = self.body
+        if not self.dialogue:
+            text = "input has no message; allowed: one of the user's at least"
+            raise InvalidValueError(text, code="missing_required_parameter", param="input")
         system = [{"role": "system", "content": body.instructions}] if body.instructions else []
         given = {name: getattr(body, name) for name in _SAME if getattr(body, name) is not None}
         asks_logprobs = LOGPROBS in (body.include or ()) or bool(body.top_logprobs) or body.logprobs
@@ -85,7 +88,7 @@ class AskedResponse:
         place, item = self.places[number]
         if found[2] is None or item.content is None or int(found[2]) >= len(item.content):
             return f"input[{place}]"
-        return f"input[{place}].content[{found[2]}].{item.content[int(found[2])].url_field()}"
+        return f"input[{place}].content[{found[2]}].{item.content[int(found[2])].field()}"
 
 
 def _message(item: InputItem, where: str, refer: Refer) -> Message:

@@ -1,14 +1,28 @@
 """The body of POST /v1/responses: a dialogue with text, pictures and videos, read as a chat completion."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from bt_model.errors import InvalidValueError
 from server.bodies.described import ResponseBody
-from server.bodies.media import MAX_PARTS, PartSampling, Url
+from server.bodies.formats import SCHEMA, SchemaName, SchemaWords
+from server.bodies.media import MAX_PARTS, PartSampling, Url, Videos
 from server.bodies.openai import Empty
-from server.bodies.own import MAX_MESSAGES, Body, FewErrors, Ignored, OptionsBody, SamplingBody, Text, Whole
+from server.bodies.own import (
+    MAX_MESSAGES,
+    Body,
+    FewErrors,
+    Ignored,
+    MaxTokens,
+    Never,
+    OptionsBody,
+    Question,
+    SamplingBody,
+    Text,
+)
+from server.bodies.rules import Schema, say_fields, say_item, say_response, say_sampling, say_text_format
 
 Message = dict[str, Any]
 """A message of a chat completion, as JSON."""
@@ -16,8 +30,26 @@ Message = dict[str, Any]
 LOGPROBS = "message.output_text.logprobs"
 
 
+_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "input_text": ("text",),
+    "output_text": ("text",),
+    "refusal": ("refusal",),
+    "input_image": ("image_url", "file_id"),
+    "input_video": ("video_url", "file_id"),
+    "input_file": ("file_id", "file_data", "file_url"),
+}
+"""What a part holds, by its type: one of these fields."""
+
+
+def _say_part(schema: Schema) -> None:
+    say_sampling(schema)
+    say_fields(schema, _FIELDS)
+
+
 class InputPart(PartSampling):
     """A part of an item; a picture or video is a URL, a data URL or the id of an upload."""
+
+    model_config = ConfigDict(json_schema_extra=_say_part)
 
     type: Literal["input_text", "output_text", "refusal", "input_image", "input_video", "input_file"]
     """what the part is"""
@@ -43,28 +75,21 @@ class InputPart(PartSampling):
 
     def message_part(self, where: str) -> Message:
         """The same as a part of a chat completion; raises InvalidValueError where its field is missing."""
+        value = getattr(self, self.field())
+        if value is None:
+            names = _FIELDS[self.type]
+            text = f"{where} is of type {self.type} and lacks {' or '.join(names)}"
+            raise InvalidValueError(text, code="missing_required_parameter", param=f"{where}.{names[0]}")
         if self.type in ("input_text", "output_text", "refusal"):
-            field = "refusal" if self.type == "refusal" else "text"
-            return {"type": "text", "text": self._required(where, field)[1]}
-        _, url = self._required(where, *self._fields())
+            return {"type": "text", "text": value}
         sampling = self.model_dump(include=set(PartSampling.model_fields), exclude_none=True)
         kind = "image_url" if self.type == "input_image" else "video_url"
-        return {"type": kind, kind: {"url": url, **sampling}}
+        return {"type": kind, kind: {"url": value, **sampling}}
 
-    def url_field(self) -> str:
-        """Which of its fields names the picture or video."""
-        return next((name for name in self._fields() if getattr(self, name) is not None), "text")
-
-    def _fields(self) -> tuple[str, ...]:
-        first = {"input_image": "image_url", "input_video": "video_url"}.get(self.type)
-        return (first, "file_id") if first else ("file_id", "file_data", "file_url")
-
-    def _required(self, where: str, *names: str) -> tuple[str, str]:
-        for name in names:
-            if (value := getattr(self, name)) is not None:
-                return name, value
-        text = f"{where} is of type {self.type} and lacks {' or '.join(names)}"
-        raise InvalidValueError(text, code="missing_required_parameter", param=f"{where}.{names[0]}")
+    def field(self) -> str:
+        """Which of its fields holds the part."""
+        names = _FIELDS[self.type]
+        return next((name for name in names if getattr(self, name) is not None), names[0])
 
 
 def _as_parts(value: object) -> object:
@@ -76,6 +101,8 @@ Parts = Annotated[FewErrors[InputPart], Field(max_length=MAX_PARTS)]
 
 class InputItem(Body):
     """A message, a reference to one of an earlier response, or what a model thought, which is left out."""
+
+    model_config = ConfigDict(json_schema_extra=say_item)
 
     type: Literal["message", "item_reference", "reasoning"] | None = "message"
     """what the item is"""
@@ -98,28 +125,46 @@ def _as_items(value: object) -> object:
     return [{"role": "user", "content": value}] if isinstance(value, str) else value
 
 
+class TextFormat(Body):
+    """As `response_format` of chat completions, with the schema beside its type."""
+
+    model_config = ConfigDict(json_schema_extra=say_text_format)
+
+    type: Literal["text", "json_object", "json_schema"] = "text"
+    """json_schema with a schema"""
+    name: SchemaName | None = None
+    """changes nothing"""
+    description: SchemaWords | None = None
+    """changes nothing"""
+    given: Annotated[dict[str, Any] | None, SCHEMA] = None
+    strict: bool | None = None
+    """changes nothing: every schema is followed"""
+
+
 class TextConfig(Body):
     """The format of the answer's text."""
 
-    format: dict[str, Any] | None = None
-    """as `response_format` of chat completions"""
+    format: TextFormat | None = None
+    """what the answer's text is: any text, a JSON object, or JSON by a schema"""
     verbosity: Ignored = None
 
 
 class ResponsesBody(OptionsBody):
     """A request for a response."""
 
+    model_config = ConfigDict(json_schema_extra=say_response)
+
     model: str | None = None
     """one of /v1/models; without it the first of them"""
-    input: Annotated[Items, BeforeValidator(_as_items, json_schema_input_type=Text | Items)]
+    input: Annotated[Items, BeforeValidator(_as_items, json_schema_input_type=Question | Items)]
     """the dialogue; a text is a question alone"""
     instructions: Text | None = None
     """a system message, which the next response does not have"""
     previous_response_id: Annotated[str, Field(max_length=64)] | None = None
     """a response to go on from"""
     stream_options: Ignored = None
-    max_output_tokens: Whole | None = None
-    """the most tokens of the answer"""
+    max_output_tokens: MaxTokens = None
+    """the same as `max_tokens`, before which it goes"""
     store: bool | None = None
     """whether it is kept for an hour, to go on from; true by default"""
     text: TextConfig | None = None
@@ -128,16 +173,16 @@ class ResponsesBody(OptionsBody):
     """not a field of responses: `text` has the format"""
     include: Annotated[list[str], Field(max_length=16)] | None = None
     """`message.output_text.logprobs` asks for log probabilities; others change nothing"""
-    video: Any = None
-    """what the first user's message shows, as in chat completions"""
+    video: Videos | None = None
+    """what the first user's message shows: id, data URL or address, alone or with a sampling, or a list"""
     sampling: SamplingBody | None = None
     """which frames of all videos"""
 
     tools: Annotated[list[Any], Field(max_length=128)] | None = None
     """not offered: none, or any with `tool_choice` none"""
-    tool_choice: Any = None
+    tool_choice: Literal["none", "auto"] | None = None
     """no tool is ever called"""
-    background: Literal[False] | None = None
+    background: Never | None = None
     """not offered"""
     truncation: Literal["disabled"] | None = None
     """what does not fit is refused"""
@@ -165,12 +210,16 @@ class ResponsesBody(OptionsBody):
     def is_kept(self) -> bool:
         return self.store is not False
 
-    def completion_format(self) -> Message | None:
+    def text_format(self) -> Message:
+        """The format that was sent; a null inside of a schema has a meaning."""
+        given = (self.text and self.text.format) or TextFormat()
+        return {name: each for name, each in given.model_dump(by_alias=True).items() if each is not None}
+
+    def completion_format(self) -> Message:
         """As chat completions have it: the schema one level deeper."""
-        given = self.text and self.text.format
-        if not given or given.get("type") != "json_schema":
-            return given or None
-        return {"type": "json_schema", "json_schema": {name: given[name] for name in given if name != "type"}}
+        given = self.text_format()
+        kind = given.pop("type")
+        return {"type": kind, **({"json_schema": given} if kind == "json_schema" else given)}
 
 
 class DeletedResponse(ResponseBody):

@@ -38,6 +38,10 @@ _FIELDS = {
         "expires_after[seconds]": {"type": "integer", "minimum": 3600, "maximum": 2_592_000},
     },
     "required": [FIELD, "purpose"],
+    "dependentRequired": {
+        "expires_after[anchor]": ["expires_after[seconds]"],
+        "expires_after[seconds]": ["expires_after[anchor]"],
+    },
     "additionalProperties": False,
 }
 _BODY = {"requestBody": {"required": True, "content": {FORM: {"schema": _FIELDS}}}}

@@ -115,7 +115,7 @@ class ResponseShape:
             "previous_response_id": asked.previous_response_id,
             "store": asked.is_kept,
             "temperature": asked.temperature,
-            "text": {"format": (asked.text and asked.text.format) or {"type": "text"}},
+            "text": {"format": asked.text_format()},
             "tool_choice": "none",
             "tools": [],
             "top_p": asked.top_p,

@@ -163,7 +163,7 @@ def test_a_question_may_be_a_text_alone(client: httpx.Client, first: str, asked:
         ({"messages": ""}, "invalid_value", "messages[0].content"),
         ({"question": "a", "n": 9}, "invalid_value", "n"),
         ({"question": "a", "n": 2, "model": [fakes.MODEL, fakes.MANY]}, "invalid_value", "n"),
-        ({"question": "a", "max_completion_tokens": 0}, "invalid_value", "max_tokens"),
+        ({"question": "a", "max_completion_tokens": 0}, "invalid_value", "max_completion_tokens"),
         ({"messages": [{"role": "user", "content": [PICTURE]}]}, "invalid_value", f"{PLACE}.type"),
     ],
 )  # fmt: skip

@@ -130,7 +130,7 @@ class TextFormat(Body):
 
     model_config = ConfigDict(json_schema_extra=say_text_format)
 
-    type: Literal["text", "json_object", "json_schema"] = "text"
+    type: Literal["text", "json_object", "json_schema"] | None = "text"
     """json_schema with a schema"""
     name: SchemaName | None = None
     """changes nothing"""

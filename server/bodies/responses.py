@@ -213,7 +213,8 @@ class ResponsesBody(OptionsBody):
     def text_format(self) -> Message:
         """The format that was sent; a null inside of a schema has a meaning."""
         given = (self.text and self.text.format) or TextFormat()
-        return {name: each for name, each in given.model_dump(by_alias=True).items() if each is not None}
+        known = {name: each for name, each in given.model_dump(by_alias=True).items() if each is not None}
+        return {"type": "text", **known}
 
     def completion_format(self) -> Message:
         """As chat completions have it: the schema one level deeper."""

@@ -158,7 +158,7 @@ def say_item(schema: Schema) -> None:
     texts = {"input_text": "text", "output_text": "text", "refusal": "refusal"}
     messages = _said(texts, is_needed=True)
     for each in messages:
-        each["properties"]["type"] = {"const": "message"}
+        each["properties"]["type"] = {"enum": ["message", None]}
     reference: Schema = {"type": {"const": "item_reference"}, "id": {"type": "string"}}
     thought = {"properties": {"type": {"const": "reasoning"}}, "required": ["type"]}
     _say(schema, [*messages, {"properties": reference, "required": [*reference]}, thought])

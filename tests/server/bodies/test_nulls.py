@@ -63,5 +63,7 @@ def test_without_a_sampling_frames_are_the_models(
 
 def test_responses_take_nulls_as_well(client: httpx.Client) -> None:
     item = {"type": None, "role": "user", "content": "what?", "id": None, "status": None}
-    answer = client.post("/v1/responses", json={"input": [item], "stream": None, "text": None})
-    assert (answer.status_code, answer.json()["object"]) == (200, "response")
+    for text in (None, {"format": None}, {"format": {"type": None}}):
+        answer = client.post("/v1/responses", json={"input": [item], "stream": None, "text": text})
+        assert (answer.status_code, answer.json()["object"]) == (200, "response")
+        assert answer.json()["text"]["format"] == {"type": "text"}

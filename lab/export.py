@@ -32,19 +32,24 @@ class Variant:
     adapter: str | None
     chat: str
     about: str
+    search: str | None  # the branch that it searches with
     adapters: Mapping[str, str | None] = field(default_factory=dict[str, str | None])
 
 
+PRETRAINED = "bt_adapter.safetensors"  # tuning for chat makes retrieval worse
 # What the chat model `llava_video` was not tuned beside: the tuned branch as it began, and no branch.
-OTHERS = {"pretrained": "bt_adapter.safetensors", "none": None}
+OTHERS = {"pretrained": PRETRAINED, "none": None}
 VARIANTS = (
-    Variant("embedded", "bt_adapter_tuned.safetensors", "llava_video", "Instruction-tuned.", OTHERS),
-    Variant("embedded-clip", None, "llava_clip", "Without the branch: CLIP's frame average."),
+    Variant(
+        "embedded", "bt_adapter_tuned.safetensors", "llava_video", "Instruction-tuned.", PRETRAINED, OTHERS
+    ),
+    Variant("embedded-clip", None, "llava_clip", "Without the branch: CLIP's frame average.", None),
     Variant(
         "embedded-zeroshot",
-        "bt_adapter.safetensors",
+        PRETRAINED,
         "llava_image",
         "The pre-trained branch plugged into a chat model that never saw video.",
+        PRETRAINED,
     ),
 )
 
@@ -63,7 +68,7 @@ def export(model: "EmbeddedModel", out: Path, tokenizers: Path) -> None:
         _write_folder(out / name, parts, LLAVA, config, tokenizers / "chat.json")
     pretrained, tuned = model.encoder(model.pretrained), model.encoder(model.tuned)
     head = {"extra_proj": model.head.state_dict()}
-    save_temporal(out / "bt_adapter.safetensors", pretrained, parts=head, metadata=TRAINED)
+    save_temporal(out / PRETRAINED, pretrained, parts=head, metadata=TRAINED)
     save_temporal(out / "bt_adapter_tuned.safetensors", tuned, metadata=TRAINED)
     for variant in VARIANTS:
         write_json(out / f"{variant.id}.model.json", _model_file(variant, model))
@@ -99,6 +104,7 @@ def _model_file(variant: Variant, model: "EmbeddedModel") -> dict[str, Any]:
         "default_frames": model.plan.num_frames,
         "max_videos": 1,  # so are its dialogues
         "fit": "crop",
+        "search": {"text": "clip", "adapter": variant.search},
         "defaults": {"temperature": 0.0},
         "notice": f"{variant.about} {NOTICE}",
     }

@@ -68,7 +68,7 @@ def load(
     encoder.eval()
     files = _backend_files(path.parent, model, parts, place, accepted)
     backend = create(files)
-    card = _card(model, encoder, files, _digest(model, encoder, cache), backend)
+    card = _card(model, encoder, files, encoder_digest(model, encoder, cache), backend)
     drawn = dict.fromkeys(f"{UNTRAINED[check]} is untrained" for check in accepted if check in UNTRAINED)
     card = replace(
         card,
@@ -95,7 +95,7 @@ def load_beside(chat: VideoChat, path: Path, adapter: str, place: Placement, tow
         id=model.id,
         notice=model.notice,
         max_frames=min(MAX_FRAMES, encoder.max_frames or MAX_FRAMES),
-        fingerprint=_digest(model, encoder.eval(), towers),
+        fingerprint=encoder_digest(model, encoder.eval(), towers),
         versions={**chat.card.versions, "temporal": encoder.config.name},
         even_above=even_above(model, parts.adapter),
         notes=notes,
@@ -267,7 +267,7 @@ def _card(
     )
 
 
-def _digest(model: ModelFile, encoder: TemporalEncoder, towers: TowerCache) -> str:
+def encoder_digest(model: ModelFile, encoder: TemporalEncoder, towers: TowerCache) -> str:
     """Digest of everything that features depend on: weights of tower and model, and how they are used."""
     tower = encoder.tower
     settings = [towers.digest(tower), asdict(tower.config), asdict(encoder.config), encoder.skip]

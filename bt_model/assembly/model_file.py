@@ -7,7 +7,7 @@ generation defaults. Paths are relative to the file. Without torch, so that list
 
 import os
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,6 +35,21 @@ _ADAPTER_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
+class SearchFiles:
+    """What a model searches with beside its tower; "" stands for what the model has anyway.
+
+    `text`: a text tower, or what is in the tower's folder. `tokenizer`: its tokenizer, or what lies beside
+    it. `adapter`: a temporal model that was trained for retrieval, null for none, or the model's own.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+
+    text: str = ""
+    tokenizer: str = ""
+    adapter: str | None = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelFile:
     """The model file's fields.
 
@@ -44,8 +59,8 @@ class ModelFile:
     published ones. `entry`: how video features enter a Q-Former (docs/published-models.md, "Q-Former").
     `select_layer`: which hidden state of tower and branch the chat side reads, -1 for a tower that was
     published without its last layer. `max_videos`: how many a dialogue may have, where the backend takes so
-    many. `lora`: a folder in PEFT's layout, added to the LLM. `accept`: fit checks that may fail. Some
-    backends have other defaults.
+    many. `lora`: a folder in PEFT's layout, added to the LLM. `search`: what texts and windows are compared
+    with. `accept`: fit checks that may fail. Some backends have other defaults.
 
     Raises:
         InvalidValueError: values that do not belong together.
@@ -73,6 +88,7 @@ class ModelFile:
     defaults: GenerateOptions = field(default_factory=GenerateOptions)
     accept: tuple[str, ...] = ()
     lora: str | None = None
+    search: SearchFiles = field(default_factory=SearchFiles)
     notice: str = ""
 
     def __post_init__(self) -> None:
@@ -91,7 +107,8 @@ class ModelFile:
         """What the file names, by field."""
         named = {name: getattr(self, name) for name in PARTS}
         others = {f"adapters.{name}": path for name, path in self.adapters.items()}
-        return {name: path for name, path in {**named, **others}.items() if path}
+        search = {f"search.{name}": path for name, path in asdict(self.search).items()}
+        return {name: path for name, path in {**named, **others, **search}.items() if path}
 
     def ids_beside(self) -> dict[str, str]:
         """The names of its adapters by the ids under which they are asked."""

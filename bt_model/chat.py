@@ -17,6 +17,7 @@ from bt_model.grammar.vocabulary import Vocabulary
 from bt_model.prompt.text_stream import CONTEXT, TextStream
 from bt_model.types import GenerateOptions, ModelCard, Turn, VideoTokens
 from bt_model.video.transform import normalise
+from bt_model.vision.clip import hidden_states
 from bt_model.vision.encoder import encode_shared
 from bt_model.vision.pool import pooling
 
@@ -42,6 +43,23 @@ class VideoChat:
             InvalidValueError: more frames than the branch can represent.
         """
         return encode_together([self], clips)[0]
+
+    @torch.inference_mode()
+    def states(self, frames: "Tensor") -> "Tensor":
+        """Frames (T, H, W, 3) uint8 -> what `encode_states` starts from (R, T, 1 + P, D), for R states read.
+
+        Each frame passes the trunk by itself: frames of other clips may be among them.
+        """
+        weight = self.encoder.tower.class_embedding
+        pixels = normalise(frames.to(weight.device)).to(weight.dtype)
+        states = hidden_states(self.encoder.tower, pixels[None], self.encoder.chat_reads)
+        return torch.cat(list(states.values()))
+
+    @torch.inference_mode()
+    def encode_states(self, states: "Tensor") -> "Tensor":
+        """What `states` made of a clip's frames -> its pooled tokens (K, D). Raises as `encode`."""
+        features = self.encoder.chat_from_trunk([each[None] for each in states])
+        return pooling(self.card.pooling).pool(features)[0]
 
     def request(
         self,

@@ -147,6 +147,10 @@ class Admission:
                 self._seconds += _SMOOTHING * (monotonic() - since - self._seconds)
                 self._num_refused = max(self._num_refused - count, 0)
 
+    def hold(self, tenant: str) -> HeldBytes:
+        """What a message takes that is no request's body; whoever has it gives all back."""
+        return HeldBytes(self._bytes, tenant)
+
     @contextmanager
     def look_up(self, tenant: str) -> Generator[None]:
         """Count a request that only looks something up or deletes, for the length of the `with`.

@@ -16,6 +16,7 @@ from server.engine.client import EngineClient
 from server.features.ahead import EncodeAhead
 from server.features.flights import VideoFeatures
 from server.fetching.fetcher import Fetcher
+from server.live.places import LivePlaces
 from server.metrics import Metrics
 from server.settings import Settings
 from server.uploads.sources import Inline
@@ -37,6 +38,7 @@ class Services:
     admission: Admission
     flow: ChatFlow
     batches: BatchStore
+    live: LivePlaces
     started_at: int
     responses: KeptResponses = field(default_factory=KeptResponses)
 

@@ -19,6 +19,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
+from starlette.routing import WebSocketRoute
 
 from bt_model.assembly.catalog import find, require_weights_dir
 from bt_model.decoding.pool import DecodePool
@@ -41,13 +42,15 @@ from server.features.flights import VideoFeatures
 from server.fetching.fetcher import Fetcher
 from server.fetching.lookups import Lookups
 from server.keys.file import load_keys
+from server.live import PATH
+from server.live.places import LivePlaces
 from server.log.lines import configure_log
 from server.metrics import Metrics
 from server.middleware.inside import InsideCalls
 from server.middleware.keys import PAGE_FILES
 from server.middleware.stack import guard
 from server.problems import show_problem
-from server.routes import health
+from server.routes import health, live
 from server.routes.document import DESCRIPTION, SUMMARY, TAGS, document, operation_id
 from server.routes.page_files import keep_in_memory
 from server.routes.query import refuse_unknown_query
@@ -82,7 +85,9 @@ async def start_services(settings: Settings, command: Command) -> AsyncGenerator
         engine.begin()
         admission = Admission.of(settings, keys)
         features = VideoFeatures(engine, decoder, metrics, admission.rates)
+        live_places = LivePlaces(settings, keys)
         _watch(metrics, settings, store, decoder, engine, admission)
+        metrics.watch(live_sessions=lambda: live_places.num_taken)
         flow = ChatFlow(engine, features, admission, metrics, settings.request_seconds)
         ahead = EncodeAhead(engine, features, metrics, is_on=settings.encode_at_upload)
         await stack.enter_async_context(ahead.running())
@@ -101,6 +106,7 @@ async def start_services(settings: Settings, command: Command) -> AsyncGenerator
             admission=admission,
             flow=flow,
             batches=batch_store,
+            live=live_places,
             started_at=int(time.time()),
         )
 
@@ -161,6 +167,7 @@ def create_app(settings: Settings, start: Start) -> FastAPI:
     for router in ROUTERS:
         of_key = asked if router is not health.probes else []
         app.include_router(router, dependencies=[Depends(refuse_unknown_query), *of_key])
+    app.router.routes.append(WebSocketRoute(PATH, live.converse))
     for kind in (BtchatError, HTTPException, TimeoutError):
         app.add_exception_handler(kind, show_problem)
     app.add_exception_handler(RequestValidationError, show_refusal)

@@ -4,7 +4,7 @@ import platform
 import re
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
-from typing import Literal
+from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -24,8 +24,11 @@ OTHER = "other"
 
 AheadOutcome = Literal["encoded", "known", "dropped", "cancelled", "failed"]
 """`known`: somebody had asked; `dropped`: too many waited, or the model was unloaded."""
+FrameOutcome = Literal["kept", "dropped", "failed"]
+"""`dropped`: newer ones came before it could be decoded, or there was no room; `failed`: it is no picture."""
 
 _GAUGES: Mapping[str, str] = {
+    "live_sessions": "Live sessions that are open",
     "engine_ready": "1 while the engine answers",
     "engine_restarts": "Times the engine process was started again",
     "num_requests_in_flight": "Requests that have been let in",
@@ -89,6 +92,11 @@ class Metrics:
         self._ahead = self._counter(
             "uploads_encoded_ahead", "Uploads by what became of encoding them ahead", "outcome"
         )
+        self._live_frames = self._counter(
+            "live_frames", "Frames of live sessions by what became of them", "outcome"
+        )
+        for outcome in get_args(FrameOutcome):
+            self._live_frames.labels(outcome)
         self._gauges = {
             name: Gauge(f"{PREFIX}_{name}", text, registry=self.registry) for name, text in _GAUGES.items()
         }
@@ -199,6 +207,10 @@ class Metrics:
     def encoded_ahead(self, outcome: AheadOutcome) -> None:
         """An upload was encoded before anybody asked, or was not."""
         self._ahead.labels(outcome).inc()
+
+    def live_frame(self, outcome: FrameOutcome) -> None:
+        """What became of a frame of a live session."""
+        self._live_frames.labels(outcome).inc()
 
     def looked_up(self, model: str, *, is_hit: bool) -> None:
         """Whether a question's video had been encoded before."""

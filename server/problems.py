@@ -57,6 +57,7 @@ CODES: Mapping[int, tuple[str, ...]] = {
         "item_not_found",
     ),
     401: ("invalid_api_key",),
+    403: ("origin_not_allowed",),
     404: (
         "not_found",
         "model_not_found",

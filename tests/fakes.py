@@ -53,6 +53,7 @@ BAD_LINE = "weights/bad.safetensors: tensor proj.bias is missing"
 START_LINE = "weights/fake.safetensors: tensor proj.weight is missing"
 REFUSED_FRAMES = 7  # as a model that averages pairs refuses odd counts
 REFUSED_SCHEMA = "refuse me"
+MOST_LIVE_FRAMES = 200
 _PIECE_SECONDS = 0.005
 _LONG = 4000
 _LATE_SECONDS = 0.6
@@ -80,8 +81,10 @@ class FakeEngine:
             "fake_opened_total": 0,
             "fake_encoded_total": 0,
             "fake_compiled_total": 0,
+            "fake_live_frames_total": 0,
         }
         self._evictions = 1
+        self._sessions: set[str] = set()
         self._loaded = [loaded]
 
     def send(self, message: Message, fds: Sequence[int] = ()) -> None:
@@ -108,6 +111,8 @@ class FakeEngine:
                 forgotten = [key for key in self._receipts if key.startswith(prefix)]
                 self._receipts = {key: self._receipts[key] for key in self._receipts if key not in forgotten}
                 self._counts["fake_forgotten_total"] += len(forgotten)
+            case wire.LiveOpen() | wire.LiveFrame() | wire.LiveEncode() | wire.LiveClose():
+                self._live(message, fds)
             case wire.AskStats(id=id):
                 stats = {name: float(value) for name, value in self._counts.items()}
                 values = {**stats, "running": float(len(self._answers))}
@@ -159,6 +164,28 @@ class FakeEngine:
             else:
                 self._receipts[key] = message.receipt
         self.send(wire.Encoded(message.id, failures, 0.001))
+
+    def _live(self, message: Message, fds: list[int]) -> None:
+        """Windows of live sessions, of which it knows the names."""
+        match message:
+            case wire.LiveOpen(id=id, max_frames=max_frames) if max_frames > MOST_LIVE_FRAMES:
+                self.send(wire.Failed(id, "EngineError", "scripted", "overloaded", "max_frames"))
+            case wire.LiveOpen(id=id, session=session, model=model):
+                self._sessions.add(session)
+                self.send(wire.Opened(id, asdict(CARDS[model])))
+            case wire.LiveFrame(id=id, session=session, height=height, width=width):
+                assert session in self._sessions
+                assert os.fstat(fds[0]).st_size == 3 * height * width
+                self._counts["fake_live_frames_total"] += 1
+                self.send(wire.Encoded(id, {}, 0.001))
+            case wire.LiveEncode(id=id, session=session, key=key, receipt=receipt):
+                assert session in self._sessions
+                self._receipts[key] = receipt
+                self.send(wire.Encoded(id, {}, 0.001))
+            case wire.LiveClose(session=session):
+                self._sessions.discard(session)
+            case _:
+                raise AssertionError(message)
 
     def _fetch(self, request_id: str) -> None:
         tokens = np.arange(12, dtype=np.float32).reshape(3, 4)

@@ -16,7 +16,8 @@ from cyclopts import App
 
 from btchat.cli import command_line
 from btchat.commands.running_server import running_server
-from server.settings import CLIENT_VARIABLES, PREFIX, SECRETS_VARIABLE, Settings
+from server.command.sources import CLIENT_VARIABLES, PREFIX, SECRETS_VARIABLE
+from server.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -17,7 +17,8 @@ import pytest
 import yaml
 from pathspec import PathSpec
 
-from server.settings import PREFIX, Settings
+from server.command.sources import PREFIX
+from server.settings import Settings
 from tests.image.compose import count_seconds, load_compose, translate_service
 
 ROOT = Path(__file__).parents[1]

@@ -115,7 +115,9 @@ def test_only_the_fetcher_of_a_server_calls_a_host() -> None:
         for node in ast.walk(tree)
         if _calls(node)
     }
-    assert callers == {"server.fetching.fetcher: import httpcore"}
+    of_a_protocol = ("frames import CloseCode, Frame", "http11 import Request")  # which dial nobody
+    sockets = {f"server.connections.sockets: from websockets.{each}" for each in of_a_protocol}
+    assert callers == {"server.fetching.fetcher: import httpcore", *sockets}
 
 
 def _calls(node: ast.AST) -> bool:

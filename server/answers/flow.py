@@ -19,8 +19,7 @@ from server.answers.replay import check_fingerprint, request_of
 from server.engine.client import EngineClient
 from server.engine.usage import Usage
 from server.engine.wire import Done, Piece
-from server.features.clips import EncodedClip, PreparedClips, check_count, distinct, prepare_all
-from server.features.flights import VideoFeatures
+from server.features.clips import EncodedClip, PreparedClips, TokenMaker, check_count, distinct, prepare_all
 from server.features.receipt import receipt_of
 from server.features.steps import WaitStep
 from server.log.request import count, note
@@ -42,7 +41,7 @@ class ChatFlow:
     def __init__(
         self,
         engine: EngineClient,
-        features: VideoFeatures,
+        features: TokenMaker,
         admission: Admission,
         metrics: Metrics,
         request_seconds: float,

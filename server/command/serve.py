@@ -7,7 +7,8 @@ from typing import Annotated
 
 from cyclopts import Group, Parameter
 
-from server.settings import KeyLimits, Limits, Models, Network, Times, Videos, load_settings
+from server.command.sources import load_settings
+from server.settings import KeyLimits, Limits, Live, Models, Network, Times, Videos
 
 _CONFIG = (
     "settings file (default: ./btchat.toml, if it is there). Above it stand variables (BTCHAT_PORT for "
@@ -28,10 +29,11 @@ def serve(
     videos: Annotated[Videos, _shown_as("Videos")] = Videos(),
     limits: Annotated[Limits, _shown_as("Limits")] = Limits(),
     keys: Annotated[KeyLimits, _shown_as("Each API key")] = KeyLimits(),
+    live: Annotated[Live, _shown_as("Live sessions")] = Live(),
     times: Annotated[Times, _shown_as("Times")] = Times(),
 ) -> int:
     """Start the server."""
-    settings = load_settings((network, models, videos, limits, keys, times), config)
+    settings = load_settings((network, models, videos, limits, keys, live, times), config)
     from server.main import serve as serve_with  # half a second, which help does without
 
     return serve_with(settings)

@@ -17,6 +17,7 @@ from server.connections.parser import ParserInTurns
 from server.connections.reader import ReaderPace
 from server.connections.state import LOOK, Connections, refusal
 from server.deps import LifespanState
+from server.live import PATH
 from server.log.request import FACTS, ID_HEADER, REQUEST_ID, begin
 from server.problems import Problem
 
@@ -167,7 +168,13 @@ class BoundedProtocol(H11Protocol):
             waiting.discard(self)
 
     def _should_upgrade(self) -> bool:
-        return False  # and no advice in the log to whoever runs the server
+        """Where a WebSocket is asked for that there is; others are answered as if nothing had been asked."""
+        asked = (self.scope["method"], self.scope["http_version"], self.scope["path"].rstrip("/"))
+        return asked == ("GET", "1.1", PATH) and self._get_upgrade() == b"websocket"
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        self._leave()
+        super().handle_websocket_upgrade(event)
 
     def _refuse(self, problem: Problem) -> None:
         """Close, with an answer in place of the application where it has not begun one."""

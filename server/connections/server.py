@@ -8,11 +8,14 @@ import socket
 from collections.abc import Callable
 from time import monotonic
 from types import FrameType
+from typing import cast
 
 import uvicorn
 
 from server.connections.protocol import BoundedProtocol
+from server.connections.sockets import BoundedSocket
 from server.connections.state import Connections, refusal
+from server.deps import LifespanState
 from server.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -34,7 +37,7 @@ class HttpServer(uvicorn.Server):
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         reserve = _OWN_DESCRIPTORS + _DESCRIPTORS_PER_REQUEST * settings.max_requests
         most = min(settings.max_connections, max(limit - reserve, limit // 4))
-        super().__init__(_config(app, backlog=min(_MAX_BACKLOG, (limit - most) // 4)))
+        super().__init__(_config(app, settings, backlog=min(_MAX_BACKLOG, (limit - most) // 4)))
         self._grace_seconds = settings.grace_seconds
         self._give_up = give_up
         self._is_hurried = False
@@ -56,7 +59,10 @@ class HttpServer(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self.lifespan.state["refusal"] = refusal("this server is being stopped", "stopping")
+        state = self.lifespan.state
+        state["refusal"] = refusal("this server is being stopped", "stopping")
+        if "services" in state:
+            cast(LifespanState, state)["services"].live.stopping.set()
         await self._drain()
         self._give_up()
         await super().shutdown(sockets)
@@ -79,7 +85,7 @@ def raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _config(app: object, backlog: int) -> uvicorn.Config:
+def _config(app: object, settings: Settings, backlog: int) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # pyright: ignore[reportArgumentType] - uvicorn's own type for applications is private
         lifespan="on",
@@ -88,7 +94,11 @@ def _config(app: object, backlog: int) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         http=BoundedProtocol,  # on h11: httptools does not limit headers
-        ws="none",
+        ws=BoundedSocket,
+        ws_max_size=settings.live_message_bytes,
+        ws_ping_interval=settings.ping_seconds,
+        ws_ping_timeout=settings.stream_stall_seconds,
+        ws_per_message_deflate=False,  # pictures are compressed already
         backlog=backlog,  # connections that are accepted at once, before any of them can be closed
         timeout_graceful_shutdown=1,  # for connections to close after that
     )

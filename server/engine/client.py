@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import itertools
-import logging
 import os
 import time
 from collections.abc import Generator, Mapping, Sequence
@@ -18,10 +17,9 @@ from server.engine.channel import close_all
 from server.engine.errors import exception_of, failed
 from server.engine.replies import ClipEncoding, EngineInfo, Inbox, Reply, TokenFile, card_of
 from server.engine.supervisor import Command, Launch, RestartRule, Supervisor, launch_process
+from server.engine.watchdog import watch
 from server.engine.wire import Compiled, Encoded, Features, Measured, Message, Opened, Stats, TokenData
 from server.log.request import current_id
-
-log = logging.getLogger(__name__)
 
 _R = TypeVar("_R", Opened, Compiled, Features, Encoded, TokenFile, Measured, Stats)
 
@@ -91,13 +89,13 @@ class EngineClient:
         """
         card = self.known_card(model)
         if card is None:
-            reply = await self._request(wire.Open(self._new_id(), model), Opened)
+            reply = await self.request(wire.Open(self.new_id(), model), Opened)
             card = self._cards[model] = card_of(reply.card)
         return card
 
     async def compile(self, model: str, owner: str, schema: str) -> None:
         """Make a model ready to answer by a schema; raises InvalidValueError where it cannot."""
-        await self._request(wire.Compile(self._new_id(), model, owner, schema), Compiled)
+        await self.request(wire.Compile(self.new_id(), model, owner, schema), Compiled)
 
     @property
     def num_restarts(self) -> int:
@@ -116,7 +114,7 @@ class EngineClient:
         """Start the process; its model is loaded while this one goes on."""
         self._begun_at = time.monotonic()
         self._starting = asyncio.create_task(self._supervisor.start())
-        self._watchdog = asyncio.create_task(self._watch())
+        self._watchdog = asyncio.create_task(watch(self, self._rule, self._supervisor.kill))
 
     async def wait_started(self) -> None:
         """Return when the model is loaded for the first time.
@@ -158,7 +156,7 @@ class EngineClient:
 
     async def lookup(self, key: bytes) -> dict[str, Any] | None:
         """The receipt stored with cached tokens, or None if they are not cached."""
-        features = await self._request(wire.Lookup(self._new_id(), key), Features)
+        features = await self.request(wire.Lookup(self.new_id(), key), Features)
         return features.receipt if features.found else None
 
     async def encode(
@@ -169,8 +167,8 @@ class EngineClient:
         The descriptor, which the caller keeps, is a memory file of uint8 frames (T, H, W, 3).
         """
         pairs: list[list[Any]] = [[model, key] for model, key in targets.items()]
-        message = wire.Encode(self._new_id(), pairs, *shape, receipt)
-        encoded = await self._request(message, Encoded, [os.dup(fd)])
+        message = wire.Encode(self.new_id(), pairs, *shape, receipt)
+        encoded = await self.request(message, Encoded, [os.dup(fd)])
         failures = {model: exception_of(*fields) for model, fields in encoded.failures.items()}
         return ClipEncoding(encoded.seconds, failures)
 
@@ -180,21 +178,21 @@ class EngineClient:
         Raises:
             FeaturesMissingError: they are no longer cached.
         """
-        return await self._request(wire.Fetch(self._new_id(), key), TokenFile)
+        return await self.request(wire.Fetch(self.new_id(), key), TokenFile)
 
     async def measure(self, model: str, places: Sequence[Place], turns: Sequence[Turn]) -> Measured:
         """The tokens of a prompt; raises ContextLengthError where its text is too long to be counted."""
         seen, dialogue = [[each.turn, each.at] for each in places], [[each.role, each.text] for each in turns]
-        return await self._request(wire.Measure(self._new_id(), model, seen, dialogue), Measured)
+        return await self.request(wire.Measure(self.new_id(), model, seen, dialogue), Measured)
 
     async def stats(self) -> Stats:
         """Counters and gauges of the engine, and of each loaded model, by metric name."""
-        return await self._request(wire.AskStats(self._new_id()), Stats)
+        return await self.request(wire.AskStats(self.new_id()), Stats)
 
     def forget(self, prefix: bytes) -> None:
         """Drop the cached tokens of all keys that begin so; an engine that is gone has none."""
         with contextlib.suppress(EngineDeadError):
-            self._send(wire.Forget(prefix))
+            self.send(wire.Forget(prefix))
 
     @contextmanager
     def ask(
@@ -210,43 +208,34 @@ class EngineClient:
         given = {name: value for name, value in asdict(options).items() if value not in (None, ())}
         dialogue = [[turn.role, turn.text] for turn in turns]
         seen: list[list[Any]] = [[key, place.turn, place.at] for key, place in videos]
-        message = wire.Ask(self._new_id(), model, owner, seen, dialogue, given, seconds)
+        message = wire.Ask(self.new_id(), model, owner, seen, dialogue, given, seconds)
         with self._expect(message.id) as inbox:
-            self._send(message)
+            self.send(message)
             try:
                 yield inbox
             finally:
                 if not inbox.is_finished:
                     with contextlib.suppress(EngineDeadError):
-                        self._send(wire.Cancel(message.id))
+                        self.send(wire.Cancel(message.id))
 
-    def _new_id(self) -> str:
+    def new_id(self) -> str:
         """Of one message; begins with the id of its request, which the engine's log then has."""
         return f"{current_id() or 'server'}.{next(self._numbers)}"
 
-    async def _watch(self) -> None:
-        """Watchdog: kill an engine that does not answer; its callers would wait until their deadlines."""
-        while True:
-            await asyncio.sleep(self._rule.check_seconds)
-            if not self.is_ready:
-                continue
-            try:
-                await asyncio.wait_for(self.stats(), self._rule.silence_seconds)
-            except TimeoutError:
-                log.error("the engine did not answer for %g seconds", self._rule.silence_seconds)  # noqa: TRY400 - one line, no trace
-                self._supervisor.kill()
-            except EngineError:
-                continue  # it has died, which the supervisor detects
+    async def request(self, message: wire.Request, expected: type[_R], fds: Sequence[int] = ()) -> _R:
+        """The one reply to a message; takes ownership of the descriptors.
 
-    async def _request(self, message: wire.Request, expected: type[_R], fds: Sequence[int] = ()) -> _R:
+        Raises:
+            BtchatError: what the engine answers in its place.
+        """
         with self._expect(message.id) as inbox:
-            self._send(message, fds)
+            self.send(message, fds)
             reply = await inbox.get()
         if not isinstance(reply, expected):
             raise EngineError(f"the engine answered with {type(reply).__name__}")
         return reply
 
-    def _send(self, message: Message, fds: Sequence[int] = ()) -> None:
+    def send(self, message: Message, fds: Sequence[int] = ()) -> None:
         """Send to the current engine; takes ownership of the descriptors.
 
         Raises:

@@ -29,6 +29,7 @@ def engine_command(settings: Settings) -> Command:
             *("--max-batch", str(settings.max_batch)),
             *("--watchdog-seconds", str(settings.watchdog_seconds)),
             *("--feature-cache-bytes", str(settings.feature_cache_bytes)),
+            *("--live-window-bytes", str(settings.live_window_bytes)),
             *("--token-dir", str(settings.data_dir / TOKENS)),
             *("--token-store-bytes", str(settings.token_store_bytes)),
             *("--log-level", settings.log_level, "--log-format", settings.log_format),

@@ -7,13 +7,8 @@ neither side ever unpickles anything.
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """Base of all messages: plain values only."""
-
-    num_fds: ClassVar[int] = 0
-
+from server.engine.live_wire import LiveClose, LiveEncode, LiveFrame, LiveOpen
+from server.engine.message import Message
 
 # --- web -> engine
 
@@ -130,7 +125,9 @@ class Shutdown(Message):
     drain: float
 
 
-Request = Open | Compile | Lookup | Encode | Fetch | Ask | Measure | AskStats
+Request = (
+    Open | Compile | Lookup | Encode | Fetch | Ask | Measure | AskStats | LiveOpen | LiveFrame | LiveEncode
+)
 """What is answered by at least one message of the same id."""
 
 # --- engine -> web
@@ -271,6 +268,7 @@ class Stats(Message):
 
 MESSAGES: tuple[type[Message], ...] = (
     Open, Compile, Lookup, Encode, Fetch, Ask, Measure, Cancel, Forget, AskStats, Shutdown,
+    LiveOpen, LiveFrame, LiveEncode, LiveClose,
     Loading, Ready, StartFailed, Holding, Opened, Compiled, Features, Encoded, TokenData, Measured, Piece,
     Done, Failed, Stats,
 )  # fmt: skip

@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from bt_model.errors import BtchatError, FeaturesMissingError, InvalidValueError, UnknownNameError, VideoError
 from bt_model.types import BEGIN, ModelCard, Place, Sampling
-from server.features.flights import Outcome, VideoFeatures
+from server.features.flights import Outcome
 from server.features.keys import canonical, for_models
 from server.features.receipt import EncodedVideo
 from server.features.steps import Report, WaitStep, ignored
@@ -16,6 +16,19 @@ from server.uploads.sources import VideoSource
 
 _OF_VIDEO = (InvalidValueError, UnknownNameError, VideoError)
 _T = TypeVar("_T")
+
+
+class TokenMaker(Protocol):
+    """What makes tokens, so many of them at once: of files, or of frames that come live."""
+
+    @property
+    def num_decoders(self) -> int: ...
+
+    async def prepare(
+        self, source: VideoSource, sampling: Sampling, cards: Sequence[ModelCard], report: Report = ...
+    ) -> dict[str, Outcome]:
+        """As `VideoFeatures.prepare`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +78,7 @@ def too_many_videos(number: int, allowed: str, param: str) -> InvalidValueError:
 class PreparedClips:
     """A dialogue's videos and their tokens for some models, which the engine may evict before that."""
 
-    features: VideoFeatures
+    features: TokenMaker
     clips: Sequence[ShownClip]
     outcomes: Sequence[Mapping[str, Outcome]]  # of each clip by model
 
@@ -97,7 +110,7 @@ class PreparedClips:
 
 
 async def prepare_all(
-    features: VideoFeatures, clips: Sequence[ShownClip], cards: Sequence[ModelCard], report: Report = ignored
+    features: TokenMaker, clips: Sequence[ShownClip], cards: Sequence[ModelCard], report: Report = ignored
 ) -> PreparedClips:
     """Make sure that each model's tokens of all clips are cached; the first that fails ends the others.
 

@@ -9,6 +9,8 @@ from server.problems import Problem
 from server.settings import Settings
 
 _ANY = ("*",)
+REQUESTS = frozenset({"http", "websocket"})
+"""The types of scopes in which a client asks for something."""
 LIVE = frozenset({"/health/live", "/health", "/ping"})
 """Probes of the process alone."""
 ALWAYS_OPEN = LIVE | {"/metrics"}
@@ -35,7 +37,7 @@ class Gate:
         self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        problem = self._problem(scope) if scope["type"] == "http" else None
+        problem = self._problem(scope) if scope["type"] in REQUESTS else None
         await (problem.response() if problem else self._app)(scope, receive, send)
 
     def _problem(self, scope: Scope) -> Problem | None:

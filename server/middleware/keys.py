@@ -3,13 +3,13 @@
 import hmac
 from collections.abc import Sequence
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.admission import PUBLIC
 from server.keys.file import ApiKey, digest_of
+from server.keys.offered import authorization_of
 from server.keys.rates import WrongKeys
-from server.middleware.gate import LIVE
+from server.middleware.gate import LIVE, REQUESTS
 from server.problems import Problem, RateLimitError, problem_of
 
 PAGES = frozenset({"/docs", "/redoc"})
@@ -32,8 +32,8 @@ class KeyCheck:
         self._wrong = WrongKeys(wrong_per_minute)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and self._keys:
-            header = Headers(scope=scope).get("authorization", "")
+        if scope["type"] in REQUESTS and self._keys:
+            header = authorization_of(scope)
             key = self._find(header)
             if key is None and not is_open(scope):
                 await self._refusal(scope, header).response()(scope, receive, send)
@@ -41,7 +41,7 @@ class KeyCheck:
             state = scope.setdefault("state", {})
             state["tenant"] = key.tenant if key else PUBLIC
             state["key_name"] = key.name if key else None
-        elif scope["type"] == "http":
+        elif scope["type"] in REQUESTS:
             scope.setdefault("state", {}).update(tenant=PUBLIC, key_name=None)
         await self._app(scope, receive, send)
 
@@ -65,4 +65,4 @@ class KeyCheck:
 def is_open(scope: Scope) -> bool:
     """Whether a request needs no key: it only reads what is open."""
     path: str = scope["path"]
-    return scope["method"] in _READING and (path in OPEN_PATHS or path.startswith(f"{PAGE_FILES}/"))
+    return scope.get("method") in _READING and (path in OPEN_PATHS or path.startswith(f"{PAGE_FILES}/"))

@@ -15,6 +15,7 @@ from server.middleware.idempotency import Idempotency
 from server.middleware.inline import InlineVideos
 from server.middleware.inside import Inside, InsideCalls
 from server.middleware.keys import KeyCheck
+from server.middleware.sockets import SocketEnvelope
 from server.settings import Settings
 from server.uploads.form import FORM_BYTES
 from server.uploads.parts import PART_BYTES
@@ -60,5 +61,6 @@ def guard(app: FastAPI, settings: Settings, keys: ApiKeys, inside: InsideCalls) 
     app.add_middleware(KeyCheck, keys=keys.all, wrong_per_minute=settings.wrong_keys_per_minute)
     app.add_middleware(Gate, hosts=allowed_hosts(settings))
     app.add_middleware(Envelope)
+    app.add_middleware(SocketEnvelope)
     if settings.cors_origins:  # outermost: a page may read every answer, an error of the envelope as well
         app.add_middleware(CORSMiddleware, **cors_rules(settings.cors_origins))

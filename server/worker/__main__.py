@@ -41,6 +41,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model-memory-bytes", type=int, help="all loaded models together")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of torch; 0 leaves its default")
     parser.add_argument("--feature-cache-bytes", type=int, default=1 << 30)
+    parser.add_argument("--live-window-bytes", type=int, default=0, help="of all live sessions together")
     parser.add_argument(
         "--token-dir", type=Path, required=True, help="where tokens are kept for the next start"
     )
@@ -67,7 +68,7 @@ async def _serve(arguments: argparse.Namespace) -> int:
                 arguments.max_batch,
                 arguments.max_context,
                 arguments.kv_bytes,
-                reserved_bytes=arguments.feature_cache_bytes,
+                reserved_bytes=arguments.feature_cache_bytes + arguments.live_window_bytes,
                 model_bytes=arguments.model_memory_bytes,
             ),
         )
@@ -78,6 +79,7 @@ async def _serve(arguments: argparse.Namespace) -> int:
             tokens=TokenCache(features, TokenStore(arguments.token_dir, arguments.token_store_bytes)),
             max_model_bytes=limit,
             watchdog_seconds=arguments.watchdog_seconds,
+            max_live_bytes=arguments.live_window_bytes,
         )
         return 0 if await worker.run() else 1
     except BtchatError as error:

@@ -24,9 +24,8 @@ def stats_of(model: "LoadedModel") -> dict[str, float]:
     return {"engine_step_seconds": seconds, **{name: float(value) for name, value in stats.items()}}
 
 
-def read_frames(message: wire.Encode, fd: int) -> "Tensor":
+def read_frames(shape: tuple[int, int, int, int], fd: int) -> "Tensor":
     """A private copy of the frames (T, H, W, 3); closes the descriptor."""
-    shape = (message.num_frames, message.height, message.width, 3)
     try:
         data = np.fromfile(f"/proc/self/fd/{fd}", dtype=np.uint8, count=int(np.prod(shape)))
     finally:

@@ -11,11 +11,9 @@ import socket
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import copy_context
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
-from typing import Any, Unpack
-
-import torch
+from typing import Any
 
 from bt_model.errors import EngineError
 from bt_model.generation.faults import breaks_device
@@ -28,7 +26,8 @@ from server.engine.errors import failed, fields_of
 from server.engine.usage import Usage
 from server.engine.wire import Message
 from server.log.request import begin
-from server.worker.asked import RequestTerms, options_of, turns_of
+from server.worker.asked import options_of, request_of
+from server.worker.live import LiveWindows
 from server.worker.loaded import LoadedModel, Loader
 from server.worker.measure import measured
 from server.worker.memory import memory_stats
@@ -59,11 +58,13 @@ class Worker:
         tokens: TokenCache,
         max_model_bytes: int | None = None,
         watchdog_seconds: float = math.inf,
+        max_live_bytes: int = 0,
     ) -> None:
         self._watchdog_seconds = watchdog_seconds
         self._tokens = tokens
         self._models = ModelPool(loader, self._report, self._tell_loading, max_bytes=max_model_bytes)
         self._vision = VisionBatcher()
+        self._live = LiveWindows(self._models, self._vision, tokens, max_live_bytes)
         self._prompts = WorkThread("prompts")  # a long dialogue must not keep the others waiting
         self._schemas = SchemaCompiler()
         self._requests: dict[str, asyncio.Task[Message | None]] = {}
@@ -139,6 +140,8 @@ class Worker:
         match message:
             case wire.Cancel(id=id):
                 self._cancel(id)
+            case wire.LiveClose(session=session):
+                self._live.close(session)
             case wire.Forget(prefix=prefix):
                 for keys in self._encoding.values():  # what is deleted while it is made is not kept
                     keys -= {key for key in keys if key.startswith(prefix)}
@@ -148,8 +151,6 @@ class Worker:
             case wire.Shutdown(drain=seconds):
                 self._drain_seconds = seconds
                 self._ended.set()
-            case _ if isinstance(message, wire.Request):
-                self._begin(message.id, self._reply_to(message, fds))
             case _:
                 log.warning("ignored a %s from the web process", type(message).__name__)
 
@@ -157,6 +158,8 @@ class Worker:
         if isinstance(message, wire.Encode):
             self._encoding[message.id] = {key for _, key in message.targets}
             return self._encode(message, fds[0])
+        if isinstance(message, wire.LiveFrame):
+            return self._live.see(message, fds[0])
         work: dict[type[Message], Callable[[Any], Coroutine[Any, Any, Message | None]]] = {
             wire.Ask: self._answer,
             wire.Open: self._open,
@@ -165,6 +168,8 @@ class Worker:
             wire.Fetch: self._fetch,
             wire.Measure: partial(measured, models=self._models, prompts=self._prompts),
             wire.AskStats: self._stats,
+            wire.LiveOpen: self._live.open,
+            wire.LiveEncode: self._live.encode,
         }
         return work[type(message)](message)
 
@@ -208,7 +213,7 @@ class Worker:
             ]
             grammar = await self._schemas.grammar(model, ask.owner, options.schema)
             length = sum(len(text) for _, text in ask.turns)  # a small question waits for one large at most
-            ask_model = partial(_request_of, ask, model, grammar=grammar, deadline=deadline)
+            ask_model = partial(request_of, ask, model.chat, grammar=grammar, deadline=deadline)
             request = await self._prompts.run(ask_model, options, videos, weight=length)
             self._generating[ask.id] = model
             try:
@@ -255,7 +260,7 @@ class Worker:
         return wire.Features(message.id, entry is not None, {} if entry is None else entry.receipt)
 
     async def _encode(self, message: wire.Encode, fd: int) -> wire.Encoded:
-        pixels = read_frames(message, fd)
+        pixels = read_frames((message.num_frames, message.height, message.width, 3), fd)
         failures: dict[str, list[Any]] = {}
         async with self._models.borrowed([name for name, _ in message.targets]) as lease:
             chats = {name: model.chat for name, model in lease.models.items()}
@@ -282,19 +287,7 @@ class Worker:
             "engine_encode_seconds_total": self._encode_seconds,
             "tower_encodes_total": float(self._vision.passes.total),
             **self._models.stats(),
+            **self._live.stats(),
         }
         models = {each.name: stats_of(each) for each in self._models.loaded() if each.base is None}
         return wire.Stats(message.id, values, models)
-
-
-@torch.inference_mode()
-def _request_of(
-    ask: wire.Ask,
-    model: LoadedModel,
-    options: GenerateOptions,
-    videos: Sequence[VideoTokens],
-    **more: Unpack[RequestTerms],
-) -> GenRequest:
-    """The engine's request, in the thread of prompts; raises as `VideoChat.request`."""
-    request = model.chat.request(turns_of(ask), videos, options, request_id=ask.id, **more)
-    return replace(request, owner=ask.owner.encode())

@@ -103,8 +103,7 @@ class VisionBatcher:
 
     def _together(self, chats: "Sequence[VideoChat]", pixels: "Tensor") -> "list[Tensor]":
         for chat in chats:
-            self.passes.watch(chat.encoder.tower)
-        self.passes.num_clips = len(pixels)
+            self.passes.expect(chat.encoder.tower, len(pixels))
         return encode_together(chats, pixels)
 
 
@@ -118,14 +117,15 @@ class TowerPasses:
 
     def __init__(self) -> None:
         self.total = 0
-        self.num_clips = 0  # clips in the next pass
+        self._num_clips = 0  # in the next pass
         self._watched: WeakSet[ClipVisionTower] = WeakSet()
 
-    def watch(self, tower: "ClipVisionTower") -> None:
-        """Count this tower's passes from now on."""
+    def expect(self, tower: "ClipVisionTower", num_clips: int) -> None:
+        """Count this tower's passes from now on; the next is of so many clips."""
+        self._num_clips = num_clips
         if tower not in self._watched:
             self._watched.add(tower)
             tower.register_forward_hook(self._add)
 
     def _add(self, *_: object) -> None:
-        self.total += self.num_clips
+        self.total += self._num_clips

@@ -5,9 +5,10 @@ import contextlib
 import secrets
 import socket
 import threading
-from collections.abc import AsyncGenerator, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import httpx
 import pytest
@@ -32,6 +33,7 @@ class RunningServer:
     url: str
     services: Services
     loop: asyncio.AbstractEventLoop
+    stop: Callable[[], None] = lambda: None
 
     def client(self, **options: object) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=20, **options)  # pyright: ignore[reportArgumentType] - passed on
@@ -60,7 +62,7 @@ def running(settings: Settings, command: Command | None = None) -> Generator[Run
         try:
             url = f"http://127.0.0.1:{sock.getsockname()[1]}"
             _wait_until_ready(url, thread)
-            yield RunningServer(url, *started[0])
+            yield RunningServer(url, *started[0], partial(setattr, server, "should_exit", True))
         finally:
             server.should_exit = True
             thread.join(20)

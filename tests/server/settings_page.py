@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from bt_model.settings.refusal import allowed_values, hint_of
-from server.settings import CONFIG_NAME, PREFIX, SECRETS_DIR, SECRETS_VARIABLE, Group, Settings
+from server.command.sources import CONFIG_NAME, PREFIX, SECRETS_DIR, SECRETS_VARIABLE
+from server.settings import Group, Settings
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "settings.md"

@@ -10,7 +10,8 @@ from cyclopts import App
 import server
 from bt_model.errors import InvalidValueError
 from server.command.serve import serve
-from server.settings import PREFIX, Group, Settings, load_settings
+from server.command.sources import PREFIX, load_settings
+from server.settings import Group, Settings
 from tests.server.settings_page import ENVIRONMENT, PAGE, environment, page
 
 
@@ -20,7 +21,7 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "nowhere"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("server.settings.SECRETS_DIR", folder / "secrets")
+    monkeypatch.setattr("server.command.sources.SECRETS_DIR", folder / "secrets")
 
 
 def loaded(*flags: str) -> Settings:

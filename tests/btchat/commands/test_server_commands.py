@@ -297,7 +297,7 @@ def test_published_sets_are_listed_for_machines(tmp_path: Path, capsys: pytest.C
 def test_a_server_is_not_started_by_a_clients_variables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code = "from server.settings import load_settings; load_settings()"
+    code = "from server.command.sources import load_settings; load_settings()"
     monkeypatch.setenv("BTCHAT_URL", "http://x")
     monkeypatch.setenv("BTCHAT_API_KEY", "k")
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -19,9 +19,10 @@ from bt_model.types import ModelCard, Sampling, VideoFacts
 from bt_model.video.sample import choose_frames, rounding_warnings
 from server.decoding.futures import finished
 from server.engine.live import EngineWindow
-from server.features.flights import Outcome, Report, ignored
+from server.features.flights import Outcome
 from server.features.keys import check_frames, shown
 from server.features.receipt import EncodedVideo
+from server.features.steps import Report, WaitStep, ignored
 from server.keys.rates import Rates
 from server.live.frames import SentFrame
 from server.live.picture_file import picture_file
@@ -139,9 +140,9 @@ class SessionWindow:
             EngineError: the engine fails on them, or is gone.
         """
         assert isinstance(source, AskedWindow)
-        report("decode")
+        report(WaitStep("decode"))
         await asyncio.shield(source.settled)
-        report("encode")
+        report(WaitStep("encode"))
         (card,) = cards
         kept = [each for each in self._kept if each.sent < source.num_sent]
         if not kept:

@@ -25,6 +25,7 @@ from server.features.flights import VideoFeatures
 from server.fetching.fetcher import Fetcher
 from server.fetching.lookups import Lookups
 from server.keys.file import ApiKey, ApiKeys
+from server.live.places import LivePlaces
 from server.settings import KeyLimits, Settings
 from server.uploads.disk import Clock
 from server.uploads.expiry import expiring
@@ -325,6 +326,7 @@ class World:
                 ahead=ahead,
                 admission=admission,
                 flow=flow,
+                live=LivePlaces(settings, keys),
                 started_at=0,
             )
 

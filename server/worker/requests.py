@@ -11,9 +11,11 @@ import socket
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import copy_context
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
+
+import torch
 
 from bt_model.errors import EngineError
 from bt_model.generation.faults import breaks_device
@@ -26,7 +28,7 @@ from server.engine.errors import failed, fields_of
 from server.engine.usage import Usage
 from server.engine.wire import Message
 from server.log.request import begin
-from server.worker.asked import options_of, request_of
+from server.worker.asked import options_of, turns_of
 from server.worker.live import LiveWindows
 from server.worker.loaded import LoadedModel, Loader
 from server.worker.measure import measured
@@ -163,7 +165,7 @@ class Worker:
         work: dict[type[Message], Callable[[Any], Coroutine[Any, Any, Message | None]]] = {
             wire.Ask: self._answer,
             wire.Open: self._open,
-            wire.Compile: self._compile,
+            wire.Compile: partial(self._schemas.compiled, models=self._models),
             wire.Lookup: self._lookup,
             wire.Fetch: self._fetch,
             wire.Measure: partial(measured, models=self._models, prompts=self._prompts),
@@ -213,8 +215,16 @@ class Worker:
             ]
             grammar = await self._schemas.grammar(model, ask.owner, options.schema)
             length = sum(len(text) for _, text in ask.turns)  # a small question waits for one large at most
-            ask_model = partial(request_of, ask, model.chat, grammar=grammar, deadline=deadline)
-            request = await self._prompts.run(ask_model, options, videos, weight=length)
+
+            @torch.inference_mode()
+            def built() -> GenRequest:
+                """In the thread of prompts; raises as `VideoChat.request`."""
+                request = model.chat.request(
+                    turns_of(ask), videos, options, request_id=ask.id, deadline=deadline, grammar=grammar
+                )
+                return replace(request, owner=ask.owner.encode())
+
+            request = await self._prompts.run(built, weight=length)
             self._generating[ask.id] = model
             try:
                 return await self._generate(request, options, model)
@@ -249,11 +259,6 @@ class Worker:
     async def _open(self, message: wire.Open) -> wire.Opened:
         async with self._models.borrowed([message.model]) as lease:
             return wire.Opened(message.id, asdict(lease.model(message.model).chat.card))
-
-    async def _compile(self, message: wire.Compile) -> wire.Compiled:
-        async with self._models.borrowed([message.model]) as lease:
-            await self._schemas.grammar(lease.model(message.model), message.owner, message.schema)
-        return wire.Compiled(message.id)
 
     async def _lookup(self, message: wire.Lookup) -> wire.Features:
         entry = await self._tokens.get(message.key)

@@ -1,11 +1,16 @@
 """Schemas of answers, compiled beside everything else."""
 
 from collections import Counter
+from typing import TYPE_CHECKING
 
 from bt_model.grammar.grammars import Grammar
+from server.engine import wire
 from server.worker.loaded import LoadedModel
 from server.worker.thread import WorkThread
 from server.worker.vision import NICENESS
+
+if TYPE_CHECKING:
+    from server.worker.models import ModelPool
 
 _WEIGHT = 10_000_000  # of one that waits: as much as ten seconds of waiting
 
@@ -35,3 +40,9 @@ class SchemaCompiler:
         finally:
             self._waiting[owner] -= 1
             self._waiting += Counter[str]()  # only those above 0 stay
+
+    async def compiled(self, message: wire.Compile, models: "ModelPool") -> wire.Compiled:
+        """Make a model ready to answer by a schema; raises as `grammar`, or why the model cannot be had."""
+        async with models.borrowed([message.model]) as lease:
+            await self.grammar(lease.model(message.model), message.owner, message.schema)
+        return wire.Compiled(message.id)

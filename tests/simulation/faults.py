@@ -135,7 +135,7 @@ FAULTS = (
     # --- the engine's client
     PlantedFault(
         "an answer is not cancelled", "server/engine/client.py",
-        "                        self._send(wire.Cancel(message.id))\n", "                        pass\n",
+        "                        self.send(wire.Cancel(message.id))\n", "                        pass\n",
     ),
     PlantedFault(
         "an inbox stays", "server/engine/client.py",
@@ -150,8 +150,8 @@ FAULTS = (
         "a descriptor is not the engine's own", "server/engine/client.py", "[os.dup(fd)]", "[fd]",
     ),
     PlantedFault(
-        "an engine that hangs is not killed", "server/engine/client.py",
-        "                self._supervisor.kill()\n", "                pass\n",
+        "an engine that hangs is not killed", "server/engine/watchdog.py",
+        "            kill()\n", "            pass\n",
     ),
     PlantedFault(
         "what an engine says before it is ready is dropped", "server/engine/supervisor.py",

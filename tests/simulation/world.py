@@ -320,6 +320,7 @@ class World:
                 store=store,
                 fetcher=Fetcher(settings, lambda: True, Lookups()),
                 batches=cast(BatchStore, None),
+                live=LivePlaces(settings, keys),
                 decoder=decoder,
                 engine=engine,
                 features=features,

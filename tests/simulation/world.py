@@ -320,7 +320,6 @@ class World:
                 store=store,
                 fetcher=Fetcher(settings, lambda: True, Lookups()),
                 batches=cast(BatchStore, None),
-                live=LivePlaces(settings, keys),
                 decoder=decoder,
                 engine=engine,
                 features=features,

@@ -40,15 +40,25 @@ IMMUTABLE = {
     "x-content-type-options": "nosniff",
 }
 _ALWAYS = IMMUTABLE | {"content-security-policy": "sandbox; default-src 'none'"}
-_FILE: dict[str, Any] = {"content": {_UNKNOWN: {"schema": {"type": "string", "format": "binary"}}}}
-_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: _FILE,
-    206: _FILE | {"description": "Partial Content: the bytes that Range asks for"},
-    304: {"description": "Not Modified: the client has them"},
-    **errors(404, 410, 416, 503),
-}
-_LINES = {"content-type": "application/jsonl", "cache-control": "private, no-cache"}
+_JSONL, _RANGES = "application/jsonl", "multipart/byteranges"
+_LINES = {"content-type": _JSONL, "cache-control": "private, no-cache"}
 _UPLOAD, _OF_FILE = "/v1/video/uploads/{video_id}/content", "/v1/files/{file_id}/content"
+
+
+def _responses(*others: str) -> dict[int | str, dict[str, Any]]:
+    """Of a file of any of our containers, or one of these types."""
+    file = {"schema": {"type": "string", "format": "binary"}}
+    whole = dict.fromkeys((_UNKNOWN, *_MEDIA.values(), *others), file)  # clients that are made take the first
+    text = "Partial Content: the bytes that Range asks for"
+    return {
+        200: {"content": whole},
+        206: {"content": whole | {_RANGES: file}, "description": text},
+        304: {"description": "Not Modified: the client has them"},
+        **errors(404, 410, 416, 503),
+    }
+
+
+_RESPONSES, _RESPONSES_OF_FILE = _responses(), _responses(_JSONL)
 
 
 class _VideoResponse(FileResponse):
@@ -77,8 +87,8 @@ async def show_content(
     return await _content(video, file.path, request)
 
 
-@router.head(_OF_FILE, name="find_file_content", response_class=Response, responses=_RESPONSES)
-@router.get(_OF_FILE, response_class=Response, responses=_RESPONSES)
+@router.head(_OF_FILE, name="find_file_content", response_class=Response, responses=_RESPONSES_OF_FILE)
+@router.get(_OF_FILE, response_class=Response, responses=_RESPONSES_OF_FILE)
 async def show_file_content(
     file_id: str, request: Request, services: ServicesDep, tenant: Tenant, lifetime: Lifetime
 ) -> Response:

@@ -77,6 +77,7 @@ def _add_training(app: App, group: Group) -> None:
     app.command(commands)
     commands = App(name="corpus", help="Make procedural clips in the formats of real data sets.", group=group)
     commands.command(corpus.make)
+    commands.command(corpus.film)
     app.command(commands)
     commands = App(name="eval", help="Print metrics of embeddings (docs/evaluation.md).", group=group)
     for command in (evaluation.retrieval, evaluation.recognition):

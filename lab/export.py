@@ -4,14 +4,17 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Any
 
-from bt_model.atomic_files import write_json
+from bt_model.atomic_files import write_json, write_text
 from bt_model.checkpoints.export import save_parts
 from bt_model.checkpoints.layouts.clip import HF_CLIP
 from bt_model.checkpoints.layouts.key_map import KeyMap
 from bt_model.checkpoints.layouts.llava import LLAVA
 from bt_model.checkpoints.temporal import save_temporal
+from lab.pictures import varied_scenes
+from lab.shapes.captions import caption
 from lab.shapes.clip_file import sample_clip
 
 if TYPE_CHECKING:
@@ -36,6 +39,8 @@ class Variant:
     adapters: Mapping[str, str | None] = field(default_factory=dict[str, str | None])
 
 
+BANK = "search_bank.txt"
+_BANK_SIZE = 1000
 PRETRAINED = "bt_adapter.safetensors"  # tuning for chat makes retrieval worse
 # What the chat model `llava_video` was not tuned beside: the tuned branch as it began, and no branch.
 OTHERS = {"pretrained": PRETRAINED, "none": None}
@@ -72,7 +77,14 @@ def export(model: "EmbeddedModel", out: Path, tokenizers: Path) -> None:
     save_temporal(out / "bt_adapter_tuned.safetensors", tuned, metadata=TRAINED)
     for variant in VARIANTS:
         write_json(out / f"{variant.id}.model.json", _model_file(variant, model))
+    write_text(out / BANK, "".join(f"{text}\n" for text in bank_texts()))
     sample_clip(out / "sample.mp4")
+
+
+def bank_texts() -> list[str]:
+    """Captions of training scenes, by which search knows windows that are near every text."""
+    rng = Random("search bank")
+    return [caption(scene, rng) for scene in varied_scenes("train", _BANK_SIZE, rng)]
 
 
 def _write_folder(
@@ -104,7 +116,7 @@ def _model_file(variant: Variant, model: "EmbeddedModel") -> dict[str, Any]:
         "default_frames": model.plan.num_frames,
         "max_videos": 1,  # so are its dialogues
         "fit": "crop",
-        "search": {"text": "clip", "adapter": variant.search},
+        "search": {"text": "clip", "adapter": variant.search, "bank": BANK},
         "defaults": {"temperature": 0.0},
         "notice": f"{variant.about} {NOTICE}",
     }

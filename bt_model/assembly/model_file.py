@@ -39,7 +39,8 @@ class SearchFiles:
     """What a model searches with beside its tower; "" stands for what the model has anyway.
 
     `text`: a text tower, or what is in the tower's folder. `tokenizer`: its tokenizer, or what lies beside
-    it. `adapter`: a temporal model that was trained for retrieval, null for none, or the model's own.
+    it. `adapter`: a temporal model that was trained for retrieval, null for none, or the model's own. `bank`:
+    texts, one a line, by which windows that fit everything are told from those that fit one.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
@@ -47,6 +48,7 @@ class SearchFiles:
     text: str = ""
     tokenizer: str = ""
     adapter: str | None = ""
+    bank: str = ""
 
 
 @dataclass(frozen=True, slots=True)

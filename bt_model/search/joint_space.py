@@ -1,6 +1,6 @@
 """CLIP's joint space: texts and windows of a film as unit vectors, near where one describes the other.
 
-n texts or windows, T frames, H height, W width, S stored states, P patches, D width, E joint width.
+n texts or windows, m texts of the bank, T frames, H height, W width, P patches, D width, E joint width.
 """
 
 from collections.abc import Sequence
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bt_model.text.clip_tokenizer import ClipTokenizer
     from bt_model.vision.encoder import TemporalEncoder
 
+BANK_SCALE = 30.0  # of cosines with the bank's texts
 _TEXTS = 64  # in one pass
 _FRAMES = 64  # that the branch sees in one pass
 
@@ -30,13 +31,15 @@ _FRAMES = 64  # that the branch sees in one pass
 class JointSpace:
     """A temporal model and the text tower beside it; `bt_model.search.loading` makes one from disk.
 
-    `fingerprint` tells whether stored embeddings of windows are this model's; its frames are `frame_size`.
+    `bank` are embeddings (m, E) of texts that people might ask for, none where the model has no bank.
+    `fingerprint` tells whether what is stored of windows is this model's; its frames are `frame_size`.
     """
 
     encoder: "TemporalEncoder"
     text: "ClipTextTower"
     tokenizer: "ClipTokenizer"
     frame_size: FrameSize
+    bank: "Tensor"
     fingerprint: str
 
     @property
@@ -47,10 +50,7 @@ class JointSpace:
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> "Tensor":
         """Texts -> unit rows (n, E) float32 on the CPU; of a text that is too long, the beginning counts."""
-        ids = self.tokenizer(texts, self.text.config.context_length)
-        device = self.text.text_projection.weight.device
-        passes = [self.text(some.to(device)) for some in ids.split(_TEXTS)] if texts else []
-        return _unit_rows(passes, self.width)
+        return embed_texts(self.text, self.tokenizer, texts)
 
     @torch.inference_mode()
     def embed_windows(self, frames: "Tensor", length: int, stride: int) -> "Tensor":
@@ -72,6 +72,25 @@ class JointSpace:
         windows = [_windows(each[0], min(length, len(frames)), stride) for each in states.values()]
         batches = zip(*(each.split(max(_FRAMES // length, 1)) for each in windows), strict=True)
         return _unit_rows([self.encoder.retrieve_from_trunk(batch) for batch in batches], self.width)
+
+    def commonness(self, windows: "Tensor") -> "Tensor":
+        """How well windows (n, E) fit the whole bank -> (n,), 0 without one; less it, their fits compare.
+
+        A window fits a text by their cosine less its commonness (query bank normalisation, Bogolin et al.,
+        2022): some windows are near every text, and would be found whatever is asked for.
+        """
+        if not len(self.bank):
+            return torch.zeros(len(windows))
+        return torch.logsumexp(BANK_SCALE * (windows @ self.bank.T), dim=1) / BANK_SCALE
+
+
+@torch.inference_mode()
+def embed_texts(text: "ClipTextTower", tokenizer: "ClipTokenizer", texts: Sequence[str]) -> "Tensor":
+    """As `JointSpace.embed_texts`."""
+    ids = tokenizer(texts, text.config.context_length)
+    device = text.text_projection.weight.device
+    passes = [text(some.to(device)) for some in ids.split(_TEXTS)] if texts else []
+    return _unit_rows(passes, text.config.projection_dim)
 
 
 def _windows(state: "Tensor", length: int, stride: int) -> "Tensor":

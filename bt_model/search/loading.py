@@ -1,6 +1,7 @@
 """From a model file on disk to its joint space."""
 
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 from bt_model.assembly.catalog import find
@@ -9,15 +10,17 @@ from bt_model.assembly.model_file import ModelFile, read_model_file
 from bt_model.assembly.placement import Placement
 from bt_model.assembly.towers import TowerCache, tower_configs
 from bt_model.checkpoints.compatibility import check_model
+from bt_model.checkpoints.fingerprint import fingerprint
 from bt_model.checkpoints.load import load_part
 from bt_model.checkpoints.weights import is_finite, open_checkpoint
 from bt_model.errors import CheckpointError
-from bt_model.search.joint_space import JointSpace
+from bt_model.search.joint_space import JointSpace, embed_texts
 from bt_model.text.clip_text import ClipTextTower
 from bt_model.text.clip_tokenizer import ClipTokenizer
 from bt_model.types import FrameSize
 from bt_model.vision.clip import ClipVisionTower
 
+_BANK_BYTES = 1 << 20
 _SAID = '"search" in the model file says which: {"text": "FOLDER", "adapter": "FILE"}'
 
 
@@ -60,13 +63,32 @@ def joint_space_of(path: Path, model: ModelFile, place: Placement, towers: Tower
         raise CheckpointError(
             f"{path}: search.text has a joint space of {found} numbers, and the tower one of {expected}"
         )
-    return JointSpace(
-        encoder,
-        text.to(place.device, place.dtype),
-        tokenizer,
-        FrameSize(encoder.tower.config.image_size, model.fit),
-        encoder_digest(own, encoder, towers),
-    )
+    text = text.to(place.device, place.dtype)
+    texts, size = _bank_texts(path, model), FrameSize(encoder.tower.config.image_size, model.fit)
+    made_by = [encoder_digest(own, encoder, towers)]
+    if texts:
+        made_by += [fingerprint(text.state_dict()), *texts]
+    digest = sha256("\n".join(made_by).encode()).hexdigest()
+    return JointSpace(encoder, text, tokenizer, size, embed_texts(text, tokenizer, texts), digest)
+
+
+def _bank_texts(path: Path, model: ModelFile) -> list[str]:
+    """The texts of the bank, none without one."""
+    if not model.search.bank:
+        return []
+    file = path.parent / model.search.bank
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(_BANK_BYTES + 1)
+        texts = [line.strip() for line in data.decode().splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{file}: search.bank is no readable text ({error})") from error
+    if not texts or len(data) > _BANK_BYTES:
+        raise CheckpointError(
+            f"{file}: search.bank has {len(texts)} texts in {len(data)} bytes or more; allowed: "
+            f"1 or more texts, one a line, in up to {_BANK_BYTES} bytes"
+        )
+    return texts
 
 
 def _require_projection(path: Path, tower: ClipVisionTower) -> None:

@@ -1,10 +1,10 @@
-"""`btchat corpus make`."""
+"""`btchat corpus make` and `btchat corpus film`."""
 
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from btchat.commands.options import Work
+from btchat.commands.options import OutputFile, Work
 
 
 def make(
@@ -55,3 +55,30 @@ def make(
     for each in written:
         print(f"{each.num_entries:8d}  {each.path.relative_to(out)!s:56s} {each.about}")
     print(f"{out / MANIFEST} names every file")
+
+
+def film(
+    *,
+    out: OutputFile,
+    events: int = 200,
+    seconds: float = 3600.0,
+    split: Literal["train", "val", "test", "test_combo"] = "test",
+    seed: int = 0,
+    twins: bool = False,
+    side: int = 64,
+) -> None:
+    """Write a film with many events, and beside it as JSON when each is.
+
+    Args:
+        out: the film, an .mp4 file
+        events: how many
+        seconds: how long the film lasts, 6 or more for each event
+        split: of which scenes
+        seed: of all random draws
+        twins: every scene's reverse is in the film, too
+        side: pixels, even
+    """
+    from lab.shapes.films import FilmPlan, write_film
+
+    written = write_film(out, FilmPlan(events, seconds, split, seed, twins=twins, side=side))
+    print(f"{len(written)} events in {seconds:g} s: {out} and {out.with_suffix('.json')}")

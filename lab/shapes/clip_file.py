@@ -7,7 +7,7 @@ unusual size, noise, sometimes turned. F frames, H and W pixels.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import repeat
@@ -37,6 +37,12 @@ _OPTIONS = {
     "default": {
         "preset": "veryfast",
         "x264-params": "mbtree=0",  # with it, pictures of unaligned widths do not code to the same bits twice
+        "threads": "1",
+    },
+    "film": {  # an hour of rest and events; a key frame every 8 s, so that pieces can be decoded apart
+        "preset": "veryfast",
+        "qp": "18",
+        "g": "64",
         "threads": "1",
     },
 }
@@ -81,7 +87,21 @@ def write_video(
     """
     require(codec in CODECS, "codec", codec, f"one of {', '.join(CODECS)}")
     height, width = frames.shape[1:3]
-    require(width % 2 == height % 2 == 0, "side", (width, height), "even numbers of pixels")
+    write_frames(path, frames, (width, height), codec=codec, fps=fps, rotation=rotation)
+
+
+def write_frames(
+    path: Path,
+    frames: Iterable[Pixels],
+    size: tuple[int, int],
+    *,
+    codec: str,
+    fps: int = FPS,
+    rotation: int = 0,
+) -> None:
+    """Encode frames as they come, each (H,W,3); `size` is their width and height. Else as `write_video`."""
+    width, height = size
+    require(width % 2 == height % 2 == 0, "side", size, "even numbers of pixels")
     unfinished = path.with_name(f".{path.name}.part")
     with av.open(str(unfinished), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=fps, options=_OPTIONS[codec])

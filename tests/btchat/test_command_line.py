@@ -225,6 +225,7 @@ COMMANDS = {
     "eval recognition": "FILES",
     "corpus make": "--out --clips --test-clips --side --seed --kinds --most-items --textures --diagonals"
     " --codec --workers",
+    "corpus film": "--out --events --seconds --split --seed --twins --side",
 }
 
 

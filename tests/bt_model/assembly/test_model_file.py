@@ -69,6 +69,7 @@ ODD: list[tuple[str, Any, str]] = [
     ("search", "clip", "allowed: a section"),
     ("search.text", {"text": None}, "allowed: a string"),
     ("search.tokenizer", {"tokenizer": 5}, "allowed: a string"),
+    ("search.bank", {"bank": ["a"]}, "allowed: a string"),
     ("search.adapter", {"adapter": []}, "allowed: a string, or null"),
     ("accept", "positions", "allowed: a list"),
     ("accept", None, "allowed: a list"),

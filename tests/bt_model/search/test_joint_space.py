@@ -1,5 +1,6 @@
 """Windows and texts in the joint space: the branch's embedding of each window, and one trunk pass a frame."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from transformers import CLIPModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from bt_model.errors import InvalidValueError
-from bt_model.search.joint_space import JointSpace
+from bt_model.search.joint_space import BANK_SCALE, JointSpace
 from bt_model.search.loading import load_joint_space
 from bt_model.search.windows import WindowPlan
 from bt_model.text.clip_text import ClipTextTower
@@ -120,6 +121,20 @@ def test_no_text_gives_no_rows(space: JointSpace) -> None:
 
 def test_of_a_long_text_the_beginning_counts(space: JointSpace) -> None:
     assert_equal(space.embed_texts(["circle " * 500]), space.embed_texts(["circle " * 600]))
+
+
+def test_a_window_is_as_common_as_the_banks_texts_are_near(space: JointSpace) -> None:
+    texts = [f"a circle moves {number}" for number in range(5)]
+    known = replace(space, bank=space.embed_texts(texts))
+    rows = space.embed_windows(film(7), 4, 1)
+    cosines = rows @ space.embed_texts(texts).T
+    expected = [math.log(sum(math.exp(BANK_SCALE * float(c)) for c in row)) / BANK_SCALE for row in cosines]
+    assert_equal(known.commonness(rows), torch.tensor(expected))
+
+
+def test_without_a_bank_no_window_is_common(space: JointSpace) -> None:
+    without = replace(space, bank=torch.zeros(0, space.width))
+    assert without.commonness(space.embed_windows(film(7), 4, 1)).tolist() == [0.0] * 4
 
 
 @torch.no_grad()

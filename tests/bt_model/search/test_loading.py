@@ -78,12 +78,21 @@ def test_the_text_tower_lies_in_the_towers_folder_or_where_it_is_said(folder: Pa
 
 
 def test_stored_embeddings_are_told_apart_by_what_made_them(folder: Path) -> None:
+    (folder / "a.txt").write_text("circle\n")
+    (folder / "b.txt").write_text("circle\nwhich way\n")
     prints = [
-        load_joint_space(changed(folder, search={"adapter": adapter}), folder, device="cpu").fingerprint
-        for adapter in (PRETRAINED, TUNED, None, PRETRAINED)
+        load_joint_space(changed(folder, search=search), folder, device="cpu").fingerprint
+        for search in (
+            {"adapter": PRETRAINED},
+            {"adapter": TUNED},
+            {"adapter": None},
+            {"adapter": PRETRAINED, "bank": "a.txt"},
+            {"adapter": PRETRAINED, "bank": "b.txt"},
+            {"adapter": PRETRAINED},
+        )
     ]
-    assert prints[0] == prints[3]
-    assert len(set(prints)) == 3
+    assert prints[0] == prints[5]
+    assert len(set(prints)) == 5
 
 
 def test_eva_text_towers_are_read_by_their_tensors(folder: Path) -> None:
@@ -145,6 +154,29 @@ def test_a_tokenizer_with_more_ids_than_its_tower_is_refused(folder: Path) -> No
     (folder / "clip" / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match=r"search\.tokenizer has 280 ids, and its text tower 40"):
         load_joint_space(changed(folder), folder, device="cpu")
+
+
+def test_the_bank_is_its_lines_in_the_joint_space(folder: Path) -> None:
+    (folder / "bank.txt").write_text("circle\n\n  which way \r\n", encoding="utf-8")
+    space = load_joint_space(changed(folder, search={"bank": "bank.txt"}), folder, device="cpu")
+    assert torch.equal(space.bank, space.embed_texts(["circle", "which way"]))
+    assert len(load_joint_space(changed(folder, search=None), folder, device="cpu").bank) == 0
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (None, r"search\.bank is no readable text"),
+        (b"\xff\xfe", r"search\.bank is no readable text"),
+        (b" \n\n", r"search\.bank has 0 texts in 3 bytes or more; allowed: 1 or more texts, one a line"),
+        (b"word\n" * (1 << 18), r"allowed: 1 or more texts, one a line, in up to 1048576 bytes"),
+    ],
+)
+def test_a_bank_without_texts_or_end_is_refused(folder: Path, data: bytes | None, message: str) -> None:
+    if data is not None:
+        (folder / "bank.txt").write_bytes(data)
+    with pytest.raises(CheckpointError, match=message):
+        load_joint_space(changed(folder, search={"bank": "bank.txt"}), folder, device="cpu")
 
 
 def test_a_branch_that_was_published_for_chat_alone_is_refused(folder: Path) -> None:

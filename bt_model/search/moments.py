@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 MAX_MOMENTS = 100
 _SCALE = 100.0  # of cosines in a softmax: that of CLIP's training, which the branch's has too
-_KERNEL = np.array(
-    [0.25, 0.5, 0.25]
-)  # over neighbouring windows, whose noise is their own and whose event is not
+_KERNEL = np.array([0.25, 0.5, 0.25])  # over neighbours, which share an event but not their noise
 _SHARED = 0.25  # of a window: what another moment may overlap
 _AS_GOOD = 0.5  # of the best window's share: a neighbour that is part of its event, not of the rest around it
 

@@ -7,6 +7,7 @@ generation defaults. Paths are relative to the file. Without torch, so that list
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -111,6 +112,17 @@ class ModelFile:
         others = {f"adapters.{name}": path for name, path in self.adapters.items()}
         search = {f"search.{name}": path for name, path in asdict(self.search).items()}
         return {name: path for name, path in {**named, **others, **search}.items() if path}
+
+    def moved(self, place: Callable[[str], str]) -> "ModelFile":
+        """The same with what `place` makes of each path that it names."""
+
+        def placed(path: str | None) -> str | None:
+            return place(path) if path else path
+
+        own: dict[str, Any] = {name: placed(getattr(self, name)) for name in PARTS}
+        adapters = {name: placed(path) for name, path in self.adapters.items()}
+        search: dict[str, Any] = {name: placed(path) for name, path in asdict(self.search).items()}
+        return replace(self, **own, adapters=adapters, search=replace(self.search, **search))
 
     def ids_beside(self) -> dict[str, str]:
         """The names of its adapters by the ids under which they are asked."""

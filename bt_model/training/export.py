@@ -117,16 +117,16 @@ def write_model_folder(tuned: TunedParts, settings: "InstructSettings", out: Pat
 
 def _moved(base: ChatModelFile, out: Path) -> ModelFile:
     """The base's model file with its paths relative to another folder."""
-    moved = {
-        name: os.path.relpath(base.at(path).resolve(), out.resolve())
-        for name, path in base.file.parts.items()
-    }
-    return replace(base.file, **moved)
+    return base.file.moved(lambda path: os.path.relpath(base.at(path).resolve(), out.resolve()))
 
 
 def _without_defaults(file: ModelFile) -> dict[str, Any]:
     """The fields that differ from the defaults; id, backend and tower always."""
-    return {name: value for name, value in asdict(file).items() if value not in (None, "", (), {}, [])}
+    values = asdict(file)
+    values["search"] = {
+        name: path for name, path in values["search"].items() if path != ""
+    }  # null is a choice
+    return {name: value for name, value in values.items() if value not in (None, "", (), {}, [])}
 
 
 def _write_projector(tuned: TunedParts, path: Path) -> None:

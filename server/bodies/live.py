@@ -35,17 +35,17 @@ class SessionConfig(OptionsBody):
     type: Literal["session.config"]
     """always session.config"""
     model: ModelName = None
-    modalities: _Modalities = Field(default=["text"], min_length=1, max_length=2)
-    """text; audio beside it is accepted and not sent"""
+    modalities: Annotated[_Modalities, Field(min_length=1, max_length=2)] | None = None
+    """text, as without it; audio beside it is accepted and not sent"""
     num_frames: Annotated[int, Field(ge=1, le=MAX_ASKED_FRAMES), WHOLE] | None = None
     """how many of the kept frames a question is about, evenly chosen; without it the model's own number"""
-    max_frames: Annotated[int, Field(ge=1, le=MAX_KEPT_FRAMES), WHOLE] = _USUAL_KEPT_FRAMES
-    """how many frames are kept; then the oldest leaves"""
+    max_frames: Annotated[int, Field(ge=1, le=MAX_KEPT_FRAMES), WHOLE] | None = None
+    """how many frames are kept, 50 without it; then the oldest leaves"""
     system_prompt: Text | None = None
     """stands before every question"""
     sampling_params_list: Annotated[FewErrors[OptionsBody], BeforeValidator(_first)] | None = None
     """options of answers; the first of the list counts, above those of this message"""
-    frame_acks: bool = False
+    frame_acks: bool | None = False
     """whether to tell what becomes of every frame; a client that waits for it loses none"""
     use_audio_in_video: Ignored = None
     speaker: Ignored = None
@@ -60,9 +60,13 @@ class SessionConfig(OptionsBody):
             return value
         return {_ALIASES.get(name, name): each for name, each in cast(dict[str, object], value).items()}
 
+    @property
+    def num_kept(self) -> int:
+        return self.max_frames or _USUAL_KEPT_FRAMES
+
     def chosen_options(self) -> GenerateOptions:
         """Raises InvalidValueError: a value out of range, or what no text answer has."""
-        if "text" not in self.modalities:
+        if self.modalities is not None and "text" not in self.modalities:
             raise not_offered("modalities")
         require(not self.logprobs, "logprobs", self.logprobs, "false: a live session sends text alone")
         own = self.options()

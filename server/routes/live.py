@@ -84,14 +84,16 @@ async def _session(services: Services, tenant: str, talk: Talk, window: SessionW
     config = await _configured(talk, settings.live_idle_seconds, stopping)
     options, model = config.chosen_options(), services.engine.resolve(config.model)
     note(model=model)
-    card = await window.open(model, config.max_frames)
-    asked = config.num_frames or min(card.default_frames, config.max_frames)
+    card = await window.open(model, config.num_kept)
+    asked = config.num_frames or min(card.default_frames, config.num_kept)
     require(asked <= card.max_frames, "num_frames", asked, f"1 to {card.max_frames}, which {card.id} takes")
     flow = ChatFlow(services.engine, window, admission, services.metrics, settings.request_seconds)
     model_asked = AskedModel(tenant, model, options, asked, config.system_prompt)
     questions = Questions(model_asked, flow, window, admission, talk)
     await talk.say(_created(config, card, asked))
-    client = LiveClient(tenant, talk, admission, settings.live_idle_seconds, stopping, config.frame_acks)
+    client = LiveClient(
+        tenant, talk, admission, settings.live_idle_seconds, stopping, bool(config.frame_acks)
+    )
     return await LiveSession(client, window, questions).run()
 
 
@@ -122,13 +124,13 @@ async def _first_message(talk: Talk) -> SessionConfig:
 def _created(config: SessionConfig, card: ModelCard, num_frames: int) -> dict[str, Any]:
     """What holds from now on, and what was asked for and is not there."""
     is_asked = {
-        "audio": "audio" in config.modalities,
+        "audio": "audio" in (config.modalities or ()),
         "enable_frame_filter": config.enable_frame_filter is True,
     }
     return {
         "type": "session.created",
         "model": card.id,
         "num_frames": num_frames,
-        "max_frames": config.max_frames,
+        "max_frames": config.num_kept,
         "notices": [text for name, text in _IGNORED.items() if is_asked[name]],
     }

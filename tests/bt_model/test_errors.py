@@ -20,6 +20,7 @@ CODES = {
     "EngineError": "engine_error",
     "QueueFullError": "overloaded",
     "DecodeQueueFullError": "overloaded",
+    "PixelsForgottenError": "pixels_forgotten",
     "FeaturesMissingError": "features_missing",
     "EngineDeadError": "engine_restarted",
 }

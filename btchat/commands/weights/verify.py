@@ -10,6 +10,8 @@ from bt_model.errors import BtchatError, CheckpointError
 from btchat.commands.models import parts
 from btchat.commands.weights.lock import LOCK, read_lock
 
+_NOT_LAYOUTS = ("lora", "search.tokenizer", "search.bank")  # a folder of PEFT's, words, and texts
+
 
 def verify(folder: Path) -> Iterator[str]:
     """A line for each lock, each safetensors file and each model file below a folder.
@@ -44,7 +46,7 @@ def _check_model(path: Path, layout_of: Callable[[Path], str]) -> str:
     for part in parts(path.parent, model):
         if part.num_bytes is None:
             raise CheckpointError(f"{path}: {part.name} names {part.path}, which is missing")
-        if part.name != "lora":  # a folder of a layout that is not a model's
+        if part.name not in _NOT_LAYOUTS:
             layouts.append(f"{part.name} is a {layout_of(part.path)}")
     return f"{path}: {'; '.join(layouts)}"
 

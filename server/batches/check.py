@@ -12,6 +12,9 @@ def error_of(request: BatchRequest, endpoint: str, seen: set[str]) -> dict[str, 
     """Code, message and field of the first error, or None. Adds the line's name to `seen`."""
     try:
         asked = json.loads(request.text)
+        json.dumps(asked, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return _error("invalid_json_line", "this line has half a character, such as \\ud83d alone", None)
     except (ValueError, RecursionError):
         asked = None
     if not isinstance(asked, dict):

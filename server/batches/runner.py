@@ -46,7 +46,7 @@ class LineReply:
 class AskLine(Protocol):
     """Lets the server answer a JSON body for a tenant; a failure is a reply, too."""
 
-    async def __call__(self, path: str, body: bytes, tenant: str) -> LineReply: ...
+    async def __call__(self, path: str, body: bytes, tenant: str, /) -> LineReply: ...
 
 
 class BatchRunner:
@@ -58,6 +58,8 @@ class BatchRunner:
         self._ask = ask
         self._has_room = has_room
         self._done: dict[str, int] = {}  # the last request of each batch of those that are done, or earlier
+        self._steps: dict[str, asyncio.Task[None]] = {}  # of each batch the one that is being taken
+        self._places = asyncio.Semaphore(AT_ONCE)
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -66,26 +68,37 @@ class BatchRunner:
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.wait({task})
+            tasks = {task, *self._steps.values()}
+            for each in tasks:
+                each.cancel()
+            await asyncio.wait(tasks)
 
     async def _run(self) -> None:
         while True:
             self._store.news.clear()
             try:
                 batches = await self._store.running()
-                share = max(AT_ONCE // len(batches), 1) if batches else 0
-                steps = [self._advance(batch, share) for batch in batches]
-                results = await asyncio.gather(*steps, return_exceptions=True)
-                failure = next(filter(None, results), None)
-            except Exception as error:  # noqa: BLE001 - the task must not end with what is wrong now
-                batches, failure = [], error
-            if failure is not None:
-                log.error("batches wait for %g s", _MOST_WAIT, exc_info=failure)
+            except Exception:
+                log.exception("batches wait for %g s", _MOST_WAIT)
                 await asyncio.sleep(_MOST_WAIT)
-            elif not batches:
-                with suppress(TimeoutError):  # then it is looked whether documents have expired
-                    await asyncio.wait_for(self._store.news.wait(), _SWEEP_SECONDS)
+                continue
+            share = max(AT_ONCE // max(len(batches), 1), 1)
+            self._steps = {name: step for name, step in self._steps.items() if not step.done()}
+            for batch in batches:
+                if batch.id not in self._steps:
+                    self._steps[batch.id] = asyncio.create_task(self._step(batch, share))
+            with suppress(TimeoutError):  # then it is looked whether documents have expired
+                await asyncio.wait_for(self._store.news.wait(), _SWEEP_SECONDS)
+
+    async def _step(self, batch: Batch, share: int) -> None:
+        """A batch's next step; one that fails, or waits, holds up no other batch."""
+        try:
+            await self._advance(batch, share)
+        except Exception:
+            log.exception("%s waits for %g s", batch.id, _MOST_WAIT)
+            await asyncio.sleep(_MOST_WAIT)
+        finally:
+            self._store.news.set()
 
     async def _advance(self, batch: Batch, share: int) -> None:
         """A batch's next step: a few requests, or another status."""
@@ -115,13 +128,15 @@ class BatchRunner:
         await self._store.move(batch, status, errors=tuple(errors), total=total)
 
     async def _answer(self, batch: Batch, request: BatchRequest) -> None:
-        body = json.dumps(json.loads(request.text)["body"]).encode()
+        # of a receipt that is sent back, too, the answer is whole
+        body = json.dumps({**json.loads(request.text)["body"], "stream": False}).encode()
         num_tries = 0
         while True:
             await self._wait_for_room()
             if not await self._store.is_in_progress(batch):
                 return
-            reply = await self._ask(batch.endpoint, body, batch.tenant)
+            async with self._places:
+                reply = await self._ask(batch.endpoint, body, batch.tenant)
             num_tries += not reply.is_passing
             if reply.retry_seconds is None or num_tries >= _TRIES or time.time() >= batch.expires_at:
                 break

@@ -159,14 +159,17 @@ class BatchStore:
         await self._run(self._ledger.answer, document, request.number, text)
 
     async def move(self, batch: Batch, status: Status, **facts: Any) -> Batch:
-        """The batch in another status, as it is now; one that has ended stays."""
-        now = await self.batch(batch.tenant, batch.id)
-        if now.is_ended:
-            return now
-        reached = {**now.reached, status: int(time.time())}
-        moved = replace(now, status=status, reached=reached, **facts)
-        await self._run(self._ledger.update, moved)
+        """The batch in another status; one that has ended stays, and one that is cancelled ends so."""
+        moved = await self._run(self._moved, batch, status, facts)
         self.news.set()
+        return moved
+
+    def _moved(self, batch: Batch, status: Status, facts: dict[str, Any]) -> Batch:
+        now = self._ledger.batch(batch.tenant, batch.id)
+        if now.is_ended or (now.status == "cancelling" and status != "cancelled"):
+            return now
+        moved = replace(now, status=status, reached={**now.reached, status: int(time.time())}, **facts)
+        self._ledger.update(moved)
         return moved
 
     async def _require_room(self, tenant: str) -> None:
@@ -218,6 +221,9 @@ def _lines(file: BinaryIO, max_bytes: int) -> Iterator[BatchRequest]:
         count += bool(text)
         if text:
             yield BatchRequest(number, text)
+    else:
+        text = f"the file has {_MOST_NUMBERS} lines or more, most of them blank; leave blank lines out"
+        raise InvalidValueError(text, param="file")
     if not 1 <= count <= MAX_LINES:
         text = f"the file has {count} lines; allowed: 1 to {MAX_LINES} JSON objects, one a line"
         raise InvalidValueError(text, param="file")

@@ -6,11 +6,12 @@ Stands inside the door, which counts a repetition as any request, and outside ev
 import asyncio
 import hashlib
 import re
-from collections import OrderedDict, defaultdict
+from collections import Counter, OrderedDict, defaultdict
 from http import HTTPStatus
 from time import monotonic
 from weakref import WeakValueDictionary
 
+from multipart import parse_options_header
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -99,19 +100,21 @@ class KeptAnswers:
 class Idempotency:
     """Repeats of a POST with the same key, path and tenant get the first one's answer, for which they wait.
 
-    A failure is not kept: then whoever has waited longest is the first. After a deletion nothing is kept of
-    its tenant, since what was deleted may stand in it.
+    A failure is not kept: then whoever has waited longest is the first. After a deletion nothing of before is
+    kept of its tenant, since what was deleted may stand in it.
     """
 
     def __init__(self, app: ASGIApp, num_tenants: int) -> None:
         self._app = app
         self._kept: defaultdict[str, KeptAnswers] = defaultdict(lambda: KeptAnswers(num_tenants))
+        self._deletions: Counter[str] = Counter()
         self._turns: WeakValueDictionary[tuple[str, _Name], asyncio.Lock] = WeakValueDictionary()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         key = Headers(scope=scope).get(HEADER) if scope["type"] == "http" else None
         if scope["type"] == "http" and scope["method"] == "DELETE":
-            self._kept.pop(scope["state"]["tenant"], None)
+            await self._delete(scope, receive, send)
+            return
         if key is None or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
@@ -126,6 +129,14 @@ class Idempotency:
         ) as error:  # nothing was sent: what the application raises it answers
             await problem_of(error).response()(scope, receive, send)
 
+    async def _delete(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """What was answered before a deletion, or is being answered, is not kept."""
+        tenant: str = scope["state"]["tenant"]
+        answer = await self._recorded(scope, receive, send)
+        if answer.is_success:
+            self._deletions[tenant] += 1
+            self._kept.pop(tenant, None)
+
     async def _in_turn(self, name: _Name, scope: Scope, receive: Receive, send: Send) -> None:
         tenant: str = scope["state"]["tenant"]
         turn = self._turns.setdefault((tenant, name), asyncio.Lock())
@@ -138,12 +149,14 @@ class Idempotency:
                     raise _reused(name)
                 await kept.replay(send)
                 return
-            answer = await self._recorded(scope, body, send)
-            if answer.is_success and (request := body.digest()) and "code" not in scope["state"][FACTS]:
+            num_deletions = self._deletions[tenant]
+            answer = await self._recorded(scope, body.receive, send)
+            is_valid = answer.is_success and num_deletions == self._deletions[tenant]
+            if is_valid and (request := body.digest()) and "code" not in scope["state"][FACTS]:
                 answer.request = request
                 self._kept[tenant].keep(name, answer)
 
-    async def _recorded(self, scope: Scope, body: "_WatchedRequest", send: Send) -> RecordedAnswer:
+    async def _recorded(self, scope: Scope, receive: Receive, send: Send) -> RecordedAnswer:
         """What the application sends: it goes to the client as well."""
         answer = RecordedAnswer()
 
@@ -151,33 +164,41 @@ class Idempotency:
             answer.add(message)
             await send(message)
 
-        await self._app(scope, body.receive, record)
+        await self._app(scope, receive, record)
         return answer
 
 
 class _WatchedRequest:
     """What makes a request the same as another: its query and the bytes of its body.
 
-    Of a form only their number: each repetition has another boundary between its fields.
+    Of a form all but the boundary between its fields, of which each repetition has another one.
     """
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         headers = Headers(scope=scope)
         self._receive = receive
-        self._is_form = headers.get("content-type", "").lower().startswith(_FORM)
+        kind, options = parse_options_header(headers.get("content-type", ""))
+        self._boundary = options.get("boundary", "").encode() if kind.startswith(_FORM) else b""
+        self._held = b""  # the last bytes, with which a boundary may begin
         self._query: bytes = scope["query_string"]
         self._hash = hashlib.sha256()
-        self._num_bytes = 0
         self._is_complete = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
 
     async def receive(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.request":
-            self._num_bytes += len(message.get("body", b""))
-            if not self._is_form:
-                self._hash.update(message.get("body", b""))
+            self._take(message.get("body", b""))
             self._is_complete = not message.get("more_body", False)
         return message
+
+    def _take(self, chunk: bytes) -> None:
+        if not self._boundary:
+            self._hash.update(chunk)
+            return
+        data = (self._held + chunk).replace(self._boundary, b"")
+        end = max(len(data) - len(self._boundary) + 1, 0)
+        self._hash.update(data[:end])
+        self._held = data[end:]
 
     async def read(self) -> None:
         """All of it; nothing of it is held."""
@@ -190,7 +211,9 @@ class _WatchedRequest:
         if not self._is_complete:
             return ""
         of_query = hashlib.sha256(self._query).hexdigest()
-        return f"{of_query} {self._num_bytes} {self._hash.hexdigest()}"
+        whole = self._hash.copy()
+        whole.update(self._held)
+        return f"{of_query} {whole.hexdigest()}"
 
 
 def _reused(name: _Name) -> Problem:

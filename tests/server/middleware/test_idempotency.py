@@ -15,7 +15,7 @@ from server.middleware import idempotency
 from server.middleware.idempotency import KeptAnswers, RecordedAnswer
 from server.settings import Settings
 from tests import fakes
-from tests.server.conftest import QUICK, RunningServer, error_of, question, running
+from tests.server.conftest import QUICK, RunningServer, count, error_of, question, running
 
 CHAT, COMPLETIONS, UPLOADS = "/v1/video/chat", "/v1/chat/completions", "/v1/video/uploads"
 REPLAYED = "idempotent-replayed"
@@ -83,6 +83,35 @@ def test_another_request_under_the_key_is_refused(
     assert (other.status_code, error["code"]) == (400, "idempotency_key_reused")
     assert error["param"] == "Idempotency-Key"
     assert client.post(path, headers=key, **first).headers[REPLAYED]  # pyright: ignore[reportArgumentType] - passed on
+
+
+def test_forms_of_one_length_are_told_apart(client: httpx.Client, key: dict[str, str], unseen: bytes) -> None:
+    first = client.post(UPLOADS, files={"file": unseen}, headers=key)
+    other = client.post(UPLOADS, files={"file": bytes(len(unseen))}, headers=key)
+    assert (first.status_code, other.status_code) == (200, 400)
+    assert other.json()["error"]["code"] == "idempotency_key_reused"
+
+
+def test_a_deletion_of_nothing_forgets_nothing(client: httpx.Client, key: dict[str, str]) -> None:
+    first = client.post(COMPLETIONS, json=completion("kept"), headers=key)
+    assert client.delete(f"{UPLOADS}/vid_{'0' * 32}").status_code == 404
+    again = client.post(COMPLETIONS, json=completion("kept"), headers=key)
+    assert again.headers[REPLAYED]
+    assert again.content == first.content
+
+
+def test_what_is_answered_during_a_deletion_is_not_given_again(
+    client: httpx.Client, key: dict[str, str], unseen: bytes
+) -> None:
+    video = client.post(UPLOADS, content=unseen).json()["id"]
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(client.post, COMPLETIONS, json=completion("!late"), headers=key)
+        while not count(client, "btchat_num_requests_in_flight"):
+            time.sleep(0.02)
+        assert client.delete(f"{UPLOADS}/{video}").status_code == 200
+        assert running.result().status_code == 200
+    again = client.post(COMPLETIONS, json=completion("!late"), headers=key)
+    assert REPLAYED not in again.headers
 
 
 def test_keys_of_other_paths_and_other_keys_are_others(

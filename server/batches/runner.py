@@ -88,7 +88,8 @@ class BatchRunner:
                 if batch.id not in self._steps:
                     self._steps[batch.id] = asyncio.create_task(self._step(batch, share))
             with suppress(TimeoutError):  # then it is looked whether documents have expired
-                await asyncio.wait_for(self._store.news.wait(), _SWEEP_SECONDS)
+                async with asyncio.timeout(_SWEEP_SECONDS):  # `wait_for` may swallow that the task is cancelled
+                    await self._store.news.wait()
 
     async def _step(self, batch: Batch, share: int) -> None:
         """A batch's next step; one that fails, or waits, holds up no other batch."""

@@ -87,8 +87,9 @@ class BatchRunner:
             for batch in batches:
                 if batch.id not in self._steps:
                     self._steps[batch.id] = asyncio.create_task(self._step(batch, share))
-            with suppress(TimeoutError):  # then it is looked whether documents have expired
-                async with asyncio.timeout(_SWEEP_SECONDS):  # `wait_for` may swallow that the task is cancelled
+            # after that time it is looked whether documents have expired; `wait_for` may swallow a cancellation
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_SWEEP_SECONDS):
                     await self._store.news.wait()
 
     async def _step(self, batch: Batch, share: int) -> None:

@@ -87,7 +87,7 @@ class BatchRunner:
             for batch in batches:
                 if batch.id not in self._steps:
                     self._steps[batch.id] = asyncio.create_task(self._step(batch, share))
-            # after that time it is looked whether documents have expired; `wait_for` may swallow a cancellation
+            # then it is looked whether documents have expired; `wait_for` may swallow a cancellation
             with suppress(TimeoutError):
                 async with asyncio.timeout(_SWEEP_SECONDS):
                     await self._store.news.wait()

@@ -31,7 +31,8 @@ _UNSAID = re.compile(
     r"|\S+strategy is .* with fps|\S+\.end is .* start"
     r"|expires_after\.\w+ is missing"  # is said: no generator of forms makes anything of it
     # what bytes are and say, also those of a form or a header
-    r"|the file is|frames are|line \d+ is|purpose is .* JSON|the body is announced as|the form|the filename is "
+    r"|the file is|frames are|line \d+ is|purpose is .* JSON|the body is announced as"
+    r"|the form|the filename is "
     r"|\S+ is a remote |\S+ is ['\"]?(?i:data:)|\S+ is not base64|the URL|url "
     # what is there, and how much a model or an upload takes
     r"|no (video|model|response|message) ['\"]|no upload has |fingerprint is|part_ids has "
